@@ -1,0 +1,45 @@
+# `make demo` and `make test` do all the set-up themselves: a virtual environment in .venv with the
+# versions of constraints.txt.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGE := runtime/bundleserver
+
+# One thread per library: the test processes would otherwise fight for the cores.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help demo test check format constraints clean
+
+help:  ## Show this list.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 14
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
+	touch $@
+
+demo: $(VENV)/.installed  ## Train, save and serve the systems of ADR-031; ONCE=1 stops after the answers.
+	$(BIN)/python examples/demo.py $(if $(ONCE),--once)
+
+test: $(VENV)/.installed  ## Run every test, with branch coverage.
+	$(BIN)/python -m pytest --cov --cov-report=term tests
+
+check: $(VENV)/.installed  ## Check format, lint and types.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed  ## Format and sort the sources.
+	$(BIN)/ruff check --fix --exit-zero --quiet .
+	$(BIN)/ruff format .
+
+constraints:  ## Pin anew what a fresh environment resolves to.
+	rm -rf build/constraints && $(PYTHON) -m venv build/constraints
+	build/constraints/bin/pip install --quiet 'torch==2.13.0' '.[all,dev]'
+	(sed -n '/^#/p' constraints.txt; build/constraints/bin/pip freeze --exclude bundleserver \
+		| sed 's/^torch==\([0-9.]*\)+cpu/torch==\1/') > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+clean:  ## Remove the environment and everything built.
+	rm -rf $(VENV) build dist .coverage* .mypy_cache .pytest_cache .ruff_cache
