@@ -1,0 +1,159 @@
+"""Every error that bundleserver raises on purpose, each named after the promise that was broken.
+
+::
+
+    BundleServerError
+    ├── ManifestError       a manifest breaks its format (lists every problem)
+    ├── IntegrityError      files differ from their manifest (lists every difference)
+    ├── BundleError         a directory cannot be opened as one model
+    │   ├── FrameworkError  a framework is unknown or its library is not installed
+    │   ├── LoadError       one component's file cannot be opened
+    │   └── WarmUpError     a manifest's example gives another answer than recorded
+    ├── InvalidInput        a request does not fit the model it asks (the caller's to mend)
+    ├── RequestTooLarge     a request is over the size limit
+    ├── PredictionError     the model's own code raised (ours or the model author's to mend)
+    ├── ModelNotFound       no such model is known
+    ├── VersionNotFound     the model is known, the version or label is not
+    ├── NotReady            known, but not answering now
+    ├── QueueFull           more requests wait than the server holds
+    ├── SourceError         a source of versions cannot be read now
+    ├── StoreError          a bundle cannot be written or published
+    └── ConfigError         a serving.json or a flag has a wrong value (lists every problem)
+
+Messages name which thing, what it is, what it should be, and what to do; lower case, no full stop.
+No class here knows of HTTP or gRPC: ``serving/errors.py`` maps classes to answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class BundleServerError(Exception):
+    """The root of the tree: anything bundleserver raises on purpose."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One broken rule: where it is (a JSON path or a file) and what is wrong there."""
+
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}" if self.where else self.what
+
+
+class _ProblemsError(BundleServerError):
+    """An error that lists everything found wrong with one thing."""
+
+    def __init__(self, what: str, problems: Sequence[Problem]) -> None:
+        self.what = what
+        self.problems = tuple(problems)
+        super().__init__(what, self.problems)
+
+    def __str__(self) -> str:
+        if len(self.problems) == 1:
+            return f"{self.what}: {self.problems[0]}"
+        listed = "; ".join(str(problem) for problem in self.problems)
+        return f"{self.what}: {len(self.problems)} problems: {listed}"
+
+
+class ManifestError(_ProblemsError):
+    """A manifest breaks its format; ``problems`` lists all of them with their JSON paths."""
+
+
+class IntegrityError(_ProblemsError):
+    """Files of a bundle differ from what its manifest promises."""
+
+
+class ConfigError(_ProblemsError):
+    """A ``serving.json`` or a setting has values that cannot be used."""
+
+
+class BundleError(BundleServerError):
+    """A directory cannot be opened as one logical model."""
+
+
+class FrameworkError(BundleError):
+    """A framework is unknown, or its library is not installed in this environment."""
+
+
+class LoadError(BundleError):
+    """One component's file cannot be opened; the message names file, cause and remedy."""
+
+
+class WarmUpError(BundleError):
+    """An example of the manifest fails or gives another answer than the manifest records."""
+
+
+class InvalidInput(BundleServerError):
+    """A request does not fit the model that it asks; says what came and what is taken."""
+
+
+class RequestTooLarge(BundleServerError):
+    """A request body is over the size limit."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        super().__init__(
+            f"the request body is over the limit of {limit_bytes} bytes; send fewer rows per "
+            "request, or raise --max_request_bytes"
+        )
+
+
+class PredictionError(BundleServerError):
+    """The model's own code raised; ``incident`` also stands beside the traceback in the log."""
+
+    def __init__(self, identity: str, cause: str, incident: str) -> None:
+        self.identity = identity
+        self.cause = cause
+        self.incident = incident
+        super().__init__(f"{identity} failed: {cause} (incident {incident}; the log has more)")
+
+
+class ModelNotFound(BundleServerError):
+    """No model of that name is served here."""
+
+    def __init__(self, model: str, known: Sequence[str] = ()) -> None:
+        self.model = model
+        self.known = tuple(known)
+        listed = ", ".join(f"'{name}'" for name in self.known[:20]) or "none yet"
+        super().__init__(f"model '{model}' is not served here; served: {listed}")
+
+
+class VersionNotFound(BundleServerError):
+    """The model is known; the version or label is not, or the policy does not want it."""
+
+    def __init__(self, model: str, version: str, detail: str) -> None:
+        self.model = model
+        self.version = version
+        super().__init__(f"model '{model}' has no version or label '{version}': {detail}")
+
+
+class NotReady(BundleServerError):
+    """A known model or version that does not answer now; ``reason`` says why."""
+
+    def __init__(self, identity: str, reason: str, retry_after_seconds: int = 1) -> None:
+        self.identity = identity
+        self.reason = reason
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(f"{identity} is not ready: {reason}")
+
+
+class QueueFull(BundleServerError):
+    """More requests wait for a model than the server holds."""
+
+    def __init__(self, identity: str, limit: int, retry_after_seconds: int = 1) -> None:
+        self.identity = identity
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(f"{identity} has {limit} requests waiting, which is the limit; try again")
+
+
+class SourceError(BundleServerError):
+    """A source of versions cannot be read now; what is served goes on being served."""
+
+
+class StoreError(BundleServerError):
+    """A bundle cannot be saved, published or configured in a store."""
