@@ -1,0 +1,238 @@
+"""What a model takes and gives, and how a request's tensors or rows are bound to it.
+
+A *strict* signature (a written manifest) takes exactly its named inputs. A *lenient* one (an
+inferred bundle) is a drop-in for KServe's sklearn server: a single input takes any tensor name and
+any numeric datatype, and several tensors are the columns of one table.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from bundleserver.errors import InvalidInput
+from bundleserver.tensors import (
+    NUMPY_DTYPES,
+    Array,
+    NamedTensor,
+    TensorSpec,
+    array_from_rows,
+    datatype_of,
+)
+
+DEFAULT_INPUT = "input-0"
+DEFAULT_OUTPUT = "output-0"
+"""The names that tensors have when nobody named them; the output's is KServe's."""
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Named inputs and outputs of a method or of a whole bundle.
+
+    Empty ``inputs`` or ``outputs`` are open: any tensors are taken as they come. ``rowwise`` says
+    that the first axis of every tensor is the batch, n rows in and n rows out; a forecaster is not.
+    ``refused`` holds inputs that others of its kind take and this one cannot, each with the reason.
+    """
+
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    lenient: bool = False
+    rowwise: bool = True
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    def bind_tensors(
+        self, tensors: Sequence[NamedTensor], taker: str, content_type: str | None = None
+    ) -> dict[str, NamedTensor]:
+        """Check a V2 request's tensors and give them the names that the model knows.
+
+        Args:
+            tensors: what came, in the request's order.
+            taker: who takes it, as messages name it: ``'fraud' version 7``.
+            content_type: the request's parameter of that name; ``pd`` makes all tensors one table.
+
+        Raises:
+            InvalidInput: a name, datatype, shape or column differs, or an input is missing.
+        """
+        single = self._lenient_input
+        if not self.inputs or (single and len(tensors) > 1):
+            return {tensor.name: tensor for tensor in tensors}
+        if single:
+            return _bind_single(tensors, single, taker, content_type == "pd")
+        self._refuse(tensor.name for tensor in tensors)
+        bound = _bind_by_name(tensors, self.inputs, taker)
+        if self.rowwise:
+            _check_equal_rows(bound, taker)
+        return bound
+
+    def bind_rows(self, rows: Sequence[object], taker: str) -> dict[str, NamedTensor]:
+        """Turn V1 rows into the inputs: lists, plain values, or objects keyed by input or column.
+
+        Raises:
+            InvalidInput: rows are ragged, of mixed kinds, or lack a column.
+        """
+        if not rows:
+            raise InvalidInput(f"'instances' is an empty list; {taker} takes at least one row")
+        if isinstance(rows[0], dict):
+            return self._bind_objects(rows, taker)
+        inputs = self.inputs
+        if len(inputs) > 1:
+            return self.bind_tensors(_columns_of_rows(rows, inputs, taker), taker)
+        spec = inputs[0] if inputs else TensorSpec(DEFAULT_INPUT)
+        values = array_from_rows(rows, spec, taker)
+        return self.bind_tensors((NamedTensor(spec.name, values),), taker)
+
+    def _refuse(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in self.refused:
+                raise InvalidInput(f"input '{name}' cannot be taken: {self.refused[name]}")
+
+    @property
+    def _lenient_input(self) -> TensorSpec | None:
+        """The one input of a drop-in for KServe's sklearn server; takes what that server takes."""
+        if self.lenient and self.rowwise and len(self.inputs) == 1:
+            return self.inputs[0]
+        return None
+
+    def _bind_objects(self, rows: Sequence[object], taker: str) -> dict[str, NamedTensor]:
+        """Bind rows whose keys are input names, or the column names of the only input."""
+        table = _table_of_objects(rows, taker, expand=self.lenient)
+        self._refuse(table)
+        specs = {spec.name: spec for spec in self.inputs}
+        single = self.inputs[0] if len(self.inputs) == 1 else None
+        if single is not None and table.keys() != {single.name}:
+            if single.columns:
+                return {single.name: _merge_columns(table, single, taker)}
+            if self.lenient:
+                specs = {}
+        tensors = [
+            NamedTensor(name, array_from_rows(column, specs.get(name, TensorSpec(name)), taker))
+            for name, column in table.items()
+        ]
+        if not specs:
+            return {tensor.name: tensor for tensor in tensors}
+        return self.bind_tensors(tensors, taker)
+
+
+def describe(spec: TensorSpec) -> str:
+    """Say what an input is, for messages: ``'features' FP64 [-1, 3]``."""
+    parts = [f"'{spec.name}'"]
+    if spec.datatype is not None:
+        parts.append(spec.datatype)
+    if spec.shape is not None:
+        parts.append(str(list(spec.shape)))
+    if spec.columns:
+        parts.append("with columns " + ", ".join(f"'{column}'" for column in spec.columns))
+    return " ".join(parts)
+
+
+def _bind_single(
+    tensors: Sequence[NamedTensor], spec: TensorSpec, taker: str, is_table: bool
+) -> dict[str, NamedTensor]:
+    """Bind the only tensor, under any name and of any numeric datatype, to the only input.
+
+    Where it is a table (``content_type: pd``), its name is the name of its one column.
+    """
+    if not tensors:
+        raise InvalidInput(f"the request has no inputs; {taker} takes one: {describe(spec)}")
+    values = tensors[0].values
+    if is_table and values.ndim == 1:
+        return {spec.name: NamedTensor(spec.name, values.reshape(-1, 1), (tensors[0].name,))}
+    if spec.datatype is not None and "BYTES" not in (spec.datatype, datatype_of(values)):
+        values = values.astype(NUMPY_DTYPES[spec.datatype], copy=False)
+    columns = tensors[0].columns or spec.columns
+    return {spec.name: NamedTensor(spec.name, spec.fit(values, taker), columns)}
+
+
+def _bind_by_name(
+    tensors: Sequence[NamedTensor], inputs: Sequence[TensorSpec], taker: str
+) -> dict[str, NamedTensor]:
+    specs = {spec.name: spec for spec in inputs}
+    bound: dict[str, NamedTensor] = {}
+    for tensor in tensors:
+        spec = specs.get(tensor.name)
+        if spec is None:
+            raise InvalidInput(_unknown_input(tensor.name, inputs, taker))
+        values = spec.fit(tensor.values, taker)
+        bound[spec.name] = NamedTensor(spec.name, values, tensor.columns or spec.columns)
+    missing = [spec for spec in inputs if not spec.optional and spec.name not in bound]
+    if missing:
+        listed = ", ".join(describe(spec) for spec in missing)
+        got = ", ".join(f"'{name}'" for name in bound) or "none"
+        raise InvalidInput(f"missing inputs for {taker}: {listed}; the request has {got}")
+    return bound
+
+
+def _unknown_input(name: str, inputs: Sequence[TensorSpec], taker: str) -> str:
+    near = difflib.get_close_matches(name, [spec.name for spec in inputs], n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    taken = ", ".join(describe(spec) for spec in inputs)
+    return f"unknown input '{name}'; {taker} takes {taken}{hint}"
+
+
+def _check_equal_rows(bound: Mapping[str, NamedTensor], taker: str) -> None:
+    lengths = {name: t.values.shape[0] for name, t in bound.items() if t.values.ndim > 0}
+    if len(set(lengths.values())) > 1:
+        listed = ", ".join(f"'{name}' has {length}" for name, length in lengths.items())
+        raise InvalidInput(
+            f"inputs differ in their number of rows: {listed}; {taker} takes equal ones"
+        )
+
+
+def _columns_of_rows(
+    rows: Sequence[object], inputs: Sequence[TensorSpec], taker: str
+) -> list[NamedTensor]:
+    for index, row in enumerate(rows):
+        if not isinstance(row, list) or len(row) != len(inputs):
+            came = f"{len(row)} values" if isinstance(row, list) else type(row).__name__
+            names = ", ".join(f"'{spec.name}'" for spec in inputs)
+            raise InvalidInput(
+                f"instances[{index}] has {came}; {taker} takes {len(inputs)} per row: {names}"
+            )
+    columns = zip(*(row for row in rows if isinstance(row, list)), strict=True)
+    return [
+        NamedTensor(spec.name, array_from_rows(list(column), spec, taker))
+        for spec, column in zip(inputs, columns, strict=True)
+    ]
+
+
+def _table_of_objects(rows: Sequence[object], taker: str, expand: bool) -> dict[str, list[object]]:
+    """Collect rows into columns; with ``expand`` an object may hold lists, several rows at once."""
+    table: dict[str, list[object]] = {}
+    for index, row in enumerate(rows):
+        if isinstance(row, dict) and not index:
+            table = {str(key): [] for key in row}
+        if not isinstance(row, dict):
+            raise InvalidInput(
+                f"instances[{index}] is a {type(row).__name__}, instances[0] an object; {taker} "
+                "takes rows of one kind"
+            )
+        if row.keys() != table.keys():
+            odd = sorted(row.keys() ^ table.keys())
+            raise InvalidInput(
+                f"instances[{index}] and instances[0] differ in keys: "
+                + ", ".join(f"'{key}'" for key in odd)
+                + f"; {taker} takes rows of equal keys"
+            )
+        for key, value in row.items():
+            table[key].extend(value if expand and isinstance(value, list) else (value,))
+    return table
+
+
+def _merge_columns(table: Mapping[str, list[object]], spec: TensorSpec, taker: str) -> NamedTensor:
+    missing = [column for column in spec.columns if column not in table]
+    unknown = [column for column in table if column not in spec.columns]
+    if missing or unknown:
+        said = [f"lack column '{column}'" for column in missing]
+        said += [f"have the unknown column '{column}'" for column in unknown]
+        raise InvalidInput(f"the rows {', '.join(said)}; {taker} takes {describe(spec)}")
+    column_spec = TensorSpec(spec.name, spec.datatype)
+    arrays: list[Array] = [
+        array_from_rows(table[column], replace(column_spec, name=column), taker)
+        for column in spec.columns
+    ]
+    if len({array.dtype.kind == "O" for array in arrays}) > 1:
+        arrays = [array.astype(object) for array in arrays]
+    return NamedTensor(spec.name, np.stack(arrays, axis=1), spec.columns)

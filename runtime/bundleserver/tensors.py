@@ -1,0 +1,187 @@
+"""Named tensors: their datatypes, their declared shapes, and the checks before anything runs.
+
+Datatypes are the Open Inference Protocol's. Inside the server every tensor is a numpy array; BYTES
+is an object array whose elements are ``str`` (``bytes`` only where the value is not UTF-8).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from bundleserver.errors import InvalidInput
+
+Array = npt.NDArray[np.generic]
+
+NUMPY_DTYPES: Mapping[str, np.dtype[np.generic]] = MappingProxyType(
+    {
+        "BOOL": np.dtype(np.bool_),
+        "UINT8": np.dtype(np.uint8),
+        "UINT16": np.dtype(np.uint16),
+        "UINT32": np.dtype(np.uint32),
+        "UINT64": np.dtype(np.uint64),
+        "INT8": np.dtype(np.int8),
+        "INT16": np.dtype(np.int16),
+        "INT32": np.dtype(np.int32),
+        "INT64": np.dtype(np.int64),
+        "FP16": np.dtype(np.float16),
+        "FP32": np.dtype(np.float32),
+        "FP64": np.dtype(np.float64),
+        "BYTES": np.dtype(np.object_),
+    }
+)
+"""The protocol's datatypes and the numpy dtype that holds each."""
+
+_MANTISSA_BITS = {"FP16": 11, "FP32": 24, "FP64": 53}
+
+_DATATYPES = {dtype: datatype for datatype, dtype in NUMPY_DTYPES.items()}
+
+
+def datatype_of(array: Array) -> str:
+    """Name the protocol datatype of an array; strings and objects are BYTES.
+
+    Raises:
+        TypeError: the dtype has no datatype in the protocol (complex numbers, structured arrays).
+    """
+    if array.dtype.kind in "OSUTMm":
+        return "BYTES"
+    datatype = _DATATYPES.get(array.dtype.newbyteorder("="))
+    if datatype is not None:
+        return datatype
+    raise TypeError(f"dtype '{array.dtype}' has no datatype in the Open Inference Protocol")
+
+
+def is_widening(came: str, wanted: str) -> bool:
+    """Ask whether ``came`` converts to ``wanted`` without loss; INT64 to FP64 does lose."""
+    if came == wanted:
+        return True
+    if "BYTES" in (came, wanted) or "BOOL" in (came, wanted):
+        return False
+    source, target = NUMPY_DTYPES[came], NUMPY_DTYPES[wanted]
+    if source.kind in "iu" and target.kind == "f":
+        # numpy calls int64 -> float64 safe; the bits of the mantissa say otherwise.
+        return source.itemsize * 8 <= _MANTISSA_BITS[wanted]
+    return bool(np.can_cast(source, target, casting="safe"))
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What a tensor is declared to be.
+
+    ``None`` leaves datatype or shape open, -1 one dimension. ``columns`` names the last dimension.
+    ``optional`` marks an input that a request may leave out: the forecast contract has some, a
+    manifest cannot declare any.
+    """
+
+    name: str
+    datatype: str | None = None
+    shape: tuple[int, ...] | None = None
+    columns: tuple[str, ...] = ()
+    optional: bool = False
+
+    def fit(self, array: Array, taker: str) -> Array:
+        """Check one input against this declaration and widen its datatype where nothing is lost.
+
+        Args:
+            array: what came.
+            taker: who takes it, as the message names it: ``'fraud' version 7``.
+
+        Raises:
+            InvalidInput: rank, a dimension or the datatype differs.
+        """
+        self._check_shape(array.shape, taker)
+        if self.datatype is None:
+            return array
+        came = datatype_of(array)
+        if not is_widening(came, self.datatype):
+            raise InvalidInput(
+                f"input '{self.name}' has datatype {came}; {taker} takes {self.datatype}"
+            )
+        return array.astype(NUMPY_DTYPES[self.datatype], copy=False)
+
+    def _check_shape(self, came: tuple[int, ...], taker: str) -> None:
+        wanted = self.shape
+        if wanted is None:
+            return
+        if len(came) != len(wanted) or any(
+            w not in (-1, c) for c, w in zip(came, wanted, strict=True)
+        ):
+            raise InvalidInput(
+                f"input '{self.name}' has shape {list(came)}; {taker} takes {list(wanted)}"
+            )
+
+
+@dataclass(frozen=True)
+class NamedTensor:
+    """One tensor and its name on the way into a bundle or a step; ``columns`` as in TensorSpec."""
+
+    name: str
+    values: Array
+    columns: tuple[str, ...] = ()
+
+
+def array_from_rows(rows: Sequence[object], spec: TensorSpec, taker: str) -> Array:
+    """Turn JSON values, nested to any depth, into an array of the declared datatype.
+
+    JSON has one kind of number, so a whole number fits every numeric datatype. ``null`` is NaN in
+    a floating-point tensor. Without a declared datatype whole numbers become INT64, numbers FP64,
+    text BYTES, and values of mixed kinds stay as they are in an object array.
+
+    Raises:
+        InvalidInput: the rows are ragged, or a value does not fit the datatype.
+    """
+    what = f"input '{spec.name}'"
+    try:
+        values = np.array(rows)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(
+            f"{what} has rows of different lengths, or is nested too deep; {taker} takes rows that "
+            "are equally long"
+        ) from error
+    if values.dtype.kind in "OU":
+        values = _array_of_objects(rows)
+    if spec.datatype is None:
+        return values
+    return _convert(values, spec.datatype, what, taker)
+
+
+def _array_of_objects(rows: Sequence[object]) -> Array:
+    """Keep text and mixed values as Python objects; numbers with gaps become floats with NaN."""
+    values = np.array(rows, dtype=object)
+    kinds = {type(value) for value in values.flat}
+    if kinds <= {int, float, type(None)} and kinds != {int}:
+        return values.astype(np.float64)
+    return values
+
+
+def _convert(values: Array, datatype: str, what: str, taker: str) -> Array:
+    target = NUMPY_DTYPES[datatype]
+    kind = values.dtype.kind
+    whole = kind == "f" and target.kind in "iu" and bool(np.all(values == np.floor(values)))
+    fits = {
+        "b": target.kind == "b",
+        "i": target.kind in "iuf",
+        "u": target.kind in "iuf",
+        "f": target.kind == "f" or whole,
+        "O": target.kind == "O" and all(isinstance(value, str) for value in values.flat),
+    }.get(kind, False)
+    if fits and target.kind in "iu" and values.size:
+        limits = np.iinfo(datatype.lower())
+        fits = bool(values.min() >= limits.min and values.max() <= limits.max)
+    if not fits:
+        raise InvalidInput(f"{what} has {_sample(values, target)}; {taker} takes {datatype}")
+    return values.astype(target, copy=False)
+
+
+def _sample(values: Array, target: np.dtype[np.generic]) -> str:
+    """Show the first value that does not fit, so that the caller finds it."""
+    wanted = str if target.kind == "O" else (int, float)
+    for value in values.flat:
+        plain = value.item() if isinstance(value, np.generic) else value
+        if not isinstance(plain, wanted) or isinstance(plain, bool):
+            return f"the value {plain!r}"
+    return f"values like {values.flat[0]!r}" if values.size else "no values"
