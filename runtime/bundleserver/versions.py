@@ -1,0 +1,166 @@
+"""Version labels in their natural order, and the policies that choose among them."""
+
+from __future__ import annotations
+
+import heapq
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, total_ordering
+from itertools import groupby
+
+_LABEL = re.compile(r"v?[0-9][A-Za-z0-9._+-]*\Z")
+_LONGEST = 64
+
+_PART = re.compile(r"[0-9]+|[A-Za-z]+")
+
+_BEFORE_RELEASE = {
+    "dev": 0,
+    "snapshot": 0,
+    "nightly": 0,
+    "alpha": 1,
+    "beta": 2,
+    "pre": 3,
+    "preview": 3,
+    "rc": 3,
+}
+"""Words that make a label older than the same one without them, with their order."""
+
+_BEFORE_RELEASE_WITH_NUMBER = {"a": 1, "b": 2, "c": 3}
+"""As above when a number follows: ``1.2b1`` is a beta, ``2b`` comes after ``2``."""
+
+# What stands at one place of a label, in the order in which they sort.
+_EARLIER, _END, _WORD, _NUMBER = range(4)
+
+
+def is_version_label(name: str) -> bool:
+    """Ask whether a directory's name is a version: ``1``, ``v2``, ``1.10.0``, ``2025-12-09``."""
+    return len(name) <= _LONGEST and _LABEL.match(name) is not None
+
+
+@total_ordering
+@dataclass(frozen=True, eq=False)
+class Version:
+    """A version label; equal labels are equal versions, ``v2`` and ``2`` only order alike.
+
+    Order is natural: ``v9 < v10 < 10.1``, ``1.2.0-rc1 < 1.2.0 < 1.2.0-fix``, dates in order.
+    Between labels that order alike the spelling decides: ``2 < v2``, always and everywhere.
+    """
+
+    label: str
+
+    @classmethod
+    def parse(cls, text: str) -> Version:
+        """Read a label.
+
+        Raises:
+            ValueError: the text is no version label.
+        """
+        if not is_version_label(text):
+            raise ValueError(
+                f"'{text}' is no version label; it starts with a digit, or v and a digit, and "
+                f"holds only letters, digits, '.', '_', '+', '-', at most {_LONGEST}"
+            )
+        return cls(text)
+
+    def __str__(self) -> str:
+        return self.label
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Version) and self.label == other.label
+
+    def __hash__(self) -> int:
+        return hash(self.label)
+
+    def __lt__(self, other: Version) -> bool:
+        # The label itself settles 'v2' against '2', so that the order is total and equality exact.
+        return (self.order, self.label) < (other.order, other.label)
+
+    @cached_property
+    def order(self) -> tuple[tuple[int, int, str], ...]:
+        """The key that sorts labels naturally; ``v2`` and ``2`` have the same one."""
+        main, _, build = self.label.removeprefix("v").partition("+")
+        return (*_order_main(main), (_END, 0, ""), *map(_order_part, _PART.findall(build)))
+
+
+def _order_main(text: str) -> Iterator[tuple[int, int, str]]:
+    parts = _PART.findall(text)
+    for part, following in zip(parts, [*parts[1:], ""], strict=True):
+        rank = _BEFORE_RELEASE.get(part.lower())
+        if rank is None and following.isdigit():
+            rank = _BEFORE_RELEASE_WITH_NUMBER.get(part.lower())
+        yield _order_part(part) if rank is None else (_EARLIER, rank, "")
+
+
+def _order_part(part: str) -> tuple[int, int, str]:
+    return (_NUMBER, int(part), "") if part.isdigit() else (_WORD, 0, part.lower())
+
+
+@dataclass(frozen=True)
+class VersionPolicy:
+    """Which versions are wanted: the ``count`` newest (None: all of them), or ``specific`` ones."""
+
+    count: int | None = 1
+    specific: tuple[Version, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> VersionPolicy:
+        """Read ``latest``, ``latest:N``, ``all`` or ``specific:v1,v3``.
+
+        Raises:
+            ValueError: the text is none of them.
+        """
+        kind, colon, value = text.strip().partition(":")
+        if kind == "specific":
+            return cls(None, _parse_specific(text, value))
+        if text.strip() == "all":
+            return cls(None)
+        if kind == "latest":
+            return cls(_parse_count(text, value) if colon else 1)
+        raise ValueError(
+            f"'{text}' is no version policy; expected latest, latest:N, all or specific:v1,v3"
+        )
+
+    def __str__(self) -> str:
+        if self.specific:
+            return "specific:" + ",".join(version.label for version in self.specific)
+        if self.count is None:
+            return "all"
+        return "latest" if self.count == 1 else f"latest:{self.count}"
+
+
+def select_versions(versions: Iterable[Version], policy: VersionPolicy) -> tuple[Version, ...]:
+    """Return the versions that a policy wants among those given, newest first."""
+    if policy.specific:
+        return tuple(sorted(set(versions) & set(policy.specific), reverse=True))
+    if policy.count is None:
+        return tuple(sorted(set(versions), reverse=True))
+    return tuple(heapq.nlargest(policy.count, set(versions)))
+
+
+def same_order(versions: Iterable[Version]) -> tuple[tuple[Version, ...], ...]:
+    """Return the groups of labels that order alike, as ``2`` and ``v2``: likely a mistake."""
+    alike = groupby(sorted(set(versions)), key=lambda version: version.order)
+    return tuple(group for _, members in alike if len(group := tuple(members)) > 1)
+
+
+def _parse_count(text: str, value: str) -> int:
+    if not (value.isascii() and value.isdigit() and int(value) > 0):
+        raise ValueError(
+            f"'{text}' is no version policy; latest:N takes a whole number of at least 1, "
+            "as in latest:2"
+        )
+    return int(value)
+
+
+def _parse_specific(text: str, value: str) -> tuple[Version, ...]:
+    labels = [label.strip() for label in value.split(",")]
+    if not value.strip():
+        raise ValueError(
+            f"'{text}' is no version policy; specific: takes version labels, as in specific:v1,v3"
+        )
+    try:
+        named = {Version.parse(label) for label in labels}
+    except ValueError as error:
+        raise ValueError(f"'{text}' is no version policy: {error}") from error
+    return tuple(sorted(named))
