@@ -1,0 +1,167 @@
+"""The files of a bundle against its manifest: nothing is opened by a framework before it agrees."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import platform
+import stat
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from bundleserver.errors import IntegrityError, Problem
+from bundleserver.manifest import BUNDLE, MANIFEST_NAME, Component, Manifest, Requirements
+
+_CHUNK_BYTES = 1 << 20
+
+
+def verify_files(directory: Path, manifest: Manifest, *, within: Path | None = None) -> None:
+    """Check that every file a manifest lists is there, inside the bundle, and the one listed.
+
+    Sizes and digests are compared where the manifest has them. A ``bundle`` component is a
+    directory: ``sha256`` and ``size`` are those of its ``manifest.json``, whose own entries are
+    verified when it is opened, so that one digest covers it all. Nothing is unpickled.
+
+    Args:
+        directory: the bundle's; it may be a link to anywhere.
+        manifest: what its files should be.
+        within: the directory that links must not leave, for a bundle in a bundle the outer one;
+            ``directory`` itself when None.
+
+    Raises:
+        IntegrityError: lists every difference.
+    """
+    try:
+        root = (within or directory).resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        raise IntegrityError(str(directory), [Problem("", _reason(directory, error))]) from error
+    problems = [
+        Problem(component.path, difference)
+        for component in manifest.components.values()
+        if component.path is not None
+        for difference in _differences(directory / component.path, component, root)
+    ]
+    if problems:
+        raise IntegrityError(f"{directory} differs from its manifest", problems)
+
+
+def file_sha256(path: Path) -> str:
+    """Return a file's SHA-256 digest in lower-case hexadecimal; reads it in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def bundle_digest(manifest: Manifest) -> str:
+    """Return the SHA-256 digest of what a manifest says, however its file is laid out.
+
+    Two manifests that say the same have the same digest; the order of components counts, since it
+    is the order of a chain without steps. With a ``sha256`` on every component it stands for the
+    bundle's files too.
+    """
+    document = json.loads(manifest.to_json())
+    document["components"] = list(document.get("components", {}).items())
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def compare_requirements(requirements: Requirements) -> tuple[Problem, ...]:
+    """List where this environment differs from the one that a bundle was saved in.
+
+    Python differs by its minor version, a package by its public version: the build that follows a
+    ``+`` (``2.6.0+cpu``) is no difference.
+    """
+    found = [_python_difference(requirements.python)] if requirements.python else []
+    found += [_package_difference(name, saved) for name, saved in requirements.packages.items()]
+    return tuple(problem for problem in found if problem is not None)
+
+
+def _differences(path: Path, component: Component, root: Path) -> Iterator[str]:
+    """Find what is wrong with one component's file; one thing hides what would follow from it."""
+    try:
+        file = path.resolve(strict=True)
+        if not file.is_relative_to(root):
+            yield f"is a link to '{file}', outside '{root}'; a file lies inside its bundle"
+        elif component.framework == BUNDLE:
+            yield from _nested_differences(file, component, root)
+        else:
+            yield from _file_differences(file, component)
+    except (OSError, RuntimeError) as error:
+        yield _reason(path, error)
+
+
+def _nested_differences(directory: Path, component: Component, root: Path) -> Iterator[str]:
+    if not directory.is_dir():
+        yield f"is no directory; a component with framework '{BUNDLE}' is one"
+        return
+    if component.sha256 is None and component.size is None:
+        return
+    listed = directory / MANIFEST_NAME
+    if not listed.is_file():
+        yield f"has no {MANIFEST_NAME}, whose digest is listed"
+    elif not listed.resolve(strict=True).is_relative_to(root):
+        yield f"has a {MANIFEST_NAME} that is a link out of '{root}'; a file lies inside its bundle"
+    else:
+        for difference in _file_differences(listed, component):
+            yield f"its {MANIFEST_NAME} {difference}"
+
+
+def _file_differences(file: Path, component: Component) -> Iterator[str]:
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        yield f"is {kind}; a component with framework '{component.framework}' is a file"
+    elif component.size not in (None, status.st_size):
+        yield f"has {status.st_size} bytes, listed are {component.size}"
+    elif component.sha256 is None:
+        # Nothing to compare; that it can be read is known now and not only when it is loaded.
+        file.open("rb").close()
+    elif (digest := file_sha256(file)) != component.sha256:
+        yield f"has sha256 {digest[:12]}…, listed is {component.sha256[:12]}…"
+
+
+def _reason(path: Path, error: OSError | RuntimeError) -> str:
+    """Say why a path leads to nothing that can be read."""
+    # Python before 3.13 raises RuntimeError for a link that leads to itself.
+    if isinstance(error, RuntimeError) or error.errno == errno.ELOOP:
+        return "is a link that leads back to itself"
+    if isinstance(error, FileNotFoundError):
+        return "is a link to what is missing" if path.is_symlink() else "is missing"
+    return f"cannot be read: {(error.strerror or str(error)).lower()}"
+
+
+def _python_difference(saved: str) -> Problem | None:
+    running = platform.python_version()
+    try:
+        minor = Version(saved).release[:2]
+    except InvalidVersion:
+        minor = ()
+    if minor and minor == Version(running).release[: len(minor)]:
+        return None
+    return Problem("python", f"was {saved} when this was saved; here it is {running}")
+
+
+def _package_difference(name: str, saved: str) -> Problem | None:
+    try:
+        installed = metadata.version(canonicalize_name(name))
+    except metadata.PackageNotFoundError:
+        return Problem(name, f"was {saved} when this was saved; here it is not installed")
+    # Metadata that lacks its version gives None, whatever the signature says.
+    here = f"it is {installed}" if installed else "it has no version"
+    if installed and _public(installed) == _public(saved):
+        return None
+    return Problem(name, f"was {saved} when this was saved; here {here}")
+
+
+def _public(version: str) -> str | Version:
+    try:
+        return Version(Version(version).public)
+    except InvalidVersion:
+        return version
