@@ -1,0 +1,170 @@
+"""The sklearn framework: any fitted estimator or pipeline in a pickle or joblib file."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from traceback import walk_tb
+from types import MappingProxyType, TracebackType
+from typing import Any
+
+import joblib
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from bundleserver.errors import InvalidInput, LoadError, StoreError
+from bundleserver.frameworks import LoadContext, pickles
+from bundleserver.frameworks.estimators import (
+    intake_of,
+    is_estimator,
+    methods_of,
+    output_of,
+    why_not_served,
+)
+from bundleserver.frameworks.tabular import Intake, dense
+from bundleserver.signature import Signature
+from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec
+
+_TRANSFORMS = frozenset({"transform", "inverse_transform"})
+# Where these raise ValueError or TypeError, they speak of the data that they were given.
+_CHECKING_LIBRARIES = frozenset({"sklearn", "numpy", "pandas", "scipy", "xgboost", "lightgbm"})
+
+
+def load(path: Path, context: LoadContext) -> SklearnPredictor:
+    """Open a pickle or joblib file that holds one fitted estimator.
+
+    Raises:
+        LoadError: names the file, what is wrong with it and what to do.
+    """
+    if context.options:
+        listed = ", ".join(f"'{name}'" for name in context.options)
+        raise LoadError(f"'{path}' has the options {listed}; framework 'sklearn' takes none")
+    model = pickles.load(path)
+    if problem := why_not_served(model):
+        raise LoadError(f"'{path}' holds {problem}")
+    # A model that ignores unknown categories would warn in every request that has one: "once" does
+    # not help, since scikit-learn's own checks reset the register of what was warned of.
+    warnings.filterwarnings("ignore", message="Found unknown categories", category=UserWarning)
+    return SklearnPredictor(model)
+
+
+def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
+    """Write a fitted estimator as ``directory/stem.joblib``; opening it takes no options.
+
+    Raises:
+        StoreError: it is not fitted, is no estimator, cannot be pickled, or holds a class or
+            function that only this notebook has.
+    """
+    if problem := why_not_served(model):
+        raise StoreError(f"component '{stem}' is {problem}")
+    path = directory / f"{stem}.joblib"
+    try:
+        joblib.dump(model, path, compress=0)
+        homeless = pickles.notebook_names(path)
+    except OSError as error:
+        raise StoreError(f"component '{stem}' cannot be written to '{path}': {error}") from error
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        raise StoreError(
+            f"component '{stem}' cannot be pickled: {pickles.first_line(error)}; a lambda, or a "
+            "function inside a function, must become a function of an importable module"
+        ) from error
+    if homeless:
+        path.unlink()
+        raise StoreError(
+            f"component '{stem}' uses {', '.join(homeless)}, which only this notebook has; move it "
+            "to a module that is installed in the server's image too, and import it from there"
+        )
+    return path, {}
+
+
+def recognises(model: object) -> bool:
+    """Ask whether this framework saves that object: an estimator, fitted or not."""
+    return isinstance(model, BaseEstimator) or (
+        is_estimator(model) and hasattr(model, "fit") and hasattr(model, "get_params")
+    )
+
+
+class SklearnPredictor:
+    """One fitted estimator behind the methods that it has; immutable, so any thread may call it."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        intake, taker = intake_of(model), type(model).__name__
+        self._intakes = {
+            method: Intake(taker) if method == "inverse_transform" else intake
+            for method in methods_of(model)
+        }
+        self._methods = MappingProxyType(
+            {
+                method: Signature((self._intakes[method].spec,), (output_of(model, method),))
+                for method in self._intakes
+            }
+        )
+
+    @property
+    def methods(self) -> Mapping[str, Signature]:
+        """The prediction methods that the estimator has: ``predict`` first, else ``transform``."""
+        return self._methods
+
+    def call(
+        self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
+    ) -> Sequence[Array]:
+        """Run one method on a table: one tensor ``[n, f]``, or a tensor ``[n]`` for each column.
+
+        A transformer takes sequences ``[n, t, f]`` too and works on their last axis. Parameters
+        have no meaning here.
+
+        Raises:
+            InvalidInput: the inputs do not fit, or the estimator refuses a value in them.
+        """
+        values = inputs[0].values
+        if method not in _TRANSFORMS or len(inputs) > 1 or values.ndim != 3:
+            return (self._call(method, inputs),)
+        n, t, f = values.shape
+        if self._intakes[method].width not in (None, f):
+            return (self._call(method, inputs),)  # which names the shape that came
+        answer = self._call(method, (replace(inputs[0], values=values.reshape(n * t, f)),))
+        return (answer.reshape(n, t, *answer.shape[1:]),)
+
+    def close(self) -> None:
+        """Let go of the estimator."""
+        self._model = None
+
+    def _call(self, method: str, inputs: Sequence[NamedTensor]) -> Array:
+        table = self._intakes[method].table(inputs)
+        declared = self._methods[method].outputs[0]
+        if len(table) == 0:
+            return _no_rows(declared, inputs[0].name)
+        try:
+            with np.errstate(all="ignore"):  # log(0) in predict_log_proba is an answer, not news
+                answer = getattr(self._model, method)(table)
+        except (TypeError, ValueError) as error:
+            if not _blames_the_input(error.__traceback__):
+                raise
+            taker = type(self._model).__name__
+            raise InvalidInput(f"{taker} refuses the input: {pickles.first_line(error)}") from error
+        return _as_declared(dense(answer), declared)
+
+
+def _no_rows(declared: TensorSpec, name: str) -> Array:
+    """Answer a table without rows, where it is known what the answer would look like."""
+    if declared.datatype is None or declared.shape is None:
+        raise InvalidInput(f"input '{name}' has no rows; send at least one")
+    return np.empty((0, *declared.shape[1:]), dtype=NUMPY_DTYPES[declared.datatype])
+
+
+def _as_declared(answer: Array, declared: TensorSpec) -> Array:
+    """Widen numbers that follow the input's datatype, so that the output keeps the declared one."""
+    if declared.datatype == "FP64" and answer.dtype.kind in "biuf":
+        return answer.astype(np.float64, copy=False)
+    return answer
+
+
+def _blames_the_input(traceback: TracebackType | None) -> bool:
+    """Ask whether an error comes from a library's checks, and not from code inside a pipeline."""
+    frames = list(walk_tb(traceback))
+    raised_in = str(frames[-1][0].f_globals.get("__name__", "")) if frames else ""
+    return raised_in.split(".")[0] in _CHECKING_LIBRARIES

@@ -1,0 +1,189 @@
+"""Tables into and out of estimators: from named tensors to a table, from any answer to an array."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bundleserver.errors import InvalidInput
+from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What one estimator takes: how wide a table, of which columns, of which kind.
+
+    ``taker`` is its name in messages. ``width`` is ``None`` where nothing is known: then nothing is
+    checked, and a table that comes with column names becomes a DataFrame. ``text`` takes strings,
+    one a row. ``numeric`` refuses strings.
+    """
+
+    taker: str
+    width: int | None = None
+    columns: tuple[str, ...] = ()
+    text: bool = False
+    numeric: bool = False
+
+    @property
+    def spec(self) -> TensorSpec:
+        """Declare it as one tensor; the datatype of numbers stays open, any will do."""
+        if self.text:
+            return TensorSpec("input-0", "BYTES", (-1,))
+        if self.width is None:
+            return TensorSpec("input-0")
+        return TensorSpec("input-0", None, (-1, self.width), self.columns)
+
+    def table(self, inputs: Sequence[NamedTensor]) -> Array | pd.DataFrame:
+        """Make the table: from one tensor its rows, from several tensors ``[n]`` its columns.
+
+        Estimators that were fitted with column names get a DataFrame, others an array.
+
+        Raises:
+            InvalidInput: shape, columns or datatype differ from what the estimator takes.
+        """
+        if len(inputs) > 1:
+            return self._from_columns(inputs)
+        if self.text:
+            return self._texts(inputs[0])
+        return self._from_rows(inputs[0])
+
+    def _texts(self, tensor: NamedTensor) -> Array:
+        values = tensor.values
+        if values.ndim == 2 and values.shape[1] == 1:
+            values = values[:, 0]
+        if values.ndim != 1:
+            raise self._wrong_shape(tensor, [-1])
+        if not all(isinstance(value, str | bytes) for value in values):
+            raise InvalidInput(
+                f"input '{tensor.name}' holds values that are no strings; {self.taker} takes BYTES"
+            )
+        return values
+
+    def _from_rows(self, tensor: NamedTensor) -> Array | pd.DataFrame:
+        values = tensor.values
+        if self.width is None:
+            if values.ndim == 0:
+                raise self._wrong_shape(tensor, [-1, -1])
+            named = tensor.columns and values.shape[1:] == (len(tensor.columns),)
+            return _frame(values, tensor.columns) if named else values
+        self._check_numeric(tensor)
+        if values.ndim == 1 and self.width == 1:
+            values = values[:, np.newaxis]
+        order = self._order(tensor.columns, f"input '{tensor.name}'")
+        if values.ndim != 2 or values.shape[1] != self.width:
+            raise self._wrong_shape(tensor, [-1, self.width])
+        if not self.columns:
+            return values
+        return _frame(values[:, order] if order else values, self.columns)
+
+    def _from_columns(self, inputs: Sequence[NamedTensor]) -> Array | pd.DataFrame:
+        if self.text:
+            raise InvalidInput(f"{len(inputs)} inputs came; {self.taker} takes one, of strings")
+        names = tuple(tensor.name for tensor in inputs)
+        columns = [self._column(tensor) for tensor in inputs]
+        if len({len(column) for column in columns}) > 1:
+            lengths = ", ".join(
+                f"'{t.name}' {len(c)}" for t, c in zip(inputs, columns, strict=True)
+            )
+            raise InvalidInput(f"inputs differ in their number of rows: {lengths}")
+        if self.columns or self.width is None:
+            order = self._order(names, "the request") or range(len(names))
+            return pd.DataFrame({names[i]: columns[i] for i in order}).infer_objects()
+        if len(columns) != self.width:
+            raise InvalidInput(
+                f"{len(columns)} inputs came, one a column; {self.taker} takes {self.width} columns"
+            )
+        return np.column_stack(columns)
+
+    def _column(self, tensor: NamedTensor) -> Array:
+        self._check_numeric(tensor)
+        values = tensor.values
+        if values.ndim == 2 and values.shape[1] == 1:
+            return values[:, 0]
+        if values.ndim != 1:
+            raise self._wrong_shape(tensor, [-1])
+        return values
+
+    def _check_numeric(self, tensor: NamedTensor) -> None:
+        if self.numeric and tensor.values.dtype.kind not in "biuf":
+            raise InvalidInput(
+                f"input '{tensor.name}' has datatype {datatype_of(tensor.values)}; "
+                f"{self.taker} takes numbers"
+            )
+
+    def _order(self, came: tuple[str, ...], where: str) -> list[int]:
+        """Find where each column that the estimator knows came; empty when either has no names."""
+        if not came or not self.columns:
+            return []
+        missing = [f"column '{name}' is missing" for name in self.columns if name not in came]
+        unknown = [f"column '{name}' is unknown" for name in came if name not in self.columns]
+        twice = [f"column '{name}' came twice" for name in set(came) if came.count(name) > 1]
+        if problems := missing + unknown + twice:
+            listed = ", ".join(f"'{name}'" for name in self.columns)
+            raise InvalidInput(
+                f"{', '.join(problems)} in {where}; {self.taker} takes the columns {listed}"
+            )
+        return [came.index(name) for name in self.columns]
+
+    def _wrong_shape(self, tensor: NamedTensor, wanted: list[int]) -> InvalidInput:
+        came = list(tensor.values.shape)
+        return InvalidInput(f"input '{tensor.name}' has shape {came}; {self.taker} takes {wanted}")
+
+
+def _frame(values: Array, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Name the columns; numbers that came among strings get a dtype of their own again."""
+    frame = pd.DataFrame(values, columns=list(columns))
+    return frame.infer_objects() if values.dtype.kind == "O" else frame
+
+
+def dense(answer: object) -> Array:
+    """Turn whatever an estimator answers into one array that the protocol can carry.
+
+    Sparse matrices become dense, DataFrames arrays, and a list with an array ``[n, k]`` per output
+    (``predict_proba`` of several outputs) becomes ``[n, outputs, k]``. Strings, dates and
+    categories become an object array of ``str``.
+
+    Raises:
+        ValueError: the arrays of several outputs differ in shape, so that no array holds them.
+    """
+    if hasattr(answer, "toarray"):
+        return np.asarray(answer.toarray())
+    if hasattr(answer, "to_numpy"):
+        return _protocol_values(answer.to_numpy())
+    if isinstance(answer, list) and answer and all(isinstance(part, np.ndarray) for part in answer):
+        return _protocol_values(_stacked(answer))
+    return _protocol_values(np.asarray(answer))
+
+
+def _stacked(outputs: Sequence[Array]) -> Array:
+    shapes = [list(output.shape) for output in outputs]
+    if any(shape != shapes[0] for shape in shapes):
+        raise ValueError(
+            f"the outputs have the shapes {shapes}, which no single tensor holds; use 'predict', "
+            "or save a model for each output"
+        )
+    return np.stack(outputs, axis=1)
+
+
+def _protocol_values(values: Array) -> Array:
+    if values.dtype.kind == "O":
+        # Numbers stay numbers in an object column; beside strings they become strings.
+        values = np.asarray(values.tolist()).reshape(values.shape)
+    if values.dtype.kind not in "OSUMmT":
+        return values
+    if values.dtype.kind in "Mm":
+        values = values.astype(str)  # as objects, dates of nanoseconds would be integers
+    strings = [_text(value) for value in values.astype(object, copy=False).flat]
+    return np.array(strings, dtype=object).reshape(values.shape)
+
+
+def _text(value: object) -> object:
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value
