@@ -1,0 +1,143 @@
+"""How several detectors' votes become a label and a score, for ensembles and the op ``vote``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeGuard
+
+import numpy as np
+import numpy.typing as npt
+
+from bundleserver.errors import InvalidInput
+from bundleserver.tensors import NamedTensor, datatype_of
+
+Flags = npt.NDArray[np.bool_]
+Scores = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+
+THRESHOLD = 0.5
+"""The share of votes from which a row is an anomaly, where nothing else is said."""
+
+TOLERANCE = 1e-9
+"""A share so little below the threshold reaches it: sums of weights such as 0.3 are not exact."""
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The two numbers that a vote may be, and that a label is."""
+
+    anomaly: int
+    normal: int
+
+    def label(self, flags: Flags) -> Labels:
+        """Write flags (true is an anomaly) in this encoding."""
+        return np.where(flags, np.int64(self.anomaly), np.int64(self.normal))
+
+    def flags(self, votes: NamedTensor) -> Flags:
+        """Read one member's votes, ``[n]``: true where it saw an anomaly.
+
+        Raises:
+            InvalidInput: the tensor is not ``[n]``, holds no numbers, or holds any third value.
+        """
+        values = votes.values
+        if values.ndim != 1:
+            raise InvalidInput(
+                f"input '{votes.name}' has shape {list(values.shape)}; votes have shape [-1]"
+            )
+        if values.dtype.kind not in "biuf":
+            raise InvalidInput(
+                f"input '{votes.name}' has datatype {datatype_of(values)}; votes are INT64"
+            )
+        flags: Flags = values == self.anomaly
+        foreign = ~(flags | (values == self.normal))
+        if foreign.any():
+            row = int(np.argmax(foreign))
+            raise InvalidInput(
+                f"input '{votes.name}' has the vote {values[row]!s} in row {row}; a vote is "
+                f"{self.anomaly} for an anomaly and {self.normal} for normal"
+            )
+        return flags
+
+
+ENCODINGS: Mapping[str, Encoding] = MappingProxyType(
+    {"anomaly": Encoding(anomaly=1, normal=0), "sklearn": Encoding(anomaly=-1, normal=1)}
+)
+"""The encodings of a vote by the name that ``votes`` gives them in options and params."""
+
+
+def combine(
+    votes: Sequence[NamedTensor],
+    weights: Sequence[float],
+    threshold: float = THRESHOLD,
+    encoding: Encoding = ENCODINGS["anomaly"],
+) -> tuple[Labels, Scores]:
+    """Combine the members' votes, ``[n]`` each, row by row.
+
+    Args:
+        votes: one tensor per member.
+        weights: one per member, as ``problems_with_weights`` accepts them; equal: hard voting.
+        threshold: a row is an anomaly from this score on (within ``TOLERANCE``).
+        encoding: what the votes mean; the label comes back in the same one.
+
+    Returns:
+        The label, INT64 ``[n]``, and the score, FP64 ``[n]``: the weights that voted anomaly by all
+        weights.
+
+    Raises:
+        InvalidInput: a value is no vote, or the lengths differ.
+    """
+    flags = [encoding.flags(tensor) for tensor in votes]
+    _check_lengths(votes)
+    score = _share(flags, weights)
+    return encoding.label(score >= threshold - TOLERANCE), score
+
+
+def problems_with_weights(weights: object, count: int | None = None) -> tuple[str, ...]:
+    """List what keeps ``weights`` from being those of ``count`` members (None: of any number)."""
+    if isinstance(weights, (str, bytes)) or not isinstance(weights, Sequence):
+        return (f"weights is {weights!r}; expected a list of numbers",)
+    problems = [
+        f"weights[{index}] is {weight!r}; expected a finite number that is not negative"
+        for index, weight in enumerate(weights)
+        if not is_finite_number(weight) or weight < 0
+    ]
+    if count is not None and len(weights) != count:
+        problems.append(f"weights has {len(weights)} entries for {count} members")
+    if not problems and not 0 < sum(weights) <= sys.float_info.max:
+        problems.append(f"weights add up to {sum(weights)}; expected a finite sum above 0")
+    return tuple(problems)
+
+
+def problems_with_threshold(threshold: object) -> tuple[str, ...]:
+    """List what keeps ``threshold`` from being the share of votes that makes an anomaly."""
+    if is_finite_number(threshold) and 0 <= threshold <= 1:
+        return ()
+    return (f"threshold is {threshold!r}; expected a number from 0 to 1",)
+
+
+def is_finite_number(value: object) -> TypeGuard[float]:
+    """Ask whether a value is a number that a float holds: no truth, NaN or infinity."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return -sys.float_info.max <= value <= sys.float_info.max
+
+
+def _check_lengths(votes: Sequence[NamedTensor]) -> None:
+    if len({len(tensor.values) for tensor in votes}) > 1:
+        lengths = ", ".join(f"'{tensor.name}' {len(tensor.values)}" for tensor in votes)
+        raise InvalidInput(
+            f"votes differ in length: {lengths}; every member votes on the same rows"
+        )
+
+
+def _share(flags: Sequence[Flags], weights: Sequence[float]) -> Scores:
+    """Add up the weights that voted; all are added in the same order, so unanimity is exactly 1."""
+    voted = np.zeros(len(flags[0]), dtype=np.float64)
+    whole = 0.0
+    for flag, weight in zip(flags, weights, strict=True):
+        voted += np.where(flag, float(weight), 0.0)
+        whole += float(weight)
+    return voted / whole
