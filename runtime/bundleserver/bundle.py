@@ -1,0 +1,306 @@
+"""A bundle: a directory of model files, opened as one logical model over named tensors."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from bundleserver import integrity
+from bundleserver.errors import (
+    BundleError,
+    BundleServerError,
+    IntegrityError,
+    InvalidInput,
+    PredictionError,
+    Problem,
+    WarmUpError,
+)
+from bundleserver.examples import check_output
+from bundleserver.frameworks import (
+    BUNDLE,
+    MODEL,
+    LoadContext,
+    Predictor,
+    framework_module,
+    framework_names,
+)
+from bundleserver.manifest import MANIFEST_NAME, Component, Example, Manifest
+from bundleserver.members import BundleMember, Members, ModelMember
+from bundleserver.plan import Plan, PlannedStep, make_plan
+from bundleserver.signature import Signature
+from bundleserver.tensors import (
+    NUMPY_DTYPES,
+    Array,
+    NamedTensor,
+    TensorSpec,
+    array_from_rows,
+    datatype_of,
+)
+
+LOG = logging.getLogger(__name__)
+
+
+def read_manifest(directory: Path) -> Manifest | None:
+    """Read a directory's manifest; None when it has none.
+
+    Raises:
+        ManifestError: the manifest breaks its format.
+        IntegrityError: the file is there and cannot be read.
+    """
+    path = directory / MANIFEST_NAME
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise IntegrityError(f"{path} cannot be read", [Problem("", reason)]) from error
+    return Manifest.from_json(data, str(path))
+
+
+class Bundle:
+    """One version of one model, open: its components, its plan and its signature.
+
+    ``predict`` is called from worker threads, several at a time; whoever opened the bundle closes
+    it after the last call.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        manifest: Manifest,
+        model: str,
+        version: str,
+        predictors: Mapping[str, Predictor],
+        plan: Plan,
+        owned: ExitStack,
+    ) -> None:
+        self.directory = directory
+        self.manifest = manifest
+        self.model = model
+        self.version = version
+        self.identity = f"'{model}' version {version}"
+        self._predictors = predictors
+        self._plan = plan
+        self._owned = owned
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        manifest: Manifest,
+        *,
+        model: str,
+        version: str,
+        device: str = "cpu",
+        members: Members | None = None,
+        within: Path | None = None,
+    ) -> Bundle:
+        """Open every component of a verified directory and decide how they run together.
+
+        Args:
+            directory: where the files are; ``integrity.verify_files`` has passed on it.
+            manifest: what the files are; written or inferred.
+            model: the model's name, for messages.
+            version: the version's label, for messages.
+            device: where tensors go, for frameworks that have devices: ``cpu``, ``cuda``, ``auto``.
+            members: lends other models of this process to components of kind ``model``.
+            within: the directory that links must not leave; the outermost bundle's by default.
+
+        Raises:
+            BundleError: a framework is unknown, a file cannot be opened, or the parts do not fit.
+        """
+        problems = manifest.problems_with_frameworks(framework_names())
+        if problems:
+            raise BundleError("; ".join(str(problem) for problem in problems))
+        with ExitStack() as opened:
+            predictors: dict[str, Predictor] = {}
+            for name, component in manifest.components.items():
+                predictor = _open_component(
+                    directory, component, device, members, within or directory
+                )
+                opened.callback(predictor.close)
+                predictors[name] = predictor
+            plan = make_plan(manifest, predictors)
+            return cls(directory, manifest, model, version, predictors, plan, opened.pop_all())
+
+    @property
+    def signature(self) -> Signature:
+        """What the bundle takes and gives."""
+        return self._plan.signature
+
+    def predict(
+        self, inputs: Mapping[str, NamedTensor], parameters: Mapping[str, object]
+    ) -> dict[str, Array]:
+        """Run every step in order and return the outputs in the manifest's order.
+
+        Args:
+            inputs: what ``signature.bind_tensors`` or ``bind_rows`` returned.
+            parameters: the request's parameters, such as a forecast's ``level``.
+
+        Returns:
+            One array per output; for a rowwise bundle their first axis is the batch.
+
+        Raises:
+            InvalidInput: a component refuses a value.
+            NotReady: a member model does not answer now.
+            PredictionError: a component's own code raised; the log has the traceback.
+        """
+        tensors = self._assign(inputs)
+        for step in self._plan.steps:
+            taken = [tensor for name in step.inputs for tensor in tensors.get(name, ())]
+            results = self._run(step, taken, parameters)
+            for name, values in zip(step.outputs, results, strict=False):
+                tensors[name] = (NamedTensor(name, values),)
+        return {
+            spec.name: self._check_output(spec, tensors[spec.name][0].values)
+            for spec in self.signature.outputs
+        }
+
+    def warm_up(self) -> None:
+        """Run the manifest's examples and compare what comes out with what it records.
+
+        Raises:
+            WarmUpError: an example fails or gives another answer.
+        """
+        for index, example in enumerate(self.manifest.examples):
+            where = f"examples[{index}]"
+            try:
+                outputs = self.predict(self._bind_example(example), example.parameters)
+            except (InvalidInput, PredictionError) as error:
+                raise WarmUpError(f"{where} of {self.identity} fails: {error}") from error
+            for name, recorded in example.outputs.items():
+                if name not in outputs:
+                    known = ", ".join(f"'{output}'" for output in outputs)
+                    raise WarmUpError(
+                        f"{where} records output '{name}'; {self.identity} has {known}"
+                    )
+                check_output(
+                    f"{where} of {self.identity}", name, outputs[name], recorded, example.rtol
+                )
+
+    def metadata(self) -> dict[str, object]:
+        """Return the manifest's metadata and what else is known of this version, ready for JSON."""
+        known: dict[str, object] = {
+            **self.manifest.metadata,
+            "digest": integrity.bundle_digest(self.manifest),
+            "inferred": self.manifest.inferred,
+            "components": {
+                name: {"framework": component.framework}
+                | dict(getattr(self._predictors[name], "metadata", {}))
+                for name, component in self.manifest.components.items()
+            },
+        }
+        if self.manifest.requirements.packages:
+            known["requirements"] = dict(self.manifest.requirements.packages)
+        return known
+
+    def close(self) -> None:
+        """Close every component; no request may borrow the bundle any more."""
+        self._owned.close()
+
+    def _assign(self, inputs: Mapping[str, NamedTensor]) -> dict[str, tuple[NamedTensor, ...]]:
+        """Give the plan its tensors; several under other names are the columns of its one input."""
+        names = {spec.name for spec in self.signature.inputs}
+        if len(names) == 1 and not names & inputs.keys():
+            return {names.pop(): tuple(inputs.values())}
+        return {name: (tensor,) for name, tensor in inputs.items()}
+
+    def _run(
+        self, step: PlannedStep, taken: Sequence[NamedTensor], parameters: Mapping[str, object]
+    ) -> Sequence[Array]:
+        try:
+            results = step.call(taken, parameters)
+        except BundleServerError:
+            raise
+        except Exception as error:  # a framework's own code may raise anything
+            raise self._failed(step.what, f"{type(error).__name__}: {error}", error) from error
+        if len(results) < len(step.outputs):
+            raise self._failed(
+                step.what, f"it gave {len(results)} outputs; the manifest names {len(step.outputs)}"
+            )
+        return results
+
+    def _check_output(self, spec: TensorSpec, values: Array) -> Array:
+        """Hold a model to its manifest; a number may change its width, not its kind."""
+        wanted = spec.datatype
+        if wanted is not None and datatype_of(values) != wanted:
+            target = NUMPY_DTYPES[wanted]
+            if values.dtype.kind in "OSU" or not np.can_cast(values.dtype, target, "same_kind"):
+                raise self._failed(
+                    f"output '{spec.name}'",
+                    f"it has datatype {datatype_of(values)}; the manifest declares {wanted}",
+                )
+            values = values.astype(target)
+        shape = spec.shape
+        if shape is not None and (
+            values.ndim != len(shape)
+            or any(w not in (-1, c) for c, w in zip(values.shape, shape, strict=True))
+        ):
+            raise self._failed(
+                f"output '{spec.name}'",
+                f"it has shape {list(values.shape)}; the manifest declares {list(shape)}",
+            )
+        return values
+
+    def _failed(self, what: str, cause: str, error: Exception | None = None) -> PredictionError:
+        """Make the caller's error and put the traceback under the same number into the log."""
+        incident = uuid.uuid4().hex[:12]
+        first_line = cause.partition("\n")[0][:300]
+        LOG.error(
+            "%s %s: %s failed, incident %s: %s",
+            self.model,
+            self.version,
+            what,
+            incident,
+            first_line,
+            exc_info=error,
+        )
+        return PredictionError(self.identity, f"{what}: {first_line}", incident)
+
+    def _bind_example(self, example: Example) -> dict[str, NamedTensor]:
+        specs = {spec.name: spec for spec in self.signature.inputs}
+        tensors = []
+        for name, value in example.inputs.items():
+            spec = specs.get(name, TensorSpec(name))
+            rows = value if isinstance(value, list) else [value]
+            tensors.append(NamedTensor(name, array_from_rows(rows, spec, self.identity)))
+        return self.signature.bind_tensors(tensors, self.identity)
+
+
+def _open_component(
+    directory: Path, component: Component, device: str, members: Members | None, within: Path
+) -> Predictor:
+    if component.framework == MODEL:
+        return ModelMember(component.model or "", members)
+    path = directory / (component.path or "")
+    if component.framework == BUNDLE:
+        manifest = _nested_manifest(path, component.name)
+        integrity.verify_files(path, manifest, within=within)
+        bundle = Bundle.open(
+            path,
+            manifest,
+            model=component.name,
+            version=manifest.version or "1",
+            device=device,
+            members=members,
+            within=within,
+        )
+        return BundleMember(bundle)
+    context = LoadContext(component.options, device)
+    return framework_module(component.framework).load(path, context)
+
+
+def _nested_manifest(path: Path, name: str) -> Manifest:
+    manifest = read_manifest(path)
+    if manifest is None:
+        raise BundleError(
+            f"component '{name}' is a bundle, but {path / MANIFEST_NAME} does not exist; write it "
+            f"with: bundleserver init {path}"
+        )
+    return manifest
