@@ -1,0 +1,242 @@
+"""The life of a version: its states in order, and the pure decision what to do next.
+
+Nothing here waits, reads or remembers: the manager shows snapshots and does what comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+
+from bundleserver.versions import Version, VersionPolicy, select_versions
+
+
+class State(str, Enum):
+    """Where a version stands; the order here is the order of its life."""
+
+    DISCOVERED = "DISCOVERED"
+    FETCHING = "FETCHING"
+    VERIFYING = "VERIFYING"
+    LOADING = "LOADING"
+    WARMING = "WARMING"
+    READY = "READY"
+    DRAINING = "DRAINING"
+    UNLOADED = "UNLOADED"
+    FAILED = "FAILED"
+
+
+class SwapPolicy(str, Enum):
+    """What goes first when one version takes over from another."""
+
+    AVAILABILITY = "availability"
+    """The new version is ready before the old one is let go."""
+
+    RESOURCE = "resource"
+    """The old version is gone before the new one is loaded: for machines that hold only one."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What is known of one version at one moment.
+
+    Attributes:
+        state: where it stands; the four states between DISCOVERED and READY are never decided upon.
+        listed: the source listed it when last asked.
+        loadable: listed, its files at rest and nothing wrong that can be seen without opening them.
+        changed: its files differ from those that were last loaded or tried.
+        held: unloaded by hand, and neither asked for nor republished since.
+        pinned: loaded by hand, so wanted whatever the policy says.
+        named: ``serving.json`` names it, directly or by a label, so wanted too.
+        default: ``serving.json`` names it as the default.
+        retry_at: when a failed load may be tried again, on the manager's clock; None is never.
+    """
+
+    version: Version
+    state: State
+    listed: bool = True
+    loadable: bool = True
+    changed: bool = False
+    held: bool = False
+    pinned: bool = False
+    named: bool = False
+    default: bool = False
+    retry_at: float | None = None
+
+    @property
+    def answers(self) -> bool:
+        """Whether requests may be lent this version."""
+        return self.state is State.READY
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the files that are there now were tried and did not load."""
+        return self.state is State.FAILED and not self.changed
+
+
+@dataclass(frozen=True)
+class Load:
+    """Bring this version up, again if it is up already with other files."""
+
+    version: Version
+
+
+@dataclass(frozen=True)
+class Unload:
+    """Stop lending this version, and close it when nobody holds it."""
+
+    version: Version
+
+
+def next_action(
+    snapshots: Sequence[Snapshot], policy: VersionPolicy, swap: SwapPolicy, now: float
+) -> Load | Unload | None:
+    """Decide the one next thing to do for a model, or None when there is nothing to do now.
+
+    Whatever fails, lists nothing or is not there, a version that answers goes on until one that is
+    chosen instead answers; only a version that is held goes without a successor.
+    """
+    chosen = chosen_versions(snapshots, policy)
+    load = _next_load(snapshots, policy, swap, chosen, now)
+    unload = _next_unload(snapshots, chosen)
+    if load is None:
+        return unload
+    if swap is SwapPolicy.AVAILABILITY:
+        return load
+    return _make_room(snapshots, chosen, load)
+
+
+def chosen_versions(snapshots: Sequence[Snapshot], policy: VersionPolicy) -> tuple[Version, ...]:
+    """Return what the policy chooses, newest first, of the versions that answer or may yet.
+
+    A version that has failed or is held does not take the place of an older one, so ``latest`` is
+    the newest version *that loads*.
+    """
+    possible = [s.version for s in snapshots if _is_possible(s) and s.listed]
+    return select_versions(possible, policy)
+
+
+def wanted_versions(snapshots: Sequence[Snapshot], policy: VersionPolicy) -> frozenset[Version]:
+    """Return every version that should answer: chosen, named by ``serving.json``, or pinned."""
+    extra = (s.version for s in snapshots if _is_possible(s) and (s.named or s.pinned))
+    return frozenset({*chosen_versions(snapshots, policy), *extra})
+
+
+def default_version(
+    snapshots: Sequence[Snapshot], policy: VersionPolicy, current: Version | None
+) -> Version | None:
+    """Return the version that answers requests which name none; None when none should.
+
+    That is the one ``serving.json`` names; else the newest chosen one that answers; else, while no
+    chosen one does, the one that has answered so far.
+    """
+    named = next((s for s in snapshots if s.default), None)
+    if named is not None and named.answers:
+        return named.version
+    answering = {s.version: s for s in snapshots if s.answers}
+    if named is not None and current not in answering and _may_come(named):
+        # Nothing has answered yet: wait for the version that was asked for, do not guess another.
+        return None
+    ready = [v for v in chosen_versions(snapshots, policy) if v in answering]
+    if ready:
+        return ready[0]
+    if current in answering:
+        return current
+    return max(answering, key=lambda v: (not answering[v].pinned, v), default=None)
+
+
+def retry_pause(attempts: int, pauses_seconds: Sequence[float]) -> float | None:
+    """Return how long to wait after so many failed attempts; None when it has been enough."""
+    return pauses_seconds[attempts - 1] if attempts <= len(pauses_seconds) else None
+
+
+def _is_possible(snapshot: Snapshot) -> bool:
+    return not snapshot.held and not snapshot.has_failed and (snapshot.loadable or snapshot.answers)
+
+
+def _may_come(snapshot: Snapshot) -> bool:
+    return snapshot.listed and not snapshot.held and not snapshot.has_failed
+
+
+def _next_load(
+    snapshots: Sequence[Snapshot],
+    policy: VersionPolicy,
+    swap: SwapPolicy,
+    chosen: Sequence[Version],
+    now: float,
+) -> Load | None:
+    wanted = wanted_versions(snapshots, policy)
+    careful = swap is SwapPolicy.RESOURCE and any(s.answers for s in snapshots)
+    due = [
+        s
+        for s in snapshots
+        if s.loadable
+        and not s.held
+        and (
+            (s.version in wanted and _lacks_its_files(s))
+            or (_is_due(s, now, careful) and _is_hoped_for(s, policy, chosen, wanted))
+        )
+    ]
+    first = max(due, key=lambda s: (s.default, s.named, s.version), default=None)
+    return None if first is None else Load(first.version)
+
+
+def _lacks_its_files(snapshot: Snapshot) -> bool:
+    return snapshot.changed or not snapshot.answers
+
+
+def _is_due(snapshot: Snapshot, now: float, careful: bool) -> bool:
+    if careful and (snapshot.answers or not (snapshot.named or snapshot.pinned)):
+        # Unloading what answers for another try of what has failed would be an outage per try.
+        return False
+    return snapshot.retry_at is not None and snapshot.retry_at <= now
+
+
+def _is_hoped_for(
+    snapshot: Snapshot,
+    policy: VersionPolicy,
+    chosen: Sequence[Version],
+    wanted: Collection[Version],
+) -> bool:
+    """Ask whether a version that failed would be wanted if it loaded."""
+    version = snapshot.version
+    return (
+        snapshot.named
+        or snapshot.pinned
+        or version in wanted
+        or version in select_versions([*chosen, version], policy)
+    )
+
+
+def _next_unload(snapshots: Sequence[Snapshot], chosen: Sequence[Version]) -> Unload | None:
+    held = [s.version for s in snapshots if s.held and s.answers]
+    if held:
+        return Unload(max(held))
+    if not any(s.listed for s in snapshots):
+        return None
+    if not any(s.answers and (s.version in chosen or s.default) for s in snapshots):
+        return None
+    return _oldest_unwanted(snapshots, chosen)
+
+
+def _make_room(
+    snapshots: Sequence[Snapshot], chosen: Sequence[Version], load: Load
+) -> Load | Unload | None:
+    """Let what is in the way go first; None while it is still going."""
+    by_version: Mapping[Version, Snapshot] = MappingProxyType({s.version: s for s in snapshots})
+    if by_version[load.version].answers:
+        return Unload(load.version)
+    in_the_way = _oldest_unwanted(snapshots, chosen)
+    if in_the_way is not None:
+        return in_the_way
+    return None if any(s.state is State.DRAINING for s in snapshots) else load
+
+
+def _oldest_unwanted(snapshots: Sequence[Snapshot], chosen: Sequence[Version]) -> Unload | None:
+    unwanted = [
+        s.version
+        for s in snapshots
+        if s.answers and (s.held or not (s.named or s.pinned or s.version in chosen))
+    ]
+    return Unload(min(unwanted)) if unwanted else None
