@@ -1,0 +1,115 @@
+"""Where versions come from: what a source tells the manager, and what it is asked.
+
+A source states the *whole* set of what is there, or raises: an outage is an error, no empty set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from bundleserver.traffic import ServingConfig
+from bundleserver.versions import Version, VersionPolicy, is_version_label
+
+if TYPE_CHECKING:
+    from bundleserver.manifest import Manifest
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One discovered version of a model.
+
+    Attributes:
+        location: where it is, as messages name it.
+        fingerprint: changes whenever the files change; compared for equality only.
+        settled: nobody seems to be writing it any more.
+        problem: why it cannot be loaded, as far as can be seen without opening its files.
+        links_lead_anywhere: it lies at the top of ``--model_dir``, whose own links are trusted.
+    """
+
+    model: str
+    version: Version
+    location: Path
+    fingerprint: str
+    settled: bool
+    problem: str | None = None
+    links_lead_anywhere: bool = False
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Everything a source knows of one model now.
+
+    Attributes:
+        candidates: the versions whose contents were looked at, newest first.
+        config: what ``serving.json`` says; None when there is none, or none that can be read.
+        config_problem: why ``serving.json`` cannot be read.
+        unseen: versions known by name only, because the demand does not reach them.
+        reason: why there are no candidates: what is waited for, and where it would be.
+        warnings: what somebody should mend, each a sentence.
+    """
+
+    model: str
+    candidates: tuple[Candidate, ...] = ()
+    config: ServingConfig | None = None
+    config_problem: str | None = None
+    unseen: tuple[Version, ...] = ()
+    reason: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Which of a model's versions are worth a look, so that thousands of old ones cost nothing.
+
+    Attributes:
+        policy: the policy in force where ``serving.json`` has none.
+        further: how many versions beyond the policy's, in place of those that failed or are held.
+        versions: versions to look at in any case.
+    """
+
+    policy: VersionPolicy
+    further: int = 0
+    versions: frozenset[Version] = frozenset()
+
+
+DemandOf = Callable[[str], Demand]
+"""Says what is demanded of the model of that name."""
+
+
+class Source(Protocol):
+    """Finds versions and makes their files local. Called from the watcher's thread only."""
+
+    def discover(self, demand_of: DemandOf | None = None) -> tuple[Listing, ...]:
+        """Return what is known of every model; without a demand every version is looked at.
+
+        Raises:
+            SourceError: it cannot be told now what is there.
+        """
+
+    def fetch(self, candidate: Candidate) -> tuple[Path, Manifest]:
+        """Make a candidate's files local, and return where they are and what they are.
+
+        Raises:
+            BundleServerError: it cannot be had, or its manifest is wrong.
+        """
+
+
+def named_versions(config: ServingConfig | None) -> frozenset[Version]:
+    """Return every version that a ``serving.json`` names, directly or by a label of its own."""
+    if config is None:
+        return frozenset()
+    names = [*config.labels.values(), *config.traffic, *config.shadow]
+    if config.default is not None:
+        names.append(config.default)
+    labels = (config.labels.get(name, name) for name in names)
+    return frozenset(Version(label) for label in labels if is_version_label(label))
+
+
+def policy_of(config: ServingConfig | None, otherwise: VersionPolicy) -> VersionPolicy:
+    """Return the policy that a ``serving.json`` sets, else the flags' one."""
+    if config is None or config.policy is None:
+        return otherwise
+    return VersionPolicy.parse(config.policy)

@@ -1,0 +1,269 @@
+"""Versions that lie in a directory: ``--model_dir``, in every layout that it may have."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bundleserver.bundle import read_manifest
+from bundleserver.errors import ConfigError, SourceError
+from bundleserver.inference import infer_manifest
+from bundleserver.manifest import MANIFEST_NAME, Manifest
+from bundleserver.sources import Candidate, Demand, DemandOf, Listing, named_versions, policy_of
+from bundleserver.sources.files import (
+    CONFIG_NAME,
+    Contents,
+    Folder,
+    is_model_file,
+    leads_outside,
+    look_into,
+    newest_first,
+    read_contents,
+)
+from bundleserver.sources.layouts import find_models, readable_manifest
+from bundleserver.traffic import ServingConfig
+from bundleserver.versions import Version, VersionPolicy, is_version_label, same_order
+
+_ONLY_VERSION = Version("1")
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What a version's directory was like, since when, and whether it was taken to be complete."""
+
+    contents: Contents
+    since: float
+    settled: bool
+
+
+class DirectorySource:
+    """The models below one directory; keeps what the last looks saw, to tell whether files change.
+
+    Called from the watcher's thread only.
+    """
+
+    def __init__(
+        self,
+        model_dir: Path,
+        model_name: str | None = None,
+        *,
+        settle_seconds: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Name the directory; it is not looked at before ``discover``.
+
+        Args:
+            model_dir: where models are, or will be.
+            model_name: the one model to serve; without it, every model that is found.
+            settle_seconds: for how long files without a manifest must not have changed.
+            clock: seconds that only grow.
+        """
+        self._model_dir = model_dir
+        self._model_name = model_name
+        self._settle_seconds = settle_seconds
+        self._clock = clock
+        self._was_there = False
+        self._looks: dict[Path, _Look] = {}
+        self._seen: dict[Path, _Look] = {}
+        self._sorted: dict[Path, tuple[tuple[str, ...], tuple[Version, ...], tuple[str, ...]]] = {}
+        self._has_manifest: dict[Path, bool] = {}
+
+    def discover(self, demand_of: DemandOf | None = None) -> tuple[Listing, ...]:
+        """Return what is known of every model; without a demand every version is looked at.
+
+        Raises:
+            SourceError: the directory cannot be read, or is not there any more.
+        """
+        self._looks = {}
+        listings = tuple(self._listings(demand_of))
+        self._seen = self._looks
+        return listings
+
+    def fetch(self, candidate: Candidate) -> tuple[Path, Manifest]:
+        """Return where a candidate's files are, links resolved, and what they are.
+
+        Raises:
+            SourceError: they are gone.
+            ManifestError, IntegrityError, BundleError: what they are cannot be told.
+        """
+        try:
+            # Resolved once, so that an atomic change of links does not mix two versions.
+            directory = candidate.location.resolve(strict=True)
+        except (OSError, RuntimeError) as error:
+            raise SourceError(f"'{candidate.location}' cannot be read: {error}") from error
+        return directory, read_manifest(directory) or infer_manifest(directory, candidate.model)
+
+    def _listings(self, demand_of: DemandOf | None) -> Iterator[Listing]:
+        top = self._top()
+        if top is None:
+            if self._model_name is not None:
+                reason = f"waiting for '{self._model_dir}', which does not exist yet"
+                yield Listing(self._model_name, reason=reason)
+            return
+        for name, root in find_models(top, self._model_name):
+            if isinstance(root, Folder):
+                yield self._list_model(name, root, demand_of(name) if demand_of else None)
+            else:
+                yield Listing(name, reason=root)
+
+    def _top(self) -> Folder | None:
+        try:
+            top = look_into(self._model_dir)
+        except FileNotFoundError as error:
+            if self._was_there:
+                raise SourceError(f"'{self._model_dir}' does not exist any more") from error
+            return None
+        except OSError as error:
+            raise SourceError(
+                f"'{self._model_dir}' cannot be read: {error.strerror or error}"
+            ) from error
+        self._was_there = True
+        return top
+
+    def _list_model(self, name: str, root: Folder, demand: Demand | None) -> Listing:
+        config, problem = self._read_config(root)
+        listing = Listing(name, config=config, config_problem=problem)
+        if root.labels and not root.has_manifest:
+            return self._list_versions(listing, root, demand)
+        if root.has_manifest or root.has_model_files:
+            return replace(listing, candidates=self._list_root_itself(name, root))
+        return replace(
+            listing,
+            reason=f"waiting for '{root.path}' to hold '{MANIFEST_NAME}', versions such as 'v1', "
+            "or model files",
+        )
+
+    def _list_root_itself(self, name: str, root: Folder) -> tuple[Candidate, ...]:
+        manifest = readable_manifest(root)
+        label = manifest.version if manifest is not None else None
+        version = Version.parse(label) if label else _ONLY_VERSION
+        is_top = root.path == self._model_dir
+        contents = read_contents(root.path, links_lead_anywhere=is_top)
+        candidate = self._candidate(name, version, root.path, contents)
+        return (replace(candidate, links_lead_anywhere=is_top),)
+
+    def _list_versions(self, listing: Listing, root: Folder, demand: Demand | None) -> Listing:
+        versions, warnings = self._sort(root)
+        demand = demand or Demand(VersionPolicy(None))
+        # Both policies: the one that serving.json asks for may not be in effect yet.
+        policies = (demand.policy, policy_of(listing.config, demand.policy))
+        specific = {version for policy in policies for version in policy.specific}
+        named = {*demand.versions, *specific, *named_versions(listing.config)}
+        wanted = _most(policies)
+        candidates: list[Candidate] = []
+        unseen: list[Version] = []
+        notes = list(warnings)
+        sound = 0
+        for version in versions:
+            if version not in named and wanted is not None and sound >= wanted + demand.further:
+                unseen.append(version)
+            elif candidate := self._look_at(listing.model, version, root, versions, notes):
+                candidates.append(candidate)
+                sound += candidate.settled and candidate.problem is None
+        return replace(
+            listing,
+            candidates=tuple(candidates),
+            unseen=tuple(unseen),
+            warnings=tuple(notes),
+            reason="" if candidates else f"waiting for the versions in '{root.path}' to hold files",
+        )
+
+    def _look_at(
+        self,
+        model: str,
+        version: Version,
+        root: Folder,
+        siblings: tuple[Version, ...],
+        notes: list[str],
+    ) -> Candidate | None:
+        """Look at one version's files; None when it does not exist yet."""
+        location = root.path / version.label
+        outside = None if root.path == self._model_dir else leads_outside(location, root.path)
+        contents = read_contents(location)
+        self._has_manifest[location] = has_manifest = contents.manifest is not None
+        if contents.is_empty:
+            return None
+        candidate = self._candidate(model, version, location, contents)
+        if not has_manifest and contents.problem is None and self._any_manifest(root, siblings):
+            if candidate.settled:
+                notes.append(
+                    f"'{location}' has no '{MANIFEST_NAME}' and its siblings have one, so it does "
+                    f"not count as a version; write one with: bundleserver init {location}"
+                )
+            return None
+        return replace(candidate, problem=outside or candidate.problem)
+
+    def _candidate(
+        self, model: str, version: Version, location: Path, contents: Contents
+    ) -> Candidate:
+        settled = self._is_settled(location, contents)
+        return Candidate(model, version, location, contents.fingerprint, settled, contents.problem)
+
+    def _is_settled(self, location: Path, contents: Contents) -> bool:
+        """Ask whether files are at rest: a new manifest says so, as it is written last."""
+        now = self._clock()
+        before = self._seen.get(location)
+        if before is None or before.contents.fingerprint != contents.fingerprint:
+            old = before.contents.manifest if before else None
+            look = _Look(contents, now, contents.manifest not in (None, "", old))
+        else:
+            rested = before.settled or now - before.since >= self._settle_seconds
+            look = _Look(contents, before.since, rested)
+        self._looks[location] = look
+        return look.settled
+
+    def _any_manifest(self, root: Folder, versions: tuple[Version, ...]) -> bool:
+        """Ask whether any version of a model has a manifest; each is asked once."""
+        for version in versions:
+            location = root.path / version.label
+            if location not in self._has_manifest:
+                self._has_manifest[location] = (location / MANIFEST_NAME).is_file()
+            if self._has_manifest[location]:
+                return True
+        return False
+
+    def _sort(self, root: Folder) -> tuple[tuple[Version, ...], tuple[str, ...]]:
+        """Return a model's versions, newest first, and what is odd about their names."""
+        known = self._sorted.get(root.path)
+        if known is None or known[0] != root.labels:
+            versions = newest_first(root.labels)
+            self._forget(root.path, known[1] if known else (), versions)
+            known = (root.labels, versions, tuple(_odd_names(root, versions)))
+            self._sorted[root.path] = known
+        return known[1], known[2]
+
+    def _forget(self, root: Path, old: tuple[Version, ...], new: tuple[Version, ...]) -> None:
+        for version in {*old} - {*new}:
+            self._has_manifest.pop(root / version.label, None)
+
+    def _read_config(self, root: Folder) -> tuple[ServingConfig | None, str | None]:
+        path = root.path / CONFIG_NAME
+        try:
+            return ServingConfig.from_json(path.read_bytes(), str(path)), None
+        except FileNotFoundError:
+            return None, None
+        except ConfigError as error:
+            return None, str(error)
+        except OSError as error:
+            return None, f"'{path}' cannot be read: {error.strerror or error}"
+
+
+def _most(policies: Iterable[VersionPolicy]) -> int | None:
+    """Return how many of the newest versions the policies want at most; None is all."""
+    counts = [0 if policy.specific else policy.count for policy in policies]
+    return None if None in counts else max(count or 0 for count in counts)
+
+
+def _odd_names(root: Folder, versions: tuple[Version, ...]) -> Iterator[str]:
+    for group in same_order(versions):
+        names = " and ".join(f"'{version}'" for version in group)
+        yield (
+            f"versions {names} in '{root.path}' order alike; '{group[-1]}' counts as the newest of "
+            "them; rename one"
+        )
+    for name in root.files:
+        if is_version_label(name) and not is_model_file(name):
+            path = root.path / name
+            yield f"'{path}' is named like a version and is a file; a version is a directory"

@@ -1,0 +1,221 @@
+"""What a directory holds, found without opening a model: names, links, sizes and times."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bundleserver.manifest import MANIFEST_NAME
+from bundleserver.versions import Version, is_version_label
+
+CONFIG_NAME = "serving.json"
+MODEL_SUFFIXES = frozenset({".joblib", ".json", ".pickle", ".pkl", ".pt", ".pt2", ".pth", ".sav"})
+
+# Ours, and those that NFS leaves behind when an open file is deleted.
+_PASSING_PREFIXES = (".nfs", ".serving", ".staging-")
+_NO_MODEL_NAMES = frozenset({"lost+found"})
+
+
+@dataclass(frozen=True)
+class Folder:
+    """One look at a directory's own entries; a link counts as what it leads to."""
+
+    path: Path
+    labels: tuple[str, ...]
+    directories: tuple[str, ...]
+    files: tuple[str, ...]
+
+    @property
+    def has_manifest(self) -> bool:
+        """Whether it is a bundle that says so."""
+        return MANIFEST_NAME in self.files
+
+    @property
+    def has_model_files(self) -> bool:
+        """Whether a manifest may be inferred from its files."""
+        return any(map(is_model_file, self.files))
+
+
+def is_model_file(name: str) -> bool:
+    """Ask whether a file of that name may hold a model."""
+    special = name in (MANIFEST_NAME, CONFIG_NAME)
+    return Path(name).suffix.lower() in MODEL_SUFFIXES and not special
+
+
+def look_into(path: Path) -> Folder:
+    """List a directory once; hidden names and ``lost+found`` are left out.
+
+    Raises:
+        OSError: it is not there, is no directory or cannot be read.
+    """
+    labels, directories, files = [], [], []
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.name.startswith((".", "_")) or entry.name in _NO_MODEL_NAMES:
+                continue
+            if not _leads_to_directory(entry):
+                files.append(entry.name)
+            elif is_version_label(entry.name):
+                labels.append(entry.name)
+            else:
+                directories.append(entry.name)
+    return Folder(path, tuple(labels), tuple(directories), tuple(sorted(files)))
+
+
+def _leads_to_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        # A loop of links; kept as a directory so that whoever looks into it says so.
+        return True
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What one version's directory holds.
+
+    Attributes:
+        fingerprint: changes whenever a file that matters changes.
+        manifest: the digest of ``manifest.json``; empty while it is half written, None without one.
+        is_empty: nothing in it could be a model.
+        problem: why it cannot be loaded, or None.
+    """
+
+    fingerprint: str
+    manifest: str | None = None
+    is_empty: bool = False
+    problem: str | None = None
+
+
+def read_contents(directory: Path, *, links_lead_anywhere: bool = False) -> Contents:
+    """Look at the files of one version.
+
+    With a manifest every file below counts, without one those at the top, as inference reads them.
+
+    Args:
+        directory: the version's directory, or a link to it.
+        links_lead_anywhere: the directory is ``--model_dir`` itself, whose own links are trusted.
+    """
+    try:
+        manifest = _read_manifest(directory)
+        base = directory.resolve(strict=True)
+        walk = _Walk(base, links_lead_anywhere, deep=manifest is not None)
+        files = sorted(walk.files(base, ""))
+    except (OSError, RuntimeError) as error:
+        # pathlib reports a loop of links as RuntimeError before Python 3.13.
+        what = f"'{directory}' cannot be read: {_cause(error)}"
+        return Contents(_digest(what.encode()), problem=what)
+    if manifest is None:
+        # Sizes and times may stay the same where models are written by a build; inodes do not.
+        digest = _digest(repr(files).encode())
+        names = [file[0] for file in files if not file[0].startswith((".", "_"))]
+        return Contents(digest, None, not names, walk.problem or _no_model(directory, names))
+    # The manifest vouches for the content; inodes change at will on some network file systems.
+    digest = _digest(manifest + repr([file[:3] for file in files]).encode())
+    return Contents(digest, _digest(manifest) if _is_whole(manifest) else "", False, walk.problem)
+
+
+_File = tuple[str, int, int, int]
+
+
+class _Walk:
+    """One walk over a version's files; ``problem`` is the first thing found wrong."""
+
+    def __init__(self, base: Path, links_lead_anywhere: bool, deep: bool) -> None:
+        self.problem: str | None = None
+        self._base = base
+        self._trusts_top = links_lead_anywhere
+        self._deep = deep
+
+    def files(self, directory: Path, prefix: str) -> Iterator[_File]:
+        """Yield name, size, time and inode of every file; links to directories are not entered."""
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name.startswith(_PASSING_PREFIXES) or entry.name in _NO_MODEL_NAMES:
+                    continue
+                if prefix == "" and entry.name == CONFIG_NAME:
+                    continue
+                yield from self._entry(entry, prefix)
+
+    def _entry(self, entry: os.DirEntry[str], prefix: str) -> Iterator[_File]:
+        name = prefix + entry.name
+        is_trusted = self._trusts_top and prefix == ""
+        try:
+            if entry.is_symlink() and not is_trusted:
+                self._check_link(Path(entry.path), name)
+            is_directory = entry.is_dir(follow_symlinks=is_trusted)
+            if is_directory and self._deep and not entry.name.startswith("."):
+                yield from self.files(Path(entry.path), name + "/")
+            elif not entry.is_dir():
+                facts = entry.stat()
+                yield name, facts.st_size, facts.st_mtime_ns, facts.st_ino
+        except FileNotFoundError:
+            # Deleted meanwhile, or a link to nothing: whoever needs it will say that it is missing.
+            yield name, -1, 0, 0
+        except (OSError, RuntimeError) as error:
+            self.problem = self.problem or f"'{entry.path}' cannot be read: {_cause(error)}"
+            yield name, -2, 0, 0
+
+    def _check_link(self, path: Path, name: str) -> None:
+        target = path.resolve()
+        if not target.is_relative_to(self._base):
+            self.problem = self.problem or (
+                f"'{name}' is a link to '{target}', outside of the version's directory "
+                f"'{self._base}'; put the file itself there"
+            )
+
+
+def leads_outside(path: Path, root: Path) -> str | None:
+    """Say what is wrong with a version that is a link to somewhere outside of its model's root."""
+    try:
+        if not path.is_symlink() or path.resolve().is_relative_to(root.resolve()):
+            return None
+        return f"'{path}' is a link to '{path.resolve()}', outside of '{root}'; put the files there"
+    except (OSError, RuntimeError) as error:
+        return f"'{path}' cannot be read: {_cause(error)}"
+
+
+def newest_first(labels: tuple[str, ...]) -> tuple[Version, ...]:
+    """Sort version labels, the newest first."""
+    versions = map(Version, labels)
+    return tuple(sorted(versions, key=lambda version: (version.order, version.label), reverse=True))
+
+
+def _read_manifest(directory: Path) -> bytes | None:
+    try:
+        return (directory / MANIFEST_NAME).read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _is_whole(manifest: bytes) -> bool:
+    try:
+        json.loads(manifest)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _no_model(directory: Path, names: list[str]) -> str | None:
+    if not names or any(map(is_model_file, names)):
+        return None
+    shown = ", ".join(f"'{name}'" for name in names[:5])
+    suffixes = ", ".join(f"*{suffix}" for suffix in sorted(MODEL_SUFFIXES))
+    return (
+        f"'{directory}' holds {shown}{', …' if len(names) > 5 else ''} and neither "
+        f"'{MANIFEST_NAME}' nor a model file ({suffixes})"
+    )
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def _cause(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return "it is a link to itself" if isinstance(error, RuntimeError) else str(error)

@@ -1,0 +1,78 @@
+"""Which models lie below a directory, in every layout that ``--model_dir`` may have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from bundleserver.bundle import read_manifest
+from bundleserver.errors import BundleServerError
+from bundleserver.manifest import MANIFEST_NAME, Manifest
+from bundleserver.sources.files import Folder, look_into
+
+Root = Folder | str
+"""A model's root, or why it cannot be looked at now."""
+
+
+def find_models(top: Folder, model_name: str | None) -> Iterator[tuple[str, Root]]:
+    """Yield the name of every model and its root.
+
+    Args:
+        top: what ``--model_dir`` holds.
+        model_name: the one model to serve; None for all that are there.
+    """
+    is_model = top.has_manifest or _is_versioned(top, model_name) or top.has_model_files
+    if model_name is not None:
+        yield model_name, top if is_model else _child_of_that_name(top, model_name)
+    elif is_model:
+        manifest = readable_manifest(top)
+        yield (manifest and manifest.name) or top.path.resolve().name or "model", top
+    else:
+        yield from _models(top, sorted({*top.directories, *top.labels}))
+
+
+def readable_manifest(root: Folder) -> Manifest | None:
+    """Read a manifest for its name and version; what is wrong with it is said when it is loaded."""
+    try:
+        return read_manifest(root.path) if root.has_manifest else None
+    except BundleServerError:
+        return None
+
+
+def _is_versioned(top: Folder, model_name: str | None) -> bool:
+    """Ask whether directories with names like versions are versions, and not models.
+
+    A model may be called '3d-detector': then it holds versions itself, or lies among models.
+    """
+    others = _models(top, top.directories) if model_name is None else ()
+    if any(isinstance(child, Folder) for _, child in others):
+        return False
+    return any(
+        isinstance(child, str) or child.has_manifest or not child.labels
+        for _, child in _children(top, top.labels)
+    )
+
+
+def _child_of_that_name(top: Folder, name: str) -> Root:
+    for _, child in _children(top, [name] if name in (*top.directories, *top.labels) else []):
+        return child
+    return (
+        f"waiting for '{top.path}' to hold '{MANIFEST_NAME}', versions such as 'v1', model files, "
+        f"or a directory '{name}' with one of them"
+    )
+
+
+def _models(top: Folder, names: Iterable[str]) -> Iterator[tuple[str, Root]]:
+    """Yield the sub-directories that are models, or that cannot be read."""
+    for name, child in _children(top, names):
+        if isinstance(child, str) or child.has_manifest or child.has_model_files or child.labels:
+            yield name, child
+
+
+def _children(top: Folder, names: Iterable[str]) -> Iterator[tuple[str, Root]]:
+    for name in names:
+        try:
+            yield name, look_into(top.path / name)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            yield name, f"'{top.path / name}' cannot be read: {error.strerror or error}"
