@@ -1,0 +1,7 @@
+"""The versions that are open, lent to requests, and the loop that keeps them as they should be."""
+
+from bundleserver.manager.manager import Manager
+from bundleserver.manager.opening import OpenBundle
+from bundleserver.manager.status import ModelStatus, VersionStatus
+
+__all__ = ["Manager", "ModelStatus", "OpenBundle", "VersionStatus"]

@@ -1,0 +1,139 @@
+"""Which ``serving.json`` is in effect: a new one only when every version that it names answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from bundleserver.lifecycle import State
+from bundleserver.manager.records import VersionRecord
+from bundleserver.sources import Listing, named_versions, policy_of
+from bundleserver.traffic import ServingConfig
+from bundleserver.versions import Version, VersionPolicy
+
+Note = tuple[int, str]
+"""A line for the log and its level."""
+
+_GOES_ON = "the last good configuration goes on"
+
+
+class Configuration:
+    """One model's flags and ``serving.json``: what is in effect, and what waits to be.
+
+    Every method is called under the manager's lock.
+    """
+
+    def __init__(self, flags: VersionPolicy) -> None:
+        self.active: ServingConfig | None = None
+        self.problem: str | None = None
+        self._flags = flags
+        self._proposed: ServingConfig | None = None
+        self._refusal: str | None = None
+
+    @property
+    def policy(self) -> VersionPolicy:
+        """The version policy in force."""
+        return policy_of(self.active, self._flags)
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The versions by their labels."""
+        return self.active.labels if self.active else {}
+
+    @property
+    def default(self) -> Version | None:
+        """The version that should answer requests which name none, if anybody said so."""
+        if self.active is None or self.active.default is None:
+            return None
+        return Version(self.labels.get(self.active.default, self.active.default))
+
+    @property
+    def named(self) -> frozenset[Version]:
+        """Every version that the configuration in effect, or the one that waits, names."""
+        return named_versions(self.active) | _required(self._proposed)
+
+    def consider(
+        self, listing: Listing, known: Iterable[Version], is_answering: bool
+    ) -> list[Note]:
+        """Take in what the source has read; ``advance`` puts it into effect.
+
+        Args:
+            listing: with the configuration, or why there is none.
+            known: the versions that are there.
+            is_answering: there is something to protect from a wrong configuration.
+        """
+        config = listing.config
+        self._proposed, self._refusal = None, None
+        if listing.config_problem is not None:
+            self._refusal = f"{listing.config_problem}; {_GOES_ON}"
+        elif config == self.active:
+            pass
+        elif config is None:
+            self.active = None
+            return [(logging.INFO, "serving.json is gone; the flags decide")]
+        elif (unknown := sorted(_required(config) - {*known})) and is_answering:
+            self._refusal = f"serving.json names {_quoted(unknown)}, not there; {_GOES_ON}"
+        else:
+            self._proposed = config
+        return []
+
+    def advance(self, versions: Mapping[Version, VersionRecord], is_answering: bool) -> list[Note]:
+        """Put a configuration that waits into effect, if it can be; returns what is new to say."""
+        before = self.problem
+        notes: list[Note] = []
+        if self._proposed is not None:
+            waits_for = sorted(v for v in _required(self._proposed) if not _answers(versions, v))
+            if waits_for and is_answering:
+                self.problem = f"serving.json {_unready(versions, waits_for)}; {_GOES_ON}"
+            else:
+                self.active, self._proposed = self._proposed, None
+                notes.append((logging.INFO, f"serving.json in effect: {_told(self.active)}"))
+        if self._proposed is None:
+            self.problem = self._refusal or self._trouble(versions)
+        if self.problem is not None and self.problem != before:
+            notes.append((logging.WARNING, self.problem))
+        return notes
+
+    def _trouble(self, versions: Mapping[Version, VersionRecord]) -> str | None:
+        """Say what the configuration in effect names in vain; what is on its way is none."""
+        vain = [
+            version
+            for version in sorted(named_versions(self.active))
+            if version not in versions or versions[version].state in (State.FAILED, State.UNLOADED)
+        ]
+        return f"serving.json {_unready(versions, vain)}" if vain else None
+
+
+def _required(config: ServingConfig | None) -> frozenset[Version]:
+    """Return the versions that have to answer before a configuration may take effect."""
+    return named_versions(config) | {*policy_of(config, VersionPolicy()).specific}
+
+
+def _answers(versions: Mapping[Version, VersionRecord], version: Version) -> bool:
+    return version in versions and versions[version].loaded is not None
+
+
+def _unready(versions: Mapping[Version, VersionRecord], named: Iterable[Version]) -> str:
+    told = []
+    for version in named:
+        record = versions.get(version)
+        if record is None:
+            told.append(f"'{version}', which is not there")
+        elif record.state is State.FAILED:
+            told.append(f"'{version}', which {record.failure}")
+        else:
+            told.append(f"'{version}', which is not ready")
+    return "names " + "; ".join(told)
+
+
+def _quoted(versions: Iterable[Version]) -> str:
+    return ", ".join(f"'{version}'" for version in versions)
+
+
+def _told(config: ServingConfig) -> str:
+    parts = [f"policy {config.policy}"] if config.policy else []
+    parts += [f"default {config.default}"] if config.default else []
+    parts += [f"{label} is {version}" for label, version in config.labels.items()]
+    parts += [f"{weight:g} to {name}" for name, weight in config.traffic.items()]
+    parts += [f"shadow {name}" for name in config.shadow]
+    return ", ".join(parts) or "it leaves all to the flags"

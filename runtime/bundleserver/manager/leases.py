@@ -1,0 +1,83 @@
+"""Open bundles and who holds them: a bundle is closed by nobody while a request has it."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import logging
+from collections.abc import Mapping
+from functools import lru_cache
+
+from bundleserver.bundle import Bundle
+from bundleserver.signature import Signature
+from bundleserver.versions import Version
+
+LOG = logging.getLogger(__name__)
+
+
+class Loaded:
+    """One open bundle and the number of requests that hold it.
+
+    The manager's lock is held around every method but ``close``.
+
+    Attributes:
+        is_withdrawn: it is lent no more.
+        is_closing: somebody closes it, or has; that is final.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        version: Version,
+        fingerprint: str,
+        load_seconds: float,
+        loaded_at: float,
+    ) -> None:
+        self.bundle = bundle
+        self.version = version
+        self.fingerprint = fingerprint
+        self.load_seconds = load_seconds
+        self.loaded_at = loaded_at
+        self.metadata: Mapping[str, object] = bundle.metadata()
+        self.signature: Signature = bundle.signature
+        self.in_flight = 0
+        self.is_withdrawn = False
+        self.is_closing = False
+
+    def lend(self) -> None:
+        """Count one more request that holds the bundle."""
+        self.in_flight += 1
+
+    def take_back(self) -> None:
+        """Count one request less."""
+        self.in_flight -= 1
+
+    def claim_to_close(self) -> bool:
+        """Ask to be the one who closes; nobody is while a request holds it, and only one ever."""
+        is_free = self.in_flight == 0 and not self.is_closing
+        self.is_closing = self.is_closing or is_free
+        return is_free
+
+    def close(self) -> None:
+        """Close the bundle, called by whoever claimed it, without the lock."""
+        try:
+            self.bundle.close()
+        except Exception:  # a framework's own code may raise anything
+            LOG.exception("%s %s: closing it failed", self.bundle.model, self.bundle.version)
+
+
+def give_memory_back() -> None:
+    """Return to the operating system what closed bundles have left behind, where it can be done."""
+    gc.collect()
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
+@lru_cache(maxsize=1)
+def _malloc_trim() -> ctypes._NamedFuncPointer | None:
+    # Only glibc has it, and glibc is what keeps freed memory for itself.
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return None

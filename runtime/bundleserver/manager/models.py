@@ -1,0 +1,243 @@
+"""What the manager knows of one model. Every method is called under the manager's lock."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from bundleserver.errors import VersionNotFound
+from bundleserver.lifecycle import (
+    Load,
+    Snapshot,
+    State,
+    SwapPolicy,
+    Unload,
+    default_version,
+    next_action,
+    wanted_versions,
+)
+from bundleserver.manager.configuration import Configuration, Note
+from bundleserver.manager.leases import Loaded
+from bundleserver.manager.records import VersionRecord
+from bundleserver.sources import Demand, Listing
+from bundleserver.versions import Version, VersionPolicy, is_version_label
+
+
+class ModelRecord:
+    """One model: its versions, what was ordered by hand, and which version answers.
+
+    Attributes:
+        is_asked: the process was started for this model, so it is known even when nothing is there.
+        unseen: versions known by name only; nobody has wanted them yet.
+        held: versions unloaded by hand, with the fingerprint of the files they had.
+        pinned: versions loaded by hand that the policy does not want.
+        is_stopped: the whole model was unloaded by hand, and nothing was published since.
+        default: the version that answers requests which name none.
+        reason: what the source waits for where it found nothing.
+    """
+
+    def __init__(
+        self, name: str, policy: VersionPolicy, swap: SwapPolicy, is_asked: bool = False
+    ) -> None:
+        self.name = name
+        self.is_asked = is_asked
+        self.configuration = Configuration(policy)
+        self.versions: dict[Version, VersionRecord] = {}
+        self.unseen: tuple[Version, ...] = ()
+        self.held: dict[Version, str | None] = {}
+        self.pinned: set[Version] = set()
+        self.is_stopped = False
+        self.default: Version | None = None
+        self.reason = "waiting for the first look at the models"
+        self._is_listed = False
+        self._warnings: tuple[str, ...] = ()
+        self._swap = swap
+        self._notes: list[Note] = []
+
+    @property
+    def policy(self) -> VersionPolicy:
+        """The version policy in force."""
+        return self.configuration.policy
+
+    def take_in(self, listing: Listing) -> None:
+        """Take in what the source says; an empty listing takes nothing away that answers."""
+        for text in listing.warnings:
+            if text not in self._warnings:
+                self.note(logging.WARNING, text)
+        self.reason, self._warnings = listing.reason, listing.warnings
+        self.unseen, self._is_listed = listing.unseen, True
+        listed = {candidate.version: candidate for candidate in listing.candidates}
+        if listed or self.unseen or not self.open_versions():
+            known = {*listed, *self.unseen, *self.open_versions()}
+            self.pinned &= known
+            self._note_all(self.configuration.consider(listing, known, self.default is not None))
+        elif any(record.candidate for record in self.versions.values()):
+            self.note(logging.WARNING, f"{listing.reason or 'no version is listed'}; {self.kept()}")
+        for version in {*self.versions} - {*listed}:
+            self._lose(version)
+        for version, candidate in listed.items():
+            record = self.versions.setdefault(version, VersionRecord(version))
+            if record.see(candidate):
+                self.note_failure(record)
+        self._release_republished()
+        self.settle()
+
+    def settle(self) -> None:
+        """Bring the configuration in effect and the default version up to date."""
+        is_answering = self.default is not None
+        self._note_all(self.configuration.advance(self.versions, is_answering))
+        self.default = default_version(self.snapshots(), self.policy, self.default)
+
+    def demand(self) -> Demand:
+        """Say which versions the source should look at: none that is only old."""
+        if self.is_stopped:
+            opened = frozenset(v for v, record in self.versions.items() if record.is_open)
+            return Demand(self.policy, 0, opened)
+        by_name = {*self.pinned, *self.configuration.named}
+        further = 0
+        for version, record in self.versions.items():
+            takes_no_place = version in self.held or record.state is State.FAILED
+            if record.is_open or takes_no_place:
+                by_name.add(version)
+            further += takes_no_place and record.is_loadable
+        return Demand(self.policy, further, frozenset(by_name))
+
+    def next_action(self, now: float) -> Load | Unload | None:
+        """Return the one thing to do next, or None."""
+        return next_action(self.snapshots(), self.policy, self._swap, now)
+
+    def snapshots(self) -> list[Snapshot]:
+        """Show every version as the lifecycle decides upon it."""
+        named, default = self.configuration.named, self.configuration.default
+        return [
+            Snapshot(
+                version,
+                record.state,
+                listed=record.candidate is not None,
+                loadable=record.is_loadable,
+                changed=record.is_changed,
+                held=version in self.held,
+                pinned=version in self.pinned,
+                named=version in named,
+                default=version == default,
+                retry_at=record.retry_at,
+            )
+            for version, record in self.versions.items()
+        ]
+
+    def wanted(self) -> frozenset[Version]:
+        """Return the versions that should answer."""
+        return wanted_versions(self.snapshots(), self.policy)
+
+    def open_versions(self) -> list[Version]:
+        """Return the versions that answer, newest first."""
+        return sorted((v for v, record in self.versions.items() if record.loaded), reverse=True)
+
+    def is_settling(self) -> bool:
+        """Ask whether any version's files are still being written."""
+        return any(
+            record.candidate is not None and not record.candidate.settled
+            for record in self.versions.values()
+        )
+
+    def is_pending(self, now: float) -> bool:
+        """Ask whether it may come to answer soon, without anybody changing its files."""
+        if self.default is not None:
+            return False
+        is_busy = any(record.is_underway for record in self.versions.values())
+        return (
+            not self._is_listed
+            or is_busy
+            or self.is_settling()
+            or self.next_action(now) is not None
+        )
+
+    def resolve(self, name: str) -> Version:
+        """Return the version that a label, or a version's own name, stands for.
+
+        Raises:
+            VersionNotFound: it is neither.
+        """
+        label = self.configuration.labels.get(name, name)
+        if is_version_label(label):
+            return Version(label)
+        raise VersionNotFound(self.name, name, self.known_names())
+
+    def known_names(self) -> str:
+        """List the versions and labels that may be asked for."""
+        versions = sorted({*self.versions, *self.unseen}, reverse=True)
+        shown = ", ".join(f"'{version}'" for version in versions[:10]) or "none"
+        more = f" and {len(versions) - 10} more" if len(versions) > 10 else ""
+        labels = ", ".join(f"'{label}'" for label in self.configuration.labels)
+        return f"versions: {shown}{more}" + (f"; labels: {labels}" if labels else "")
+
+    def withdraw(self, version: Version) -> None:
+        """Lend a version no more."""
+        record = self.versions[version]
+        was_open = record.loaded is not None
+        record.withdraw()
+        if was_open:
+            self.note(logging.INFO, "draining", version)
+        self.settle()
+
+    def install(self, version: Version, loaded: Loaded) -> None:
+        """Lend a new bundle, and say what it replaces."""
+        record, before = self.versions[version], self.default
+        in_place = record.loaded is not None
+        record.install(loaded)
+        self.settle()
+        replaced = ""
+        if in_place:
+            replaced = ", replaces its former files"
+        elif self.default == version and before is not None:
+            replaced = f", replaces {before}"
+        self.note(logging.INFO, f"ready in {loaded.load_seconds:.1f} s{replaced}", version)
+
+    def note_failure(self, record: VersionRecord) -> None:
+        """Say in the log why a version does not serve, and what goes on instead."""
+        head, colon, why = record.failure.partition(":")
+        self.note(
+            logging.ERROR, f"{head.lower()}{colon}{why}{self._kept_instead()}", record.version
+        )
+
+    def _kept_instead(self) -> str:
+        return f"; {self.kept()}" if self.open_versions() else ""
+
+    def kept(self) -> str:
+        """Name the versions that go on answering."""
+        return "kept " + ", ".join(map(str, self.open_versions()))
+
+    def note(self, level: int, text: str, version: Version | None = None) -> None:
+        """Keep a line for the log, which is written when the lock is free."""
+        about = self.name if version is None else f"{self.name} {version}"
+        self._notes.append((level, f"{about}: {text}"))
+
+    def take_notes(self) -> list[Note]:
+        """Return the lines for the log that have come together, and forget them."""
+        notes, self._notes = self._notes, []
+        return notes
+
+    def _note_all(self, notes: Iterable[Note]) -> None:
+        for level, text in notes:
+            self.note(level, text)
+
+    def _lose(self, version: Version) -> None:
+        record = self.versions[version]
+        record.candidate = None
+        if not record.is_open:
+            del self.versions[version]
+
+    def _release_republished(self) -> None:
+        """Hold no longer what was unloaded by hand once there is something new."""
+        for version, record in self.versions.items():
+            candidate = record.candidate
+            if candidate is None or not candidate.settled:
+                continue
+            if version not in self.held:
+                self.is_stopped = False
+            elif self.held[version] is None:
+                self.held[version] = candidate.fingerprint
+            elif self.held[version] != candidate.fingerprint:
+                del self.held[version]
+                self.is_stopped = False
+                self.note(logging.INFO, "published again, so it is held no longer", version)

@@ -1,0 +1,146 @@
+"""What the manager knows of one version. Every method is called under the manager's lock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bundleserver.lifecycle import State, retry_pause
+from bundleserver.manager.leases import Loaded
+from bundleserver.sources import Candidate
+from bundleserver.versions import Version
+
+
+@dataclass
+class VersionRecord:
+    """One version: what the source says of it, and how far it has come.
+
+    Attributes:
+        candidate: as it was last listed; None when it is not there any more.
+        state: where it stands; READY while its former bundle answers and new files are loaded.
+        reloading: the state of the new files meanwhile.
+        loaded: the open bundle that is lent.
+        draining: open bundles that are lent no more.
+        failure: why the files last tried do not load; empty when they did.
+        tried: the fingerprint of the files that failed.
+        attempts: how often these have failed.
+        retry_at: when they are tried again by themselves, on the manager's clock.
+    """
+
+    version: Version
+    candidate: Candidate | None = None
+    state: State = State.DISCOVERED
+    reloading: State | None = None
+    loaded: Loaded | None = None
+    draining: list[Loaded] = field(default_factory=list)
+    failure: str = ""
+    tried: str | None = None
+    attempts: int = 0
+    retry_at: float | None = None
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether the files differ from those that were last loaded or tried."""
+        loaded = self.loaded.fingerprint if self.loaded else None
+        known = {loaded, self.tried} - {None}
+        if self.candidate is None or not known:
+            return False
+        return self.candidate.fingerprint not in known
+
+    @property
+    def is_loadable(self) -> bool:
+        """Whether its files are at rest and nothing is wrong with them on sight."""
+        candidate = self.candidate
+        return candidate is not None and candidate.settled and candidate.problem is None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether any bundle of it is open, lent or not."""
+        return self.loaded is not None or bool(self.draining)
+
+    @property
+    def is_underway(self) -> bool:
+        """Whether it is being brought up at this moment, and nothing of it answers."""
+        return self.state in (State.FETCHING, State.VERIFYING, State.LOADING, State.WARMING)
+
+    def see(self, candidate: Candidate) -> bool:
+        """Take in what the source says; returns whether that is a failure not known yet."""
+        had_problem = self.candidate is not None and self.candidate.problem is not None
+        self.candidate = candidate
+        if self.loaded is not None:
+            if candidate.fingerprint == self.loaded.fingerprint:
+                self.forget_failure()
+            return False
+        if candidate.problem is None:
+            if had_problem:
+                self.forget_failure()
+            return False
+        return candidate.settled and not self.is_open and self._fail_on_sight(candidate)
+
+    def _fail_on_sight(self, candidate: Candidate) -> bool:
+        known = self.failure
+        self.failure = f"FAILED while {State.DISCOVERED.value}: {candidate.problem}"
+        self.state, self.tried, self.retry_at = State.FAILED, candidate.fingerprint, None
+        return self.failure != known
+
+    def enter(self, state: State) -> None:
+        """Note how far the files that are there now have come."""
+        if self.loaded is None:
+            self.state = state
+        else:
+            self.reloading = state
+
+    def fail(
+        self, tried: str, at: State, why: str, now: float, pauses_seconds: Sequence[float]
+    ) -> None:
+        """Note that files do not load; a bundle that is open goes on."""
+        self.attempts = self.attempts + 1 if self.tried == tried else 1
+        self.tried = tried
+        pause = retry_pause(self.attempts, pauses_seconds)
+        self.retry_at = None if pause is None else now + pause
+        self.failure = f"FAILED while {at.value}: {why}"
+        self.reloading = None
+        if self.loaded is None:
+            self.state = State.FAILED
+
+    def forget_failure(self) -> None:
+        """Count as never tried; a bundle that is open goes on."""
+        self.failure, self.tried, self.attempts, self.retry_at = "", None, 0, None
+        if self.state is State.FAILED:
+            self.state = State.DISCOVERED
+
+    def install(self, loaded: Loaded) -> None:
+        """Lend a new bundle from now on; the one that was lent before drains."""
+        self._let_drain()
+        self.forget_failure()
+        self.loaded, self.state, self.reloading = loaded, State.READY, None
+
+    def withdraw(self) -> None:
+        """Lend no more."""
+        self._let_drain()
+        self.forget_failure()
+        self.state = State.DRAINING if self.draining else State.UNLOADED
+
+    def _let_drain(self) -> None:
+        if self.loaded is not None:
+            self.loaded.is_withdrawn = True
+            self.draining.append(self.loaded)
+            self.loaded = None
+
+    def lend_again(self) -> bool:
+        """Lend what is draining once more if its files are still those; returns whether."""
+        if self.loaded is not None or self.candidate is None:
+            return False
+        for loaded in self.draining:
+            if loaded.fingerprint == self.candidate.fingerprint and not loaded.is_closing:
+                self.draining.remove(loaded)
+                loaded.is_withdrawn = False
+                self.loaded, self.state = loaded, State.READY
+                return True
+        return False
+
+    def drop(self, closed: Loaded) -> None:
+        """Note that a bundle is closed."""
+        self.draining.remove(closed)
+        if self.state is State.DRAINING and not self.draining:
+            self.state = State.UNLOADED

@@ -1,0 +1,74 @@
+"""What request threads and the watcher's thread share, under one lock."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from bundleserver.errors import ModelNotFound, NotReady
+from bundleserver.lifecycle import State
+from bundleserver.manager.configuration import Note
+from bundleserver.manager.leases import Loaded
+from bundleserver.manager.models import ModelRecord
+from bundleserver.manager.orders import Order
+
+LOG = logging.getLogger("bundleserver.manager")
+
+
+@dataclass
+class Shared:
+    """The manager's state; ``changed`` is held for assignments only, never during I/O.
+
+    Attributes:
+        changed: the one lock, and the news that something under it has changed.
+        work: set when the watcher's thread should look before its next poll.
+    """
+
+    changed: threading.Condition = field(
+        default_factory=lambda: threading.Condition(threading.Lock())
+    )
+    work: threading.Event = field(default_factory=threading.Event)
+    models: dict[str, ModelRecord] = field(default_factory=dict)
+    orders: list[Order] = field(default_factory=list)
+    failures: Counter[tuple[str, State]] = field(default_factory=Counter)
+    is_closing: bool = False
+    last_poll_at: float | None = None
+    last_poll_error: str | None = None
+
+    def find(self, model: str) -> ModelRecord:
+        """Return the record of a model; called under the lock.
+
+        Raises:
+            ModelNotFound: there is none.
+            NotReady: there is none yet, and the source cannot be read.
+        """
+        record = self.models.get(model)
+        if record is not None:
+            return record
+        if self.last_poll_error is not None and not self.models:
+            raise NotReady(f"model '{model}'", self.last_poll_error)
+        raise ModelNotFound(model, sorted(self.models))
+
+    def take_notes(self) -> list[Note]:
+        """Return what models have to say in the log; called under the lock."""
+        return [note for model in self.models.values() for note in model.take_notes()]
+
+
+def claim_drained(models: Sequence[ModelRecord]) -> list[tuple[ModelRecord, Loaded]]:
+    """Return the bundles that nobody holds any more, to be closed by the caller; under the lock."""
+    return [
+        (model, loaded)
+        for model in models
+        for record in model.versions.values()
+        for loaded in record.draining
+        if loaded.claim_to_close()
+    ]
+
+
+def log_notes(notes: Sequence[Note]) -> None:
+    """Write what has come together under the lock; called without it."""
+    for level, line in notes:
+        LOG.log(level, "%s", line)
