@@ -1,0 +1,276 @@
+"""The notebook's side: save fitted models as versions, and choose which version answers."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bundleserver.bundle import read_manifest
+from bundleserver.errors import StoreError
+from bundleserver.frameworks import framework_for
+from bundleserver.inference import infer_manifest
+from bundleserver.integrity import verify_files
+from bundleserver.manifest import MANIFEST_NAME, Manifest
+from bundleserver.store import rollout
+from bundleserver.store.recording import (
+    Recording,
+    describe,
+    prove,
+    with_digests,
+    write_manifest,
+)
+from bundleserver.store.staging import STAGING_PREFIX, make_directory, publish_staged, staged
+from bundleserver.tensors import TensorSpec
+from bundleserver.traffic import ServingConfig
+from bundleserver.versions import Version
+
+__all__ = ["BundleStore"]
+
+ROOT_VARIABLE = "BUNDLE_STORE"
+USUAL_ROOTS = (Path("/mnt/models"), Path("/opt/app-root/src/models"))
+
+# The manifest's rule for a model's name; here it also keeps a name from leaving the store.
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
+_LEFT_BEHIND = shutil.ignore_patterns(
+    f"{STAGING_PREFIX}*", ".git", ".ipynb_checkpoints", "__pycache__", ".DS_Store"
+)
+
+
+class BundleStore:
+    """A directory of models, each a directory of versions: ``<root>/<name>/v1``, ``v2``, ….
+
+    Any number of stores, in any number of processes and machines, may write to one root at once: a
+    version appears complete and verified, or not at all, and is never changed afterwards.
+    """
+
+    def __init__(self, root: str | Path | None = None) -> None:
+        """Choose the root: the argument, else ``$BUNDLE_STORE``, else the usual places.
+
+        Those are ``/mnt/models`` and ``/opt/app-root/src/models``: the first that can be written.
+
+        Raises:
+            StoreError: neither of the usual places can be written.
+        """
+        given = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
+        self.root = usual_root() if given is None else Path(given).expanduser().absolute()
+
+    def __repr__(self) -> str:
+        return f"BundleStore({str(self.root)!r})"
+
+    def path(self, name: str, version: Version | str | None = None) -> Path:
+        """Return where a model's versions lie, or where one of them does."""
+        if not _MODEL_NAME.match(name):
+            raise StoreError(
+                f"the model's name is '{name}'; expected a letter or digit, then letters, digits, "
+                "'.', '_', '-'"
+            )
+        return self.root / name if version is None else self.root / name / str(version)
+
+    def versions(self, name: str) -> tuple[Version, ...]:
+        """Return the versions of a model, oldest first; none when there is no such model."""
+        return rollout.complete_versions(self.path(name))
+
+    def save(
+        self,
+        name: str,
+        components: Mapping[str, object] | object,
+        *,
+        steps: Sequence[Mapping[str, object]] | None = None,
+        inputs: Sequence[Mapping[str, object] | TensorSpec] | None = None,
+        outputs: Sequence[Mapping[str, object] | TensorSpec] | None = None,
+        examples: object = None,
+        metrics: Mapping[str, object] | None = None,
+        metadata: Mapping[str, object] | None = None,
+        version: Version | str | None = None,
+        options: Mapping[str, Mapping[str, object]] | None = None,
+        frameworks: Mapping[str, str] | None = None,
+    ) -> Version:
+        """Save fitted models as the next version of a model, once its examples hold; return it.
+
+        Args:
+            name: the model's name.
+            components: fitted objects by component name, transformers first, or a single one,
+                which becomes the component ``model``.
+            steps: what runs on what, as in a manifest; without it every transformer in order,
+                then the last component's first method.
+            inputs: the input tensors as in a manifest, or TensorSpecs; without it what the fitted
+                objects say.
+            outputs: as ``inputs``.
+            examples: rows such as ``X[:3]`` (an array or a DataFrame) or values by input name, to
+                whose answers every later load is held; or a list of examples as in a manifest.
+            metrics: numbers by name; they become ``metadata.metrics``.
+            metadata: anything that JSON holds; ``trained_at`` is now unless given.
+            version: the label; without it the one after the highest: ``v1``, ``v2``, ….
+            options: settings of the framework, by component.
+            frameworks: the framework, by component, where the class does not tell.
+
+        Raises:
+            StoreError: an object cannot be saved, the version exists, the disk is full.
+            ManifestError: what was given makes no manifest; lists every problem.
+            BundleError: what was saved does not open, or answers differently.
+        """
+        root, wanted = self._target(name, version)
+        sections = {"steps": steps, "inputs": inputs, "outputs": outputs}
+        described = describe(metadata, metrics, sections)
+        models = _models(components)
+        recording = Recording.plan(
+            name, models, described, options=options, frameworks=frameworks, examples=examples
+        )
+        with staged(root) as staging:
+            return self._publish(staging, recording.write(staging), wanted)
+
+    def publish(
+        self, bundle_dir: str | Path, name: str, version: Version | str | None = None
+    ) -> Version:
+        """Copy a bundle's directory into the store as a version, and return that version.
+
+        Args:
+            bundle_dir: a directory with a manifest, or one whose manifest can be inferred; the
+                copy has a manifest with the digests of its files.
+            name: the model's name in the store.
+            version: the label; without it the manifest's, else the one after the highest.
+
+        Raises:
+            StoreError: the version exists, the directory cannot be copied, the disk is full.
+            ManifestError, IntegrityError, BundleError: the directory could not be served.
+        """
+        source = Path(bundle_dir).expanduser().resolve()
+        root, wanted = self._target(name, version)
+        if not source.is_dir():
+            raise StoreError(f"{source} is no directory; expected a bundle's")
+        if root.resolve().is_relative_to(source):
+            raise StoreError(
+                f"{source} holds {root}; a bundle is published to a place outside itself"
+            )
+        manifest = read_manifest(source) or infer_manifest(source, name)
+        if wanted is None and manifest.version is not None:
+            wanted = Version.parse(manifest.version)
+            self._refuse_existing(root, wanted)
+        with staged(root) as staging:
+            _copy(source, staging)
+            verify_files(staging, manifest)
+            complete = replace(with_digests(staging, manifest), name=name)
+            prove(staging, complete)
+            return self._publish(staging, complete, wanted)
+
+    def promote(self, name: str, version: Version | str, label: str | None = None) -> ServingConfig:
+        """Point a label at a version, or the default when no label is given.
+
+        ``latest`` takes the pin off the default: the version policy decides again. Moving the
+        default ends a traffic split, which would go before it.
+
+        Raises:
+            StoreError: there is no such version; lists those there are.
+            ConfigError: the label is no label, or ``serving.json`` is broken.
+        """
+        return rollout.promote(self.path(name), str(version), label)
+
+    def rollback(self, name: str, to: Version | str | None = None) -> ServingConfig:
+        """Pin the default to a version: ``to``, else the one before the version that serves.
+
+        Returns:
+            What holds from now on; its ``default`` is the version.
+
+        Raises:
+            StoreError: there is no such version, or none before.
+            ConfigError: ``serving.json`` is broken.
+        """
+        return rollout.rollback(self.path(name), None if to is None else str(to))
+
+    def split(self, name: str, shares: Mapping[str, float]) -> ServingConfig:
+        """Split requests over labels and versions, as in ``{"stable": 90, "canary": 10}``.
+
+        No shares end the split.
+
+        Raises:
+            StoreError: there is no such version or label.
+            ConfigError: the shares make no split, or ``serving.json`` is broken.
+        """
+        return rollout.split(self.path(name), shares)
+
+    def _target(self, name: str, version: Version | str | None) -> tuple[Path, Version | None]:
+        """Check where a version is to go, before anything is written."""
+        root = self.path(name)
+        if (root / MANIFEST_NAME).exists():
+            raise StoreError(
+                f"{root / MANIFEST_NAME} makes that directory one bundle, whose versions nobody "
+                f"would see; move its files into {root / 'v1'} first"
+            )
+        if version is None:
+            return root, None
+        try:
+            wanted = Version.parse(str(version))
+        except ValueError as error:
+            raise StoreError(str(error)) from error
+        self._refuse_existing(root, wanted)
+        return root, wanted
+
+    def _refuse_existing(self, root: Path, version: Version) -> None:
+        if os.path.lexists(root / version.label):
+            raise StoreError(
+                f"{root / version.label} exists already, and a published version is never changed; "
+                "choose another version"
+            )
+
+    def _publish(self, staging: Path, manifest: Manifest, wanted: Version | None) -> Version:
+        def finish(version: Version) -> None:
+            write_manifest(staging, replace(manifest, version=version.label))
+
+        return publish_staged(staging, wanted, finish)
+
+
+def usual_root(roots: Sequence[Path] = USUAL_ROOTS) -> Path:
+    """Return the first of the usual places that can be written, created if need be.
+
+    Raises:
+        StoreError: there is none; names all that were tried.
+    """
+    refused = []
+    for root in roots:
+        try:
+            make_directory(root)
+        except OSError as error:
+            refused.append(f"{root} ({error.strerror or error})")
+            continue
+        if os.access(root, os.W_OK | os.X_OK):
+            return root
+        refused.append(f"{root} (not writable)")
+    raise StoreError(
+        f"there is no place for models: ${ROOT_VARIABLE} is not set, and none of the usual "
+        f"places can be written: {', '.join(refused)}; name one: BundleStore('models')"
+    )
+
+
+def _models(components: Mapping[str, object] | object) -> dict[str, object]:
+    """Return fitted objects by name; a single one (an ensemble's dict, too) is ``model``."""
+    if not isinstance(components, Mapping) or framework_for(components) is not None:
+        return {"model": components}
+    if not components:
+        raise StoreError("there are no components to save; expected fitted objects by name")
+    return {str(name): model for name, model in components.items()}
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a bundle's files into a directory; links stay links, so none is followed in a circle."""
+    entries = list(os.scandir(source))
+    left = _LEFT_BEHIND(str(source), [entry.name for entry in entries])
+    for entry in entries:
+        place = target / entry.name
+        if entry.name in left:
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            _copy_tree(Path(entry.path), place)
+        else:
+            shutil.copyfile(entry.path, place, follow_symlinks=False)
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    try:
+        shutil.copytree(source, target, symlinks=True, ignore=_LEFT_BEHIND)
+    except shutil.Error as error:
+        failures = "; ".join(f"{name}: {reason}" for name, _, reason in error.args[0])
+        raise StoreError(f"{source} cannot be copied: {failures}") from error

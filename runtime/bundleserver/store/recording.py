@@ -1,0 +1,242 @@
+"""Fitted objects become a bundle: files, digests, library versions and examples."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from importlib import metadata as distributions
+from pathlib import Path
+
+import orjson
+
+from bundleserver.bundle import Bundle, read_manifest
+from bundleserver.errors import BundleServerError, StoreError
+from bundleserver.frameworks import BUNDLE, MODEL, framework_for, framework_module, frameworks
+from bundleserver.integrity import file_sha256
+from bundleserver.manifest import MANIFEST_NAME, MANIFEST_VERSION, Component, Manifest
+from bundleserver.store.sampling import plain_json, record_example, written_examples
+
+LOG = logging.getLogger(__name__)
+
+_UNSAVED = "new"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What one version is to hold: the fitted objects, and what its manifest says of them.
+
+    ``described`` is the manifest's JSON without components and examples; ``examples`` are what the
+    notebook gave, as they came.
+    """
+
+    name: str
+    models: Mapping[str, object]
+    frameworks: Mapping[str, str]
+    options: Mapping[str, Mapping[str, object]]
+    described: Mapping[str, object]
+    examples: object = None
+
+    @classmethod
+    def plan(
+        cls,
+        name: str,
+        models: Mapping[str, object],
+        described: Mapping[str, object],
+        *,
+        options: Mapping[str, Mapping[str, object]] | None = None,
+        frameworks: Mapping[str, str] | None = None,
+        examples: object = None,
+    ) -> Recording:
+        """Check everything that can be known before a file is written.
+
+        Raises:
+            StoreError: no framework saves an object, or a name is no component's.
+            FrameworkError: a framework is unknown or its library is not installed.
+            ManifestError: what was given makes no manifest; lists every problem.
+        """
+        chosen = choose_frameworks(models, frameworks or {})
+        check_names("options", options or {}, models)
+        for framework in chosen.values():
+            framework_module(framework)
+        requirements = _requirements([(model, chosen[key]) for key, model in models.items()])
+        everything = {**described, "requirements": requirements}
+        recording = cls(name, models, chosen, options or {}, everything, examples)
+        recording._manifest({key: {"path": key} for key in models})
+        return recording
+
+    def write(self, directory: Path) -> Manifest:
+        """Write the components' files, open them again, run the examples, and return the manifest.
+
+        Raises:
+            StoreError: an object cannot be written.
+            BundleServerError: what was written does not open or does not answer.
+        """
+        files = {name: self._write_component(name, directory) for name in self.models}
+        manifest = self._manifest(files)
+        if self.examples is not None and not manifest.examples:
+            manifest = record_example(directory, manifest, self.examples)
+        prove(directory, manifest)
+        return manifest
+
+    def _write_component(self, name: str, directory: Path) -> dict[str, object]:
+        model = self.models[name]
+        module = framework_module(self.frameworks[name])
+        try:
+            path, options = module.save(model, directory, name)
+        except (BundleServerError, OSError):
+            raise
+        except Exception as error:  # the object's own code runs while it is pickled
+            raise StoreError(
+                f"component '{name}' ({_class_of(model)}) cannot be written: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        return {
+            "path": path.relative_to(directory).as_posix(),
+            "sha256": file_sha256(path),
+            "size": path.stat().st_size,
+            "options": {**options, **self.options.get(name, {})},
+        }
+
+    def _manifest(self, files: Mapping[str, Mapping[str, object]]) -> Manifest:
+        components = {
+            name: {"framework": self.frameworks[name]} | {k: v for k, v in file.items() if v != {}}
+            for name, file in files.items()
+        }
+        document = {
+            "format": MANIFEST_VERSION,
+            "name": self.name,
+            "components": components,
+            "examples": written_examples(self.examples) or [],
+            **self.described,
+        }
+        plain = plain_json(document, f"the manifest of '{self.name}'")
+        return Manifest.from_json(orjson.dumps(plain), f"the manifest of '{self.name}'")
+
+
+def describe(
+    metadata: Mapping[str, object] | None,
+    metrics: Mapping[str, object] | None,
+    sections: Mapping[str, object],
+) -> dict[str, object]:
+    """Put together what a manifest says beside its components, without what was not given."""
+    now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    known: dict[str, object] = {"trained_at": now, **(metadata or {})}
+    if metrics is not None:
+        known["metrics"] = metrics
+    given = {key: value for key, value in sections.items() if value is not None}
+    return {**given, "metadata": known}
+
+
+def choose_frameworks(models: Mapping[str, object], given: Mapping[str, str]) -> dict[str, str]:
+    """Name the framework of every object: the given one, else that of its class.
+
+    Raises:
+        StoreError: no framework saves an object; lists all such objects, and the frameworks.
+    """
+    check_names("frameworks", given, models)
+    chosen = {name: given.get(name) or framework_for(model) for name, model in models.items()}
+    unknown = [
+        f"component '{name}' is a {_class_of(models[name])}"
+        for name, framework in chosen.items()
+        if framework is None
+    ]
+    if unknown:
+        raise StoreError(
+            f"{'; '.join(unknown)}, which no framework saves; there are: "
+            f"{', '.join(sorted(frameworks()))}; save the fitted objects that it is made of, each "
+            "under its own name: BundleStore().save(name, {'scaler': scaler, 'model': model}), or "
+            "name the framework: frameworks={'model': 'sklearn'}"
+        )
+    return {name: framework for name, framework in chosen.items() if framework is not None}
+
+
+def check_names(what: str, given: Iterable[str], components: Iterable[str]) -> None:
+    """Refuse names that are no component.
+
+    Raises:
+        StoreError: names the first such and the nearest component.
+    """
+    known = list(components)
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            listed = ", ".join(f"'{entry}'" for entry in known)
+            raise StoreError(f"{what} names '{name}'; the components are {listed}{hint}")
+
+
+def prove(directory: Path, manifest: Manifest) -> None:
+    """Open a directory as the server will, run its examples and close it again.
+
+    Raises:
+        BundleError: it does not open, or an example gives another answer.
+    """
+    version = manifest.version or _UNSAVED
+    bundle = Bundle.open(
+        directory, manifest, model=manifest.name or directory.name, version=version
+    )
+    try:
+        if any(component.framework == MODEL for component in manifest.components.values()):
+            LOG.info("%s: examples run in the server only, which lends the other models", directory)
+        else:
+            bundle.warm_up()
+    finally:
+        bundle.close()
+
+
+def with_digests(directory: Path, manifest: Manifest) -> Manifest:
+    """Return the manifest with digest and size of every file that it names.
+
+    The manifest of a bundle in the bundle is rewritten likewise; its digest stands for its files.
+    """
+    components = {
+        name: component if component.path is None else _measured(directory, component)
+        for name, component in manifest.components.items()
+    }
+    return replace(manifest, components=components, inferred=False)
+
+
+def _measured(directory: Path, component: Component) -> Component:
+    path = directory / (component.path or "")
+    if component.framework == BUNDLE:
+        nested = read_manifest(path)
+        if nested is None:
+            return component
+        write_manifest(path, with_digests(path, nested))
+        path = path / MANIFEST_NAME
+    return replace(component, sha256=file_sha256(path), size=path.stat().st_size)
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write ``manifest.json``, complete or not at all."""
+    draft = directory / f".{MANIFEST_NAME}"
+    draft.write_text(manifest.to_json(), encoding="utf-8")
+    draft.replace(directory / MANIFEST_NAME)
+
+
+def _requirements(frameworks_used: Iterable[tuple[object, str]]) -> dict[str, object]:
+    names = {"numpy"}
+    for model, framework in frameworks_used:
+        row = frameworks().get(framework)
+        names.update(row.distributions if row else ())
+        names.add(type(model).__module__.partition(".")[0])
+    packages = {name: version for name in sorted(names) if (version := _installed(name))}
+    return {"python": "{}.{}".format(*sys.version_info[:2]), "packages": packages}
+
+
+def _installed(distribution: str) -> str | None:
+    try:
+        return distributions.version(distribution)
+    except distributions.PackageNotFoundError:
+        return None
+
+
+def _class_of(model: object) -> str:
+    kind = type(model)
+    return (
+        kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    )
