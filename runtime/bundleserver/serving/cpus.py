@@ -1,0 +1,66 @@
+"""How many CPUs this process may use, and keeping the libraries' own threads within them."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def cpu_limit(cgroup: Path = CGROUP) -> int:
+    """Return the whole CPUs this process may use: its affinity, cut to the container's quota."""
+    if hasattr(os, "sched_getaffinity"):
+        available = len(os.sched_getaffinity(0))
+    else:
+        available = os.cpu_count() or 1
+    quota = _quota_v2(cgroup / "cpu.max") or _quota_v1(cgroup / "cpu") or math.inf
+    return max(1, min(available, math.ceil(quota) if quota < math.inf else available))
+
+
+def limit_library_threads(threads: int) -> None:
+    """Let each OpenMP, BLAS and torch call of the calling thread use at most ``threads`` threads.
+
+    OpenMP keeps its number per thread, so every worker thread calls this. A library that is loaded
+    later reads the environment; what the user set there stays.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+    wanted = min(threads, _whole(os.environ["OMP_NUM_THREADS"]) or threads)
+    try:
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
+    except ImportError:
+        # It comes with scikit-learn; without it the environment alone has to do.
+        pass
+    else:
+        threadpool_limits(limits=wanted)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(wanted)
+
+
+def _quota_v2(file: Path) -> float | None:
+    quota, _, period = _read(file).partition(" ")
+    return _ratio(quota, period)
+
+
+def _quota_v1(directory: Path) -> float | None:
+    return _ratio(_read(directory / "cpu.cfs_quota_us"), _read(directory / "cpu.cfs_period_us"))
+
+
+def _ratio(quota: str, period: str) -> float | None:
+    """Divide two counts of microseconds; None where there is no limit (``max`` or -1)."""
+    microseconds, per = _whole(quota), _whole(period)
+    return microseconds / per if microseconds and per else None
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None
+
+
+def _read(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return ""

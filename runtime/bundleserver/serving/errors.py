@@ -1,0 +1,64 @@
+"""The one table from errors to answers, the same for REST and gRPC."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from bundleserver.errors import (
+    BundleServerError,
+    InvalidInput,
+    ModelNotFound,
+    NotReady,
+    PredictionError,
+    QueueFull,
+    RequestTooLarge,
+    VersionNotFound,
+)
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ErrorAnswer:
+    """What the caller is told: an HTTP status, the name of a gRPC status, and one sentence."""
+
+    status: int
+    grpc_code: str
+    message: str
+    retry_after_seconds: int | None = None
+
+
+_ANSWERS: Mapping[type[BaseException], tuple[int, str]] = MappingProxyType(
+    {
+        InvalidInput: (400, "INVALID_ARGUMENT"),
+        ModelNotFound: (404, "NOT_FOUND"),
+        VersionNotFound: (404, "NOT_FOUND"),
+        RequestTooLarge: (413, "RESOURCE_EXHAUSTED"),
+        PredictionError: (500, "INTERNAL"),
+        NotReady: (503, "UNAVAILABLE"),
+        QueueFull: (503, "RESOURCE_EXHAUSTED"),
+        # What else is raised on purpose says why a version cannot be loaded now.
+        BundleServerError: (503, "UNAVAILABLE"),
+    }
+)
+
+
+def answer_for(error: BaseException) -> ErrorAnswer:
+    """Map an error to its answer; the nearest class in the table decides.
+
+    An error that nobody raised on purpose is logged here with its traceback under an incident id,
+    and the caller is told the id only.
+    """
+    for kind in type(error).__mro__:
+        if kind in _ANSWERS:
+            status, grpc_code = _ANSWERS[kind]
+            retry_after = getattr(error, "retry_after_seconds", None)
+            return ErrorAnswer(status, grpc_code, str(error), retry_after)
+    incident = uuid.uuid4().hex[:12]
+    _logger.error("incident %s: a request failed in the server itself", incident, exc_info=error)
+    message = f"the server failed on this request (incident {incident}; the log has more)"
+    return ErrorAnswer(500, "INTERNAL", message)

@@ -1,0 +1,144 @@
+"""HTTP as the REST routes see it: a request whose body is read within a limit, and an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+
+from bundleserver.errors import InvalidInput, RequestTooLarge
+from bundleserver.serving import json_body
+from bundleserver.serving.errors import ErrorAnswer
+
+Message = MutableMapping[str, object]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Message, Receive, Send], Awaitable[None]]
+
+_WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+_RAW_DEFLATE = -15
+
+
+class ClientDisconnectedError(Exception):
+    """The client went away before its request was complete; nobody waits for an answer."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request; ``segments`` are its decoded path, and header names are lower case."""
+
+    method: str
+    segments: tuple[str, ...]
+    headers: Mapping[str, str]
+    receive: Receive
+    limit_bytes: int
+
+    def check_declared_size(self) -> None:
+        """Refuse a body by its declared length, before any of it is read.
+
+        Raises:
+            RequestTooLarge: it is over the limit.
+        """
+        declared = self.headers.get("content-length", "")
+        if declared.isdecimal() and (len(declared) > 18 or int(declared) > self.limit_bytes):
+            raise RequestTooLarge(self.limit_bytes)
+
+    async def body(self) -> bytes:
+        """Read the whole body, decompressed.
+
+        Raises:
+            RequestTooLarge: it is over the limit, as sent or decompressed.
+            InvalidInput: its compression is unknown or broken.
+            ClientDisconnectedError: the client is gone.
+        """
+        self.check_declared_size()
+        body = await self._read()
+        encoding = self.headers.get("content-encoding", "").strip().lower()
+        if encoding in ("", "identity"):
+            return body
+        return await asyncio.to_thread(_decompress, body, encoding, self.limit_bytes)
+
+    async def _read(self) -> bytes:
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnectedError
+            chunk = message.get("body", b"")
+            if isinstance(chunk, bytes) and chunk:
+                chunks.append(chunk)
+                size += len(chunk)
+            if size > self.limit_bytes:
+                raise RequestTooLarge(self.limit_bytes)
+            if not message.get("more_body", False):
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes back; ``headers`` come besides the content's type and length."""
+
+    body: bytes
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content_type: str = "application/json"
+
+    async def send(self, send: Send, *, with_body: bool = True) -> None:
+        """Send it, the body in one piece; without its body for a HEAD request."""
+        headers = [
+            (b"content-type", self.content_type.encode()),
+            (b"content-length", str(len(self.body)).encode()),
+        ]
+        headers += [(name.encode(), value.encode()) for name, value in self.headers.items()]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body if with_body else b""})
+
+
+def json_answer(document: object, headers: Mapping[str, str] | None = None) -> Answer:
+    """Answer 200 with a JSON document."""
+    return Answer(json_body.write(document), headers=headers or {})
+
+
+def error_answer(status: int, message: str, headers: Mapping[str, str] | None = None) -> Answer:
+    """Answer ``{"error": "…"}``, the one form of an error on every route."""
+    return Answer(json_body.write({"error": message}), status, headers or {})
+
+
+def answer_of_error(error: ErrorAnswer) -> Answer:
+    """Say a mapped error in HTTP."""
+    headers = {}
+    if error.retry_after_seconds is not None:
+        headers["retry-after"] = str(error.retry_after_seconds)
+    return error_answer(error.status, error.message, headers)
+
+
+def _decompress(body: bytes, encoding: str, limit_bytes: int) -> bytes:
+    """Decompress step by step, so that a small body cannot grow over the limit."""
+    window_bits = _WINDOW_BITS.get(encoding)
+    if window_bits is None:
+        raise InvalidInput(
+            f"the request body has the content encoding '{encoding[:40]}'; it should be gzip, "
+            "deflate or none"
+        )
+    if encoding == "deflate" and not _has_zlib_header(body):
+        window_bits = _RAW_DEFLATE
+    inflated = bytearray()
+    while body:
+        engine = zlib.decompressobj(window_bits)
+        try:
+            # A maximum of 0 would mean no maximum; one byte over the limit is enough to see it.
+            inflated += engine.decompress(body, limit_bytes + 1 - len(inflated))
+        except zlib.error as error:
+            raise InvalidInput(f"the request body is not valid {encoding}: {error}") from error
+        if len(inflated) > limit_bytes:
+            raise RequestTooLarge(limit_bytes)
+        if not engine.eof:
+            raise InvalidInput(f"the request body is not valid {encoding}: it ends too early")
+        body = engine.unused_data
+    return bytes(inflated)
+
+
+def _has_zlib_header(body: bytes) -> bool:
+    return len(body) > 1 and body[0] & 15 == 8 and int.from_bytes(body[:2], "big") % 31 == 0

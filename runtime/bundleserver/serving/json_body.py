@@ -1,0 +1,69 @@
+"""JSON documents in and out of the REST protocols."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import orjson
+
+from bundleserver.errors import InvalidInput
+from bundleserver.serving.tensor_json import kind_of
+
+
+def read_object(body: bytes | memoryview) -> dict[str, object]:
+    """Read a request body that must be one JSON object.
+
+    Raises:
+        InvalidInput: it is empty, no JSON, or another kind of value.
+    """
+    if not body:
+        raise InvalidInput("the request body is empty; it should be a JSON object")
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"the request body is not valid JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidInput(f"the request body is {kind_of(document)}; it should be a JSON object")
+    return document
+
+
+def write(document: object) -> bytes:
+    """Print a document; NaN and infinities become ``null``, arrays are printed as lists.
+
+    Arrays must be contiguous and in this machine's byte order to be printed without a detour.
+    """
+    return orjson.dumps(document, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def optional_object(document: Mapping[str, object], key: str, where: str) -> dict[str, object]:
+    """Read a member that is an object, ``null`` or absent.
+
+    Raises:
+        InvalidInput: it is anything else.
+    """
+    value = document.get(key)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidInput(f"{where}'{key}' is {kind_of(value)}; it should be an object")
+    return value
+
+
+def optional_bool(document: Mapping[str, object], key: str, where: str) -> bool | None:
+    """Read a member that is true, false, ``null`` or absent.
+
+    Raises:
+        InvalidInput: it is anything else.
+    """
+    value = document.get(key)
+    if value is None or isinstance(value, bool):
+        return value
+    raise InvalidInput(f"{where}'{key}' is {kind_of(value)}; it should be true or false")
+
+
+def _plain(value: object) -> object:
+    """Say what orjson cannot print by itself."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

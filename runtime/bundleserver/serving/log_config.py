@@ -1,0 +1,36 @@
+"""Where log lines go: KServe's handlers and format, for our own loggers too."""
+
+from __future__ import annotations
+
+import copy
+import logging
+
+from bundleserver.serving.options import ServerOptions
+from bundleserver.serving.sdk import kserve_logging
+
+
+def set_up_logging(options: ServerOptions) -> None:
+    """Set up the loggers of this process; a configuration file replaces everything of ours."""
+    if not options.configure_logging:
+        _leave_alone()
+    elif options.log_config_file is not None:
+        kserve_logging.configure_logging(options.log_config_file)
+    else:
+        kserve_logging.configure_logging(_default_config(options.log_level))
+
+
+def _default_config(level: str) -> dict[str, object]:
+    config: dict[str, dict[str, dict[str, object]]] = copy.deepcopy(
+        kserve_logging.KSERVE_LOG_CONFIG
+    )
+    config["loggers"]["bundleserver"] = {"handlers": ["kserve"], "propagate": False}
+    for logger in config["loggers"].values():
+        logger["level"] = level.upper()
+    return dict(config)
+
+
+def _leave_alone() -> None:
+    """Keep kserve's server, which sets up logging where it sees no handler, from doing so."""
+    logger = logging.getLogger(kserve_logging.KSERVE_LOGGER_NAME)
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())

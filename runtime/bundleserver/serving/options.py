@@ -1,0 +1,38 @@
+"""How a server listens, how long it is patient and what it logs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MESSAGE_BYTES = 8 * 2**20
+"""KServe's limit of one gRPC message."""
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """The settings of a ``BundleServer``; each has the name and the default of its flag.
+
+    ``max_asyncio_workers`` threads predict; None makes them as many as the CPUs. Port 0 takes a
+    free one.
+    """
+
+    http_port: int = 8080
+    grpc_port: int = 8081
+    enable_grpc: bool = True
+    enable_docs_url: bool = False
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+
+    max_asyncio_workers: int | None = None
+    max_queue: int = 128
+    max_request_bytes: int = 64 * 2**20
+    grpc_max_send_message_length: int = MESSAGE_BYTES
+    grpc_max_receive_message_length: int = MESSAGE_BYTES
+    timeout_keep_alive: int = 65
+    grace_period_seconds: float = 25.0
+
+    configure_logging: bool = True
+    log_level: str = "info"
+    log_config_file: str | None = None
+    access_log: bool = False
+    access_log_format: str | None = None

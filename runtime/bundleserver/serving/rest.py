@@ -1,0 +1,294 @@
+"""The REST routes, a plain ASGI application that stands before kserve's own app.
+
+It answers every V1 and V2 route itself and passes on what it does not know (``/metrics``, ``/``,
+the API pages, ``:explain``, the OpenAI routes).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import cast
+from urllib.parse import unquote
+
+from bundleserver.errors import InvalidInput
+from bundleserver.serving import forecast_request, forecast_route, json_body, v1, v2
+from bundleserver.serving.cloud_events import open_event
+from bundleserver.serving.describe import (
+    ModelManager,
+    check_known,
+    model_metadata,
+    ready_version,
+    repository_index,
+    unready_reason,
+)
+from bundleserver.serving.errors import answer_for
+from bundleserver.serving.fallback import call_fallback
+from bundleserver.serving.http import (
+    Answer,
+    AsgiApp,
+    ClientDisconnectedError,
+    Message,
+    Receive,
+    Request,
+    Send,
+    answer_of_error,
+    error_answer,
+    json_answer,
+)
+from bundleserver.serving.requests import PredictRequest, PredictResponse
+
+VERSION_HEADER = "x-model-version"
+EXTENSIONS = ("model_repository", "model_repository_extension", "binary_tensor_data")
+
+Handler = Callable[[Request], Awaitable[Answer]]
+Handlers = Mapping[str, Handler]
+
+
+class RestApp:
+    """Answers REST requests on the event loop; loads and unloads wait in threads of their own."""
+
+    def __init__(
+        self,
+        *,
+        answer: Callable[[PredictRequest], Awaitable[PredictResponse]],
+        manager: ModelManager,
+        fallback: AsgiApp,
+        max_request_bytes: int,
+        server_name: str,
+        server_version: str,
+        load_timeout_seconds: float = 600.0,
+    ) -> None:
+        self._answer = answer
+        self._manager = manager
+        self._fallback = fallback
+        self._max_request_bytes = max_request_bytes
+        self._server_name = server_name
+        self._server_version = server_version
+        self._load_timeout_seconds = load_timeout_seconds
+        self._loaders = ThreadPoolExecutor(max_workers=4, thread_name_prefix="rest-load")
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request; whatever happens, the caller gets an answer in one form."""
+        if scope["type"] != "http":
+            await self._fallback(scope, receive, send)
+            return
+        request = _request_of(scope, receive, self._max_request_bytes)
+        handlers = self._route(list(request.segments))
+        if handlers is None:
+            await self._pass_on(request, scope, send)
+            return
+        answer = await self._answer_of(request, handlers)
+        if answer is not None:
+            await answer.send(send, with_body=request.method != "HEAD")
+
+    async def _answer_of(self, request: Request, handlers: Handlers) -> Answer | None:
+        """Run the handler; None when the client went away."""
+        method = "GET" if request.method == "HEAD" else request.method
+        handler = handlers.get(method)
+        if handler is None:
+            return _refused(request, handlers)
+        try:
+            return await handler(request)
+        except ClientDisconnectedError:
+            return None
+        except Exception as error:  # noqa: BLE001  # the edge: every error becomes an answer
+            return answer_of_error(answer_for(error))
+
+    async def _pass_on(self, request: Request, scope: Message, send: Send) -> None:
+        started = False
+
+        async def observed_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            request.check_declared_size()
+            await call_fallback(self._fallback, scope, request.receive, observed_send)
+        except Exception as error:
+            if started:
+                raise
+            answer = answer_of_error(answer_for(error))
+            await answer.send(send, with_body=request.method != "HEAD")
+
+    def _route(self, segments: list[str]) -> Handlers | None:
+        """Find what a path takes; None passes it on to the app behind."""
+        match segments:
+            case ["v2", *rest]:
+                return self._route_v2(rest)
+            case ["v1", "timeseries", *rest]:
+                return self._route_forecast(rest)
+            case ["v1", *rest]:
+                return self._route_v1(rest)
+        return None
+
+    def _route_v1(self, segments: list[str]) -> Handlers | None:
+        *before, last = segments or [""]
+        name, colon, verb = last.rpartition(":")
+        if colon and verb == "explain":
+            return None
+        if colon and verb == "predict":
+            match [*before, name]:
+                case ["models", model]:
+                    return {"POST": partial(self._predict, model, None)}
+                case ["models", model, "versions", version]:
+                    return {"POST": partial(self._predict, model, version)}
+        match segments:
+            case ["models"]:
+                return {"GET": self._list_models}
+            case ["models", model]:
+                return {"GET": partial(self._model_ready, model, None)}
+            case ["models", model, "versions", version]:
+                return {"GET": partial(self._model_ready, model, version)}
+        return {}
+
+    def _route_forecast(self, segments: list[str]) -> Handlers:
+        match segments:
+            case ["forecast"]:
+                return {"POST": self._forecast}
+            case ["models"]:
+                return {"GET": self._list_forecasters}
+        return {}
+
+    def _route_v2(self, segments: list[str]) -> Handlers:
+        match segments:
+            case ["models", model, "versions", version, *rest]:
+                return self._route_model(model, version, rest)
+            case ["models", model, *rest]:
+                return self._route_model(model, None, rest)
+            case ["models"]:
+                return {"GET": self._list_models}
+            case ["health", "live"]:
+                return {"GET": self._live}
+            case ["health", "ready"]:
+                return {"GET": self._ready}
+            case []:
+                return {"GET": self._server_metadata}
+            case ["repository", "index"]:
+                return {"POST": self._index}
+            case ["repository", "models", model, ("load" | "unload") as verb]:
+                return {"POST": partial(self._change, verb, model, None)}
+            case ["repository", "models", model, "versions", version, ("load" | "unload") as verb]:
+                return {"POST": partial(self._change, verb, model, version)}
+        return {}
+
+    def _route_model(self, model: str, version: str | None, segments: list[str]) -> Handlers:
+        match segments:
+            case ["infer"]:
+                return {"POST": partial(self._infer, model, version)}
+            case ["ready"]:
+                return {"GET": partial(self._model_ready, model, version)}
+            case []:
+                return {"GET": partial(self._model_metadata, model, version)}
+        return {}
+
+    async def _infer(self, model: str, version: str | None, request: Request) -> Answer:
+        body = await request.body()
+        check_known(self._manager, model)
+        asked = v2.decode_request(body, model, version, request.headers.get(v2.HEADER_LENGTH))
+        response = await self._answer(asked)
+        encoded = v2.encode_response(response, asked)
+        headers = {VERSION_HEADER: response.version}
+        if encoded.header_length is None:
+            return Answer(encoded.body, headers=headers)
+        headers[v2.HEADER_LENGTH] = str(encoded.header_length)
+        return Answer(encoded.body, headers=headers, content_type="application/octet-stream")
+
+    async def _predict(self, model: str, version: str | None, request: Request) -> Answer:
+        body = await request.body()
+        check_known(self._manager, model)
+        document = json_body.read_object(body)
+        event, document = open_event(document, request.headers)
+        response = await self._answer(v1.decode_request(document, model, version))
+        predictions = v1.predictions(response)
+        headers = {VERSION_HEADER: response.version}
+        if event is not None:
+            return event.answer(model, predictions, headers)
+        return json_answer(predictions, headers)
+
+    async def _forecast(self, request: Request) -> Answer:
+        document = json_body.read_object(await request.body())
+        asked = forecast_request.decode_request(document)
+        plan = forecast_route.plan_forecast(asked, self._manager)
+        response = await self._answer(plan.request)
+        headers = {VERSION_HEADER: response.version}
+        return json_answer(forecast_route.describe_forecast(plan, response), headers)
+
+    async def _list_forecasters(self, _: Request) -> Answer:
+        return json_answer(forecast_route.forecasters(self._manager))
+
+    async def _list_models(self, _: Request) -> Answer:
+        return json_answer({"models": list(self._manager.models())})
+
+    async def _live(self, _: Request) -> Answer:
+        return json_answer({"live": True})
+
+    async def _ready(self, _: Request) -> Answer:
+        if self._manager.is_server_ready():
+            return json_answer({"ready": True})
+        return error_answer(503, unready_reason(self._manager), {"retry-after": "1"})
+
+    async def _model_ready(self, model: str, version: str | None, _: Request) -> Answer:
+        self._manager.check_ready(model, version)
+        return json_answer({"name": model, "ready": True})
+
+    async def _server_metadata(self, _: Request) -> Answer:
+        about = {"name": self._server_name, "version": self._server_version}
+        return json_answer({**about, "extensions": list(EXTENSIONS)})
+
+    async def _model_metadata(self, model: str, version: str | None, _: Request) -> Answer:
+        found = ready_version(self._manager, model, version)
+        return json_answer(
+            model_metadata(self._manager.status(model), found), {VERSION_HEADER: found.version}
+        )
+
+    async def _index(self, request: Request) -> Answer:
+        document = await _optional_body(request)
+        ready_only = json_body.optional_bool(document, "ready", "")
+        return json_answer(repository_index(self._manager, ready_only=bool(ready_only)))
+
+    async def _change(self, verb: str, model: str, version: str | None, request: Request) -> Answer:
+        """Load or unload; what a client would put into the repository itself is refused."""
+        parameters = json_body.optional_object(await _optional_body(request), "parameters", "")
+        files = [name for name in parameters if name == "config" or name.startswith("file:")]
+        if files:
+            raise InvalidInput(
+                f"a {verb} request has the parameter '{files[0]}'; this server takes models from "
+                "its own directory only"
+            )
+        change = self._manager.load if verb == "load" else self._manager.unload
+        work = partial(change, model, version, timeout_seconds=self._load_timeout_seconds)
+        await asyncio.get_running_loop().run_in_executor(self._loaders, work)
+        return json_answer({"name": model, verb: True})
+
+
+async def _optional_body(request: Request) -> dict[str, object]:
+    body = await request.body()
+    return json_body.read_object(body) if body.strip() else {}
+
+
+def _refused(request: Request, handlers: Handlers) -> Answer:
+    """Say that there is no such route, or which methods it takes."""
+    path = "/".join(request.segments)
+    if not handlers:
+        return error_answer(404, f"there is no route '/{path[:200]}' here")
+    allowed = ", ".join([*handlers, *(["HEAD"] if "GET" in handlers else [])])
+    message = f"'/{path[:200]}' takes {allowed}; the request came as {request.method}"
+    return error_answer(405, message, {"allow": allowed})
+
+
+def _request_of(scope: Message, receive: Receive, limit_bytes: int) -> Request:
+    raw_path = scope.get("raw_path") or str(scope["path"]).encode()
+    path = cast(bytes, raw_path).partition(b"?")[0].decode("latin-1").strip("/")
+    pairs = cast("Iterable[tuple[bytes, bytes]]", scope["headers"])
+    return Request(
+        method=str(scope["method"]),
+        # Split before decoding, so that an encoded slash stays part of a name.
+        segments=tuple(unquote(part) for part in path.split("/")) if path else (),
+        headers={name.decode("latin-1"): value.decode("latin-1") for name, value in pairs},
+        receive=receive,
+        limit_bytes=limit_bytes,
+    )

@@ -1,0 +1,207 @@
+"""The server: REST and gRPC in one process, from listening to a clean end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from prometheus_client import REGISTRY, CollectorRegistry
+
+import bundleserver
+from bundleserver.errors import ConfigError
+from bundleserver.serving.grpc import HOST as GRPC_HOST
+from bundleserver.serving.grpc import GrpcServer
+from bundleserver.serving.inference_service import InferenceService
+from bundleserver.serving.log_config import set_up_logging
+from bundleserver.serving.metrics import ManagerCollector, RequestMetrics
+from bundleserver.serving.model import in_thread
+from bundleserver.serving.options import ServerOptions
+from bundleserver.serving.repository import BundleRepository
+from bundleserver.serving.rest import RestApp
+from bundleserver.serving.rest_server import HOST, RestServer, kserve_app, listen
+from bundleserver.serving.sdk import Model, ModelServer
+from bundleserver.serving.stopping import StoppableManager
+from bundleserver.serving.workers import WorkerPool
+
+if TYPE_CHECKING:
+    from bundleserver.manager import Manager
+
+LOG = logging.getLogger(__name__)
+
+NAME = "bundleserver"
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+class BundleServer(ModelServer):  # type: ignore[misc]  # kserve publishes no types
+    """Serves a manager's models over REST and gRPC until a signal, or ``stop``, ends it.
+
+    One process serves everything: models are shared by threads, so there are no workers to set.
+    """
+
+    http_port: int
+    grpc_port: int
+
+    def __init__(
+        self,
+        manager: Manager,
+        options: ServerOptions | None = None,
+        registry: CollectorRegistry = REGISTRY,
+    ) -> None:
+        self.options = options = options or ServerOptions()
+        set_up_logging(options)
+        self.manager = StoppableManager(manager)
+        self.pool = WorkerPool(options.max_asyncio_workers, options.max_queue)
+        self.repository = BundleRepository(self.manager, self.pool, RequestMetrics(registry))
+        registry.register(ManagerCollector(manager))
+        super().__init__(
+            http_port=options.http_port,
+            grpc_port=options.grpc_port,
+            workers=1,
+            max_threads=self.pool.threads,
+            max_asyncio_workers=self.pool.threads,
+            registered_models=self.repository,
+            enable_grpc=options.enable_grpc,
+            enable_docs_url=options.enable_docs_url,
+            enable_latency_logging=False,
+            access_log_format=options.access_log_format,
+            event_loop="asyncio",
+            timeout_keep_alive=options.timeout_keep_alive,
+            grace_period=options.grace_period_seconds,
+            ssl_certfile=options.ssl_certfile,
+            ssl_keyfile=options.ssl_keyfile,
+        )
+        self.listening = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._end = asyncio.Event()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the end has begun: nothing is ready any more, what is in flight is answered."""
+        return self.manager.stopping
+
+    def start(self, models: Sequence[Model] = ()) -> None:
+        """Serve until a signal; kserve's name for ``run``. The models are the manager's."""
+        self.run()
+
+    def run(self) -> None:
+        """Serve until SIGTERM, SIGINT or SIGQUIT; return once everything in flight is answered.
+
+        A second signal, or the end of the grace period, ends the process where it stands.
+
+        Raises:
+            SystemExit: a port or a TLS file cannot be used; the log says which.
+        """
+        try:
+            asyncio.run(self._run())
+        except ConfigError as error:
+            LOG.error("%s", error)
+            raise SystemExit(1) from None
+
+    def stop(self, sig: int = 0) -> None:
+        """Begin the end, from any thread; ``serve`` returns once what is in flight is answered."""
+        self.manager.stopping = True
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._end.set)
+
+    async def serve(self) -> None:
+        """Listen and answer until ``stop``, then answer what is in flight and close every bundle.
+
+        ``listening`` is set, and ``http_port`` and ``grpc_port`` are those taken, once both listen.
+
+        Raises:
+            ConfigError: a port or a TLS file cannot be used.
+        """
+        self._loop = asyncio.get_running_loop()
+        if self.stopping:
+            self._end.set()
+        rest = RestServer(self._rest_app(), self.options, self._say_listening)
+        with listen(self.http_port) as listener:
+            self.http_port = listener.getsockname()[1]
+            grpc_server = await self._start_grpc() if self.enable_grpc else None
+            serving = asyncio.create_task(rest.serve(sockets=[listener]))
+            try:
+                ending = asyncio.create_task(self._end.wait())
+                await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
+                ending.cancel()
+            finally:
+                await self._drain(rest, serving, grpc_server)
+
+    async def _run(self) -> None:
+        for number in SIGNALS:
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
+        await self.serve()
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self.stopping:
+            _end_now(1, f"{number.name} again: ending now; requests in flight are lost")
+        LOG.info("%s: stopping; at most %g s for what is in flight", number.name, self.grace_period)
+        patience = threading.Timer(
+            self.grace_period,
+            _end_now,
+            (0, "the grace period is over; requests in flight are lost"),
+        )
+        # It outlives everything that may hang, the interpreter's wait for other threads too.
+        patience.daemon = True
+        patience.start()
+        self.stop(number)
+
+    def _rest_app(self) -> RestApp:
+        return RestApp(
+            answer=self.repository.answer,
+            manager=self.manager,
+            fallback=kserve_app(self),
+            max_request_bytes=self.options.max_request_bytes,
+            server_name=NAME,
+            server_version=bundleserver.__version__,
+        )
+
+    async def _start_grpc(self) -> GrpcServer:
+        service = InferenceService(self.repository, self.manager, NAME, bundleserver.__version__)
+        server = GrpcServer(
+            service,
+            self.manager,
+            max_send_bytes=self.options.grpc_max_send_message_length,
+            max_receive_bytes=self.options.grpc_max_receive_message_length,
+        )
+        self.grpc_port = await server.start(self.grpc_port)
+        return server
+
+    def _say_listening(self) -> None:
+        scheme = "https" if self.ssl_certfile else "http"
+        also = f" and gRPC on {GRPC_HOST}:{self.grpc_port}" if self.enable_grpc else ""
+        LOG.info("serving REST on %s://%s:%d%s", scheme, HOST, self.http_port, also)
+        self.listening.set()
+
+    async def _drain(
+        self, rest: RestServer, serving: asyncio.Task[None], grpc_server: GrpcServer | None
+    ) -> None:
+        """Answer what is in flight, wait for the threads that still work, and close the bundles."""
+        self.manager.stopping = True
+        # What is left of the grace period is for closing the bundles.
+        grace = self.grace_period * 0.9
+        rest.begin_stop(grace)
+        try:
+            await asyncio.gather(
+                serving, grpc_server.stop(grace) if grpc_server else asyncio.sleep(0)
+            )
+        finally:
+            with ThreadPoolExecutor(max_workers=1, thread_name_prefix="close") as closer:
+                await in_thread(closer, self._close)
+
+    def _close(self) -> None:
+        self.pool.shutdown(wait=True)
+        self.manager.close()
+        LOG.info("stopped: every bundle is closed")
+
+
+def _end_now(code: int, why: str) -> None:
+    """Leave the process without waiting for its threads."""
+    LOG.warning("%s", why)
+    logging.shutdown()
+    os._exit(code)

@@ -1,0 +1,72 @@
+"""The manager as a server that may be stopping shows it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
+
+from bundleserver.errors import NotReady
+from bundleserver.serving.describe import ModelManager
+
+if TYPE_CHECKING:
+    from bundleserver.bundle import Bundle
+    from bundleserver.manager import ModelStatus
+
+
+class LendingManager(ModelManager, Protocol):
+    """What serving needs of the manager beside what REST's descriptions need."""
+
+    def acquire(self, model: str, version: str | None = None) -> AbstractContextManager[Bundle]:
+        """Lend a READY version; raises ModelNotFound, VersionNotFound or NotReady."""
+
+    def is_ready(self, model: str, version: str | None = None) -> bool:
+        """Ask whether a model's default version, or the one named, answers now."""
+
+    def close(self) -> None:
+        """Wait for the requests that hold a version, and close every one."""
+
+
+class StoppableManager:
+    """A manager whose readiness ends as soon as ``stopping`` is set; it lends as before."""
+
+    def __init__(self, manager: LendingManager) -> None:
+        self.stopping = False
+        self._manager = manager
+
+    def models(self) -> tuple[str, ...]:
+        """Name every model that is known, ready or not."""
+        return self._manager.models()
+
+    def status(self, model: str) -> ModelStatus:
+        """Say how one model and its versions stand."""
+        return self._manager.status(model)
+
+    def is_server_ready(self) -> bool:
+        """Ask whether this process goes on answering what it was asked to serve."""
+        return not self.stopping and self._manager.is_server_ready()
+
+    def is_ready(self, model: str, version: str | None = None) -> bool:
+        """Ask whether a model goes on answering."""
+        return not self.stopping and self._manager.is_ready(model, version)
+
+    def check_ready(self, model: str, version: str | None = None) -> None:
+        """Raise ModelNotFound, VersionNotFound or NotReady unless the model goes on answering."""
+        if self.stopping:
+            raise NotReady(f"model '{model}'", "the server is stopping")
+        self._manager.check_ready(model, version)
+
+    def acquire(self, model: str, version: str | None = None) -> AbstractContextManager[Bundle]:
+        """Lend a READY version, while stopping too: the requests in flight are answered."""
+        return self._manager.acquire(model, version)
+
+    def load(self, model: str, version: str | None = None, *, timeout_seconds: float) -> None:
+        """Block until a model or version is READY, or raise the reason why not."""
+        self._manager.load(model, version, timeout_seconds=timeout_seconds)
+
+    def unload(self, model: str, version: str | None = None, *, timeout_seconds: float) -> None:
+        """Block until a model or version is unloaded, or raise the reason why not."""
+        self._manager.unload(model, version, timeout_seconds=timeout_seconds)
+
+    def close(self) -> None:
+        """Wait for the requests that hold a version, and close every one."""
+        self._manager.close()

@@ -1,0 +1,62 @@
+"""What a tensor's datatype, shape and elements may be, however the request came."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from bundleserver.errors import InvalidInput
+from bundleserver.serving.tensor_json import shaped
+from bundleserver.tensors import NUMPY_DTYPES, Array
+
+
+def known_datatype(came: str, name: str) -> str:
+    """Return the protocol's spelling of a datatype.
+
+    Raises:
+        InvalidInput: the protocol has no such datatype, or this server cannot hold it.
+    """
+    datatype = came.upper()
+    if datatype in NUMPY_DTYPES:
+        return datatype
+    near = difflib.get_close_matches(datatype, NUMPY_DTYPES, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    raise InvalidInput(
+        f"input '{name}' has the unknown datatype '{came[:40]}'; known: "
+        f"{', '.join(NUMPY_DTYPES)}{hint}"
+    )
+
+
+def checked_shape(sizes: Iterable[int], name: str) -> tuple[int, ...]:
+    """Return a request's shape; it is compared with the data before anything is allocated.
+
+    Raises:
+        InvalidInput: a size is negative.
+    """
+    shape = tuple(sizes)
+    negative = [size for size in shape if size < 0]
+    if negative:
+        raise InvalidInput(
+            f"input '{name}' has the number {negative[0]} in its shape; sizes are whole "
+            "numbers from 0"
+        )
+    return shape
+
+
+def texts(elements: Sequence[bytes], shape: tuple[int, ...], name: str) -> Array:
+    """Turn BYTES elements into an array of text; bytes stay where they are not UTF-8.
+
+    Raises:
+        InvalidInput: the number of elements is not the product of the shape.
+    """
+    decoded = (_text_or_bytes(element) for element in elements)
+    return shaped(np.fromiter(decoded, object, len(elements)), shape, name)
+
+
+def _text_or_bytes(element: bytes) -> str | bytes:
+    try:
+        return element.decode()
+    except UnicodeDecodeError:
+        return element

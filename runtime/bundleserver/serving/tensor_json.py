@@ -1,0 +1,221 @@
+"""Tensor data in JSON: lists to arrays and back, without a Python loop over numbers."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from types import MappingProxyType
+from typing import cast
+
+import numpy as np
+
+from bundleserver.errors import InvalidInput
+from bundleserver.tensors import NUMPY_DTYPES, Array, datatype_of
+
+_ARRAY_CODES: Mapping[str, str] = MappingProxyType(
+    {
+        "UINT8": "B",
+        "UINT16": "H",
+        "UINT32": "I",
+        "UINT64": "Q",
+        "INT8": "b",
+        "INT16": "h",
+        "INT32": "i",
+        "INT64": "q",
+        "FP16": "d",
+        "FP32": "d",
+        "FP64": "d",
+    }
+)
+"""The ``array`` type code that checks each datatype's numbers while it copies them."""
+
+
+def array_from_json(data: object, datatype: str, shape: tuple[int, ...], name: str) -> Array:
+    """Turn a V2 input's ``data``, flat or nested exactly as its shape, into an array.
+
+    ``null`` is NaN in a floating-point tensor; nothing else is converted from one kind to another.
+
+    Raises:
+        InvalidInput: the data differ from the shape, or a value does not fit the datatype.
+    """
+    if not isinstance(data, list):
+        raise InvalidInput(f"input '{name}' has data that is {kind_of(data)}; it should be a list")
+    flat = _flatten(data, shape, name)
+    values = _array_of(flat, datatype, name)
+    return shaped(values, shape, name)
+
+
+def shaped(values: Array, shape: tuple[int, ...], name: str) -> Array:
+    """Give flat values their shape.
+
+    Raises:
+        InvalidInput: the number of values is not the product of the shape.
+    """
+    wanted = math.prod(shape)
+    if values.size != wanted:
+        raise _wrong_length(name, values.size, shape)
+    try:
+        return values.reshape(shape)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(f"input '{name}' has a shape that no array can have") from error
+
+
+def kind_of(value: object) -> str:
+    """Name a JSON value for a message without printing more of it than helps."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return f"the text '{value if len(value) <= 40 else value[:40] + '…'}'"
+    return "a list" if isinstance(value, list) else "an object"
+
+
+def v2_data(values: Array, name: str) -> Array | list[str]:
+    """Flatten an output for a V2 JSON answer: an array that orjson prints, or texts.
+
+    Raises:
+        InvalidInput: the bytes of a BYTES output are not UTF-8, which JSON cannot carry.
+    """
+    flat = np.ravel(values)
+    if datatype_of(flat) == "BYTES":
+        return [_text(value, name) for value in _objects(flat)]
+    if flat.dtype.kind == "f":
+        # A float32 printed in its own shortest form reads as another number in double precision.
+        return np.ascontiguousarray(flat, dtype=np.float64)
+    return np.ascontiguousarray(flat, dtype=flat.dtype.newbyteorder("="))
+
+
+def plain_values(values: Array, name: str) -> object:
+    """Turn an output into nested lists of plain values, as V1 answers them.
+
+    Raises:
+        InvalidInput: bytes that are not UTF-8, which JSON cannot carry.
+    """
+    if values.dtype.kind not in "OSUTMm":
+        return values.tolist()
+    plain = [
+        _text(value, name) if isinstance(value, bytes) else value for value in _objects(values)
+    ]
+    return np.fromiter(plain, dtype=object, count=len(plain)).reshape(values.shape).tolist()
+
+
+def _flatten(data: list[object], shape: tuple[int, ...], name: str) -> list[object]:
+    """Flatten level by level; flat data are taken as they are, nested ones must match the shape."""
+    if not data or not isinstance(data[0], list):
+        return data
+    level = data
+    for depth, size in enumerate(shape):
+        if depth and set(map(type, level)) != {list}:
+            raise _not_nested(name, shape)
+        lengths = set(map(len, level)) if depth else {len(level)}  # type: ignore[arg-type]  # lists, as checked above
+        if lengths != {size}:
+            listed = ", ".join(str(length) for length in sorted(lengths)[:5])
+            raise InvalidInput(
+                f"input '{name}' has lists of length {listed} where its shape {list(shape)} says "
+                f"{size}"
+            )
+        if depth:
+            level = list(chain.from_iterable(level))  # type: ignore[arg-type]  # lists, as checked above
+    return level
+
+
+def _array_of(flat: list[object], datatype: str, name: str) -> Array:
+    if datatype == "BYTES":
+        return _texts(flat, name)
+    if datatype == "BOOL":
+        _check_kinds(flat, (bool,), name, "true or false", datatype)
+        return np.array(flat, dtype=np.bool_)
+    if datatype.startswith("FP"):
+        return _floats(flat, datatype, name)
+    return _integers(flat, datatype, name)
+
+
+def _texts(flat: list[object], name: str) -> Array:
+    _check_kinds(flat, (str,), name, "text", "BYTES")
+    return np.fromiter(flat, dtype=object, count=len(flat))
+
+
+def _integers(flat: list[object], datatype: str, name: str) -> Array:
+    try:
+        values = np.array(array(_ARRAY_CODES[datatype], cast("list[int]", flat)))
+    except (TypeError, OverflowError) as error:
+        _check_kinds(flat, (int,), name, "whole numbers", datatype)
+        limits = np.iinfo(datatype.lower())
+        odd = next(v for v in flat if isinstance(v, int) and not limits.min <= v <= limits.max)
+        raise InvalidInput(
+            f"input '{name}' has the value {odd}; {datatype} holds {limits.min} to {limits.max}"
+        ) from error
+    _refuse_truth_values(values, flat, datatype, name, "whole numbers")
+    return values.astype(NUMPY_DTYPES[datatype], copy=False)
+
+
+def _floats(flat: list[object], datatype: str, name: str) -> Array:
+    try:
+        values = np.array(array("d", cast("list[float]", flat)))
+    except TypeError:
+        _check_kinds(flat, (int, float, type(None)), name, "numbers or null", datatype)
+        values = np.array([math.nan if value is None else value for value in flat], np.float64)
+    _refuse_truth_values(values, flat, datatype, name, "numbers or null")
+    with np.errstate(over="ignore"):
+        narrow = values.astype(NUMPY_DTYPES[datatype], copy=False)
+    if narrow is not values and np.isinf(narrow).any():
+        odd = values[np.isinf(narrow)][0]
+        raise InvalidInput(f"input '{name}' has the value {odd}, which is too large for {datatype}")
+    return narrow
+
+
+def _refuse_truth_values(
+    values: Array, flat: list[object], datatype: str, name: str, wanted: str
+) -> None:
+    """Look at the kinds only where a value may come from true or false, which count as 1 and 0."""
+    if ((values == 0) | (values == 1)).any() and bool in set(map(type, flat)):
+        allowed = (int,) if wanted == "whole numbers" else (int, float, type(None))
+        _check_kinds(flat, allowed, name, wanted, datatype)
+
+
+def _check_kinds(
+    flat: Sequence[object], allowed: tuple[type, ...], name: str, wanted: str, datatype: str
+) -> None:
+    if set(map(type, flat)) <= set(allowed):
+        return
+    position, odd = next((i, v) for i, v in enumerate(flat) if type(v) not in allowed)
+    raise InvalidInput(
+        f"input '{name}' has {kind_of(odd)} at position {position} of its data; {datatype} takes "
+        f"{wanted}"
+    )
+
+
+def _not_nested(name: str, shape: tuple[int, ...]) -> InvalidInput:
+    return InvalidInput(f"input '{name}' has data that is not nested as its shape {list(shape)}")
+
+
+def _wrong_length(name: str, came: int, shape: tuple[int, ...]) -> InvalidInput:
+    return InvalidInput(
+        f"input '{name}' has {came} values; its shape {list(shape)} takes {math.prod(shape)}"
+    )
+
+
+def _objects(values: Array) -> list[object]:
+    """List a text, object or date array's elements in order; dates as ISO 8601."""
+    flat = np.ravel(values)
+    if flat.dtype.kind in "Mm":
+        flat = flat.astype(str)
+    listed: list[object] = flat.tolist()
+    return listed
+
+
+def _text(value: object, name: str) -> str:
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode()
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"output '{name}' holds bytes that are not UTF-8, which JSON cannot carry; ask for it "
+            "with the parameter 'binary_data'"
+        ) from error

@@ -1,0 +1,70 @@
+"""The V1 protocol's bodies: rows in, predictions out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bundleserver.errors import InvalidInput
+from bundleserver.serving import json_body
+from bundleserver.serving.requests import PredictRequest, PredictResponse
+from bundleserver.serving.tensor_json import kind_of, plain_values
+
+
+def decode_request(
+    document: Mapping[str, object], model: str, version: str | None
+) -> PredictRequest:
+    """Read the rows of a V1 request: ``{"instances": […]}``, or ``inputs`` for ``instances``.
+
+    Raises:
+        InvalidInput: neither key is there, or both, or its value is no list.
+    """
+    keys = [key for key in ("instances", "inputs") if key in document]
+    if len(keys) != 1:
+        came = ", ".join(f"'{key}'" for key in list(document)[:10]) or "none"
+        raise InvalidInput(
+            "a V1 request has either 'instances' or 'inputs', a list of rows; the keys that came: "
+            f"{came}"
+        )
+    rows = document[keys[0]]
+    if not isinstance(rows, list):
+        raise InvalidInput(f"'{keys[0]}' is {kind_of(rows)}; it should be a list of rows")
+    parameters = json_body.optional_object(document, "parameters", "")
+    return PredictRequest(model, version, rows=rows, parameters=parameters)
+
+
+def predictions(response: PredictResponse) -> dict[str, object]:
+    """Say an answer as V1 does: one output as plain values, several as one object for each row.
+
+    Raises:
+        InvalidInput: an output holds bytes that JSON cannot carry.
+        ValueError: a model that promises row by row gave outputs of different lengths.
+    """
+    if response.answers is not None:
+        return {"predictions": [_plain_answer(answer) for answer in response.answers]}
+    columns = _plain_columns(response.outputs)
+    if not response.rowwise:
+        return {"predictions": [columns]}
+    if len(columns) == 1:
+        return {"predictions": next(iter(columns.values()))}
+    lists = {
+        name: column if isinstance(column, list) else [column] for name, column in columns.items()
+    }
+    lengths = {name: len(column) for name, column in lists.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"model '{response.model}' gave outputs of different lengths: {lengths}")
+    rows = zip(*lists.values(), strict=True)
+    return {"predictions": [dict(zip(lists, row, strict=True)) for row in rows]}
+
+
+def _plain_answer(answer: object) -> object:
+    """Turn one instance's own answer, an object of arrays, into plain values."""
+    return _plain_columns(answer) if isinstance(answer, dict) else answer
+
+
+def _plain_columns(outputs: Mapping[str, object]) -> dict[str, object]:
+    return {
+        name: plain_values(values, name) if isinstance(values, np.ndarray) else values
+        for name, values in outputs.items()
+    }

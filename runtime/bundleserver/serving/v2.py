@@ -1,0 +1,264 @@
+"""The V2 protocol's bodies, JSON and the binary extension: tensors in, tensors out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bundleserver.errors import InvalidInput
+from bundleserver.serving import json_body
+from bundleserver.serving.requests import PredictRequest, PredictResponse, RequestedOutput
+from bundleserver.serving.tensor_binary import array_from_bytes, bytes_from_array
+from bundleserver.serving.tensor_form import checked_shape, known_datatype
+from bundleserver.serving.tensor_json import array_from_json, kind_of, v2_data
+from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, datatype_of
+
+HEADER_LENGTH = "inference-header-content-length"
+"""The header that says how many bytes of a body are its JSON part."""
+
+_MOST_DIMENSIONS = 32  # numpy 1's limit
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A V2 answer's body; ``header_length`` is the size of its JSON part where raw bytes follow."""
+
+    body: bytes
+    header_length: int | None = None
+
+
+def decode_request(
+    body: bytes, model: str, version: str | None, header_length: str | None = None
+) -> PredictRequest:
+    """Read a V2 request: a JSON object and, where the header names its length, raw bytes behind it.
+
+    Raises:
+        InvalidInput: the body does not follow the protocol; the sentence names what came.
+    """
+    view = memoryview(body)
+    size = _json_size(header_length, len(body))
+    document = json_body.read_object(view[:size])
+    parameters = json_body.optional_object(document, "parameters", "")
+    json_body.optional_bool(parameters, "binary_data_output", "the parameter ")
+    raw = _RawData(view[size:], header_length is not None)
+    tensors = _decode_inputs(document, raw)
+    raw.check_used_up()
+    return PredictRequest(
+        model,
+        version,
+        tensors=tensors,
+        parameters=parameters,
+        outputs=_decode_outputs(document),
+        id=_decode_id(document),
+    )
+
+
+def encode_response(response: PredictResponse, request: PredictRequest) -> Encoded:
+    """Write the outputs that the request asks for, in its order, each as it asks: JSON or raw.
+
+    Raises:
+        InvalidInput: the request asks for an output that the model does not give, or wants bytes
+            that are not UTF-8 as JSON.
+    """
+    binary_by_default = request.parameters.get("binary_data_output") is True
+    outputs: list[dict[str, object]] = []
+    raw: list[bytes] = []
+    for asked in request.outputs or [RequestedOutput(name) for name in response.outputs]:
+        values = _output_named(asked.name, response)
+        is_binary = binary_by_default if asked.binary is None else asked.binary
+        outputs.append(_describe(asked.name, values))
+        if is_binary:
+            raw.append(bytes_from_array(values))
+            outputs[-1]["parameters"] = {"binary_data_size": len(raw[-1])}
+        else:
+            outputs[-1]["data"] = v2_data(values, asked.name)
+    head = json_body.write(_envelope(response, outputs))
+    return Encoded(b"".join((head, *raw)), len(head)) if raw else Encoded(head)
+
+
+class _RawData:
+    """The bytes behind the JSON part, handed out in the order of the inputs."""
+
+    def __init__(self, data: memoryview, announced: bool) -> None:
+        self._data = data
+        self._announced = announced
+        self._start = 0
+
+    def take(self, size: object, name: str) -> memoryview:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+            raise InvalidInput(
+                f"input '{name}' has binary_data_size {kind_of(size)}; it should be a number of "
+                "bytes"
+            )
+        if not self._announced:
+            raise InvalidInput(
+                f"input '{name}' has binary_data_size, but the header "
+                "'Inference-Header-Content-Length' is missing; it says where the JSON part ends"
+            )
+        left = len(self._data) - self._start
+        if size > left:
+            raise InvalidInput(
+                f"input '{name}' has binary_data_size {size}, but only {left} bytes of the body "
+                "are left"
+            )
+        self._start += size
+        return self._data[self._start - size : self._start]
+
+    def check_used_up(self) -> None:
+        left = len(self._data) - self._start
+        if left:
+            raise InvalidInput(
+                f"{left} bytes are left behind the inputs; 'Inference-Header-Content-Length' and "
+                "each binary_data_size should add up to the body"
+            )
+
+
+def _json_size(header_length: str | None, body_size: int) -> int:
+    if header_length is None:
+        return body_size
+    text = header_length.strip()
+    # Longer digits are no length of a body, and Python refuses to read some of them.
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise InvalidInput(
+            f"the header 'Inference-Header-Content-Length' is '{text[:40]}'; it should be the "
+            "number of bytes of the JSON part"
+        )
+    size = int(text)
+    if size > body_size:
+        raise InvalidInput(
+            f"the header 'Inference-Header-Content-Length' says {size}, but the body has "
+            f"{body_size} bytes"
+        )
+    return size
+
+
+def _decode_id(document: Mapping[str, object]) -> str | None:
+    request_id = document.get("id")
+    if request_id is None or isinstance(request_id, str):
+        return request_id
+    raise InvalidInput(f"'id' is {kind_of(request_id)}; it should be a text")
+
+
+def _decode_inputs(document: Mapping[str, object], raw: _RawData) -> tuple[NamedTensor, ...]:
+    inputs = document.get("inputs")
+    if not isinstance(inputs, list):
+        came = ", ".join(f"'{key}'" for key in list(document)[:10]) or "none"
+        what = f"is {kind_of(inputs)}" if "inputs" in document else f"is missing (keys: {came})"
+        raise InvalidInput(f"'inputs' {what}; it should be a list of tensors")
+    tensors: dict[str, NamedTensor] = {}
+    for position, item in enumerate(inputs):
+        tensor = _decode_input(item, position, raw)
+        if tensor.name in tensors:
+            raise InvalidInput(f"input '{tensor.name}' comes twice; each name may come once")
+        tensors[tensor.name] = tensor
+    return tuple(tensors.values())
+
+
+def _decode_input(item: object, position: int, raw: _RawData) -> NamedTensor:
+    where = f"inputs[{position}]"
+    if not isinstance(item, dict):
+        raise InvalidInput(
+            f"{where} is {kind_of(item)}; it should be an object with name, shape, datatype, data"
+        )
+    name = _decode_name(item, where)
+    datatype = _decode_datatype(item, name)
+    shape = _decode_shape(item, name)
+    parameters = json_body.optional_object(item, "parameters", f"input '{name}': ")
+    has_data = item.get("data") is not None
+    if "binary_data_size" not in parameters:
+        if not has_data:
+            raise InvalidInput(
+                f"input '{name}' has no 'data'; it should be a list of {datatype} values"
+            )
+        return NamedTensor(name, array_from_json(item["data"], datatype, shape, name))
+    if has_data:
+        raise InvalidInput(
+            f"input '{name}' has both 'data' and binary_data_size; it should have one"
+        )
+    content = raw.take(parameters["binary_data_size"], name)
+    return NamedTensor(name, array_from_bytes(content, datatype, shape, name))
+
+
+def _decode_name(item: Mapping[str, object], where: str) -> str:
+    name = item.get("name")
+    if isinstance(name, str) and name:
+        return name
+    came = f"is {kind_of(name)}" if "name" in item else "is missing"
+    raise InvalidInput(f"{where}.name {came}; it should be a text")
+
+
+def _decode_datatype(item: Mapping[str, object], name: str) -> str:
+    came = item.get("datatype")
+    if isinstance(came, str):
+        return known_datatype(came, name)
+    what = f"the datatype {kind_of(came)}" if "datatype" in item else "no 'datatype'"
+    known = ", ".join(NUMPY_DTYPES)
+    raise InvalidInput(f"input '{name}' has {what}; it should be one of {known}")
+
+
+def _decode_shape(item: Mapping[str, object], name: str) -> tuple[int, ...]:
+    if "shape" not in item:
+        raise InvalidInput(f"input '{name}' has no 'shape'; it should be a list of sizes")
+    shape = item["shape"]
+    if not isinstance(shape, list):
+        raise InvalidInput(
+            f"input '{name}' has the shape {kind_of(shape)}; it should be a list of sizes"
+        )
+    if len(shape) > _MOST_DIMENSIONS:
+        raise InvalidInput(
+            f"input '{name}' has a shape of {len(shape)} dimensions; at most {_MOST_DIMENSIONS} "
+            "are taken"
+        )
+    for size in shape:
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise InvalidInput(
+                f"input '{name}' has {kind_of(size)} in its shape; sizes are whole numbers from 0"
+            )
+    return checked_shape(shape, name)
+
+
+def _decode_outputs(document: Mapping[str, object]) -> tuple[RequestedOutput, ...]:
+    outputs = document.get("outputs")
+    if outputs is None:
+        return ()
+    if not isinstance(outputs, list):
+        raise InvalidInput(
+            f"'outputs' is {kind_of(outputs)}; it should be a list of objects with a name"
+        )
+    asked: dict[str, RequestedOutput] = {}
+    for position, item in enumerate(outputs):
+        where = f"outputs[{position}]"
+        if not isinstance(item, dict):
+            raise InvalidInput(f"{where} is {kind_of(item)}; it should be an object with a name")
+        name = _decode_name(item, where)
+        if name in asked:
+            raise InvalidInput(f"output '{name}' is asked for twice; each name may come once")
+        parameters = json_body.optional_object(item, "parameters", f"output '{name}': ")
+        binary = json_body.optional_bool(parameters, "binary_data", f"output '{name}': ")
+        asked[name] = RequestedOutput(name, binary)
+    return tuple(asked.values())
+
+
+def _output_named(name: str, response: PredictResponse) -> Array:
+    if name not in response.outputs:
+        known = ", ".join(f"'{output}'" for output in response.outputs)
+        raise InvalidInput(f"unknown output '{name}'; model '{response.model}' gives {known}")
+    return response.outputs[name]
+
+
+def _describe(name: str, values: Array) -> dict[str, object]:
+    return {"name": name, "shape": list(values.shape), "datatype": datatype_of(values)}
+
+
+def _envelope(response: PredictResponse, outputs: list[dict[str, object]]) -> dict[str, object]:
+    envelope: dict[str, object] = {
+        "model_name": response.model,
+        "model_version": response.version,
+    }
+    if response.id is not None:
+        envelope["id"] = response.id
+    parameters = {k: v for k, v in response.parameters.items() if k != "binary_data_output"}
+    if parameters:
+        envelope["parameters"] = parameters
+    envelope["outputs"] = outputs
+    return envelope

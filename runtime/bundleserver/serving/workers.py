@@ -1,0 +1,65 @@
+"""The threads that predict, and the bound on the requests that wait for one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
+
+from bundleserver.errors import QueueFull
+from bundleserver.serving.cpus import cpu_limit, limit_library_threads
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAX_QUEUE = 128
+"""How many requests may wait by default: a few seconds of work for a model that takes 20 ms."""
+
+
+class WorkerPool(ThreadPoolExecutor):
+    """As many threads as CPUs, in front of them a queue that says no when it is full.
+
+    ``submit`` is called from the event loop; a call that is cancelled before it starts never runs.
+    """
+
+    def __init__(self, threads: int | None = None, max_queue: int = MAX_QUEUE) -> None:
+        cpus = cpu_limit()
+        self.threads = threads or cpus
+        self.max_queue = max_queue
+        self._pending = 0
+        self._changed = threading.Condition()
+        super().__init__(
+            self.threads,
+            thread_name_prefix="predict",
+            initializer=limit_library_threads,
+            initargs=(max(1, cpus // self.threads),),
+        )
+
+    def submit(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Queue a call.
+
+        Raises:
+            QueueFull: as many calls wait as may.
+        """
+        with self._changed:
+            if self._pending >= self.threads + self.max_queue:
+                raise QueueFull("this server", self.max_queue)
+            self._pending += 1
+        try:
+            future = super().submit(call, *args, **kwargs)
+        except RuntimeError:
+            self._leave()
+            raise
+        future.add_done_callback(self._leave)
+        return future
+
+    def wait_idle(self, timeout_seconds: float) -> bool:
+        """Wait until no call is waiting or running; False when the time is over before that."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._pending == 0, timeout_seconds)
+
+    def _leave(self, _: object = None) -> None:
+        with self._changed:
+            self._pending -= 1
+            self._changed.notify_all()

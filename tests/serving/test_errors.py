@@ -1,0 +1,57 @@
+"""The table from errors to answers."""
+
+import logging
+
+import pytest
+
+from bundleserver import errors
+from bundleserver.serving.errors import ErrorAnswer, answer_for
+
+
+class OwnInput(errors.InvalidInput):
+    """An error of a kind that the table does not list."""
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "grpc_code", "retry_after"),
+    [
+        (errors.InvalidInput("x"), 400, "INVALID_ARGUMENT", None),
+        (OwnInput("x"), 400, "INVALID_ARGUMENT", None),
+        (errors.ModelNotFound("m"), 404, "NOT_FOUND", None),
+        (errors.VersionNotFound("m", "9", "it has 1"), 404, "NOT_FOUND", None),
+        (errors.RequestTooLarge(10), 413, "RESOURCE_EXHAUSTED", None),
+        (errors.NotReady("m", "loading", 7), 503, "UNAVAILABLE", 7),
+        (errors.QueueFull("m", 3), 503, "RESOURCE_EXHAUSTED", 1),
+        (errors.PredictionError("m", "ValueError", "abc"), 500, "INTERNAL", None),
+        (errors.LoadError("cannot open x.pkl"), 503, "UNAVAILABLE", None),
+        (errors.SourceError("the volume is gone"), 503, "UNAVAILABLE", None),
+    ],
+)
+def test_each_error_has_one_answer(error, status, grpc_code, retry_after):
+    """REST and gRPC say the same kind of thing, in the error's own sentence."""
+    assert ErrorAnswer(status, grpc_code, str(error), retry_after) == answer_for(error)
+
+
+def test_an_unforeseen_error_tells_the_caller_an_incident_only(caplog):
+    """The traceback goes to the log, under the id that the caller is told."""
+    try:
+        raise RuntimeError("the password is hunter2")
+    except RuntimeError as error:
+        caught = error
+
+    with caplog.at_level(logging.ERROR):
+        answer = answer_for(caught)
+
+    assert (500, "INTERNAL") == (answer.status, answer.grpc_code)
+    assert "hunter2" not in answer.message
+    incident = answer.message.partition("incident ")[2].partition(";")[0]
+    assert len(incident) == 12
+    assert incident in caplog.text
+    assert "hunter2" in caplog.text
+
+
+def test_a_failure_of_the_models_code_is_not_logged_twice(caplog):
+    """Where the model's code raised it was logged already; mapping it logs nothing."""
+    answer_for(errors.PredictionError("m", "ValueError", "abc"))
+
+    assert not caplog.records
