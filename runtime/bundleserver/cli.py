@@ -1,0 +1,102 @@
+"""The command line: which commands there are, and how they end.
+
+Every error of ours ends as one line on standard error and exit code 1; a wrong flag or argument
+ends with exit code 2. Flags without a command mean ``serve``, as KServe starts its servers.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.core import TyperGroup
+
+import bundleserver
+from bundleserver.commands import bundles, console, inspecting, publishing, serving, validating
+from bundleserver.errors import BundleServerError
+
+_OWN_FLAGS = ("--help", "-h", "--version", "--install-completion", "--show-completion")
+
+
+class _Commands(TyperGroup):
+    """All commands; flags without a command are those of ``serve``."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # typer calls its own Context by two names
+        if args and args[0].startswith("-") and args[0] not in _OWN_FLAGS:
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # as above
+        try:
+            return super().invoke(ctx)
+        except BundleServerError as error:
+            console.say_error(error)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise
+            place = f"{error.filename}: " if error.filename else ""
+            console.say_error(f"{place}{error.strerror or error}")
+        raise typer.Exit(1)
+
+
+app = typer.Typer(
+    name="bundleserver",
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Serve a directory of model files as one versioned model, "
+    "and look after such directories.",
+    epilog="bundleserver COMMAND --help says more. Flags without a command are those of serve: "
+    "python -m bundleserver --model_name fraud --model_dir /mnt/models",
+)
+app.command(
+    "serve",
+    add_help_option=False,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)(serving.serve)
+for _name, _command in (
+    ("init", bundles.init),
+    ("validate", validating.validate),
+    ("inspect", inspecting.inspect),
+    ("predict", bundles.predict),
+    ("publish", publishing.publish),
+    ("promote", publishing.promote),
+    ("rollback", publishing.rollback),
+    ("split", publishing.split),
+    ("schema", bundles.schema),
+):
+    app.command(_name)(_command)
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        console.say(f"bundleserver {bundleserver.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version and stop.",
+            callback=_say_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
+    """Take the flags that stand before a command; ``--version`` has ended it already."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and leave the process with its exit code."""
+    if logging.lastResort is not None:
+        # What libraries warn of stands on one line, while nothing has set up logging.
+        logging.lastResort.setFormatter(console.OneLineFormatter())
+    app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="bundleserver")

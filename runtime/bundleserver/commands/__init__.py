@@ -1,0 +1,1 @@
+"""The commands of ``bundleserver``, one module for each group."""

@@ -1,0 +1,80 @@
+"""How commands speak: results on standard output, progress and errors on standard error."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Annotated
+
+import orjson
+import typer
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+
+def say(text: str) -> None:
+    """Print one line of the result."""
+    typer.echo(text)
+
+
+def say_json(value: object) -> None:
+    """Print the result for machines."""
+    typer.echo(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode())
+
+
+def say_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print a table; columns without any entry are left out."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    filled = list(rows)
+    kept = [at for at in range(len(headings)) if any(row[at] for row in filled)]
+    table = Table(box=box.SIMPLE_HEAD, title=Text(title), title_justify="left", pad_edge=False)
+    for at in kept:
+        table.add_column(headings[at], overflow="fold")
+    for row in filled:
+        # Text, for what a file is called is not to be read as markup.
+        table.add_row(*(Text(row[at]) for at in kept))
+    console = Console(highlight=False)
+    if console.is_terminal:
+        console.print(table)
+        return
+    # A file or a pipe has no width; nothing is to be folded there.
+    wide = Console(highlight=False, width=1000)
+    with wide.capture() as capture:
+        wide.print(table)
+    say("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def say_error(text: object) -> None:
+    """Print one line that says what went wrong."""
+    typer.echo(f"error: {one_line(text)}", err=True)
+
+
+def one_line(text: object) -> str:
+    """Put a message on one line."""
+    return " ".join(str(text).split())
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show that something takes time, on a terminal only."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(what):
+        yield
+
+
+class OneLineFormatter(logging.Formatter):
+    """Log records as ``warning: …``, without tracebacks: a command ends with one sentence."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's level and message."""
+        return f"{record.levelname.lower()}: {one_line(record.getMessage())}"

@@ -1,0 +1,165 @@
+"""``inspect``: the versions of a bundle, a model or a store, as a table; no model is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bundleserver.commands.console import JsonFlag, one_line, say, say_json, say_table, working
+from bundleserver.errors import BundleServerError
+from bundleserver.integrity import bundle_digest, verify_files
+from bundleserver.manifest import Manifest
+from bundleserver.sources import Candidate, Listing
+from bundleserver.sources.directory import DirectorySource
+from bundleserver.traffic import ServingConfig
+from bundleserver.versions import Version, VersionPolicy, select_versions
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is known of one version from its files; ``reason`` says why it cannot be served."""
+
+    version: Version
+    manifest: Manifest | None
+    reason: str = ""
+
+    @property
+    def components(self) -> dict[str, str]:
+        """The framework of every component."""
+        found = self.manifest.components.values() if self.manifest else ()
+        return {component.name: component.framework for component in found}
+
+    @property
+    def digest(self) -> str | None:
+        """The digest of the bundle."""
+        return bundle_digest(self.manifest) if self.manifest else None
+
+    def known(self, key: str) -> object:
+        """Return one entry of the manifest's metadata, or None."""
+        return self.manifest.metadata.get(key) if self.manifest else None
+
+
+def inspect(
+    directory: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="A bundle, a model with versions, or a whole store."),
+    ],
+    as_json: JsonFlag = False,
+) -> None:
+    """Show versions, what they are made of, which would serve, and why one would not.
+
+    Files and digests are verified, and no model is opened: validate does that.
+
+    Example: bundleserver inspect /mnt/models/fraud
+    """
+    listings = DirectorySource(directory).discover()
+    shown = [(listing, _rows(listing)) for listing in listings]
+    if as_json:
+        say_json([_document(listing, rows) for listing, rows in shown])
+    elif not shown:
+        say(f"{directory} holds no model")
+    else:
+        for listing, rows in shown:
+            _print(listing, rows)
+
+
+def _rows(listing: Listing) -> list[Row]:
+    with working(f"verifying {listing.model}"):
+        return [_row(candidate) for candidate in listing.candidates]
+
+
+def _row(candidate: Candidate) -> Row:
+    manifest = None
+    try:
+        path, manifest = DirectorySource(candidate.location).fetch(candidate)
+        if candidate.problem is None:
+            verify_files(path, manifest)
+    except BundleServerError as error:
+        return Row(candidate.version, manifest, candidate.problem or one_line(error))
+    return Row(candidate.version, manifest, candidate.problem or "")
+
+
+def _print(listing: Listing, rows: list[Row]) -> None:
+    config = listing.config or ServingConfig()
+    headings = ("version", "serves", "components", "trained", "metrics", "digest", "reason")
+    cells = [
+        (
+            row.version.label,
+            _role(row, rows, config),
+            ", ".join(f"{name}: {framework}" for name, framework in row.components.items()),
+            str(row.known("trained_at") or ""),
+            _metrics(row.known("metrics")),
+            (row.digest or "")[:12],
+            row.reason,
+        )
+        for row in rows
+    ]
+    say_table(f"{listing.model}: {_rules(config)}", headings, cells)
+    for note in (listing.config_problem, *listing.warnings, "" if rows else listing.reason):
+        if note:
+            say(note)
+    say("")
+
+
+def _rules(config: ServingConfig) -> str:
+    parts = [f"policy {config.policy or VersionPolicy()}"]
+    if config.default:
+        parts.append(f"default {config.default}")
+    parts += [f"{label} → {version}" for label, version in config.labels.items()]
+    parts += [f"{weight:g} to {name}" for name, weight in config.traffic.items()]
+    parts += [f"shadow {name}" for name in config.shadow]
+    return ", ".join(parts)
+
+
+def _role(row: Row, rows: Iterable[Row], config: ServingConfig) -> str:
+    """Say what a server would do with a version, as far as its files tell."""
+    if row.reason:
+        return "cannot"
+    sound = [other.version for other in rows if not other.reason]
+    chosen = select_versions(sound, VersionPolicy.parse(config.policy or "latest"))
+    default = config.labels.get(config.default or "", config.default)
+    if row.version.label == default or (default is None and chosen[:1] == (row.version,)):
+        return "default"
+    named = {config.labels.get(name, name) for name in (*config.traffic, *config.shadow)}
+    is_named = row.version.label in named | set(config.labels.values())
+    return "yes" if is_named or row.version in chosen else "no"
+
+
+def _metrics(metrics: object) -> str:
+    if not isinstance(metrics, dict):
+        return ""
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in metrics.items()
+    )
+
+
+def _document(listing: Listing, rows: list[Row]) -> dict[str, object]:
+    config = listing.config or ServingConfig()
+    return {
+        "model": listing.model,
+        "policy": config.policy or str(VersionPolicy()),
+        "default": config.default,
+        "labels": dict(config.labels),
+        "traffic": dict(config.traffic),
+        "shadow": list(config.shadow),
+        "config_problem": listing.config_problem,
+        "warnings": list(listing.warnings),
+        "reason": listing.reason,
+        "versions": [
+            {
+                "version": row.version.label,
+                "serves": _role(row, rows, config),
+                "components": row.components,
+                "inferred": row.manifest.inferred if row.manifest else None,
+                "metadata": dict(row.manifest.metadata) if row.manifest else {},
+                "digest": row.digest,
+                "reason": row.reason,
+            }
+            for row in rows
+        ],
+    }

@@ -1,0 +1,126 @@
+"""``publish``, ``promote``, ``rollback``, ``split``: write versions, choose which answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bundleserver.commands.console import JsonFlag, say, say_json, working
+from bundleserver.errors import StoreError
+from bundleserver.store import BundleStore
+from bundleserver.traffic import ServingConfig
+
+Model = Annotated[
+    str, typer.Argument(metavar="STORE/NAME", help="The directory where the model's versions lie.")
+]
+
+
+def publish(
+    bundle_dir: Annotated[str, typer.Argument(metavar="BUNDLE_DIR", help="A bundle's directory.")],
+    model: Model,
+    version: Annotated[
+        str | None,
+        typer.Option(
+            "--version", help="The version's label; the manifest's or the next one if not given."
+        ),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Copy a bundle into a store as a new version, once it opens and its examples hold.
+
+    Example: bundleserver publish ./fraud /mnt/models/fraud --version v3
+    """
+    store, name = _store_and_name(model)
+    with working(f"publishing {bundle_dir}"):
+        published = store.publish(bundle_dir, name, version)
+    place = store.path(name, published)
+    if as_json:
+        say_json({"model": name, "version": published.label, "path": str(place)})
+    else:
+        say(f"published '{name}' version {published} to {place}")
+
+
+def promote(
+    model: Model,
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="A version, or a label's.")],
+    label: Annotated[
+        str | None, typer.Option("--label", help="The label to move; the default if not given.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Move a label, or the default, to a version.
+
+    VERSION latest takes the pin off the default, as the version policy decides then.
+    Moving the default ends a traffic split.
+
+    Example: bundleserver promote /mnt/models/fraud v3 --label stable
+    """
+    store, name = _store_and_name(model)
+    _say_config(name, store.promote(name, version, label), as_json)
+
+
+def rollback(
+    model: Model,
+    to: Annotated[
+        str | None,
+        typer.Option(
+            "--to", help="The version to go back to; the one before the serving one if not given."
+        ),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Let an earlier version answer by default; a server takes it up with its next poll.
+
+    Example: bundleserver rollback /mnt/models/fraud --to v2
+    """
+    store, name = _store_and_name(model)
+    _say_config(name, store.rollback(name, to), as_json)
+
+
+def split(
+    model: Model,
+    shares: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="LABEL=SHARE...", help="Labels or versions, with their shares."),
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Split the requests that name no version over labels or versions; no shares end a split.
+
+    Example: bundleserver split /mnt/models/fraud stable=90 canary=10
+    """
+    store, name = _store_and_name(model)
+    _say_config(name, store.split(name, dict(_share(text) for text in shares or ())), as_json)
+
+
+def _store_and_name(model: str) -> tuple[BundleStore, str]:
+    path = Path(model).expanduser().absolute()
+    return BundleStore(path.parent), path.name
+
+
+def _share(text: str) -> tuple[str, float]:
+    name, _, number = text.partition("=")
+    try:
+        share = float(number)
+    except ValueError:
+        raise StoreError(f"'{text}' is no share; expected LABEL=SHARE, as in stable=90") from None
+    return name, int(share) if share.is_integer() else share
+
+
+def _say_config(name: str, config: ServingConfig, as_json: bool) -> None:
+    if as_json:
+        say_json(
+            {
+                "model": name,
+                "default": config.default,
+                "labels": dict(config.labels),
+                "traffic": dict(config.traffic),
+            }
+        )
+        return
+    parts = [f"default {config.default}" if config.default else "default: as the policy says"]
+    parts += [f"{label} → {version}" for label, version in config.labels.items()]
+    parts += [f"{share:g} to {target}" for target, share in config.traffic.items()]
+    say(f"'{name}': {', '.join(parts)}")

@@ -1,0 +1,148 @@
+"""``validate``: every problem of a bundle, of a model's versions, or of a whole store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bundleserver.bundle import Bundle
+from bundleserver.commands.console import JsonFlag, one_line, say, say_json, working
+from bundleserver.errors import (
+    BundleServerError,
+    ConfigError,
+    IntegrityError,
+    ManifestError,
+    Problem,
+)
+from bundleserver.integrity import compare_requirements, verify_files
+from bundleserver.manifest import MODEL, Manifest
+from bundleserver.sources import Candidate, Listing
+from bundleserver.sources.directory import DirectorySource
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was found out about one version, or about what lies around the versions."""
+
+    what: str
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    checked: str = ""
+
+
+def validate(
+    directory: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="A bundle, a model with versions, or a whole store."),
+    ],
+    device: Annotated[str, typer.Option("--device", help="Where torch models run.")] = "cpu",
+    as_json: JsonFlag = False,
+) -> None:
+    """Check a directory as the server would, and list every problem; exit code 1 if there are any.
+
+    Checked are manifest, files, digests, installed libraries, that it opens, and its examples.
+
+    Example: bundleserver validate /mnt/models/fraud
+    """
+    listings = DirectorySource(directory).discover()
+    found = [
+        finding for listing in listings for finding in _check_listing(directory, listing, device)
+    ]
+    if not found:
+        found = [Finding(str(directory), ("holds no model",))]
+    ok = not any(finding.problems for finding in found)
+    if as_json:
+        say_json({"ok": ok, "checked": [_document(finding) for finding in found]})
+    else:
+        for finding in found:
+            _print(finding)
+    if not ok:
+        raise typer.Exit(1)
+
+
+def _check_listing(directory: Path, listing: Listing, device: str) -> Iterator[Finding]:
+    if listing.config_problem:
+        yield Finding(f"{listing.model}: serving.json", (listing.config_problem,))
+    if listing.warnings or not listing.candidates:
+        problems = () if listing.candidates else (listing.reason,)
+        yield Finding(listing.model, problems, listing.warnings)
+    for candidate in listing.candidates:
+        with working(f"checking {candidate.location}"):
+            yield _check(candidate, device)
+
+
+def _check(candidate: Candidate, device: str) -> Finding:
+    """Check one version; what its files promise is found out before any of them is opened."""
+    where = str(candidate.location)
+    if candidate.problem:
+        return Finding(where, (candidate.problem,))
+    try:
+        path, manifest = DirectorySource(candidate.location).fetch(candidate)
+    except BundleServerError as error:
+        return Finding(where, _sentences(error))
+    warnings = tuple(str(problem) for problem in compare_requirements(manifest.requirements))
+    try:
+        verify_files(path, manifest)
+        _open(path, manifest, candidate, device)
+    except BundleServerError as error:
+        return Finding(where, _sentences(error), warnings)
+    return Finding(where, (), warnings, _summary(manifest))
+
+
+def _open(path: Path, manifest: Manifest, candidate: Candidate, device: str) -> None:
+    version = candidate.version.label
+    bundle = Bundle.open(path, manifest, model=candidate.model, version=version, device=device)
+    try:
+        if not _needs_server(manifest):
+            bundle.warm_up()
+    finally:
+        bundle.close()
+
+
+def _needs_server(manifest: Manifest) -> bool:
+    return any(component.framework == MODEL for component in manifest.components.values())
+
+
+def _sentences(error: BundleServerError) -> tuple[str, ...]:
+    problems: tuple[Problem, ...] = ()
+    if isinstance(error, (ManifestError, IntegrityError, ConfigError)):
+        problems = error.problems
+    return tuple(one_line(problem) for problem in problems) or (one_line(error),)
+
+
+def _summary(manifest: Manifest) -> str:
+    parts = ", ".join(f"{c.name} ({c.framework})" for c in manifest.components.values())
+    files = [c for c in manifest.components.values() if c.path is not None]
+    digests = sum(c.sha256 is not None for c in files)
+    held = (
+        "not run: other models answer in it" if _needs_server(manifest) else "answered as recorded"
+    )
+    checks = [
+        "manifest inferred" if manifest.inferred else "manifest",
+        f"{digests} of {len(files)} digests",
+        f"opens: {parts}",
+        f"examples {held}: {len(manifest.examples)}" if manifest.examples else "no examples",
+    ]
+    return "; ".join(checks)
+
+
+def _print(finding: Finding) -> None:
+    for problem in finding.problems:
+        say(f"problem  {finding.what}: {problem}")
+    for warning in finding.warnings:
+        say(f"warning  {finding.what}: {warning}")
+    if not finding.problems and finding.checked:
+        say(f"ok       {finding.what}: {finding.checked}")
+
+
+def _document(finding: Finding) -> dict[str, object]:
+    return {
+        "what": finding.what,
+        "ok": not finding.problems,
+        "problems": list(finding.problems),
+        "warnings": list(finding.warnings),
+    }

@@ -1,0 +1,108 @@
+"""What ``serve`` is told: KServe's settings with KServe's names and defaults, and ours.
+
+How each is spelled on the command line stands in ``commands/flags.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bundleserver.errors import ConfigError, Problem
+from bundleserver.lifecycle import SwapPolicy
+from bundleserver.versions import VersionPolicy
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything ``serve`` is told; ``Settings()`` has the defaults.
+
+    Raises:
+        ConfigError: values that cannot be used; lists all of them.
+    """
+
+    model_name: str | None = None
+    """None: sub-directories that are models are served under their own names."""
+    model_dir: Path = Path("/mnt/models")
+    version_policy: VersionPolicy = field(default=VersionPolicy())
+    poll_interval_seconds: float = 5.0
+    version_mismatch: str = "warn"
+    swap_policy: SwapPolicy = SwapPolicy.AVAILABILITY
+    strict_readiness: bool = False
+    device: str = "cpu"
+
+    http_port: int = 8080
+    grpc_port: int = 8081
+    enable_grpc: bool = True
+    enable_docs_url: bool = False
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+
+    max_asyncio_workers: int | None = None
+    max_queue: int = 128
+    max_request_bytes: int = 64 * 2**20
+    grpc_max_send_message_length: int = 8 * 2**20
+    grpc_max_receive_message_length: int = 8 * 2**20
+    timeout_keep_alive: int = 65
+    # Kubernetes kills after 30 s by default; what is still open then gets no answer.
+    grace_period_seconds: float = 25.0
+
+    log_level: str = "info"
+    configure_logging: bool = True
+    log_config_file: str | None = None
+    access_log: bool = False
+    access_log_format: str | None = None
+
+    # KServe's, without effect here.
+    workers: int = 1
+    max_threads: int = 4
+    event_loop: str = "auto"
+    enable_latency_logging: bool = True
+    predictor_host: str | None = None
+    protocol: str = "v1"
+    predictor_protocol: str = "v1"
+    predictor_use_ssl: bool = False
+    predictor_request_timeout_seconds: int = 600
+    predictor_request_retries: int = 0
+    enable_predictor_health_check: bool = False
+
+    def __post_init__(self) -> None:
+        problems = [*self._range_problems(), *self._fit_problems()]
+        if problems:
+            raise ConfigError("settings", problems)
+
+    def _range_problems(self) -> Iterator[Problem]:
+        for name, (least, most) in _RANGES.items():
+            value = getattr(self, name)
+            # Written so that NaN, which compares with nothing, is out of range too.
+            if value is not None and not least <= value <= most:
+                wanted = f"from {least} to {most}" if most < _ANY else f"of at least {least}"
+                yield Problem(name, f"is {value}; expected a number {wanted}")
+
+    def _fit_problems(self) -> Iterator[Problem]:
+        if self.enable_grpc and self.http_port == self.grpc_port != 0:
+            yield Problem("grpc_port", f"is {self.grpc_port}, which is the port of REST")
+        if bool(self.ssl_certfile) != bool(self.ssl_keyfile):
+            missing = "ssl_keyfile" if self.ssl_certfile else "ssl_certfile"
+            yield Problem(missing, "is not given; HTTPS needs a certificate and its key")
+        if self.model_name is not None and (not self.model_name or "/" in self.model_name):
+            yield Problem("model_name", f"is '{self.model_name}'; expected a name without '/'")
+
+
+_ANY = float("inf")
+_RANGES: dict[str, tuple[float, float]] = {
+    "poll_interval_seconds": (0.05, 86400),
+    "http_port": (0, 65535),
+    "grpc_port": (0, 65535),
+    "workers": (1, _ANY),
+    "max_threads": (1, _ANY),
+    "max_asyncio_workers": (1, _ANY),
+    "max_queue": (1, _ANY),
+    "max_request_bytes": (1, _ANY),
+    # gRPC takes -1 for no limit.
+    "grpc_max_send_message_length": (-1, 2**31 - 1),
+    "grpc_max_receive_message_length": (-1, 2**31 - 1),
+    "timeout_keep_alive": (0, _ANY),
+    "grace_period_seconds": (0, 86400),
+}
