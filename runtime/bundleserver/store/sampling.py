@@ -91,7 +91,9 @@ def record_example(directory: Path, manifest: Manifest, rows: object) -> Manifes
     bundle = Bundle.open(directory, manifest, model=name, version="new")
     try:
         sample = _sample(rows, bundle.signature)
-        answers = bundle.predict(_bind(sample, bundle), {})
+        bound = _bind(sample, bundle)
+        answers = bundle.predict(bound, {})
+        inputs = manifest.inputs or _declared(bundle.signature, bound)
     except InvalidInput as error:
         raise StoreError(f"the examples do not fit: {error}") from error
     finally:
@@ -102,10 +104,24 @@ def record_example(directory: Path, manifest: Manifest, rows: object) -> Manifes
         outputs={output: values for output, values in outputs.items() if values is not None},
         rtol=_tolerance(answers),
     )
-    inputs = manifest.inputs
-    if sample.columns and not inputs:
-        inputs = tuple(TensorSpec(name, columns=sample.columns) for name in sample.inputs)
     return replace(manifest, inputs=inputs, examples=(example,))
+
+
+def _declared(signature: Signature, bound: Mapping[str, NamedTensor]) -> tuple[TensorSpec, ...]:
+    """Declare what the examples show and the fitted objects do not know: floats, and columns.
+
+    Whole numbers stay open: a model that was fitted on them may well be asked with fractions.
+    """
+    if not signature.rowwise or {spec.name for spec in signature.inputs} != bound.keys():
+        return ()
+    return tuple(
+        TensorSpec(
+            spec.name,
+            spec.datatype or ("FP64" if bound[spec.name].values.dtype.kind == "f" else None),
+            columns=bound[spec.name].columns,
+        )
+        for spec in signature.inputs
+    )
 
 
 def _sample(rows: object, signature: Signature) -> Sample:
