@@ -1,4 +1,4 @@
-"""Where log lines go: KServe's handlers and format, for our own loggers too."""
+"""Where log lines go: KServe's set-up, and our own loggers beside it in a shorter format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,15 @@ def _default_config(level: str) -> dict[str, object]:
     config: dict[str, dict[str, dict[str, object]]] = copy.deepcopy(
         kserve_logging.KSERVE_LOG_CONFIG
     )
-    config["loggers"]["bundleserver"] = {"handlers": ["kserve"], "propagate": False}
+    config["formatters"]["bundleserver"] = {
+        "fmt": "%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s",
+        "datefmt": config["formatters"]["kserve"]["datefmt"],
+    }
+    config["handlers"]["bundleserver"] = {
+        **config["handlers"]["kserve"],
+        "formatter": "bundleserver",
+    }
+    config["loggers"]["bundleserver"] = {"handlers": ["bundleserver"], "propagate": False}
     for logger in config["loggers"].values():
         logger["level"] = level.upper()
     return dict(config)
