@@ -8,8 +8,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
-
 from bundleserver import integrity
 from bundleserver.errors import (
     BundleError,
@@ -33,14 +31,7 @@ from bundleserver.manifest import MANIFEST_NAME, Component, Example, Manifest
 from bundleserver.members import BundleMember, Members, ModelMember
 from bundleserver.plan import Plan, PlannedStep, make_plan
 from bundleserver.signature import Signature
-from bundleserver.tensors import (
-    NUMPY_DTYPES,
-    Array,
-    NamedTensor,
-    TensorSpec,
-    array_from_rows,
-    datatype_of,
-)
+from bundleserver.tensors import Array, NamedTensor, TensorSpec, array_from_rows
 
 LOG = logging.getLogger(__name__)
 
@@ -227,26 +218,11 @@ class Bundle:
         return results
 
     def _check_output(self, spec: TensorSpec, values: Array) -> Array:
-        """Hold a model to its manifest; a number may change its width, not its kind."""
-        wanted = spec.datatype
-        if wanted is not None and datatype_of(values) != wanted:
-            target = NUMPY_DTYPES[wanted]
-            if values.dtype.kind in "OSU" or not np.can_cast(values.dtype, target, "same_kind"):
-                raise self._failed(
-                    f"output '{spec.name}'",
-                    f"it has datatype {datatype_of(values)}; the manifest declares {wanted}",
-                )
-            values = values.astype(target)
-        shape = spec.shape
-        if shape is not None and (
-            values.ndim != len(shape)
-            or any(w not in (-1, c) for c, w in zip(values.shape, shape, strict=True))
-        ):
-            raise self._failed(
-                f"output '{spec.name}'",
-                f"it has shape {list(values.shape)}; the manifest declares {list(shape)}",
-            )
-        return values
+        """Hold a model to what its manifest declares."""
+        try:
+            return spec.hold(values)
+        except (TypeError, ValueError) as error:
+            raise self._failed(f"output '{spec.name}'", str(error)) from error
 
     def _failed(self, what: str, cause: str, error: Exception | None = None) -> PredictionError:
         """Make the caller's error and put the traceback under the same number into the log."""

@@ -93,7 +93,11 @@ class TensorSpec:
         Raises:
             InvalidInput: rank, a dimension or the datatype differs.
         """
-        self._check_shape(array.shape, taker)
+        if not self._has_shape(array.shape):
+            raise InvalidInput(
+                f"input '{self.name}' has shape {list(array.shape)}; {taker} takes "
+                f"{list(self.shape or ())}"
+            )
         if self.datatype is None:
             return array
         came = datatype_of(array)
@@ -103,16 +107,32 @@ class TensorSpec:
             )
         return array.astype(NUMPY_DTYPES[self.datatype], copy=False)
 
-    def _check_shape(self, came: tuple[int, ...], taker: str) -> None:
-        wanted = self.shape
-        if wanted is None:
-            return
-        if len(came) != len(wanted) or any(
-            w not in (-1, c) for c, w in zip(came, wanted, strict=True)
-        ):
-            raise InvalidInput(
-                f"input '{self.name}' has shape {list(came)}; {taker} takes {list(wanted)}"
+    def hold(self, array: Array) -> Array:
+        """Check one output against this declaration; a number may change its width, not its kind.
+
+        Raises:
+            TypeError: the datatype differs in kind.
+            ValueError: rank or a dimension differs.
+        """
+        if self.datatype is not None and datatype_of(array) != self.datatype:
+            target = NUMPY_DTYPES[self.datatype]
+            if array.dtype.kind in "OSU" or not np.can_cast(array.dtype, target, "same_kind"):
+                raise TypeError(
+                    f"it has datatype {datatype_of(array)}; the manifest declares {self.datatype}"
+                )
+            array = array.astype(target)
+        if not self._has_shape(array.shape):
+            raise ValueError(
+                f"it has shape {list(array.shape)}; the manifest declares {list(self.shape or ())}"
             )
+        return array
+
+    def _has_shape(self, came: tuple[int, ...]) -> bool:
+        wanted = self.shape
+        return wanted is None or (
+            len(came) == len(wanted)
+            and all(w in (-1, c) for c, w in zip(came, wanted, strict=True))
+        )
 
 
 @dataclass(frozen=True)
