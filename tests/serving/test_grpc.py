@@ -258,7 +258,7 @@ BAD = [
     ([x(shape=(-1,), **two)], {}, "-1 in its shape"),
     ([x(shape=(2**62, 2**62), **two)], {}, "has 2 values; its shape"),
     ([x(shape=(0, 2**62))], {}, "no array can have"),
-    ([x(shape=(1,) * 70, fp64_contents=[1.0])], {}, "no array can have"),
+    ([x(shape=(1,) * 70, fp64_contents=[1.0])], {}, "a shape of 70 dimensions; at most 32"),
     ([x(shape=(2**62,))], {"raw_input_contents": [b"1234"]}, "has 4 bytes; FP64 of shape"),
     ([x("INT8", int_contents=[1, 300])], {}, "has the value 300; INT8 holds -128 to 127"),
     ([x("UINT16", uint_contents=[1, 70000])], {}, "has the value 70000; UINT16 holds 0"),

@@ -12,6 +12,7 @@ import struct
 import numpy as np
 
 from bundleserver.errors import InvalidInput
+from bundleserver.serving.tensor_form import text_or_bytes
 from bundleserver.serving.tensor_json import shaped
 from bundleserver.tensors import NUMPY_DTYPES, Array, datatype_of
 
@@ -71,16 +72,9 @@ def _texts_from_bytes(data: bytes | memoryview, name: str) -> Array:
         end = content + _LENGTH.unpack_from(data, start)[0]
         if end > len(data):
             raise _cut_off(name, len(texts))
-        texts.append(_text_or_bytes(bytes(data[content:end])))
+        texts.append(text_or_bytes(bytes(data[content:end])))
         start = end
     return np.fromiter(texts, dtype=object, count=len(texts))
-
-
-def _text_or_bytes(content: bytes) -> str | bytes:
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return content
 
 
 def _cut_off(name: str, position: int) -> InvalidInput:

@@ -11,6 +11,8 @@ from bundleserver.errors import InvalidInput
 from bundleserver.serving.tensor_json import shaped
 from bundleserver.tensors import NUMPY_DTYPES, Array
 
+_MOST_DIMENSIONS = 32  # numpy 1's limit
+
 
 def known_datatype(came: str, name: str) -> str:
     """Return the protocol's spelling of a datatype.
@@ -33,9 +35,14 @@ def checked_shape(sizes: Iterable[int], name: str) -> tuple[int, ...]:
     """Return a request's shape; it is compared with the data before anything is allocated.
 
     Raises:
-        InvalidInput: a size is negative.
+        InvalidInput: a size is negative, or there are too many of them.
     """
     shape = tuple(sizes)
+    if len(shape) > _MOST_DIMENSIONS:
+        raise InvalidInput(
+            f"input '{name}' has a shape of {len(shape)} dimensions; at most {_MOST_DIMENSIONS} "
+            "are taken"
+        )
     negative = [size for size in shape if size < 0]
     if negative:
         raise InvalidInput(
@@ -51,11 +58,12 @@ def texts(elements: Sequence[bytes], shape: tuple[int, ...], name: str) -> Array
     Raises:
         InvalidInput: the number of elements is not the product of the shape.
     """
-    decoded = (_text_or_bytes(element) for element in elements)
+    decoded = (text_or_bytes(element) for element in elements)
     return shaped(np.fromiter(decoded, object, len(elements)), shape, name)
 
 
-def _text_or_bytes(element: bytes) -> str | bytes:
+def text_or_bytes(element: bytes) -> str | bytes:
+    """Read one BYTES element as UTF-8; it stays bytes where it is something else."""
     try:
         return element.decode()
     except UnicodeDecodeError:

@@ -16,8 +16,6 @@ from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, datatype_of
 HEADER_LENGTH = "inference-header-content-length"
 """The header that says how many bytes of a body are its JSON part."""
 
-_MOST_DIMENSIONS = 32  # numpy 1's limit
-
 
 @dataclass(frozen=True)
 class Encoded:
@@ -203,11 +201,6 @@ def _decode_shape(item: Mapping[str, object], name: str) -> tuple[int, ...]:
     if not isinstance(shape, list):
         raise InvalidInput(
             f"input '{name}' has the shape {kind_of(shape)}; it should be a list of sizes"
-        )
-    if len(shape) > _MOST_DIMENSIONS:
-        raise InvalidInput(
-            f"input '{name}' has a shape of {len(shape)} dimensions; at most {_MOST_DIMENSIONS} "
-            "are taken"
         )
     for size in shape:
         if isinstance(size, bool) or not isinstance(size, int):
