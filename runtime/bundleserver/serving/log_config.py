@@ -24,7 +24,7 @@ def _default_config(level: str) -> dict[str, object]:
         kserve_logging.KSERVE_LOG_CONFIG
     )
     config["formatters"]["bundleserver"] = {
-        "fmt": "%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s",
+        "format": "%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s",
         "datefmt": config["formatters"]["kserve"]["datefmt"],
     }
     config["handlers"]["bundleserver"] = {
