@@ -743,11 +743,13 @@ def test_save_writes_one_joblib_file_that_needs_no_options(tmp_path):
     assert (tmp_path / "scaler.joblib", {}) == framework.save(SOLO, tmp_path, "scaler")
 
 
-def test_load_takes_no_options(tmp_path):
-    """An option is an error that names it, not something silently ignored."""
+def test_load_refuses_an_unknown_option(tmp_path):
+    """An option that is not known is an error that names it, not something silently ignored."""
     path = dumped(tmp_path, SOLO)
 
-    with pytest.raises(LoadError, match="has the options 'jobs'; framework 'sklearn' takes none"):
+    with pytest.raises(
+        LoadError, match="has the options 'jobs'; framework 'sklearn' has 'accelerate'"
+    ):
         framework.load(path, LoadContext({"jobs": 3}))
 
 

@@ -12,10 +12,17 @@ from typing import Any
 
 import joblib
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator
 
 from bundleserver.errors import InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext, pickles
+from bundleserver.frameworks.acceleration import (
+    Shortcut,
+    accelerate,
+    read_option,
+    use_one_thread,
+)
 from bundleserver.frameworks.estimators import (
     intake_of,
     is_estimator,
@@ -35,19 +42,23 @@ _CHECKING_LIBRARIES = frozenset({"sklearn", "numpy", "pandas", "scipy", "xgboost
 def load(path: Path, context: LoadContext) -> SklearnPredictor:
     """Open a pickle or joblib file that holds one fitted estimator.
 
+    The option ``accelerate`` is ``"auto"`` (faster ways to the same answers, where the model has
+    any) or ``"off"`` (the model runs as it was saved, with its own ``n_jobs``).
+
     Raises:
         LoadError: names the file, what is wrong with it and what to do.
     """
-    if context.options:
-        listed = ", ".join(f"'{name}'" for name in context.options)
-        raise LoadError(f"'{path}' has the options {listed}; framework 'sklearn' takes none")
+    faster = read_option(context.options, f"'{path}'")
     model = pickles.load(path)
     if problem := why_not_served(model):
         raise LoadError(f"'{path}' holds {problem}")
     # A model that ignores unknown categories would warn in every request that has one: "once" does
     # not help, since scikit-learn's own checks reset the register of what was warned of.
     warnings.filterwarnings("ignore", message="Found unknown categories", category=UserWarning)
-    return SklearnPredictor(model)
+    if not faster:
+        return SklearnPredictor(model)
+    use_one_thread(model)
+    return SklearnPredictor(model, accelerate(model))
 
 
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
@@ -90,8 +101,9 @@ def recognises(model: object) -> bool:
 class SklearnPredictor:
     """One fitted estimator behind the methods that it has; immutable, so any thread may call it."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, shortcut: Shortcut | None = None) -> None:
         self._model = model
+        self._shortcut = shortcut
         intake, taker = intake_of(model), type(model).__name__
         self._intakes = {
             method: Intake(taker) if method == "inverse_transform" else intake
@@ -103,6 +115,11 @@ class SklearnPredictor:
                 for method in self._intakes
             }
         )
+
+    @property
+    def metadata(self) -> Mapping[str, object]:
+        """What is accelerated and how, where anything is."""
+        return {} if self._shortcut is None else {"accelerated": dict(self._shortcut.metadata)}
 
     @property
     def methods(self) -> Mapping[str, Signature]:
@@ -131,7 +148,7 @@ class SklearnPredictor:
 
     def close(self) -> None:
         """Let go of the estimator."""
-        self._model = None
+        self._model = self._shortcut = None
 
     def _call(self, method: str, inputs: Sequence[NamedTensor]) -> Array:
         table = self._intakes[method].table(inputs)
@@ -140,13 +157,17 @@ class SklearnPredictor:
             return _no_rows(declared, inputs[0].name)
         try:
             with np.errstate(all="ignore"):  # log(0) in predict_log_proba is an answer, not news
-                answer = getattr(self._model, method)(table)
+                answer = self._answer(method, table)
         except (TypeError, ValueError) as error:
             if not _blames_the_input(error.__traceback__):
                 raise
             taker = type(self._model).__name__
             raise InvalidInput(f"{taker} refuses the input: {pickles.first_line(error)}") from error
         return _as_declared(dense(answer), declared)
+
+    def _answer(self, method: str, table: Array | pd.DataFrame) -> object:
+        quick = None if self._shortcut is None else self._shortcut.answer(method, table)
+        return getattr(self._model, method)(table) if quick is None else quick
 
 
 def _no_rows(declared: TensorSpec, name: str) -> Array:
