@@ -36,6 +36,7 @@ from bundleserver.frameworks.forecast import (
     no_interval,
     read_request,
 )
+from bundleserver.frameworks.forecast_memo import ForecastMemo
 from bundleserver.signature import Signature
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
 
@@ -121,6 +122,7 @@ class Forecaster:
         self._grid = TimeGrid.from_dates(pd.DatetimeIndex(model.history_dates))
         self._fitted_until = model.history["ds"].max()
         self._columns = _columns(model)
+        self._memo = ForecastMemo(prefixes=False)  # another horizon draws other random numbers
         check_names(self._columns, where)
         refit = "Prophet needs a refit for new observations; ask without 'history'"
         signature = forecast_signature(self._columns, timed=True, refused={"history": refit})
@@ -136,9 +138,17 @@ class Forecaster:
         Raises:
             InvalidInput: the request does not fit the contract or the model.
         """
+        request = read_request(inputs, parameters, self.methods[method], self._max_horizon)
+        return self._memo.answer(request, lambda: self._forecast(request))
+
+    def close(self) -> None:
+        """Let go of the model and of what was forecast with it."""
+        self._memo.clear()
+        self._model = None
+
+    def _forecast(self, request: ForecastRequest) -> Sequence[Array]:
         from bundleserver.frameworks.timegrid import iso_dates
 
-        request = read_request(inputs, parameters, self.methods[method], self._max_horizon)
         self._check_capacity(request)
         dates = self._dates(request)
         order = np.argsort(dates)
@@ -148,10 +158,6 @@ class Forecaster:
             *(column[place] for column in self._predict(asked, request.level)),
             iso_dates(dates),
         ]
-
-    def close(self) -> None:
-        """Let go of the model."""
-        self._model = None
 
     def _dates(self, request: ForecastRequest) -> pd.DatetimeIndex:
         if request.ds is None:

@@ -32,6 +32,7 @@ from bundleserver.frameworks.forecast import (
     max_horizon_option,
     read_request,
 )
+from bundleserver.frameworks.forecast_memo import ForecastMemo
 from bundleserver.frameworks.regression import RegressionPredictor
 from bundleserver.frameworks.series import (
     Family,
@@ -96,6 +97,8 @@ class Forecaster:
         names = regressor_names(results.model)
         self._regressors = tuple(TensorSpec(str(name), "FP64", (-1,)) for name in names)
         check_names(self._regressors, where)
+        # Every family goes on step by step, so that its first steps do not depend on the later.
+        self._memo = ForecastMemo(prefixes=True)
         signature = forecast_signature(
             self._regressors, timed=self._grid is not None, refused=dict(self._refused())
         )
@@ -112,15 +115,11 @@ class Forecaster:
             InvalidInput: the request does not fit the contract or the model.
         """
         request = read_request(inputs, parameters, self.methods[method], self._max_horizon)
-        if request.history is None:
-            return self._answer(self._results, self._grid, request)
-        grid = self._grid_of(request.history, request.history_start)
-        with self._lock:
-            results = self._apply(request.history, grid)
-        return self._answer(results, grid, request)
+        return self._memo.answer(request, lambda: self._forecast(request))
 
     def close(self) -> None:
-        """Let go of the results."""
+        """Let go of the results and of what was forecast with them."""
+        self._memo.clear()
         self._results = None
 
     def check(self) -> None:
@@ -132,6 +131,14 @@ class Forecaster:
         length = len(self._results.model.endog)
         exog = np.zeros((1, len(self._regressors))) if self._regressors else None
         self._family.predict(self._results, length, length, exog, 0.05)
+
+    def _forecast(self, request: ForecastRequest) -> Sequence[Array]:
+        if request.history is None:
+            return self._answer(self._results, self._grid, request)
+        grid = self._grid_of(request.history, request.history_start)
+        with self._lock:
+            results = self._apply(request.history, grid)
+        return self._answer(results, grid, request)
 
     def _refused(self) -> Iterator[tuple[str, str]]:
         """Yield what other forecasters take and this one cannot, with the reason."""
