@@ -9,7 +9,7 @@ PACKAGE := runtime/bundleserver
 # One thread per library: the test processes would otherwise fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test check format constraints clean
+.PHONY: help demo test bench check format constraints clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 14
@@ -24,6 +24,9 @@ demo: $(VENV)/.installed  ## Train, save and serve the systems of ADR-031; ONCE=
 
 test: $(VENV)/.installed  ## Run every test, with branch coverage.
 	$(BIN)/python -m pytest --cov --cov-report=term tests
+
+bench: $(VENV)/.installed  ## Measure beside KServe's server, for ten minutes; QUICK=1 for one round.
+	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
 
 check: $(VENV)/.installed  ## Check format, lint and types.
 	$(BIN)/ruff format --check .

@@ -29,7 +29,7 @@ def limit_library_threads(threads: int) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     wanted = min(threads, _whole(os.environ["OMP_NUM_THREADS"]) or threads)
     try:
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # has no types
+        from threadpoolctl import threadpool_limits
     except ImportError:
         # It comes with scikit-learn; without it the environment alone has to do.
         pass

@@ -105,7 +105,7 @@ def _uvicorn_config(app: AsgiApp, options: ServerOptions) -> uvicorn.Config:
 def _with_access_log(app: AsgiApp, form: str) -> AsgiApp:
     """Write one line per request in a format of the user's, as kserve does."""
     try:
-        from asgi_logger import (  # type: ignore[import-not-found]  # an extra of kserve
+        from asgi_logger import (
             AccessLoggerMiddleware,
         )
     except ImportError as error:
