@@ -67,6 +67,8 @@ def bundle_digest(manifest: Manifest) -> str:
     bundle's files too.
     """
     document = json.loads(manifest.to_json())
+    # What a registry says of a bundle changes with its tags and is no part of it.
+    document.get("metadata", {}).pop("registry", None)
     document["components"] = list(document.get("components", {}).items())
     canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
@@ -153,6 +155,9 @@ def _package_difference(name: str, saved: str) -> Problem | None:
         installed = metadata.version(canonicalize_name(name))
     except metadata.PackageNotFoundError:
         return Problem(name, f"was {saved} when this was saved; here it is not installed")
+    except KeyError:
+        # importlib_metadata, which MLflow brings along, raises where Python's own gives None.
+        installed = ""
     # Metadata that lacks its version gives None, whatever the signature says.
     here = f"it is {installed}" if installed else "it has no version"
     if installed and _public(installed) == _public(saved):

@@ -5,12 +5,14 @@ How each is spelled on the command line stands in ``commands/flags.py``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundleserver.errors import ConfigError, Problem
 from bundleserver.lifecycle import SwapPolicy
+from bundleserver.sources.registry.uri import ModelUri, alias_problem
 from bundleserver.versions import VersionPolicy
 
 
@@ -25,12 +27,23 @@ class Settings:
     model_name: str | None = None
     """None: sub-directories that are models are served under their own names."""
     model_dir: Path = Path("/mnt/models")
+    model_uri: str | None = None
+    """A model of the registry that MLFLOW_TRACKING_URI names, in place of ``model_dir``."""
+    labels: tuple[str, ...] = ()
+    cache_dir: Path | None = None
+    """None: below the directory for temporary files."""
+    cache_versions: int = 3
+    cache_max_bytes: int | None = None
     version_policy: VersionPolicy = field(default=VersionPolicy())
     poll_interval_seconds: float = 5.0
     version_mismatch: str = "warn"
     swap_policy: SwapPolicy = SwapPolicy.AVAILABILITY
     strict_readiness: bool = False
     device: str = "cpu"
+
+    traffic: tuple[tuple[str, float], ...] | None = None
+    """Names and weights; None: whoever ``serving.json`` names, else the default version."""
+    routing_header: str = "X-Routing-Key"
 
     http_port: int = 8080
     grpc_port: int = 8081
@@ -68,7 +81,7 @@ class Settings:
     enable_predictor_health_check: bool = False
 
     def __post_init__(self) -> None:
-        problems = [*self._range_problems(), *self._fit_problems()]
+        problems = [*self._range_problems(), *self._fit_problems(), *self._registry_problems()]
         if problems:
             raise ConfigError("settings", problems)
 
@@ -86,10 +99,26 @@ class Settings:
         if bool(self.ssl_certfile) != bool(self.ssl_keyfile):
             missing = "ssl_keyfile" if self.ssl_certfile else "ssl_certfile"
             yield Problem(missing, "is not given; HTTPS needs a certificate and its key")
+        if not _HEADER.fullmatch(self.routing_header):
+            what = f"is '{self.routing_header}'; expected a header's name, as in X-User-Id"
+            yield Problem("routing_header", what)
         if self.model_name is not None and (not self.model_name or "/" in self.model_name):
             yield Problem("model_name", f"is '{self.model_name}'; expected a name without '/'")
 
+    def _registry_problems(self) -> Iterator[Problem]:
+        if self.model_uri is not None:
+            try:
+                ModelUri.parse(self.model_uri)
+            except ValueError as error:
+                yield Problem("model_uri", str(error))
+        elif self.labels:
+            yield Problem("labels", "names aliases of a registry, and --model_uri is not given")
+        for label in self.labels:
+            if problem := alias_problem(label):
+                yield Problem("labels", problem)
 
+
+_HEADER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ANY = float("inf")
 _RANGES: dict[str, tuple[float, float]] = {
     "poll_interval_seconds": (0.05, 86400),
@@ -98,6 +127,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "workers": (1, _ANY),
     "max_threads": (1, _ANY),
     "max_asyncio_workers": (1, _ANY),
+    "cache_versions": (0, _ANY),
+    "cache_max_bytes": (1, _ANY),
     "max_queue": (1, _ANY),
     "max_request_bytes": (1, _ANY),
     # gRPC takes -1 for no limit.

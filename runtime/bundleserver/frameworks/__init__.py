@@ -115,6 +115,7 @@ _BUILT_IN = (
         "sklearn",
         ("scikit-learn", "joblib", "scipy"),
     ),
+    Framework("pyfunc", "bundleserver.frameworks.pyfunc", (), "mlflow", ("mlflow-skinny",)),
 )
 
 

@@ -2,6 +2,6 @@
 
 from bundleserver.manager.manager import Manager
 from bundleserver.manager.opening import OpenBundle
-from bundleserver.manager.status import ModelStatus, VersionStatus
+from bundleserver.manager.status import ModelStatus, TrafficStatus, VersionStatus
 
-__all__ = ["Manager", "ModelStatus", "OpenBundle", "VersionStatus"]
+__all__ = ["Manager", "ModelStatus", "OpenBundle", "TrafficStatus", "VersionStatus"]

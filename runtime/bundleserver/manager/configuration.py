@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 
 from bundleserver.lifecycle import State
 from bundleserver.manager.records import VersionRecord
 from bundleserver.sources import Listing, named_versions, policy_of
 from bundleserver.traffic import ServingConfig
-from bundleserver.versions import Version, VersionPolicy
+from bundleserver.versions import Version, VersionPolicy, is_version_label
 
 Note = tuple[int, str]
 """A line for the log and its level."""
@@ -23,12 +25,25 @@ class Configuration:
     Every method is called under the manager's lock.
     """
 
-    def __init__(self, flags: VersionPolicy) -> None:
+    def __init__(
+        self, flags: VersionPolicy, traffic: Mapping[str, float] = MappingProxyType({})
+    ) -> None:
         self.active: ServingConfig | None = None
         self.problem: str | None = None
         self._flags = flags
+        self._traffic = traffic
         self._proposed: ServingConfig | None = None
         self._refusal: str | None = None
+
+    @property
+    def in_effect(self) -> ServingConfig:
+        """``serving.json`` as it is in effect; the flags' traffic where it leaves that open.
+
+        A default or a canary is no leaving open: whoever rolls back wants one version to answer.
+        """
+        active = self.active or ServingConfig()
+        decides = active.traffic or active.default or active.canary
+        return active if decides else replace(active, traffic=self._traffic)
 
     @property
     def policy(self) -> VersionPolicy:
@@ -50,7 +65,7 @@ class Configuration:
     @property
     def named(self) -> frozenset[Version]:
         """Every version that the configuration in effect, or the one that waits, names."""
-        return named_versions(self.active) | _required(self._proposed)
+        return named_versions(self.in_effect) | _required(self._proposed)
 
     def consider(
         self, listing: Listing, known: Iterable[Version], is_answering: bool
@@ -77,9 +92,11 @@ class Configuration:
             self._proposed = config
         return []
 
-    def advance(self, versions: Mapping[Version, VersionRecord], is_answering: bool) -> list[Note]:
+    def advance(
+        self, versions: Mapping[Version, VersionRecord], default: Version | None
+    ) -> list[Note]:
         """Put a configuration that waits into effect, if it can be; returns what is new to say."""
-        before = self.problem
+        before, is_answering = self.problem, default is not None
         notes: list[Note] = []
         if self._proposed is not None:
             waits_for = sorted(v for v in _required(self._proposed) if not _answers(versions, v))
@@ -89,19 +106,29 @@ class Configuration:
                 self.active, self._proposed = self._proposed, None
                 notes.append((logging.INFO, f"serving.json in effect: {_told(self.active)}"))
         if self._proposed is None:
-            self.problem = self._refusal or self._trouble(versions)
+            self.problem = self._refusal or self._trouble(versions, default)
         if self.problem is not None and self.problem != before:
             notes.append((logging.WARNING, self.problem))
         return notes
 
-    def _trouble(self, versions: Mapping[Version, VersionRecord]) -> str | None:
+    def _trouble(
+        self, versions: Mapping[Version, VersionRecord], default: Version | None
+    ) -> str | None:
         """Say what the configuration in effect names in vain; what is on its way is none."""
+        config = self.in_effect
+        lost = [n for n in config.traffic if not is_version_label(config.resolve(n))]
+        if lost:
+            return f"--traffic names '{lost[0]}', which is no version and no label of serving.json"
+        own = [name for name in config.shadow if config.resolve(name) == str(default)]
+        if own:
+            return f"serving.json has the shadow '{own[0]}', which answers by default itself"
         vain = [
             version
-            for version in sorted(named_versions(self.active))
+            for version in sorted(named_versions(config))
             if version not in versions or versions[version].state in (State.FAILED, State.UNLOADED)
         ]
-        return f"serving.json {_unready(versions, vain)}" if vain else None
+        who = "serving.json" if config == self.active else "--traffic"
+        return f"{who} {_unready(versions, vain)}" if vain else None
 
 
 def _required(config: ServingConfig | None) -> frozenset[Version]:
@@ -136,4 +163,5 @@ def _told(config: ServingConfig) -> str:
     parts += [f"{label} is {version}" for label, version in config.labels.items()]
     parts += [f"{weight:g} to {name}" for name, weight in config.traffic.items()]
     parts += [f"shadow {name}" for name in config.shadow]
+    parts += [f"canary {config.canary.version}"] if config.canary else []
     return ", ".join(parts) or "it leaves all to the flags"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from bundleserver.bundle import Bundle
 from bundleserver.errors import ModelNotFound, NotReady, VersionNotFound
@@ -17,12 +18,13 @@ from bundleserver.manager.reconciler import Reconciler
 from bundleserver.manager.shared import LOG, Shared, claim_drained, log_notes
 from bundleserver.manager.status import (
     ModelStatus,
+    TrafficStatus,
     model_status,
+    traffic_status,
     why_no_default,
     why_not,
 )
 from bundleserver.sources import Source
-from bundleserver.traffic import ServingConfig
 from bundleserver.versions import VersionPolicy
 
 RETRY_PAUSES_SECONDS = (5.0, 15.0, 60.0, 300.0, 900.0)
@@ -41,6 +43,7 @@ class Manager:
         *,
         model_name: str | None = None,
         policy: VersionPolicy | None = None,
+        traffic: Mapping[str, float] | None = None,
         swap: SwapPolicy = SwapPolicy.AVAILABILITY,
         device: str = "cpu",
         version_mismatch: str = "warn",
@@ -55,6 +58,7 @@ class Manager:
             source: where versions come from.
             model_name: the one model that was asked for; None serves what is found.
             policy: the versions wanted where no ``serving.json`` says so; None is the newest.
+            traffic: how requests are split where no ``serving.json`` says who answers.
             swap: what goes first in a swap.
             device: where torch models run.
             version_mismatch: ``warn`` or ``refuse`` where libraries differ from the bundle's.
@@ -65,6 +69,7 @@ class Manager:
         """
         self._asked = model_name
         self._policy = policy or VersionPolicy()
+        self._traffic = traffic or {}
         self._swap = swap
         self._strict = strict_readiness
         self._clock = clock
@@ -132,16 +137,17 @@ class Manager:
             ModelNotFound: there is no such model.
         """
         with self._shared.changed:
-            return model_status(self._shared.find(model))
+            status = model_status(self._shared.find(model))
+            return replace(status, stale_since=self._shared.stale_since)
 
-    def config(self, model: str) -> ServingConfig | None:
-        """Return the ``serving.json`` in effect, for labels and traffic; None without one.
+    def traffic(self, model: str) -> TrafficStatus:
+        """Return what decides which version answers a request that names none.
 
         Raises:
             ModelNotFound: there is no such model.
         """
         with self._shared.changed:
-            return self._shared.find(model).configuration.active
+            return traffic_status(self._shared.find(model))
 
     def failures(self) -> Mapping[tuple[str, State], int]:
         """Return how often bringing up a model's versions has failed, by the state they were in."""
@@ -233,7 +239,8 @@ class Manager:
         give_memory_back()
 
     def _new_model(self, name: str) -> ModelRecord:
-        return ModelRecord(name, self._policy, self._swap, is_asked=name == self._asked)
+        is_asked = name == self._asked
+        return ModelRecord(name, self._policy, self._swap, is_asked, self._traffic)
 
     def _lendable(self, model: str, version: str | None) -> Loaded:
         if self._shared.is_closing:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from bundleserver.errors import VersionNotFound
 from bundleserver.lifecycle import (
@@ -37,11 +38,16 @@ class ModelRecord:
     """
 
     def __init__(
-        self, name: str, policy: VersionPolicy, swap: SwapPolicy, is_asked: bool = False
+        self,
+        name: str,
+        policy: VersionPolicy,
+        swap: SwapPolicy,
+        is_asked: bool = False,
+        traffic: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
         self.name = name
         self.is_asked = is_asked
-        self.configuration = Configuration(policy)
+        self.configuration = Configuration(policy, traffic)
         self.versions: dict[Version, VersionRecord] = {}
         self.unseen: tuple[Version, ...] = ()
         self.held: dict[Version, str | None] = {}
@@ -84,8 +90,7 @@ class ModelRecord:
 
     def settle(self) -> None:
         """Bring the configuration in effect and the default version up to date."""
-        is_answering = self.default is not None
-        self._note_all(self.configuration.advance(self.versions, is_answering))
+        self._note_all(self.configuration.advance(self.versions, self.default))
         self.default = default_version(self.snapshots(), self.policy, self.default)
 
     def demand(self) -> Demand:

@@ -13,7 +13,7 @@ from bundleserver.manager.opening import OpenBundle
 from bundleserver.manager.orders import Order
 from bundleserver.manager.records import VersionRecord
 from bundleserver.manager.shared import LOG, Shared, claim_drained, log_notes
-from bundleserver.sources import Candidate, Demand, Listing, Source
+from bundleserver.sources import Candidate, Demand, LastKnownListings, Listing, Source
 from bundleserver.versions import Version
 
 
@@ -61,7 +61,7 @@ class Reconciler:
         try:
             listings = self._source.discover(self._demand_of)
         except SourceError as error:
-            self._note_outage(str(error))
+            self._note_outage(error)
             return
         with self._shared.changed:
             had_error, self._shared.last_poll_error = self._shared.last_poll_error, None
@@ -73,14 +73,21 @@ class Reconciler:
             LOG.info("the models can be listed again")
         log_notes(notes)
 
-    def _note_outage(self, error: str) -> None:
+    def _note_outage(self, error: SourceError) -> None:
+        """Let what is open go on; at a start in an outage, take what the source last knew."""
         with self._shared.changed:
-            is_new = error != self._shared.last_poll_error
-            self._shared.last_poll_error = error
+            is_new = str(error) != self._shared.last_poll_error
+            self._shared.last_poll_error = str(error)
+            if isinstance(error, LastKnownListings):
+                self._shared.last_poll_at = error.as_of
+                self._take_in(error.listings)
             for model in self._shared.models.values():
-                model.reason = error
+                model.reason = str(error)
+            notes = self._shared.take_notes()
+            self._shared.changed.notify_all()
         if is_new:
             LOG.warning("%s; what is open goes on being served", error)
+        log_notes(notes)
 
     def _take_in(self, listings: Sequence[Listing]) -> None:
         models = self._shared.models

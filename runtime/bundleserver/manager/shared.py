@@ -38,6 +38,11 @@ class Shared:
     last_poll_at: float | None = None
     last_poll_error: str | None = None
 
+    @property
+    def stale_since(self) -> float | None:
+        """When the source was last read, while it cannot be read now; None while it can."""
+        return None if self.last_poll_error is None else self.last_poll_at
+
     def find(self, model: str) -> ModelRecord:
         """Return the record of a model; called under the lock.
 

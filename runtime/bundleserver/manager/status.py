@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from bundleserver.errors import NotReady, VersionNotFound
 from bundleserver.lifecycle import State
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.records import VersionRecord
 from bundleserver.signature import Signature
-from bundleserver.versions import Version
+from bundleserver.traffic import ServingConfig
+from bundleserver.versions import Version, is_version_label
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class ModelStatus:
         reason: why no version answers by default; empty when one does.
         config_problem: why ``serving.json`` is not in effect as it is written, or None.
         policy: the version policy in force.
+        stale_since: seconds since the epoch when the source was last read, while it cannot be.
     """
 
     name: str
@@ -60,6 +63,24 @@ class ModelStatus:
     reason: str
     config_problem: str | None
     policy: str
+    stale_since: float | None = None
+
+
+@dataclass(frozen=True)
+class TrafficStatus:
+    """What decides which version answers a request that names none.
+
+    Attributes:
+        config: the ``serving.json`` in effect, completed by the flags.
+        default: the version that answers where nothing else is said; None when none does.
+        ready: the versions that answer, and what changes with their files.
+        root: the directory that the versions lie in; None where there is none.
+    """
+
+    config: ServingConfig
+    default: str | None
+    ready: Mapping[str, str]
+    root: Path | None
 
 
 BY_HAND = "UNLOADED: by hand; it stays so until it is loaded by hand or published again"
@@ -80,6 +101,15 @@ def model_status(model: ModelRecord) -> ModelStatus:
         config_problem=model.configuration.problem,
         policy=str(model.policy),
     )
+
+
+def traffic_status(model: ModelRecord) -> TrafficStatus:
+    """Return what decides who answers; asked for each request, so it looks at little."""
+    ready = {v.label: r.loaded.fingerprint for v, r in model.versions.items() if r.loaded}
+    places = (record.candidate.location for record in model.versions.values() if record.candidate)
+    root = next((place.parent for place in places if is_version_label(place.name)), None)
+    default = model.default.label if model.default else None
+    return TrafficStatus(model.configuration.in_effect, default, ready, root)
 
 
 def _version_status(model: ModelRecord, record: VersionRecord, is_wanted: bool) -> VersionStatus:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from bundleserver.errors import SourceError
 from bundleserver.traffic import ServingConfig
 from bundleserver.versions import Version, VersionPolicy, is_version_label
 
@@ -79,6 +80,20 @@ DemandOf = Callable[[str], Demand]
 """Says what is demanded of the model of that name."""
 
 
+class LastKnownListings(SourceError):
+    """A source cannot be read, and has not been since the start; this is what it last said.
+
+    Attributes:
+        listings: what was known then, as far as it can still be fetched.
+        as_of: when that was, in seconds since the epoch.
+    """
+
+    def __init__(self, message: str, listings: tuple[Listing, ...], as_of: float) -> None:
+        self.listings = listings
+        self.as_of = as_of
+        super().__init__(message)
+
+
 class Source(Protocol):
     """Finds versions and makes their files local. Called from the watcher's thread only."""
 
@@ -86,6 +101,7 @@ class Source(Protocol):
         """Return what is known of every model; without a demand every version is looked at.
 
         Raises:
+            LastKnownListings: it cannot be told now what is there, only what was.
             SourceError: it cannot be told now what is there.
         """
 
@@ -104,6 +120,8 @@ def named_versions(config: ServingConfig | None) -> frozenset[Version]:
     names = [*config.labels.values(), *config.traffic, *config.shadow]
     if config.default is not None:
         names.append(config.default)
+    if config.canary is not None:
+        names.append(config.canary.version)
     labels = (config.labels.get(name, name) for name in names)
     return frozenset(Version(label) for label in labels if is_version_label(label))
 

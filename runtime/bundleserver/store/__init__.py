@@ -157,6 +157,34 @@ class BundleStore:
             prove(staging, complete)
             return self._publish(staging, complete, wanted)
 
+    def push(
+        self,
+        name: str,
+        model_uri: str | None = None,
+        *,
+        version: Version | str | None = None,
+        aliases: Sequence[str] = (),
+        experiment: str = "bundleserver",
+    ) -> str:
+        """Register a version in the registry of MLFLOW_TRACKING_URI; return its number there.
+
+        Args:
+            name: the model's name in the store.
+            model_uri: ``models:/NAME`` or ``models:/NAME@alias``; the store's name by default.
+            version: the version to register; the newest by default.
+            aliases: names to move to the new version.
+            experiment: the experiment that gets the run.
+
+        Raises:
+            StoreError: there is no such version, or the URI is none.
+            FrameworkError: MLflow is not installed.
+            SourceError: the registry cannot be asked, or refuses.
+            BundleError: what is there does not open, or answers differently.
+        """
+        from bundleserver.store.pushing import push_version
+
+        return push_version(self.path(name), model_uri, version, aliases, experiment)
+
     def promote(self, name: str, version: Version | str, label: str | None = None) -> ServingConfig:
         """Point a label at a version, or the default when no label is given.
 

@@ -111,7 +111,7 @@ def promote(root: Path, name: str, label: str | None = None) -> ServingConfig:
     """Point a label, or the default when none is given, at a version (or at another label's).
 
     ``latest`` takes the pin off the default, so that the version policy decides again. A traffic
-    split goes before the default, so moving the default ends the split.
+    split goes before the default, so moving the default ends the split, and a canary's rollout.
     """
 
     def change(config: ServingConfig) -> ServingConfig:
@@ -128,7 +128,7 @@ def promote(root: Path, name: str, label: str | None = None) -> ServingConfig:
 def rollback(root: Path, to: str | None = None) -> ServingConfig:
     """Pin the default to a version: ``to``, or the newest sound one before the one that serves.
 
-    A traffic split ends, for it goes before the default.
+    A traffic split ends, for it goes before the default; so does a canary's rollout.
     """
 
     def change(config: ServingConfig) -> ServingConfig:
@@ -139,14 +139,17 @@ def rollback(root: Path, to: str | None = None) -> ServingConfig:
 
 
 def split(root: Path, shares: Mapping[str, float]) -> ServingConfig:
-    """Split the requests that name no version over versions and labels; no shares end the split."""
+    """Split the requests that name no version over versions and labels; no shares end the split.
+
+    A canary's rollout, which splits by itself, ends.
+    """
 
     def change(config: ServingConfig) -> ServingConfig:
         for name, share in shares.items():
             resolve(root, config, name)
             if not math.isfinite(share):
                 raise StoreError(f"the share of '{name}' is {share}; expected a finite number")
-        return replace(config, traffic=shares)
+        return replace(config, traffic=shares, canary=None)
 
     return _edit(root, change)
 
@@ -154,7 +157,10 @@ def split(root: Path, shares: Mapping[str, float]) -> ServingConfig:
 def _with_default(config: ServingConfig, version: Version | None) -> ServingConfig:
     if config.traffic:
         LOG.warning("the traffic split %s ends with the change", dict(config.traffic))
-    return replace(config, default=None if version is None else version.label, traffic={})
+    if config.canary:
+        LOG.warning("the rollout of the canary '%s' ends with the change", config.canary.version)
+    label = None if version is None else version.label
+    return replace(config, default=label, traffic={}, canary=None)
 
 
 def _earlier(root: Path, config: ServingConfig) -> Version:
@@ -196,11 +202,16 @@ def _edit(root: Path, change: Callable[[ServingConfig], ServingConfig]) -> Servi
         text = change(read_config(root)).to_json()
         # Read as the server will: a label that is none, or shares of 0, are refused here.
         config = ServingConfig.from_json(text, str(path))
-        _replace(path, text.encode())
+        replace_file(path, text.encode())
     return config
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
+    """Put a file there by one rename, as a whole or not at all.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
     try:
         descriptor, name = tempfile.mkstemp(prefix=STAGING_PREFIX, dir=path.parent)
         try:

@@ -1,0 +1,85 @@
+"""``push`` and ``pull``: bundles into an MLflow Model Registry, registered versions out of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bundleserver.commands.console import JsonFlag, say, say_json, working
+from bundleserver.errors import StoreError
+from bundleserver.sources.registry.uri import ModelUri
+
+
+def push(
+    bundle_dir: Annotated[Path, typer.Argument(metavar="DIR", help="A bundle's directory.")],
+    model: Annotated[str, typer.Argument(metavar="models:/NAME", help="The registered model.")],
+    alias: Annotated[
+        list[str] | None,
+        typer.Option("--alias", help="An alias to move to the new version; may be repeated."),
+    ] = None,
+    experiment: Annotated[
+        str, typer.Option("--experiment", help="The experiment that gets the run.")
+    ] = "bundleserver",
+    as_json: JsonFlag = False,
+) -> None:
+    """Register a bundle as a new version of a model, once it opens and its examples hold.
+
+    The registry is that of MLFLOW_TRACKING_URI.
+
+    Example: bundleserver push ./fraud models:/fraud --alias champion
+    """
+    uri = _uri(model)
+    from bundleserver.sources.registry.client import RegistryClient
+    from bundleserver.store.pushing import push as push_bundle
+
+    with working(f"pushing {bundle_dir}"):
+        pushed = push_bundle(
+            bundle_dir, uri, RegistryClient(), aliases=alias or (), experiment=experiment
+        )
+    if as_json:
+        say_json(
+            {
+                "model": pushed.name,
+                "version": pushed.version,
+                "run_id": pushed.run_id,
+                "aliases": list(pushed.aliases),
+            }
+        )
+        return
+    named = ", ".join(f"@{alias}" for alias in pushed.aliases)
+    say(f"registered '{pushed.name}' version {pushed.version}{f' as {named}' if named else ''}")
+
+
+def pull(
+    model: Annotated[
+        str, typer.Argument(metavar="models:/NAME@ALIAS", help="A registered version.")
+    ],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where its files go.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Download a registered version; in a pod, KServe's storage initializer for models:/.
+
+    The registry is that of MLFLOW_TRACKING_URI.
+
+    Example: bundleserver pull models:/fraud@champion /mnt/models
+    """
+    uri = _uri(model)
+    from bundleserver.sources.registry.client import RegistryClient
+    from bundleserver.sources.registry.pulling import pull as pull_version
+
+    with working(f"pulling {model}"):
+        pulled = pull_version(uri, directory, RegistryClient())
+    if as_json:
+        path = str(pulled.directory)
+        say_json({"model": pulled.name, "version": pulled.version, "path": path})
+    else:
+        say(f"pulled '{pulled.name}' version {pulled.version} to {pulled.directory}")
+
+
+def _uri(text: str) -> ModelUri:
+    try:
+        return ModelUri.parse(text)
+    except ValueError as error:
+        raise StoreError(str(error)) from error

@@ -1,0 +1,61 @@
+"""Where ``serve`` finds versions: a directory, or a model of a registry."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from bundleserver.errors import ConfigError, Problem
+from bundleserver.settings import Settings
+from bundleserver.sources import Source
+from bundleserver.sources.directory import DirectorySource
+from bundleserver.sources.registry.uri import ModelUri
+
+_NAMES_A_REGISTRY = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+
+
+def served_name(settings: Settings) -> str | None:
+    """Return the name of the one model to serve; None serves what is found."""
+    if settings.model_name is None and settings.model_uri is not None:
+        return ModelUri.parse(settings.model_uri).name
+    return settings.model_name
+
+
+def make_source(
+    settings: Settings, environ: Mapping[str, str] = MappingProxyType(os.environ)
+) -> Source:
+    """Return the source that the settings name; it is not looked at yet.
+
+    Raises:
+        ConfigError: nothing says which registry is meant.
+        FrameworkError: MLflow is needed and not installed.
+    """
+    if settings.model_uri is None:
+        return DirectorySource(settings.model_dir, settings.model_name)
+    if not any(environ.get(name) for name in _NAMES_A_REGISTRY):
+        problem = Problem("--model_uri", "needs $MLFLOW_TRACKING_URI, which names the registry")
+        raise ConfigError("serve", [problem])
+    from bundleserver.sources.registry.cache import Cache
+    from bundleserver.sources.registry.client import RegistryClient
+    from bundleserver.sources.registry.source import RegistrySource
+
+    uri = ModelUri.parse(settings.model_uri)
+    client = RegistryClient()
+    cache = Cache(
+        settings.cache_dir or Path(tempfile.gettempdir(), "bundleserver-cache"),
+        uri.name,
+        client.place,
+        keep=settings.cache_versions,
+        max_bytes=settings.cache_max_bytes,
+    )
+    return RegistrySource(
+        uri,
+        cache,
+        client,
+        model_name=served_name(settings),
+        labels=settings.labels,
+        traffic=dict(settings.traffic or ()),
+    )

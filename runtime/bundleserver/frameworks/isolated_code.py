@@ -1,0 +1,228 @@
+"""Python code that comes with one version of a model, kept apart from that of every other.
+
+Python has one table of modules per process, so two versions that bring different modules of one
+name would get each other's. Here a version's modules are in that table only while the version is
+loaded, under a lock; afterwards they live on through what refers to them. An ``import`` that runs
+later, inside a function, is answered by an ``__import__`` of the version's own: a function finds
+it in the ``__builtins__`` of the module that it was defined in.
+"""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import importlib.abc
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.machinery import (
+    BYTECODE_SUFFIXES,
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    SourceFileLoader,
+    SourcelessFileLoader,
+)
+from importlib.util import resolve_name
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
+
+_LOCK = threading.RLock()
+"""Held while the modules of one version are in the process's table."""
+
+
+class IsolatedCode:
+    """The modules below one directory, for the use of one version only. Safe for many threads."""
+
+    def __init__(self, directory: Path) -> None:
+        """Name the directory; its modules are imported when something asks for them."""
+        self._directory = directory
+        self._names = frozenset(_top_level_names(directory))
+        self._modules: dict[str, ModuleType] = {}
+        self._builtins = {**vars(builtins), "__import__": self._import}
+        self._depth = 0
+        self._takes_turns = False
+
+    def owns(self, module: str) -> bool:
+        """Ask whether a module of that name would come from here."""
+        return module.partition(".")[0] in self._names
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Let plain imports find the version's modules; other versions wait meanwhile."""
+        with _LOCK:
+            if self._depth:
+                yield
+                return
+            with self._installed():
+                yield
+
+    def call(self, function: Callable[[], T]) -> T:
+        """Call code of the version; once more with its modules in place if it misses one.
+
+        Only what looks for modules by itself misses one, as a pickle that is opened in a call
+        does. From then on such a version takes turns with all others.
+        """
+        if not self._takes_turns:
+            try:
+                return function()
+            except (ModuleNotFoundError, KeyError) as error:
+                # A pickle imports a module, then looks for it in the table: KeyError: 'helper'.
+                missed = error.name if isinstance(error, ImportError) else error.args[0]
+                if not (isinstance(missed, str) and self.owns(missed)):
+                    raise
+            self._takes_turns = True
+        with self.active():
+            return function()
+
+    @contextmanager
+    def _installed(self) -> Iterator[None]:
+        hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if self.owns(name)}
+        paths, path = sys.path, list(sys.path)
+        finder = _Finder(self._directory, self._names, self._builtins)
+        sys.modules.update(self._modules)
+        sys.meta_path.insert(0, finder)
+        # Data and namespace packages are looked for here by whoever walks sys.path itself.
+        sys.path.insert(0, str(self._directory))
+        importlib.invalidate_caches()
+        self._depth += 1
+        try:
+            with _functions_by_value(self._builtins):
+                yield
+        finally:
+            self._depth -= 1
+            sys.meta_path.remove(finder)
+            # MLflow binds another list to sys.path; everybody else keeps the first one.
+            paths[:] = path
+            sys.path = paths
+            for name in [name for name in sys.modules if self.owns(name)]:
+                self._modules[name] = sys.modules.pop(name)
+            sys.modules.update(hidden)
+
+    def _import(
+        self,
+        name: str,
+        globals: Mapping[str, object] | None = None,  # noqa: A002  # the names of __import__
+        locals: Mapping[str, object] | None = None,  # noqa: A002
+        fromlist: Sequence[str] = (),
+        level: int = 0,
+    ) -> ModuleType:
+        """Stand in for ``__import__`` in the version's own code."""
+        package = str((globals or {}).get("__package__") or "")
+        if name == "importlib" and not level:
+            return self._importlib
+        if not self.owns(package if level else name):
+            return builtins.__import__(name, globals, locals, fromlist, level)
+        full = resolve_name("." * level + name, package) if level else name
+        known = self._modules.get(full)
+        # The usual case takes no lock: a function that imports again what it has imported before.
+        if known is not None and all(hasattr(known, wanted) for wanted in fromlist or ()):
+            if fromlist:
+                return known
+            if not level:
+                return self._modules[full.partition(".")[0]]
+        with self.active():
+            return builtins.__import__(name, globals, locals, fromlist, level)
+
+    @cached_property
+    def _importlib(self) -> ModuleType:
+        """Python's importlib, but for ``import_module``, which finds the version's modules."""
+
+        def import_module(name: str, package: str | None = None) -> ModuleType:
+            full = resolve_name(name, package)
+            if not self.owns(full):
+                return importlib.import_module(full)
+            self._import(full)
+            return self._modules.get(full) or sys.modules[full]
+
+        mirrored = ModuleType("importlib", importlib.__doc__)
+        vars(mirrored).update(vars(importlib), import_module=import_module)
+        return mirrored
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds the modules of one directory before any other does."""
+
+    def __init__(
+        self, directory: Path, names: frozenset[str], own_builtins: Mapping[str, object]
+    ) -> None:
+        self._directory = str(directory)
+        self._names = names
+        self._builtins = own_builtins
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Look for a module below the directory; None leaves it to the other finders."""
+        if fullname.partition(".")[0] not in self._names:
+            return None
+        for directory in path if path is not None else [self._directory]:
+            finder = FileFinder(
+                directory,
+                (ExtensionFileLoader, list(EXTENSION_SUFFIXES)),
+                (cast(Any, self._loader), list(SOURCE_SUFFIXES)),
+                (SourcelessFileLoader, list(BYTECODE_SUFFIXES)),
+            )
+            spec = finder.find_spec(fullname, target)
+            if spec is not None:
+                return spec
+        return None
+
+    def _loader(self, fullname: str, path: str) -> _Loader:
+        return _Loader(fullname, path, self._builtins)
+
+
+class _Loader(SourceFileLoader):
+    """Runs a module with the version's builtins, and writes nothing beside it."""
+
+    def __init__(self, fullname: str, path: str, own_builtins: Mapping[str, object]) -> None:
+        super().__init__(fullname, path)
+        self._builtins = own_builtins
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Return a module whose functions import through the version."""
+        module = ModuleType(spec.name)
+        vars(module)["__builtins__"] = self._builtins
+        return module
+
+    def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
+        """Keep compiled code out of the version's directory, which may be shared and verified."""
+
+
+@contextmanager
+def _functions_by_value(own_builtins: Mapping[str, object]) -> Iterator[None]:
+    """Let functions that cloudpickle rebuilds from a notebook import through the version too."""
+    module = sys.modules.get("cloudpickle.cloudpickle")
+    if module is None:
+        try:
+            module = importlib.import_module("cloudpickle.cloudpickle")
+        except ModuleNotFoundError:
+            yield
+            return
+    # It hands the name '__builtins__' of its own module on to every function that it makes.
+    before = vars(module)["__builtins__"]
+    vars(module)["__builtins__"] = own_builtins
+    try:
+        yield
+    finally:
+        vars(module)["__builtins__"] = before
+
+
+def _top_level_names(directory: Path) -> Iterator[str]:
+    """Name the modules and packages that lie directly in a directory."""
+    suffixes = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES, *BYTECODE_SUFFIXES)
+    for path in directory.iterdir():
+        if path.is_dir():
+            stem = path.name
+        else:
+            found = next((suffix for suffix in suffixes if path.name.endswith(suffix)), None)
+            stem = path.name.removesuffix(found) if found else ""
+        if stem.isidentifier() and stem != "__pycache__":
+            yield stem

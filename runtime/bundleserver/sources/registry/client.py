@@ -1,0 +1,228 @@
+"""What a registry answers: MLflow's client, each question bounded in time and asked again."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential,
+    wait_random,
+)
+
+from bundleserver.errors import BundleServerError, FrameworkError
+from bundleserver.sources.registry.bounded import call_within
+from bundleserver.sources.registry.failures import (
+    NoSuchThing,
+    PassingFailure,
+    explain,
+    without_credentials,
+)
+from bundleserver.sources.registry.values import RegisteredModel, RegisteredVersion
+from bundleserver.versions import is_version_label
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+T = TypeVar("T")
+
+EXTRA = "pip install 'bundleserver[mlflow]'"
+_MOST_VERSIONS = 1000
+_ASK_AGAIN_WITHIN_SECONDS = 5.0
+"""A question that has hung for longer is not asked again at once: polls would take minutes."""
+
+# MLflow reads its settings from the environment at every call. Whoever sets one keeps it.
+_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    # Asking again is ours: MLflow's own way waits for minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # What commands print is their result and nothing else.
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # Without a git on the machine its Python library would warn.
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+def import_mlflow() -> Any:
+    """Import MLflow, set up to be asked by a server.
+
+    Raises:
+        FrameworkError: it is not installed; names the extra.
+    """
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    try:
+        import mlflow
+    except ModuleNotFoundError as error:
+        raise FrameworkError(
+            f"models:/… needs the package '{error.name}', which is not installed; install it "
+            f"with: {EXTRA}"
+        ) from error
+    # It would repeat as a warning what is raised here anyway.
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    return mlflow
+
+
+class RegistryClient:
+    """Asks one registry, that of MLflow's variables. Called from one thread."""
+
+    def __init__(
+        self, *, attempts: int = 3, call_seconds: float = 15.0, first_pause_seconds: float = 0.2
+    ) -> None:
+        """Name the registry; it is not asked yet.
+
+        Args:
+            attempts: how often a question is asked before it has failed.
+            call_seconds: how long one attempt may take.
+            first_pause_seconds: the pause before the second attempt; the next ones grow.
+
+        Raises:
+            FrameworkError: MLflow is not installed.
+        """
+        self._mlflow = import_mlflow()
+        self.place = without_credentials(str(self._mlflow.get_registry_uri()))
+        self._attempts = attempts
+        self._call_seconds = call_seconds
+        self._first_pause_seconds = first_pause_seconds
+        self._client: MlflowClient | None = None
+
+    def model(self, name: str) -> RegisteredModel | None:
+        """Return everything the registry says of a model now; None when it has no such model.
+
+        Raises:
+            SourceError: it cannot be asked.
+        """
+        try:
+            # Aliases first: whatever one stands for is then among the versions.
+            model = self.ask(f"model '{name}'", lambda client: client.get_registered_model(name))
+        except NoSuchThing:
+            return None
+        return _model(model, self._versions(name))
+
+    def run(self, version: RegisteredVersion) -> Mapping[str, object]:
+        """Return metrics, parameters and tags of the run that logged a version; none without one.
+
+        Raises:
+            SourceError: it cannot be asked.
+        """
+        if not version.run_id:
+            return {}
+        try:
+            run = self.ask("its run", lambda client: client.get_run(version.run_id))
+        except NoSuchThing:
+            return {}
+        tags = {k: str(v) for k, v in run.data.tags.items() if not k.startswith("mlflow.")}
+        return {
+            "metrics": {str(k): float(v) for k, v in run.data.metrics.items()},
+            "params": {str(k): str(v) for k, v in run.data.params.items()},
+            "run_tags": tags,
+            "run_name": str(run.info.run_name or ""),
+            "run_user": str(run.data.tags.get("mlflow.user", "")),
+        }
+
+    def ask(self, what: str, question: Callable[[MlflowClient], T]) -> T:
+        """Ask a question until it is answered or has failed too often.
+
+        Raises:
+            NoSuchThing: the registry says that there is no such thing.
+            SourceError: it cannot be asked; says why, the same words for the same cause.
+        """
+        return self.attempt(
+            what, lambda: question(self._connect()), self._call_seconds, _ASK_AGAIN_WITHIN_SECONDS
+        )
+
+    def ask_unbounded(self, question: Callable[[MlflowClient], T]) -> T:
+        """Ask once, for whoever bounds the time himself."""
+        return question(self._connect())
+
+    def attempt(
+        self,
+        what: str,
+        function: Callable[[], T],
+        seconds: float,
+        again_within_seconds: float = float("inf"),
+    ) -> T:
+        """Call a function of MLflow's; as ``ask`` in everything else.
+
+        Args:
+            what: what it asks for, as messages name it.
+            function: what is called.
+            seconds: how long one call may take.
+            again_within_seconds: a failure that comes later than that is final.
+        """
+
+        def once() -> T:
+            try:
+                return call_within(seconds, what, function)
+            except BundleServerError:
+                raise
+            except Exception as error:  # MLflow raises whatever its stores and libraries raise
+                raise explain(error, self.place, what) from error
+
+        pause = self._first_pause_seconds
+        again = Retrying(
+            stop=stop_after_attempt(self._attempts) | stop_after_delay(again_within_seconds),
+            wait=wait_exponential(multiplier=pause, max=5) + wait_random(0, pause),
+            retry=retry_if_exception_type(PassingFailure),
+            reraise=True,
+        )
+        return again(once)
+
+    def _versions(self, name: str) -> tuple[RegisteredVersion, ...]:
+        quote = '"' if "'" in name else "'"
+        found: list[Any] = []
+        token: str | None = None
+        while True:
+            page = self.ask(
+                f"versions of '{name}'",
+                lambda client, token=token: client.search_model_versions(  # type: ignore[misc]  # a default binds the loop's value
+                    f"name={quote}{name}{quote}", max_results=_MOST_VERSIONS, page_token=token
+                ),
+            )
+            found += page
+            token = page.token or None
+            if token is None:
+                return tuple(map(_version, found))
+
+    def _connect(self) -> MlflowClient:
+        if self._client is None:
+            self._client = self._mlflow.MlflowClient()
+        return self._client
+
+
+def _model(model: Any, versions: tuple[RegisteredVersion, ...]) -> RegisteredModel:
+    usable = [version for version in versions if is_version_label(version.number)]
+    newest_first = sorted(usable, key=lambda version: version.version, reverse=True)
+    return RegisteredModel(
+        name=str(model.name),
+        versions=tuple(newest_first),
+        aliases={str(alias): str(number) for alias, number in dict(model.aliases).items()},
+        description=str(model.description or ""),
+        tags={str(key): str(value) for key, value in dict(model.tags).items()},
+    )
+
+
+def _version(entity: Any) -> RegisteredVersion:
+    stage = str(entity.current_stage or "")
+    return RegisteredVersion(
+        number=str(entity.version),
+        status=str(entity.status or "READY"),
+        status_message=str(entity.status_message or ""),
+        source=str(entity.source or ""),
+        run_id=str(entity.run_id or ""),
+        model_id=str(getattr(entity, "model_id", None) or ""),
+        description=str(entity.description or ""),
+        user=str(entity.user_id or ""),
+        created_at=int(entity.creation_timestamp or 0),
+        updated_at=int(entity.last_updated_timestamp or 0),
+        stage="" if stage == "None" else stage,
+        tags={str(key): str(value) for key, value in dict(entity.tags or {}).items()},
+    )

@@ -1,0 +1,171 @@
+"""The artifacts of a registered version: listed, held to their directory, and made local."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from bundleserver.errors import IntegrityError, Problem, SourceError
+from bundleserver.sources.registry.client import RegistryClient
+
+LOG = logging.getLogger(__name__)
+
+_MOST_FILES = 100_000
+_MOST_DEPTH = 32
+_PROGRESS_EVERY_SECONDS = 5.0
+_LOCAL_TROUBLE = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One file of a version; ``size`` is None where the registry does not say."""
+
+    path: str
+    size: int | None
+
+
+class Artifacts:
+    """The files of one registered version. Used by one thread."""
+
+    def __init__(
+        self, client: RegistryClient, name: str, number: str, *, file_seconds: float = 3600.0
+    ) -> None:
+        """Name the version.
+
+        Args:
+            client: asks the registry.
+            name: the registered model's.
+            number: the version's.
+            file_seconds: how long one file may take.
+        """
+        self.identity = f"'{name}' version {number}"
+        self._client = client
+        self._uri = f"models:/{name}/{number}"
+        self._file_seconds = file_seconds
+        self._repository: Any = None
+
+    def list(self) -> tuple[Artifact, ...]:
+        """Return every file of the version, in order.
+
+        Raises:
+            SourceError: they cannot be listed.
+            IntegrityError: a path leads out of the version's directory.
+        """
+        files = tuple(sorted(self._walk("", 0), key=lambda artifact: artifact.path))
+        if not files:
+            raise SourceError(f"{self.identity} has no artifacts in the registry")
+        return files
+
+    def fetch(self, files: tuple[Artifact, ...], directory: Path) -> None:
+        """Write files into a directory, with progress in the log.
+
+        Raises:
+            SourceError: a file cannot be had, or cannot be written.
+            IntegrityError: a file has another size than listed.
+        """
+        total = sum(file.size or 0 for file in files)
+        LOG.info("%s: downloading %s files, %s bytes", self.identity, len(files), total)
+        started = said = time.monotonic()
+        done = 0
+        for file in files:
+            self._fetch_one(file, directory)
+            done += (directory / file.path).stat().st_size
+            if time.monotonic() - said >= _PROGRESS_EVERY_SECONDS:
+                said = time.monotonic()
+                LOG.info("%s: downloaded %s of %s bytes", self.identity, done, total)
+        seconds = time.monotonic() - started
+        LOG.info("%s: downloaded %s bytes in %.1f s", self.identity, done, seconds)
+
+    def _fetch_one(self, file: Artifact, directory: Path) -> None:
+        target = directory / file.path
+        what = f"'{file.path}' of {self.identity}"
+
+        def fetch() -> None:
+            # MLflow's public way asks for the file's listing again, and words its errors as one.
+            self._open()._download_file(file.path, str(target))
+
+        with _local_trouble(self.identity, directory):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._client.attempt(what, lambda: _locally(fetch), self._file_seconds)
+            size = target.stat().st_size
+        if file.size not in (None, size):
+            raise IntegrityError(
+                self.identity, [Problem(file.path, f"came with {size} bytes of {file.size}")]
+            )
+
+    def _walk(self, folder: str, depth: int) -> Iterator[Artifact]:
+        if depth > _MOST_DEPTH:
+            raise SourceError(f"{self.identity} has directories nested too deep: '{folder}'")
+        listed = self._client.ask(
+            f"the artifacts of {self.identity}",
+            lambda _: tuple(self._open().list_artifacts(folder or None)),
+        )
+        if len(listed) > _MOST_FILES:
+            raise SourceError(f"{self.identity} has more than {_MOST_FILES} artifacts")
+        for info in listed:
+            path = str(info.path)
+            self._check_path(path, folder)
+            if info.is_dir:
+                yield from self._walk(path, depth + 1)
+            else:
+                yield Artifact(path, None if info.file_size is None else int(info.file_size))
+
+    def _check_path(self, path: str, folder: str) -> None:
+        """Refuse a path that is not below the directory that was listed."""
+        pure = PurePosixPath(path)
+        is_plain = not pure.is_absolute() and "\\" not in path and "\0" not in path
+        inside = is_plain and ".." not in pure.parts and str(pure) == path
+        if not inside or str(pure.parent) != (folder or "."):
+            raise IntegrityError(
+                self.identity,
+                [Problem(path, "leads out of the version's directory, so nothing is downloaded")],
+            )
+
+    def _open(self) -> Any:
+        if self._repository is None:
+            from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+            self._repository = get_artifact_repository(self._uri)
+        return self._repository
+
+
+class _LocalTrouble(SourceError):
+    """A file could not be written here; asking again would not help."""
+
+
+def _locally(fetch: Callable[[], None]) -> None:
+    try:
+        fetch()
+    except OSError as error:
+        if error.errno in _LOCAL_TROUBLE:
+            raise _LocalTrouble(error.strerror or str(error)) from error
+        raise
+
+
+class _local_trouble:  # noqa: N801  # a context manager, used as a function
+    """Words what goes wrong with this machine's disk."""
+
+    def __init__(self, identity: str, directory: Path) -> None:
+        self._identity = identity
+        self._directory = directory
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
+        if isinstance(error, _LocalTrouble):
+            raise self._worded(str(error)) from error
+        if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+            raise self._worded(error.strerror or str(error)) from error
+
+    def _worded(self, reason: str) -> SourceError:
+        return SourceError(
+            f"{self._identity} cannot be written to '{self._directory.parent}': {reason.lower()}"
+        )

@@ -1,0 +1,118 @@
+"""Why a registry cannot be asked, in the same words for the same cause, whatever MLflow raised."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit, urlunsplit
+
+from bundleserver.errors import SourceError
+
+
+class NoSuchThing(SourceError):
+    """The registry has answered: there is no such model, version, run or artifact."""
+
+
+class PassingFailure(SourceError):
+    """The registry could not be asked this time; it is worth asking again at once."""
+
+
+_REFUSED = frozenset({401, 403})
+_BUSY = frozenset({408, 429, 500, 502, 503, 504})
+_STATUS_IN_TEXT = re.compile(
+    r"error code (\d{3})|too many (\d{3}) error|^(\d{3}) (?:Client|Server)"
+)
+_NO_JSON = ("not in a valid JSON", "JSONDecodeError", "Expecting value", "Failed to parse")
+# A user and password may stand in the address, and the address in any message.
+_CREDENTIALS = re.compile(r"//[^/@\s]+@")
+_CODES = {
+    "RESOURCE_DOES_NOT_EXIST": 404,
+    "PERMISSION_DENIED": 403,
+    "UNAUTHENTICATED": 401,
+    "CUSTOMER_UNAUTHORIZED": 401,
+    "TEMPORARILY_UNAVAILABLE": 503,
+    "REQUEST_LIMIT_EXCEEDED": 429,
+}
+
+
+def explain(error: BaseException, place: str, what: str) -> SourceError:
+    """Turn what MLflow raised into an error of ours; the words hold no address, time or count.
+
+    Args:
+        error: what was raised, with what caused it.
+        place: the registry, as messages name it.
+        what: what was asked for, as messages name it.
+    """
+    chain = list(_chain(error))
+    status = next(filter(None, map(_status, chain)), None)
+    where = f"the registry at '{place}'"
+    if status == 404:
+        return NoSuchThing(f"{where} has not got {what}: {_first_line(chain[0])}")
+    if status in _REFUSED:
+        return SourceError(
+            f"{where} refuses the credentials ({status}); set MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
+    if any(text in str(link) for link in chain for text in _NO_JSON):
+        return SourceError(
+            f"{where} answers something that is not JSON; is there a registry at that address? "
+            "MLFLOW_TRACKING_URI names it"
+        )
+    if reason := next(filter(None, map(_network, reversed(chain))), None):
+        return PassingFailure(f"{where} cannot be reached: {reason}")
+    if status in _BUSY:
+        return PassingFailure(f"{where} cannot answer now ({status})")
+    return SourceError(f"{where} cannot be asked for {what}: {_first_line(chain[0])}")
+
+
+def without_credentials(uri: str) -> str:
+    """Return a URI without the user and password that may stand in it."""
+    parts = urlsplit(uri)
+    if "@" not in parts.netloc:
+        return uri
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Follow an error to its causes; MLflow names none, so what was being handled counts too."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _status(error: BaseException) -> int | None:
+    response = getattr(error, "response", None)
+    if isinstance(code := getattr(response, "status_code", None), int):
+        return code
+    if (name := getattr(error, "error_code", None)) in _CODES:
+        return _CODES[str(name)]
+    found = _STATUS_IN_TEXT.search(str(error))
+    return int(next(filter(None, found.groups()))) if found else None
+
+
+def _network(error: BaseException) -> str | None:
+    """Name what went wrong on the way, or None; no words of the error's, which change."""
+    if isinstance(error, TimeoutError) or "timed out" in str(error).lower():
+        return "no answer in time"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, ConnectionError) or type(error).__name__ in _CUT:
+        return "the connection was cut"
+    if type(error).__name__ in ("NameResolutionError", "gaierror"):
+        return "its name is not known"
+    if type(error).__name__ in ("SSLError", "SSLCertVerificationError"):
+        return "its certificate is not trusted (MLFLOW_TRACKING_SERVER_CERT_PATH names one's CA)"
+    if isinstance(error, OSError) and error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+        return "no route to it"
+    return None
+
+
+_CUT = frozenset({"RemoteDisconnected", "ProtocolError", "IncompleteRead", "ChunkedEncodingError"})
+
+
+def _first_line(error: BaseException) -> str:
+    text = _CREDENTIALS.sub("//", str(error).strip()) or type(error).__name__
+    return text.splitlines()[0][:300].rstrip(" .")

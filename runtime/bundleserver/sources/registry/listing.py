@@ -1,0 +1,223 @@
+"""Which versions of a registered model are wanted, and under which labels: pure decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bundleserver.sources import Candidate, Demand, Listing
+from bundleserver.sources.registry.state import LastKnown
+from bundleserver.sources.registry.uri import ModelUri
+from bundleserver.sources.registry.values import RegisteredModel, RegisteredVersion
+from bundleserver.traffic import ServingConfig
+from bundleserver.versions import Version, VersionPolicy
+
+CHAMPION = "champion"
+"""The alias that answers by default where the URI names none and it is among the labels."""
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for: a URI, further labels, the name to serve under, shares of requests."""
+
+    uri: ModelUri
+    labels: tuple[str, ...]
+    served_as: str
+    traffic: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def all_labels(self) -> tuple[str, ...]:
+        """Every alias or stage to follow, the default's first."""
+        first = (self.uri.label,) if self.uri.label else ()
+        return tuple(dict.fromkeys((*first, *self.labels)))
+
+    @property
+    def default_label(self) -> str | None:
+        """The label that answers requests which name no version, if one does."""
+        if self.uri.label:
+            return self.uri.label
+        is_open = self.uri.version is None and not self.uri.is_latest
+        return CHAMPION if is_open and CHAMPION in self.labels else None
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What the labels of a wish stand for now; which stand for nothing, each with the reason."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+def resolve(wish: Wish, model: RegisteredModel, place: str) -> Resolved:
+    """Look up every label of a wish; ``place`` is the registry, as messages name it."""
+    labels: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    for label in wish.all_labels:
+        number = model.named(label)
+        if number is None:
+            known = ", ".join(f"'{alias}'" for alias in sorted(model.aliases)) or "none"
+            missing[label] = (
+                f"'{model.name}' has no alias '{label}' in the registry at '{place}'; aliases: "
+                f"{known}"
+            )
+        elif model.find(number) is None:
+            missing[label] = (
+                f"alias '{label}' of '{model.name}' names version {number}, which is not in the "
+                f"registry at '{place}'; was it deleted?"
+            )
+        else:
+            labels[label] = number
+    return Resolved(labels, missing)
+
+
+def list_model(
+    wish: Wish,
+    known: LastKnown,
+    demand: Demand,
+    place: str,
+    candidate_of: Callable[[RegisteredVersion], Candidate],
+) -> Listing:
+    """State the whole wanted set of a model.
+
+    Args:
+        wish: what was asked for.
+        known: what the registry says.
+        demand: what the manager would look at.
+        place: the registry, as messages name it.
+        candidate_of: makes a candidate of a version.
+    """
+    model = known.model
+    resolved = resolve(wish, model, place)
+    if reason := _why_nothing(wish, model, resolved, place):
+        return Listing(wish.served_as, reason=reason)
+    config = _config(wish, known, resolved, demand, candidate_of)
+    policy = demand.policy if config.policy is None else VersionPolicy.parse(config.policy)
+    candidates, unseen = _split(model.versions, policy, config, demand, candidate_of)
+    return Listing(
+        wish.served_as,
+        tuple(candidates),
+        config if config != ServingConfig() else None,
+        unseen=tuple(unseen),
+        warnings=(*resolved.missing.values(), *_lost_shares(wish, model, resolved.labels)),
+        reason="" if candidates else f"'{model.name}' has no version in the registry at '{place}'",
+    )
+
+
+def _why_nothing(wish: Wish, model: RegisteredModel, resolved: Resolved, place: str) -> str | None:
+    """Say why nothing can answer by default; what answers now goes on then."""
+    if (default := wish.default_label) is not None and default in resolved.missing:
+        return resolved.missing[default]
+    if wish.uri.version is not None and model.find(wish.uri.version) is None:
+        there = ", ".join(version.number for version in model.versions[:10]) or "none"
+        return (
+            f"'{model.name}' has no version {wish.uri.version} in the registry at '{place}'; "
+            f"versions: {there}"
+        )
+    return None
+
+
+def _config(
+    wish: Wish,
+    known: LastKnown,
+    resolved: Resolved,
+    demand: Demand,
+    candidate_of: Callable[[RegisteredVersion], Candidate],
+) -> ServingConfig:
+    labels = dict(resolved.labels)
+    traffic = {} if _lost_shares(wish, known.model, labels) else wish.traffic
+    default = wish.default_label
+    if wish.uri.version is not None:
+        return ServingConfig(
+            f"specific:{wish.uri.version}", labels, wish.uri.version, traffic=traffic
+        )
+    if wish.uri.is_latest:
+        return ServingConfig("latest", labels, traffic=traffic)
+    if default is None:
+        return ServingConfig(labels=labels, traffic=traffic)
+    named = {Version(number) for number in labels.values()}
+    wanted = [*named, *_instead(known, labels, default, demand, candidate_of)]
+    policy = "specific:" + ",".join(version.label for version in sorted(wanted))
+    return ServingConfig(policy, labels, default, traffic)
+
+
+def _lost_shares(wish: Wish, model: RegisteredModel, labels: Mapping[str, str]) -> tuple[str, ...]:
+    """Say which share of the requests has nowhere to go; the default gets all of them then."""
+    return tuple(
+        f"--traffic names '{name}', which '{model.name}' has not; the default gets every request"
+        for name in wish.traffic
+        if name not in labels and model.find(name) is None
+    )
+
+
+def _instead(
+    known: LastKnown,
+    labels: Mapping[str, str],
+    default: str,
+    demand: Demand,
+    candidate_of: Callable[[RegisteredVersion], Candidate],
+) -> list[Version]:
+    """Choose as many earlier versions as have failed, or cannot be had, to answer instead.
+
+    First those that the default's label stood for before, then the registry's next older ones.
+    """
+    model = known.model
+    chosen = set(labels.values())
+    lost = [n for n in chosen if (v := model.find(n)) and candidate_of(v).problem is not None]
+    wanted = demand.further + len(lost)
+    newest = Version(labels[default])
+    older = (v.number for v in model.versions if v.version < newest)
+    ordered = dict.fromkeys((*known.history.get(default, ()), *older))
+    possible = (model.find(number) for number in ordered if number not in chosen)
+    usable = (v.version for v in possible if v and _is_usable(candidate_of(v)))
+    return [version for version, _ in zip(usable, range(wanted), strict=False)]
+
+
+def _is_usable(candidate: Candidate) -> bool:
+    return candidate.settled and candidate.problem is None
+
+
+def _split(
+    versions: Sequence[RegisteredVersion],
+    policy: VersionPolicy,
+    config: ServingConfig,
+    demand: Demand,
+    candidate_of: Callable[[RegisteredVersion], Candidate],
+) -> tuple[list[Candidate], list[Version]]:
+    """Look at the versions in demand, newest first; of the others the name is enough."""
+    named = {*policy.specific, *demand.versions, *map(Version, config.labels.values())}
+    count = 0 if policy.specific else policy.count
+    candidates: list[Candidate] = []
+    unseen: list[Version] = []
+    sound = 0
+    for version in versions:
+        is_reached = count is None or (count > 0 and sound < count + demand.further)
+        if not is_reached and version.version not in named:
+            unseen.append(version.version)
+            continue
+        candidate = candidate_of(version)
+        candidates.append(candidate)
+        sound += _is_usable(candidate)
+    return candidates, unseen
+
+
+def candidate_for(
+    version: RegisteredVersion, served_as: str, location: Path, problem: str | None, suffix: str
+) -> Candidate:
+    """Make a candidate; ``suffix`` makes one that failed for want of the registry a new one."""
+    if version.status == "FAILED_REGISTRATION":
+        problem = f"its registration failed: {version.status_message or 'no reason is given'}"
+    return Candidate(
+        served_as,
+        version.version,
+        location,
+        version.fingerprint + suffix,
+        settled=version.status != "PENDING_REGISTRATION",
+        problem=problem,
+    )
+
+
+def in_use(demand: Demand, listing: Listing) -> Collection[str]:
+    """Return the numbers of the versions that the cache must not lose."""
+    wanted = (candidate.version for candidate in listing.candidates)
+    return {version.label for version in (*demand.versions, *wanted)}

@@ -1,0 +1,98 @@
+"""A registered version made local once, for whoever serves it: ``pull``, and KServe's init step."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from bundleserver.errors import SourceError, StoreError
+from bundleserver.manifest import MANIFEST_NAME, Manifest
+from bundleserver.sources.registry.client import RegistryClient
+from bundleserver.sources.registry.download import Artifacts
+from bundleserver.sources.registry.flavours import manifest_of
+from bundleserver.sources.registry.listing import Wish, resolve
+from bundleserver.sources.registry.source import with_facts
+from bundleserver.sources.registry.uri import ModelUri
+from bundleserver.sources.registry.values import RegisteredModel, RegisteredVersion
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """Which version was made local, where, and what it is."""
+
+    name: str
+    version: str
+    directory: Path
+    manifest: Manifest
+
+
+def pull(uri: ModelUri, directory: Path, client: RegistryClient) -> Pulled:
+    """Download a version into a directory, which may be there and hold other things.
+
+    A native MLflow model gets a manifest, so that ``serve --model_dir`` takes it too. The manifest
+    comes last: until it is there, the directory holds no bundle.
+
+    Raises:
+        SourceError: the registry has no such version, or cannot be asked.
+        IntegrityError: an artifact's path leads out, or a file is not what was listed.
+        BundleError, ManifestError: nothing here opens it.
+        StoreError: the directory cannot be written.
+    """
+    version = chosen_version(uri, client)
+    artifacts = Artifacts(client, uri.name, version.number)
+    files = artifacts.list()
+    facts = {"name": uri.name, "uri": str(uri), **client.run(version), **version.facts()}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=directory) as part:
+            staging = Path(part)
+            artifacts.fetch(files, staging)
+            manifest = replace(with_facts(manifest_of(staging, uri.name), facts), inferred=False)
+            if not (staging / MANIFEST_NAME).exists():
+                (staging / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+            _move_in(staging, directory)
+    except OSError as error:
+        raise StoreError(f"'{directory}' cannot be written: {error.strerror or error}") from error
+    return Pulled(uri.name, version.number, directory, manifest)
+
+
+def chosen_version(uri: ModelUri, client: RegistryClient) -> RegisteredVersion:
+    """Return the version that a URI stands for now; without a choice, the newest.
+
+    Raises:
+        SourceError: there is no such version, or the registry cannot be asked.
+    """
+    model = client.model(uri.name)
+    if model is None:
+        raise SourceError(f"the registry at '{client.place}' has no model '{uri.name}'")
+    number = uri.version or _number_by_label(uri, model, client.place)
+    found = model.find(number) if number else next(iter(model.versions), None)
+    if found is None:
+        there = ", ".join(version.number for version in model.versions[:10]) or "none"
+        raise SourceError(
+            f"'{uri.name}' has no version {number or 'at all'} in the registry at "
+            f"'{client.place}'; versions: {there}"
+        )
+    return found
+
+
+def _number_by_label(uri: ModelUri, model: RegisteredModel, place: str) -> str | None:
+    if uri.label is None:
+        return None
+    resolved = resolve(Wish(uri, (), uri.name), model, place)
+    if uri.label in resolved.missing:
+        raise SourceError(resolved.missing[uri.label])
+    return resolved.labels[uri.label]
+
+
+def _move_in(staging: Path, directory: Path) -> None:
+    """Replace what is there under the same names; an init container may run twice."""
+    (directory / MANIFEST_NAME).unlink(missing_ok=True)
+    # False sorts before True: the manifest comes last.
+    for path in sorted(staging.iterdir(), key=lambda path: (path.name == MANIFEST_NAME, path.name)):
+        target = directory / path.name
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        path.replace(target)

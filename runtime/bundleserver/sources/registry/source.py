@@ -1,0 +1,224 @@
+"""The source of a registered model: follows its aliases, fetches its versions, outlives outages."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+from bundleserver.errors import SourceError
+from bundleserver.manifest import Manifest
+from bundleserver.sources import Candidate, Demand, DemandOf, LastKnownListings, Listing
+from bundleserver.sources.registry.bounded import Breaker
+from bundleserver.sources.registry.cache import Cache, size_of
+from bundleserver.sources.registry.client import RegistryClient
+from bundleserver.sources.registry.download import Artifacts
+from bundleserver.sources.registry.flavours import manifest_of
+from bundleserver.sources.registry.listing import Wish, candidate_for, in_use, list_model, resolve
+from bundleserver.sources.registry.state import LastKnown, recall, remember
+from bundleserver.sources.registry.uri import ModelUri
+from bundleserver.sources.registry.values import RegisteredModel, RegisteredVersion, iso_time
+from bundleserver.versions import VersionPolicy
+
+LOG = logging.getLogger(__name__)
+
+_REMEMBER_EVERY_SECONDS = 60.0
+_TRY_AGAIN_SECONDS = 900.0
+
+
+class RegistrySource:
+    """One model of a registry. Called from the watcher's thread only.
+
+    While the registry cannot be asked, ``discover`` raises; until it has been asked once, what was
+    last known comes with the error, as far as the cache has the files.
+    """
+
+    def __init__(
+        self,
+        uri: ModelUri,
+        cache: Cache,
+        client: RegistryClient,
+        *,
+        model_name: str | None = None,
+        labels: tuple[str, ...] = (),
+        traffic: Mapping[str, float] = MappingProxyType({}),
+        breaker: Breaker | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Say what to follow; the registry is not asked before ``discover``.
+
+        Args:
+            uri: the model, and which of its versions answers by default.
+            cache: where fetched versions lie.
+            client: asks the registry.
+            model_name: the name to serve it under; the registry's by default.
+            labels: further aliases whose versions are loaded side by side.
+            traffic: how requests that name no version are split over labels and versions.
+            breaker: keeps a registry that fails from being asked at every poll.
+            clock: seconds since the epoch.
+        """
+        self._wish = Wish(uri, labels, model_name or uri.name, traffic)
+        self._cache = cache
+        self._client = client
+        self._breaker = breaker or Breaker()
+        self._clock = clock
+        self._known: LastKnown | None = None
+        self._has_answered = False
+        self._remembered: LastKnown | None = None
+        self._in_use: frozenset[str] = frozenset()
+        self._failed: dict[str, float] = {}
+        self._rounds: dict[str, int] = {}
+        self._was_out = False
+
+    def discover(self, demand_of: DemandOf | None = None) -> tuple[Listing, ...]:
+        """Return the model with every version that is wanted.
+
+        Raises:
+            LastKnownListings: the registry cannot be asked, and has not been since the start.
+            SourceError: the registry cannot be asked.
+        """
+        demand = demand_of(self._wish.served_as) if demand_of else Demand(VersionPolicy(None))
+        try:
+            model = self._ask()
+        except SourceError as error:
+            raise self._outage(error, demand) from error
+        if model is None:
+            place = self._client.place
+            reason = f"the registry at '{place}' has no model '{self._wish.uri.name}'"
+            return (Listing(self._wish.served_as, reason=reason),)
+        self._take_in(model)
+        listing = self._list(demand, self._candidate)
+        self._in_use = frozenset(in_use(demand, listing))
+        return (listing,)
+
+    def fetch(self, candidate: Candidate) -> tuple[Path, Manifest]:
+        """Make a version local, or find it in the cache, with every file verified.
+
+        Raises:
+            SourceError: the registry, the cache or the disk is in the way.
+            IntegrityError: an artifact's path leads out, or a file is not what was listed.
+            BundleError, ManifestError: nothing here opens it.
+        """
+        version = self._find(candidate)
+        try:
+            found = self._cache.find(version) or self._fetch(version)
+        except SourceError:
+            self._failed.setdefault(version.number, self._clock())
+            raise
+        self._failed.pop(version.number, None)
+        directory, facts = found
+        manifest = manifest_of(directory, candidate.model)
+        return directory, with_facts(manifest, {**facts, **self._facts(version)})
+
+    def _ask(self) -> RegisteredModel | None:
+        self._breaker.check()
+        try:
+            model = self._client.model(self._wish.uri.name)
+        except SourceError as error:
+            self._breaker.note_failure(error)
+            raise
+        self._breaker.note_success()
+        return model
+
+    def _take_in(self, model: RegisteredModel) -> None:
+        before = self._known or recall(self._cache.root) or LastKnown(model, 0.0)
+        now = self._clock()
+        labels = resolve(self._wish, model, self._client.place).labels
+        self._known = before.followed_by(model, now, labels)
+        last = self._remembered
+        is_news = last is None or replace(last, as_of=now) != self._known
+        if is_news or (last is not None and now - last.as_of >= _REMEMBER_EVERY_SECONDS):
+            remember(self._known, self._cache.root)
+            self._remembered = self._known
+        self._renew_failed(now)
+        self._has_answered, self._was_out = True, False
+
+    def _renew_failed(self, now: float) -> None:
+        """Make what could not be fetched new again: after an outage at once, else now and then.
+
+        The manager gives up on files that fail again and again; an outage is no fault of theirs.
+        """
+        for number, since in list(self._failed.items()):
+            if self._was_out or now - since >= _TRY_AGAIN_SECONDS:
+                self._rounds[number] = self._rounds.get(number, 0) + 1
+                del self._failed[number]
+
+    def _outage(self, error: SourceError, demand: Demand) -> SourceError:
+        self._was_out = True
+        if self._has_answered:
+            return error
+        self._known = self._known or recall(self._cache.root)
+        if self._known is None:
+            return SourceError(f"{error}; nothing of '{self._wish.uri.name}' is in the cache")
+        cached = {(entry.number, entry.fingerprint) for entry in self._cache.entries()}
+
+        def candidate_of(version: RegisteredVersion) -> Candidate:
+            is_there = (version.number, version.fingerprint) in cached
+            lost = None if is_there else f"it is not in the cache, and {error}"
+            return replace(self._candidate(version), problem=lost)
+
+        listing = self._list(demand, candidate_of)
+        since = iso_time(self._known.as_of)
+        text = f"{error}; the cache serves what was registered at {since}"
+        return LastKnownListings(text, (listing,), self._known.as_of)
+
+    def _list(
+        self, demand: Demand, candidate_of: Callable[[RegisteredVersion], Candidate]
+    ) -> Listing:
+        if self._known is None:
+            raise SourceError("the registry has not been asked yet")
+        return list_model(self._wish, self._known, demand, self._client.place, candidate_of)
+
+    def _candidate(self, version: RegisteredVersion) -> Candidate:
+        rounds = self._rounds.get(version.number, 0)
+        suffix = f"+{rounds}" if rounds else ""
+        location = Path(f"models:/{self._wish.uri.name}#{version.number}")
+        return candidate_for(version, self._wish.served_as, location, None, suffix)
+
+    def _find(self, candidate: Candidate) -> RegisteredVersion:
+        version = self._known.model.find(candidate.version.label) if self._known else None
+        if version is None:
+            raise SourceError(f"version {candidate.version} is not in the registry any more")
+        return version
+
+    def _fetch(self, version: RegisteredVersion) -> tuple[Path, Mapping[str, object]]:
+        self._breaker.check()
+        artifacts = Artifacts(self._client, self._wish.uri.name, version.number)
+
+        def fill(directory: Path) -> Mapping[str, object]:
+            files = artifacts.list()
+            self._cache.make_room(sum(file.size or 0 for file in files), self._others(version))
+            facts = self._client.run(version)
+            artifacts.fetch(files, directory)
+            # Not every store says ahead how large its files are.
+            self._cache.make_room(size_of(directory), self._others(version))
+            return facts
+
+        found = self._cache.add(version, fill)
+        self._cache.collect({*self._in_use, version.number})
+        return found
+
+    def _others(self, version: RegisteredVersion) -> set[str]:
+        return {*self._in_use} - {version.number}
+
+    def _facts(self, version: RegisteredVersion) -> dict[str, object]:
+        """Return what the registry says of a version now, with what it says of the model."""
+        model = self._known.model if self._known else None
+        about: dict[str, object] = {"name": self._wish.uri.name, "uri": str(self._wish.uri)}
+        if model is not None and model.description:
+            about["model_description"] = model.description
+        if model is not None and model.tags:
+            about["model_tags"] = dict(model.tags)
+        return {**about, **version.facts()}
+
+
+def with_facts(manifest: Manifest, facts: Mapping[str, object]) -> Manifest:
+    """Return a manifest whose metadata has what the registry says, under ``registry``."""
+    told = {key: value for key, value in facts.items() if value not in (None, "", {})}
+    metadata = {**manifest.metadata, "registry": told}
+    if "metrics" not in metadata and told.get("metrics"):
+        metadata["metrics"] = told["metrics"]
+    return replace(manifest, metadata=metadata)

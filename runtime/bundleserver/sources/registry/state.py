@@ -1,0 +1,79 @@
+"""What the registry last said, written beside the cache for a start in an outage."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bundleserver.sources.registry.values import RegisteredModel
+
+LOG = logging.getLogger(__name__)
+
+_NAME = "registry.json"
+_FORMAT = "registry-state/v1"
+_LONGEST_HISTORY = 10
+
+
+@dataclass(frozen=True)
+class LastKnown:
+    """What a registry said, and when.
+
+    Attributes:
+        as_of: seconds since the epoch.
+        history: the versions that each label has stood for, the present one first.
+    """
+
+    model: RegisteredModel
+    as_of: float
+    history: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def followed_by(
+        self, model: RegisteredModel, as_of: float, labels: Mapping[str, str]
+    ) -> LastKnown:
+        """Return what is known once a registry has said more; ``labels`` are those of now."""
+        history = dict(self.history)
+        for label, number in labels.items():
+            former = [known for known in history.get(label, ()) if known != number]
+            history[label] = (number, *former)[:_LONGEST_HISTORY]
+        return LastKnown(model, as_of, history)
+
+
+def remember(known: LastKnown, directory: Path) -> None:
+    """Write down what the registry says; that it cannot be written is no reason not to serve."""
+    document = {
+        "format": _FORMAT,
+        "as_of": known.as_of,
+        "model": known.model.to_document(),
+        "history": {label: list(numbers) for label, numbers in known.history.items()},
+    }
+    draft = directory / f".{_NAME}.{os.getpid()}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        draft.write_text(json.dumps(document), encoding="utf-8")
+        draft.replace(directory / _NAME)
+    except OSError as error:
+        LOG.warning("'%s' cannot be written: %s", directory, error.strerror or error)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def recall(directory: Path) -> LastKnown | None:
+    """Return what the registry last said, or None when nobody has written it down."""
+    path = directory / _NAME
+    try:
+        document = json.loads(path.read_bytes())
+        model = RegisteredModel.from_document(document["model"])
+        history = {
+            str(label): tuple(map(str, numbers)) for label, numbers in document["history"].items()
+        }
+        return LastKnown(model, float(document["as_of"]), history)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        LOG.warning("'%s' cannot be read and counts as missing: %s", path, error)
+        return None

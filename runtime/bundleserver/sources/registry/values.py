@@ -1,0 +1,120 @@
+"""What a registry says of a model, as values; the cache keeps them as JSON for outages."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+
+from bundleserver.versions import Version
+
+
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """One version of a registered model.
+
+    Attributes:
+        number: as the registry counts, without a ``v``.
+        status: ``READY``, ``PENDING_REGISTRATION`` or ``FAILED_REGISTRATION``.
+        created_at: milliseconds since the epoch, as is ``updated_at``.
+        stage: the empty text where there is none.
+    """
+
+    number: str
+    status: str = "READY"
+    status_message: str = ""
+    source: str = ""
+    run_id: str = ""
+    model_id: str = ""
+    description: str = ""
+    user: str = ""
+    created_at: int = 0
+    updated_at: int = 0
+    stage: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def version(self) -> Version:
+        """The version's label."""
+        return Version(self.number)
+
+    @property
+    def fingerprint(self) -> str:
+        """What changes when another thing has this number: never by a tag or a description."""
+        known = repr((self.number, self.source, self.run_id, self.model_id, self.created_at))
+        return hashlib.sha256(known.encode()).hexdigest()[:16]
+
+    def facts(self) -> dict[str, object]:
+        """Return what the model's metadata says of this version, without what is empty."""
+        known: dict[str, object] = {
+            "version": self.number,
+            "run_id": self.run_id,
+            "model_id": self.model_id,
+            "source": self.source,
+            "description": self.description,
+            "tags": dict(self.tags),
+            "stage": self.stage,
+            "created_by": self.user,
+            "created_at": iso_time(self.created_at / 1000) if self.created_at else "",
+            "updated_at": iso_time(self.updated_at / 1000) if self.updated_at else "",
+        }
+        return {key: value for key, value in known.items() if value}
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """A registered model: its versions, newest first, and the numbers that aliases stand for."""
+
+    name: str
+    versions: tuple[RegisteredVersion, ...] = ()
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    description: str = ""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def find(self, number: str) -> RegisteredVersion | None:
+        """Return the version of that number, or None."""
+        return next((version for version in self.versions if version.number == number), None)
+
+    def named(self, label: str) -> str | None:
+        """Return the number that an alias stands for, else the newest in the stage of that name."""
+        if label in self.aliases:
+            return self.aliases[label]
+        in_stage = (v.number for v in self.versions if v.stage.lower() == label.lower())
+        return next(in_stage, None)
+
+    def to_document(self) -> dict[str, object]:
+        """Return it ready for JSON; ``from_document`` reads it back equal."""
+        return asdict(self)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, object]) -> RegisteredModel:
+        """Read what ``to_document`` wrote.
+
+        Raises:
+            TypeError, ValueError, KeyError: it is something else.
+        """
+        entries = document["versions"]
+        if not isinstance(entries, list):
+            raise TypeError("'versions' is no list")
+        versions = tuple(RegisteredVersion(**entry) for entry in entries)
+        for version in versions:
+            Version.parse(version.number)
+        return cls(
+            str(document["name"]),
+            versions,
+            _texts(document.get("aliases")),
+            str(document.get("description", "")),
+            _texts(document.get("tags")),
+        )
+
+
+def iso_time(seconds: float) -> str:
+    """Write a time since the epoch in ISO 8601, UTC."""
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _texts(value: object) -> dict[str, str]:
+    if not isinstance(value, dict):
+        return {}
+    return {str(key): str(entry) for key, entry in value.items()}

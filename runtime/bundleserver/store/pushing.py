@@ -1,0 +1,214 @@
+"""A bundle becomes a version of a registered model: a run's artifacts, then registered."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import bundleserver
+from bundleserver.bundle import read_manifest
+from bundleserver.errors import SourceError, StoreError
+from bundleserver.frameworks import frameworks
+from bundleserver.inference import infer_manifest
+from bundleserver.integrity import verify_files
+from bundleserver.manifest import Manifest
+from bundleserver.sources.registry.client import RegistryClient
+from bundleserver.sources.registry.flavours import MLMODEL
+from bundleserver.sources.registry.uri import ModelUri, alias_problem
+from bundleserver.store.recording import prove, with_digests, write_manifest
+from bundleserver.store.rollout import complete_versions
+from bundleserver.versions import Version
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+LOG = logging.getLogger(__name__)
+
+LOADER = "bundleserver.mlflow_pyfunc"
+_ARTIFACTS = "bundle"
+_EXPERIMENT = "bundleserver"
+_UPLOAD_SECONDS = 3600.0
+_MOST_PARAMS = 100
+_LEFT_BEHIND = shutil.ignore_patterns(".*", "__pycache__", "serving.json")
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """The version that a registry has now, and the run that holds its files."""
+
+    name: str
+    version: str
+    run_id: str
+    aliases: tuple[str, ...]
+
+
+def push(
+    directory: Path,
+    uri: ModelUri,
+    client: RegistryClient,
+    *,
+    aliases: Sequence[str] = (),
+    experiment: str = _EXPERIMENT,
+) -> Pushed:
+    """Register a bundle as the next version of a model, once it opens and its examples hold.
+
+    Args:
+        directory: a bundle's; a manifest that is not written is inferred.
+        uri: ``models:/NAME``; ``models:/NAME@alias`` moves that alias too.
+        client: asks the registry.
+        aliases: names to move to the new version.
+        experiment: the experiment that gets the run, made if it is not there.
+
+    Raises:
+        StoreError: an alias is none, or the URI names a version.
+        ManifestError, IntegrityError, BundleError: the directory could not be served.
+        SourceError: the registry cannot be asked, or refuses.
+    """
+    moved = _aliases(uri, aliases)
+    source = directory.expanduser().resolve()
+    if not source.is_dir():
+        raise StoreError(f"{source} is no directory; expected a bundle's")
+    with tempfile.TemporaryDirectory(prefix="bundleserver-push-") as temporary:
+        staging = Path(temporary) / _ARTIFACTS
+        manifest = _stage(source, staging, uri.name)
+        run_id, artifacts = _log(client, staging, manifest, experiment)
+    number = _register(client, uri.name, f"{artifacts}/{_ARTIFACTS}", run_id, manifest)
+    for alias in moved:
+        client.ask(
+            f"alias '{alias}'",
+            lambda mlflow, alias=alias: mlflow.set_registered_model_alias(  # type: ignore[misc]  # a default binds the loop's value
+                uri.name, alias, number
+            ),
+        )
+    return Pushed(uri.name, number, run_id, moved)
+
+
+def push_version(
+    root: Path,
+    model_uri: str | None,
+    version: Version | str | None,
+    aliases: Sequence[str],
+    experiment: str,
+) -> str:
+    """Register a version of a store's model, as ``BundleStore.push`` says; return its number.
+
+    Raises:
+        StoreError: there is no such version, or the URI is none.
+    """
+    known = [*map(str, complete_versions(root))]
+    wanted = known[-1] if version is None and known else str(version)
+    if wanted not in known:
+        there = ", ".join(f"'{label}'" for label in known) or "none"
+        raise StoreError(f"{root} has no version '{wanted}'; versions: {there}")
+    try:
+        uri = ModelUri.parse(model_uri or f"models:/{root.name}")
+    except ValueError as error:
+        raise StoreError(str(error)) from error
+    client = RegistryClient()
+    return push(root / wanted, uri, client, aliases=aliases, experiment=experiment).version
+
+
+def _aliases(uri: ModelUri, aliases: Sequence[str]) -> tuple[str, ...]:
+    if uri.version or uri.stage or uri.is_latest:
+        raise StoreError(
+            f"'{uri}' names a version; a registry counts versions itself: push to "
+            f"models:/{uri.name}, or models:/{uri.name}@alias"
+        )
+    wanted = tuple(dict.fromkeys((*aliases, *((uri.alias,) if uri.alias else ()))))
+    for alias in wanted:
+        if problem := alias_problem(alias):
+            raise StoreError(problem)
+    return wanted
+
+
+def _stage(source: Path, staging: Path, name: str) -> Manifest:
+    """Copy a bundle, prove that it serves, and write what makes it a model for MLflow."""
+    manifest = read_manifest(source) or infer_manifest(source, name)
+    try:
+        # A link out of the bundle stays one, so that it is refused below.
+        shutil.copytree(source, staging, symlinks=True, ignore=_LEFT_BEHIND)
+    except (OSError, shutil.Error) as error:
+        raise StoreError(f"{source} cannot be copied: {error}") from error
+    verify_files(staging, manifest)
+    complete = with_digests(staging, manifest)
+    prove(staging, complete)
+    write_manifest(staging, complete)
+    requirements = [*_requirements(complete)]
+    (staging / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
+    # JSON is YAML, and needs no library to be written.
+    (staging / MLMODEL).write_text(json.dumps(_mlmodel(), indent=2) + "\n", encoding="utf-8")
+    return complete
+
+
+def _mlmodel() -> dict[str, object]:
+    flavour = {
+        "loader_module": LOADER,
+        "python_version": platform.python_version(),
+        "env": {"virtualenv": "requirements.txt"},
+    }
+    return {"artifact_path": _ARTIFACTS, "flavors": {"python_function": flavour}}
+
+
+def _requirements(manifest: Manifest) -> Iterator[str]:
+    rows = frameworks()
+    used = {c.framework for c in manifest.components.values() if c.framework in rows}
+    extras = ",".join(sorted({rows[name].extra for name in used}))
+    version = bundleserver.__version__
+    yield f"bundleserver[{extras}]=={version}" if extras else f"bundleserver=={version}"
+    yield from (f"{name}=={pin}" for name, pin in manifest.requirements.packages.items())
+
+
+def _log(
+    client: RegistryClient, staging: Path, manifest: Manifest, experiment: str
+) -> tuple[str, str]:
+    """Make a run that holds the files; returns its id and where its artifacts are."""
+
+    def experiment_id(mlflow: MlflowClient) -> str:
+        known = mlflow.get_experiment_by_name(experiment)
+        return str(known.experiment_id if known else mlflow.create_experiment(experiment))
+
+    number = client.ask(f"experiment '{experiment}'", experiment_id)
+    run = client.ask("a new run", lambda mlflow: mlflow.create_run(number))
+    run_id = str(run.info.run_id)
+    try:
+        for name, value in _metrics(manifest):
+            client.ask("metrics", lambda m, n=name, v=value: m.log_metric(run_id, n, v))  # type: ignore[misc]  # defaults bind the loop's values
+        client.attempt(
+            "the upload",
+            lambda: client.ask_unbounded(
+                lambda m: m.log_artifacts(run_id, str(staging), _ARTIFACTS)
+            ),
+            _UPLOAD_SECONDS,
+        )
+    except SourceError:
+        client.ask("the run", lambda mlflow: mlflow.set_terminated(run_id, "FAILED"))
+        raise
+    client.ask("the run", lambda mlflow: mlflow.set_terminated(run_id, "FINISHED"))
+    return run_id, str(run.info.artifact_uri)
+
+
+def _metrics(manifest: Manifest) -> Iterator[tuple[str, float]]:
+    metrics = manifest.metadata.get("metrics")
+    for name, value in (metrics if isinstance(metrics, Mapping) else {}).items():
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield str(name), float(value)
+
+
+def _register(
+    client: RegistryClient, name: str, source: str, run_id: str, manifest: Manifest
+) -> str:
+    if client.model(name) is None:
+        client.ask(f"a new model '{name}'", lambda mlflow: mlflow.create_registered_model(name))
+    tags = {"bundleserver.version": manifest.version} if manifest.version else {}
+    made = client.ask(
+        f"a new version of '{name}'",
+        lambda mlflow: mlflow.create_model_version(name, source, run_id, tags=tags),
+    )
+    return str(made.version)

@@ -1,0 +1,84 @@
+"""The flags and variables that name a registry, and what they make."""
+
+from pathlib import Path
+
+import pytest
+
+from bundleserver.commands.flags import read_settings
+from bundleserver.commands.sources import make_source, served_name
+from bundleserver.errors import ConfigError
+from bundleserver.sources.directory import DirectorySource
+from bundleserver.sources.registry.source import RegistrySource
+
+
+def test_a_uri_and_its_flags_are_read():
+    """Every setting of the registry has a flag."""
+    settings = read_settings(
+        [
+            "--model_uri=models:/fraud@champion",
+            "--labels=challenger, shadow,challenger",
+            "--cache_dir=/cache",
+            "--cache_versions=2",
+            "--cache_max_bytes=10GiB",
+        ],
+        {},
+    )
+
+    assert "models:/fraud@champion" == settings.model_uri
+    assert ("challenger", "shadow") == settings.labels
+    assert (Path("/cache"), 2, 10 * 2**30) == (
+        settings.cache_dir,
+        settings.cache_versions,
+        settings.cache_max_bytes,
+    )
+
+
+def test_the_uri_may_come_from_the_environment():
+    """MODEL_URI is KServe's way to tell; a flag goes before it."""
+    environ = {"MODEL_URI": "models:/fraud/3"}
+
+    assert "models:/fraud/3" == read_settings([], environ).model_uri
+    assert "models:/x" == read_settings(["--model_uri", "models:/x"], environ).model_uri
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--model_uri", "fraud"], "--model_uri: 'fraud' is no URI of a registered model"),
+        (["--model_uri", "models:/f", "--labels", "3"], "--labels: '3' is no alias"),
+        (["--labels", "champion"], "--labels: names aliases of a registry, and --model_uri"),
+        (["--model_uri", "models:/f", "--cache_max_bytes", "0"], "--cache_max_bytes: is 0"),
+    ],
+)
+def test_flags_of_the_registry_that_cannot_be_used_are_named(arguments, said):
+    """A wrong value says what it is and what it should be."""
+    with pytest.raises(ConfigError) as caught:
+        read_settings(arguments, {})
+
+    assert said in str(caught.value)
+
+
+def test_the_source_follows_from_the_settings(monkeypatch, tmp_path):
+    """A URI makes the registry the source, and the model's name there the one that is served."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@localhost:1")
+    registry = read_settings(["--model_uri", "models:/fraud@a", "--cache_dir", str(tmp_path)], {})
+    named = read_settings(["--model_uri", "models:/fraud@a", "--model_name", "mine"], {})
+
+    assert isinstance(make_source(registry), RegistrySource)
+    assert ("fraud", "mine") == (served_name(registry), served_name(named))
+    assert isinstance(make_source(read_settings([], {})), DirectorySource)
+    with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI"):
+        make_source(registry, {})
+
+
+def test_a_password_in_the_address_stays_out_of_messages(monkeypatch):
+    """What stands in logs and answers names the registry and nobody's credentials."""
+    from bundleserver.sources.registry.client import RegistryClient
+    from bundleserver.sources.registry.failures import explain
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:secret@localhost:1/base")
+    place = RegistryClient().place
+    error = ValueError("no such page: http://user:secret@localhost:1/base/x")
+
+    assert "http://localhost:1/base" == place
+    assert "secret" not in str(explain(error, place, "x"))
