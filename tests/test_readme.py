@@ -8,7 +8,7 @@ README = Path(__file__).parent.parent / "README.md"
 
 def test_the_readmes_notebook_example_runs_and_saves_version_one(tmp_path):
     """The block that a reader copies into a notebook works as it stands."""
-    (block,) = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    block = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)[0]
 
     done = subprocess.run(
         [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, timeout=120

@@ -182,3 +182,40 @@ def test_the_help_lists_every_flag(capsys):
     shown = capsys.readouterr().out
     assert 0 == ended.value.code
     assert [] == [flag.spelling for flag in FLAGS.values() if flag.spelling not in shown]
+
+
+def test_traffic_is_read_as_names_and_weights():
+    """--traffic stable=90,canary=10 splits where serving.json does not say who answers."""
+    settings = read_settings(["--traffic", "stable=90, canary=10"], {})
+
+    assert (("stable", 90.0), ("canary", 10.0)) == settings.traffic
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("stable", "'stable' has no weight; expected a number that is not negative"),
+        ("stable=-1", "'stable=-1' has no weight; expected a number that is not negative"),
+        ("stable=nan", "'stable=nan' has no weight"),
+        ("stable=inf", "'stable=inf' has no weight"),
+        ("stable=a lot", "'stable=a lot' has no weight"),
+        ("stable=0,canary=0", "adds up to 0.0; expected a sum above 0"),
+        ("v1=1,v1=2", "names 'v1' once more"),
+        ("", "names no version and no label"),
+        ("latest=1", "names no version and no label"),
+        ("a/b=1", "names no version and no label"),
+    ],
+)
+def test_traffic_that_is_none_is_told(text, said):
+    """Each mistake of --traffic is named with what is expected."""
+    with pytest.raises(ConfigError, match="--traffic") as raised:
+        read_settings([f"--traffic={text}"], {})
+
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["", "X Key", "X:Key", "Schlüssel", "x" * 65])
+def test_a_routing_header_is_a_headers_name(name):
+    """A name that no header can have is refused at the start."""
+    with pytest.raises(ConfigError, match=r"--routing_header: is '.*'; expected a header's name"):
+        read_settings([f"--routing_header={name}"], {})

@@ -22,6 +22,14 @@ EXAMPLE = {
 TOTAL = "expected a finite sum above 0"
 LABEL_IS = "expected a letter, then letters, digits, '.', '_', '-', 64 characters at most"
 WEIGHT_IS = "expected a weight: a number that is not negative"
+SHARE_IS = "expected a share of the requests: above 0, at most 1"
+STEP_IS = "expected a share in percent: above 0, at most 100"
+AGREEMENT_IS = "canary.min_agreement: is '98 %'; expected a share from 0 to 1"
+
+
+def canary(**changes):
+    """Make a configuration with a canary, and change it."""
+    return {"default": "v2", "canary": {"version": "v3", **changes}}
 
 
 def test_config_holds_what_the_file_says():
@@ -50,6 +58,9 @@ def test_config_holds_what_the_file_says():
         {"labels": {"a.b_C-9": "1"}, "shadow": ["a.b_C-9", "v1"]},
         {"policy": "specific:v1,v3", "labels": {}, "traffic": {}, "shadow": []},
         {"labels": {"v": "1", "vN2": "1"}},
+        {"default": "v2", "shadow": ["v3"], "shadow_share": 0.25},
+        canary(),
+        canary(steps=[1, 100], max_p99_ratio=1.5, min_agreement=0.98, interval_seconds=0),
     ],
 )
 def test_config_survives_being_written_and_read(document):
@@ -80,8 +91,9 @@ def test_config_cannot_be_changed():
     [
         ({"defualt": "v1"}, "defualt: is no known key; did you mean 'default'?"),
         (
-            {"canary": {"x": 1}},
-            "canary: is no known key; known: 'policy', 'labels', 'default', 'traffic', 'shadow'",
+            {"mirror": {"x": 1}},
+            "mirror: is no known key; known: 'policy', 'labels', 'default', 'traffic', 'shadow', "
+            "'shadow_share', 'canary'",
         ),
         (
             {"policy": "newest"},
@@ -140,6 +152,60 @@ def test_config_cannot_be_changed():
             "shadow[1]: names 'canary', which is no version and no label; known: none",
         ),
         ({"shadow": ["v4", "v4"]}, "shadow[1]: is 'v4' once more"),
+        (
+            {"default": "v4", "shadow": ["v4"]},
+            "shadow[0]: is 'v4', the default itself; expected another version",
+        ),
+        (
+            {"labels": {"stable": "v4"}, "default": "v4", "shadow": ["stable"]},
+            "shadow[0]: is 'stable', the default itself; expected another version",
+        ),
+        ({"shadow_share": 0}, f"shadow_share: is 0; {SHARE_IS}"),
+        ({"shadow_share": 1.5}, f"shadow_share: is 1.5; {SHARE_IS}"),
+        (canary(steps=[50, 25]), "canary.steps[1]: is 25 after 50; expected steps that rise"),
+        (canary(steps=[5, 5]), "canary.steps[1]: is 5 after 5; expected steps that rise"),
+        (
+            canary(steps=[]),
+            "canary.steps: is empty; expected shares in percent that rise, as in [5, 100]",
+        ),
+        (canary(steps=[0, 5]), f"canary.steps[0]: is 0; {STEP_IS}"),
+        (canary(steps=[5, 101]), f"canary.steps[1]: is 101; {STEP_IS}"),
+        (canary(steps=["5"]), f"canary.steps[0]: is '5'; {STEP_IS}"),
+        (
+            canary(steps=5),
+            "canary.steps: is 5; expected a list of shares in percent that rise: [5, 25, 50, 100]",
+        ),
+        (
+            canary(version="v2"),
+            "canary.version: is 'v2', the default itself; expected another version",
+        ),
+        (
+            canary(version="nobody"),
+            "canary.version: names 'nobody', which is no version and no label; known: none",
+        ),
+        (
+            canary(interval_seconds=-1),
+            "canary.interval_seconds: is -1; expected seconds, 0 or more",
+        ),
+        (
+            canary(min_requests=0),
+            "canary.min_requests: is 0; expected a whole number of at least 1",
+        ),
+        (canary(max_error_rate=5), "canary.max_error_rate: is 5; expected a share from 0 to 1"),
+        (canary(max_p99_ratio=0), "canary.max_p99_ratio: is 0; expected a number above 0"),
+        (canary(min_agreement="98 %"), AGREEMENT_IS),
+        (
+            {"default": "v2", "canary": {}},
+            "canary.version: is missing; expected a version, or a label that 'labels' has",
+        ),
+        (
+            {"canary": {"version": "v3"}},
+            "canary: has no 'default' beside it, the version that it takes over from",
+        ),
+        (
+            {**canary(), "traffic": {"v2": 1}},
+            "canary: stands beside 'traffic'; expected one of the two",
+        ),
     ],
 )
 def test_config_that_breaks_a_rule_is_told_that_and_nothing_else(document, problem):
@@ -221,12 +287,15 @@ def test_any_config_survives_being_written_and_read(labels, versions, data):
     """Whatever keeps the rules is written and read back equal."""
     names = st.sampled_from([*labels, *versions])
     weights = st.floats(0.001, 1e6)
+    default = data.draw(st.none() | names)
+    others = [n for n in (*labels, *versions) if labels.get(n, n) != labels.get(default, default)]
+    shadows = st.lists(st.sampled_from(others), max_size=3, unique=True) if others else st.just([])
     config = ServingConfig(
         policy=data.draw(st.sampled_from([None, "all", "latest:3", "specific:v1"])),
         labels=labels,
-        default=data.draw(st.none() | names),
+        default=default,
         traffic=data.draw(st.dictionaries(names, weights, max_size=4)),
-        shadow=tuple(data.draw(st.lists(names, max_size=3, unique=True))),
+        shadow=tuple(data.draw(shadows)),
     )
 
     assert config == ServingConfig.from_json(config.to_json(), WHERE)

@@ -16,7 +16,16 @@ import typer
 from typer.core import TyperGroup
 
 import bundleserver
-from bundleserver.commands import bundles, console, inspecting, publishing, serving, validating
+from bundleserver.commands import (
+    bundles,
+    comparing,
+    console,
+    inspecting,
+    publishing,
+    registry,
+    serving,
+    validating,
+)
 from bundleserver.errors import BundleServerError
 
 _OWN_FLAGS = ("--help", "-h", "--version", "--install-completion", "--show-completion")
@@ -64,10 +73,13 @@ for _name, _command in (
     ("validate", validating.validate),
     ("inspect", inspecting.inspect),
     ("predict", bundles.predict),
+    ("compare", comparing.compare),
     ("publish", publishing.publish),
     ("promote", publishing.promote),
     ("rollback", publishing.rollback),
     ("split", publishing.split),
+    ("push", registry.push),
+    ("pull", registry.pull),
     ("schema", bundles.schema),
 ):
     app.command(_name)(_command)

@@ -115,7 +115,7 @@ def _model_files(directory: Path, only: Collection[str]) -> list[_ModelFile]:
         present = sorted(
             entry.name
             for entry in directory.iterdir()
-            if not entry.name.startswith((".", "_")) and entry.is_file()
+            if not entry.name.startswith((".", "_")) and not entry.is_dir()
         )
     except OSError as error:
         raise BundleError(f"{directory} cannot be listed: {error.strerror or error}") from error
@@ -138,6 +138,9 @@ def _model_file(path: Path) -> _ModelFile | None:
     suffix = path.suffix.lower()
     if suffix not in _SUFFIXES:
         return None
+    if not path.is_file():
+        # Left out, a scaler would be missing from the answers and nobody would know.
+        raise BundleError(f"'{path}' is a link to nothing, or no file; put the file itself there")
     match = _ROLE.fullmatch(path.stem.lower())
     stem, role = (match["stem"] or "", match["role"]) if match else (path.stem.lower(), "")
     if suffix in _TORCH:

@@ -191,7 +191,8 @@ def _convert(values: Array, datatype: str, what: str, taker: str) -> Array:
     }.get(kind, False)
     if fits and target.kind in "iu" and values.size:
         limits = np.iinfo(datatype.lower())
-        fits = bool(values.min() >= limits.min and values.max() <= limits.max)
+        # As Python's numbers, which compare whole and floating-point ones exactly.
+        fits = limits.min <= values.min().item() and values.max().item() <= limits.max
     if not fits:
         raise InvalidInput(f"{what} has {_sample(values, target)}; {taker} takes {datatype}")
     return values.astype(target, copy=False)
@@ -199,9 +200,21 @@ def _convert(values: Array, datatype: str, what: str, taker: str) -> Array:
 
 def _sample(values: Array, target: np.dtype[np.generic]) -> str:
     """Show the first value that does not fit, so that the caller finds it."""
-    wanted = str if target.kind == "O" else (int, float)
     for value in values.flat:
         plain = value.item() if isinstance(value, np.generic) else value
-        if not isinstance(plain, wanted) or isinstance(plain, bool):
+        if not _is_one_of(plain, target):
             return f"the value {plain!r}"
-    return f"values like {values.flat[0]!r}" if values.size else "no values"
+    return "no values"
+
+
+def _is_one_of(plain: object, target: np.dtype[np.generic]) -> bool:
+    if target.kind == "O":
+        return isinstance(plain, str)
+    if target.kind == "b" or isinstance(plain, bool):
+        return target.kind == "b" and isinstance(plain, bool)
+    if not isinstance(plain, int | float):
+        return False
+    if target.kind == "f":
+        return True
+    limits = np.iinfo(target.name)
+    return float(plain).is_integer() and limits.min <= plain <= limits.max

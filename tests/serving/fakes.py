@@ -7,16 +7,19 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from prometheus_client import CollectorRegistry
 
 from bundleserver.errors import InvalidInput, ModelNotFound, NotReady, VersionNotFound
 from bundleserver.lifecycle import State
+from bundleserver.manager import TrafficStatus
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.server import BundleServer
 from bundleserver.signature import Signature
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
+from bundleserver.traffic import ServingConfig
 
 DEADLINE_SECONDS = 20.0
 
@@ -113,6 +116,7 @@ class FakeVersion:
     load_seconds: float | None = 0.25
     metadata: Mapping[str, object] = field(default_factory=dict)
     loaded_at: float | None = None
+    files: str = "files"
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,9 @@ class FakeModel:
     reason: str = ""
     config_problem: str | None = None
     policy: str = "latest"
+    config: ServingConfig = field(default_factory=ServingConfig)
+    root: Path | None = None
+    stale_since: float | None = None
 
 
 class FakeManager:
@@ -150,6 +157,11 @@ class FakeManager:
         if model not in self._known:
             raise ModelNotFound(model, self.models())
         return self._known[model]
+
+    def traffic(self, model: str) -> TrafficStatus:
+        found = self.status(model)
+        ready = {v.version: v.files for v in found.versions if v.state is State.READY}
+        return TrafficStatus(found.config, found.default, ready, found.root)
 
     def failures(self) -> Mapping[tuple[str, State], int]:
         return {(name, State.VERIFYING): 2 for name in self._known}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import grpc
@@ -10,6 +10,7 @@ import grpc
 from bundleserver.serving import open_inference
 
 Message = open_inference.Message
+Metadata = Sequence[tuple[str, str]]
 
 
 class Client:
@@ -18,17 +19,17 @@ class Client:
     def __init__(self, channel: grpc.Channel) -> None:
         self.channel = channel
 
-    def call(self, rpc: str, **fields: object) -> Message:
+    def call(self, rpc: str, metadata: Metadata = (), **fields: object) -> Message:
         """Send one request made of fields."""
         request_class, response_class = open_inference.METHODS[rpc]
         return response_class.FromString(
-            self.send(rpc, request_class(**fields).SerializeToString())
+            self.send(rpc, request_class(**fields).SerializeToString(), metadata)
         )
 
-    def send(self, rpc: str, body: bytes) -> bytes:
+    def send(self, rpc: str, body: bytes, metadata: Metadata = ()) -> bytes:
         """Send bytes as they are."""
         method = self.channel.unary_unary(f"/{open_inference.SERVICE}/{rpc}")
-        return method(body, timeout=20.0)
+        return method(body, timeout=20.0, metadata=metadata)
 
     def infer(self, *inputs: Message, model: str = "echo", **fields: object) -> Message:
         """Send an infer request."""

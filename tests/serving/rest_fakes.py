@@ -47,6 +47,7 @@ class FakeModel:
     labels: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
     config_problem: str | None = None
+    stale_since: float | None = None
 
 
 BROKEN_FORECASTER = FakeModel(

@@ -118,7 +118,7 @@ def _answer(bundle: Bundle, body: bytes) -> str:
     from bundleserver.serving.requests import RequestedOutput
 
     document = json_body.read_object(memoryview(body))
-    if not _has_tensors(document):
+    if not has_tensors(document):
         request = v1.decode_request(document, bundle.model, None)
         return json_body.write(v1.predictions(answer(bundle, request))).decode()
     request = v2.decode_request(body, bundle.model, None)
@@ -130,7 +130,8 @@ def _answer(bundle: Bundle, body: bytes) -> str:
     return v2.encode_response(answer(bundle, plain), plain).body.decode()
 
 
-def _has_tensors(document: object) -> bool:
+def has_tensors(document: object) -> bool:
+    """Ask whether a request is of V2: whether its inputs are tensors."""
     inputs = document.get("inputs") if isinstance(document, dict) else None
     first = inputs[0] if isinstance(inputs, list) and inputs else None
     return isinstance(first, dict) and {"name", "datatype", "shape"} <= first.keys()

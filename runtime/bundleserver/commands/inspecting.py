@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bundleserver.commands import asking
 from bundleserver.commands.console import JsonFlag, one_line, say, say_json, say_table, working
 from bundleserver.errors import BundleServerError
 from bundleserver.integrity import bundle_digest, verify_files
@@ -45,9 +46,17 @@ class Row:
 
 def inspect(
     directory: Annotated[
-        Path,
+        Path | None,
         typer.Argument(metavar="DIR", help="A bundle, a model with versions, or a whole store."),
-    ],
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            metavar="http://HOST:PORT",
+            help="Ask a running server instead: its traffic, canaries and shadows.",
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show versions, what they are made of, which would serve, and why one would not.
@@ -56,6 +65,12 @@ def inspect(
 
     Example: bundleserver inspect /mnt/models/fraud
     """
+    if (directory is None) == (url is None):
+        raise typer.BadParameter("expected either a directory, or a server by --url")
+    if directory is None:
+        models = asking.ask_server(url or "")
+        say_json({"models": models}) if as_json else asking.print_server(models)
+        return
     listings = DirectorySource(directory).discover()
     shown = [(listing, _rows(listing)) for listing in listings]
     if as_json:
@@ -112,6 +127,7 @@ def _rules(config: ServingConfig) -> str:
     parts += [f"{label} → {version}" for label, version in config.labels.items()]
     parts += [f"{weight:g} to {name}" for name, weight in config.traffic.items()]
     parts += [f"shadow {name}" for name in config.shadow]
+    parts += [f"canary {config.canary.version}"] if config.canary else []
     return ", ".join(parts)
 
 
@@ -124,7 +140,8 @@ def _role(row: Row, rows: Iterable[Row], config: ServingConfig) -> str:
     default = config.labels.get(config.default or "", config.default)
     if row.version.label == default or (default is None and chosen[:1] == (row.version,)):
         return "default"
-    named = {config.labels.get(name, name) for name in (*config.traffic, *config.shadow)}
+    canary = [config.canary.version] if config.canary else []
+    named = {config.resolve(name) for name in (*config.traffic, *config.shadow, *canary)}
     is_named = row.version.label in named | set(config.labels.values())
     return "yes" if is_named or row.version in chosen else "no"
 
@@ -147,6 +164,7 @@ def _document(listing: Listing, rows: list[Row]) -> dict[str, object]:
         "labels": dict(config.labels),
         "traffic": dict(config.traffic),
         "shadow": list(config.shadow),
+        "canary": asdict(config.canary) if config.canary else None,
         "config_problem": listing.config_problem,
         "warnings": list(listing.warnings),
         "reason": listing.reason,

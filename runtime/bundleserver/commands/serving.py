@@ -9,6 +9,7 @@ import typer
 
 from bundleserver.commands.console import say_error
 from bundleserver.commands.flags import ignored_flags, read_settings
+from bundleserver.commands.sources import make_source, served_name
 from bundleserver.errors import ConfigError, FrameworkError
 from bundleserver.settings import Settings
 
@@ -32,11 +33,11 @@ def run(settings: Settings) -> None:
     """Serve until a signal; the directory may be empty, or not there yet.
 
     Raises:
-        FrameworkError: the server's libraries are not installed.
+        ConfigError: --model_uri is given, and no registry.
+        FrameworkError: the server's libraries, or MLflow, are not installed.
         SystemExit: a port or a TLS file cannot be used.
     """
     from bundleserver.manager import Manager
-    from bundleserver.sources.directory import DirectorySource
     from bundleserver.watcher import Watcher
 
     try:
@@ -49,9 +50,10 @@ def run(settings: Settings) -> None:
         ) from error
     options = {field.name: getattr(settings, field.name) for field in fields(ServerOptions)}
     manager = Manager(
-        DirectorySource(settings.model_dir, settings.model_name),
-        model_name=settings.model_name,
+        make_source(settings),
+        model_name=served_name(settings),
         policy=settings.version_policy,
+        traffic=dict(settings.traffic or ()),
         swap=settings.swap_policy,
         device=settings.device,
         version_mismatch=settings.version_mismatch,

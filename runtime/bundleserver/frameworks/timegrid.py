@@ -137,6 +137,11 @@ class TimeGrid:
                 )
         try:
             return pd.DatetimeIndex(_read_dates(texts).tz_convert(self.past.tz))
+        except pd.errors.OutOfBoundsDatetime as error:
+            raise InvalidInput(
+                f"{what} has a date beyond those that the library counts, from "
+                f"'{pd.Timestamp.min.date()}' to '{pd.Timestamp.max.date()}'"
+            ) from error
         except ValueError as error:
             wrong = next((text for text in texts if not _is_date(text)), texts[0])
             raise _no_date(what, wrong) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
@@ -90,8 +91,16 @@ def model_metadata(status: ModelStatus, version: VersionStatus) -> dict[str, obj
         "model_version": version.version,
         "default_version": status.default,
         "labels": dict(status.labels),
-        "metadata": dict(version.metadata),
+        "metadata": {**version.metadata, **staleness(status)},
     }
+
+
+def staleness(status: ModelStatus) -> dict[str, str]:
+    """Say since when the source of versions has not been read, while it cannot be."""
+    if status.stale_since is None:
+        return {}
+    since = datetime.fromtimestamp(status.stale_since, timezone.utc)
+    return {"stale_since": since.strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
 def repository_index(manager: ModelManager, *, ready_only: bool) -> list[dict[str, object]]:

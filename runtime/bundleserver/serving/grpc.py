@@ -15,10 +15,13 @@ from bundleserver.serving.errors import ErrorAnswer, answer_for
 from bundleserver.serving.grpc_health import SERVICE_NAME, HealthService
 from bundleserver.serving.inference_service import InferenceService
 from bundleserver.serving.options import MESSAGE_BYTES
+from bundleserver.serving.routing_key import ROUTING_HEADER, routing_key
 from bundleserver.serving.stopping import LendingManager
 
 HOST = "[::]"
 """Every address, as kserve's server listens."""
+
+_METADATA_BYTES = 64 * 2**10
 
 _LONGEST_DETAILS = 4000
 """Bytes of a status's details, percent-encoded: the trailers that carry them hold 8 KiB."""
@@ -34,8 +37,10 @@ class GrpcServer:
         *,
         max_send_bytes: int = MESSAGE_BYTES,
         max_receive_bytes: int = MESSAGE_BYTES,
+        routing_header: str = ROUTING_HEADER,
     ) -> None:
         self._service = service
+        self._routing_header = routing_header
         self._max_send_bytes = max_send_bytes
         self._health = HealthService(manager)
         self._server = grpc.aio.server(
@@ -44,6 +49,9 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", max_receive_bytes),
                 # Otherwise a second server on the same port would silently take half of the calls.
                 ("grpc.so_reuseport", 0),
+                # gRPC's own 8 KiB would refuse a long key without a word about it.
+                ("grpc.max_metadata_size", _METADATA_BYTES),
+                ("grpc.absolute_max_metadata_size", _METADATA_BYTES),
             ]
         )
         self._server.add_generic_rpc_handlers((self._inference_handlers(),))
@@ -80,7 +88,7 @@ class GrpcServer:
 
     async def _call(self, rpc: str, body: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
-            response = await self._service.call(rpc, body)
+            response = await self._service.call(rpc, body, self._key(rpc, context))
         except Exception as error:  # the edge: every error becomes a status
             await _abort(context, answer_for(error))
             raise
@@ -91,6 +99,13 @@ class GrpcServer:
                 "ask for fewer rows per request, or raise --grpc_max_send_message_length",
             )
         return response
+
+    def _key(self, rpc: str, context: grpc.aio.ServicerContext) -> str | None:
+        if rpc != "ModelInfer":
+            return None
+        pairs = context.invocation_metadata() or ()
+        texts = {name: value for name, value in pairs if isinstance(value, str)}
+        return routing_key(texts, self._routing_header)
 
 
 async def _abort(context: grpc.aio.ServicerContext, answer: ErrorAnswer) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from typing import cast
+from urllib.parse import unquote
 
 from bundleserver.errors import InvalidInput, RequestTooLarge
 from bundleserver.serving import json_body
@@ -94,6 +96,21 @@ class Answer:
         headers += [(name.encode(), value.encode()) for name, value in self.headers.items()]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body if with_body else b""})
+
+
+def request_of(scope: Message, receive: Receive, limit_bytes: int) -> Request:
+    """Read the head of an ASGI request."""
+    raw_path = scope.get("raw_path") or str(scope["path"]).encode()
+    path = cast(bytes, raw_path).partition(b"?")[0].decode("latin-1").strip("/")
+    pairs = cast("Iterable[tuple[bytes, bytes]]", scope["headers"])
+    return Request(
+        method=str(scope["method"]),
+        # Split before decoding, so that an encoded slash stays part of a name.
+        segments=tuple(unquote(part) for part in path.split("/")) if path else (),
+        headers={name.decode("latin-1"): value.decode("latin-1") for name, value in pairs},
+        receive=receive,
+        limit_bytes=limit_bytes,
+    )
 
 
 def json_answer(document: object, headers: Mapping[str, str] | None = None) -> Answer:

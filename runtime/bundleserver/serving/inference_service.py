@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 
 from google.protobuf.message import DecodeError, Message
 
@@ -41,8 +42,8 @@ class InferenceService:
             "RepositoryModelUnload": self._repository_model_unload,
         }
 
-    async def call(self, rpc: str, body: bytes) -> bytes:
-        """Answer one serialized request.
+    async def call(self, rpc: str, body: bytes, routing_key: str | None = None) -> bytes:
+        """Answer one serialized request; the key chooses the version that answers it.
 
         Raises:
             BundleServerError: why it is not answered; a body that is no such message too.
@@ -52,7 +53,10 @@ class InferenceService:
             request = request_class.FromString(body)
         except DecodeError as error:
             raise InvalidInput(f"the request is no {request_class.DESCRIPTOR.name}") from error
-        response = await self.rpcs[rpc](request)
+        if rpc == "ModelInfer":
+            response = await self._model_infer(request, routing_key)
+        else:
+            response = await self.rpcs[rpc](request)
         serialized: bytes = response.SerializeToString()
         return serialized
 
@@ -76,14 +80,18 @@ class InferenceService:
 
     async def _model_metadata(self, request: Message) -> Message:
         found = describe.ready_version(self._manager, request.name, request.version or None)
-        about = describe.model_metadata(self._manager.status(request.name), found)
+        status = self._manager.status(request.name)
+        about = describe.model_metadata(status, found)
         signature = found.signature or Signature()
         properties = {
             "model_version": found.version,
             "default_version": about["default_version"],
             "labels": about["labels"],
             **found.metadata,
+            **describe.staleness(status),
         }
+        if traffic := self._repository.splitter.describe(request.name):
+            properties["traffic"] = traffic
         return messages.ModelMetadataResponse(
             name=about["name"],
             versions=about["versions"],
@@ -93,9 +101,9 @@ class InferenceService:
             properties={key: _property(value) for key, value in properties.items()},
         )
 
-    async def _model_infer(self, request: Message) -> Message:
+    async def _model_infer(self, request: Message, routing_key: str | None = None) -> Message:
         describe.check_known(self._manager, request.model_name)
-        asked = grpc_codec.decode_request(request)
+        asked = replace(grpc_codec.decode_request(request), routing_key=routing_key)
         response = await self._repository.answer(asked, "grpc")
         return grpc_codec.encode_response(response, grpc_codec.wants_raw(request))
 

@@ -205,6 +205,11 @@ def _polls(manager: Manager) -> Iterator[Metric]:
             "When the source of versions was last read with success.",
             manager.last_poll_at,
         )
+        yield GaugeMetricFamily(
+            "bundleserver_last_poll_age_seconds",
+            "Seconds since the source of versions was last read with success.",
+            max(0.0, time.time() - manager.last_poll_at),
+        )
     yield GaugeMetricFamily(
         "bundleserver_poll_failed",
         "1 while the source of versions cannot be read and what is served goes on.",

@@ -20,10 +20,11 @@ from bundleserver.serving.kserve_types import (
     raising_kserve_errors,
     tensor_types,
 )
-from bundleserver.serving.metrics import Measured, RequestMetrics
-from bundleserver.serving.predict import predict
+from bundleserver.serving.metrics import RequestMetrics
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.sdk import InferRequest, InferResponse, Model
+from bundleserver.serving.shadowing import Shadows
+from bundleserver.serving.splitting import Splitter
 from bundleserver.serving.stopping import LendingManager
 from bundleserver.serving.workers import WorkerPool
 from bundleserver.signature import Signature
@@ -51,9 +52,13 @@ class BundleModel(Model):  # type: ignore[misc]  # kserve publishes no types
         manager: LendingManager,
         pool: WorkerPool | None = None,
         metrics: RequestMetrics | None = None,
+        splitter: Splitter | None = None,
+        shadows: Shadows | None = None,
     ) -> None:
         self._manager = manager
         self._pool = pool or WorkerPool()
+        self._splitter = splitter or Splitter(manager)
+        self._shadows = shadows or Shadows(manager, self._pool, self._splitter.totals)
         self._metrics = metrics or RequestMetrics(CollectorRegistry())
         super().__init__(name)
 
@@ -69,13 +74,13 @@ class BundleModel(Model):  # type: ignore[misc]  # kserve publishes no types
         """
         spoken = protocol or ("v2" if request.rows is None else "v1")
         with self._metrics.measure(self.name, spoken) as measured:
-            return await in_thread(self._pool, partial(self._predict, request, measured))
-
-    def _predict(self, request: PredictRequest, measured: Measured) -> PredictResponse:
-        # The lease is taken here because asyncio cancels the coroutine and not this thread.
-        with self._manager.acquire(self.name, request.version) as bundle:
-            measured.version = bundle.version
-            return predict(bundle, request)
+            # The lease is taken there because asyncio cancels the coroutine and not the thread.
+            work = partial(self._splitter.answer, request, measured)
+            response, copies = await in_thread(self._pool, work)
+        for copy in copies:
+            # Called when this task pauses next: when the answer is on its way.
+            asyncio.get_running_loop().call_soon(self._shadows.offer, copy)
+        return response
 
     @property
     def ready(self) -> bool:

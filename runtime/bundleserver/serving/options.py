@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bundleserver.serving.routing_key import ROUTING_HEADER
+
 MESSAGE_BYTES = 8 * 2**20
 """KServe's limit of one gRPC message."""
 
@@ -13,7 +15,7 @@ class ServerOptions:
     """The settings of a ``BundleServer``; each has the name and the default of its flag.
 
     ``max_asyncio_workers`` threads predict; None makes them as many as the CPUs. Port 0 takes a
-    free one.
+    free one. ``event_loop`` is ``uvloop``, ``asyncio``, or ``auto``: uvloop where it is installed.
     """
 
     http_port: int = 8080
@@ -23,8 +25,11 @@ class ServerOptions:
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
 
+    routing_header: str = ROUTING_HEADER
+
     max_asyncio_workers: int | None = None
     max_queue: int = 128
+    event_loop: str = "auto"
     max_request_bytes: int = 64 * 2**20
     grpc_max_send_message_length: int = MESSAGE_BYTES
     grpc_max_receive_message_length: int = MESSAGE_BYTES

@@ -10,6 +10,8 @@ from bundleserver.serving.metrics import RequestMetrics
 from bundleserver.serving.model import BundleModel, in_thread
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.sdk import ModelRepository
+from bundleserver.serving.shadowing import Shadows
+from bundleserver.serving.splitting import Splitter
 from bundleserver.serving.stopping import LendingManager
 from bundleserver.serving.workers import WorkerPool
 
@@ -36,6 +38,8 @@ class BundleRepository(ModelRepository):  # type: ignore[misc]  # kserve publish
         self._manager = manager
         self._pool = pool or WorkerPool()
         self._metrics = metrics
+        self.splitter = Splitter(manager)
+        self.shadows = Shadows(manager, self._pool, self.splitter.totals)
         self._loaders = ThreadPoolExecutor(max_workers=4, thread_name_prefix="load")
 
     def get_model(self, name: str) -> BundleModel | None:
@@ -43,7 +47,11 @@ class BundleRepository(ModelRepository):  # type: ignore[misc]  # kserve publish
         if name not in self._manager.models():
             return None
         if name not in self.models:
-            self.update(BundleModel(name, self._manager, self._pool, self._metrics))
+            self.update(
+                BundleModel(
+                    name, self._manager, self._pool, self._metrics, self.splitter, self.shadows
+                )
+            )
         model: BundleModel = self.models[name]
         return model
 

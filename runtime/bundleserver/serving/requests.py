@@ -20,7 +20,8 @@ class RequestedOutput:
 class PredictRequest:
     """One decoded request: either ``tensors`` (V2, gRPC) or ``rows`` (V1), never both.
 
-    ``version`` is a version or a label; None asks for the default one.
+    ``version`` is a version or a label; None asks for the default one, or whom the traffic is
+    split to: the same for the same ``routing_key``, or else for the same ``id``.
     """
 
     model: str
@@ -30,6 +31,7 @@ class PredictRequest:
     parameters: Mapping[str, object] = field(default_factory=dict)
     outputs: tuple[RequestedOutput, ...] = ()
     id: str | None = None
+    routing_key: str | None = None
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,10 @@ the API pages, ``:explain``, the OpenAI routes).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
-from typing import cast
-from urllib.parse import unquote
 
 from bundleserver.errors import InvalidInput
 from bundleserver.serving import forecast_request, forecast_route, json_body, v1, v2
@@ -37,8 +36,10 @@ from bundleserver.serving.http import (
     answer_of_error,
     error_answer,
     json_answer,
+    request_of,
 )
 from bundleserver.serving.requests import PredictRequest, PredictResponse
+from bundleserver.serving.routing_key import ROUTING_HEADER, routing_key
 
 VERSION_HEADER = "x-model-version"
 EXTENSIONS = ("model_repository", "model_repository_extension", "binary_tensor_data")
@@ -60,6 +61,8 @@ class RestApp:
         server_name: str,
         server_version: str,
         load_timeout_seconds: float = 600.0,
+        routing_header: str = ROUTING_HEADER,
+        traffic: Callable[[str], Mapping[str, object]] = lambda model: {},
     ) -> None:
         self._answer = answer
         self._manager = manager
@@ -68,6 +71,8 @@ class RestApp:
         self._server_name = server_name
         self._server_version = server_version
         self._load_timeout_seconds = load_timeout_seconds
+        self._routing_header = routing_header
+        self._traffic = traffic
         self._loaders = ThreadPoolExecutor(max_workers=4, thread_name_prefix="rest-load")
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -75,7 +80,7 @@ class RestApp:
         if scope["type"] != "http":
             await self._fallback(scope, receive, send)
             return
-        request = _request_of(scope, receive, self._max_request_bytes)
+        request = request_of(scope, receive, self._max_request_bytes)
         handlers = self._route(list(request.segments))
         if handlers is None:
             await self._pass_on(request, scope, send)
@@ -189,7 +194,7 @@ class RestApp:
         body = await request.body()
         check_known(self._manager, model)
         asked = v2.decode_request(body, model, version, request.headers.get(v2.HEADER_LENGTH))
-        response = await self._answer(asked)
+        response = await self._route_and_answer(asked, request)
         encoded = v2.encode_response(response, asked)
         headers = {VERSION_HEADER: response.version}
         if encoded.header_length is None:
@@ -202,12 +207,17 @@ class RestApp:
         check_known(self._manager, model)
         document = json_body.read_object(body)
         event, document = open_event(document, request.headers)
-        response = await self._answer(v1.decode_request(document, model, version))
+        asked = v1.decode_request(document, model, version)
+        response = await self._route_and_answer(asked, request)
         predictions = v1.predictions(response)
         headers = {VERSION_HEADER: response.version}
         if event is not None:
             return event.answer(model, predictions, headers)
         return json_answer(predictions, headers)
+
+    async def _route_and_answer(self, asked: PredictRequest, request: Request) -> PredictResponse:
+        key = routing_key(request.headers, self._routing_header)
+        return await self._answer(replace(asked, routing_key=key))
 
     async def _forecast(self, request: Request) -> Answer:
         document = json_body.read_object(await request.body())
@@ -241,9 +251,10 @@ class RestApp:
 
     async def _model_metadata(self, model: str, version: str | None, _: Request) -> Answer:
         found = ready_version(self._manager, model, version)
-        return json_answer(
-            model_metadata(self._manager.status(model), found), {VERSION_HEADER: found.version}
-        )
+        about = model_metadata(self._manager.status(model), found)
+        if traffic := self._traffic(model):
+            about["traffic"] = traffic
+        return json_answer(about, {VERSION_HEADER: found.version})
 
     async def _index(self, request: Request) -> Answer:
         document = await _optional_body(request)
@@ -278,17 +289,3 @@ def _refused(request: Request, handlers: Handlers) -> Answer:
     allowed = ", ".join([*handlers, *(["HEAD"] if "GET" in handlers else [])])
     message = f"'/{path[:200]}' takes {allowed}; the request came as {request.method}"
     return error_answer(405, message, {"allow": allowed})
-
-
-def _request_of(scope: Message, receive: Receive, limit_bytes: int) -> Request:
-    raw_path = scope.get("raw_path") or str(scope["path"]).encode()
-    path = cast(bytes, raw_path).partition(b"?")[0].decode("latin-1").strip("/")
-    pairs = cast("Iterable[tuple[bytes, bytes]]", scope["headers"])
-    return Request(
-        method=str(scope["method"]),
-        # Split before decoding, so that an encoded slash stays part of a name.
-        segments=tuple(unquote(part) for part in path.split("/")) if path else (),
-        headers={name.decode("latin-1"): value.decode("latin-1") for name, value in pairs},
-        receive=receive,
-        limit_bytes=limit_bytes,
-    )

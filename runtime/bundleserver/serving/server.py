@@ -7,14 +7,14 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
 import bundleserver
-from bundleserver.errors import ConfigError
+from bundleserver.errors import ConfigError, Problem
 from bundleserver.serving.grpc import HOST as GRPC_HOST
 from bundleserver.serving.grpc import GrpcServer
 from bundleserver.serving.inference_service import InferenceService
@@ -27,6 +27,7 @@ from bundleserver.serving.rest import RestApp
 from bundleserver.serving.rest_server import HOST, RestServer, kserve_app, listen
 from bundleserver.serving.sdk import Model, ModelServer
 from bundleserver.serving.stopping import StoppableManager
+from bundleserver.serving.traffic_metrics import TrafficCollector
 from bundleserver.serving.workers import WorkerPool
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class BundleServer(ModelServer):  # type: ignore[misc]  # kserve publishes no ty
         self.pool = WorkerPool(options.max_asyncio_workers, options.max_queue)
         self.repository = BundleRepository(self.manager, self.pool, RequestMetrics(registry))
         registry.register(ManagerCollector(manager))
+        registry.register(TrafficCollector(self.manager, self.repository.splitter))
         super().__init__(
             http_port=options.http_port,
             grpc_port=options.grpc_port,
@@ -98,7 +100,7 @@ class BundleServer(ModelServer):  # type: ignore[misc]  # kserve publishes no ty
             SystemExit: a port or a TLS file cannot be used; the log says which.
         """
         try:
-            asyncio.run(self._run())
+            _runner(self.options.event_loop)(self._run())
         except ConfigError as error:
             LOG.error("%s", error)
             raise SystemExit(1) from None
@@ -159,6 +161,8 @@ class BundleServer(ModelServer):  # type: ignore[misc]  # kserve publishes no ty
             max_request_bytes=self.options.max_request_bytes,
             server_name=NAME,
             server_version=bundleserver.__version__,
+            routing_header=self.options.routing_header,
+            traffic=self.repository.splitter.describe,
         )
 
     async def _start_grpc(self) -> GrpcServer:
@@ -168,6 +172,7 @@ class BundleServer(ModelServer):  # type: ignore[misc]  # kserve publishes no ty
             self.manager,
             max_send_bytes=self.options.grpc_max_send_message_length,
             max_receive_bytes=self.options.grpc_max_receive_message_length,
+            routing_header=self.options.routing_header,
         )
         self.grpc_port = await server.start(self.grpc_port)
         return server
@@ -195,9 +200,24 @@ class BundleServer(ModelServer):  # type: ignore[misc]  # kserve publishes no ty
                 await in_thread(closer, self._close)
 
     def _close(self) -> None:
+        self.repository.shadows.stop()
         self.pool.shutdown(wait=True)
         self.manager.close()
         LOG.info("stopped: every bundle is closed")
+
+
+def _runner(event_loop: str) -> Callable[[Coroutine[object, object, None]], None]:
+    """Return what runs a coroutine on the event loop that was asked for."""
+    if event_loop == "asyncio":
+        return asyncio.run
+    try:
+        import uvloop
+    except ImportError:
+        if event_loop == "uvloop":
+            problem = Problem("--event-loop", "needs the package uvloop, which is not installed")
+            raise ConfigError("the server cannot start", [problem]) from None
+        return asyncio.run
+    return uvloop.run
 
 
 def _end_now(code: int, why: str) -> None:

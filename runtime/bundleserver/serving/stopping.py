@@ -10,7 +10,7 @@ from bundleserver.serving.describe import ModelManager
 
 if TYPE_CHECKING:
     from bundleserver.bundle import Bundle
-    from bundleserver.manager import ModelStatus
+    from bundleserver.manager import ModelStatus, TrafficStatus
 
 
 class LendingManager(ModelManager, Protocol):
@@ -21,6 +21,9 @@ class LendingManager(ModelManager, Protocol):
 
     def is_ready(self, model: str, version: str | None = None) -> bool:
         """Ask whether a model's default version, or the one named, answers now."""
+
+    def traffic(self, model: str) -> TrafficStatus:
+        """Say what decides who answers a request that names no version; raises ModelNotFound."""
 
     def close(self) -> None:
         """Wait for the requests that hold a version, and close every one."""
@@ -58,6 +61,10 @@ class StoppableManager:
     def acquire(self, model: str, version: str | None = None) -> AbstractContextManager[Bundle]:
         """Lend a READY version, while stopping too: the requests in flight are answered."""
         return self._manager.acquire(model, version)
+
+    def traffic(self, model: str) -> TrafficStatus:
+        """Say what decides which version answers a request that names none."""
+        return self._manager.traffic(model)
 
     def load(self, model: str, version: str | None = None, *, timeout_seconds: float) -> None:
         """Block until a model or version is READY, or raise the reason why not."""

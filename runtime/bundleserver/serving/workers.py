@@ -26,6 +26,7 @@ class WorkerPool(ThreadPoolExecutor):
     def __init__(self, threads: int | None = None, max_queue: int = MAX_QUEUE) -> None:
         cpus = cpu_limit()
         self.threads = threads or cpus
+        self.library_threads = max(1, cpus // self.threads)
         self.max_queue = max_queue
         self._pending = 0
         self._changed = threading.Condition()
@@ -33,7 +34,7 @@ class WorkerPool(ThreadPoolExecutor):
             self.threads,
             thread_name_prefix="predict",
             initializer=limit_library_threads,
-            initargs=(max(1, cpus // self.threads),),
+            initargs=(self.library_threads,),
         )
 
     def submit(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -58,6 +59,11 @@ class WorkerPool(ThreadPoolExecutor):
         """Wait until no call is waiting or running; False when the time is over before that."""
         with self._changed:
             return self._changed.wait_for(lambda: self._pending == 0, timeout_seconds)
+
+    def wait_spare(self, timeout_seconds: float) -> bool:
+        """Wait until a thread is free and no call waits for one; False when the time is over."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._pending < self.threads, timeout_seconds)
 
     def _leave(self, _: object = None) -> None:
         with self._changed:

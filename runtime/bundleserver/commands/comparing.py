@@ -1,0 +1,277 @@
+"""``compare``: two versions of a model side by side on a file of requests, without a server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import orjson
+import typer
+
+from bundleserver.bundle import Bundle, read_manifest
+from bundleserver.commands.bundles import has_tensors
+from bundleserver.commands.console import JsonFlag, one_line, say, say_json, say_table, working
+from bundleserver.comparison import OutputDifference, compare_output
+from bundleserver.errors import BundleError, BundleServerError, FrameworkError, InvalidInput
+from bundleserver.inference import infer_manifest
+from bundleserver.integrity import verify_files
+from bundleserver.store.rollout import read_config, resolve
+from bundleserver.tensors import Array
+
+if TYPE_CHECKING:
+    from bundleserver.serving.requests import PredictRequest
+
+_MOST_POINTS = 5000
+_FIRST, _SECOND = 0, 1
+
+
+@dataclass
+class SideBySide:
+    """What two versions did with the same requests.
+
+    Attributes:
+        versions: their labels, the one that is measured by first.
+        requests: how many both were given.
+        compared: how many both answered.
+        outputs: the differences by output.
+        seconds: how long each took, for the requests that both answered.
+        failed: how many each failed, and why it did so first.
+        points: pairs of numbers of each output, some thousands of them, for the plot.
+    """
+
+    versions: tuple[str, str]
+    requests: int = 0
+    compared: int = 0
+    outputs: dict[str, OutputDifference] = field(default_factory=dict)
+    seconds: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
+    failed: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
+    points: dict[str, list[tuple[Array, Array]]] = field(default_factory=dict)
+
+    @property
+    def latency_ratio(self) -> float:
+        """How many times as long as the first the second version took, by their medians."""
+        return float(np.median(self.seconds[_SECOND]) / np.median(self.seconds[_FIRST]))
+
+
+def compare(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The directory where a model's versions lie.")
+    ],
+    first: Annotated[str, typer.Argument(metavar="VERSION", help="The version to measure by.")],
+    second: Annotated[
+        str, typer.Argument(metavar="VERSION", help="The version, or a label's, to measure.")
+    ],
+    source: Annotated[
+        Path,
+        typer.Option(
+            "--input",
+            metavar="FILE",
+            help="V1 or V2 requests: one, a JSON list of them, or one on each line.",
+        ),
+    ],
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw the comparison.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", help="Where torch models run.")] = "cpu",
+    as_json: JsonFlag = False,
+) -> None:
+    """Let two versions answer the same requests; show where they agree, and how fast each is.
+
+    Example: bundleserver compare /mnt/models/fraud v2 v3 --input requests.jsonl --plot v2-v3.png
+    """
+    if plot is not None:
+        _check_plot(plot)
+    config = read_config(directory)
+    labels = [resolve(directory, config, name).label for name in (first, second)]
+    requests = list(read_requests(source.read_bytes(), str(source), directory.absolute().name))
+    with ExitStack() as opened:
+        bundles = [_open(opened, directory, label, device) for label in labels]
+        with working(f"asking {labels[0]} and {labels[1]}"):
+            found = run(bundles, requests)
+    if not found.compared:
+        why = next(reasons[0] for reasons in found.failed if reasons)
+        raise BundleError(f"no request of '{source}' is answered by both versions: {why}")
+    if plot is not None:
+        from bundleserver.commands.comparison_plot import draw
+
+        draw(found, directory.absolute().name, plot)
+    say_json(_document(found, plot)) if as_json else _print(found, plot)
+
+
+def read_requests(data: bytes, where: str, model: str) -> Iterator[PredictRequest]:
+    """Read a file of requests: one, a list of them, or one on each line.
+
+    Raises:
+        InvalidInput: which of them is no V1 or V2 request, and why; or there is none.
+    """
+    bodies = _bodies(data)
+    if not bodies:
+        raise InvalidInput(f"'{where}' holds no request; expected V1 or V2 requests")
+    for number, body in enumerate(bodies, 1):
+        try:
+            yield _decode(body, model)
+        except InvalidInput as error:
+            raise InvalidInput(f"'{where}', request {number}: {error}") from error
+
+
+def run(bundles: Sequence[Bundle], requests: Sequence[PredictRequest]) -> SideBySide:
+    """Ask two bundles everything, and hold the answers side by side."""
+    found = SideBySide((bundles[_FIRST].version, bundles[_SECOND].version), len(requests))
+    # The first call of a model is slow in its own way; it is not measured.
+    _ask_all(bundles, requests[0])
+    for request in requests:
+        answers = _ask_all(bundles, request)
+        for reasons, (_, _, why) in zip(found.failed, answers, strict=True):
+            reasons.extend([why] if why else [])
+        (first, first_seconds, why), (second, second_seconds, other_why) = answers
+        if why or other_why:
+            continue
+        found.compared += 1
+        found.seconds[_FIRST].append(first_seconds)
+        found.seconds[_SECOND].append(second_seconds)
+        _compare(found, first, second)
+    return found
+
+
+def _compare(found: SideBySide, first: dict[str, Array], second: dict[str, Array]) -> None:
+    for name in {**first, **second}:
+        if name in first and name in second:
+            difference = compare_output(first[name], second[name])
+        else:
+            difference = OutputDifference(problem="is given by only one of the two")
+        found.outputs[name] = found.outputs.get(name, OutputDifference()).plus(difference)
+        if difference.is_number:
+            found.points.setdefault(name, []).append((first[name].ravel(), second[name].ravel()))
+
+
+def points_of(found: SideBySide, name: str) -> tuple[Array, Array]:
+    """Return some thousands of an output's pairs of numbers, evenly chosen."""
+    pairs = found.points[name]
+    first, second = (np.concatenate([pair[at] for pair in pairs]) for at in (_FIRST, _SECOND))
+    step = max(1, len(first) // _MOST_POINTS)
+    return first[::step], second[::step]
+
+
+def _ask_all(
+    bundles: Sequence[Bundle], request: PredictRequest
+) -> list[tuple[dict[str, Array], float, str]]:
+    return [_ask(bundle, request) for bundle in bundles]
+
+
+def _ask(bundle: Bundle, request: PredictRequest) -> tuple[dict[str, Array], float, str]:
+    """Return a bundle's outputs, the seconds they took, and why there are none."""
+    from bundleserver.serving.predict import predict
+    from bundleserver.serving.shadowing import outputs_of
+
+    started = time.perf_counter()
+    try:
+        response = predict(bundle, request)
+    except BundleServerError as error:
+        return {}, 0.0, one_line(error)
+    seconds = time.perf_counter() - started
+    return dict(outputs_of(response)), seconds, ""
+
+
+def _open(opened: ExitStack, directory: Path, label: str, device: str) -> Bundle:
+    place, model = directory / label, directory.absolute().name
+    manifest = read_manifest(place) or infer_manifest(place, model)
+    verify_files(place, manifest)
+    with working(f"opening {place}"):
+        bundle = Bundle.open(place, manifest, model=model, version=label, device=device)
+    opened.callback(bundle.close)
+    return bundle
+
+
+def _bodies(data: bytes) -> list[bytes]:
+    """Cut a file into requests; what is no JSON as a whole is one request on each line."""
+    try:
+        document = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return [line for line in data.splitlines() if line.strip()]
+    return [orjson.dumps(item) for item in document] if isinstance(document, list) else [data]
+
+
+def _decode(body: bytes, model: str) -> PredictRequest:
+    from bundleserver.serving import json_body, v1, v2
+
+    document = json_body.read_object(body)
+    if has_tensors(document):
+        return v2.decode_request(body, model, None)
+    return v1.decode_request(document, model, None)
+
+
+def _check_plot(plot: Path) -> None:
+    """Find out before the work whether its plot can be drawn."""
+    if plot.suffix.lower() != ".png":
+        raise BundleError(f"'{plot}' is no PNG file; expected a name that ends with .png")
+    if find_spec("matplotlib") is None:
+        raise FrameworkError(
+            "--plot needs the package 'matplotlib', which is not installed; install it with: "
+            "pip install 'bundleserver[plot]'"
+        )
+
+
+def _print(found: SideBySide, plot: Path | None) -> None:
+    first, second = found.versions
+    say(f"{first} and {second}: {found.compared} of {found.requests} requests compared")
+    headings = ("output", "values", "agreement", "mean difference", "max difference", "problem")
+    say_table("answers", headings, [_row(name, one) for name, one in found.outputs.items()])
+    rows = [
+        (version, f"{_milliseconds(seconds, 50)}", f"{_milliseconds(seconds, 99)}", _failures(why))
+        for version, seconds, why in zip(found.versions, found.seconds, found.failed, strict=True)
+    ]
+    say_table("latency", ("version", "median ms", "p99 ms", "failed"), rows)
+    say(f"{second} takes {found.latency_ratio:.2f} times as long as {first}")
+    if plot is not None:
+        say(f"wrote {plot}")
+
+
+def _row(name: str, one: OutputDifference) -> tuple[str, ...]:
+    agreement = "" if one.agreement is None else f"{one.agreement:.1%}"
+    differences = ("" if value is None else f"{value:.4g}" for value in (one.mean, one.maximum))
+    return (name, str(one.values), agreement, *differences, one.problem)
+
+
+def _failures(reasons: Sequence[str]) -> str:
+    return f"{len(reasons)}, first: {reasons[0]}" if reasons else ""
+
+
+def _milliseconds(seconds: Sequence[float], percent: float) -> str:
+    return f"{1000 * float(np.percentile(seconds, percent)):.3g}"
+
+
+def _document(found: SideBySide, plot: Path | None) -> dict[str, object]:
+    return {
+        "versions": list(found.versions),
+        "requests": found.requests,
+        "compared": found.compared,
+        "outputs": {
+            name: {
+                "values": one.values,
+                "agreement": one.agreement,
+                "mean_absolute_difference": one.mean,
+                "max_absolute_difference": one.maximum,
+                "problem": one.problem,
+            }
+            for name, one in found.outputs.items()
+        },
+        "latency": {
+            version: {
+                "median_seconds": float(np.percentile(seconds, 50)),
+                "p99_seconds": float(np.percentile(seconds, 99)),
+            }
+            for version, seconds in zip(found.versions, found.seconds, strict=True)
+        },
+        "latency_ratio": found.latency_ratio,
+        "failed": {
+            version: {"requests": len(why), "first": why[0] if why else ""}
+            for version, why in zip(found.versions, found.failed, strict=True)
+        },
+        "plot": None if plot is None else str(plot),
+    }

@@ -1,0 +1,117 @@
+"""How the values of ``serve``'s flags are read."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Callable
+
+from bundleserver import traffic
+from bundleserver.lifecycle import SwapPolicy
+from bundleserver.versions import VersionPolicy
+
+
+def parse_bool(text: str) -> bool:
+    """Read a truth value; the words are KServe's.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is none of them.
+    """
+    word = text.lower()
+    if word in ("y", "yes", "t", "true", "on", "1"):
+        return True
+    if word in ("n", "no", "f", "false", "off", "0"):
+        return False
+    raise argparse.ArgumentTypeError(f"is '{text}'; expected true or false")
+
+
+def parse_bytes(text: str) -> int:
+    """Read a number of bytes: ``1048576``, ``64MiB``, ``64Mi``, ``1GB``.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is no such number.
+    """
+    plain = text.strip().lower().removesuffix("b")
+    digits = plain.rstrip("kmgi ")
+    scale = _SCALES.get(plain[len(digits) :].strip())
+    if scale is None or not (digits.isascii() and digits.isdecimal()):
+        raise argparse.ArgumentTypeError(f"is '{text}'; expected bytes, as in 1048576 or 64MiB")
+    return int(digits) * scale
+
+
+_SCALES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def parse_int(text: str) -> int:
+    """Read a whole number.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is none.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"is '{text}'; expected a whole number") from None
+
+
+def parse_float(text: str) -> float:
+    """Read a number.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is none.
+    """
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"is '{text}'; expected a number") from None
+
+
+def parse_policy(text: str) -> VersionPolicy:
+    """Read a version policy.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is none.
+    """
+    try:
+        return VersionPolicy.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def parse_traffic(text: str) -> tuple[tuple[str, float], ...]:
+    """Read names and their weights: ``stable=90,canary=10``.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is none.
+    """
+    try:
+        return tuple(traffic.parse_traffic(text).items())
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def one_of(*words: str) -> Callable[[str], str]:
+    """Make a reader that takes only these words, and names the nearest."""
+
+    def parse(text: str) -> str:
+        if text in words:
+            return text
+        near = difflib.get_close_matches(text, words, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise argparse.ArgumentTypeError(f"is '{text}'; expected {' or '.join(words)}{hint}")
+
+    return parse
+
+
+def parse_labels(text: str) -> tuple[str, ...]:
+    """Read names with commas between them, each once."""
+    return tuple(dict.fromkeys(label.strip() for label in text.split(",") if label.strip()))
+
+
+def parse_swap_policy(text: str) -> SwapPolicy:
+    """Read a swap policy.
+
+    Raises:
+        argparse.ArgumentTypeError: the text is none.
+    """
+    return SwapPolicy(one_of(*(policy.value for policy in SwapPolicy))(text))

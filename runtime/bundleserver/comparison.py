@@ -1,0 +1,145 @@
+"""How far two versions' answers to the same request differ, output by output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bundleserver.tensors import Array
+
+CLOSE = 0.01
+"""Numbers that are no labels agree when they differ by at most this share of the answered one."""
+
+_TINY = 1e-9
+
+
+@dataclass(frozen=True)
+class OutputDifference:
+    """What two answers have, or do not have, in common in one output.
+
+    Args:
+        values: how many were compared.
+        equal: how many of them agree: labels (whole numbers, truth values, texts) exactly, other
+            numbers as ``CLOSE`` says.
+        absolute: the sum of the absolute differences of numbers.
+        largest: the largest of them.
+        is_label: the values are labels.
+        is_number: they are numbers, so that the differences mean something.
+        problem: why the two cannot be compared; the empty text when they can.
+    """
+
+    values: int = 0
+    equal: int = 0
+    absolute: float = 0.0
+    largest: float = 0.0
+    is_label: bool = False
+    is_number: bool = False
+    problem: str = ""
+
+    def plus(self, other: OutputDifference) -> OutputDifference:
+        """Return what both have found together; the newer problem counts."""
+        return OutputDifference(
+            self.values + other.values,
+            self.equal + other.equal,
+            self.absolute + other.absolute,
+            max(self.largest, other.largest),
+            other.is_label if other.values else self.is_label,
+            other.is_number if other.values else self.is_number,
+            other.problem or self.problem,
+        )
+
+    @property
+    def agreement(self) -> float | None:
+        """The share of equal values; None while none is compared."""
+        return self.equal / self.values if self.values else None
+
+    @property
+    def mean(self) -> float | None:
+        """The mean absolute difference; None where there are no numbers."""
+        return self.absolute / self.values if self.values and self.is_number else None
+
+    @property
+    def maximum(self) -> float | None:
+        """The largest absolute difference; None where there are no numbers."""
+        return self.largest if self.values and self.is_number else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every output of two answers; ``rowwise`` as the answers' signature says."""
+
+    outputs: Mapping[str, OutputDifference] = field(default_factory=dict)
+    rowwise: bool = True
+
+    @property
+    def agreement(self) -> tuple[int, int]:
+        """How many values decide whether the answers agree, and how many of them are equal.
+
+        The labels decide; where there are none, and for forecasts, whose labels are dates, all
+        other numbers do. An output that cannot be compared agrees in nothing.
+        """
+        found = self.outputs.values()
+        deciding = [one for one in found if one.is_label and self.rowwise]
+        deciding = deciding or [one for one in found if not one.is_label]
+        broken = sum(1 for one in found if one.problem)
+        values = sum(one.values for one in deciding)
+        if broken:
+            return max(values, 1), 0
+        return values, sum(one.equal for one in deciding)
+
+    @property
+    def problem(self) -> str:
+        """Why outputs cannot be compared; the empty text when all can."""
+        return "; ".join(
+            f"output '{name}' {one.problem}" for name, one in self.outputs.items() if one.problem
+        )
+
+
+def compare(answered: Mapping[str, Array], other: Mapping[str, Array], rowwise: bool) -> Comparison:
+    """Hold the outputs of an answer against those of another version."""
+    outputs = {
+        name: compare_output(values, other[name])
+        if name in other
+        else OutputDifference(problem="is given by only one of the two")
+        for name, values in answered.items()
+    }
+    for name in other:
+        outputs.setdefault(name, OutputDifference(problem="is given by only one of the two"))
+    return Comparison(outputs, rowwise)
+
+
+def compare_output(answered: Array, other: Array) -> OutputDifference:
+    """Hold one output against another version's; NaN equals NaN."""
+    if answered.shape != other.shape:
+        return OutputDifference(
+            problem=f"has the shapes {list(answered.shape)} and {list(other.shape)}"
+        )
+    kinds = answered.dtype.kind + other.dtype.kind
+    if not set(kinds) <= set("biuf"):
+        return _compare_texts(answered, other)
+    left, right = answered.astype(np.float64), other.astype(np.float64)
+    is_label = "f" not in kinds
+    with np.errstate(invalid="ignore", over="ignore"):
+        differences = np.abs(left - right)
+        bound = np.zeros_like(left) if is_label else np.maximum(CLOSE * np.abs(left), _TINY)
+        # As floats large whole numbers would be equal that are not.
+        same = (answered == other) | (np.isnan(left) & np.isnan(right))
+        equal = same | (np.isfinite(differences) & (differences <= bound))
+    differences = np.where(same, 0.0, differences)
+    finite = differences[np.isfinite(differences)]
+    return OutputDifference(
+        left.size,
+        int(np.count_nonzero(equal)),
+        float(finite.sum()),
+        float(finite.max(initial=0.0)),
+        is_label,
+        is_number=True,
+    )
+
+
+def _compare_texts(answered: Array, other: Array) -> OutputDifference:
+    pairs = zip(answered.ravel().tolist(), other.ravel().tolist(), strict=True)
+    equal = sum(1 for left, right in pairs if left == right)
+    return OutputDifference(answered.size, equal, is_label=True)

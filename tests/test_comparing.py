@@ -1,0 +1,189 @@
+"""``bundleserver compare``: two versions side by side on a file of requests."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from typer.testing import CliRunner
+
+from bundleserver import BundleStore
+from bundleserver.cli import app
+
+X = np.random.default_rng(5).normal(size=(200, 2))
+ROWS = [{"instances": X[start : start + 4].tolist()} for start in range(0, 80, 4)]
+TENSOR = {"name": "input-0", "datatype": "FP64", "shape": [4, 2], "data": X[:4].tolist()}
+
+
+def run(*arguments):
+    """Run one command in this process."""
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def model(tmp_path):
+    """Save two regressions, the second of which answers 0.5 more."""
+    store = BundleStore(tmp_path / "models")
+    for offset in (0.0, 0.5):
+        store.save("price", {"model": LinearRegression().fit(X, X[:, 0] + offset)})
+    return tmp_path / "models" / "price"
+
+
+@pytest.fixture
+def requests(tmp_path):
+    """Write a request on each line."""
+    path = tmp_path / "requests.jsonl"
+    path.write_text("\n".join(map(json.dumps, ROWS)) + "\n")
+    return path
+
+
+def test_compare_shows_agreement_differences_and_latencies(model, requests):
+    """People get a table of the answers and one of the latencies."""
+    done = run("compare", model, "v1", "v2", "--input", requests)
+
+    assert 0 == done.exit_code, done.output
+    assert "v1 and v2: 20 of 20 requests compared" in done.output
+    (row,) = [line.split() for line in done.output.splitlines() if "output-0" in line]
+    assert ["80", "0.5", "0.5"] == [row[1], *row[3:5]]
+    assert "times as long as v1" in done.output
+
+
+def test_compare_tells_machines_the_same(model, requests):
+    """--json has every number."""
+    done = run("compare", model, "v1", "v2", "--input", requests, "--json")
+    found = json.loads(done.output)
+
+    assert (["v1", "v2"], 20, 20) == (found["versions"], found["requests"], found["compared"])
+    output = found["outputs"]["output-0"]
+    assert 80 == output["values"]
+    assert output["mean_absolute_difference"] == pytest.approx(0.5)
+    assert output["max_absolute_difference"] == pytest.approx(0.5)
+    assert found["latency"]["v1"]["median_seconds"] > 0
+    assert found["latency_ratio"] > 0
+    assert {"requests": 0, "first": ""} == found["failed"]["v2"]
+
+
+def test_compare_counts_equal_labels(tmp_path, requests):
+    """Classifiers are compared by the labels that they give."""
+    store = BundleStore(tmp_path / "models")
+    for sign in (1, -1):
+        labels = np.where(sign * X[:, 0] > 0, "high", "low")
+        store.save("class", {"model": LogisticRegression().fit(X, labels)})
+    place = tmp_path / "models" / "class"
+
+    same = json.loads(run("compare", place, "v1", "v1", "--input", requests, "--json").output)
+    other = json.loads(run("compare", place, "v1", "v2", "--input", requests, "--json").output)
+
+    assert 1.0 == same["outputs"]["output-0"]["agreement"]
+    assert other["outputs"]["output-0"]["agreement"] < 0.1
+    assert other["outputs"]["output-0"]["mean_absolute_difference"] is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        json.dumps(ROWS[0]),
+        json.dumps(ROWS[0], indent=2),
+        json.dumps([ROWS[0]]),
+        json.dumps({"inputs": [TENSOR]}),
+        json.dumps([{"inputs": [TENSOR]}]),
+        "\n" + json.dumps(ROWS[0]) + "\n\n",
+    ],
+    ids=["v1", "indented", "list", "v2", "list of v2", "blank lines"],
+)
+def test_a_file_holds_one_request_or_a_list_or_one_on_each_line(model, tmp_path, text):
+    """V1 and V2 requests are read in every form that they come in."""
+    path = tmp_path / "request.json"
+    path.write_text(text)
+
+    done = run("compare", model, "v1", "v2", "--input", path, "--json")
+
+    assert 4 == json.loads(done.output)["outputs"]["output-0"]["values"]
+
+
+def test_compare_draws_a_plot(model, requests, tmp_path):
+    """--plot writes a PNG and says so."""
+    plot = tmp_path / "v1-v2.png"
+    done = run("compare", model, "v1", "v2", "--input", requests, "--plot", plot)
+
+    assert 0 == done.exit_code, done.output
+    assert b"\x89PNG\r\n" == plot.read_bytes()[:6]
+    assert f"wrote {plot}" in done.output
+
+
+def test_compare_takes_labels(model, requests):
+    """A label stands for its version."""
+    run("promote", model, "v2", "--label", "canary")
+
+    done = run("compare", model, "v1", "canary", "--input", requests, "--json")
+
+    assert ["v1", "v2"] == json.loads(done.output)["versions"]
+
+
+def test_a_version_that_fails_some_requests_is_told(model, requests):
+    """What only one of them answers is counted, with its first reason, and left out."""
+    BundleStore(model.parent).save("price", {"model": LinearRegression().fit(X[:, :1], X[:, 0])})
+    one_column = {"instances": X[:3, :1].tolist()}
+    requests.write_text("\n".join(map(json.dumps, [*ROWS, one_column])))
+
+    done = run("compare", model, "v1", "v2", "--input", requests, "--json")
+    other = run("compare", model, "v1", "v3", "--input", requests)
+
+    found = json.loads(done.output)
+    assert (21, 20) == (found["requests"], found["compared"])
+    assert 1 == found["failed"]["v1"]["requests"]
+    assert 1 == other.exit_code
+    assert "is answered by both versions" in other.output
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "holds no request"),
+        ("[]", "holds no request"),
+        ("{", "request 1: the request body is not valid JSON"),
+        ('{"instances": [[1, 2]]}\n{', "request 2: the request body is not valid JSON"),
+        ("[3]", "request 1: the request body is the number 3"),
+        ('{"rows": []}', "request 1: a V1 request has either 'instances' or 'inputs'"),
+    ],
+)
+def test_a_file_that_holds_no_requests_is_told_where(model, tmp_path, text, said):
+    """One line names the file, the request and what is wrong with it."""
+    path = tmp_path / "requests.json"
+    path.write_text(text)
+
+    done = run("compare", model, "v1", "v2", "--input", path)
+
+    assert 1 == done.exit_code
+    assert said in done.output
+    assert 1 == len(done.output.splitlines())
+
+
+def test_an_unknown_version_and_a_missing_file_end_with_one_line(model, requests):
+    """What is not there is named, with what is."""
+    unknown = run("compare", model, "v1", "v9", "--input", requests)
+    missing = run("compare", model, "v1", "v2", "--input", "/nowhere.json")
+
+    assert "has no version or label 'v9'; it holds 'v1', 'v2'" in unknown.output
+    assert (1, "error: /nowhere.json: No such file or directory\n") == (
+        missing.exit_code,
+        missing.output,
+    )
+
+
+def test_a_plot_without_matplotlib_says_what_to_install(model, requests, monkeypatch):
+    """The error names the extra, before any version is opened."""
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+
+    done = run("compare", model, "v1", "v2", "--input", requests, "--plot", "x.png")
+
+    assert 1 == done.exit_code
+    assert "pip install 'bundleserver[plot]'" in done.output
+
+
+def test_a_plot_is_a_png(model, requests):
+    """Another ending is refused before the work."""
+    done = run("compare", model, "v1", "v2", "--input", requests, "--plot", "plot.pdf")
+
+    assert "'plot.pdf' is no PNG file; expected a name that ends with .png" in done.output
