@@ -1,0 +1,145 @@
+"""The loads: all servers at once, taking turns, in rounds."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from load import put_load
+from measurements import Measurement, Results, Start
+from models import Site
+from probe import Expected, Probe, same
+from questions import answer_values, question
+from rich.progress import Progress
+from servers import Server, ServerFailed
+from workloads import COMPARED, FOREST, OUR_MODELS, OURS, SERVERS, TWINS, Protocol, Workload
+
+FIRST_QUESTION = FOREST[1]
+"""What a server has to answer to count as started."""
+
+CHECKED_ROWS = range(8)
+"""So many different rows are asked beside a load."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    rounds: int
+    seconds: float
+    starts: int
+
+
+def measure_loads(
+    results: Results, plan: Plan, site: Site, pythons: Mapping[str, str], progress: Progress
+) -> None:
+    """Put every load on every server in each round, once all have given the same answers.
+
+    Raises:
+        ServerFailed: a server does not start, or two servers answer differently.
+        LoadFailed: the client did not run.
+    """
+    with _started(site, pythons) as servers:
+        for workload in [*COMPARED, *TWINS, *OURS]:
+            _check_agreement(servers, workload)
+        known = {model: _known_answers(servers, model) for model in ("free", "forest", *OUR_MODELS)}
+        turns = list(_turns(plan.rounds))
+        task = progress.add_task("loads", total=len(turns))
+        for number, workload, name in turns:
+            progress.update(task, description=f"{number + 1}/{plan.rounds} {workload.title}")
+            results.loads.append(
+                _measure_load(servers[name], workload, number, plan.seconds, known[workload.model])
+            )
+            progress.advance(task)
+        results.rss_after_mib = {name: server.rss_mib() for name, server in servers.items()}
+
+
+def measure_starts(
+    results: Results, plan: Plan, site: Site, pythons: Mapping[str, str], progress: Progress
+) -> None:
+    """Start each server alone, in turns, and measure until its first answer.
+
+    Raises:
+        ServerFailed: a server does not start.
+    """
+    task = progress.add_task("starts", total=plan.starts * len(SERVERS))
+    for number in range(plan.starts):
+        for name in SERVERS:
+            with Server(name, site, pythons[name]) as server:
+                seconds = server.wait_for_answer(question(FIRST_QUESTION))
+                results.starts.append(Start(name, number, seconds, server.rss_mib()))
+            progress.advance(task)
+
+
+@contextlib.contextmanager
+def _started(site: Site, pythons: Mapping[str, str]) -> Iterator[dict[str, Server]]:
+    """Run all servers at once; those that are not asked do nothing."""
+    with contextlib.ExitStack() as running:
+        servers = {
+            name: running.enter_context(Server(name, site, python))
+            for name, python in pythons.items()
+        }
+        for name, server in servers.items():
+            for first in OURS if name == "forecasters" else [FIRST_QUESTION]:
+                server.wait_for_answer(question(first))
+        yield servers
+
+
+def _turns(rounds: int) -> Iterator[tuple[int, Workload, str]]:
+    """Yield every load: the servers take turns, and another one begins in each round."""
+    for number in range(rounds):
+        for workload in [*COMPARED, *TWINS, *OURS]:
+            names = _asked(workload)
+            first = number % len(names)
+            for name in (*names[first:], *names[:first]):
+                yield number, workload, name
+
+
+def _asked(workload: Workload) -> tuple[str, ...]:
+    return ("bundleserver",) if workload in TWINS else workload.servers
+
+
+def _measure_load(
+    server: Server, workload: Workload, number: int, seconds: float, known: list[Expected]
+) -> Measurement:
+    with Probe(server, known) as probe:
+        load = put_load(server, question(workload), workload.connections, seconds)
+    return Measurement(
+        workload=workload.title,
+        server=server.name,
+        round=number,
+        per_second=load.per_second,
+        p50_ms=load.p50_ms,
+        p99_ms=load.p99_ms,
+        health_ms=probe.health_during(load),
+        failed=load.failed,
+        checked=probe.checked,
+        problems=probe.problems,
+    )
+
+
+def _check_agreement(servers: Mapping[str, Server], workload: Workload) -> None:
+    answers = {name: _answer(servers[name], workload) for name in _asked(workload)}
+    agreed = answers[_asked(workload)[0]]
+    for name, came in answers.items():
+        if not same(agreed, came):
+            raise ServerFailed(f"{workload.title}: {name} answers differently from the others")
+
+
+def _known_answers(servers: Mapping[str, Server], model: str) -> list[Expected]:
+    """Return questions about single rows and their answers, which no load may change."""
+    rows = 0 if model in ("arima", "prophet") else 1
+    protocol = Protocol.V2 if model in OUR_MODELS else Protocol.V1
+    workload = Workload(model, rows, protocol)
+    server = servers[workload.servers[0]]
+    return [
+        Expected(protocol, question(workload, seed), _answer(server, workload, seed))
+        for seed in CHECKED_ROWS
+    ]
+
+
+def _answer(server: Server, workload: Workload, seed: int = 0) -> np.ndarray:
+    body, header_length = server.ask(question(workload, seed))
+    return answer_values(workload.protocol, body, header_length)
