@@ -155,6 +155,15 @@ def test_directories_without_a_rule_are_refused(tmp_path, scaler, files, part):
     assert part in str(refused.value)
 
 
+def test_a_link_to_nothing_is_refused(tmp_path, scaler):
+    """A scaler that cannot be read is not left out, which would change every answer."""
+    (tmp_path / "forest_model.pkl").write_bytes(pickle.dumps(scaler))
+    (tmp_path / "forest_scaler.pkl").symlink_to("gone.pkl")
+
+    with pytest.raises(BundleError, match=r"forest_scaler\.pkl' is a link to nothing"):
+        infer_manifest(tmp_path, "forest")
+
+
 def test_an_inferred_manifest_can_be_written_and_read_again(tmp_path, scaler):
     """What init writes says the same as what was inferred."""
     joblib.dump(scaler, tmp_path / "lstm_scaler.pkl")

@@ -765,6 +765,24 @@ def test_a_split_names_versions_and_labels_and_ends_with_a_new_default(three):
     assert {"labels": {"stable": "v2"}, "default": "v2"} == serving(three)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda store: store.split("line", {"v1": 1, "v2": 1}),
+        lambda store: store.rollback("line", "v1"),
+        lambda store: store.promote("line", "v2"),
+    ],
+)
+def test_a_rollout_of_a_canary_ends_with_a_split_or_a_new_default(three, change):
+    """Whoever splits by hand or rolls back decides, and no canary goes on beside that."""
+    path = three.path("line", Version("v1")).parent / "serving.json"
+    path.write_text('{"default": "v1", "canary": {"version": "v3"}}')
+
+    change(three)
+
+    assert "canary" not in path.read_text()
+
+
 def test_a_split_without_shares_ends(three):
     """An empty split is no split."""
     three.split("line", {"v1": 1, "v3": 1})

@@ -169,17 +169,15 @@ class BundleStore:
         """Register a version in the registry of MLFLOW_TRACKING_URI; return its number there.
 
         Args:
-            name: the model's name in the store.
+            name: the model's.
             model_uri: ``models:/NAME`` or ``models:/NAME@alias``; the store's name by default.
-            version: the version to register; the newest by default.
+            version: the newest by default.
             aliases: names to move to the new version.
             experiment: the experiment that gets the run.
 
         Raises:
-            StoreError: there is no such version, or the URI is none.
-            FrameworkError: MLflow is not installed.
-            SourceError: the registry cannot be asked, or refuses.
-            BundleError: what is there does not open, or answers differently.
+            StoreError, BundleError: there is no such version, or it cannot be served.
+            FrameworkError, SourceError: MLflow is not installed, or its registry refuses.
         """
         from bundleserver.store.pushing import push_version
 
