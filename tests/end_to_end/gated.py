@@ -1,0 +1,76 @@
+"""Models of classes that can be imported, as a team's own package would have them.
+
+They wait at a named pipe, so that a test decides when they go on.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+
+class Times(BaseEstimator):
+    """Multiplies a row's first number."""
+
+    def __init__(self, factor: float = 1.0) -> None:
+        self.factor = factor
+
+    def fit(self, X=None, y=None):
+        self.n_features_in_ = 1
+        return self
+
+    def predict(self, X):
+        return np.asarray(X, dtype=np.float64)[:, 0] * self.factor
+
+
+class SlowToOpen(Times):
+    """Opens when someone writes to the pipe."""
+
+    def __init__(self, factor: float = 1.0, pipe: str = "") -> None:
+        super().__init__(factor)
+        self.pipe = pipe
+
+    def __setstate__(self, state):
+        Path(state["pipe"]).read_text()
+        super().__setstate__(state)
+
+
+class SlowToSave(Times):
+    """Says ``saving`` and is pickled when someone writes to the pipe."""
+
+    def __init__(self, factor: float = 1.0, pipe: str = "") -> None:
+        super().__init__(factor)
+        self.pipe = pipe
+
+    def __getstate__(self):
+        sys.stdout.write("saving\n")
+        sys.stdout.flush()
+        Path(self.pipe).read_text()
+        return super().__getstate__()
+
+
+class SlowToPredict(Times):
+    """Answers when someone writes to the pipe."""
+
+    def __init__(self, factor: float = 1.0, pipe: str = "") -> None:
+        super().__init__(factor)
+        self.pipe = pipe
+
+    def predict(self, X):
+        Path(self.pipe).read_text()
+        return super().predict(X)
+
+
+class Raises(Times):
+    """Raises its own error on every request."""
+
+    def predict(self, X):
+        raise RuntimeError("the sensor table is empty")
+
+
+def open_gate(pipe: Path) -> None:
+    """Let one call through that waits at the pipe; waits for the call if it has not come yet."""
+    pipe.write_text("go")
