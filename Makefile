@@ -9,10 +9,10 @@ PACKAGE := runtime/bundleserver
 # One thread per library: the test processes would otherwise fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test bench check format constraints clean
+.PHONY: help demo test bench image image-test check format constraints clean
 
 help:  ## Show this list.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 14
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,11 +22,17 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed  ## Train, save and serve the systems of ADR-031; ONCE=1 stops after the answers.
 	$(BIN)/python examples/demo.py $(if $(ONCE),--once)
 
-test: $(VENV)/.installed  ## Run every test, with branch coverage.
-	$(BIN)/python -m pytest --cov --cov-report=term tests
+test: $(VENV)/.installed  ## Run every test but those of the image, with branch coverage.
+	$(BIN)/python -m pytest --cov --cov-report=term tests --ignore tests/image
 
 bench: $(VENV)/.installed  ## Measure beside KServe's server, for ten minutes; QUICK=1 for one round.
 	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
+
+image:  ## Build both images; INSTALL_ENGINE=1 installs and starts what is missing (root, Debian).
+	PYTHON=$(PYTHON) tests/image/engine.sh tests/image/build.sh
+
+image-test: image $(VENV)/.installed  ## Run the images as a platform does: any user, read-only, limits.
+	tests/image/engine.sh $(BIN)/python -m pytest tests/image
 
 check: $(VENV)/.installed  ## Check format, lint and types.
 	$(BIN)/ruff format --check .
