@@ -81,7 +81,7 @@ def start(
         "--poll_interval_seconds": poll_interval_seconds,
     }
     words = [str(word) for flag in flags.items() for word in flag]
-    return subprocess.Popen(  # noqa: S603  # our own server
+    return subprocess.Popen(  # our own server
         [sys.executable, "-m", "bundleserver", "serve", *words],
         stderr=subprocess.DEVNULL,
         env={**os.environ, "MLFLOW_TRACKING_URI": server.uri},

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import http.client
-import json
 import os
 import statistics
 import subprocess
@@ -33,8 +32,8 @@ from bundleserver import BundleStore
 
 FULL = Image(f"bundleserver:{bundleserver.__version__}")
 SLIM = Image(f"bundleserver-sklearn:{bundleserver.__version__}")
-ROWS: list[object] = [[0.5, 0.3, 0.8]]
-FORECAST: list[object] = [{"horizon": 4}]
+ROWS = '{"instances": [[0.5, 0.3, 0.8]]}'
+FORECAST = '{"instances": [{"horizon": 4}]}'
 MEGABYTE = 10**6
 DEADLINE_SECONDS = 120.0
 
@@ -45,14 +44,14 @@ class Case:
 
     image: Image
     model: str
-    instances: list[object]
+    body: str
     cpus: int
 
 
 CASES = tuple(
-    Case(image, model, instances, cpus)
+    Case(image, model, body, cpus)
     for cpus in (1, 2)
-    for image, model, instances in (
+    for image, model, body in (
         (SLIM, "predictive-analytics", ROWS),
         (FULL, "predictive-analytics", ROWS),
         (FULL, "lstm-predictor", ROWS),
@@ -108,9 +107,8 @@ def measure(
 def wait_for_answer(container: Container, case: Case) -> None:
     """Ask until the model answers."""
     address = container.rest.removeprefix("http://")
-    body = json.dumps({"instances": case.instances})
     end = time.monotonic() + DEADLINE_SECONDS
-    while not answers(address, f"/v1/models/{case.model}:predict", body):
+    while not answers(address, f"/v1/models/{case.model}:predict", case.body):
         if time.monotonic() > end:
             sys.exit(f"{case.image.name} gave no answer for {case.model}:\n{container.log}")
         time.sleep(0.02)
@@ -138,7 +136,9 @@ def resident_bytes(container: Container) -> int:
 
 def compressed_bytes(image: Image) -> int:
     """Return how much of an image travels: what ``docker save`` gives, under gzip."""
-    save = subprocess.Popen([os.environ["DOCKER"], "save", image.name], stdout=subprocess.PIPE)
+    save = subprocess.Popen(  # the client that engine.sh found
+        [os.environ["DOCKER"], "save", image.name], stdout=subprocess.PIPE
+    )
     gzip = subprocess.Popen(["gzip", "-c"], stdin=save.stdout, stdout=subprocess.PIPE)
     assert gzip.stdout
     count = sum(len(block) for block in iter(lambda: gzip.stdout.read(2**20), b""))
@@ -163,8 +163,10 @@ def size_table() -> Table:
     table = Table(
         title=f"sizes in MB; the base, {os.environ['BASE_IMAGE']}, has {base / MEGABYTE:.0f}"
     )
-    for column in ("image", "in all", "on top of the base", "layer of the code", "compressed"):
-        table.add_column(column, justify="left" if column == "image" else "right")
+    for column in ("image", "in all", "above base", "of it code", "compressed"):
+        table.add_column(
+            column, justify="left" if column == "image" else "right", no_wrap=column == "image"
+        )
     for image in (SLIM, FULL):
         size = int(str(image.inspect()["Size"]))
         numbers = (size, size - base, code_bytes(image), compressed_bytes(image))
@@ -176,7 +178,8 @@ def start_table(seconds: Mapping[Case, list[float]], memory: Mapping[Case, list[
     """Say how long a start takes, and what the process holds then."""
     table = Table(title="from 'docker run' to the first answer, seconds")
     for column in ("image", "model", "CPUs", "fastest", "median", "slowest", "memory, MB"):
-        table.add_column(column, justify="left" if column in ("image", "model") else "right")
+        is_name = column in ("image", "model")
+        table.add_column(column, justify="left" if is_name else "right", no_wrap=is_name)
     for case, times in seconds.items():
         numbers = (min(times), statistics.median(times), max(times))
         held = f"{statistics.median(memory[case]):.0f}"

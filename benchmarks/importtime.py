@@ -38,7 +38,7 @@ def main() -> None:
 def _milliseconds_by_package(module: str) -> dict[str, float]:
     """Return the time spent in each package's own modules, without what they import."""
     command = [sys.executable, "-X", "importtime", "-c", f"import {module}"]
-    asked = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    asked = subprocess.run(command, capture_output=True, text=True, check=False)
     if asked.returncode:
         sys.exit(f"import {module} failed: {asked.stderr.strip().splitlines()[-1]}")
     spent: dict[str, float] = defaultdict(float)

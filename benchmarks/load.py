@@ -89,7 +89,7 @@ def _wrk(
 
 def _run(command: list[str], timeout_seconds: float) -> str:
     """Run a client in a session of its own, so that all its processes can be ended together."""
-    client = subprocess.Popen(  # noqa: S603  # the command is our own
+    client = subprocess.Popen(  # the command is our own
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:

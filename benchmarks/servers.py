@@ -47,7 +47,7 @@ class Server:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
         self._started = time.perf_counter()
         with self.log.open("w") as log:
-            self._process = subprocess.Popen(  # noqa: S603  # the command is our own
+            self._process = subprocess.Popen(  # the command is our own
                 self._command, stdout=log, stderr=subprocess.STDOUT, env=environment
             )
         return self
@@ -146,8 +146,8 @@ def fastapi_python(build: Path, constraints: Path) -> str:
         return str(python)
     packages = ["fastapi", "uvicorn[standard]", "orjson", "scikit-learn", "joblib"]
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)  # noqa: S603
-    subprocess.run([*install, "--constraint", str(constraints), *packages], check=True)  # noqa: S603
+    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    subprocess.run([*install, "--constraint", str(constraints), *packages], check=True)
     (home / ".installed").touch()
     return str(python)
 
