@@ -137,6 +137,21 @@ def test_the_old_version_answers_while_the_new_one_opens(model, pipe):
     assert ("v2", 2.0) == model.ask()
 
 
+def test_a_first_version_that_opens_slowly_is_503_until_it_is_ready(model, pipe):
+    """While nothing answers yet the process lives, and says over REST and gRPC what goes on."""
+    model.publish("v1", gated.SlowToOpen(2.0, str(pipe)))
+    model.wait_for_reason("v1", "LOADING")
+    health = model.server.get("/v2/health/live").status_code
+    status, said = model.ask()
+    over_grpc = ask_grpc(model.server.grpc, model.name, X)
+    open_gate(pipe)
+    model.wait_for_default("v1")
+
+    assert (200, 503, True) == (health, status, "version v1 is LOADING" in said)
+    assert ("UNAVAILABLE", said) == (over_grpc.code, over_grpc.details)
+    assert ("v1", 2.0) == model.ask()
+
+
 @pytest.mark.parametrize(
     ("alter", "says"),
     [(other_bytes, "FAILED while VERIFYING: "), (no_file, "model.joblib: is missing")],
