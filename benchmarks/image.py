@@ -9,14 +9,14 @@ from __future__ import annotations
 import argparse
 import http.client
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from statistics import median
 
 from rich.console import Console
 from rich.progress import track
@@ -48,6 +48,15 @@ class Case:
     cpus: int
 
 
+@dataclass(frozen=True)
+class Start:
+    """What one start took until the first answer."""
+
+    seconds: float
+    cpu_seconds: float
+    megabytes: float
+
+
 CASES = tuple(
     Case(image, model, body, cpus)
     for cpus in (1, 2)
@@ -71,8 +80,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary) / "models"
         root.mkdir()
-        seconds, memory = measure(bundles(root), asked.rounds)
-    console.print(start_table(seconds, memory))
+        starts = measure(bundles(root), asked.rounds)
+    console.print(start_table(starts))
 
 
 def bundles(root: Path) -> Path:
@@ -86,22 +95,19 @@ def bundles(root: Path) -> Path:
     return root
 
 
-def measure(
-    root: Path, rounds: int
-) -> tuple[Mapping[Case, list[float]], Mapping[Case, list[float]]]:
-    """Start every case in turn, as often as told; return seconds, and megabytes once it answers."""
-    seconds: dict[Case, list[float]] = {case: [] for case in CASES}
-    memory: dict[Case, list[float]] = {case: [] for case in CASES}
+def measure(root: Path, rounds: int) -> Mapping[Case, list[Start]]:
+    """Start every case in turn, as often as told."""
+    starts: dict[Case, list[Start]] = {case: [] for case in CASES}
     turns = [case for _ in range(rounds) for case in CASES]
     for case in track(turns, "starting containers", transient=True):
         options = (*PLATFORM, f"--cpus={case.cpus}")
-        started = time.monotonic()
+        began = time.monotonic()
         flags = (f"--model_name={case.model}",)
         with running(case.image, root / case.model, *flags, options=options) as container:
             wait_for_answer(container, case)
-            seconds[case].append(time.monotonic() - started)
-            memory[case].append(resident_bytes(container) / MEGABYTE)
-    return seconds, memory
+            seconds = time.monotonic() - began
+            starts[case].append(Start(seconds, *used(container)))
+    return starts
 
 
 def wait_for_answer(container: Container, case: Case) -> None:
@@ -111,7 +117,7 @@ def wait_for_answer(container: Container, case: Case) -> None:
     while not answers(address, f"/v1/models/{case.model}:predict", case.body):
         if time.monotonic() > end:
             sys.exit(f"{case.image.name} gave no answer for {case.model}:\n{container.log}")
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def answers(address: str, path: str, body: str) -> bool:
@@ -127,18 +133,18 @@ def answers(address: str, path: str, body: str) -> bool:
         connection.close()
 
 
-def resident_bytes(container: Container) -> int:
-    """Return the memory that process 1 holds."""
+def used(container: Container) -> tuple[float, float]:
+    """Return the CPU seconds that process 1 has taken, and the megabytes that it holds."""
+    after_name = container.execute("cat", "/proc/1/stat").rpartition(")")[2].split()
+    ticks = int(after_name[11]) + int(after_name[12])
     status = container.execute("cat", "/proc/1/status")
-    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
-    return int(kilobytes) * 1024
+    kibibytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
+    return ticks / os.sysconf("SC_CLK_TCK"), int(kibibytes) * 1024 / MEGABYTE
 
 
 def compressed_bytes(image: Image) -> int:
     """Return how much of an image travels: what ``docker save`` gives, under gzip."""
-    save = subprocess.Popen(  # the client that engine.sh found
-        [os.environ["DOCKER"], "save", image.name], stdout=subprocess.PIPE
-    )
+    save = subprocess.Popen([os.environ["DOCKER"], "save", image.name], stdout=subprocess.PIPE)
     gzip = subprocess.Popen(["gzip", "-c"], stdin=save.stdout, stdout=subprocess.PIPE)
     assert gzip.stdout
     count = sum(len(block) for block in iter(lambda: gzip.stdout.read(2**20), b""))
@@ -159,33 +165,43 @@ def code_bytes(image: Image) -> int:
 
 def size_table() -> Table:
     """Say how large the images are."""
-    base = int(str(Image(os.environ["BASE_IMAGE"]).inspect()["Size"]))
-    table = Table(
-        title=f"sizes in MB; the base, {os.environ['BASE_IMAGE']}, has {base / MEGABYTE:.0f}"
-    )
-    for column in ("image", "in all", "above base", "of it code", "compressed"):
-        table.add_column(
-            column, justify="left" if column == "image" else "right", no_wrap=column == "image"
-        )
+    name = os.environ["BASE_IMAGE"]
+    base = int(str(Image(name).inspect()["Size"]))
+    table = titled(f"sizes in MB; the base, {name}, has {base / MEGABYTE:.0f}", "image")
+    for column in ("in all", "above base", "of it code", "compressed"):
+        table.add_column(column, justify="right")
     for image in (SLIM, FULL):
         size = int(str(image.inspect()["Size"]))
         numbers = (size, size - base, code_bytes(image), compressed_bytes(image))
-        table.add_row(image.name, *(f"{number / MEGABYTE:.1f}" for number in numbers))
+        table.add_row(extras(image), *(f"{number / MEGABYTE:.1f}" for number in numbers))
     return table
 
 
-def start_table(seconds: Mapping[Case, list[float]], memory: Mapping[Case, list[float]]) -> Table:
-    """Say how long a start takes, and what the process holds then."""
-    table = Table(title="from 'docker run' to the first answer, seconds")
-    for column in ("image", "model", "CPUs", "fastest", "median", "slowest", "memory, MB"):
-        is_name = column in ("image", "model")
-        table.add_column(column, justify="left" if is_name else "right", no_wrap=is_name)
-    for case, times in seconds.items():
-        numbers = (min(times), statistics.median(times), max(times))
-        held = f"{statistics.median(memory[case]):.0f}"
+def start_table(starts: Mapping[Case, list[Start]]) -> Table:
+    """Say how long a start takes, and what it takes of the machine."""
+    table = titled("from 'docker run' to the first answer", "image", "model")
+    for column in ("CPUs", "fastest s", "median s", "CPU s", "MB"):
+        table.add_column(column, justify="right")
+    for case, all_of_case in starts.items():
+        seconds, cpu_seconds, megabytes = zip(*map(astuple, all_of_case), strict=True)
+        numbers = (min(seconds), median(seconds), median(cpu_seconds))
         shown = [f"{number:.1f}" for number in numbers]
-        table.add_row(case.image.name, case.model, str(case.cpus), *shown, held)
+        held = f"{median(megabytes):.0f}"
+        table.add_row(extras(case.image), case.model, str(case.cpus), *shown, held)
     return table
+
+
+def titled(title: str, *names: str) -> Table:
+    """Begin a table whose first columns are names."""
+    table = Table(title=title)
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    return table
+
+
+def extras(image: Image) -> str:
+    """Return the build argument that made an image."""
+    return "sklearn" if image is SLIM else "full"
 
 
 if __name__ == "__main__":
