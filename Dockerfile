@@ -30,8 +30,8 @@ ARG TORCH_WHEELS=/sources
 RUN --mount=type=bind,from=sources,target=/sources \
     --mount=type=cache,target=/root/.cache/pip \
     case "$EXTRAS" in \
-      full) extras=server,sklearn,torch,statsmodels,prophet ;; \
-      sklearn) extras=server,sklearn ;; \
+      full) extras=server,sklearn,fast,mlflow,torch,statsmodels,prophet ;; \
+      sklearn) extras=server,sklearn,fast,mlflow ;; \
       *) echo >&2 "EXTRAS is '$EXTRAS'; expected full or sklearn"; exit 1 ;; \
     esac \
  && python3 -c "import tomllib; \

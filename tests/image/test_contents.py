@@ -77,6 +77,12 @@ def test_only_the_full_image_has_the_heavy_libraries():
 
 
 @BOTH
+def test_both_images_have_what_is_no_framework(image):
+    """The client of MLflow's registry and the fast trees are there, and need nothing writable."""
+    assert "3.1" in image.python("import mlflow.pyfunc, skops.io, treelite; print(mlflow.__version__)")
+
+
+@BOTH
 def test_the_commands_run_in_the_image(image):
     """``docker run IMAGE schema`` is the command of that name."""
     schema = json.loads(image.python("from bundleserver.cli import main; main(['schema'])"))
