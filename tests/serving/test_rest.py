@@ -588,7 +588,26 @@ def test_good_answers_of_the_app_behind_pass_untouched():
 
     assert (200, "requests 1\n", "1") == (answer.status_code, answer.text, answer.headers["x-own"])
     assert (200, b"") == (head.status_code, head.content)
-    assert 200 == rest.ask("POST", "/v1/models/sums:explain", json={}).status_code
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "said"),
+    [
+        ("POST", "/v1/models/sums:explain", 501, "model 'sums' has no explainer"),
+        ("POST", "/v1/models/sums/versions/v1:explain", 501, "model 'sums' has no explainer"),
+        ("POST", "/v1/models/broken:explain", 501, "model 'broken' has no explainer"),
+        ("POST", "/v1/models/nothing:explain", 404, "model 'nothing' is not served here"),
+        ("GET", "/v1/models/sums:explain", 405, "takes POST"),
+    ],
+)
+def test_an_explanation_is_refused_here(method, path, status, said):
+    """No bundle has an explainer; the app behind, which would look for one, is not asked."""
+    rest = Rest(TWO_VERSIONS, BROKEN, fallback=responding(200, b"{}"))
+
+    answer = rest.ask(method, path, json={"instances": [[1, 2]]})
+
+    assert status == answer.status_code
+    assert said in answer.json()["error"]
 
 
 def test_a_failure_of_the_app_behind_is_500_in_our_form():

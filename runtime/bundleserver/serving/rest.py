@@ -1,7 +1,7 @@
 """The REST routes, a plain ASGI application that stands before kserve's own app.
 
 It answers every V1 and V2 route itself and passes on what it does not know (``/metrics``, ``/``,
-the API pages, ``:explain``, the OpenAI routes).
+the API pages).
 """
 
 from __future__ import annotations
@@ -133,14 +133,13 @@ class RestApp:
     def _route_v1(self, segments: list[str]) -> Handlers | None:
         *before, last = segments or [""]
         name, colon, verb = last.rpartition(":")
-        if colon and verb == "explain":
-            return None
-        if colon and verb == "predict":
+        if colon and verb in ("predict", "explain"):
+            handler = self._predict if verb == "predict" else self._explain
             match [*before, name]:
                 case ["models", model]:
-                    return {"POST": partial(self._predict, model, None)}
+                    return {"POST": partial(handler, model, None)}
                 case ["models", model, "versions", version]:
-                    return {"POST": partial(self._predict, model, version)}
+                    return {"POST": partial(handler, model, version)}
         match segments:
             case ["models"]:
                 return {"GET": self._list_models}
@@ -214,6 +213,10 @@ class RestApp:
         if event is not None:
             return event.answer(model, predictions, headers)
         return json_answer(predictions, headers)
+
+    async def _explain(self, model: str, _version: str | None, _: Request) -> Answer:
+        check_known(self._manager, model)
+        return error_answer(501, f"model '{model}' has no explainer: a bundle predicts only")
 
     async def _route_and_answer(self, asked: PredictRequest, request: Request) -> PredictResponse:
         key = routing_key(request.headers, self._routing_header)
