@@ -146,6 +146,8 @@ def describe(model: ModelRecord, record: VersionRecord) -> str:
         return f"DRAINING: requests that still hold it: {count}"
     if state in (State.DISCOVERED, State.UNLOADED):
         return _describe_closed(model, record)
+    if record.failure and not record.is_changed:
+        return f"{state.value} again; {record.failure}"
     return str(state.value)
 
 
