@@ -196,6 +196,16 @@ def test_a_broken_serving_file_is_shown(model, command):
     assert "labels.stable" in run(command, model).output
 
 
+@pytest.mark.parametrize("command", ["validate", "inspect"])
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_a_directory_that_is_not_there_is_an_error(tmp_path, command, flags):
+    """A misspelled path is said to be missing, which is another thing than an empty directory."""
+    result = run(command, tmp_path / "nowhere", *flags)
+
+    assert 1 == result.exit_code
+    assert f"error: {tmp_path / 'nowhere'} does not exist" in result.output
+
+
 def test_validate_of_nothing_is_a_problem(tmp_path):
     """An empty directory is not valid."""
     result = run("validate", tmp_path)

@@ -11,6 +11,7 @@ import typer
 
 from bundleserver.commands import asking
 from bundleserver.commands.console import JsonFlag, one_line, say, say_json, say_table, working
+from bundleserver.commands.validating import list_models
 from bundleserver.errors import BundleServerError
 from bundleserver.integrity import bundle_digest, verify_files
 from bundleserver.manifest import Manifest
@@ -71,7 +72,7 @@ def inspect(
         models = asking.ask_server(url or "")
         say_json({"models": models}) if as_json else asking.print_server(models)
         return
-    listings = DirectorySource(directory).discover()
+    listings = list_models(directory)
     shown = [(listing, _rows(listing)) for listing in listings]
     if as_json:
         say_json([_document(listing, rows) for listing, rows in shown])

@@ -17,6 +17,7 @@ from bundleserver.errors import (
     IntegrityError,
     ManifestError,
     Problem,
+    StoreError,
 )
 from bundleserver.integrity import compare_requirements, verify_files
 from bundleserver.manifest import MODEL, Manifest
@@ -48,9 +49,10 @@ def validate(
 
     Example: bundleserver validate /mnt/models/fraud
     """
-    listings = DirectorySource(directory).discover()
     found = [
-        finding for listing in listings for finding in _check_listing(directory, listing, device)
+        finding
+        for listing in list_models(directory)
+        for finding in _check_listing(directory, listing, device)
     ]
     if not found:
         found = [Finding(str(directory), ("holds no model",))]
@@ -62,6 +64,20 @@ def validate(
             _print(finding)
     if not ok:
         raise typer.Exit(1)
+
+
+def list_models(directory: Path) -> tuple[Listing, ...]:
+    """Return what lies in a directory as the server would see it.
+
+    Raises:
+        StoreError: there is no such directory; a server would wait for it.
+        SourceError: it cannot be read.
+    """
+    if not directory.exists():
+        raise StoreError(
+            f"{directory} does not exist; expected a bundle, a model with versions, or a store"
+        )
+    return DirectorySource(directory).discover()
 
 
 def _check_listing(directory: Path, listing: Listing, device: str) -> Iterator[Finding]:
