@@ -497,6 +497,45 @@ def test_versions_that_serving_json_names_are_loaded_before_it_takes_effect(mana
     assert manager.status("fraud").config_problem is None
 
 
+def test_a_version_that_serving_json_waits_for_is_no_problem(make, source, caplog):
+    """While the version of a roll-back is loaded, that is told, and nobody is warned."""
+    caplog.set_level(logging.INFO)
+    manager = make()
+    problems: list[str | None] = []
+    source.publish("v1")
+    source.publish("v2")
+    manager.reconcile()
+    source.configure('{"default": "v1"}')
+    wanted = source.open
+
+    def watch(candidate, enter):
+        problems.append(manager.status("fraud").config_problem)
+        return wanted(candidate, enter)
+
+    manager._loader._open = watch
+    manager.reconcile()
+
+    assert "v1" == ask(manager)
+    assert [None] == problems
+    assert "fraud: serving.json takes effect once 'v1' is ready" in caplog.messages
+    assert [] == [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+def test_a_version_that_was_unloaded_by_hand_is_named_in_vain(manager, source, watched):
+    """A configuration does not bring back what somebody took away, and says so."""
+    source.publish("v1")
+    source.publish("v2")
+    watcher = watched(manager)
+    manager.load("fraud", timeout_seconds=DEADLINE_SECONDS)
+    manager.unload("fraud", "v1", timeout_seconds=DEADLINE_SECONDS)
+    watcher.stop()
+    source.configure('{"default": "v1"}')
+    manager.reconcile()
+
+    assert "v2" == ask(manager)
+    assert "serving.json names 'v1', which is not ready" in manager.status("fraud").config_problem
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [

@@ -51,6 +51,8 @@ class Snapshot:
         named: ``serving.json`` names it, directly or by a label, so wanted too.
         default: ``serving.json`` names it as the default.
         retry_at: when a failed load may be tried again, on the manager's clock; None is never.
+        underway_since: when the load that goes on began, on that clock; None while there is none.
+        waits_until: not to be loaded before, as it calls a model that does not answer yet.
     """
 
     version: Version
@@ -63,6 +65,8 @@ class Snapshot:
     named: bool = False
     default: bool = False
     retry_at: float | None = None
+    underway_since: float | None = None
+    waits_until: float | None = None
 
     @property
     def answers(self) -> bool:
@@ -89,16 +93,29 @@ class Unload:
     version: Version
 
 
+LONG_LOAD_SECONDS = 30.0
+"""For how long a version that is being loaded keeps older ones of its model waiting."""
+
+
 def next_action(
-    snapshots: Sequence[Snapshot], policy: VersionPolicy, swap: SwapPolicy, now: float
+    snapshots: Sequence[Snapshot],
+    policy: VersionPolicy,
+    swap: SwapPolicy,
+    now: float,
+    may_load: bool = True,
 ) -> Load | Unload | None:
     """Decide the one next thing to do for a model, or None when there is nothing to do now.
 
     Whatever fails, lists nothing or is not there, a version that answers goes on until one that is
     chosen instead answers; only a version that is held goes without a successor.
+
+    Loads go on beside each other. Newer versions, and those that somebody asked for, need not wait
+    for one; older ones do for a while, so that at a start the newest is the first to answer. Where
+    memory holds only one version, one is loaded at a time.
     """
     chosen = chosen_versions(snapshots, policy)
-    load = _next_load(snapshots, policy, swap, chosen, now)
+    is_alone = swap is SwapPolicy.RESOURCE and any(s.underway_since is not None for s in snapshots)
+    load = _next_load(snapshots, policy, swap, chosen, now) if may_load and not is_alone else None
     unload = _next_unload(snapshots, chosen)
     if load is None:
         return unload
@@ -168,11 +185,15 @@ def _next_load(
 ) -> Load | None:
     wanted = wanted_versions(snapshots, policy)
     careful = swap is SwapPolicy.RESOURCE and any(s.answers for s in snapshots)
+    ahead = [s.version for s in snapshots if _is_young_load(s, now)]
+    is_serving = any(s.answers for s in snapshots)
     due = [
         s
         for s in snapshots
         if s.loadable
         and not s.held
+        and not _is_waiting(s, now)
+        and (_is_asked(s, is_serving) or all(s.version > version for version in ahead))
         and (
             (s.version in wanted and _lacks_its_files(s))
             or (_is_due(s, now, careful) and _is_hoped_for(s, policy, chosen, wanted))
@@ -180,6 +201,22 @@ def _next_load(
     ]
     first = max(due, key=lambda s: (s.default, s.named, s.version), default=None)
     return None if first is None else Load(first.version)
+
+
+def _is_young_load(snapshot: Snapshot, now: float) -> bool:
+    since = snapshot.underway_since
+    return since is not None and now - since < LONG_LOAD_SECONDS
+
+
+def _is_waiting(snapshot: Snapshot, now: float) -> bool:
+    """Ask whether a version waits for its own load, or for a model that it calls."""
+    is_too_early = snapshot.waits_until is not None and now < snapshot.waits_until
+    return snapshot.underway_since is not None or is_too_early
+
+
+def _is_asked(snapshot: Snapshot, is_serving: bool) -> bool:
+    """Ask whether somebody named the version; labels alone decide nothing about a start."""
+    return snapshot.default or snapshot.pinned or (snapshot.named and is_serving)
 
 
 def _lacks_its_files(snapshot: Snapshot) -> bool:

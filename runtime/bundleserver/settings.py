@@ -38,6 +38,7 @@ class Settings:
     poll_interval_seconds: float = 5.0
     version_mismatch: str = "warn"
     swap_policy: SwapPolicy = SwapPolicy.AVAILABILITY
+    load_threads: int = 4
     strict_readiness: bool = False
     device: str = "cpu"
 
@@ -127,6 +128,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "workers": (1, _ANY),
     "max_threads": (1, _ANY),
     "max_asyncio_workers": (1, _ANY),
+    "load_threads": (1, _ANY),
     "cache_versions": (0, _ANY),
     "cache_max_bytes": (1, _ANY),
     "max_queue": (1, _ANY),

@@ -1,9 +1,10 @@
-"""The one thread that looks for versions, loads and closes them."""
+"""The one thread that looks for versions, has them loaded and closes them."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 
 from bundleserver.manager import Manager
 
@@ -35,14 +36,16 @@ class Watcher:
 
     def stop(self, timeout_seconds: float = 10.0) -> bool:
         """Watch no more, and wait for the work in hand; returns whether it has ended in time."""
+        deadline = time.monotonic() + timeout_seconds
         self._is_stopping.set()
         self._manager.wake()
         if self._thread.ident is None:
             return True
         self._thread.join(timeout_seconds)
-        if self._thread.is_alive():
-            LOG.warning("the watcher is still at work after %g s", timeout_seconds)
-        return not self._thread.is_alive()
+        is_idle = self._manager.wait_for_loads(max(0.0, deadline - time.monotonic()))
+        if self._thread.is_alive() or not is_idle:
+            LOG.warning("a load is still at work after %g s", timeout_seconds)
+        return is_idle and not self._thread.is_alive()
 
     def _run(self) -> None:
         while not self._is_stopping.is_set():

@@ -643,3 +643,28 @@ def test_the_index_is_the_protocols(model):
 
     assert {"name": model.name, "version": "v1", "state": "READY", "reason": "READY"} == entry
     assert json.dumps(["v1"]) == json.dumps(model.ready())
+
+
+def test_a_slow_load_keeps_nobody_from_rolling_back(model, pipe, shared):
+    """While a version opens, serving.json, other models and loads by hand go on."""
+    server, root = shared
+    other = Model(server, root, f"{model.name}-other")
+    for number in (1, 2):
+        model.publish(f"v{number}", float(number))
+    other.publish("v1", 1.0)
+    configure(model.root, policy="all")
+    model.wait_for_ready("v2", "v1")
+    other.wait_for_default("v1")
+    model.publish("v3", gated.SlowToOpen(3.0, str(pipe)))
+    model.wait_for_reason("v3", "LOADING")
+
+    configure(model.root, policy="all", default="v1")
+    other.publish("v2", 2.0)
+    try:
+        model.wait_for_default("v1")
+        other.wait_for_default("v2")
+    finally:
+        open_gate(pipe)
+
+    assert ("v1", 1.0) == model.ask()
+    assert ("v2", 2.0) == other.ask()

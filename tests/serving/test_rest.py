@@ -369,7 +369,7 @@ def test_the_index_reports_a_broken_configuration():
 
     entries = rest.ask("POST", "/v2/repository/index").json()
 
-    assert "READY; serving.json: default names the unknown version 'v9'" == entries[0]["reason"]
+    assert "READY; default names the unknown version 'v9'" == entries[0]["reason"]
 
 
 @pytest.mark.parametrize("verb", ["load", "unload"])

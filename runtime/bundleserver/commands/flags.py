@@ -131,6 +131,12 @@ _ALL = (
         parse_swap_policy,
     ),
     Flag(
+        "--load_threads",
+        _MODELS,
+        "how many versions are loaded at a time; requests, roll-backs and unloads wait for none",
+        parse_int,
+    ),
+    Flag(
         "--strict_readiness",
         _MODELS,
         "with several models, be ready only when all of them are",

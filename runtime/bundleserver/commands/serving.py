@@ -58,6 +58,7 @@ def run(settings: Settings) -> None:
         device=settings.device,
         version_mismatch=settings.version_mismatch,
         strict_readiness=settings.strict_readiness,
+        load_threads=settings.load_threads,
     )
     server = BundleServer(manager, ServerOptions(**options))
     for flag in ignored_flags(settings):

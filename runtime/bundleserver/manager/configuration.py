@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -28,12 +28,14 @@ class Configuration:
     def __init__(
         self, flags: VersionPolicy, traffic: Mapping[str, float] = MappingProxyType({})
     ) -> None:
+        self.name = "serving.json"
         self.active: ServingConfig | None = None
         self.problem: str | None = None
         self._flags = flags
         self._traffic = traffic
         self._proposed: ServingConfig | None = None
         self._refusal: str | None = None
+        self._awaited: list[Version] = []
 
     @property
     def in_effect(self) -> ServingConfig:
@@ -77,7 +79,7 @@ class Configuration:
             known: the versions that are there.
             is_answering: there is something to protect from a wrong configuration.
         """
-        config = listing.config
+        config, self.name = listing.config, listing.config_name
         self._proposed, self._refusal = None, None
         if listing.config_problem is not None:
             self._refusal = f"{listing.config_problem}; {_GOES_ON}"
@@ -85,28 +87,41 @@ class Configuration:
             pass
         elif config is None:
             self.active = None
-            return [(logging.INFO, "serving.json is gone; the flags decide")]
+            return [(logging.INFO, f"{self.name} says nothing any more; the flags decide")]
         elif (unknown := sorted(_required(config) - {*known})) and is_answering:
-            self._refusal = f"serving.json names {_quoted(unknown)}, not there; {_GOES_ON}"
+            self._refusal = f"{self.name} names {_quoted(unknown)}, not there; {_GOES_ON}"
         else:
             self._proposed = config
         return []
 
     def advance(
-        self, versions: Mapping[Version, VersionRecord], default: Version | None
+        self,
+        versions: Mapping[Version, VersionRecord],
+        held: Collection[Version],
+        default: Version | None,
     ) -> list[Note]:
-        """Put a configuration that waits into effect, if it can be; returns what is new to say."""
-        before, is_answering = self.problem, default is not None
+        """Put a configuration that waits into effect, if it can be; returns what is new to say.
+
+        Args:
+            versions: how each version stands.
+            held: those that were unloaded by hand, so do not come by themselves.
+            default: the version that answers, or None.
+        """
+        before, awaited = self.problem, self._awaited
         notes: list[Note] = []
-        if self._proposed is not None:
-            waits_for = sorted(v for v in _required(self._proposed) if not _answers(versions, v))
-            if waits_for and is_answering:
-                self.problem = f"serving.json {_unready(versions, waits_for)}; {_GOES_ON}"
-            else:
-                self.active, self._proposed = self._proposed, None
-                notes.append((logging.INFO, f"serving.json in effect: {_told(self.active)}"))
+        self._awaited = [v for v in sorted(_required(self._proposed)) if not _answers(versions, v)]
+        if self._proposed is not None and not (self._awaited and default is not None):
+            self.active, self._proposed = self._proposed, None
+            notes.append((logging.INFO, f"{self.name} in effect: {_told(self.active)}"))
         if self._proposed is None:
             self.problem = self._refusal or self._trouble(versions, default)
+        elif vain := [v for v in self._awaited if v in held or not _may_come(versions, v)]:
+            self.problem = f"{self.name} {_unready(versions, vain)}; {_GOES_ON}"
+        else:
+            self.problem = None
+            if self._awaited != awaited:
+                text = f"{self.name} takes effect once {_quoted(self._awaited)} is ready"
+                notes.append((logging.INFO, text))
         if self.problem is not None and self.problem != before:
             notes.append((logging.WARNING, self.problem))
         return notes
@@ -118,16 +133,17 @@ class Configuration:
         config = self.in_effect
         lost = [n for n in config.traffic if not is_version_label(config.resolve(n))]
         if lost:
-            return f"--traffic names '{lost[0]}', which is no version and no label of serving.json"
+            known = f"which is no version and no label of {self.name}"
+            return f"--traffic names '{lost[0]}', {known}"
         own = [name for name in config.shadow if config.resolve(name) == str(default)]
         if own:
-            return f"serving.json has the shadow '{own[0]}', which answers by default itself"
+            return f"{self.name} has the shadow '{own[0]}', which answers by default itself"
         vain = [
             version
             for version in sorted(named_versions(config))
             if version not in versions or versions[version].state in (State.FAILED, State.UNLOADED)
         ]
-        who = "serving.json" if config == self.active else "--traffic"
+        who = self.name if config == self.active else "--traffic"
         return f"{who} {_unready(versions, vain)}" if vain else None
 
 
@@ -138,6 +154,13 @@ def _required(config: ServingConfig | None) -> frozenset[Version]:
 
 def _answers(versions: Mapping[Version, VersionRecord], version: Version) -> bool:
     return version in versions and versions[version].loaded is not None
+
+
+def _may_come(versions: Mapping[Version, VersionRecord], version: Version) -> bool:
+    """Ask whether a version that is there and does not answer is on its way."""
+    record = versions.get(version)
+    # Without a record it has not been looked at yet, because nobody wanted it so far.
+    return record is None or record.state is not State.FAILED
 
 
 def _unready(versions: Mapping[Version, VersionRecord], named: Iterable[Version]) -> str:

@@ -11,6 +11,7 @@ from bundleserver.bundle import Bundle
 from bundleserver.errors import ModelNotFound, NotReady, VersionNotFound
 from bundleserver.lifecycle import State, SwapPolicy
 from bundleserver.manager.leases import Loaded, give_memory_back
+from bundleserver.manager.loading import Loader
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.opening import BundleOpener, OpenBundle
 from bundleserver.manager.orders import Order
@@ -34,7 +35,7 @@ class Manager:
     """Every model of a source: which versions are open, and who holds them.
 
     Request threads borrow, ask and order; the watcher's thread alone calls ``reconcile``, which
-    loads and closes, so that loads never race.
+    decides, starts loads and closes.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Manager:
         version_mismatch: str = "warn",
         strict_readiness: bool = False,
         retry_pauses_seconds: Sequence[float] = RETRY_PAUSES_SECONDS,
+        load_threads: int = 0,
         open_bundle: OpenBundle | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -64,6 +66,8 @@ class Manager:
             version_mismatch: ``warn`` or ``refuse`` where libraries differ from the bundle's.
             strict_readiness: with several models, be ready only when all answer.
             retry_pauses_seconds: when, and so how often, a version that failed is tried again.
+            load_threads: how many versions are loaded at a time, beside everything else; with 0
+                ``reconcile`` loads them itself, one after the other, and returns when all are done.
             open_bundle: opens a candidate; None is the real way up.
             clock: seconds that only grow.
         """
@@ -75,9 +79,8 @@ class Manager:
         self._clock = clock
         self._shared = Shared()
         opener = open_bundle or BundleOpener(source, device, version_mismatch, self.acquire)
-        self._reconciler = Reconciler(
-            self._shared, source, self._new_model, opener, retry_pauses_seconds, clock
-        )
+        self._loader = Loader(self._shared, opener, retry_pauses_seconds, clock, load_threads)
+        self._reconciler = Reconciler(self._shared, source, self._new_model, self._loader, clock)
         if model_name is not None:
             self._shared.models[model_name] = self._new_model(model_name)
 
@@ -188,7 +191,7 @@ class Manager:
         self._place(Order(model, version, loads=False), timeout_seconds)
 
     def reconcile(self) -> None:
-        """Look once at what is there and do all that follows; only the watcher's thread calls it.
+        """Look at what is there and do or start all that follows; for the watcher's thread only.
 
         Raises:
             Exception: a source or framework broke its promise; what is open goes on.
@@ -196,9 +199,13 @@ class Manager:
         self._reconciler.reconcile()
 
     def wait_for_work(self, timeout_seconds: float) -> None:
-        """Wait until somebody has ordered something or a drained bundle can be closed."""
+        """Wait until there is an order, a load has ended, or a drained bundle can be closed."""
         self._shared.work.wait(timeout_seconds)
         self._shared.work.clear()
+
+    def wait_for_loads(self, timeout_seconds: float) -> bool:
+        """Wait until no version is being loaded; returns whether that was in time."""
+        return self._loader.wait(timeout_seconds)
 
     def wake(self) -> None:
         """Let ``wait_for_work`` return."""

@@ -70,6 +70,8 @@ class ModelRecord:
         for text in listing.warnings:
             if text not in self._warnings:
                 self.note(logging.WARNING, text)
+        if listing.reason not in ("", self.reason):
+            self.note(logging.INFO, listing.reason)
         self.reason, self._warnings = listing.reason, listing.warnings
         self.unseen, self._is_listed = listing.unseen, True
         listed = {candidate.version: candidate for candidate in listing.candidates}
@@ -90,7 +92,7 @@ class ModelRecord:
 
     def settle(self) -> None:
         """Bring the configuration in effect and the default version up to date."""
-        self._note_all(self.configuration.advance(self.versions, self.default))
+        self._note_all(self.configuration.advance(self.versions, self.held, self.default))
         self.default = default_version(self.snapshots(), self.policy, self.default)
 
     def demand(self) -> Demand:
@@ -107,9 +109,9 @@ class ModelRecord:
             further += takes_no_place and record.is_loadable
         return Demand(self.policy, further, frozenset(by_name))
 
-    def next_action(self, now: float) -> Load | Unload | None:
+    def next_action(self, now: float, may_load: bool = True) -> Load | Unload | None:
         """Return the one thing to do next, or None."""
-        return next_action(self.snapshots(), self.policy, self._swap, now)
+        return next_action(self.snapshots(), self.policy, self._swap, now, may_load)
 
     def snapshots(self) -> list[Snapshot]:
         """Show every version as the lifecycle decides upon it."""
@@ -126,6 +128,8 @@ class ModelRecord:
                 named=version in named,
                 default=version == default,
                 retry_at=record.retry_at,
+                underway_since=record.underway_since,
+                waits_until=record.waits_until,
             )
             for version, record in self.versions.items()
         ]
@@ -185,6 +189,19 @@ class ModelRecord:
             self.note(logging.INFO, "draining", version)
         self.settle()
 
+    def lend_again(self, version: Version) -> bool:
+        """Lend what drains once more, if its files are still those; returns whether."""
+        is_open = self.versions[version].lend_again()
+        if is_open:
+            self.note(logging.INFO, "ready again, it was still open", version)
+            self.settle()
+        return is_open
+
+    def wait_no_longer(self) -> None:
+        """Try what waits for other models again: one of them has come."""
+        for record in self.versions.values():
+            record.waits_until = None
+
     def install(self, version: Version, loaded: Loaded) -> None:
         """Lend a new bundle, and say what it replaces."""
         record, before = self.versions[version], self.default
@@ -229,7 +246,7 @@ class ModelRecord:
     def _lose(self, version: Version) -> None:
         record = self.versions[version]
         record.candidate = None
-        if not record.is_open:
+        if not record.is_open and not record.is_underway:
             del self.versions[version]
 
     def _release_republished(self) -> None:

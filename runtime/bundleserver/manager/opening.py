@@ -22,7 +22,7 @@ OpenBundle = Callable[[Candidate, Callable[[State], None]], Bundle]
 
 
 class BundleOpener:
-    """Brings the candidates of one source up. Called from the watcher's thread only."""
+    """Brings the candidates of one source up. Several threads may call it at a time."""
 
     def __init__(
         self, source: Source, device: str, version_mismatch: str, members: Members

@@ -50,7 +50,7 @@ class Order:
         version = None if self.version is None else model.resolve(self.version)
         if not self.loads:
             return _is_unloaded(model, version)
-        if model.next_action(now) is not None:
+        if model.next_action(now) is not None or _is_underway(model, version):
             return False
         return _is_loaded(model, now) if version is None else _is_ready(model, version, now)
 
@@ -69,9 +69,14 @@ class Order:
 
 def _is_unloaded(model: ModelRecord, version: Version | None) -> bool:
     if version is None:
-        return not any(record.is_open for record in model.versions.values())
+        return not any(r.is_open or r.is_underway for r in model.versions.values())
     record = model.versions.get(version)
-    return record is None or not record.is_open
+    return record is None or not (record.is_open or record.is_underway)
+
+
+def _is_underway(model: ModelRecord, version: Version | None) -> bool:
+    wanted = model.versions.values() if version is None else [model.versions.get(version)]
+    return any(record is not None and record.is_underway for record in wanted)
 
 
 def _is_loaded(model: ModelRecord, now: float) -> bool:

@@ -1,17 +1,16 @@
-"""The loop that brings what is open to what should be: poll, decide, load, close."""
+"""The loop that brings what is open to what should be: poll, decide, start loads, close."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 
-from bundleserver.errors import BundleServerError, ModelNotFound, NotReady, SourceError
-from bundleserver.lifecycle import Load, State, Unload
-from bundleserver.manager.leases import Loaded, give_memory_back
+from bundleserver.errors import BundleServerError, SourceError
+from bundleserver.lifecycle import Load, Unload
+from bundleserver.manager.leases import give_memory_back
+from bundleserver.manager.loading import Loader
 from bundleserver.manager.models import ModelRecord
-from bundleserver.manager.opening import OpenBundle
 from bundleserver.manager.orders import Order
-from bundleserver.manager.records import VersionRecord
 from bundleserver.manager.shared import LOG, Shared, claim_drained, log_notes
 from bundleserver.sources import Candidate, Demand, LastKnownListings, Listing, Source
 from bundleserver.versions import Version
@@ -25,15 +24,13 @@ class Reconciler:
         shared: Shared,
         source: Source,
         new_model: Callable[[str], ModelRecord],
-        open_bundle: OpenBundle,
-        pauses_seconds: Sequence[float],
+        loader: Loader,
         clock: Callable[[], float],
     ) -> None:
         self._shared = shared
         self._source = source
         self._new_model = new_model
-        self._open = open_bundle
-        self._pauses_seconds = pauses_seconds
+        self._loader = loader
         self._clock = clock
 
     def reconcile(self) -> None:
@@ -105,16 +102,29 @@ class Reconciler:
         """Close what nobody holds and do what is next; returns whether anything was."""
         if self._close_drained(model):
             give_memory_back()
+        claimed: Candidate | None = None
         with self._shared.changed:
-            action = None if self._shared.is_closing else model.next_action(self._clock())
+            may_load = self._loader.has_room()
+            is_closing = self._shared.is_closing
+            action = None if is_closing else model.next_action(self._clock(), may_load)
             if isinstance(action, Unload):
                 model.withdraw(action.version)
                 self._shared.changed.notify_all()
+            elif isinstance(action, Load):
+                claimed = self._claim(model, action.version)
             notes = self._shared.take_notes()
         log_notes(notes)
-        if isinstance(action, Load) and not self._bring_up(model, action.version):
-            give_memory_back()
+        if claimed is not None:
+            self._loader.start(model, model.versions[claimed.version], claimed)
         return action is not None
+
+    def _claim(self, model: ModelRecord, version: Version) -> Candidate | None:
+        """Lend again what is open still; else return what is to be loaded now. Under the lock."""
+        record = model.versions[version]
+        if model.lend_again(version):
+            return None
+        self._loader.claim(record)
+        return record.candidate
 
     def _close_drained(self, model: ModelRecord) -> bool:
         """Close the bundles that nobody holds any more; returns whether there were any."""
@@ -130,91 +140,6 @@ class Reconciler:
         for _, loaded in claimed:
             LOG.info("%s %s: unloaded", model.name, loaded.version)
         return bool(claimed)
-
-    def _bring_up(self, model: ModelRecord, version: Version) -> bool:
-        """Take a version from DISCOVERED to READY, or to FAILED; returns whether it is up."""
-        record = model.versions[version]
-        candidate = record.candidate
-        if candidate is None or self._lend_again(model, record):
-            return True
-        started = self._clock()
-        at = State.DISCOVERED
-
-        def enter(state: State) -> None:
-            nonlocal at
-            at = state
-            with self._shared.changed:
-                record.enter(state)
-                self._shared.changed.notify_all()
-            LOG.info("%s %s: %s", model.name, version, state.value.lower())
-
-        try:
-            loaded = self._open_candidate(candidate, enter, started)
-        except BundleServerError as error:
-            self._fail(model, record, candidate, at, error)
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # a framework may raise anything
-            LOG.exception("%s %s: unexpected error while %s", model.name, version, at.value.lower())
-            self._fail(model, record, candidate, at, error)
-        else:
-            self._install(model, version, loaded)
-            return True
-        return False
-
-    def _lend_again(self, model: ModelRecord, record: VersionRecord) -> bool:
-        with self._shared.changed:
-            is_open = record.lend_again()
-            if is_open:
-                model.settle()
-            notes = self._shared.take_notes()
-        if is_open:
-            LOG.info("%s %s: ready again, it was still open", model.name, record.version)
-        log_notes(notes)
-        return is_open
-
-    def _open_candidate(
-        self, candidate: Candidate, enter: Callable[[State], None], started: float
-    ) -> Loaded:
-        bundle = self._open(candidate, enter)
-        try:
-            seconds = self._clock() - started
-            return Loaded(bundle, candidate.version, candidate.fingerprint, seconds, time.time())
-        except BaseException:
-            bundle.close()
-            raise
-
-    def _fail(
-        self,
-        model: ModelRecord,
-        record: VersionRecord,
-        candidate: Candidate,
-        at: State,
-        error: BaseException,
-    ) -> None:
-        is_ours = isinstance(error, BundleServerError)
-        why = str(error) if is_ours else f"{type(error).__name__}: {error}"
-        with self._shared.changed:
-            if isinstance(error, (NotReady, ModelNotFound)):
-                # It waits for another model of this process, however long that takes.
-                record.attempts = 0
-            now = self._clock()
-            record.fail(candidate.fingerprint, at, why, now, self._pauses_seconds)
-            self._shared.failures[model.name, at] += 1
-            model.settle()
-            model.note_failure(record)
-            notes = self._shared.take_notes()
-            self._shared.changed.notify_all()
-        log_notes(notes)
-
-    def _install(self, model: ModelRecord, version: Version, loaded: Loaded) -> None:
-        with self._shared.changed:
-            is_late = self._shared.is_closing
-            if not is_late:
-                model.install(version, loaded)
-            notes = self._shared.take_notes()
-            self._shared.changed.notify_all()
-        log_notes(notes)
-        if is_late:
-            loaded.close()
 
     def _new_orders(self) -> list[Order]:
         """Return the orders that the next poll is for; they may be about what it finds."""

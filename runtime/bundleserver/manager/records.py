@@ -25,6 +25,9 @@ class VersionRecord:
         tried: the fingerprint of the files that failed.
         attempts: how often these have failed.
         retry_at: when they are tried again by themselves, on the manager's clock.
+        underway_since: when its load began, on the manager's clock; None while there is none.
+        waits_for: why its load waits for another model of this process; empty when it does not.
+        waits_until: when that is asked again by itself, on the manager's clock.
     """
 
     version: Version
@@ -37,6 +40,9 @@ class VersionRecord:
     tried: str | None = None
     attempts: int = 0
     retry_at: float | None = None
+    underway_since: float | None = None
+    waits_for: str = ""
+    waits_until: float | None = None
 
     @property
     def is_changed(self) -> bool:
@@ -60,8 +66,8 @@ class VersionRecord:
 
     @property
     def is_underway(self) -> bool:
-        """Whether it is being brought up at this moment, and nothing of it answers."""
-        return self.state in (State.FETCHING, State.VERIFYING, State.LOADING, State.WARMING)
+        """Whether it is being loaded at this moment."""
+        return self.underway_since is not None
 
     def see(self, candidate: Candidate) -> bool:
         """Take in what the source says; returns whether that is a failure not known yet."""
@@ -99,13 +105,25 @@ class VersionRecord:
         pause = retry_pause(self.attempts, pauses_seconds)
         self.retry_at = None if pause is None else now + pause
         self.failure = f"FAILED while {at.value}: {why}"
-        self.reloading = None
+        self.reloading, self.waits_for, self.waits_until = None, "", None
         if self.loaded is None:
             self.state = State.FAILED
+
+    def wait(self, why: str, until: float) -> bool:
+        """Note that it cannot be loaded before another model answers; returns whether it is news.
+
+        That is no failure: nothing is wrong with its files.
+        """
+        is_new = why != self.waits_for
+        self.waits_for, self.waits_until, self.reloading = why, until, None
+        if self.loaded is None:
+            self.state = State.DISCOVERED
+        return is_new
 
     def forget_failure(self) -> None:
         """Count as never tried; a bundle that is open goes on."""
         self.failure, self.tried, self.attempts, self.retry_at = "", None, 0, None
+        self.waits_for, self.waits_until = "", None
         if self.state is State.FAILED:
             self.state = State.DISCOVERED
 

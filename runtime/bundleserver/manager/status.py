@@ -136,6 +136,8 @@ def describe(model: ModelRecord, record: VersionRecord) -> str:
         return record.failure
     if state is State.READY and record.reloading:
         return f"READY: with its former files; the new ones are {record.reloading.value}"
+    if state is State.READY and record.waits_for:
+        return f"READY: with its former files; the load of the new ones {record.waits_for}"
     if state is State.READY and record.failure:
         return f"READY: with its former files; the new ones {record.failure}"
     problem = record.candidate.problem if record.candidate else None
@@ -155,6 +157,8 @@ def _describe_closed(model: ModelRecord, record: VersionRecord) -> str:
     if record.version in model.held:
         return BY_HAND
     word = record.state.value
+    if record.waits_for:
+        return f"{word}: {record.waits_for}"
     if record.candidate is not None and not record.candidate.settled:
         return f"{word}: its files are still changing"
     if record.version not in model.wanted():
@@ -167,7 +171,7 @@ def why_not_ready(model: ModelRecord) -> str:
     default = model.configuration.default
     if default in model.versions:
         stands = describe(model, model.versions[default])
-        return f"version {default}, which serving.json makes the default, is {stands}"
+        return f"version {default}, which {model.configuration.name} makes the default, is {stands}"
     if not model.versions:
         return model.reason or "no version is there"
     wanted = model.wanted()

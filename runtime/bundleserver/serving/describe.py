@@ -95,6 +95,18 @@ def model_metadata(status: ModelStatus, version: VersionStatus) -> dict[str, obj
     }
 
 
+def tensor_types(specs: Iterable[TensorSpec]) -> list[dict[str, object]]:
+    """Describe tensors with the three members that gRPC's and kserve's metadata messages have."""
+    return [
+        {
+            "name": spec.name,
+            "datatype": spec.datatype or "",
+            "shape": [-1] if spec.shape is None else list(spec.shape),
+        }
+        for spec in specs
+    ]
+
+
 def staleness(status: ModelStatus) -> dict[str, str]:
     """Say since when the source of versions has not been read, while it cannot be."""
     if status.stale_since is None:
@@ -136,7 +148,7 @@ def unready_reason(manager: ModelManager) -> str:
 
 
 def _entries(status: ModelStatus) -> list[dict[str, object]]:
-    config = f"; serving.json: {status.config_problem}" if status.config_problem else ""
+    config = f"; {status.config_problem}" if status.config_problem else ""
     if not status.versions:
         reason = (status.reason or "no version found") + config
         return [{"name": status.name, "state": "UNAVAILABLE", "reason": reason}]

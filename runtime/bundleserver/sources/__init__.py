@@ -47,6 +47,7 @@ class Listing:
         candidates: the versions whose contents were looked at, newest first.
         config: what ``serving.json`` says; None when there is none, or none that can be read.
         config_problem: why ``serving.json`` cannot be read.
+        config_name: how messages name what the configuration stands in.
         unseen: versions known by name only, because the demand does not reach them.
         reason: why there are no candidates: what is waited for, and where it would be.
         warnings: what somebody should mend, each a sentence.
@@ -56,6 +57,7 @@ class Listing:
     candidates: tuple[Candidate, ...] = ()
     config: ServingConfig | None = None
     config_problem: str | None = None
+    config_name: str = "serving.json"
     unseen: tuple[Version, ...] = ()
     reason: str = ""
     warnings: tuple[str, ...] = ()
@@ -95,7 +97,10 @@ class LastKnownListings(SourceError):
 
 
 class Source(Protocol):
-    """Finds versions and makes their files local. Called from the watcher's thread only."""
+    """Finds versions and makes their files local.
+
+    ``discover`` is called by the watcher's thread, ``fetch`` by those that load, several at a time.
+    """
 
     def discover(self, demand_of: DemandOf | None = None) -> tuple[Listing, ...]:
         """Return what is known of every model; without a demand every version is looked at.

@@ -41,7 +41,7 @@ class _Look:
 class DirectorySource:
     """The models below one directory; keeps what the last looks saw, to tell whether files change.
 
-    Called from the watcher's thread only.
+    ``discover`` is for one thread; ``fetch`` needs nothing of that and is for any.
     """
 
     def __init__(

@@ -49,7 +49,7 @@ def call_within(seconds: float, what: str, function: Callable[[], T]) -> T:
 class Breaker:
     """Lets no call through for a while after one has failed: a growing, jittered pause.
 
-    Called from the watcher's thread only.
+    One thread asks and notes; others may check.
     """
 
     def __init__(
@@ -71,8 +71,9 @@ class Breaker:
         Raises:
             SourceError: the last one's; it is too early to try again.
         """
-        if self._error is not None and self._clock() < self._closed_until:
-            raise self._error
+        error = self._error
+        if error is not None and self._clock() < self._closed_until:
+            raise error
 
     def note_failure(self, error: SourceError) -> None:
         """Let nothing through for a while, each time for longer."""

@@ -98,6 +98,7 @@ def list_model(
         wish.served_as,
         tuple(candidates),
         config if config != ServingConfig() else None,
+        config_name="the registry",
         unseen=tuple(unseen),
         warnings=(*resolved.missing.values(), *_lost_shares(wish, model, resolved.labels)),
         reason="" if candidates else f"'{model.name}' has no version in the registry at '{place}'",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -30,7 +31,7 @@ _TRY_AGAIN_SECONDS = 900.0
 
 
 class RegistrySource:
-    """One model of a registry. Called from the watcher's thread only.
+    """One model of a registry: one thread discovers, and one at a time fetches.
 
     While the registry cannot be asked, ``discover`` raises; until it has been asked once, what was
     last known comes with the error, as far as the cache has the files.
@@ -72,6 +73,8 @@ class RegistrySource:
         self._failed: dict[str, float] = {}
         self._rounds: dict[str, int] = {}
         self._was_out = False
+        # The cache is for one thread; a second download at a time would not be faster either.
+        self._fetching = threading.Lock()
 
     def discover(self, demand_of: DemandOf | None = None) -> tuple[Listing, ...]:
         """Return the model with every version that is wanted.
@@ -104,7 +107,8 @@ class RegistrySource:
         """
         version = self._find(candidate)
         try:
-            found = self._cache.find(version) or self._fetch(version)
+            with self._fetching:
+                found = self._cache.find(version) or self._fetch(version)
         except SourceError:
             self._failed.setdefault(version.number, self._clock())
             raise
@@ -144,7 +148,7 @@ class RegistrySource:
         for number, since in list(self._failed.items()):
             if self._was_out or now - since >= _TRY_AGAIN_SECONDS:
                 self._rounds[number] = self._rounds.get(number, 0) + 1
-                del self._failed[number]
+                self._failed.pop(number, None)
 
     def _outage(self, error: SourceError, demand: Demand) -> SourceError:
         self._was_out = True
