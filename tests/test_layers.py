@@ -110,6 +110,7 @@ def test_only_the_serving_floor_imports_kserve_and_grpc(path):
         "import bundleserver; bundleserver.BundleStore",
         "import bundleserver.cli",
         "import bundleserver.manager, bundleserver.sources.directory",
+        "import bundleserver.serving.server",
     ],
 )
 def test_importing_bundleserver_loads_no_heavy_library(statement):

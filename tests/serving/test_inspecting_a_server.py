@@ -47,7 +47,7 @@ def test_it_shows_what_shadows_have_in_common_with_who_answers():
     config = ServingConfig(default="1", shadow=("2",))
     with serving(FakeManager(two(config=config))) as server:
         httpx.post(f"{server.rest}/v1/models/sums:predict", json={"instances": ROWS})
-        totals = server.server.repository.splitter.totals
+        totals = server.server.served.splitter.totals
         deadline = time.monotonic() + DEADLINE_SECONDS
         while not totals.snapshot():
             assert time.monotonic() < deadline

@@ -167,7 +167,7 @@ def test_an_unknown_model_leaves_no_label():
         assert b"made-up" not in generate_latest(served.registry)
 
 
-def test_the_scrape_route_shows_our_metrics_and_kserves(free_ports, tmp_path):
+def test_the_scrape_route_shows_our_metrics_and_the_processs(free_ports, tmp_path):
     """/metrics has both in one page."""
     from tests.serving.served_process import process
 
@@ -178,4 +178,4 @@ def test_the_scrape_route_shows_our_metrics_and_kserves(free_ports, tmp_path):
 
     assert "bundleserver_requests_total{" in page
     assert "bundleserver_version_state{" in page
-    assert "request_predict_seconds" in page
+    assert "process_resident_memory_bytes" in page

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 
 import pytest
 from kserve.errors import ModelNotFound as KServeModelNotFound
 from kserve.protocol.dataplane import DataPlane
 from kserve.protocol.model_repository_extension import ModelRepositoryExtension
 
-from bundleserver.errors import ModelNotFound, NotReady, VersionNotFound
 from bundleserver.lifecycle import State
 from bundleserver.serving.repository import BundleRepository
-from bundleserver.serving.requests import PredictRequest
-from tests.serving.fakes import DEADLINE_SECONDS, FakeManager, FakeModel, all_versions
+from tests.serving.fakes import FakeManager, FakeModel, all_versions
 
 LOADING = FakeModel("loading", all_versions([("1", State.LOADING, "")]))
 BROKEN = FakeModel("broken", all_versions([("1", State.FAILED, "sha256 differs")]))
@@ -61,42 +58,6 @@ def test_readiness_is_the_managers(repository, name, ready):
     assert ready == asyncio.run(repository.is_model_ready(name))
 
 
-def test_load_and_unload_move_the_manager(repository, manager):
-    """A model that is unloaded does not answer until it is loaded."""
-    asyncio.run(repository.unload_version("sums"))
-    unloaded = manager.is_ready("sums")
-    asyncio.run(repository.load("sums"))
-
-    assert (False, True) == (unloaded, manager.is_ready("sums"))
-
-
-@pytest.mark.parametrize(
-    ("name", "version", "error"),
-    [("nope", None, ModelNotFound), ("sums", "9", VersionNotFound), ("broken", None, NotReady)],
-)
-def test_load_raises_the_managers_reason(repository, name, version, error):
-    """A load that cannot be done says why."""
-    with pytest.raises(error):
-        asyncio.run(repository.load(name, version))
-
-
-def test_a_load_leaves_the_event_loop_free():
-    """Other tasks run while a load waits."""
-    gate = threading.Event()
-
-    class Slow(FakeManager):
-        def load(self, model, version=None, *, timeout_seconds):
-            assert gate.wait(DEADLINE_SECONDS)
-
-    async def both():
-        loading = asyncio.create_task(BundleRepository(Slow(LOADING)).load("loading"))
-        await asyncio.wait({loading}, timeout=0)
-        gate.set()
-        return await loading
-
-    assert asyncio.run(both())
-
-
 def test_kserves_own_extension_works_over_it(repository):
     """The index, load and unload of kserve's repository extension reflect the manager."""
     extension = ModelRepositoryExtension(repository)
@@ -122,16 +83,3 @@ def test_kserves_dataplane_reads_metadata_from_it(repository):
     about = asyncio.run(DataPlane(repository).model_metadata("sums"))
 
     assert ["features"] == [tensor["name"] for tensor in about["inputs"]]
-
-
-def test_answer_finds_the_model(repository):
-    """A request goes to the model that it names."""
-    response = asyncio.run(repository.answer(PredictRequest("sums", rows=[[1.0, 2.0]])))
-
-    assert [3.0] == response.outputs["sum"].tolist()
-
-
-def test_answer_for_an_unknown_model_names_those_served(repository):
-    """A request for a model that is not there says which are."""
-    with pytest.raises(ModelNotFound, match="'nope' is not served here; served: 'sums', 'loading'"):
-        asyncio.run(repository.answer(PredictRequest("nope", rows=[[1.0, 2.0]])))

@@ -61,10 +61,12 @@ def predict(rest, model="sums"):
 
 
 def test_one_app_answers_our_routes_and_kserves(server):
-    """Our routes answer predictions and errors, kserve's app behind them liveness and metrics."""
+    """One port has the predictions, KServe's liveness, its API's description, and errors."""
     assert ANSWER == predict(server.rest).json()
     assert {"status": "alive"} == httpx.get(f"{server.rest}/").json()
-    assert "request_predict_seconds" in httpx.get(f"{server.rest}/metrics").text
+    assert (
+        "/v2/models/{model_name}/infer" in httpx.get(f"{server.rest}/openapi.json").json()["paths"]
+    )
     assert {"error": "Not Found"} == httpx.get(f"{server.rest}/nope").json()
 
 
@@ -182,7 +184,6 @@ def test_stop_makes_everything_unready_before_it_stops_answering():
 
         assert not served.server.manager.is_server_ready()
         assert not served.server.manager.is_ready("sums")
-        assert not asyncio.run(served.server.repository.is_model_ready("sums"))
         assert not manager.closed
         gate.opened.set()
         assert ANSWER == answer.result().json()
@@ -332,6 +333,17 @@ def test_rest_speaks_tls(certificate):
         answer = httpx.get(f"{url}/v2/health/live", verify=ssl.create_default_context(cafile=cert))
 
         assert {"live": True} == answer.json()
+
+
+@pytest.mark.parametrize(
+    ("port", "certfile", "expected"),
+    [(8080, None, 8080), (8080, "cert.pem", 8443), (9090, "cert.pem", 9090)],
+)
+def test_tls_without_a_port_takes_kserves(port, certfile, expected):
+    """With TLS the port of REST is 8443 unless another one is asked for, as in KServe's servers."""
+    options = ServerOptions(http_port=port, ssl_certfile=certfile, ssl_keyfile=certfile)
+
+    assert expected == BundleServer(FakeManager(), options, CollectorRegistry()).http_port
 
 
 @pytest.mark.parametrize("text", [None, "no certificate"])

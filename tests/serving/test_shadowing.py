@@ -63,7 +63,7 @@ def model(call=other_sums, config=CONFIG, **second):
 def ended(server, count=1):
     """Wait until so many copies have ended, and return how, and the last total."""
     deadline = time.monotonic() + DEADLINE_SECONDS
-    totals = server.server.repository.splitter.totals
+    totals = server.server.served.splitter.totals
     while True:
         found = [total for _, total in totals.snapshot("sums")]
         if sum(sum(total.copies.values()) for total in found) >= count:

@@ -10,8 +10,8 @@ from google.protobuf.message import DecodeError, Message
 from bundleserver.errors import InvalidInput, NotReady
 from bundleserver.serving import describe, grpc_codec, json_body
 from bundleserver.serving import open_inference as messages
-from bundleserver.serving.kserve_types import tensor_types
-from bundleserver.serving.repository import BundleRepository
+from bundleserver.serving.answering import ServedModels
+from bundleserver.serving.describe import tensor_types
 from bundleserver.serving.rest import EXTENSIONS
 from bundleserver.serving.stopping import LendingManager
 from bundleserver.signature import Signature
@@ -21,12 +21,12 @@ Rpc = Callable[[Message], Awaitable[Message]]
 
 
 class InferenceService:
-    """Answers the V2 service's RPCs from a repository and its manager. On the event loop."""
+    """Answers the V2 service's RPCs from the models served and their manager. On the event loop."""
 
     def __init__(
-        self, repository: BundleRepository, manager: LendingManager, name: str, version: str
+        self, served: ServedModels, manager: LendingManager, name: str, version: str
     ) -> None:
-        self._repository = repository
+        self._served = served
         self._manager = manager
         self._name = name
         self._version = version
@@ -90,7 +90,7 @@ class InferenceService:
             **found.metadata,
             **describe.staleness(status),
         }
-        if traffic := self._repository.splitter.describe(request.name):
+        if traffic := self._served.splitter.describe(request.name):
             properties["traffic"] = traffic
         return messages.ModelMetadataResponse(
             name=about["name"],
@@ -104,7 +104,7 @@ class InferenceService:
     async def _model_infer(self, request: Message, routing_key: str | None = None) -> Message:
         describe.check_known(self._manager, request.model_name)
         asked = replace(grpc_codec.decode_request(request), routing_key=routing_key)
-        response = await self._repository.answer(asked, "grpc")
+        response = await self._served.answer(asked, "grpc")
         return grpc_codec.encode_response(response, grpc_codec.wants_raw(request))
 
     async def _repository_index(self, request: Message) -> Message:
@@ -115,12 +115,12 @@ class InferenceService:
 
     async def _repository_model_load(self, request: Message) -> Message:
         name, version = _model_of(request, "load")
-        await self._repository.load(name, version)
+        await self._served.load(name, version)
         return messages.RepositoryModelLoadResponse(model_name=name, isLoaded=True)
 
     async def _repository_model_unload(self, request: Message) -> Message:
         name, version = _model_of(request, "unload")
-        await self._repository.unload_version(name, version)
+        await self._served.unload(name, version)
         return messages.RepositoryModelUnloadResponse(model_name=name, isUnloaded=True)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from bundleserver.errors import InvalidInput, ModelNotFound, NotReady, QueueFull, VersionNotFound
@@ -20,7 +20,7 @@ from bundleserver.serving.sdk import (
 from bundleserver.serving.tensor_binary import array_from_bytes
 from bundleserver.serving.tensor_form import checked_shape, known_datatype, texts
 from bundleserver.serving.tensor_json import array_from_json, kind_of
-from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec, datatype_of
+from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, datatype_of
 
 
 @contextmanager
@@ -85,18 +85,6 @@ def encode_response(response: PredictResponse, payload: InferRequest) -> InferRe
         use_binary_outputs=payload.use_binary_outputs,
         requested_outputs=payload.request_outputs,
     )
-
-
-def tensor_types(specs: Iterable[TensorSpec]) -> list[dict[str, object]]:
-    """Describe tensors with the three members that kserve's metadata messages have."""
-    return [
-        {
-            "name": spec.name,
-            "datatype": spec.datatype or "",
-            "shape": [-1] if spec.shape is None else list(spec.shape),
-        }
-        for spec in specs
-    ]
 
 
 def _values(given: InferInput) -> Array:

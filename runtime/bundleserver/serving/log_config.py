@@ -1,44 +1,55 @@
-"""Where log lines go: KServe's set-up, and our own loggers beside it in a shorter format."""
+"""Where log lines go: ours, uvicorn's and kserve's in one format on standard error."""
 
 from __future__ import annotations
 
-import copy
-import logging
+import logging.config
 
 from bundleserver.serving.options import ServerOptions
-from bundleserver.serving.sdk import kserve_logging
+
+_DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 
 def set_up_logging(options: ServerOptions) -> None:
     """Set up the loggers of this process; a configuration file replaces everything of ours."""
     if not options.configure_logging:
-        _leave_alone()
-    elif options.log_config_file is not None:
-        kserve_logging.configure_logging(options.log_config_file)
+        return
+    if options.log_config_file is None:
+        logging.config.dictConfig(_default_config(options.log_level.upper()))
     else:
-        kserve_logging.configure_logging(_default_config(options.log_level))
+        from bundleserver.serving.sdk import kserve_logging
+
+        kserve_logging.configure_logging(options.log_config_file)
 
 
 def _default_config(level: str) -> dict[str, object]:
-    config: dict[str, dict[str, dict[str, object]]] = copy.deepcopy(
-        kserve_logging.KSERVE_LOG_CONFIG
-    )
-    config["formatters"]["bundleserver"] = {
-        "format": "%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s",
-        "datefmt": config["formatters"]["kserve"]["datefmt"],
+    lines = {"handlers": ["lines"], "level": level, "propagate": False}
+    return {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {
+            "lines": {
+                "format": "%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s",
+                "datefmt": _DATE_FORMAT,
+            },
+            "access": {
+                "()": "uvicorn.logging.AccessFormatter",
+                "fmt": "%(asctime)s.%(msecs)03d %(name)s %(levelprefix)s %(client_addr)s "
+                '%(process)s - "%(request_line)s" %(status_code)s',
+                "datefmt": _DATE_FORMAT,
+            },
+        },
+        "handlers": {
+            "lines": {"class": "logging.StreamHandler", "formatter": "lines"},
+            "access": {
+                "class": "logging.StreamHandler",
+                "formatter": "access",
+                "stream": "ext://sys.stdout",
+            },
+        },
+        "loggers": {
+            "bundleserver": lines,
+            "kserve": lines,
+            "uvicorn": lines,
+            "uvicorn.access": {"handlers": ["access"], "level": level, "propagate": False},
+        },
     }
-    config["handlers"]["bundleserver"] = {
-        **config["handlers"]["kserve"],
-        "formatter": "bundleserver",
-    }
-    config["loggers"]["bundleserver"] = {"handlers": ["bundleserver"], "propagate": False}
-    for logger in config["loggers"].values():
-        logger["level"] = level.upper()
-    return dict(config)
-
-
-def _leave_alone() -> None:
-    """Keep kserve's server, which sets up logging where it sees no handler, from doing so."""
-    logger = logging.getLogger(kserve_logging.KSERVE_LOGGER_NAME)
-    if not logger.handlers:
-        logger.addHandler(logging.NullHandler())

@@ -1,47 +1,29 @@
-"""A model as KServe knows one: the single place where sync meets async."""
+"""A model as KServe knows one, for any ``kserve.ModelServer``."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
-from functools import partial
-from typing import TypeVar
-
-from prometheus_client import CollectorRegistry
+from collections.abc import Mapping
 
 from bundleserver.errors import ModelNotFound, NotReady
 from bundleserver.serving import v1
-from bundleserver.serving.describe import ready_version
+from bundleserver.serving.answering import ServedModels
+from bundleserver.serving.describe import ready_version, tensor_types
 from bundleserver.serving.kserve_types import (
     decode_instances,
     decode_request,
     encode_response,
     raising_kserve_errors,
-    tensor_types,
 )
 from bundleserver.serving.metrics import RequestMetrics
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.sdk import InferRequest, InferResponse, Model
-from bundleserver.serving.shadowing import Shadows
-from bundleserver.serving.splitting import Splitter
 from bundleserver.serving.stopping import LendingManager
 from bundleserver.serving.workers import WorkerPool
 from bundleserver.signature import Signature
 
-T = TypeVar("T")
-
-
-async def in_thread(pool: Executor, call: Callable[[], T]) -> T:
-    """Run a blocking call in a pool's thread while the event loop goes on.
-
-    Cancelling the wait drops a call that has not started; one that runs goes on to its end.
-    """
-    return await asyncio.get_running_loop().run_in_executor(pool, call)
-
 
 class BundleModel(Model):  # type: ignore[misc]  # kserve publishes no types
-    """One model of a manager, all its versions, for any ``kserve.ModelServer`` and for our own.
+    """One model of a manager, all its versions, as ``kserve.ModelServer`` takes them.
 
     It holds no state of its own: whether it is ready is the manager's to say.
     """
@@ -52,35 +34,19 @@ class BundleModel(Model):  # type: ignore[misc]  # kserve publishes no types
         manager: LendingManager,
         pool: WorkerPool | None = None,
         metrics: RequestMetrics | None = None,
-        splitter: Splitter | None = None,
-        shadows: Shadows | None = None,
+        served: ServedModels | None = None,
     ) -> None:
         self._manager = manager
-        self._pool = pool or WorkerPool()
-        self._splitter = splitter or Splitter(manager)
-        self._shadows = shadows or Shadows(manager, self._pool, self._splitter.totals)
-        self._metrics = metrics or RequestMetrics(CollectorRegistry())
+        self._served = served or ServedModels(manager, pool, metrics)
         super().__init__(name)
 
     async def answer(self, request: PredictRequest, protocol: str | None = None) -> PredictResponse:
-        """Answer a decoded request in a worker thread, holding a lease on the version meanwhile.
-
-        Args:
-            request: what was asked; its model is this one.
-            protocol: how it came, for the metrics: ``v1``, ``v2`` or ``grpc``.
+        """Answer a decoded request for this model, as ``ServedModels.answer`` does.
 
         Raises:
             BundleServerError: whatever keeps the request from being answered.
         """
-        spoken = protocol or ("v2" if request.rows is None else "v1")
-        with self._metrics.measure(self.name, spoken) as measured:
-            # The lease is taken there because asyncio cancels the coroutine and not the thread.
-            work = partial(self._splitter.answer, request, measured)
-            response, copies = await in_thread(self._pool, work)
-        for copy in copies:
-            # Called when this task pauses next: when the answer is on its way.
-            asyncio.get_running_loop().call_soon(self._shadows.offer, copy)
-        return response
+        return await self._served.answer(request, protocol)
 
     @property
     def ready(self) -> bool:

@@ -1,4 +1,4 @@
-"""uvicorn with our routes before kserve's own app, and without its own way with signals."""
+"""uvicorn with our routes, without its own way with signals; changed TLS files are followed."""
 
 from __future__ import annotations
 
@@ -8,23 +8,26 @@ import ssl
 from collections.abc import Callable, Iterator
 
 import uvicorn
-from fastapi import FastAPI
 
 from bundleserver.errors import ConfigError, Problem
 from bundleserver.serving.http import AsgiApp
 from bundleserver.serving.options import ServerOptions
-from bundleserver.serving.sdk import ModelServer, kserve_rest
 
 HOST = "0.0.0.0"  # noqa: S104  # as kserve: a container's probes and sidecars come from outside
 _BACKLOG = 2048
 
 
-class RestServer(kserve_rest._RefreshingServer):  # type: ignore[misc]  # kserve publishes no types
+class RestServer(uvicorn.Server):
     """One uvicorn server that follows changed TLS certificates, as kserve's does."""
 
     def __init__(self, app: AsgiApp, options: ServerOptions, on_listening: Callable[[], None]):
         super().__init__(_uvicorn_config(app, options))
         self._on_listening = on_listening
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer until ``begin_stop``."""
+        with _refreshed(self.config):
+            await super().serve(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so."""
@@ -38,7 +41,8 @@ class RestServer(kserve_rest._RefreshingServer):  # type: ignore[misc]  # kserve
 
     def begin_stop(self, grace_seconds: float) -> None:
         """Stop accepting, and give the requests in flight that long."""
-        self.config.timeout_graceful_shutdown = grace_seconds
+        # Declared whole, and waited for by asyncio, which takes parts of a second too.
+        self.config.timeout_graceful_shutdown = grace_seconds  # type: ignore[assignment]
         self.should_exit = True
 
 
@@ -62,23 +66,23 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
-def kserve_app(server: ModelServer) -> AsgiApp:
-    """Make the app that kserve's own server would serve."""
-    app = FastAPI(
-        title="bundleserver",
-        docs_url="/docs" if server.enable_docs_url else None,
-        redoc_url=None,
+@contextlib.contextmanager
+def _refreshed(config: uvicorn.Config) -> Iterator[None]:
+    """Use TLS files anew when they change; called on the event loop."""
+    if config.ssl is None:
+        yield
+        return
+    from bundleserver.serving.sdk import SSLCertRefresher
+
+    refresher = SSLCertRefresher(
+        ssl_context=config.ssl,
+        key_path=str(config.ssl_keyfile),
+        cert_path=str(config.ssl_certfile),
     )
-    # As RESTServer.create_application() does to one app that all servers of a process share, but
-    # without its middleware, which logs every request, and its word that nothing forecasts here.
-    dataplane, extension = server.dataplane, server.model_repository_extension
-    app.add_api_route("/", dataplane.live)
-    app.add_api_route("/metrics", kserve_rest.metrics_handler, methods=["GET"])
-    kserve_rest.register_v1_endpoints(app, dataplane, extension)
-    kserve_rest.register_v2_endpoints(app, dataplane, extension)
-    rest = kserve_rest.RESTServer(app, dataplane, extension, server.http_port)
-    rest._add_exception_handlers(app)
-    return app
+    try:
+        yield
+    finally:
+        refresher.stop()
 
 
 def _uvicorn_config(app: AsgiApp, options: ServerOptions) -> uvicorn.Config:

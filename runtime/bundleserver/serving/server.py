@@ -7,25 +7,25 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
 import bundleserver
 from bundleserver.errors import ConfigError, Problem
+from bundleserver.serving.answering import ServedModels, in_thread
 from bundleserver.serving.grpc import HOST as GRPC_HOST
 from bundleserver.serving.grpc import GrpcServer
 from bundleserver.serving.inference_service import InferenceService
+from bundleserver.serving.kserve_app import KServeApp, api_pages, metrics_page
 from bundleserver.serving.log_config import set_up_logging
 from bundleserver.serving.metrics import ManagerCollector, RequestMetrics
-from bundleserver.serving.model import in_thread
 from bundleserver.serving.options import ServerOptions
-from bundleserver.serving.repository import BundleRepository
 from bundleserver.serving.rest import RestApp
-from bundleserver.serving.rest_server import HOST, RestServer, kserve_app, listen
-from bundleserver.serving.sdk import Model, ModelServer
+from bundleserver.serving.rest_server import HOST, RestServer, listen
 from bundleserver.serving.stopping import StoppableManager
 from bundleserver.serving.traffic_metrics import TrafficCollector
 from bundleserver.serving.workers import WorkerPool
@@ -39,14 +39,15 @@ NAME = "bundleserver"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
-class BundleServer(ModelServer):  # type: ignore[misc]  # kserve publishes no types
+HTTP_PORT, HTTPS_PORT = 8080, 8443
+"""KServe's ports of REST; its servers take the second one for TLS where none is asked for."""
+
+
+class BundleServer:
     """Serves a manager's models over REST and gRPC until a signal, or ``stop``, ends it.
 
-    One process serves everything: models are shared by threads, so there are no workers to set.
+    One process serves everything: models are shared by threads.
     """
-
-    http_port: int
-    grpc_port: int
 
     def __init__(
         self,
@@ -58,27 +59,12 @@ class BundleServer(ModelServer):  # type: ignore[misc]  # kserve publishes no ty
         set_up_logging(options)
         self.manager = StoppableManager(manager)
         self.pool = WorkerPool(options.max_asyncio_workers, options.max_queue)
-        self.repository = BundleRepository(self.manager, self.pool, RequestMetrics(registry))
-        registry.register(ManagerCollector(manager))
-        registry.register(TrafficCollector(self.manager, self.repository.splitter))
-        super().__init__(
-            http_port=options.http_port,
-            grpc_port=options.grpc_port,
-            workers=1,
-            max_threads=self.pool.threads,
-            max_asyncio_workers=self.pool.threads,
-            registered_models=self.repository,
-            enable_grpc=options.enable_grpc,
-            enable_docs_url=options.enable_docs_url,
-            enable_latency_logging=False,
-            access_log_format=options.access_log_format,
-            event_loop="asyncio",
-            timeout_keep_alive=options.timeout_keep_alive,
-            grace_period=options.grace_period_seconds,
-            ssl_certfile=options.ssl_certfile,
-            ssl_keyfile=options.ssl_keyfile,
-        )
+        self.served = ServedModels(self.manager, self.pool, RequestMetrics(registry))
+        self.http_port, self.grpc_port = _rest_port(options), options.grpc_port
         self.listening = threading.Event()
+        registry.register(ManagerCollector(manager))
+        registry.register(TrafficCollector(self.manager, self.served.splitter))
+        self._registry = registry
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end = asyncio.Event()
 
@@ -86,10 +72,6 @@ class BundleServer(ModelServer):  # type: ignore[misc]  # kserve publishes no ty
     def stopping(self) -> bool:
         """Whether the end has begun: nothing is ready any more, what is in flight is answered."""
         return self.manager.stopping
-
-    def start(self, models: Sequence[Model] = ()) -> None:
-        """Serve until a signal; kserve's name for ``run``. The models are the manager's."""
-        self.run()
 
     def run(self) -> None:
         """Serve until SIGTERM, SIGINT or SIGQUIT; return once everything in flight is answered.
@@ -125,7 +107,7 @@ class BundleServer(ModelServer):  # type: ignore[misc]  # kserve publishes no ty
         rest = RestServer(self._rest_app(), self.options, self._say_listening)
         with listen(self.http_port) as listener:
             self.http_port = listener.getsockname()[1]
-            grpc_server = await self._start_grpc() if self.enable_grpc else None
+            grpc_server = await self._start_grpc() if self.options.enable_grpc else None
             serving = asyncio.create_task(rest.serve(sockets=[listener]))
             try:
                 ending = asyncio.create_task(self._end.wait())
@@ -142,9 +124,10 @@ class BundleServer(ModelServer):  # type: ignore[misc]  # kserve publishes no ty
     def _on_signal(self, number: signal.Signals) -> None:
         if self.stopping:
             _end_now(1, f"{number.name} again: ending now; requests in flight are lost")
-        LOG.info("%s: stopping; at most %g s for what is in flight", number.name, self.grace_period)
+        grace = self.options.grace_period_seconds
+        LOG.info("%s: stopping; at most %g s for what is in flight", number.name, grace)
         patience = threading.Timer(
-            self.grace_period,
+            grace,
             _end_now,
             (0, "the grace period is over; requests in flight are lost"),
         )
@@ -154,19 +137,20 @@ class BundleServer(ModelServer):  # type: ignore[misc]  # kserve publishes no ty
         self.stop(number)
 
     def _rest_app(self) -> RestApp:
+        make_pages = partial(api_pages, self.manager, self.served, self.options.enable_docs_url)
         return RestApp(
-            answer=self.repository.answer,
+            answer=self.served.answer,
             manager=self.manager,
-            fallback=kserve_app(self),
+            fallback=KServeApp(metrics_page(self._registry), make_pages),
             max_request_bytes=self.options.max_request_bytes,
             server_name=NAME,
             server_version=bundleserver.__version__,
             routing_header=self.options.routing_header,
-            traffic=self.repository.splitter.describe,
+            traffic=self.served.splitter.describe,
         )
 
     async def _start_grpc(self) -> GrpcServer:
-        service = InferenceService(self.repository, self.manager, NAME, bundleserver.__version__)
+        service = InferenceService(self.served, self.manager, NAME, bundleserver.__version__)
         server = GrpcServer(
             service,
             self.manager,
@@ -178,8 +162,8 @@ class BundleServer(ModelServer):  # type: ignore[misc]  # kserve publishes no ty
         return server
 
     def _say_listening(self) -> None:
-        scheme = "https" if self.ssl_certfile else "http"
-        also = f" and gRPC on {GRPC_HOST}:{self.grpc_port}" if self.enable_grpc else ""
+        scheme = "https" if self.options.ssl_certfile else "http"
+        also = f" and gRPC on {GRPC_HOST}:{self.grpc_port}" if self.options.enable_grpc else ""
         LOG.info("serving REST on %s://%s:%d%s", scheme, HOST, self.http_port, also)
         self.listening.set()
 
@@ -189,7 +173,7 @@ class BundleServer(ModelServer):  # type: ignore[misc]  # kserve publishes no ty
         """Answer what is in flight, wait for the threads that still work, and close the bundles."""
         self.manager.stopping = True
         # What is left of the grace period is for closing the bundles.
-        grace = self.grace_period * 0.9
+        grace = self.options.grace_period_seconds * 0.9
         rest.begin_stop(grace)
         try:
             await asyncio.gather(
@@ -200,10 +184,16 @@ class BundleServer(ModelServer):  # type: ignore[misc]  # kserve publishes no ty
                 await in_thread(closer, self._close)
 
     def _close(self) -> None:
-        self.repository.shadows.stop()
+        self.served.shadows.stop()
         self.pool.shutdown(wait=True)
         self.manager.close()
         LOG.info("stopped: every bundle is closed")
+
+
+def _rest_port(options: ServerOptions) -> int:
+    return (
+        HTTPS_PORT if options.ssl_certfile and options.http_port == HTTP_PORT else options.http_port
+    )
 
 
 def _runner(event_loop: str) -> Callable[[Coroutine[object, object, None]], None]:
