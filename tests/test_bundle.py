@@ -14,6 +14,7 @@ from bundleserver.errors import (
     BundleError,
     IntegrityError,
     InvalidInput,
+    ManifestError,
     PredictionError,
     WarmUpError,
 )
@@ -131,10 +132,6 @@ def test_declared_columns_bind_objects_by_name(directory, scaler, forest):
             "declared with shape [-1, 4]; the fitted component takes [-1, 3]",
         ),
         ({"components": CHAIN | {"other": CHAIN["model"]}}, "no rule to combine them"),
-        (
-            {"components": {"model": {"framework": "sklern", "path": "model.pkl"}}},
-            "did you mean 'sklearn'?",
-        ),
     ],
 )
 def test_parts_that_do_not_fit_are_refused_when_opened(directory, change, part):
@@ -143,6 +140,19 @@ def test_parts_that_do_not_fit_are_refused_when_opened(directory, change, part):
         open_bundle(directory, **change)
 
     assert part in str(refused.value)
+
+
+def test_an_unknown_framework_is_a_fault_of_the_manifest(directory):
+    """The file to mend is named, with every framework that may stand there."""
+    with pytest.raises(ManifestError) as refused:
+        open_bundle(directory, components={"model": {"framework": "sklern", "path": "model.pkl"}})
+
+    expected = (
+        f"{directory / 'manifest.json'}: components.model.framework: is 'sklern'; expected one of "
+        "'bundle', 'ensemble', 'model', 'prophet', 'pyfunc', 'sklearn', 'statsmodels', 'torch'; "
+        "did you mean 'sklearn'?"
+    )
+    assert expected == str(refused.value)
 
 
 def test_a_declared_output_holds_the_model_to_its_datatype(directory):

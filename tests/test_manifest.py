@@ -285,7 +285,8 @@ def test_unknown_frameworks_are_named_with_the_nearest_known_one():
     problems = manifest.problems_with_frameworks({"sklearn", "torch"})
 
     assert [
-        "components.a.framework: is 'sklern', which is no known framework; did you mean 'sklearn'?"
+        "components.a.framework: is 'sklern'; expected one of 'bundle', 'model', 'sklearn', "
+        "'torch'; did you mean 'sklearn'?"
     ] == [str(problem) for problem in problems]
 
 

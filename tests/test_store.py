@@ -622,6 +622,18 @@ def test_publishing_keeps_the_version_that_a_manifest_names(store, line):
     assert "v8" == read_manifest(other.path("line", "v8")).version
 
 
+def test_publishing_names_the_manifest_whose_framework_is_unknown(store, line):
+    """The message names the file that its reader can mend, not a copy that is gone."""
+    store.save("line", line)
+    manifest = store.path("line", "v1") / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"sklearn"', '"sklern"', 1))
+
+    with pytest.raises(ManifestError) as refused:
+        store.publish(manifest.parent, "other")
+
+    assert str(refused.value).startswith(f"{manifest}: components.model.framework: is 'sklern'")
+
+
 def test_publishing_refuses_files_that_differ_from_their_manifest(store, line):
     """A file changed since it was saved is not published under a digest that looks right."""
     store.save("line", line)

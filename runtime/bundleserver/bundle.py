@@ -14,6 +14,7 @@ from bundleserver.errors import (
     BundleServerError,
     IntegrityError,
     InvalidInput,
+    ManifestError,
     PredictionError,
     Problem,
     WarmUpError,
@@ -52,6 +53,17 @@ def read_manifest(directory: Path) -> Manifest | None:
         reason = error.strerror or str(error)
         raise IntegrityError(f"{path} cannot be read", [Problem("", reason)]) from error
     return Manifest.from_json(data, str(path))
+
+
+def check_frameworks(directory: Path, manifest: Manifest) -> None:
+    """Make sure that every component has a framework which is known here.
+
+    Raises:
+        ManifestError: one has not; lists the known ones.
+    """
+    problems = manifest.problems_with_frameworks(framework_names())
+    if problems:
+        raise ManifestError(str(directory / MANIFEST_NAME), problems)
 
 
 class Bundle:
@@ -104,11 +116,10 @@ class Bundle:
             within: the directory that links must not leave; the outermost bundle's by default.
 
         Raises:
-            BundleError: a framework is unknown, a file cannot be opened, or the parts do not fit.
+            ManifestError: a framework is unknown.
+            BundleError: a file cannot be opened, or the parts do not fit.
         """
-        problems = manifest.problems_with_frameworks(framework_names())
-        if problems:
-            raise BundleError("; ".join(str(problem) for problem in problems))
+        check_frameworks(directory, manifest)
         with ExitStack() as opened:
             predictors: dict[str, Predictor] = {}
             for name, component in manifest.components.items():

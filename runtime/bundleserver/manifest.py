@@ -13,7 +13,7 @@ from types import MappingProxyType
 import numpy as np
 
 from bundleserver.errors import ManifestError, Problem
-from bundleserver.forms import nearest
+from bundleserver.forms import did_you_mean, quoted
 from bundleserver.jsontext import json_path, pretty, read_object, shown
 from bundleserver.manifest_checks import manifest_problems
 from bundleserver.manifest_forms import (
@@ -168,8 +168,8 @@ class Manifest:
         return tuple(
             Problem(
                 json_path(("components", component.name, "framework")),
-                f"is {shown(component.framework)}, which is no known framework"
-                + nearest(component.framework, names),
+                f"is {shown(component.framework)}; expected one of {quoted(sorted(names))}"
+                + did_you_mean(component.framework, names),
             )
             for component in self.components.values()
             if component.framework not in names

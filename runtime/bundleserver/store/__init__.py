@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bundleserver.bundle import read_manifest
+from bundleserver.bundle import check_frameworks, read_manifest
 from bundleserver.errors import StoreError
 from bundleserver.frameworks import framework_for
 from bundleserver.inference import infer_manifest
@@ -147,6 +147,7 @@ class BundleStore:
                 f"{source} holds {root}; a bundle is published to a place outside itself"
             )
         manifest = read_manifest(source) or infer_manifest(source, name)
+        check_frameworks(source, manifest)
         if wanted is None and manifest.version is not None:
             wanted = Version.parse(manifest.version)
             self._refuse_existing(root, wanted)
