@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +18,7 @@ from tests.end_to_end.processes import eventually
 from tests.end_to_end.published import save_times
 from tests.image import counting
 from tests.image.conftest import FULL, SLIM
-from tests.image.containers import PLATFORM, running
+from tests.image.containers import PLATFORM, Container, running
 
 TEAM_PACKAGE = (
     "--env=PYTHONPATH=/team",
@@ -69,6 +70,7 @@ def test_docker_stop_answers_what_is_in_flight(tmp_path):
 def test_docker_stop_ends_a_server_that_is_still_starting(tmp_path):
     """SIGTERM ends process 1 while it still imports its libraries, long before SIGKILL comes."""
     with running(SLIM, tmp_path) as container:
+        eventually(lambda: handles(container, signal.SIGTERM), "Python has begun")
         container.stop(PATIENCE_SECONDS)
 
         assert container.state()["ExitCode"] in (0, 143)
@@ -84,6 +86,13 @@ def save_counter(store: BundleStore) -> None:
         steps=[{"component": "model", "method": "predict", "inputs": ["x"], "outputs": ["y"]}],
         frameworks={"model": "sklearn"},
     )
+
+
+def handles(container: Container, number: signal.Signals) -> bool:
+    """Ask whether process 1 does something on a signal: the kernel keeps all others from it."""
+    status = container.execute("cat", "/proc/1/status")
+    (caught,) = (line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
 
 
 def opened(pipe: Path) -> BinaryIO | None:

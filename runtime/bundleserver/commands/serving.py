@@ -41,6 +41,7 @@ def run(settings: Settings) -> None:
     from bundleserver.watcher import Watcher
 
     try:
+        from bundleserver.serving.cpus import limit_library_threads
         from bundleserver.serving.options import ServerOptions
         from bundleserver.serving.server import BundleServer
     except ModuleNotFoundError as error:
@@ -61,6 +62,8 @@ def run(settings: Settings) -> None:
         load_threads=settings.load_threads,
     )
     server = BundleServer(manager, ServerOptions(**options))
+    # Before a model is opened: a library that comes with it reads the number when it is imported.
+    limit_library_threads(server.pool.library_threads)
     for flag in ignored_flags(settings):
         LOG.warning("%s has no effect here", flag)
     watcher = Watcher(manager, settings.poll_interval_seconds)

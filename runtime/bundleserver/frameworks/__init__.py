@@ -2,8 +2,8 @@
 
 A framework is one module with the three functions of :class:`FrameworkModule`, and one row in
 ``_BUILT_IN``. Another distribution adds one with an entry point in the group
-``bundleserver.frameworks`` whose value is a :class:`Framework`. A framework's module, and with it
-its library, is imported when a bundle needs it and not before.
+``bundleserver.frameworks`` whose value is a :class:`Framework`. A framework's module, and its
+library, is imported when a bundle needs it and not before.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
 from typing import Protocol, cast
@@ -140,7 +141,7 @@ def framework_names() -> tuple[str, ...]:
 
 
 def framework_module(name: str) -> FrameworkModule:
-    """Import the module of a framework, and with it the framework's library.
+    """Import the module of a framework, and make sure that its library can be imported.
 
     Raises:
         FrameworkError: the name is unknown, or the library is not installed.
@@ -152,12 +153,20 @@ def framework_module(name: str) -> FrameworkModule:
         known = ", ".join(f"'{known}'" for known in framework_names())
         raise FrameworkError(f"framework is '{name}'; expected one of {known}{hint}")
     try:
-        return cast(FrameworkModule, importlib.import_module(row.module))
+        module = importlib.import_module(row.module)
     except ModuleNotFoundError as error:
-        raise FrameworkError(
-            f"framework '{name}' needs the package '{error.name}', which is not installed; install "
-            f"it with: pip install 'bundleserver[{row.extra}]'"
-        ) from error
+        raise _not_installed(row, error.name) from error
+    # Some modules import their library with the first file only.
+    if row.roots and not any(find_spec(root) for root in row.roots):
+        raise _not_installed(row, row.roots[0])
+    return cast(FrameworkModule, module)
+
+
+def _not_installed(row: Framework, package: str | None) -> FrameworkError:
+    return FrameworkError(
+        f"framework '{row.name}' needs the package '{package}', which is not installed; install "
+        f"it with: pip install 'bundleserver[{row.extra}]'"
+    )
 
 
 def framework_of_class(module: str) -> str | None:
