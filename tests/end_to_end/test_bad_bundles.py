@@ -146,7 +146,7 @@ BAD_MANIFESTS = {
     "unknown-component": (set_in("modell", "steps", 0, "component"), "did you mean 'model'?"),
     "unknown-framework": (
         set_in("sklern", "components", "model", "framework"),
-        "manifest.json: components.model.framework: is 'sklern'; expected one of 'bundle', ",
+        "components.model.framework: is 'sklern'; expected one of 'bundle', ",
     ),
     "unknown-method": (steps(("predikt", ["x"], ["y"])), "'predikt'"),
     "unknown-operation": (
