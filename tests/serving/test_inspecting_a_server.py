@@ -37,9 +37,28 @@ def test_it_shows_the_shares_and_the_canary():
         done = run("inspect", "--url", server.rest)
 
     assert 0 == done.exit_code, done.output
-    assert "sums: default 1, ready 1, 2\n  5.0% to 2\n  95.0% to 1\n" in done.output
+    assert "sums: default 1\n" in done.output
+    assert "\n  5.0% to 2\n  95.0% to 1\n" in done.output
     assert "canary 2 running at 5 %: it has just begun" in done.output
     assert "other: 'other' version 1 is not ready: FAILED: no" in done.output
+
+
+def test_it_shows_every_version_with_its_state_and_reason():
+    """What answers, by which share, what is broken and why: one row per version, labels above."""
+    versions = (
+        FakeVersion("1", metadata={"trained_at": "2026-11-01", "metrics": {"f1": 0.92}}),
+        FakeVersion("2", state=State.FAILED, reason="FAILED while LOADING: no file"),
+    )
+    model = FakeModel("sums", versions, labels={"stable": "1"})
+    with serving(FakeManager(model)) as server:
+        done = run("inspect", "--url", server.rest)
+        (machine,) = json.loads(run("inspect", "--url", server.rest, "--json").output)["models"]
+    rows = {line.split()[0]: line for line in done.output.splitlines() if line.split()}
+
+    assert "sums: default 1, stable → 1\n" in done.output
+    assert all(it in rows["1"] for it in ("READY", "by default", "2026-11-01", "f1 0.92"))
+    assert rows["2"].endswith("FAILED while LOADING: no file")
+    assert ["1", "2"] == [version["version"] for version in machine["states"]]
 
 
 def test_it_shows_what_shadows_have_in_common_with_who_answers():

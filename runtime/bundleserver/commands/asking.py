@@ -1,18 +1,19 @@
-"""``inspect --url``: how a running server splits, copies and rolls out its traffic."""
+"""``inspect --url``: a running server's versions, and how it splits and copies its traffic."""
 
 from __future__ import annotations
 
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote
 
 import orjson
 
-from bundleserver.commands.console import one_line, say, say_table
+from bundleserver.commands.console import one_line, say, say_table, told_metrics
 from bundleserver.errors import SourceError
 
 _PATIENCE_SECONDS = 10.0
+_VERSION_HEADINGS = ("version", "state", "answers", "trained", "metrics", "digest", "reason")
 _HEADINGS = (
     "shadow",
     "compared with",
@@ -38,20 +39,24 @@ def ask_server(url: str) -> list[dict[str, object]]:
     models = _get(base).get("models")
     if not isinstance(models, list):
         raise SourceError(f"'{base}' lists no models; is it a bundleserver?")
-    return [{"name": name, **_get(f"{base}/{quote(str(name), safe='')}")} for name in models]
+    index = _index(url.rstrip("/") + "/v2/repository/index")
+    return [_ask_model(base, str(name), index) for name in models]
 
 
 def print_server(models: list[dict[str, object]]) -> None:
-    """Show each model's split, canary and comparisons."""
+    """Show each model's versions, split, canary and comparisons."""
     if not models:
         say("the server has no models")
     for model in models:
-        say(f"{model['name']}: {_summary(model)}")
         traffic = _mapping(model.get("traffic"))
+        rows = [_version_row(model, version) for version in _mappings(model.get("states"))]
+        if rows:
+            say_table(f"{model['name']}: {_summary(model)}", _VERSION_HEADINGS, rows)
+        else:
+            say(f"{model['name']}: {_summary(model)}")
         for line in (*_split_lines(traffic), *_canary_lines(_mapping(traffic.get("canary")))):
             say(f"  {line}")
-        shadows = traffic.get("shadow")
-        pairs = [_mapping(pair) for pair in shadows] if isinstance(shadows, list) else []
+        pairs = _mappings(traffic.get("shadow"))
         if pairs:
             say_table("shadows", _HEADINGS, [row for pair in pairs for row in _rows(pair)])
             for pair in pairs:
@@ -60,10 +65,30 @@ def print_server(models: list[dict[str, object]]) -> None:
         say("")
 
 
-def _get(address: str) -> dict[str, object]:
+def _ask_model(base: str, name: str, index: Iterable[Mapping[str, object]]) -> dict[str, object]:
+    address = f"{base}/{quote(name, safe='')}"
+    states = []
+    for entry in index:
+        if entry.get("name") == name and "version" in entry:
+            label = str(entry["version"])
+            about = _get(f"{address}/versions/{quote(label, safe='')}")
+            known = {"metadata": about["metadata"]} if "metadata" in about else {}
+            states.append({"version": label, "reason": str(entry.get("reason", "")), **known})
+    return {"name": name, **_get(address), "states": states}
+
+
+def _index(address: str) -> list[Mapping[str, object]]:
+    return _mappings(_ask(address, b"{}"))
+
+
+def _get(address: str) -> Mapping[str, object]:
+    return _mapping(_ask(address))
+
+
+def _ask(address: str, body: bytes | None = None) -> object:
     try:
         # The scheme is http or https: ask_server has looked.
-        with urllib.request.urlopen(address, timeout=_PATIENCE_SECONDS) as answer:  # noqa: S310
+        with urllib.request.urlopen(address, body, _PATIENCE_SECONDS) as answer:  # noqa: S310
             body = answer.read()
     except urllib.error.HTTPError as error:
         body = error.read()
@@ -71,18 +96,42 @@ def _get(address: str) -> dict[str, object]:
         reason = getattr(error, "reason", error)
         raise SourceError(f"'{address}' does not answer: {reason}") from error
     try:
-        document = orjson.loads(body)
+        return orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise SourceError(f"'{address}' answers no JSON; is it a bundleserver?") from error
-    return document if isinstance(document, dict) else {}
 
 
 def _summary(model: Mapping[str, object]) -> str:
     if "error" in model:
         return str(model["error"])
-    versions = model.get("versions")
-    ready = ", ".join(map(str, versions)) if isinstance(versions, list) else ""
-    return f"default {model.get('default_version')}, ready {ready or 'none'}"
+    labels = _mapping(model.get("labels"))
+    named = "".join(f", {label} → {version}" for label, version in labels.items())
+    return f"default {model.get('default_version')}{named}"
+
+
+def _version_row(model: Mapping[str, object], version: Mapping[str, object]) -> tuple[str, ...]:
+    label, reason = str(version["version"]), str(version["reason"])
+    state = reason.split(":", 1)[0].split(";", 1)[0].split(" ", 1)[0]
+    metadata = _mapping(version.get("metadata"))
+    return (
+        label,
+        state,
+        _answers(model, label),
+        str(metadata.get("trained_at") or ""),
+        told_metrics(metadata.get("metrics")),
+        str(metadata.get("digest") or "")[:12],
+        "" if reason == state else reason,
+    )
+
+
+def _answers(model: Mapping[str, object], label: str) -> str:
+    """Say which part of the requests that name no version goes to this one."""
+    labels = _mapping(model.get("labels"))
+    shares = _mapping(_mapping(model.get("traffic")).get("shares"))
+    if not shares:
+        return "by default" if label == model.get("default_version") else ""
+    own = [share for name, share in shares.items() if label in (name, labels.get(name))]
+    return _number(sum(float(str(share)) for share in own), ".1%") if own else ""
 
 
 def _split_lines(traffic: Mapping[str, object]) -> Iterator[str]:
@@ -122,6 +171,10 @@ def _rows(pair: Mapping[str, object]) -> Iterator[tuple[str, ...]]:
 
 def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, dict) else {}
+
+
+def _mappings(value: object) -> list[Mapping[str, object]]:
+    return [_mapping(item) for item in value] if isinstance(value, list) else []
 
 
 def _number(value: object, form: str) -> str:

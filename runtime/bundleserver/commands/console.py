@@ -32,21 +32,34 @@ def say_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]
 
     filled = list(rows)
     kept = [at for at in range(len(headings)) if any(row[at] for row in filled)]
-    table = Table(box=box.SIMPLE_HEAD, title=Text(title), title_justify="left", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for at in kept:
         table.add_column(headings[at], overflow="fold")
     for row in filled:
         # Text, for what a file is called is not to be read as markup.
         table.add_row(*(Text(row[at]) for at in kept))
     console = Console(highlight=False)
+    # Not the table's own title, which would be folded where the table is narrow.
     if console.is_terminal:
+        console.print(Text(title, style="italic"))
         console.print(table)
         return
+    say(title)
     # A file or a pipe has no width; nothing is to be folded there.
     wide = Console(highlight=False, width=1000)
     with wide.capture() as capture:
         wide.print(table)
     say("\n".join(line.rstrip() for line in capture.get().splitlines()))
+
+
+def told_metrics(metrics: object) -> str:
+    """Put a bundle's metrics on one line; what are none is left out."""
+    if not isinstance(metrics, dict):
+        return ""
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in metrics.items()
+    )
 
 
 def say_error(text: object) -> None:

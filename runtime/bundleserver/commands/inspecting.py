@@ -10,7 +10,15 @@ from typing import Annotated
 import typer
 
 from bundleserver.commands import asking
-from bundleserver.commands.console import JsonFlag, one_line, say, say_json, say_table, working
+from bundleserver.commands.console import (
+    JsonFlag,
+    one_line,
+    say,
+    say_json,
+    say_table,
+    told_metrics,
+    working,
+)
 from bundleserver.commands.validating import list_models
 from bundleserver.errors import BundleServerError
 from bundleserver.integrity import bundle_digest, verify_files
@@ -55,14 +63,15 @@ def inspect(
         typer.Option(
             "--url",
             metavar="http://HOST:PORT",
-            help="Ask a running server instead: its traffic, canaries and shadows.",
+            help="Ask a running server instead: states, reasons, traffic, canaries, shadows.",
         ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show versions, what they are made of, which would serve, and why one would not.
 
-    Files and digests are verified, and no model is opened: validate does that.
+    Files and digests are verified, and no model is opened: validate does that. Asked by --url, a
+    running server tells which states its versions are in.
 
     Example: bundleserver inspect /mnt/models/fraud
     """
@@ -108,7 +117,7 @@ def _print(listing: Listing, rows: list[Row]) -> None:
             _role(row, rows, config),
             ", ".join(f"{name}: {framework}" for name, framework in row.components.items()),
             str(row.known("trained_at") or ""),
-            _metrics(row.known("metrics")),
+            told_metrics(row.known("metrics")),
             (row.digest or "")[:12],
             row.reason,
         )
@@ -145,15 +154,6 @@ def _role(row: Row, rows: Iterable[Row], config: ServingConfig) -> str:
     named = {config.resolve(name) for name in (*config.traffic, *config.shadow, *canary)}
     is_named = row.version.label in named | set(config.labels.values())
     return "yes" if is_named or row.version in chosen else "no"
-
-
-def _metrics(metrics: object) -> str:
-    if not isinstance(metrics, dict):
-        return ""
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in metrics.items()
-    )
 
 
 def _document(listing: Listing, rows: list[Row]) -> dict[str, object]:
