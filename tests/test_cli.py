@@ -360,6 +360,7 @@ def test_schema_is_the_schema_of_what_init_writes(pair):
 
     schema = json.loads(run("schema").stdout)
 
+    assert schema == json.loads(run("schema", "--json").stdout)
     jsonschema.Draft202012Validator.check_schema(schema)
     jsonschema.validate(json.loads((pair / "manifest.json").read_text()), schema)
 
@@ -389,7 +390,7 @@ def test_an_unknown_flag_names_the_nearest_and_ends_with_2(arguments):
 
     assert 2 == done.returncode
     assert (
-        "error: serve: --modle_name: is no known flag; did you mean --model_name?\n" == done.stderr
+        "error: serve: there is no flag --modle_name; did you mean --model_name?\n" == done.stderr
     )
     assert "" == done.stdout
 

@@ -59,12 +59,12 @@ def test_flags_are_read_as_kserve_reads_them(arguments, name, expected):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--modle_name", "X"], "--modle_name: is no known flag; did you mean --model_name?"),
+        (["--modle_name", "X"], "there is no flag --modle_name; did you mean --model_name?"),
         (["--modle_name=X"], "did you mean --model_name?"),
         (["--event_loop", "auto"], "did you mean --event-loop?"),
         (["--model_nam", "X"], "did you mean --model_name?"),
-        (["--zzz"], "serve --help lists all flags"),
-        (["fraud"], "fraud: has no flag before it"),
+        (["--zzz"], "there is no flag --zzz; serve --help lists all of them"),
+        (["fraud"], "'fraud' follows no flag; serve takes only flags"),
         (["--model_name"], "--model_name: expected one argument"),
         (["--http_port", "many"], "--http_port: is 'many'; expected a whole number"),
         (["--http_port", "65536"], "--http_port: is 65536; expected a number from 0 to 65535"),

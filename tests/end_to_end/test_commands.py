@@ -53,7 +53,7 @@ def test_help_of_a_command_has_an_example_and_is_readable(name):
     ("words", "says"),
     [
         (["inti", "x"], "Did you mean 'init'?"),
-        (["--model_nam=x"], "--model_nam: is no known flag; did you mean --model_name?"),
+        (["--model_nam=x"], "there is no flag --model_nam; did you mean --model_name?"),
         (["serve", "--http_port=abc"], "--http_port: is 'abc'; expected a whole number"),
         (["serve", "--http_port=99999"], "--http_port: is 99999; expected a number from 0 to"),
         (["serve", "--version_policy=newest"], "--version_policy: 'newest' is no version policy"),

@@ -103,8 +103,8 @@ def predict(
         bundle.close()
 
 
-def schema() -> None:
-    """Print the JSON Schema of manifest.json.
+def schema(as_json: JsonFlag = False) -> None:
+    """Print the JSON Schema of manifest.json, with and without --json.
 
     Example: bundleserver schema > bundle-v1.schema.json
     """

@@ -279,8 +279,8 @@ def _unknown_flags(arguments: Sequence[str]) -> list[Problem]:
         name = argument.partition("=")[0]
         if name.startswith("-"):
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else "; serve --help lists all flags"
-            found.append(Problem(name, f"is no known flag{hint}"))
+            hint = f"did you mean {near[0]}?" if near else "serve --help lists all of them"
+            found.append(Problem("", f"there is no flag {name}; {hint}"))
         elif not found:
-            found.append(Problem(argument, "has no flag before it; serve takes only flags"))
+            found.append(Problem("", f"'{argument}' follows no flag; serve takes only flags"))
     return found
