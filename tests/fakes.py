@@ -101,6 +101,8 @@ def alone(method: Callable[P, T]) -> Callable[P, T]:
 class FakeSource:
     """A source whose versions are put there by hand; ``open`` opens them."""
 
+    place = "'here'"
+
     def __init__(self) -> None:
         self.error: str | None = None
         self.bundles: list[FakeBundle] = []

@@ -57,6 +57,16 @@ def test_a_directory_that_fills_later_is_served_then(volume, tmp_path, exists):
         assert health_pb2.HealthCheckResponse.SERVING == grpc_health(server)
 
 
+def test_a_server_that_waits_says_for_what(tmp_path):
+    """Whoever reads the log of a pod that is not ready sees which directory it looks at."""
+    directory = tmp_path / "mnt"
+    with running(directory) as server:
+        said = server.get("/v2/health/ready").json()["error"]
+        server.wait_for_line(f"there is no model in '{directory}' yet; waiting for one")
+
+    assert f"the server is not ready: there is no model in '{directory}' yet" == said
+
+
 def test_a_whole_volume_that_is_empty_is_not_ready(tmp_path):
     """Without a model's name an empty volume is no false ready."""
     with running(tmp_path) as server:

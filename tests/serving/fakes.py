@@ -153,6 +153,9 @@ class FakeManager:
     def models(self) -> tuple[str, ...]:
         return tuple(self._known)
 
+    def why_no_models(self) -> str:
+        return "there is no model in 'here' yet"
+
     def status(self, model: str) -> FakeModel:
         if model not in self._known:
             raise ModelNotFound(model, self.models())

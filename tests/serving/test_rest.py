@@ -305,7 +305,7 @@ def test_the_server_is_ready_when_the_manager_says_so():
 @pytest.mark.parametrize(
     ("models", "said"),
     [
-        ((), "it has found no model yet"),
+        ((), "there is no model in 'here' yet"),
         ((TWO_VERSIONS, BROKEN), "model 'broken' is not ready: no version answers"),
     ],
 )

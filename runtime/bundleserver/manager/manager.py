@@ -21,7 +21,6 @@ from bundleserver.manager.status import (
     ModelStatus,
     TrafficStatus,
     model_status,
-    traffic_status,
     why_no_default,
     why_not,
 )
@@ -71,6 +70,7 @@ class Manager:
             open_bundle: opens a candidate; None is the real way up.
             clock: seconds that only grow.
         """
+        self._source = source
         self._asked = model_name
         self._policy = policy or VersionPolicy()
         self._traffic = traffic or {}
@@ -88,6 +88,10 @@ class Manager:
         """Name every model that is known, ready or not."""
         with self._shared.changed:
             return tuple(sorted(self._shared.models))
+
+    def why_no_models(self) -> str:
+        """Say why no model is known, while none is."""
+        return self._shared.last_poll_error or f"there is no model in {self._source.place} yet"
 
     @contextmanager
     def acquire(self, model: str, version: str | None = None) -> Iterator[Bundle]:
@@ -150,7 +154,7 @@ class Manager:
             ModelNotFound: there is no such model.
         """
         with self._shared.changed:
-            return traffic_status(self._shared.find(model))
+            return self._shared.traffic.of(self._shared.find(model))
 
     def failures(self) -> Mapping[tuple[str, State], int]:
         """Return how often bringing up a model's versions has failed, by the state they were in."""
@@ -232,9 +236,9 @@ class Manager:
             for model in self._shared.models.values():
                 for version in model.open_versions():
                     model.withdraw(version)
-            self._shared.changed.wait_for(self._is_unheld, timeout_seconds)
+            self._shared.changed.wait_for(lambda: not self._shared.held(), timeout_seconds)
             claimed = claim_drained(list(self._shared.models.values()))
-            held = self._in_flight()
+            held = self._shared.held()
             notes = self._shared.take_notes()
         log_notes(notes)
         for model, loaded in claimed:
@@ -290,17 +294,6 @@ class Manager:
         verb = "load" if order.loads else "unload"
         reason = f"{stands}; the {verb} goes on, but not within {timeout_seconds:g} s"
         order.finish(NotReady(f"model '{order.model}'", reason))
-
-    def _is_unheld(self) -> bool:
-        return self._in_flight() == 0
-
-    def _in_flight(self) -> int:
-        return sum(
-            loaded.in_flight
-            for model in self._shared.models.values()
-            for record in model.versions.values()
-            for loaded in record.draining
-        )
 
     def _shutting_down(self, model: str) -> NotReady:
         return NotReady(f"model '{model}'", "the server is shutting down", 1)

@@ -60,6 +60,7 @@ class Reconciler:
         except SourceError as error:
             self._note_outage(error)
             return
+        has_looked = self._shared.last_poll_at is not None
         with self._shared.changed:
             had_error, self._shared.last_poll_error = self._shared.last_poll_error, None
             self._shared.last_poll_at = time.time()
@@ -68,6 +69,8 @@ class Reconciler:
             self._shared.changed.notify_all()
         if had_error is not None:
             LOG.info("the models can be listed again")
+        if not (has_looked or listings):
+            LOG.info("there is no model in %s yet; waiting for one", self._source.place)
         log_notes(notes)
 
     def _note_outage(self, error: SourceError) -> None:

@@ -14,6 +14,7 @@ from bundleserver.manager.configuration import Note
 from bundleserver.manager.leases import Loaded
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.orders import Order
+from bundleserver.manager.traffic_memo import TrafficMemo
 
 LOG = logging.getLogger("bundleserver.manager")
 
@@ -34,6 +35,7 @@ class Shared:
     models: dict[str, ModelRecord] = field(default_factory=dict)
     orders: list[Order] = field(default_factory=list)
     failures: Counter[tuple[str, State]] = field(default_factory=Counter)
+    traffic: TrafficMemo = field(default_factory=TrafficMemo)
     is_closing: bool = False
     last_poll_at: float | None = None
     last_poll_error: str | None = None
@@ -56,6 +58,15 @@ class Shared:
         if self.last_poll_error is not None and not self.models:
             raise NotReady(f"model '{model}'", self.last_poll_error)
         raise ModelNotFound(model, sorted(self.models))
+
+    def held(self) -> int:
+        """Count the requests that hold a version that drains; called under the lock."""
+        return sum(
+            loaded.in_flight
+            for model in self.models.values()
+            for record in model.versions.values()
+            for loaded in record.draining
+        )
 
     def take_notes(self) -> list[Note]:
         """Return what models have to say in the log; called under the lock."""

@@ -37,6 +37,9 @@ class ModelManager(Protocol):
     def models(self) -> tuple[str, ...]:
         """Name every model that is known, ready or not."""
 
+    def why_no_models(self) -> str:
+        """Say why no model is known, while none is."""
+
     def status(self, model: str) -> ModelStatus:
         """Say how one model and its versions stand; raises ModelNotFound."""
 
@@ -137,7 +140,7 @@ def unready_reason(manager: ModelManager) -> str:
     """Say in one sentence why the server is not ready."""
     models = manager.models()
     if not models:
-        return "the server is not ready: it has found no model yet"
+        return f"the server is not ready: {manager.why_no_models()}"
     reasons = []
     for model in models:
         try:

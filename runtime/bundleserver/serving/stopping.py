@@ -40,6 +40,10 @@ class StoppableManager:
         """Name every model that is known, ready or not."""
         return self._manager.models()
 
+    def why_no_models(self) -> str:
+        """Say why no model is known, while none is."""
+        return self._manager.why_no_models()
+
     def status(self, model: str) -> ModelStatus:
         """Say how one model and its versions stand."""
         return self._manager.status(model)

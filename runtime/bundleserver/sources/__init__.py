@@ -102,6 +102,10 @@ class Source(Protocol):
     ``discover`` is called by the watcher's thread, ``fetch`` by those that load, several at a time.
     """
 
+    @property
+    def place(self) -> str:
+        """Where it looks, as messages name it."""
+
     def discover(self, demand_of: DemandOf | None = None) -> tuple[Listing, ...]:
         """Return what is known of every model; without a demand every version is looked at.
 

@@ -70,6 +70,11 @@ class DirectorySource:
         self._sorted: dict[Path, tuple[tuple[str, ...], tuple[Version, ...], tuple[str, ...]]] = {}
         self._has_manifest: dict[Path, bool] = {}
 
+    @property
+    def place(self) -> str:
+        """The directory."""
+        return f"'{self._model_dir}'"
+
     def discover(self, demand_of: DemandOf | None = None) -> tuple[Listing, ...]:
         """Return what is known of every model; without a demand every version is looked at.
 

@@ -76,6 +76,11 @@ class RegistrySource:
         # The cache is for one thread; a second download at a time would not be faster either.
         self._fetching = threading.Lock()
 
+    @property
+    def place(self) -> str:
+        """The registry."""
+        return f"the registry at '{self._client.place}'"
+
     def discover(self, demand_of: DemandOf | None = None) -> tuple[Listing, ...]:
         """Return the model with every version that is wanted.
 
