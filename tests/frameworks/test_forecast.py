@@ -7,11 +7,11 @@ from bundleserver.errors import InvalidInput, LoadError
 from bundleserver.frameworks.forecast import (
     check_names,
     forecast_signature,
-    max_horizon_option,
     parse_level,
     read_request,
     shorten,
 )
+from bundleserver.frameworks.horizon import max_horizon_option
 from bundleserver.tensors import NamedTensor, TensorSpec
 
 PRICE = TensorSpec("price", "FP64", (-1,))

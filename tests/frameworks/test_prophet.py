@@ -106,6 +106,11 @@ def test_mean_equals_prophet_in_process(model, forecaster):
     assert "forecast" == next(iter(forecaster.methods))
 
 
+def test_clients_are_told_the_step_and_the_longest_horizon(forecaster):
+    """What a request is held to stands in the metadata."""
+    assert {"max_horizon": 10_000, "step": "MS"} == forecaster.metadata
+
+
 def test_level_is_the_width_of_the_interval(model, forecaster):
     """The bounds are Prophet's for that interval width under the fixed seed; default 95 %."""
     wide = Prophet.__new__(Prophet)

@@ -95,6 +95,14 @@ INDEX = {
 }
 
 
+def test_clients_are_told_the_step_and_the_longest_horizon(arima, co2, tmp_path):
+    """What a request is held to stands in the metadata; without dates there is no step."""
+    undated = ARIMA(co2.to_numpy(), order=(1, 1, 0)).fit()
+
+    assert {"max_horizon": 7, "step": "MS"} == reload(arima, tmp_path, max_horizon=7).metadata
+    assert {"max_horizon": 10_000} == reload(undated, tmp_path).metadata
+
+
 def bounds(prediction, alpha):
     """Read the interval of any family's prediction."""
     interval = getattr(prediction, "conf_int", getattr(prediction, "pred_int", None))

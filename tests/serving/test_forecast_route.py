@@ -20,6 +20,18 @@ ARIMA = FakeModel(
 PROPHET = FakeModel(
     "prophet", (FakeVersion("1", signature=Signature((HORIZON, DATES), OUTPUTS, rowwise=False)),)
 )
+BY_MONTH = {"components": {"model": {"framework": "statsmodels", "max_horizon": 10, "step": "MS"}}}
+MONTHLY = FakeModel(
+    "monthly",
+    (
+        FakeVersion(
+            "v7",
+            metadata=BY_MONTH,
+            signature=Signature((HORIZON, DATES, HISTORY), OUTPUTS, rowwise=False),
+        ),
+    ),
+    default="v7",
+)
 MEAN_ONLY = FakeModel(
     "plain", (FakeVersion("1", signature=Signature((HORIZON, DATES), OUTPUTS[:1], rowwise=False)),)
 )
@@ -136,7 +148,7 @@ def test_a_series_without_a_start_follows_the_models_own_history(rest):
         ({"options": {"horizon": 0}}, "options.horizon is the number 0"),
         ({"options": {"horizon": 1.0}}, "options.horizon is the number 1.0"),
         ({"options": {"horizon": True}}, "options.horizon is true"),
-        ({"options": {"horizon": 10**12}}, "a whole number from 1 to 100000"),
+        ({"options": {"horizon": 10**12}}, "model 'arima' version '1' takes 1 to 100000 steps"),
         ({"options": {"horizon": 1, "quantiles": 0.5}}, "options.quantiles is the number 0.5"),
         ({"options": {"horizon": 1, "quantiles": [1]}}, "options.quantiles has the number 1"),
         ({"options": {"horizon": 1, "quantiles": [1.5]}}, "the number 1.5; quantiles lie between"),
@@ -178,6 +190,69 @@ def test_a_series_that_breaks_a_rule_is_400(rest, changes, said):
 
     assert 400 == answer.status_code
     assert said in answer.json()["error"]
+
+
+@pytest.mark.parametrize("frequency", ["M", "month"])
+def test_a_series_in_the_models_own_step_is_forecast(frequency):
+    """The model's own step and its longest horizon are taken."""
+    asked = body("monthly", frequency=frequency, options={"horizon": 10})
+
+    assert 10 == len(content(Rest(MONTHLY).ask("POST", PATH, json=asked))["mean_forecast"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"frequency": "D"},
+            "inputs[0].frequency is 'D'; model 'monthly' version 'v7' was fitted in steps of 'MS', "
+            "which is 'M'",
+        ),
+        (
+            {"frequency": "M", "options": {"horizon": 11}},
+            "options.horizon is 11; model 'monthly' version 'v7' takes 1 to 10 steps",
+        ),
+    ],
+)
+def test_what_the_model_was_not_fitted_for_is_400(changes, said):
+    """A series of another step, or more steps than it gives, would be answered wrongly."""
+    rest = Rest(MONTHLY)
+
+    answer = rest.ask("POST", PATH, json=body("monthly", **changes))
+
+    assert (400, said) == (answer.status_code, answer.json()["error"])
+    assert [] == rest.bundles.requests
+
+
+@pytest.mark.parametrize(
+    ("step", "name"),
+    [
+        ("D", "D"),
+        ("B", "D"),
+        ("24h", "D"),
+        ("60min", "H"),
+        ("h", "H"),
+        ("60T", "H"),
+        ("s", "S"),
+        ("7D", "W"),
+        ("W-SUN", "W"),
+        ("MS", "M"),
+        ("BME", "M"),
+        ("QS-OCT", "Q"),
+        ("3MS", "Q"),
+        ("YE-DEC", "Y"),
+        ("15min", None),
+        ("ms", None),
+        ("SME-15", None),
+        ("2W", None),
+        ("", None),
+    ],
+)
+def test_the_steps_of_pandas_have_kserves_names(step, name):
+    """What KServe has no name for has none; nothing is compared with it then."""
+    expected = None if name is None else Frequency(name)
+
+    assert expected == Frequency.of_step(step)
 
 
 def test_a_quantile_needs_the_bounds_of_an_interval():

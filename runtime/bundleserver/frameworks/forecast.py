@@ -32,9 +32,6 @@ from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
 FloatArray = npt.NDArray[np.float64]
 
 DEFAULT_LEVEL = 0.95
-DEFAULT_MAX_HORIZON = 10_000
-"""The longest answer of one request, where the option ``max_horizon`` says nothing else."""
-
 _HORIZON = TensorSpec("horizon", "INT64", (1,), optional=True)
 _DS = TensorSpec("ds", "BYTES", (-1,), optional=True)
 _HISTORY = TensorSpec("history", "FP64", (-1,), optional=True)
@@ -94,25 +91,6 @@ def check_names(regressors: Sequence[TensorSpec], where: str) -> None:
                 "request already uses; fit it with another name"
             )
         taken.add(spec.name)
-
-
-def max_horizon_option(options: Mapping[str, object], where: str) -> int:
-    """Read the options of a forecaster's component, of which ``max_horizon`` is the only one.
-
-    Raises:
-        LoadError: an option is unknown or not a whole number of at least 1.
-    """
-    unknown = sorted(set(options) - {"max_horizon"})
-    if unknown:
-        raise LoadError(
-            f"{where}: option '{unknown[0]}' is unknown; a forecaster has 'max_horizon'"
-        )
-    value = options.get("max_horizon", DEFAULT_MAX_HORIZON)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise LoadError(
-            f"{where}: option 'max_horizon' is {value!r}; it should be a whole number of at least 1"
-        )
-    return value
 
 
 def read_request(

@@ -32,11 +32,11 @@ from bundleserver.frameworks.forecast import (
     ForecastRequest,
     check_names,
     forecast_signature,
-    max_horizon_option,
     no_interval,
     read_request,
 )
 from bundleserver.frameworks.forecast_memo import ForecastMemo
+from bundleserver.frameworks.horizon import forecast_facts, max_horizon_option
 from bundleserver.signature import Signature
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
 
@@ -120,6 +120,7 @@ class Forecaster:
         self._model = model
         self._max_horizon = max_horizon
         self._grid = TimeGrid.from_dates(pd.DatetimeIndex(model.history_dates))
+        self.metadata = forecast_facts(max_horizon, self._grid.step.freqstr)
         self._fitted_until = model.history["ds"].max()
         self._columns = _columns(model)
         self._memo = ForecastMemo(prefixes=False)  # another horizon draws other random numbers
@@ -190,11 +191,8 @@ class Forecaster:
         model = copy.copy(self._model)
         model.interval_width = level
         if not model.uncertainty_samples:
-            return (
-                _floats(model.predict(asked)["yhat"]),
-                no_interval(len(asked)),
-                no_interval(len(asked)),
-            )
+            steps = len(asked)
+            return _floats(model.predict(asked)["yhat"]), no_interval(steps), no_interval(steps)
         whole, rows = self._fill_gaps(asked)
         with _seeded():
             sampled = model.predict(whole).iloc[rows]

@@ -29,10 +29,10 @@ from bundleserver.frameworks.forecast import (
     ForecastRequest,
     check_names,
     forecast_signature,
-    max_horizon_option,
     read_request,
 )
 from bundleserver.frameworks.forecast_memo import ForecastMemo
+from bundleserver.frameworks.horizon import forecast_facts, max_horizon_option
 from bundleserver.frameworks.regression import RegressionPredictor
 from bundleserver.frameworks.series import (
     Family,
@@ -94,6 +94,8 @@ class Forecaster:
         self._max_horizon = max_horizon
         self._lock = Lock()
         self._grid = TimeGrid.from_index(results.model._index)
+        step = None if self._grid is None else self._grid.step.freqstr
+        self.metadata = forecast_facts(max_horizon, step)
         names = regressor_names(results.model)
         self._regressors = tuple(TensorSpec(str(name), "FP64", (-1,)) for name in names)
         check_names(self._regressors, where)

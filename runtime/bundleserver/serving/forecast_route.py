@@ -2,7 +2,8 @@
 
 A model with the input ``history`` takes each series as its history. One without (Prophet) forecasts
 the dates that follow the series, or those that follow its own history where the series has no
-start. A quantile q is a bound of the central interval of level |2q - 1|, and 0.5 the mean itself:
+start. Frequencies are compared with the step that the model was fitted in, where KServe has a name
+for it. A quantile q is a bound of the central interval of level |2q - 1|, and 0.5 the mean itself:
 both hold for forecasts that are symmetric around their mean.
 """
 
@@ -12,12 +13,20 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from bundleserver.errors import BundleServerError, InvalidInput
 from bundleserver.serving.describe import ModelManager, ready_version
 from bundleserver.serving.forecast_request import ForecastRequest, Series, level_of
 from bundleserver.serving.requests import PredictRequest, PredictResponse
+from bundleserver.serving.time_steps import Frequency
 from bundleserver.signature import Signature
+
+if TYPE_CHECKING:
+    from bundleserver.manager import VersionStatus
+
+MOST_STEPS = 100_000
+"""The longest forecast of a model that does not say its own."""
 
 _UNUSED = (
     "the model cannot take a new history without being fitted again; the values of the series were "
@@ -39,7 +48,7 @@ def plan_forecast(asked: ForecastRequest, manager: ModelManager) -> ForecastPlan
 
     Raises:
         ModelNotFound, NotReady: no version answers.
-        InvalidInput: the model is no forecaster.
+        InvalidInput: the model is no forecaster, or its steps are others.
     """
     version = ready_version(manager, asked.model, None)
     signature = version.signature
@@ -48,6 +57,7 @@ def plan_forecast(asked: ForecastRequest, manager: ModelManager) -> ForecastPlan
             f"model '{asked.model}' version '{version.version}' is not a forecaster; "
             "ask it by /v1/models or /v2/models"
         )
+    _check_fit(asked, version)
     uses_series = _takes(signature, "history")
     rows: list[object] = [
         _instance(series, asked.horizon, level, uses_series)
@@ -99,6 +109,31 @@ def _is_ready_forecaster(manager: ModelManager, model: str) -> bool:
     except BundleServerError:
         return False
     return signature is not None and is_forecaster(signature)
+
+
+def _check_fit(asked: ForecastRequest, version: VersionStatus) -> None:
+    """Hold a request to the step and the longest horizon that the model itself has."""
+    model = f"model '{asked.model}' version '{version.version}'"
+    facts = _facts(version.metadata)
+    most = facts.get("max_horizon", MOST_STEPS)
+    if isinstance(most, int) and asked.horizon > most:
+        raise InvalidInput(f"options.horizon is {asked.horizon}; {model} takes 1 to {most} steps")
+    step = facts.get("step")
+    own = Frequency.of_step(step) if isinstance(step, str) else None
+    for position, series in enumerate(asked.series):
+        if own is not None and series.frequency.length != own.length:
+            raise InvalidInput(
+                f"inputs[{position}].frequency is '{series.frequency.name}'; {model} was fitted in "
+                f"steps of '{step}', which is '{own.name}'"
+            )
+
+
+def _facts(metadata: Mapping[str, object]) -> Mapping[str, object]:
+    """Find what the one forecaster among a bundle's components says of itself."""
+    components = metadata.get("components")
+    entries = components.values() if isinstance(components, Mapping) else ()
+    found = [entry for entry in entries if isinstance(entry, Mapping) and "max_horizon" in entry]
+    return found[0] if len(found) == 1 else {}
 
 
 def _takes(signature: Signature, name: str) -> bool:

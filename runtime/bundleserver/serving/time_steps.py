@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -30,12 +31,40 @@ _MONTHS: Mapping[str, int] = MappingProxyType(
     {"M": 1, "month": 1, "Q": 3, "quarter": 3, "Y": 12, "year": 12}
 )
 
+# pandas' names for the same, of all its versions; business days count as days.
+_OF_PANDAS: Mapping[str, str] = MappingProxyType(
+    {
+        **dict.fromkeys(("s", "S"), "S"),
+        **dict.fromkeys(("min", "T"), "T"),
+        **dict.fromkeys(("h", "H"), "H"),
+        **dict.fromkeys(("D", "B", "C"), "D"),
+        "W": "W",
+        **dict.fromkeys(("M", "ME", "MS", "BM", "BME", "BMS"), "M"),
+        **dict.fromkeys(("Q", "QE", "QS", "BQ", "BQE", "BQS"), "Q"),
+        **dict.fromkeys(("A", "AS", "Y", "YE", "YS", "BY", "BYE", "BYS"), "Y"),
+    }
+)
+_STEP = re.compile(r"([1-9][0-9]*)?([A-Za-z]+)(-.*)?")
+
 
 @dataclass(frozen=True)
 class Frequency:
     """The step of a series, by the name that KServe gives it."""
 
     name: str
+
+    @classmethod
+    def of_step(cls, step: str) -> Frequency | None:
+        """Name a step that pandas writes (``D``, ``24h``, ``QS-OCT``); None if KServe has none."""
+        parts = _STEP.fullmatch(step)
+        unit = _OF_PANDAS.get(parts[2]) if parts else None
+        if parts is None or unit is None:
+            return None
+        count = int(parts[1] or 1)
+        seconds, months = cls(unit).length
+        length = (seconds * count, months * count)
+        names = (name for name in _OF_PANDAS.values() if cls(name).length == length)
+        return next((cls(name) for name in names), None)
 
     @classmethod
     def parse(cls, name: object, where: str) -> Frequency:
@@ -52,6 +81,11 @@ class Frequency:
         raise InvalidInput(
             f"{where} is {kind_of(name)}; it should be one of {', '.join(known)}{hint}"
         )
+
+    @property
+    def length(self) -> tuple[int, int]:
+        """The seconds and the months of one step; one of them is 0."""
+        return _SECONDS.get(self.name, 0), _MONTHS.get(self.name, 0)
 
 
 @dataclass(frozen=True)
