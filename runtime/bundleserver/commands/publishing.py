@@ -66,7 +66,9 @@ def rollback(
     to: Annotated[
         str | None,
         typer.Option(
-            "--to", help="The version to go back to; the one before the serving one if not given."
+            "--to",
+            help="The version to go back to; without it the one before the default, or before the "
+            "newest whose files are whole.",
         ),
     ] = None,
     as_json: JsonFlag = False,
