@@ -2,8 +2,10 @@
 #
 #   docker build -t bundleserver .                              everything
 #   docker build -t bundleserver-sklearn --build-arg EXTRAS=sklearn .
+#   docker build -t bundleserver-gpu --build-arg TORCH=cuda .
 #
-# BuildKit builds it. 'make image' builds both, with torch's CPU wheel in build/wheels.
+# BuildKit builds it. 'make image' builds the first two, with torch's CPU wheel in build/wheels, 'make image-gpu' the
+# third.
 
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
@@ -24,8 +26,9 @@ RUN --mount=type=bind,from=sources,target=/sources \
 FROM build AS libraries
 # 'full', or 'sklearn' for an image without torch, statsmodels and prophet.
 ARG EXTRAS=full
+# 'cpu' takes only a torch marked '+cpu'; the package index has another one, which brings gigabytes of CUDA: 'cuda'.
+ARG TORCH=cpu
 # Where torch's CPU wheel is: build/wheels of the build context, or the page of PyTorch's own CPU index.
-# Another torch would bring gigabytes of CUDA, so only a version marked '+cpu' is taken.
 ARG TORCH_WHEELS=/sources
 RUN --mount=type=bind,from=sources,target=/sources \
     --mount=type=cache,target=/root/.cache/pip \
@@ -34,14 +37,18 @@ RUN --mount=type=bind,from=sources,target=/sources \
       sklearn) extras=server,sklearn,fast,mlflow ;; \
       *) echo >&2 "EXTRAS is '$EXTRAS'; expected full or sklearn"; exit 1 ;; \
     esac \
+ && case "$TORCH" in \
+      cpu) mark=+cpu wheels="--find-links $TORCH_WHEELS" ;; \
+      cuda) mark= wheels= ;; \
+      *) echo >&2 "TORCH is '$TORCH'; expected cpu or cuda"; exit 1 ;; \
+    esac \
  && python3 -c "import tomllib; \
 project = tomllib.load(open('/sources/pyproject.toml', 'rb'))['project']; \
 extras = [project['optional-dependencies'][name] for name in '$extras'.split(',')]; \
 print(*sum(extras, project['dependencies']), sep='\n')" > /opt/build/requirements.txt \
- && sed 's/^torch==[0-9.]*$/&+cpu/' /sources/constraints.txt > /opt/build/constraints.txt \
+ && sed "s/^torch==[0-9.]*$/&$mark/" /sources/constraints.txt > /opt/build/constraints.txt \
  && python3 -m venv --without-pip /opt/venv \
- && /opt/build/bin/pip --python /opt/venv/bin/python3 install --quiet --no-compile \
-      --find-links "$TORCH_WHEELS" \
+ && /opt/build/bin/pip --python /opt/venv/bin/python3 install --quiet --no-compile $wheels \
       --constraint /opt/build/constraints.txt --requirement /opt/build/requirements.txt
 # Tests, headers, link-time files, sample data, compilers (grpcio-tools, stanc, protoc, and setuptools, which
 # only drives one) and the asynchronous Kubernetes client, which kserve never imports. torch looks for

@@ -9,7 +9,7 @@ PACKAGE := runtime/bundleserver
 # One thread per library: the test processes would otherwise fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test bench image image-test check format constraints clean
+.PHONY: help demo test bench image image-gpu image-test check format constraints clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 14
@@ -31,7 +31,10 @@ bench: $(VENV)/.installed  ## Measure beside KServe's server, for ten minutes; Q
 	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
 
 image:  ## Build both images; INSTALL_ENGINE=1 installs and starts what is missing (root, Debian).
-	PYTHON=$(PYTHON) tests/image/engine.sh tests/image/build.sh
+	PYTHON=$(PYTHON) tests/image/engine.sh tests/image/build.sh full sklearn
+
+image-gpu:  ## Build the image with torch's CUDA build; it is several GB large.
+	tests/image/engine.sh tests/image/build.sh gpu
 
 image-test: image $(VENV)/.installed  ## Run the images as a platform does: any user, read-only, limits.
 	tests/image/engine.sh $(BIN)/python -m pytest tests/image

@@ -35,6 +35,7 @@ SLIM = Image(f"bundleserver-sklearn:{bundleserver.__version__}")
 ROWS = '{"instances": [[0.5, 0.3, 0.8]]}'
 FORECAST = '{"instances": [{"horizon": 4}]}'
 MEGABYTE = 10**6
+MEBIBYTE = 2**20
 DEADLINE_SECONDS = 120.0
 
 
@@ -54,7 +55,7 @@ class Start:
 
     seconds: float
     cpu_seconds: float
-    megabytes: float
+    mebibytes: float
 
 
 CASES = tuple(
@@ -106,7 +107,8 @@ def measure(root: Path, rounds: int) -> Mapping[Case, list[Start]]:
         with running(case.image, root / case.model, *flags, options=options) as container:
             wait_for_answer(container, case)
             seconds = time.monotonic() - began
-            starts[case].append(Start(seconds, *used(container)))
+            held = memory(container, "VmRSS")
+            starts[case].append(Start(seconds, cpu_seconds(container), held))
     return starts
 
 
@@ -133,13 +135,17 @@ def answers(address: str, path: str, body: str) -> bool:
         connection.close()
 
 
-def used(container: Container) -> tuple[float, float]:
-    """Return the CPU seconds that process 1 has taken, and the megabytes that it holds."""
+def cpu_seconds(container: Container) -> float:
+    """Return the CPU seconds that process 1 has taken."""
     after_name = container.execute("cat", "/proc/1/stat").rpartition(")")[2].split()
-    ticks = int(after_name[11]) + int(after_name[12])
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def memory(container: Container, field: str) -> float:
+    """Return the MiB that process 1 holds (``VmRSS``), or has held at most (``VmHWM``)."""
     status = container.execute("cat", "/proc/1/status")
-    kibibytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS"))
-    return ticks / os.sysconf("SC_CLK_TCK"), int(kibibytes) * 1024 / MEGABYTE
+    kibibytes = next(line.split()[1] for line in status.splitlines() if line.startswith(field))
+    return int(kibibytes) * 1024 / MEBIBYTE
 
 
 def compressed_bytes(image: Image) -> int:
@@ -180,14 +186,13 @@ def size_table() -> Table:
 def start_table(starts: Mapping[Case, list[Start]]) -> Table:
     """Say how long a start takes, and what it takes of the machine."""
     table = titled("from 'docker run' to the first answer", "image", "model")
-    for column in ("CPUs", "fastest s", "median s", "CPU s", "MB"):
+    for column in ("CPUs", "fastest s", "median s", "CPU s", "MiB"):
         table.add_column(column, justify="right")
     for case, all_of_case in starts.items():
-        seconds, cpu_seconds, megabytes = zip(*map(astuple, all_of_case), strict=True)
-        numbers = (min(seconds), median(seconds), median(cpu_seconds))
-        shown = [f"{number:.1f}" for number in numbers]
-        held = f"{median(megabytes):.0f}"
-        table.add_row(extras(case.image), case.model, str(case.cpus), *shown, held)
+        seconds, busy, held = zip(*map(astuple, all_of_case), strict=True)
+        numbers = (min(seconds), median(seconds), median(busy))
+        shown = [*(f"{number:.1f}" for number in numbers), f"{median(held):.0f}"]
+        table.add_row(extras(case.image), case.model, str(case.cpus), *shown)
     return table
 
 

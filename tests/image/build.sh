@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Build both images; called by engine.sh, which says with which client and on which base.
+# Build images; called by engine.sh, which says with which client and on which base.
+#
+#   tests/image/build.sh [full] [sklearn] [gpu]
 #
 # torch's CPU wheel is fetched into build/wheels, unless TORCH_WHEELS names the page of an index that has it.
 set -euo pipefail
@@ -9,23 +11,33 @@ WHEELS=build/wheels
 version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' runtime/bundleserver/__init__.py)
 torch=torch==$(sed -n 's/^torch==//p' constraints.txt)+cpu
 
-if [ -z "${TORCH_WHEELS:-}" ] && ! compgen -G "$WHEELS/${torch/==/-}-*.whl" >/dev/null; then
+fetch_torch() {
+  [ -z "${TORCH_WHEELS:-}" ] || return 0
+  ! compgen -G "$WHEELS/${torch/==/-}-*.whl" >/dev/null || return 0
   rm -f "$WHEELS"/torch-*
   "${PYTHON:-python3}" -m pip download --quiet --no-deps --only-binary :all: --python-version 3.11 \
     --dest "$WHEELS" "$torch" || {
     echo >&2 "build: $torch cannot be downloaded; set TORCH_WHEELS to the page of torch in PyTorch's own CPU index"
     exit 1
   }
-fi
+}
 
 build() {
-  "$DOCKER" build --network=host --tag "$1:$version" \
-    --build-arg EXTRAS="$2" --build-arg BASE_IMAGE="$BASE_IMAGE" --build-arg VERSION="$version" \
+  local name=$1 began=$SECONDS
+  "$DOCKER" build --network=host --tag "$name:$version" "${@:2}" \
+    --build-arg BASE_IMAGE="$BASE_IMAGE" --build-arg VERSION="$version" \
     --build-arg REVISION="$(git rev-parse HEAD 2>/dev/null || true)" \
     ${PIP_CERT:+--build-arg PIP_CERT="$PIP_CERT"} ${PIP_INDEX_URL:+--build-arg PIP_INDEX_URL="$PIP_INDEX_URL"} \
     ${TORCH_WHEELS:+--build-arg TORCH_WHEELS="$TORCH_WHEELS"} .
+  echo "build: $name:$version took $((SECONDS - began)) s"
 }
 
-build bundleserver full
-build bundleserver-sklearn sklearn
+for kind in "${@:-full}"; do
+  case $kind in
+    full) fetch_torch && build bundleserver ;;
+    sklearn) build bundleserver-sklearn --build-arg EXTRAS=sklearn ;;
+    gpu) build bundleserver-gpu --build-arg TORCH=cuda ;;
+    *) echo >&2 "build: '$kind' is no image; expected full, sklearn or gpu" && exit 1 ;;
+  esac
+done
 "$DOCKER" images --filter reference='bundleserver*'

@@ -24,7 +24,7 @@ BOTH = pytest.mark.parametrize("image", [FULL, SLIM], ids=["full", "slim"])
 @pytest.fixture(scope="session", autouse=True)
 def engine() -> None:
     """Refuse to run without an engine: nothing here would be tested."""
-    if not {"DOCKER", "BASE_IMAGE"} <= set(os.environ):
+    if not {"DOCKER", "BASE_IMAGE", "RUN_LABEL"} <= set(os.environ):
         pytest.fail("the images' tests need an engine and the images: run make image-test")
 
 

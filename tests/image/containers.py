@@ -40,6 +40,11 @@ def docker(*words: object) -> str:
     return ended.stdout
 
 
+def run(*words: object) -> str:
+    """Run a container under the label by which ``engine.sh`` removes what was left."""
+    return docker("run", f"--label={os.environ['RUN_LABEL']}", *words)
+
+
 @dataclass(frozen=True)
 class Image:
     """An image by its name."""
@@ -51,12 +56,11 @@ class Image:
 
     def shell(self, script: str) -> str:
         """Run a shell script in the image as root and return what it printed."""
-        return docker("run", "--rm", "--user=0", "--entrypoint=sh", self.name, "-c", script)
+        return run("--rm", "--user=0", "--entrypoint=sh", self.name, "-c", script)
 
     def python(self, script: str) -> str:
         """Run a Python script in the image as a platform does and return what it printed."""
-        words = ("--entrypoint=python3", self.name, "-c", script)
-        return docker("run", "--rm", *PLATFORM, *words)
+        return run("--rm", *PLATFORM, "--entrypoint=python3", self.name, "-c", script)
 
 
 class Container:
@@ -140,8 +144,7 @@ def running(
     image: Image, models: Path, *flags: str, options: tuple[str, ...] = PLATFORM
 ) -> Iterator[Container]:
     """Serve a directory, mounted read-only, while the block runs; the flags are those of serve."""
-    identity = docker(
-        "run",
+    identity = run(
         "--detach",
         "--publish=127.0.0.1::8080",
         "--publish=127.0.0.1::8081",

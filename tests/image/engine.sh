@@ -3,9 +3,10 @@
 #
 #   tests/image/engine.sh COMMAND [ARGUMENT...]
 #
-# The command finds in its environment DOCKER (the client to call), BASE_IMAGE and, where the base is the
-# stand-in, PIP_CERT. With INSTALL_ENGINE=1, as root on Debian, what is missing is made: an engine is installed and
-# started, and stopped at the end; where no registry answers, a base image is made from Debian's packages.
+# The command finds in its environment DOCKER (the client to call), BASE_IMAGE, RUN_LABEL (what its containers are
+# labelled with, so that none outlives it) and, where the base is the stand-in, PIP_CERT. With INSTALL_ENGINE=1, as
+# root on Debian, what is missing is made: an engine is installed and started, and stopped at the end; where no
+# registry answers, a base image is made from Debian's packages.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -16,7 +17,9 @@ DEFAULT_BASE=python:3.11-slim-bookworm
 
 export DOCKER_BUILDKIT=1
 export BASE_IMAGE=${BASE_IMAGE:-$DEFAULT_BASE}
+export RUN_LABEL=bundleserver.run=$$-$RANDOM
 may_install=${INSTALL_ENGINE:-}
+daemon=
 
 say() { echo "engine: $*" >&2; }
 die() {
@@ -56,15 +59,27 @@ install_packages() {
 start_engine() {
   [ "$may_install" = 1 ] || die "dockerd does not run; start it, or let this script do it with INSTALL_ENGINE=1"
   say "starting dockerd; it says what it does in $LOGS/dockerd.log"
-  dockerd >"$LOGS/dockerd.log" 2>&1 &
-  local daemon=$! end=$((SECONDS + DEADLINE_SECONDS))
-  # shellcheck disable=SC2064  # this daemon is meant, and no other
-  trap "kill $daemon 2>/dev/null && wait $daemon || true" EXIT
+  # Left by a daemon that was killed, they name processes that may be others' by now.
+  rm -f /run/docker.pid /run/docker/containerd/containerd.pid
+  dockerd >"$LOGS/dockerd.log" 2>&1 </dev/null &
+  daemon=$!
+}
+
+wait_for_engine() {
+  local end=$((SECONDS + DEADLINE_SECONDS))
   until find_engine; do
-    kill -0 "$daemon" 2>/dev/null || die "dockerd has ended: $(tail -n 3 "$LOGS/dockerd.log")"
-    [ $SECONDS -lt $end ] || die "dockerd does not answer after $DEADLINE_SECONDS s; see $LOGS"
+    [ -z "$daemon" ] || kill -0 "$daemon" 2>/dev/null || die "dockerd has ended: $(tail -n 3 "$LOGS/dockerd.log")"
+    [ $SECONDS -lt $end ] || die "no client can build with dockerd after $DEADLINE_SECONDS s; see $LOGS"
     sleep 1
   done
+}
+
+clean_up() {
+  local left
+  left=$("${DOCKER:-false}" ps --all --quiet --filter "label=$RUN_LABEL" 2>/dev/null || true)
+  # shellcheck disable=SC2086  # one word each
+  [ -z "$left" ] || "$DOCKER" rm --force $left >/dev/null || true
+  [ -z "$daemon" ] || { kill "$daemon" 2>/dev/null && wait "$daemon"; } || true
 }
 
 has_image() { "$DOCKER" image inspect "$1" >/dev/null 2>&1; }
@@ -97,9 +112,12 @@ find_base() {
 }
 
 mkdir -p "$LOGS"
+trap clean_up EXIT
 if ! find_engine; then
   command -v dockerd >/dev/null || install_packages "there is no container engine" docker.io iptables
-  start_engine
+  # On a machine that has just started, or been given the engine, it may be on its way.
+  pgrep -x dockerd >/dev/null || start_engine
+  wait_for_engine
 fi
 find_base
 "$@"
