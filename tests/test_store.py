@@ -253,6 +253,7 @@ def test_labels_that_are_text_are_recorded_too(store):
     [
         ({"name": "../up"}, StoreError, "name is '../up'"),
         ({"name": ""}, StoreError, "name is ''"),
+        ({"name": "line\n"}, StoreError, "expected a letter or digit, then letters, digits"),
         ({"components": {}}, StoreError, "no components"),
         ({"components": {"m": object()}}, StoreError, "component 'm' is a object, which no"),
         ({"components": {"a b": "line"}}, ManifestError, "components['a b']"),

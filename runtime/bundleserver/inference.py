@@ -20,7 +20,8 @@ from bundleserver.signature import DEFAULT_INPUT, DEFAULT_OUTPUT
 _PICKLES = frozenset({".pkl", ".pickle", ".joblib", ".sav"})
 _TORCH = frozenset({".pt", ".pth", ".pt2"})
 _FORECAST_JSON = frozenset({".json"})
-_SUFFIXES = _PICKLES | _TORCH | _FORECAST_JSON
+MODEL_SUFFIXES = _PICKLES | _TORCH | _FORECAST_JSON
+"""How the files are called that may hold a model."""
 
 _TRANSFORMING = ("preprocessor", "encoder", "scaler")
 """Roles that come before a model, in the order in which they run."""
@@ -128,7 +129,7 @@ def _model_files(directory: Path, only: Collection[str]) -> list[_ModelFile]:
         found = f"holds only {_listed(chosen)}" if chosen else "is empty"
         raise BundleError(
             f"{directory} {found}; expected manifest.json, or a model file "
-            f"({', '.join('*' + suffix for suffix in sorted(_SUFFIXES - _FORECAST_JSON))})"
+            f"({', '.join('*' + suffix for suffix in sorted(MODEL_SUFFIXES - _FORECAST_JSON))})"
         )
     order = {role: index for index, role in enumerate(_TRANSFORMING)}
     return sorted(files, key=lambda file: (order.get(file.role, len(order)), file.name))
@@ -136,7 +137,7 @@ def _model_files(directory: Path, only: Collection[str]) -> list[_ModelFile]:
 
 def _model_file(path: Path) -> _ModelFile | None:
     suffix = path.suffix.lower()
-    if suffix not in _SUFFIXES:
+    if suffix not in MODEL_SUFFIXES:
         return None
     if not path.is_file():
         # Left out, a scaler would be missing from the answers and nobody would know.

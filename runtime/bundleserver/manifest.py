@@ -21,6 +21,8 @@ from bundleserver.manifest_forms import (
     DEFAULT_RTOL,
     MANIFEST_VERSION,
     MODEL,
+    MODEL_NAME,
+    MODEL_NAME_IS,
     ComponentForm,
     ExampleForm,
     ManifestForm,
@@ -36,16 +38,23 @@ __all__ = [
     "MANIFEST_NAME",
     "MANIFEST_VERSION",
     "MODEL",
+    "MODEL_NAME_IS",
     "Component",
     "Example",
     "Manifest",
     "Requirements",
     "Step",
+    "is_model_name",
     "manifest_schema",
 ]
 
 MANIFEST_NAME = "manifest.json"
 """The file at the top of a bundle that makes it one."""
+
+
+def is_model_name(name: str) -> bool:
+    """Ask whether a model may have this name; such a name never leads out of its directory."""
+    return re.fullmatch(MODEL_NAME, name) is not None
 
 
 def _read_only(value: object, *names: str) -> None:

@@ -43,7 +43,8 @@ DEFAULT_RTOL = 1e-6
 
 COMPONENT_NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
 PACKAGE_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
-_MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+MODEL_NAME_IS = "a letter or digit, then letters, digits, '.', '_', '-'"
 _PATH = r"^(?![\s\S]*(^|/)\.\.(/|$))(?!/)(?!(\.?/)*\.?$)[^\\\u0000]+$"
 _VERSION = r"^v?[0-9][A-Za-z0-9._+-]*$"
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9:.]+([Zz]|[+-][0-9:]+)?)?$"
@@ -219,8 +220,8 @@ class ManifestForm(Form):
     format: Literal["bundle/v1"]
     name: str = Field(
         default=ABSENT,
-        pattern=_MODEL_NAME,
-        description="a model's name: a letter or digit, then letters, digits, '.', '_', '-'",
+        pattern=MODEL_NAME,
+        description=f"a model's name: {MODEL_NAME_IS}",
     )
     version: Annotated[str, must(is_version_label)] = Field(
         default=ABSENT,

@@ -17,6 +17,9 @@ from bundleserver.forms import ABSENT, Form, form_problems, nearest, quoted
 from bundleserver.jsontext import Place, json_path, pretty, read_object, shown
 from bundleserver.versions import VersionPolicy, is_version_label
 
+CONFIG_NAME = "serving.json"
+"""The file at a model root that says so."""
+
 RESERVED_LABELS = ("default", "latest")
 """Names that mean something else wherever a label may stand, so no label has them."""
 

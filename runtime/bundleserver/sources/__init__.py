@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from bundleserver.errors import SourceError
-from bundleserver.traffic import ServingConfig
+from bundleserver.traffic import CONFIG_NAME, ServingConfig
 from bundleserver.versions import Version, VersionPolicy, is_version_label
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Listing:
     candidates: tuple[Candidate, ...] = ()
     config: ServingConfig | None = None
     config_problem: str | None = None
-    config_name: str = "serving.json"
+    config_name: str = CONFIG_NAME
     unseen: tuple[Version, ...] = ()
     reason: str = ""
     warnings: tuple[str, ...] = ()

@@ -13,7 +13,6 @@ from bundleserver.inference import infer_manifest
 from bundleserver.manifest import MANIFEST_NAME, Manifest
 from bundleserver.sources import Candidate, Demand, DemandOf, Listing, named_versions, policy_of
 from bundleserver.sources.files import (
-    CONFIG_NAME,
     Contents,
     Folder,
     is_model_file,
@@ -23,7 +22,7 @@ from bundleserver.sources.files import (
     read_contents,
 )
 from bundleserver.sources.layouts import find_models, readable_manifest
-from bundleserver.traffic import ServingConfig
+from bundleserver.traffic import CONFIG_NAME, ServingConfig
 from bundleserver.versions import Version, VersionPolicy, is_version_label, same_order
 
 _ONLY_VERSION = Version("1")

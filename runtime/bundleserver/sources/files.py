@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundleserver.inference import MODEL_SUFFIXES
 from bundleserver.manifest import MANIFEST_NAME
+from bundleserver.traffic import CONFIG_NAME
 from bundleserver.versions import Version, is_version_label
-
-CONFIG_NAME = "serving.json"
-MODEL_SUFFIXES = frozenset({".joblib", ".json", ".pickle", ".pkl", ".pt", ".pt2", ".pth", ".sav"})
 
 # Ours, and those that NFS leaves behind when an open file is deleted.
 _PASSING_PREFIXES = (".nfs", ".serving", ".staging-")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ from bundleserver.errors import StoreError
 from bundleserver.frameworks import framework_for
 from bundleserver.inference import infer_manifest
 from bundleserver.integrity import verify_files
-from bundleserver.manifest import MANIFEST_NAME, Manifest
+from bundleserver.manifest import MANIFEST_NAME, MODEL_NAME_IS, Manifest, is_model_name
 from bundleserver.store import rollout
 from bundleserver.store.recording import (
     Recording,
@@ -33,8 +32,6 @@ __all__ = ["BundleStore"]
 ROOT_VARIABLE = "BUNDLE_STORE"
 USUAL_ROOTS = (Path("/mnt/models"), Path("/opt/app-root/src/models"))
 
-# The manifest's rule for a model's name; here it also keeps a name from leaving the store.
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _LEFT_BEHIND = shutil.ignore_patterns(
     f"{STAGING_PREFIX}*", ".git", ".ipynb_checkpoints", "__pycache__", ".DS_Store"
 )
@@ -63,11 +60,8 @@ class BundleStore:
 
     def path(self, name: str, version: Version | str | None = None) -> Path:
         """Return where a model's versions lie, or where one of them does."""
-        if not _MODEL_NAME.match(name):
-            raise StoreError(
-                f"the model's name is '{name}'; expected a letter or digit, then letters, digits, "
-                "'.', '_', '-'"
-            )
+        if not is_model_name(name):
+            raise StoreError(f"the model's name is '{name}'; expected {MODEL_NAME_IS}")
         return self.root / name if version is None else self.root / name / str(version)
 
     def versions(self, name: str) -> tuple[Version, ...]:

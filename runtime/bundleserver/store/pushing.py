@@ -24,6 +24,7 @@ from bundleserver.sources.registry.flavours import MLMODEL
 from bundleserver.sources.registry.uri import ModelUri, alias_problem
 from bundleserver.store.recording import prove, with_digests, write_manifest
 from bundleserver.store.rollout import complete_versions
+from bundleserver.traffic import CONFIG_NAME
 from bundleserver.versions import Version
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _ARTIFACTS = "bundle"
 _EXPERIMENT = "bundleserver"
 _UPLOAD_SECONDS = 3600.0
 _MOST_PARAMS = 100
-_LEFT_BEHIND = shutil.ignore_patterns(".*", "__pycache__", "serving.json")
+_LEFT_BEHIND = shutil.ignore_patterns(".*", "__pycache__", CONFIG_NAME)
 
 
 @dataclass(frozen=True)

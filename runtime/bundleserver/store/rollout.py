@@ -21,12 +21,11 @@ from bundleserver.errors import BundleServerError, StoreError
 from bundleserver.integrity import verify_files
 from bundleserver.manifest import MANIFEST_NAME
 from bundleserver.store.staging import STAGING_PREFIX, versions_in
-from bundleserver.traffic import ServingConfig
+from bundleserver.traffic import CONFIG_NAME, ServingConfig
 from bundleserver.versions import Version
 
 LOG = logging.getLogger(__name__)
 
-CONFIG_NAME = "serving.json"
 DEFAULT = "default"
 LATEST = "latest"
 _LOCK_NAME = ".serving.lock"
