@@ -574,6 +574,58 @@ def test_what_killed_writers_left_is_removed_after_a_day(store, line):
     assert [".staging-young"] == hidden(store, "line")
 
 
+FOREST = {"framework": "model", "model": "fraud"}
+ANSWERED = {"inputs": {"x": [[1.0]]}, "outputs": {"label": [1]}}
+VOTE = {
+    "components": {"forest": FOREST, "line": LinearRegression().fit([[0.0], [1.0]], [0.0, 1.0])},
+    "inputs": [{"name": "x", "datatype": "FP64", "shape": [-1, 1]}],
+    "steps": [
+        {"component": "forest", "inputs": ["x"], "outputs": ["label"]},
+        {"component": "line", "inputs": ["x"], "outputs": ["y"]},
+    ],
+    "outputs": [{"name": "label"}, {"name": "y"}],
+}
+
+
+@pytest.mark.parametrize("examples", [None, [ANSWERED]])
+def test_a_component_may_be_another_model_of_the_server(store, examples):
+    """It stands as in a manifest, has no file, and examples come with their answers."""
+    version = store.save("vote", examples=examples, **VOTE)
+
+    manifest = read_manifest(store.path("vote", version))
+    assert "fraud" == manifest.components["forest"].model
+    assert {"manifest.json", "line.joblib"} == {
+        path.name for path in store.path("vote", version).iterdir()
+    }
+    assert len(examples or []) == len(manifest.examples)
+
+
+def test_another_model_alone_is_a_component_too(store):
+    """A model may stand for another one under its own name."""
+    version = store.save("alias", FOREST)
+
+    assert ["model"] == list(read_manifest(store.path("alias", version)).components)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "said"),
+    [
+        ({"examples": X[:2, :1]}, StoreError, "component 'forest' is another model"),
+        ({"components": {"forest": {**FOREST, "modle": "x"}}}, ManifestError, "modle: is no known"),
+        ({"components": {"forest": {"framework": "model"}}}, ManifestError, "forest.model: is mis"),
+        ({"options": {"forrest": {}}}, StoreError, "did you mean 'forest'?"),
+        ({"frameworks": {"line": "model"}}, BundleServerError, "expected one of 'ensemble', 'pro"),
+    ],
+)
+def test_another_model_that_cannot_be_one_is_refused(store, changes, error, said):
+    """What a manifest would refuse is refused, and rows that nobody here can answer."""
+    with pytest.raises(error) as refused:
+        store.save("vote", **{**VOTE, **changes})
+
+    assert said in str(refused.value)
+    assert () == store.versions("vote")
+
+
 @pytest.fixture
 def bundle_dir(tmp_path, parts):
     """Write a directory as the notebooks did: two pickles and nothing else."""

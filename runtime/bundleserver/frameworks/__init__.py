@@ -148,9 +148,9 @@ def framework_module(name: str) -> FrameworkModule:
     """
     row = frameworks().get(name)
     if row is None:
-        near = difflib.get_close_matches(name, framework_names(), n=1)
+        near = difflib.get_close_matches(name, frameworks(), n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
-        known = ", ".join(f"'{known}'" for known in framework_names())
+        known = ", ".join(f"'{known}'" for known in sorted(frameworks()))
         raise FrameworkError(f"framework is '{name}'; expected one of {known}{hint}")
     try:
         module = importlib.import_module(row.module)

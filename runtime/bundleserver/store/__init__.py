@@ -18,6 +18,7 @@ from bundleserver.store import rollout
 from bundleserver.store.recording import (
     Recording,
     describe,
+    is_member,
     prove,
     with_digests,
     write_manifest,
@@ -88,7 +89,8 @@ class BundleStore:
         Args:
             name: the model's name.
             components: fitted objects by component name, transformers first, or a single one,
-                which becomes the component ``model``.
+                which becomes the component ``model``. Another model that the same server serves
+                stands as in a manifest: ``{"framework": "model", "model": "fraud"}``.
             steps: what runs on what, as in a manifest; without it every transformer in order,
                 then the last component's first method.
             inputs: the input tensors as in a manifest, or TensorSpecs; without it what the fitted
@@ -268,7 +270,8 @@ def usual_root(roots: Sequence[Path] = USUAL_ROOTS) -> Path:
 
 def _models(components: Mapping[str, object] | object) -> dict[str, object]:
     """Return fitted objects by name; a single one (an ensemble's dict, too) is ``model``."""
-    if not isinstance(components, Mapping) or framework_for(components) is not None:
+    is_single = framework_for(components) is not None or is_member(components)
+    if not isinstance(components, Mapping) or is_single:
         return {"model": components}
     if not components:
         raise StoreError("there are no components to save; expected fitted objects by name")

@@ -60,12 +60,14 @@ class Recording:
         """
         chosen = choose_frameworks(models, frameworks or {})
         check_names("options", options or {}, models)
-        for framework in chosen.values():
-            framework_module(framework)
+        for key, framework in chosen.items():
+            if not is_member(models[key]):
+                framework_module(framework)
         requirements = _requirements([(model, chosen[key]) for key, model in models.items()])
         everything = {**described, "requirements": requirements}
         recording = cls(name, models, chosen, options or {}, everything, examples)
-        recording._manifest({key: {"path": key} for key in models})
+        recording._manifest({key: recording._member(key) or {"path": key} for key in models})
+        recording._refuse_rows_for_members()
         return recording
 
     def write(self, directory: Path) -> Manifest:
@@ -82,7 +84,26 @@ class Recording:
         prove(directory, manifest)
         return manifest
 
+    def _member(self, name: str) -> dict[str, object]:
+        """Return what the manifest says of a component that is another model; else nothing."""
+        model = self.models[name]
+        if not isinstance(model, Mapping) or not is_member(model):
+            return {}
+        options = {"options": self.options[name]} if name in self.options else {}
+        return {str(key): value for key, value in model.items()} | options
+
+    def _refuse_rows_for_members(self) -> None:
+        members = [name for name, framework in self.frameworks.items() if framework == MODEL]
+        if members and self.examples is not None and written_examples(self.examples) is None:
+            raise StoreError(
+                f"the examples are rows, which cannot be answered here: component '{members[0]}' "
+                "is another model, which only a server can lend; give their answers, too: "
+                "examples=[{'inputs': {…}, 'outputs': {…}}]"
+            )
+
     def _write_component(self, name: str, directory: Path) -> dict[str, object]:
+        if member := self._member(name):
+            return member
         model = self.models[name]
         module = framework_module(self.frameworks[name])
         try:
@@ -138,7 +159,10 @@ def choose_frameworks(models: Mapping[str, object], given: Mapping[str, str]) ->
         StoreError: no framework saves an object; lists all such objects, and the frameworks.
     """
     check_names("frameworks", given, models)
-    chosen = {name: given.get(name) or framework_for(model) for name, model in models.items()}
+    chosen = {
+        name: MODEL if is_member(model) else given.get(name) or framework_for(model)
+        for name, model in models.items()
+    }
     unknown = [
         f"component '{name}' is a {_class_of(models[name])}"
         for name, framework in chosen.items()
@@ -152,6 +176,11 @@ def choose_frameworks(models: Mapping[str, object], given: Mapping[str, str]) ->
             "name the framework: frameworks={'model': 'sklearn'}"
         )
     return {name: framework for name, framework in chosen.items() if framework is not None}
+
+
+def is_member(model: object) -> bool:
+    """Ask whether something stands for another model of the process, as a manifest says it."""
+    return isinstance(model, Mapping) and model.get("framework") == MODEL
 
 
 def check_names(what: str, given: Iterable[str], components: Iterable[str]) -> None:
