@@ -479,3 +479,18 @@ def test_measuring_ends_in_time():
 
     assert [BATCH_SIZES[0]] == sizes
     assert ((1, "treelite"), (None, None)) == choices
+
+
+@pytest.mark.parametrize(("seconds", "times"), [(1e-3, 1), (3e-4, 3)])
+def test_a_model_is_timed_again_only_where_that_may_matter(seconds, times):
+    """A model that takes many times as long as the best way runs once for each size."""
+    clock, asked = Clock(), []
+    native = clock.way(seconds, 0)
+
+    def counted(size):
+        asked.append(size)
+        return native(size)
+
+    choose_ways(counted, {"treelite": clock.way(1e-4, 0)}, lambda size: size, None, clock)
+
+    assert times == asked.count(BATCH_SIZES[0])

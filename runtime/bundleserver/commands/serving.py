@@ -37,9 +37,10 @@ def run(settings: Settings) -> None:
         FrameworkError: the server's libraries, or MLflow, are not installed.
         SystemExit: a port or a TLS file cannot be used.
     """
-    from bundleserver.manager import Manager
+    from bundleserver.manager import Manager, collect_rarely
     from bundleserver.watcher import Watcher
 
+    collect_rarely()
     try:
         from bundleserver.serving.cpus import limit_library_threads
         from bundleserver.serving.options import ServerOptions

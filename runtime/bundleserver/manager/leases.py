@@ -66,9 +66,32 @@ class Loaded:
             LOG.exception("%s %s: closing it failed", self.bundle.model, self.bundle.version)
 
 
+_THRESHOLDS = gc.get_threshold()
+_WHILE_STARTING = 100_000
+
+
+def collect_rarely() -> None:
+    """Let a process start without looking for garbage all the time, which takes a fifth of it.
+
+    Imports and models make many objects and hardly any garbage. The first load ends this.
+    """
+    gc.set_threshold(_WHILE_STARTING, *_THRESHOLDS[1:])
+
+
+def settle_memory() -> None:
+    """Leave what is there now out of the collections to come, which hold up every request."""
+    gc.freeze()
+    gc.set_threshold(*_THRESHOLDS)
+
+
 def give_memory_back() -> None:
     """Return to the operating system what closed bundles have left behind, where it can be done."""
+    was_settled = gc.get_freeze_count() > 0
+    # What was settled may be the garbage of now.
+    gc.unfreeze()
     gc.collect()
+    if was_settled:
+        gc.freeze()
     trim = _malloc_trim()
     if trim is not None:
         trim(0)

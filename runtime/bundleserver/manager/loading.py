@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from bundleserver.errors import BundleServerError, ModelNotFound, NotReady
 from bundleserver.lifecycle import State
-from bundleserver.manager.leases import Loaded, give_memory_back
+from bundleserver.manager.leases import Loaded, give_memory_back, settle_memory
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.opening import OpenBundle
 from bundleserver.manager.records import VersionRecord
@@ -75,7 +75,10 @@ class Loader:
             with self._shared.changed:
                 record.underway_since = None
                 self._underway -= 1
+                is_idle = not self._underway
                 self._shared.changed.notify_all()
+            if is_idle:
+                settle_memory()
             self._shared.work.set()
 
     def _bring_up(self, model: ModelRecord, record: VersionRecord, candidate: Candidate) -> bool:

@@ -92,6 +92,7 @@ def _uvicorn_config(app: AsgiApp, options: ServerOptions) -> uvicorn.Config:
         app,
         log_config=None,
         lifespan="off",
+        ws="none",
         access_log=options.access_log and options.access_log_format is None,
         timeout_keep_alive=options.timeout_keep_alive,
         ssl_certfile=options.ssl_certfile,
