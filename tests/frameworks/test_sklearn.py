@@ -29,7 +29,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.model_selection import GridSearchCV
 from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from sklearn.neighbors import KernelDensity, KNeighborsClassifier, LocalOutlierFactor
-from sklearn.pipeline import FeatureUnion, make_pipeline
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
     LabelEncoder,
@@ -38,6 +38,7 @@ from sklearn.preprocessing import (
     StandardScaler,
 )
 from sklearn.svm import SVC, OneClassSVM
+from sklearn.utils.validation import check_is_fitted
 from statsmodels.regression.linear_model import OLS
 
 from bundleserver.errors import InvalidInput, LoadError, StoreError
@@ -85,6 +86,14 @@ class Unusual(ClassifierMixin, BaseEstimator):
 
     def predict(self, X):
         return self.classes_[np.zeros(len(X), dtype=int)]
+
+
+class PipelineOf14(Pipeline):
+    """A pipeline that asks its last step whether it is fitted, as in scikit-learn 1.4."""
+
+    def __sklearn_is_fitted__(self):
+        check_is_fitted(self.steps[-1][1])
+        return True
 
 
 class OnlyPredicts:
@@ -652,6 +661,14 @@ def test_categories_of_gradient_boosting_come_as_strings(tmp_path):
         np.testing.assert_array_equal(model.predict_proba(frame), answer)
 
 
+@pytest.mark.parametrize("kind", [Pipeline, PipelineOf14])
+def test_a_pipeline_may_end_with_passthrough(tmp_path, kind):
+    """A last step that does nothing has nothing to be fitted."""
+    model = kind([("scale", StandardScaler()), ("rest", "passthrough")]).fit(X)
+
+    assert {"transform", "inverse_transform"} == {*opened(tmp_path, model).methods}
+
+
 def test_several_inputs_or_a_scalar_for_a_model_of_one_are_refused(tmp_path):
     """A text model takes one tensor, and no model takes a scalar."""
     text = opened(tmp_path, CountVectorizer().fit(TEXTS))
@@ -666,6 +683,10 @@ NOT_SERVED = [
     (OLS(X[:, 0], X).fit(), "a statsmodels.*Wrapper; its framework is 'statsmodels', not"),
     (LogisticRegression(), "a LogisticRegression that is not fitted; fit it"),
     (make_pipeline(StandardScaler(), LogisticRegression()), "a Pipeline that is not fitted"),
+    (
+        PipelineOf14([("scale", StandardScaler()), ("rest", "passthrough")]),
+        "a PipelineOf14 that is not fitted",
+    ),
     (Demanding(), "a Demanding that is not fitted"),
     (DBSCAN().fit(X), "a DBSCAN, which cannot answer for new data: it has none of the methods"),
     (LocalOutlierFactor().fit(X), "a LocalOutlierFactor, which cannot answer for new data"),

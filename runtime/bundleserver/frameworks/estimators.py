@@ -11,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.feature_extraction import DictVectorizer, FeatureHasher
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.impute import MissingIndicator, SimpleImputer
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import (
     FunctionTransformer,
     OneHotEncoder,
@@ -113,6 +114,10 @@ def _estimators_in(model: object) -> dict[str, str]:
 def _is_fitted(model: object) -> bool:
     if not isinstance(model, BaseEstimator):
         return True  # nothing to go by
+    if isinstance(model, Pipeline):
+        # scikit-learn 1.4 itself trips over a last step that is the word 'passthrough'.
+        fitted = [step for _, step in model.steps if hasattr(step, "fit")]
+        return not fitted or _is_fitted(fitted[-1])
     try:
         check_is_fitted(model)
     except NotFittedError:
