@@ -445,6 +445,21 @@ def read_until(stream, text):
 
 
 @pytest.mark.timeout(120)
+def test_serve_ends_with_0_before_it_listens(tmp_path):
+    """A server that is stopped while it still imports its libraries ends as one that served."""
+    flags = ["--model_dir", str(tmp_path), "--http_port", "0", "--grpc_port", "0"]
+    command = [sys.executable, "-X", "importtime", "-m", "bundleserver", "serve", *flags]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        # The first module that serve imports once the signals are taken care of.
+        read_until(server.stderr, "bundleserver.watcher")
+        server.terminate()
+        rest = server.stderr.read()
+
+    assert 0 == server.returncode
+    assert "Traceback" not in rest
+
+
+@pytest.mark.timeout(120)
 def test_serve_answers_follows_a_rollback_and_ends_with_0(model):
     """From flags to answers, from a command to another version, from SIGTERM to exit code 0."""
     flags = ["--model_name", "fraud", "--model_dir", str(model.parent), "--http_port=0"]

@@ -4,14 +4,17 @@ import os
 import signal
 import sys
 
+# As cli.py decides: flags without a command are those of serve.
+_SERVES = len(sys.argv) < 2 or sys.argv[1] == "serve" or sys.argv[1].startswith("--")
+
 
 def _end(number: int, _: object) -> None:
-    os._exit(128 + number)
+    os._exit(0 if _SERVES else 128 + number)
 
 
-if os.getpid() == 1:
+if _SERVES or os.getpid() == 1:
     # The kernel keeps SIGTERM from process 1 of a container until something handles it, and the
-    # imports below take seconds. The server's own handler comes once it listens.
+    # imports below take seconds. A server that ends before it served has ended well.
     signal.signal(signal.SIGTERM, _end)
 
 from bundleserver.cli import main  # noqa: E402  # what takes the time

@@ -37,6 +37,9 @@ def run(settings: Settings) -> None:
         FrameworkError: the server's libraries, or MLflow, are not installed.
         SystemExit: a port or a TLS file cannot be used.
     """
+    from bundleserver.serving.stopping import end_at_signals
+
+    end_at_signals()
     from bundleserver.manager import Manager, collect_rarely
     from bundleserver.watcher import Watcher
 

@@ -26,7 +26,7 @@ from bundleserver.serving.metrics import ManagerCollector, RequestMetrics
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.rest import RestApp
 from bundleserver.serving.rest_server import HOST, RestServer, listen
-from bundleserver.serving.stopping import StoppableManager
+from bundleserver.serving.stopping import SIGNALS, StoppableManager
 from bundleserver.serving.traffic_metrics import TrafficCollector
 from bundleserver.serving.workers import WorkerPool
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 NAME = "bundleserver"
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 HTTP_PORT, HTTPS_PORT = 8080, 8443

@@ -1,8 +1,10 @@
-"""The manager as a server that may be stopping shows it."""
+"""How a server ends: the signals, and the manager as a server that may be stopping shows it."""
 
 from __future__ import annotations
 
+import signal
 from contextlib import AbstractContextManager
+from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
 from bundleserver.errors import NotReady
@@ -11,6 +13,23 @@ from bundleserver.serving.describe import ModelManager
 if TYPE_CHECKING:
     from bundleserver.bundle import Bundle
     from bundleserver.manager import ModelStatus, TrafficStatus
+
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+"""What ends a server."""
+
+
+def end_at_signals() -> None:
+    """Let a signal end the process with 0 until the server takes it up; for the main thread.
+
+    Nothing is in flight yet, so this is the clean end that a signal means later.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    for number in SIGNALS:
+        signal.signal(number, end)
 
 
 class LendingManager(ModelManager, Protocol):
