@@ -13,6 +13,7 @@ _CORE = {
     ("v1", "PersistentVolumeClaim"): "V1PersistentVolumeClaim",
     ("v1", "ConfigMap"): "V1ConfigMap",
     ("v1", "Secret"): "V1Secret",
+    ("v1", "Pod"): "V1Pod",
     ("batch/v1", "Job"): "V1Job",
 }
 _KSERVE = {

@@ -27,6 +27,9 @@ ADR_031 = {
     "ensemble-predictor",
 }
 SERVICES = examples("InferenceService")
+PODS = {job["metadata"]["name"]: job["spec"]["template"]["spec"] for job in examples("Job")} | {
+    pod["metadata"]["name"]: pod["spec"] for pod in examples("Pod")
+}
 MODES = ("Standard", "Knative", None)
 
 each_service = pytest.mark.parametrize(
@@ -112,18 +115,18 @@ def test_nothing_asks_the_kubernetes_api():
         "ClusterRoleBinding",
         "ServiceAccount",
     }
-    for job in examples("Job"):
-        assert False is job["spec"]["template"]["spec"]["automountServiceAccountToken"]
+    for pod in PODS.values():
+        assert False is pod["automountServiceAccountToken"]
 
 
-@pytest.mark.parametrize("job", examples("Job"), ids=lambda found: found["metadata"]["name"])
-def test_jobs_run_in_a_restricted_namespace(job):
-    """A Job needs no more rights than a server, and mounts what its arguments name."""
-    pod = job["spec"]["template"]["spec"]
+@pytest.mark.parametrize("name", PODS)
+def test_pods_run_in_a_restricted_namespace(name):
+    """What works on the volume needs no more rights than a server, and mounts what it names."""
+    pod = PODS[name]
 
     assert pod["securityContext"]["runAsNonRoot"]
+    assert "runAsUser" not in pod["securityContext"]
     for container in containers(pod):
-        assert "command" not in container
         assert False is container["securityContext"]["allowPrivilegeEscalation"]
         assert ["ALL"] == container["securityContext"]["capabilities"]["drop"]
         assert "/mnt/models" in {mount["mountPath"] for mount in container["volumeMounts"]}
@@ -141,6 +144,14 @@ def test_the_publishing_job_publishes_the_next_version(tmp_path):
         path.name for path in (tmp_path / "predictive-analytics").iterdir() if path.is_dir()
     }
     assert {"v1", "v2"} == published
+
+
+def test_jobs_run_the_images_own_program():
+    """A Job's arguments are a command of the server's, not a program of its own."""
+    for job in examples("Job"):
+        for container in containers(job):
+            assert "command" not in container
+            assert container["args"][0] in ("publish", "promote", "split")
 
 
 def test_the_splitting_job_writes_the_serving_json_that_it_shows(tmp_path):
