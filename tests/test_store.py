@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -444,6 +445,39 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path, line):
 
     with pytest.raises(StoreError, match=r"file/line cannot be written: "):
         BundleStore(tmp_path / "file").save("line", line)
+
+
+@pytest.mark.parametrize(
+    ("around", "directory", "lock"),
+    [
+        (0o755, 0o755, 0o644),
+        (0o775, 0o775, 0o664),
+        (0o2775, 0o2775, 0o664),
+        (0o777, 0o775, 0o664),
+        (0o1777, 0o755, 0o644),
+    ],
+)
+def test_a_group_that_may_write_the_volume_may_publish_to_its_models(
+    tmp_path, line, around, directory, lock
+):
+    """Directories are shared as the one around them is, whatever the umask; not so in a /tmp."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(around)
+    store = BundleStore(volume / "team")
+    before = os.umask(0o077)
+    try:
+        store.save("line", {"line": line})
+        store.promote("line", "v1")
+    finally:
+        os.umask(before)
+
+    root = store.path("line")
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (store.root, root, root / "v1")}
+    assert {directory} == {*modes.values()}
+    assert lock == stat.S_IMODE((root / ".serving.lock").stat().st_mode)
+    files = [root / "serving.json", *(root / "v1").iterdir()]
+    assert {0o644} == {stat.S_IMODE(path.stat().st_mode) for path in files}
 
 
 def test_everything_saved_is_readable_for_the_user_of_the_server(tmp_path):

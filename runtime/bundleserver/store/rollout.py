@@ -20,7 +20,7 @@ from bundleserver.bundle import read_manifest
 from bundleserver.errors import BundleServerError, StoreError
 from bundleserver.integrity import verify_files
 from bundleserver.manifest import MANIFEST_NAME
-from bundleserver.store.staging import STAGING_PREFIX, versions_in
+from bundleserver.store.staging import STAGING_PREFIX, open_to_group, versions_in
 from bundleserver.traffic import CONFIG_NAME, ServingConfig
 from bundleserver.versions import Version
 
@@ -233,6 +233,7 @@ def _locked(root: Path) -> Iterator[None]:
     descriptor = None
     try:
         descriptor = os.open(root / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        open_to_group(root / _LOCK_NAME)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
         LOG.warning("%s has no lock (%s); a change made now by another may be lost", root, error)

@@ -2,6 +2,10 @@
 
 A writer that is killed leaves a ``.staging-…`` directory, which no reader takes for a version and
 which a later save removes; it never leaves half a version.
+
+Whatever the umask says, everybody may read what is published, as the server runs under another
+user; and a group that may write the directory around it may write a model's directory, too, so that
+notebooks under several users of one group publish to one volume.
 """
 
 from __future__ import annotations
@@ -75,6 +79,7 @@ def staged(root: Path) -> Iterator[Path]:
         make_directory(root)
         _sweep(root)
         directory = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=root))
+        _allow(directory, _directory_mode(root))
     except OSError as error:
         raise StoreError(
             f"{root} cannot be written: {_reason(error)}; expected a directory that may be"
@@ -122,11 +127,17 @@ def publish_staged(
 
 
 def make_directory(directory: Path) -> None:
-    """Create a directory and its parents, readable for the server's user as ``_settle`` says."""
+    """Create a directory and its parents, for whom the module says."""
     if not directory.is_dir():
         make_directory(directory.parent)
         directory.mkdir(exist_ok=True)
-        _allow(directory, 0o755)
+        _allow(directory, _directory_mode(directory.parent))
+
+
+def open_to_group(path: Path) -> None:
+    """Let a file that its writers need be written by the group that may write its directory."""
+    with suppress(PermissionError):
+        _allow(path, 0o644 | _directory_mode(path.parent) & stat.S_IWGRP)
 
 
 def _free_successor(root: Path, taken: set[str]) -> Version:
@@ -156,18 +167,25 @@ def _rename(staging: Path, target: Path) -> bool:
 
 
 def _settle(directory: Path) -> None:
-    """Write every file and directory through to the disk, readable for the server's user.
-
-    The server runs under another user; group and others may read whatever the umask says.
-    """
+    """Write every file and directory through to the disk, readable for the server's user."""
+    mode = _directory_mode(directory.parent)
     for folder, _, names in os.walk(directory, topdown=False):
         for name in names:
             path = Path(folder, name)
             if not path.is_symlink():
                 _allow(path, 0o644)
                 _sync(path)
-        _allow(Path(folder), 0o755)
+        _allow(Path(folder), mode)
         _sync(Path(folder))
+
+
+def _directory_mode(parent: Path) -> int:
+    """Say who may read and write a directory: the group, where it may write the parent as well.
+
+    In a directory with the sticky bit, as ``/tmp`` is one, everybody keeps his own.
+    """
+    mode = parent.stat().st_mode
+    return 0o755 if mode & stat.S_ISVTX else 0o755 | mode & stat.S_IWGRP
 
 
 def _allow(path: Path, mode: int) -> None:
