@@ -28,6 +28,7 @@ from bundleserver.frameworks import (
     framework_module,
     framework_names,
 )
+from bundleserver.frameworks.conduct import Conduct
 from bundleserver.manifest import MANIFEST_NAME, Component, Example, Manifest
 from bundleserver.members import BundleMember, Members, ModelMember
 from bundleserver.plan import Plan, PlannedStep, make_plan
@@ -136,6 +137,11 @@ class Bundle:
         """What the bundle takes and gives."""
         return self._plan.signature
 
+    @property
+    def conduct(self) -> Conduct:
+        """How calls of ``predict`` behave, for whoever schedules them."""
+        return self._plan.conduct
+
     def predict(
         self, inputs: Mapping[str, NamedTensor], parameters: Mapping[str, object]
     ) -> dict[str, Array]:
@@ -192,6 +198,7 @@ class Bundle:
             **self.manifest.metadata,
             "digest": integrity.bundle_digest(self.manifest),
             "inferred": self.manifest.inferred,
+            "rows_independent": self.conduct.independent,
             "components": {
                 name: {"framework": component.framework}
                 | dict(getattr(self._predictors[name], "metadata", {}))

@@ -11,6 +11,7 @@ import numpy as np
 
 from bundleserver import voting
 from bundleserver.errors import BundleError, InvalidInput
+from bundleserver.frameworks.conduct import Conduct
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
 
 Params = Mapping[str, object]
@@ -53,6 +54,11 @@ class Operation:
         if problems:
             raise BundleError(f"operation '{self.name}': {'; '.join(problems)}")
         return self._run(inputs, params)
+
+    def conduct(self, params: Params) -> Conduct:
+        """Say how a step behaves; what adds numbers up may do so in another order for more rows."""
+        beside = self.name == "concat" and params.get("axis", 1) in (-1, 1)
+        return Conduct(steady=True, independent=beside or self.name == "threshold")
 
     def _problems_with_count(self, inputs: int) -> tuple[str, ...]:
         if self.fewest <= inputs and (self.most is None or inputs <= self.most):

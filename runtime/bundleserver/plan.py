@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from bundleserver.errors import BundleError
 from bundleserver.frameworks import Predictor
+from bundleserver.frameworks.conduct import UNKNOWN, Conduct, together
 from bundleserver.manifest import Manifest, Step
 from bundleserver.operations import OPERATIONS
 from bundleserver.signature import DEFAULT_OUTPUT, Signature
@@ -30,6 +31,7 @@ class PlannedStep:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     signature: Signature
+    conduct: Conduct = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Plan:
 
     steps: tuple[PlannedStep, ...]
     signature: Signature
+    conduct: Conduct = UNKNOWN
 
 
 def make_plan(manifest: Manifest, predictors: Mapping[str, Predictor]) -> Plan:
@@ -54,7 +57,8 @@ def make_plan(manifest: Manifest, predictors: Mapping[str, Predictor]) -> Plan:
     rowwise = all(step.signature.rowwise for step in steps)
     refused = {name: why for step in steps for name, why in step.signature.refused.items()}
     signature = Signature(inputs, outputs, manifest.inferred, rowwise, refused)
-    return Plan(steps, signature)
+    conduct = together(step.conduct for step in steps) if rowwise else UNKNOWN
+    return Plan(steps, signature, conduct)
 
 
 def _default_steps(manifest: Manifest, predictors: Mapping[str, Predictor]) -> tuple[Step, ...]:
@@ -122,7 +126,10 @@ def _plan_step(step: Step, index: int, predictors: Mapping[str, Predictor]) -> P
     signature = methods[method]
     _check_names_of_forecast(step, index, signature)
     what = f"steps[{index}] ({step.component}.{method})"
-    return PlannedStep(what, method, call, step.inputs, step.outputs, signature)
+    # A framework of another distribution need not know of it.
+    tell = getattr(predictor, "conduct", None)
+    conduct = UNKNOWN if tell is None else tell(method)
+    return PlannedStep(what, method, call, step.inputs, step.outputs, signature, conduct)
 
 
 def _plan_operation(step: Step, index: int) -> PlannedStep:
@@ -135,9 +142,9 @@ def _plan_operation(step: Step, index: int) -> PlannedStep:
         return operation.run(inputs, step.params)
 
     what = f"steps[{index}] ({step.op})"
-    return PlannedStep(
-        what, None, call, step.inputs, step.outputs, Signature((), operation.outputs)
-    )
+    signature = Signature((), operation.outputs)
+    conduct = operation.conduct(step.params)
+    return PlannedStep(what, None, call, step.inputs, step.outputs, signature, conduct)
 
 
 def _check_names_of_forecast(step: Step, index: int, signature: Signature) -> None:

@@ -55,6 +55,8 @@ class Settings:
 
     max_asyncio_workers: int | None = None
     max_queue: int = 128
+    max_batch_rows: int = 1024
+    """0 and 1: every request is answered by a call of its own."""
     max_request_bytes: int = 64 * 2**20
     grpc_max_send_message_length: int = 8 * 2**20
     grpc_max_receive_message_length: int = 8 * 2**20
@@ -132,6 +134,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "cache_versions": (0, _ANY),
     "cache_max_bytes": (1, _ANY),
     "max_queue": (1, _ANY),
+    "max_batch_rows": (0, _ANY),
     "max_request_bytes": (1, _ANY),
     # gRPC takes -1 for no limit.
     "grpc_max_send_message_length": (-1, 2**31 - 1),

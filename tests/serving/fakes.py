@@ -13,6 +13,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from bundleserver.errors import InvalidInput, ModelNotFound, NotReady, VersionNotFound
+from bundleserver.frameworks.conduct import UNKNOWN, Conduct
 from bundleserver.lifecycle import State
 from bundleserver.manager import TrafficStatus
 from bundleserver.serving.options import ServerOptions
@@ -81,7 +82,7 @@ class Gate:
         return self._then(inputs, parameters)
 
 
-@dataclass
+@dataclass(eq=False)
 class FakeBundle:
     """One version's model: a signature and a function."""
 
@@ -90,6 +91,7 @@ class FakeBundle:
     signature: Signature
     call: Call
     closed: bool = False
+    conduct: Conduct = UNKNOWN
 
     @property
     def identity(self) -> str:
@@ -117,6 +119,7 @@ class FakeVersion:
     metadata: Mapping[str, object] = field(default_factory=dict)
     loaded_at: float | None = None
     files: str = "files"
+    conduct: Conduct = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -189,7 +192,7 @@ class FakeManager:
         with self._leases:
             if key not in self._bundles:
                 signature = found.signature or Signature()
-                self._bundles[key] = FakeBundle(*key, signature, found.call)
+                self._bundles[key] = FakeBundle(*key, signature, found.call, conduct=found.conduct)
             self.leased += 1
         try:
             yield self._bundles[key]

@@ -168,6 +168,13 @@ _ALL = (
         parse_int,
     ),
     Flag("--max_queue", _LIMITS, "how many requests may wait before 503", parse_int),
+    Flag(
+        "--max_batch_rows",
+        _LIMITS,
+        "how many rows of waiting requests one call answers, where that changes no answer; 0 joins "
+        "none",
+        parse_int,
+    ),
     Flag("--max_request_bytes", _LIMITS, "the largest REST body, as in 64MiB", parse_bytes),
     Flag("--grpc_max_send_message_length", _LIMITS, "the largest gRPC answer", parse_bytes),
     Flag("--grpc_max_receive_message_length", _LIMITS, "the largest gRPC request", parse_bytes),

@@ -23,6 +23,8 @@ from bundleserver.frameworks.acceleration import (
     read_option,
     use_one_thread,
 )
+from bundleserver.frameworks.conduct import UNKNOWN, Conduct
+from bundleserver.frameworks.estimator_conduct import answers_alike, is_row_by_row, is_steady
 from bundleserver.frameworks.estimators import (
     intake_of,
     is_estimator,
@@ -56,7 +58,7 @@ def load(path: Path, context: LoadContext) -> SklearnPredictor:
     # not help, since scikit-learn's own checks reset the register of what was warned of.
     warnings.filterwarnings("ignore", message="Found unknown categories", category=UserWarning)
     if not faster:
-        return SklearnPredictor(model)
+        return SklearnPredictor(model, runs_alone=True)
     use_one_thread(model)
     return SklearnPredictor(model, accelerate(model))
 
@@ -101,9 +103,12 @@ def recognises(model: object) -> bool:
 class SklearnPredictor:
     """One fitted estimator behind the methods that it has; immutable, so any thread may call it."""
 
-    def __init__(self, model: Any, shortcut: Shortcut | None = None) -> None:
+    def __init__(
+        self, model: Any, shortcut: Shortcut | None = None, *, runs_alone: bool = False
+    ) -> None:
         self._model = model
         self._shortcut = shortcut
+        self._runs_alone = runs_alone
         intake, taker = intake_of(model), type(model).__name__
         self._intakes = {
             method: Intake(taker) if method == "inverse_transform" else intake
@@ -125,6 +130,20 @@ class SklearnPredictor:
     def methods(self) -> Mapping[str, Signature]:
         """The prediction methods that the estimator has: ``predict`` first, else ``transform``."""
         return self._methods
+
+    def conduct(self, method: str) -> Conduct:
+        """Say how calls behave; an estimator that runs as it was saved has a thread to itself."""
+        intake = self._intakes[method]
+        if self._runs_alone or not intake.width:
+            return UNKNOWN
+        columns, width = intake.columns, intake.width
+        return Conduct(
+            steady=intake.numeric and is_steady(self._model),
+            independent=is_row_by_row(self._model)
+            and answers_alike(
+                lambda rows: self._call(method, (NamedTensor("input-0", rows, columns),)), width
+            ),
+        )
 
     def call(
         self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]

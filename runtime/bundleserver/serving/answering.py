@@ -11,8 +11,10 @@ from typing import TypeVar
 from prometheus_client import CollectorRegistry
 
 from bundleserver.errors import ModelNotFound
+from bundleserver.serving.batching import MAX_BATCH_ROWS
 from bundleserver.serving.metrics import RequestMetrics
 from bundleserver.serving.requests import PredictRequest, PredictResponse
+from bundleserver.serving.scheduling import Scheduler
 from bundleserver.serving.shadowing import Shadows
 from bundleserver.serving.splitting import Splitter
 from bundleserver.serving.stopping import LendingManager
@@ -43,16 +45,20 @@ class ServedModels:
         manager: LendingManager,
         pool: WorkerPool | None = None,
         metrics: RequestMetrics | None = None,
+        max_batch_rows: int = MAX_BATCH_ROWS,
     ) -> None:
         self._manager = manager
         self._pool = pool or WorkerPool()
         self._metrics = metrics or RequestMetrics(CollectorRegistry())
         self.splitter = Splitter(manager)
         self.shadows = Shadows(manager, self._pool, self.splitter.totals)
+        self._scheduler = Scheduler(
+            manager, self._pool, self.splitter, self._metrics, max_batch_rows
+        )
         self._loaders = ThreadPoolExecutor(max_workers=4, thread_name_prefix="load")
 
     async def answer(self, request: PredictRequest, protocol: str | None = None) -> PredictResponse:
-        """Answer a decoded request in a worker thread, holding a lease on the version meanwhile.
+        """Answer a decoded request, holding a lease on the version meanwhile.
 
         Args:
             request: what was asked.
@@ -67,9 +73,7 @@ class ServedModels:
             raise ModelNotFound(request.model, models)
         spoken = protocol or ("v2" if request.rows is None else "v1")
         with self._metrics.measure(request.model, spoken) as measured:
-            # The lease is taken there because asyncio cancels the coroutine and not the thread.
-            work = partial(self.splitter.answer, request, measured)
-            response, copies = await in_thread(self._pool, work)
+            response, copies = await self._scheduler.answer(request, measured)
         for copy in copies:
             # Called when this task pauses next: when the answer is on its way.
             asyncio.get_running_loop().call_soon(self.shadows.offer, copy)

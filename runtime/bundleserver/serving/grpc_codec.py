@@ -41,8 +41,8 @@ _NOT_OFFERED = ("shared_memory_region", "classification")
 """Tensor parameters of Triton that would change where data lie or what they mean."""
 
 
-def decode_request(message: Message) -> PredictRequest:
-    """Read a ``ModelInferRequest``.
+def decode_request(message: Message, routing_key: str | None = None) -> PredictRequest:
+    """Read a ``ModelInferRequest``; the key, which came beside it, chooses who answers.
 
     Raises:
         InvalidInput: the message does not follow the protocol; the sentence names what came.
@@ -66,6 +66,7 @@ def decode_request(message: Message) -> PredictRequest:
         parameters=decode_parameters(message.parameters, "the request"),
         outputs=_decode_outputs(message),
         id=message.id or None,
+        routing_key=routing_key,
     )
 
 

@@ -6,6 +6,7 @@ import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import cast
 from urllib.parse import unquote
 
@@ -20,6 +21,7 @@ AsgiApp = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _RAW_DEFLATE = -15
+_LONGEST_KNOWN_PATH = 512
 
 
 class ClientDisconnectedError(Exception):
@@ -98,15 +100,28 @@ class Answer:
         await send({"type": "http.response.body", "body": self.body if with_body else b""})
 
 
+def _segments_of(scope: Message) -> tuple[str, ...]:
+    """Read the path of an ASGI request."""
+    raw_path = cast(bytes, scope.get("raw_path") or str(scope["path"]).encode())
+    # A path may be as long as its sender likes; only those of ours are kept.
+    return (_known_segments if len(raw_path) <= _LONGEST_KNOWN_PATH else _segments)(raw_path)
+
+
+def _segments(raw_path: bytes) -> tuple[str, ...]:
+    path = raw_path.partition(b"?")[0].decode("latin-1").strip("/")
+    # Split before decoding, so that an encoded slash stays part of a name.
+    return tuple(unquote(part) for part in path.split("/")) if path else ()
+
+
+_known_segments = lru_cache(maxsize=256)(_segments)
+
+
 def request_of(scope: Message, receive: Receive, limit_bytes: int) -> Request:
     """Read the head of an ASGI request."""
-    raw_path = scope.get("raw_path") or str(scope["path"]).encode()
-    path = cast(bytes, raw_path).partition(b"?")[0].decode("latin-1").strip("/")
     pairs = cast("Iterable[tuple[bytes, bytes]]", scope["headers"])
     return Request(
         method=str(scope["method"]),
-        # Split before decoding, so that an encoded slash stays part of a name.
-        segments=tuple(unquote(part) for part in path.split("/")) if path else (),
+        segments=_segments_of(scope),
         headers={name.decode("latin-1"): value.decode("latin-1") for name, value in pairs},
         receive=receive,
         limit_bytes=limit_bytes,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import replace
 
 from google.protobuf.message import DecodeError, Message
 
@@ -103,7 +102,7 @@ class InferenceService:
 
     async def _model_infer(self, request: Message, routing_key: str | None = None) -> Message:
         describe.check_known(self._manager, request.model_name)
-        asked = replace(grpc_codec.decode_request(request), routing_key=routing_key)
+        asked = grpc_codec.decode_request(request, routing_key)
         response = await self._served.answer(asked, "grpc")
         return grpc_codec.encode_response(response, grpc_codec.wants_raw(request))
 

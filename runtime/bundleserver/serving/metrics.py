@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from bundleserver.manager import Manager, ModelStatus, VersionStatus
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+_POWERS = tuple(2.0**power for power in range(13))
+_KEPT = 1024
+"""So many metrics are found at once; more labels than that are searched for each time."""
 
 _OUTCOMES: Mapping[type[Exception], str] = {
     InvalidInput: "invalid_input",
@@ -74,12 +79,40 @@ class RequestMetrics:
             ("model", "protocol"),
             registry=registry,
         )
+        self._queue = Histogram(
+            "bundleserver_queue_seconds",
+            "Seconds until a thread took a request up; what runs on the event loop never waits.",
+            ("model",),
+            buckets=_BUCKETS,
+            registry=registry,
+        )
+        self._batch_requests = Histogram(
+            "bundleserver_batch_requests",
+            "Requests that one call answered, for models whose waiting requests gather.",
+            ("model", "version"),
+            buckets=_POWERS[:8],
+            registry=registry,
+        )
+        self._batch_rows = Histogram(
+            "bundleserver_batch_rows",
+            "Rows that one call answered, for models whose waiting requests gather.",
+            ("model", "version"),
+            buckets=_POWERS,
+            registry=registry,
+        )
+        # Finding a metric by its labels costs more than counting.
+        self._requests_of = lru_cache(_KEPT)(self._requests.labels)
+        self._seconds_of = lru_cache(_KEPT)(self._seconds.labels)
+        self._in_flight_of = lru_cache(_KEPT)(self._in_flight.labels)
+        self._queue_of = lru_cache(_KEPT)(self._queue.labels)
+        self._batch_requests_of = lru_cache(_KEPT)(self._batch_requests.labels)
+        self._batch_rows_of = lru_cache(_KEPT)(self._batch_rows.labels)
 
     @contextmanager
     def measure(self, model: str, protocol: str) -> Iterator[Measured]:
         """Count and time the request that the block answers; its error, if any, passes through."""
         measured = Measured()
-        in_flight = self._in_flight.labels(model, protocol)
+        in_flight = self._in_flight_of(model, protocol)
         in_flight.inc()
         started = time.perf_counter()
         outcome = "ok"
@@ -90,9 +123,18 @@ class RequestMetrics:
             raise
         finally:
             in_flight.dec()
-            labels = (model, measured.version, protocol)
-            self._requests.labels(*labels, outcome).inc()
-            self._seconds.labels(*labels).observe(time.perf_counter() - started)
+            self._requests_of(model, measured.version, protocol, outcome).inc()
+            seconds = time.perf_counter() - started
+            self._seconds_of(model, measured.version, protocol).observe(seconds)
+
+    def waited(self, model: str, seconds: float) -> None:
+        """Time how long a request waited until a thread took it up."""
+        self._queue_of(model).observe(seconds)
+
+    def called(self, model: str, version: str, requests: int, rows: int) -> None:
+        """Count how many requests, and how many rows of them, one call answered."""
+        self._batch_requests_of(model, version).observe(requests)
+        self._batch_rows_of(model, version).observe(rows)
 
 
 class ManagerCollector(Collector):

@@ -29,6 +29,7 @@ class ServerOptions:
 
     max_asyncio_workers: int | None = None
     max_queue: int = 128
+    max_batch_rows: int = 1024
     event_loop: str = "auto"
     max_request_bytes: int = 64 * 2**20
     grpc_max_send_message_length: int = MESSAGE_BYTES

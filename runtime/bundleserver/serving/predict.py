@@ -17,35 +17,34 @@ INSTANCE_PARAMETERS = ("level",)
 """What an instance of a forecaster's V1 request may hold beside its inputs."""
 
 
-def predict(bundle: Bundle, request: PredictRequest) -> PredictResponse:
+def predict(
+    bundle: Bundle, request: PredictRequest, bound: Mapping[str, NamedTensor] | None = None
+) -> PredictResponse:
     """Answer a decoded request; the answer repeats its parameters, but not how it is to be encoded.
+
+    Args:
+        bundle: who answers.
+        request: what was asked.
+        bound: what ``bind`` made of the request, where that is known already.
 
     Raises:
         InvalidInput: the request does not fit the bundle.
         NotReady: a member model does not answer now.
         PredictionError: the model's own code raised.
     """
-    rowwise = bundle.signature.rowwise
-    answers: list[object] | None = None
-    outputs: dict[str, Array] = {}
-    if request.rows is not None and not rowwise:
+    if request.rows is not None and not bundle.signature.rowwise:
         answers = _answer_instances(bundle, request.rows, request.parameters)
-    else:
-        outputs = _select(
-            bundle.predict(_bind(bundle, request), request.parameters), request, bundle
-        )
-    return PredictResponse(
-        model=request.model,
-        version=bundle.version,
-        outputs=outputs,
-        parameters={k: v for k, v in request.parameters.items() if k != "binary_data_output"},
-        id=request.id,
-        rowwise=rowwise,
-        answers=answers,
-    )
+        return _respond(bundle, request, {}, answers)
+    inputs = bind(bundle, request) if bound is None else bound
+    return respond(bundle, request, bundle.predict(inputs, request.parameters))
 
 
-def _bind(bundle: Bundle, request: PredictRequest) -> Mapping[str, NamedTensor]:
+def bind(bundle: Bundle, request: PredictRequest) -> Mapping[str, NamedTensor]:
+    """Give what came the names, shapes and datatypes that the bundle knows.
+
+    Raises:
+        InvalidInput: the request does not fit the bundle.
+    """
     if request.rows is not None:
         return bundle.signature.bind_rows(request.rows, bundle.identity)
     content_type = request.parameters.get("content_type")
@@ -54,6 +53,32 @@ def _bind(bundle: Bundle, request: PredictRequest) -> Mapping[str, NamedTensor]:
             f"parameter 'content_type' is {content_type!r}; expected text such as 'pd'"
         )
     return bundle.signature.bind_tensors(request.tensors or (), bundle.identity, content_type)
+
+
+def respond(bundle: Bundle, request: PredictRequest, outputs: dict[str, Array]) -> PredictResponse:
+    """Make the answer of what the bundle gave for this request.
+
+    Raises:
+        InvalidInput: the request names an output that the bundle does not give.
+    """
+    return _respond(bundle, request, _select(outputs, request, bundle), None)
+
+
+def _respond(
+    bundle: Bundle,
+    request: PredictRequest,
+    outputs: dict[str, Array],
+    answers: list[object] | None,
+) -> PredictResponse:
+    return PredictResponse(
+        model=request.model,
+        version=bundle.version,
+        outputs=outputs,
+        parameters={k: v for k, v in request.parameters.items() if k != "binary_data_output"},
+        id=request.id,
+        rowwise=bundle.signature.rowwise,
+        answers=answers,
+    )
 
 
 def _select(outputs: dict[str, Array], request: PredictRequest, bundle: Bundle) -> dict[str, Array]:

@@ -50,3 +50,8 @@ class PredictResponse:
     id: str | None = None
     rowwise: bool = True
     answers: list[object] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the outputs take, texts not counted."""
+        return sum(values.nbytes for values in self.outputs.values())

@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 
 from bundleserver.errors import InvalidInput
 from bundleserver.serving import forecast_request, forecast_route, json_body, v1, v2
@@ -25,6 +24,7 @@ from bundleserver.serving.describe import (
 )
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.fallback import call_fallback
+from bundleserver.serving.heavy_work import HeavyWork
 from bundleserver.serving.http import (
     Answer,
     AsgiApp,
@@ -42,6 +42,8 @@ from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.routing_key import ROUTING_HEADER, routing_key
 
 VERSION_HEADER = "x-model-version"
+_KNOWN_ROUTES = 256
+_LONGEST_KNOWN_PATH = 512
 EXTENSIONS = ("model_repository", "model_repository_extension", "binary_tensor_data")
 
 Handler = Callable[[Request], Awaitable[Answer]]
@@ -74,6 +76,8 @@ class RestApp:
         self._routing_header = routing_header
         self._traffic = traffic
         self._loaders = ThreadPoolExecutor(max_workers=4, thread_name_prefix="rest-load")
+        self._heavy = HeavyWork()
+        self._find_route = lru_cache(maxsize=_KNOWN_ROUTES)(self._route)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request; whatever happens, the caller gets an answer in one form."""
@@ -81,7 +85,8 @@ class RestApp:
             await self._fallback(scope, receive, send)
             return
         request = request_of(scope, receive, self._max_request_bytes)
-        handlers = self._route(list(request.segments))
+        is_short = sum(map(len, request.segments)) <= _LONGEST_KNOWN_PATH
+        handlers = (self._find_route if is_short else self._route)(request.segments)
         if handlers is None:
             await self._pass_on(request, scope, send)
             return
@@ -119,9 +124,9 @@ class RestApp:
             answer = answer_of_error(answer_for(error))
             await answer.send(send, with_body=request.method != "HEAD")
 
-    def _route(self, segments: list[str]) -> Handlers | None:
+    def _route(self, path: tuple[str, ...]) -> Handlers | None:
         """Find what a path takes; None passes it on to the app behind."""
-        match segments:
+        match list(path):
             case ["v2", *rest]:
                 return self._route_v2(rest)
             case ["v1", "timeseries", *rest]:
@@ -192,9 +197,13 @@ class RestApp:
     async def _infer(self, model: str, version: str | None, request: Request) -> Answer:
         body = await request.body()
         check_known(self._manager, model)
-        asked = v2.decode_request(body, model, version, request.headers.get(v2.HEADER_LENGTH))
-        response = await self._route_and_answer(asked, request)
-        encoded = v2.encode_response(response, asked)
+        key = routing_key(request.headers, self._routing_header)
+        length = request.headers.get(v2.HEADER_LENGTH)
+        decode = partial(v2.decode_request, body, model, version, length, key)
+        asked = await self._heavy.run(len(body), decode)
+        response = await self._answer(asked)
+        encode = partial(v2.encode_response, response, asked)
+        encoded = await self._heavy.run(response.nbytes, encode)
         headers = {VERSION_HEADER: response.version}
         if encoded.header_length is None:
             return Answer(encoded.body, headers=headers)
@@ -204,11 +213,12 @@ class RestApp:
     async def _predict(self, model: str, version: str | None, request: Request) -> Answer:
         body = await request.body()
         check_known(self._manager, model)
-        document = json_body.read_object(body)
+        document = await self._heavy.run(len(body), partial(json_body.read_object, body))
         event, document = open_event(document, request.headers)
-        asked = v1.decode_request(document, model, version)
-        response = await self._route_and_answer(asked, request)
-        predictions = v1.predictions(response)
+        key = routing_key(request.headers, self._routing_header)
+        asked = v1.decode_request(document, model, version, key)
+        response = await self._answer(asked)
+        predictions = await self._heavy.run(response.nbytes, partial(v1.predictions, response))
         headers = {VERSION_HEADER: response.version}
         if event is not None:
             return event.answer(model, predictions, headers)
@@ -217,10 +227,6 @@ class RestApp:
     async def _explain(self, model: str, _version: str | None, _: Request) -> Answer:
         check_known(self._manager, model)
         return error_answer(501, f"model '{model}' has no explainer: a bundle predicts only")
-
-    async def _route_and_answer(self, asked: PredictRequest, request: Request) -> PredictResponse:
-        key = routing_key(request.headers, self._routing_header)
-        return await self._answer(replace(asked, routing_key=key))
 
     async def _forecast(self, request: Request) -> Answer:
         document = json_body.read_object(await request.body())

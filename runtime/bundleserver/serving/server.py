@@ -58,7 +58,9 @@ class BundleServer:
         set_up_logging(options)
         self.manager = StoppableManager(manager)
         self.pool = WorkerPool(options.max_asyncio_workers, options.max_queue)
-        self.served = ServedModels(self.manager, self.pool, RequestMetrics(registry))
+        self.served = ServedModels(
+            self.manager, self.pool, RequestMetrics(registry), options.max_batch_rows
+        )
         self.http_port, self.grpc_port = _rest_port(options), options.grpc_port
         self.listening = threading.Event()
         registry.register(ManagerCollector(manager))

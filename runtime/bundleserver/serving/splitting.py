@@ -8,7 +8,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -21,10 +22,39 @@ from bundleserver.serving.rollouts import Rollouts
 from bundleserver.serving.shadowing import Copy
 from bundleserver.serving.stopping import LendingManager
 from bundleserver.serving.totals import Pair, ShadowTotals, described
+from bundleserver.tensors import NamedTensor
 
 if TYPE_CHECKING:
     from bundleserver.bundle import Bundle
     from bundleserver.manager import TrafficStatus
+
+
+Answered = tuple[PredictResponse, tuple[Copy, ...]]
+"""An answer, and the copies of its request that are to be made."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """Which version a request falls to.
+
+    Attributes:
+        version: the version or label to borrow; None for the default one.
+        traffic: what decided that; None where the request names its version.
+        share: the name whose share of a split the request belongs to.
+    """
+
+    request: PredictRequest
+    version: str | None
+    traffic: TrafficStatus | None = None
+    share: str | None = None
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the answer counts for a canary's rules, or is copied."""
+        if self.traffic is None:
+            return False
+        config = self.traffic.config
+        return config.canary is not None or bool(config.shadow)
 
 
 class Splitter:
@@ -43,26 +73,71 @@ class Splitter:
         self._diverted: Counter[tuple[str, str]] = Counter()
         self.totals = ShadowTotals()
 
-    def answer(
-        self, request: PredictRequest, measured: Measured
-    ) -> tuple[PredictResponse, tuple[Copy, ...]]:
-        """Answer a request, and say which copies of it are to be made.
+    def route(self, request: PredictRequest) -> Route:
+        """Decide which version a request falls to; one that it names is never rerouted.
 
-        A request that names a version or label gets that one and is not copied.
+        Raises:
+            ModelNotFound: there is no such model.
+        """
+        if request.version is not None:
+            return Route(request, request.version)
+        traffic = self._manager.traffic(request.model)
+        config = traffic.config
+        if not config.traffic and config.canary is None:
+            return Route(request, None, traffic)
+        weights = self.weights(request.model, traffic)
+        if not weights:
+            return Route(request, None, traffic)
+        # The id where there is no key; else a key that nobody had before.
+        key = request.routing_key or request.id or secrets.token_hex(8)
+        name = choose(weights, key, request.model)
+        return Route(request, config.resolve(name), traffic, name)
+
+    @contextmanager
+    def lease(self, route: Route) -> Iterator[Bundle]:
+        """Borrow the version of a route, or the default one where its share's does not answer.
+
+        Raises:
+            BundleServerError: there is none to borrow.
+        """
+        model = route.request.model
+        with ExitStack() as leases:
+            try:
+                bundle = leases.enter_context(self._manager.acquire(model, route.version))
+            except (VersionNotFound, NotReady):
+                if route.share is None:
+                    raise
+                with self._lock:
+                    self._diverted[model, route.share] += 1
+                bundle = leases.enter_context(self._manager.acquire(model))
+            yield bundle
+
+    def answer(self, request: PredictRequest, measured: Measured) -> Answered:
+        """Answer a request, and say which copies of it are to be made.
 
         Raises:
             BundleServerError: whatever keeps the request from being answered.
         """
-        if request.version is not None:
-            with self._manager.acquire(request.model, request.version) as bundle:
-                measured.version = bundle.version
-                return predict(bundle, request), ()
-        traffic = self._manager.traffic(request.model)
-        with ExitStack() as leases:
-            bundle = self._borrow(leases, request, traffic)
-            measured.version = bundle.version
-            response, seconds = self._predict(bundle, request, traffic)
-        return response, tuple(self._copies(request, response, seconds, traffic))
+        return self.follow(self.route(request), measured)
+
+    def follow(self, route: Route, measured: Measured) -> Answered:
+        """Borrow the version that a request falls to and let it answer; as ``answer``."""
+        with self.lease(route) as bundle:
+            return self.ask(bundle, route, measured)
+
+    def ask(
+        self,
+        bundle: Bundle,
+        route: Route,
+        measured: Measured,
+        bound: Mapping[str, NamedTensor] | None = None,
+    ) -> Answered:
+        """Let a version that was borrowed answer; ``bound`` is as in ``predict``."""
+        measured.version = bundle.version
+        if not route.is_watched or route.traffic is None:
+            return predict(bundle, route.request, bound), ()
+        response, seconds = self._predict(bundle, route, route.traffic, bound)
+        return response, tuple(self._copies(route.request, response, seconds, route.traffic))
 
     def weights(self, model: str, traffic: TrafficStatus) -> Mapping[str, float]:
         """Return the weights of versions and labels in effect; none where the default has all."""
@@ -102,29 +177,18 @@ class Splitter:
         with self._lock:
             return {name: count for (own, name), count in self._diverted.items() if own == model}
 
-    def _borrow(self, leases: ExitStack, request: PredictRequest, traffic: TrafficStatus) -> Bundle:
-        """Borrow the version that a request falls to, or the default one where that cannot be."""
-        weights = self.weights(request.model, traffic)
-        if weights:
-            # The id where there is no key; else a key that nobody had before.
-            key = request.routing_key or request.id or secrets.token_hex(8)
-            name = choose(weights, key, request.model)
-            version = traffic.config.resolve(name)
-            try:
-                return leases.enter_context(self._manager.acquire(request.model, version))
-            except (VersionNotFound, NotReady):
-                with self._lock:
-                    self._diverted[request.model, name] += 1
-        return leases.enter_context(self._manager.acquire(request.model))
-
     def _predict(
-        self, bundle: Bundle, request: PredictRequest, traffic: TrafficStatus
+        self,
+        bundle: Bundle,
+        route: Route,
+        traffic: TrafficStatus,
+        bound: Mapping[str, NamedTensor] | None,
     ) -> tuple[PredictResponse, float]:
         """Let a version answer, and count for a canary's rules how that went."""
-        model, version = request.model, bundle.version
+        model, version = route.request.model, bundle.version
         started = time.perf_counter()
         try:
-            response = predict(bundle, request)
+            response = predict(bundle, route.request, bound)
         except Exception as error:
             seconds = time.perf_counter() - started
             self._rollouts.count(model, traffic, version, outcome_of(error), seconds)

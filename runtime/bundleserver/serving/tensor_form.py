@@ -43,11 +43,10 @@ def checked_shape(sizes: Iterable[int], name: str) -> tuple[int, ...]:
             f"input '{name}' has a shape of {len(shape)} dimensions; at most {_MOST_DIMENSIONS} "
             "are taken"
         )
-    negative = [size for size in shape if size < 0]
-    if negative:
+    if shape and min(shape) < 0:
+        negative = next(size for size in shape if size < 0)
         raise InvalidInput(
-            f"input '{name}' has the number {negative[0]} in its shape; sizes are whole "
-            "numbers from 0"
+            f"input '{name}' has the number {negative} in its shape; sizes are whole numbers from 0"
         )
     return shape
 

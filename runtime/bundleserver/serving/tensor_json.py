@@ -31,6 +31,8 @@ _ARRAY_CODES: Mapping[str, str] = MappingProxyType(
 )
 """The ``array`` type code that checks each datatype's numbers while it copies them."""
 
+_FEW = 256
+
 
 def array_from_json(data: object, datatype: str, shape: tuple[int, ...], name: str) -> Array:
     """Turn a V2 input's ``data``, flat or nested exactly as its shape, into an array.
@@ -161,9 +163,11 @@ def _floats(flat: list[object], datatype: str, name: str) -> Array:
         _check_kinds(flat, (int, float, type(None)), name, "numbers or null", datatype)
         values = np.array([math.nan if value is None else value for value in flat], np.float64)
     _refuse_truth_values(values, flat, datatype, name, "numbers or null")
+    if datatype == "FP64":
+        return values
     with np.errstate(over="ignore"):
-        narrow = values.astype(NUMPY_DTYPES[datatype], copy=False)
-    if narrow is not values and np.isinf(narrow).any():
+        narrow = values.astype(NUMPY_DTYPES[datatype])
+    if np.isinf(narrow).any():
         odd = values[np.isinf(narrow)][0]
         raise InvalidInput(f"input '{name}' has the value {odd}, which is too large for {datatype}")
     return narrow
@@ -173,7 +177,9 @@ def _refuse_truth_values(
     values: Array, flat: list[object], datatype: str, name: str, wanted: str
 ) -> None:
     """Look at the kinds only where a value may come from true or false, which count as 1 and 0."""
-    if ((values == 0) | (values == 1)).any() and bool in set(map(type, flat)):
+    # Python looks at a few values sooner than numpy begins.
+    may = len(flat) <= _FEW or ((values == 0) | (values == 1)).any()
+    if may and bool in set(map(type, flat)):
         allowed = (int,) if wanted == "whole numbers" else (int, float, type(None))
         _check_kinds(flat, allowed, name, wanted, datatype)
 

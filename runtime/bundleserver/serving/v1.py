@@ -13,7 +13,10 @@ from bundleserver.serving.tensor_json import kind_of, plain_values
 
 
 def decode_request(
-    document: Mapping[str, object], model: str, version: str | None
+    document: Mapping[str, object],
+    model: str,
+    version: str | None,
+    routing_key: str | None = None,
 ) -> PredictRequest:
     """Read the rows of a V1 request: ``{"instances": […]}``, or ``inputs`` for ``instances``.
 
@@ -31,7 +34,7 @@ def decode_request(
     if not isinstance(rows, list):
         raise InvalidInput(f"'{keys[0]}' is {kind_of(rows)}; it should be a list of rows")
     parameters = json_body.optional_object(document, "parameters", "")
-    return PredictRequest(model, version, rows=rows, parameters=parameters)
+    return PredictRequest(model, version, rows=rows, parameters=parameters, routing_key=routing_key)
 
 
 def predictions(response: PredictResponse) -> dict[str, object]:

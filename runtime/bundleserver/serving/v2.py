@@ -26,9 +26,20 @@ class Encoded:
 
 
 def decode_request(
-    body: bytes, model: str, version: str | None, header_length: str | None = None
+    body: bytes,
+    model: str,
+    version: str | None,
+    header_length: str | None = None,
+    routing_key: str | None = None,
 ) -> PredictRequest:
     """Read a V2 request: a JSON object and, where the header names its length, raw bytes behind it.
+
+    Args:
+        body: what came.
+        model: whom its path asks.
+        version: the version or label that its path names.
+        header_length: the header that says how long the JSON part is.
+        routing_key: what keeps the caller with one version.
 
     Raises:
         InvalidInput: the body does not follow the protocol; the sentence names what came.
@@ -48,6 +59,7 @@ def decode_request(
         parameters=parameters,
         outputs=_decode_outputs(document),
         id=_decode_id(document),
+        routing_key=routing_key,
     )
 
 
@@ -202,11 +214,11 @@ def _decode_shape(item: Mapping[str, object], name: str) -> tuple[int, ...]:
         raise InvalidInput(
             f"input '{name}' has the shape {kind_of(shape)}; it should be a list of sizes"
         )
-    for size in shape:
-        if isinstance(size, bool) or not isinstance(size, int):
-            raise InvalidInput(
-                f"input '{name}' has {kind_of(size)} in its shape; sizes are whole numbers from 0"
-            )
+    if set(map(type, shape)) - {int}:
+        odd = next(size for size in shape if type(size) is not int)
+        raise InvalidInput(
+            f"input '{name}' has {kind_of(odd)} in its shape; sizes are whole numbers from 0"
+        )
     return checked_shape(shape, name)
 
 

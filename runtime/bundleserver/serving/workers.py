@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,10 @@ T = TypeVar("T")
 
 MAX_QUEUE = 128
 """How many requests may wait by default: a few seconds of work for a model that takes 20 ms."""
+
+SWITCH_SECONDS = 0.0005
+"""How long a thread keeps the interpreter while the event loop waits for it; Python's own 5 ms
+would hold up every answer several times over."""
 
 
 class WorkerPool(ThreadPoolExecutor):
@@ -33,7 +38,7 @@ class WorkerPool(ThreadPoolExecutor):
         super().__init__(
             self.threads,
             thread_name_prefix="predict",
-            initializer=limit_library_threads,
+            initializer=_prepare_thread,
             initargs=(self.library_threads,),
         )
 
@@ -43,10 +48,7 @@ class WorkerPool(ThreadPoolExecutor):
         Raises:
             QueueFull: as many calls wait as may.
         """
-        with self._changed:
-            if self._pending >= self.threads + self.max_queue:
-                raise QueueFull("this server", self.max_queue)
-            self._pending += 1
+        self._take_place()
         try:
             future = super().submit(call, *args, **kwargs)
         except RuntimeError:
@@ -54,6 +56,21 @@ class WorkerPool(ThreadPoolExecutor):
             raise
         future.add_done_callback(self._leave)
         return future
+
+    def promise(self) -> Future[T]:
+        """Take a place for a call that another one answers; it is given back with the outcome.
+
+        Raises:
+            QueueFull: as many calls wait as may.
+        """
+        self._take_place()
+        future: Future[T] = Future()
+        future.add_done_callback(self._leave)
+        return future
+
+    def run_promised(self, call: Callable[[], None]) -> None:
+        """Run a call that answers what was promised, and takes no place itself."""
+        super().submit(call)
 
     def wait_idle(self, timeout_seconds: float) -> bool:
         """Wait until no call is waiting or running; False when the time is over before that."""
@@ -65,7 +82,18 @@ class WorkerPool(ThreadPoolExecutor):
         with self._changed:
             return self._changed.wait_for(lambda: self._pending < self.threads, timeout_seconds)
 
+    def _take_place(self) -> None:
+        with self._changed:
+            if self._pending >= self.threads + self.max_queue:
+                raise QueueFull("this server", self.max_queue)
+            self._pending += 1
+
     def _leave(self, _: object = None) -> None:
         with self._changed:
             self._pending -= 1
             self._changed.notify_all()
+
+
+def _prepare_thread(library_threads: int) -> None:
+    limit_library_threads(library_threads)
+    sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))

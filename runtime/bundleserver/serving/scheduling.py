@@ -1,0 +1,126 @@
+"""Where a request is answered: at once on the event loop, together with others, or in a thread.
+
+Handing a call to a thread and back costs more than a cheap model does, so calls that were measured
+to cost little run where they are. Only versions whose calls are steady do, and only with finite
+numbers: what is odd may take another, slower way through a library.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from bundleserver.errors import BundleServerError, NotReady, VersionNotFound
+from bundleserver.serving.batching import MAX_BATCH_ROWS, Batches
+from bundleserver.serving.costs import Costs, Size, size_of
+from bundleserver.serving.cpus import limit_library_threads
+from bundleserver.serving.metrics import Measured, RequestMetrics
+from bundleserver.serving.predict import bind
+from bundleserver.serving.requests import PredictRequest
+from bundleserver.serving.splitting import Answered, Route, Splitter
+from bundleserver.serving.stopping import LendingManager
+from bundleserver.serving.workers import WorkerPool
+from bundleserver.tensors import Array
+
+if TYPE_CHECKING:
+    from bundleserver.bundle import Bundle
+
+
+class Scheduler:
+    """Decides for each request. Called from the event loop."""
+
+    def __init__(
+        self,
+        manager: LendingManager,
+        pool: WorkerPool,
+        splitter: Splitter,
+        metrics: RequestMetrics,
+        max_batch_rows: int = MAX_BATCH_ROWS,
+    ) -> None:
+        """Say who lends versions, and in which threads they answer what is not small.
+
+        Args:
+            manager: lends the versions.
+            pool: the threads, and the bound on the requests that wait for one.
+            splitter: decides which version answers.
+            metrics: are told how long requests wait, and how many one call answers.
+            max_batch_rows: the most rows of several requests in one call; 0 or 1 joins none.
+        """
+        self._manager = manager
+        self._pool = pool
+        self._splitter = splitter
+        self._metrics = metrics
+        self._costs = Costs()
+        self._batches = (
+            Batches(manager, pool, splitter, self._costs, metrics, max_batch_rows)
+            if max_batch_rows > 1
+            else None
+        )
+        self._loop_is_prepared = False
+
+    async def answer(self, request: PredictRequest, measured: Measured) -> Answered:
+        """Answer a request; the lease on its version is taken where the call runs.
+
+        Raises:
+            BundleServerError: whatever keeps the request from being answered.
+        """
+        route = self._splitter.route(request)
+        size = size_of(request)
+        try:
+            with self._manager.acquire(request.model, route.version) as bundle:
+                if bundle.conduct.steady and self._costs.of(bundle).is_small(size):
+                    answered = self._answer_at_once(bundle, route, size, measured)
+                    if answered is not None:
+                        return answered
+                gathers = self._batches is not None and self._batches.takes(bundle, route, size)
+        except (VersionNotFound, NotReady):
+            # Who answers instead, or why nobody does, is found out where the call runs.
+            gathers = False
+        if gathers and self._batches is not None:
+            waiting = self._batches.submit(bundle, route, size, measured)
+            return await asyncio.wrap_future(waiting)
+        # The lease is taken there because asyncio cancels the coroutine and not the thread.
+        work = partial(self._answer_in_thread, route, size, measured, time.perf_counter())
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    def _answer_at_once(
+        self, bundle: Bundle, route: Route, size: Size, measured: Measured
+    ) -> Answered | None:
+        """Answer on the event loop; None where the values are such that this may take long."""
+        if not self._loop_is_prepared:
+            self._loop_is_prepared = True
+            limit_library_threads(self._pool.library_threads)
+        costs = self._costs.of(bundle)
+        clock = costs.clock()
+        started = clock()
+        try:
+            bound = bind(bundle, route.request)
+        except BundleServerError:
+            bound = None  # said, and counted, where the answer is made
+        if bound is not None and not all(is_plain(tensor.values) for tensor in bound.values()):
+            return None
+        try:
+            return self._splitter.ask(bundle, route, measured, bound)
+        finally:
+            costs.note_at_once(size, clock() - started, clock)
+
+    def _answer_in_thread(
+        self, route: Route, size: Size, measured: Measured, since: float
+    ) -> Answered:
+        self._metrics.waited(route.request.model, time.perf_counter() - since)
+        with self._splitter.lease(route) as bundle:
+            started = time.thread_time()
+            answered = self._splitter.ask(bundle, route, measured)
+            if bundle.conduct.steady or bundle.conduct.independent:
+                self._costs.of(bundle).note(size, time.thread_time() - started)
+            return answered
+
+
+def is_plain(values: Array) -> bool:
+    """Ask whether an array holds finite numbers only."""
+    kind = values.dtype.kind
+    return kind in "biu" or (kind == "f" and bool(np.isfinite(values).all()))
