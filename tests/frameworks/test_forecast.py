@@ -11,7 +11,7 @@ from bundleserver.frameworks.forecast import (
     read_request,
     shorten,
 )
-from bundleserver.frameworks.horizon import max_horizon_option
+from bundleserver.frameworks.forecaster import max_horizon_option
 from bundleserver.tensors import NamedTensor, TensorSpec
 
 PRICE = TensorSpec("price", "FP64", (-1,))

@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -33,12 +32,9 @@ from bundleserver.frameworks.forecast import (
     check_names,
     forecast_signature,
     no_interval,
-    read_request,
 )
-from bundleserver.frameworks.forecast_memo import ForecastMemo
-from bundleserver.frameworks.horizon import forecast_facts, max_horizon_option
-from bundleserver.signature import Signature
-from bundleserver.tensors import Array, NamedTensor, TensorSpec
+from bundleserver.frameworks.forecaster import RememberingForecaster, max_horizon_option
+from bundleserver.tensors import Array, TensorSpec
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -105,8 +101,8 @@ def recognises(model: object) -> bool:
     )
 
 
-class Forecaster:
-    """A fitted Prophet model; methods ``forecast`` and ``predict``, which are the same.
+class Forecaster(RememberingForecaster):
+    """A fitted Prophet model.
 
     Every call works on a shallow copy with its own interval width. Any thread may call; calls that
     sample an interval take turns across all Prophet models of the process.
@@ -118,33 +114,18 @@ class Forecaster:
         from bundleserver.frameworks.timegrid import TimeGrid
 
         self._model = model
-        self._max_horizon = max_horizon
         self._grid = TimeGrid.from_dates(pd.DatetimeIndex(model.history_dates))
-        self.metadata = forecast_facts(max_horizon, self._grid.step.freqstr)
         self._fitted_until = model.history["ds"].max()
         self._columns = _columns(model)
-        self._memo = ForecastMemo(prefixes=False)  # another horizon draws other random numbers
         check_names(self._columns, where)
         refit = "Prophet needs a refit for new observations; ask without 'history'"
         signature = forecast_signature(self._columns, timed=True, refused={"history": refit})
-        self.methods: Mapping[str, Signature] = MappingProxyType(
-            {"forecast": signature, "predict": signature}
-        )
-
-    def call(
-        self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
-    ) -> Sequence[Array]:
-        """Forecast; inputs are matched by name.
-
-        Raises:
-            InvalidInput: the request does not fit the contract or the model.
-        """
-        request = read_request(inputs, parameters, self.methods[method], self._max_horizon)
-        return self._memo.answer(request, lambda: self._forecast(request))
+        # Another horizon draws other random numbers, so no forecast begins as a longer one does.
+        super().__init__(signature, max_horizon, self._grid.step.freqstr, prefixes=False)
 
     def close(self) -> None:
         """Let go of the model and of what was forecast with it."""
-        self._memo.clear()
+        super().close()
         self._model = None
 
     def _forecast(self, request: ForecastRequest) -> Sequence[Array]:

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from threading import Lock
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,10 +28,8 @@ from bundleserver.frameworks.forecast import (
     ForecastRequest,
     check_names,
     forecast_signature,
-    read_request,
 )
-from bundleserver.frameworks.forecast_memo import ForecastMemo
-from bundleserver.frameworks.horizon import forecast_facts, max_horizon_option
+from bundleserver.frameworks.forecaster import RememberingForecaster, max_horizon_option
 from bundleserver.frameworks.regression import RegressionPredictor
 from bundleserver.frameworks.series import (
     Family,
@@ -41,8 +38,7 @@ from bundleserver.frameworks.series import (
     forget_labels,
     regressor_names,
 )
-from bundleserver.signature import Signature
-from bundleserver.tensors import Array, NamedTensor, TensorSpec
+from bundleserver.tensors import Array, TensorSpec
 
 if TYPE_CHECKING:
     from bundleserver.frameworks.timegrid import Positions, TimeGrid
@@ -78,8 +74,8 @@ def recognises(model: object) -> bool:
     return any(cls.__module__.split(".")[0] == "statsmodels" for cls in type(model).__mro__)
 
 
-class Forecaster:
-    """Fitted results of one time series; methods ``forecast`` and ``predict``, which are the same.
+class Forecaster(RememberingForecaster):
+    """Fitted results of one time series.
 
     statsmodels writes into the model while it predicts (parameters, extended matrices, prediction
     dates), so a lock lets one call at a time into the library.
@@ -91,37 +87,21 @@ class Forecaster:
         forget_labels(results.model)
         self._results = results
         self._family = family
-        self._max_horizon = max_horizon
         self._lock = Lock()
         self._grid = TimeGrid.from_index(results.model._index)
-        step = None if self._grid is None else self._grid.step.freqstr
-        self.metadata = forecast_facts(max_horizon, step)
         names = regressor_names(results.model)
         self._regressors = tuple(TensorSpec(str(name), "FP64", (-1,)) for name in names)
         check_names(self._regressors, where)
-        # Every family goes on step by step, so that its first steps do not depend on the later.
-        self._memo = ForecastMemo(prefixes=True)
         signature = forecast_signature(
             self._regressors, timed=self._grid is not None, refused=dict(self._refused())
         )
-        self.methods: Mapping[str, Signature] = MappingProxyType(
-            {"forecast": signature, "predict": signature}
-        )
-
-    def call(
-        self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
-    ) -> Sequence[Array]:
-        """Forecast; inputs are matched by name. Any thread may call.
-
-        Raises:
-            InvalidInput: the request does not fit the contract or the model.
-        """
-        request = read_request(inputs, parameters, self.methods[method], self._max_horizon)
-        return self._memo.answer(request, lambda: self._forecast(request))
+        step = None if self._grid is None else self._grid.step.freqstr
+        # Every family goes on step by step, so that its first steps do not depend on the later.
+        super().__init__(signature, max_horizon, step, prefixes=True)
 
     def close(self) -> None:
         """Let go of the results and of what was forecast with them."""
-        self._memo.clear()
+        super().close()
         self._results = None
 
     def check(self) -> None:
