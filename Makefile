@@ -29,6 +29,7 @@ test: $(VENV)/.installed  ## Run every test but those of the image, with branch 
 
 bench: $(VENV)/.installed  ## Measure beside KServe's server, for ten minutes; QUICK=1 for one round.
 	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
+	$(BIN)/python benchmarks/growth.py $(if $(QUICK),--quick)
 
 image:  ## Build both images; INSTALL_ENGINE=1 installs and starts what is missing (root, Debian).
 	PYTHON=$(PYTHON) tests/image/engine.sh tests/image/build.sh full sklearn

@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one round of a second each")
     parser.add_argument("--output", type=Path, default=HERE, help="where growth.md and .png go")
     arguments = parser.parse_args()
-    rounds, seconds = (1, 1) if arguments.quick else (3, 2)
+    rounds, seconds = (1, 1) if arguments.quick else (2, 1)
     about = facts()
     try:
         rates = _measure(_save_models(), rounds, seconds)

@@ -42,7 +42,7 @@ CONSOLE = Console(width=max(150, shutil.get_terminal_size().columns))
 
 
 QUICK = Plan(rounds=1, seconds=1, starts=1)
-FULL = Plan(rounds=5, seconds=3, starts=5)
+FULL = Plan(rounds=4, seconds=2, starts=4)
 
 
 def main() -> None:

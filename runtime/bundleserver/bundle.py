@@ -70,8 +70,8 @@ def check_frameworks(directory: Path, manifest: Manifest) -> None:
 class Bundle:
     """One version of one model, open: its components, its plan and its signature.
 
-    ``predict`` is called from worker threads, several at a time; whoever opened the bundle closes
-    it after the last call.
+    ``predict`` is called from worker threads and the event loop, several at a time; whoever opened
+    the bundle closes it after the last call.
     """
 
     def __init__(

@@ -93,6 +93,9 @@ class FakeManager:
             return False
         return bool(self.known)
 
+    def why_no_models(self) -> str:
+        return "there is no model in 'here' yet"
+
     def load(self, model: str, version: str | None = None, *, timeout_seconds: float) -> None:
         self.status(model)
         if not self.gate.wait(timeout_seconds):
