@@ -79,7 +79,10 @@ class Version:
     @cached_property
     def order(self) -> tuple[tuple[int, int, str], ...]:
         """The key that sorts labels naturally; ``v2`` and ``2`` have the same one."""
-        main, _, build = self.label.removeprefix("v").partition("+")
+        number = self.label.removeprefix("v")
+        if number.isdigit():
+            return (_NUMBER, int(number), ""), (_END, 0, "")
+        main, _, build = number.partition("+")
         return (*_order_main(main), (_END, 0, ""), *map(_order_part, _PART.findall(build)))
 
 
@@ -138,9 +141,14 @@ def select_versions(versions: Iterable[Version], policy: VersionPolicy) -> tuple
     return tuple(heapq.nlargest(policy.count, set(versions)))
 
 
-def same_order(versions: Iterable[Version]) -> tuple[tuple[Version, ...], ...]:
-    """Return the groups of labels that order alike, as ``2`` and ``v2``: likely a mistake."""
-    alike = groupby(sorted(set(versions)), key=lambda version: version.order)
+def place(version: Version) -> tuple[object, str]:
+    """Return the key that sorts as versions compare; for thousands it is much faster than they."""
+    return version.order, version.label
+
+
+def same_order(ordered: Iterable[Version]) -> tuple[tuple[Version, ...], ...]:
+    """Return the groups of sorted versions that order alike, as ``2`` and ``v2`` by mistake."""
+    alike = groupby(ordered, key=lambda version: version.order)
     return tuple(group for _, members in alike if len(group := tuple(members)) > 1)
 
 

@@ -587,3 +587,19 @@ def test_thousands_of_versions_are_cheap(root, source, monkeypatch):
     assert 298 == len(listing.unseen)
     assert 4 >= len(opened)
     assert {root, root / "v300", root / "v299"} <= set(opened)
+
+
+def test_a_volume_of_models_lists_each_directory_once(tmp_path, monkeypatch):
+    """A look at a whole volume does not go over thousands of versions twice."""
+    for model in ("a", "b"):
+        for version in ("v1", "v2"):
+            write_bundle(tmp_path / model / version)
+    source = DirectorySource(tmp_path)
+    source.discover(lambda _: Demand(VersionPolicy.parse("latest")))
+    opened = []
+    scandir = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: opened.append(Path(path)) or scandir(path))
+    source.discover(lambda _: Demand(VersionPolicy.parse("latest")))
+
+    assert {tmp_path, tmp_path / "a", tmp_path / "b"} <= {*opened}
+    assert len({*opened}) == len(opened)

@@ -18,12 +18,12 @@ from bundleserver.sources.files import (
     is_model_file,
     leads_outside,
     look_into,
-    newest_first,
     read_contents,
 )
 from bundleserver.sources.layouts import find_models, readable_manifest
+from bundleserver.sources.ordering import OrderedVersions
 from bundleserver.traffic import CONFIG_NAME, ServingConfig
-from bundleserver.versions import Version, VersionPolicy, is_version_label, same_order
+from bundleserver.versions import Version, VersionPolicy, is_version_label
 
 _ONLY_VERSION = Version("1")
 
@@ -66,7 +66,7 @@ class DirectorySource:
         self._was_there = False
         self._looks: dict[Path, _Look] = {}
         self._seen: dict[Path, _Look] = {}
-        self._sorted: dict[Path, tuple[tuple[str, ...], tuple[Version, ...], tuple[str, ...]]] = {}
+        self._ordered: dict[Path, OrderedVersions] = {}
         self._has_manifest: dict[Path, bool] = {}
 
     @property
@@ -149,21 +149,28 @@ class DirectorySource:
         return (replace(candidate, links_lead_anywhere=is_top),)
 
     def _list_versions(self, listing: Listing, root: Folder, demand: Demand | None) -> Listing:
-        versions, warnings = self._sort(root)
+        ordered = self._order(root)
         demand = demand or Demand(VersionPolicy(None))
         # Both policies: the one that serving.json asks for may not be in effect yet.
         policies = (demand.policy, policy_of(listing.config, demand.policy))
         specific = {version for policy in policies for version in policy.specific}
         named = {*demand.versions, *specific, *named_versions(listing.config)}
+        named = {version for version in named if version.label in ordered.known}
         wanted = _most(policies)
         candidates: list[Candidate] = []
         unseen: list[Version] = []
-        notes = list(warnings)
+        notes = list(_odd_names(root, ordered))
         sound = 0
-        for version in versions:
-            if version not in named and wanted is not None and sound >= wanted + demand.further:
+        for at, version in enumerate(ordered.newest_first):
+            is_enough = wanted is not None and sound >= wanted + demand.further
+            if is_enough and not named:
+                unseen += ordered.newest_first[at:]
+                break
+            if is_enough and version not in named:
                 unseen.append(version)
-            elif candidate := self._look_at(listing.model, version, root, versions, notes):
+                continue
+            named.discard(version)
+            if candidate := self._look_at(listing.model, version, root, ordered, notes):
                 candidates.append(candidate)
                 sound += candidate.settled and candidate.problem is None
         return replace(
@@ -179,7 +186,7 @@ class DirectorySource:
         model: str,
         version: Version,
         root: Folder,
-        siblings: tuple[Version, ...],
+        siblings: OrderedVersions,
         notes: list[str],
     ) -> Candidate | None:
         """Look at one version's files; None when it does not exist yet."""
@@ -218,9 +225,9 @@ class DirectorySource:
         self._looks[location] = look
         return look.settled
 
-    def _any_manifest(self, root: Folder, versions: tuple[Version, ...]) -> bool:
+    def _any_manifest(self, root: Folder, versions: OrderedVersions) -> bool:
         """Ask whether any version of a model has a manifest; each is asked once."""
-        for version in versions:
+        for version in versions.newest_first:
             location = root.path / version.label
             if location not in self._has_manifest:
                 self._has_manifest[location] = (location / MANIFEST_NAME).is_file()
@@ -228,19 +235,14 @@ class DirectorySource:
                 return True
         return False
 
-    def _sort(self, root: Folder) -> tuple[tuple[Version, ...], tuple[str, ...]]:
-        """Return a model's versions, newest first, and what is odd about their names."""
-        known = self._sorted.get(root.path)
-        if known is None or known[0] != root.labels:
-            versions = newest_first(root.labels)
-            self._forget(root.path, known[1] if known else (), versions)
-            known = (root.labels, versions, tuple(_odd_names(root, versions)))
-            self._sorted[root.path] = known
-        return known[1], known[2]
-
-    def _forget(self, root: Path, old: tuple[Version, ...], new: tuple[Version, ...]) -> None:
-        for version in {*old} - {*new}:
-            self._has_manifest.pop(root / version.label, None)
+    def _order(self, root: Folder) -> OrderedVersions:
+        """Return a model's versions in order; nothing is kept of those that are gone."""
+        before = self._ordered.get(root.path, OrderedVersions())
+        ordered = self._ordered[root.path] = before.with_labels(root.labels)
+        if ordered is not before:
+            for label in before.known.keys() - ordered.known.keys():
+                self._has_manifest.pop(root.path / label, None)
+        return ordered
 
     def _read_config(self, root: Folder) -> tuple[ServingConfig | None, str | None]:
         path = root.path / CONFIG_NAME
@@ -260,8 +262,8 @@ def _most(policies: Iterable[VersionPolicy]) -> int | None:
     return None if None in counts else max(count or 0 for count in counts)
 
 
-def _odd_names(root: Folder, versions: tuple[Version, ...]) -> Iterator[str]:
-    for group in same_order(versions):
+def _odd_names(root: Folder, versions: OrderedVersions) -> Iterator[str]:
+    for group in versions.alike:
         names = " and ".join(f"'{version}'" for version in group)
         yield (
             f"versions {names} in '{root.path}' order alike; '{group[-1]}' counts as the newest of "

@@ -12,7 +12,7 @@ from pathlib import Path
 from bundleserver.inference import MODEL_SUFFIXES
 from bundleserver.manifest import MANIFEST_NAME
 from bundleserver.traffic import CONFIG_NAME
-from bundleserver.versions import Version, is_version_label
+from bundleserver.versions import is_version_label
 
 # Ours, and those that NFS leaves behind when an open file is deleted.
 _PASSING_PREFIXES = (".nfs", ".serving", ".staging-")
@@ -176,12 +176,6 @@ def leads_outside(path: Path, root: Path) -> str | None:
         return f"'{path}' is a link to '{path.resolve()}', outside of '{root}'; put the files there"
     except (OSError, RuntimeError) as error:
         return f"'{path}' cannot be read: {_cause(error)}"
-
-
-def newest_first(labels: tuple[str, ...]) -> tuple[Version, ...]:
-    """Sort version labels, the newest first."""
-    versions = map(Version, labels)
-    return tuple(sorted(versions, key=lambda version: (version.order, version.label), reverse=True))
 
 
 def _read_manifest(directory: Path) -> bytes | None:

@@ -43,6 +43,8 @@ def _is_versioned(top: Folder, model_name: str | None) -> bool:
 
     A model may be called '3d-detector': then it holds versions itself, or lies among models.
     """
+    if not top.labels:
+        return False
     others = _models(top, top.directories) if model_name is None else ()
     if any(isinstance(child, Folder) for _, child in others):
         return False

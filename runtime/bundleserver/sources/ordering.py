@@ -1,0 +1,43 @@
+"""A model's versions in their order, kept from look to look: thousands are sorted only once."""
+
+from __future__ import annotations
+
+from bisect import insort
+from dataclasses import dataclass, field
+
+from bundleserver.versions import Version, place, same_order
+
+_FEW = 100
+"""So many new versions are put in their places one by one; more are sorted with the rest."""
+
+
+@dataclass(frozen=True)
+class OrderedVersions:
+    """The versions of a model as one look found them.
+
+    Attributes:
+        labels: their labels, as the directory listed them.
+        newest_first: the versions in order.
+        alike: groups of versions that order alike, which is likely a mistake.
+        known: the versions by label.
+    """
+
+    labels: tuple[str, ...] = ()
+    newest_first: tuple[Version, ...] = ()
+    alike: tuple[tuple[Version, ...], ...] = ()
+    known: dict[str, Version] = field(default_factory=dict)
+
+    def with_labels(self, labels: tuple[str, ...]) -> OrderedVersions:
+        """Return what a later look found; only what is new in it is worked out and sorted in."""
+        if labels == self.labels:
+            return self
+        present = {*labels}
+        ordered = [v for v in reversed(self.newest_first) if v.label in present]
+        new = [Version(label) for label in labels if label not in self.known]
+        if len(new) > _FEW:
+            ordered = sorted([*ordered, *new], key=place)
+        else:
+            for version in new:
+                insort(ordered, version, key=place)
+        known = {version.label: version for version in ordered}
+        return OrderedVersions(labels, tuple(reversed(ordered)), same_order(ordered), known)
