@@ -17,6 +17,7 @@ from bundleserver.errors import (
     VersionNotFound,
 )
 from bundleserver.lifecycle import State
+from bundleserver.serving.kserve_metrics import KServeMetrics
 from bundleserver.serving.metrics import ManagerCollector, RequestMetrics, outcome_of
 from tests.serving.fakes import FakeManager, FakeModel, FakeVersion, serving
 from tests.serving.grpc_client import connected, tensor
@@ -81,10 +82,11 @@ def test_an_answer_is_counted_and_timed(registry):
     assert 0 == registry.get_sample_value("bundleserver_requests_in_flight", flying)
 
 
+REASON = "FAILED while LOADING: broken"
 MODEL = FakeModel(
     "sums",
     (
-        FakeVersion("2", state=State.FAILED, reason="broken", load_seconds=None),
+        FakeVersion("2", state=State.FAILED, reason=REASON, load_seconds=None),
         FakeVersion("1", metadata={"digest": "abc", "trained_at": "2025-12-09", "rows": 3}),
     ),
     config_problem="labels.stable names '9'",
@@ -122,6 +124,8 @@ def test_a_version_is_in_one_state(collected, version, state, value):
         ("bundleserver_default_version_info", {"version": "1"}, 1),
         ("bundleserver_config_problem", {}, 1),
         ("bundleserver_failures_total", {"state": "VERIFYING"}, 2),
+        ("bundleserver_version_failure_info", {"version": "2", "reason": REASON}, 1),
+        ("bundleserver_version_failure_info", {"version": "1", "reason": ""}, None),
     ],
 )
 def test_a_scrape_shows_the_manager(collected, name, labels, value):
@@ -179,3 +183,29 @@ def test_the_scrape_route_shows_our_metrics_and_the_processs(free_ports, tmp_pat
     assert "bundleserver_requests_total{" in page
     assert "bundleserver_version_state{" in page
     assert "process_resident_memory_bytes" in page
+    assert 'request_predict_seconds_count{model_name="sums"} 1.0' in page
+
+
+def test_kserves_latency_counts_all_versions_and_protocols_of_a_model(registry):
+    """Dashboards of KServe's servers see a model's requests, however and whoever answered."""
+    metrics = RequestMetrics(registry)
+    registry.register(KServeMetrics(metrics.seconds))
+    for protocol, version in [("v1", "1"), ("grpc", "2")]:
+        with metrics.measure("sums", protocol) as measured:
+            measured.version = version
+    with metrics.measure("other", "v2"):
+        pass
+    own = sum(
+        registry.get_sample_value(
+            "bundleserver_request_seconds_sum",
+            {"model": "sums", "version": version, "protocol": protocol},
+        )
+        for protocol, version in [("v1", "1"), ("grpc", "2")]
+    )
+    labels = {"model_name": "sums"}
+
+    assert 2 == registry.get_sample_value("request_predict_seconds_count", labels)
+    assert own == pytest.approx(registry.get_sample_value("request_predict_seconds_sum", labels))
+    assert 2 == registry.get_sample_value(
+        "request_predict_seconds_bucket", {**labels, "le": "+Inf"}
+    )

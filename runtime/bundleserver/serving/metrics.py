@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
+_FAILED = State.FAILED.value
+
 _POWERS = tuple(2.0**power for power in range(13))
 _KEPT = 1024
 """So many metrics are found at once; more labels than that are searched for each time."""
@@ -57,7 +59,11 @@ class Measured:
 
 
 class RequestMetrics:
-    """Counts and times requests per model, version and protocol."""
+    """Counts and times requests per model, version and protocol.
+
+    Attributes:
+        seconds: the histogram of how long requests take.
+    """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._requests = Counter(
@@ -66,7 +72,7 @@ class RequestMetrics:
             ("model", "version", "protocol", "outcome"),
             registry=registry,
         )
-        self._seconds = Histogram(
+        self.seconds = Histogram(
             "bundleserver_request_seconds",
             "Seconds from decoding to the answer, waiting for a worker included.",
             ("model", "version", "protocol"),
@@ -102,7 +108,7 @@ class RequestMetrics:
         )
         # Finding a metric by its labels costs more than counting.
         self._requests_of = lru_cache(_KEPT)(self._requests.labels)
-        self._seconds_of = lru_cache(_KEPT)(self._seconds.labels)
+        self._seconds_of = lru_cache(_KEPT)(self.seconds.labels)
         self._in_flight_of = lru_cache(_KEPT)(self._in_flight.labels)
         self._queue_of = lru_cache(_KEPT)(self._queue.labels)
         self._batch_requests_of = lru_cache(_KEPT)(self._batch_requests.labels)
@@ -147,6 +153,7 @@ class ManagerCollector(Collector):
         """Yield the state, load time and origin of every known version."""
         statuses = list(self._statuses())
         yield _states(statuses)
+        yield _problems(statuses)
         yield _load_seconds(statuses)
         yield _default_versions(statuses)
         yield _config_problems(statuses)
@@ -174,6 +181,18 @@ def _states(statuses: Iterable[ModelStatus]) -> Metric:
     for model, version in _versions(statuses):
         for state in State:
             family.add_metric((model, version.version, state.value), float(version.state is state))
+    return family
+
+
+def _problems(statuses: Iterable[ModelStatus]) -> Metric:
+    family = InfoMetricFamily(
+        "bundleserver_version_failure",
+        "Why the newest files of a version do not serve, in the words of the index and the log.",
+        labels=("model", "version"),
+    )
+    for model, version in _versions(statuses):
+        if _FAILED in version.reason:
+            family.add_metric((model, version.version), {"reason": version.reason})
     return family
 
 

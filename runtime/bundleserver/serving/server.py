@@ -9,7 +9,6 @@ import signal
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -19,8 +18,10 @@ from bundleserver.errors import ConfigError, Problem
 from bundleserver.serving.answering import ServedModels, in_thread
 from bundleserver.serving.grpc import HOST as GRPC_HOST
 from bundleserver.serving.grpc import GrpcServer
+from bundleserver.serving.http import AsgiApp
 from bundleserver.serving.inference_service import InferenceService
 from bundleserver.serving.kserve_app import KServeApp, api_pages, metrics_page
+from bundleserver.serving.kserve_metrics import KServeMetrics, drop_unused_histograms
 from bundleserver.serving.log_config import set_up_logging
 from bundleserver.serving.metrics import ManagerCollector, RequestMetrics
 from bundleserver.serving.options import ServerOptions
@@ -58,11 +59,12 @@ class BundleServer:
         set_up_logging(options)
         self.manager = StoppableManager(manager)
         self.pool = WorkerPool(options.max_asyncio_workers, options.max_queue)
-        self.served = ServedModels(
-            self.manager, self.pool, RequestMetrics(registry), options.max_batch_rows
-        )
+        metrics = RequestMetrics(registry)
+        self.served = ServedModels(self.manager, self.pool, metrics, options.max_batch_rows)
         self.http_port, self.grpc_port = _rest_port(options), options.grpc_port
         self.listening = threading.Event()
+        drop_unused_histograms(registry)
+        registry.register(KServeMetrics(metrics.seconds))
         registry.register(ManagerCollector(manager))
         registry.register(TrafficCollector(self.manager, self.served.splitter))
         self._registry = registry
@@ -138,17 +140,21 @@ class BundleServer:
         self.stop(number)
 
     def _rest_app(self) -> RestApp:
-        make_pages = partial(api_pages, self.manager, self.served, self.options.enable_docs_url)
         return RestApp(
             answer=self.served.answer,
             manager=self.manager,
-            fallback=KServeApp(metrics_page(self._registry), make_pages),
+            fallback=KServeApp(metrics_page(self._registry), self._api_pages),
             max_request_bytes=self.options.max_request_bytes,
             server_name=NAME,
             server_version=bundleserver.__version__,
             routing_header=self.options.routing_header,
             traffic=self.served.splitter.describe,
         )
+
+    def _api_pages(self) -> AsgiApp:
+        pages = api_pages(self.manager, self.served, self.options.enable_docs_url)
+        drop_unused_histograms(self._registry)
+        return pages
 
     async def _start_grpc(self) -> GrpcServer:
         service = InferenceService(self.served, self.manager, NAME, bundleserver.__version__)
