@@ -11,6 +11,7 @@ import uvicorn
 
 from bundleserver.errors import ConfigError, Problem
 from bundleserver.serving.http import AsgiApp
+from bundleserver.serving.one_write import OneWriteProtocol
 from bundleserver.serving.options import ServerOptions
 
 HOST = "0.0.0.0"  # noqa: S104  # as kserve: a container's probes and sidecars come from outside
@@ -92,6 +93,7 @@ def _uvicorn_config(app: AsgiApp, options: ServerOptions) -> uvicorn.Config:
         app,
         log_config=None,
         lifespan="off",
+        http=OneWriteProtocol,
         ws="none",
         access_log=options.access_log and options.access_log_format is None,
         timeout_keep_alive=options.timeout_keep_alive,

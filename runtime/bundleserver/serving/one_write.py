@@ -1,0 +1,70 @@
+"""uvicorn's HTTP protocol, with an answer's head and body in one write instead of two.
+
+A write is a system call that also wakes the client, which for small answers costs more than to
+make them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+
+_JOINED_BYTES = 2**16
+"""To copy a larger body costs more than a second write."""
+
+
+class OneWriteTransport:
+    """A connection that keeps the head of an answer until the first piece of its body comes."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head = b""
+
+    def write(self, data: bytes) -> None:
+        """Send data, after the head if there is one; a head alone waits."""
+        if self._head:
+            head, self._head = self._head, b""
+            if len(data) <= _JOINED_BYTES:
+                data = head + data
+            else:
+                self._transport.write(head)
+        elif _is_head(data):
+            self._head = data
+            return
+        self._transport.write(data)
+
+    def flush(self) -> None:
+        """Send a head that nothing has followed."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        """Send what is left, and close the connection."""
+        self.flush()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        """Do everything else as the connection does."""
+        return getattr(self._transport, name)
+
+
+class OneWriteProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # one of two, by name
+    """One connection of a client."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Answer through a connection that joins writes."""
+        super().connection_made(cast(asyncio.Transport, OneWriteTransport(transport)))
+
+    def on_response_complete(self) -> None:
+        """Send what an answer without a body has left, as one to HEAD has."""
+        self.transport.flush()
+        super().on_response_complete()
+
+
+def _is_head(data: bytes) -> bool:
+    # '100 Continue' is none: the client waits for it with its body.
+    is_final = data.startswith(b"HTTP/1.1 ") and data[9:10] != b"1"
+    return is_final and data.endswith(b"\r\n\r\n")
