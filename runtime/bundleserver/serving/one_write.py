@@ -11,7 +11,6 @@ from typing import Any, cast
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-
 _JOINED_BYTES = 2**16
 """To copy a larger body costs more than a second write."""
 
