@@ -76,7 +76,8 @@ RUN /opt/build/bin/pip wheel --quiet --no-deps --no-build-isolation --no-index -
  && /opt/venv/bin/python3 -m compileall -q --invalidation-mode unchecked-hash /opt/bundleserver
 
 FROM ${BASE_IMAGE}
-# An arbitrary user (OpenShift gives one, of group 0) has no home and no name; /tmp is all that it writes.
+# An arbitrary user (OpenShift gives one, of group 0) has no home and no name; /tmp is all that it writes. In an image
+# built on this one 'pip install' adds to the server's libraries, though pip itself is the base's.
 ENV PATH=/opt/venv/bin:/opt/bundleserver/bin:$PATH \
     HOME=/tmp \
     USER=bundleserver \
@@ -87,7 +88,8 @@ ENV PATH=/opt/venv/bin:/opt/bundleserver/bin:$PATH \
     MPLBACKEND=Agg \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    PYTHONSAFEPATH=1
+    PYTHONSAFEPATH=1 \
+    PIP_PYTHON=/opt/venv/bin/python3
 # The official Python images leave the standard library uncompiled. A new volume of docker's, mounted at /mnt/models,
 # gets that directory's owner and mode, so that 'publish' can write it.
 RUN python3 -m compileall -q -j 0 -x '/(tests?|idle_test|site-packages)/' \

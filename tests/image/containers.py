@@ -54,9 +54,9 @@ class Image:
     def inspect(self) -> dict[str, object]:
         return json.loads(docker("image", "inspect", self.name))[0]
 
-    def shell(self, script: str) -> str:
+    def shell(self, script: str, *options: str) -> str:
         """Run a shell script in the image as root and return what it printed."""
-        return run("--rm", "--user=0", "--entrypoint=sh", self.name, "-c", script)
+        return run("--rm", "--user=0", "--entrypoint=sh", *options, self.name, "-c", script)
 
     def python(self, script: str) -> str:
         """Run a Python script in the image as a platform does and return what it printed."""
@@ -141,14 +141,18 @@ class Container:
 
 @contextmanager
 def running(
-    image: Image, models: Path, *flags: str, options: tuple[str, ...] = PLATFORM
+    image: Image,
+    models: Path,
+    *flags: str,
+    options: tuple[str, ...] = PLATFORM,
+    mode: str = "ro",
 ) -> Iterator[Container]:
     """Serve a directory, mounted read-only, while the block runs; the flags are those of serve."""
     identity = run(
         "--detach",
         "--publish=127.0.0.1::8080",
         "--publish=127.0.0.1::8081",
-        f"--volume={models}:{MODELS}:ro",
+        f"--volume={models}:{MODELS}:{mode}",
         *options,
         image.name,
         *flags,

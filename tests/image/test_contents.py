@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 
 import pytest
 
@@ -82,6 +83,22 @@ def test_both_images_have_what_is_no_framework(image):
     assert "3.1" in image.python(
         "import mlflow.pyfunc, skops.io, treelite; print(mlflow.__version__)"
     )
+
+
+@BOTH
+def test_an_image_on_top_can_install_a_teams_package(image, tmp_path):
+    """``RUN pip install`` in a Dockerfile that starts from this image reaches the server."""
+    wheel = tmp_path / "team-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr("team_models.py", "answer = 42")
+        about = "team-1.0.dist-info/"
+        file.writestr(about + "METADATA", "Metadata-Version: 2.1\nName: team\nVersion: 1.0\n")
+        file.writestr(about + "WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        file.writestr(about + "RECORD", "")
+    use = "python3 -c 'import team_models; print(team_models.answer)'"
+    script = f"pip install --quiet --no-index /wheels/{wheel.name} && {use}"
+
+    assert "42" == image.shell(script, f"--volume={tmp_path}:/wheels:ro").strip()
 
 
 @BOTH
