@@ -95,6 +95,8 @@ def _uvicorn_config(app: AsgiApp, options: ServerOptions) -> uvicorn.Config:
         lifespan="off",
         http=OneWriteProtocol,
         ws="none",
+        # Nothing but the access log asks who a client behind a proxy is.
+        proxy_headers=options.access_log,
         access_log=options.access_log and options.access_log_format is None,
         timeout_keep_alive=options.timeout_keep_alive,
         ssl_certfile=options.ssl_certfile,
