@@ -95,6 +95,9 @@ class Loader:
 
         try:
             loaded = self._open_candidate(candidate, enter, started)
+            if not self._wait_for_others(model, record, loaded):
+                loaded.close()
+                return False
         except (NotReady, ModelNotFound) as error:
             # It calls another model of this process, which is not there yet.
             self._wait_for_member(model, record, error)
@@ -118,6 +121,41 @@ class Loader:
         except BaseException:
             bundle.close()
             raise
+
+    def _wait_for_others(self, model: ModelRecord, record: VersionRecord, loaded: Loaded) -> bool:
+        """Wait until the version may answer, or is to be withdrawn; returns False for all else.
+
+        What waits keeps no other version from being loaded.
+        """
+        gate, key = self._shared.gate, (model.name, record.version.label, loaded.fingerprint)
+        if gate.agreed is None:
+            return True
+
+        def is_withdrawn() -> bool:
+            return self._shared.is_closing or record.version in model.held
+
+        def is_over() -> bool:
+            is_decided = gate.passes(key) or key in gate.failed
+            return is_decided or is_withdrawn() or not record.is_about(loaded)
+
+        with self._shared.changed:
+            gate.waiting.add(key)
+            self._underway -= 1
+            self._shared.changed.notify_all()
+            self._shared.changed.wait_for(is_over)
+            self._underway += 1
+            gate.waiting.discard(key)
+            may_answer = gate.passes(key) or is_withdrawn()
+            if not may_answer and key in gate.failed:
+                record.block(key, gate.failed[key])
+                model.note_failure(record)
+                model.settle()
+            elif not may_answer:
+                record.give_up()
+            notes = self._shared.take_notes()
+            self._shared.changed.notify_all()
+        log_notes(notes)
+        return may_answer
 
     def _wait_for_member(self, model: ModelRecord, record: VersionRecord, why: Exception) -> None:
         with self._shared.changed:

@@ -16,7 +16,7 @@ from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.opening import BundleOpener, OpenBundle
 from bundleserver.manager.orders import Order
 from bundleserver.manager.reconciler import Reconciler
-from bundleserver.manager.shared import LOG, Shared, claim_drained, log_notes
+from bundleserver.manager.shared import LOG, Shared, claim_drained, log_notes, shutting_down
 from bundleserver.manager.status import (
     ModelStatus,
     TrafficStatus,
@@ -24,6 +24,7 @@ from bundleserver.manager.status import (
     why_no_default,
     why_not,
 )
+from bundleserver.manager.together import Together
 from bundleserver.sources import Source
 from bundleserver.versions import VersionPolicy
 
@@ -78,6 +79,7 @@ class Manager:
         self._strict = strict_readiness
         self._clock = clock
         self._shared = Shared()
+        self.together = Together(self._shared)
         opener = open_bundle or BundleOpener(source, device, version_mismatch, self.acquire)
         self._loader = Loader(self._shared, opener, retry_pauses_seconds, clock, load_threads)
         self._reconciler = Reconciler(self._shared, source, self._new_model, self._loader, clock)
@@ -231,8 +233,9 @@ class Manager:
         """
         with self._shared.changed:
             self._shared.is_closing = True
+            self._shared.changed.notify_all()
             for order in self._shared.orders:
-                order.finish(self._shutting_down(order.model))
+                order.finish(shutting_down(order.model))
             for model in self._shared.models.values():
                 for version in model.open_versions():
                     model.withdraw(version)
@@ -250,12 +253,13 @@ class Manager:
         give_memory_back()
 
     def _new_model(self, name: str) -> ModelRecord:
-        is_asked = name == self._asked
-        return ModelRecord(name, self._policy, self._swap, is_asked, self._traffic)
+        model = ModelRecord(name, self._policy, self._swap, name == self._asked, self._traffic)
+        self.together.teach(model)
+        return model
 
     def _lendable(self, model: str, version: str | None) -> Loaded:
         if self._shared.is_closing:
-            raise self._shutting_down(model)
+            raise shutting_down(model)
         record = self._shared.find(model)
         wanted = record.default if version is None else record.resolve(version)
         if wanted is None:
@@ -277,7 +281,7 @@ class Manager:
     def _place(self, order: Order, timeout_seconds: float) -> None:
         with self._shared.changed:
             if self._shared.is_closing:
-                raise self._shutting_down(order.model)
+                raise shutting_down(order.model)
             self._shared.orders.append(order)
         self.wake()
         if not order.done.wait(timeout_seconds):
@@ -294,6 +298,3 @@ class Manager:
         verb = "load" if order.loads else "unload"
         reason = f"{stands}; the {verb} goes on, but not within {timeout_seconds:g} s"
         order.finish(NotReady(f"model '{order.model}'", reason))
-
-    def _shutting_down(self, model: str) -> NotReady:
-        return NotReady(f"model '{model}'", "the server is shutting down", 1)

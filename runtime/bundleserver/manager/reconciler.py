@@ -124,10 +124,13 @@ class Reconciler:
     def _claim(self, model: ModelRecord, version: Version) -> Candidate | None:
         """Lend again what is open still; else return what is to be loaded now. Under the lock."""
         record = model.versions[version]
-        if model.lend_again(version):
-            return None
+        candidate = record.candidate
+        if candidate is not None:
+            key = (model.name, version.label, candidate.fingerprint)
+            if self._shared.gate.passes(key) and model.lend_again(version):
+                return None
         self._loader.claim(record)
-        return record.candidate
+        return candidate
 
     def _close_drained(self, model: ModelRecord) -> bool:
         """Close the bundles that nobody holds any more; returns whether there were any."""

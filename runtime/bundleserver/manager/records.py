@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bundleserver.lifecycle import State, retry_pause
+from bundleserver.manager.gate import Key
 from bundleserver.manager.leases import Loaded
 from bundleserver.sources import Candidate
 from bundleserver.versions import Version
@@ -28,6 +29,7 @@ class VersionRecord:
         underway_since: when its load began, on the manager's clock; None while there is none.
         waits_for: why its load waits for another model of this process; empty when it does not.
         waits_until: when that is asked again by itself, on the manager's clock.
+        blocked_as: what fails in another process, and so counts as failed here; None if not that.
     """
 
     version: Version
@@ -43,6 +45,7 @@ class VersionRecord:
     underway_since: float | None = None
     waits_for: str = ""
     waits_until: float | None = None
+    blocked_as: Key | None = None
 
     @property
     def is_changed(self) -> bool:
@@ -102,10 +105,19 @@ class VersionRecord:
         """Note that files do not load; a bundle that is open goes on."""
         self.attempts = self.attempts + 1 if self.tried == tried else 1
         self.tried = tried
+        self.blocked_as = None
         pause = retry_pause(self.attempts, pauses_seconds)
         self.retry_at = None if pause is None else now + pause
         self.failure = f"FAILED while {at.value}: {why}"
         self.reloading, self.waits_for, self.waits_until = None, "", None
+        if self.loaded is None:
+            self.state = State.FAILED
+
+    def block(self, key: Key, why: str) -> None:
+        """Count as failed while another process cannot load it; ``why`` is its failure there."""
+        self.tried, self.blocked_as, self.retry_at = key[2], key, None
+        self.failure = why.replace("FAILED", "FAILED in another worker", 1)
+        self.give_up()
         if self.loaded is None:
             self.state = State.FAILED
 
@@ -120,10 +132,20 @@ class VersionRecord:
             self.state = State.DISCOVERED
         return is_new
 
+    def is_about(self, loaded: Loaded) -> bool:
+        """Ask whether what was opened is what is there now."""
+        return self.candidate is not None and self.candidate.fingerprint == loaded.fingerprint
+
+    def give_up(self) -> None:
+        """Note that what was opened is not there any more; a bundle that is open goes on."""
+        self.reloading = None
+        if self.loaded is None:
+            self.state = State.DISCOVERED
+
     def forget_failure(self) -> None:
         """Count as never tried; a bundle that is open goes on."""
         self.failure, self.tried, self.attempts, self.retry_at = "", None, 0, None
-        self.waits_for, self.waits_until = "", None
+        self.waits_for, self.waits_until, self.blocked_as = "", None, None
         if self.state is State.FAILED:
             self.state = State.DISCOVERED
 

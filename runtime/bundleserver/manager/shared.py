@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from bundleserver.errors import ModelNotFound, NotReady
 from bundleserver.lifecycle import State
 from bundleserver.manager.configuration import Note
+from bundleserver.manager.gate import Gate
 from bundleserver.manager.leases import Loaded
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.orders import Order
@@ -26,6 +27,7 @@ class Shared:
     Attributes:
         changed: the one lock, and the news that something under it has changed.
         work: set when the watcher's thread should look before its next poll.
+        gate: lets an open version answer, where other processes serve the same.
     """
 
     changed: threading.Condition = field(
@@ -36,6 +38,7 @@ class Shared:
     orders: list[Order] = field(default_factory=list)
     failures: Counter[tuple[str, State]] = field(default_factory=Counter)
     traffic: TrafficMemo = field(default_factory=TrafficMemo)
+    gate: Gate = field(default_factory=Gate)
     is_closing: bool = False
     last_poll_at: float | None = None
     last_poll_error: str | None = None
@@ -88,3 +91,8 @@ def log_notes(notes: Sequence[Note]) -> None:
     """Write what has come together under the lock; called without it."""
     for level, line in notes:
         LOG.log(level, "%s", line)
+
+
+def shutting_down(model: str) -> NotReady:
+    """Say that nothing is lent or loaded any more."""
+    return NotReady(f"model '{model}'", "the server is shutting down", 1)

@@ -1,0 +1,1 @@
+"""Several processes on one port: a supervisor that loads nothing, and workers that agree."""

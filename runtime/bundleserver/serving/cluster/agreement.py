@@ -1,0 +1,54 @@
+"""What all workers have open: the pure part of the agreement."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import reduce
+
+from bundleserver.manager.gate import Key
+
+
+class Agreement:
+    """Who has what open, and who counts; used by one thread.
+
+    A worker counts from the moment when it has all that those who count have in common, and only
+    then it begins to listen. So a worker that begins takes nothing away from the others, and what
+    answers in one answers in all.
+    """
+
+    def __init__(self) -> None:
+        self._opened: dict[int, frozenset[Key]] = {}
+        self._failed: dict[int, Mapping[Key, str]] = {}
+        self._joined: set[int] = set()
+
+    @property
+    def agreed(self) -> frozenset[Key]:
+        """What every worker that counts has open."""
+        opened = [self._opened[number] for number in sorted(self._joined)]
+        return reduce(frozenset.intersection, opened) if opened else frozenset()
+
+    @property
+    def joined(self) -> frozenset[int]:
+        """The workers that count."""
+        return frozenset(self._joined)
+
+    def failed_elsewhere(self, number: int) -> dict[Key, str]:
+        """Return what does not load in a worker that counts, other than the one that asks."""
+        return {
+            key: why
+            for other, failed in sorted(self._failed.items())
+            if other != number and other in self._joined
+            for key, why in failed.items()
+        }
+
+    def report(self, number: int, opened: frozenset[Key], failed: Mapping[Key, str]) -> None:
+        """Take in what a worker says of itself, and let it count if it has caught up."""
+        self._opened[number], self._failed[number] = opened, failed
+        if opened >= self.agreed:
+            self._joined.add(number)
+
+    def leave(self, number: int) -> None:
+        """Forget a worker that has ended."""
+        self._opened.pop(number, None)
+        self._failed.pop(number, None)
+        self._joined.discard(number)
