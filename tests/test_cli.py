@@ -465,7 +465,7 @@ def test_serve_answers_follows_a_rollback_and_ends_with_0(model):
     flags = ["--model_name", "fraud", "--model_dir", str(model.parent), "--http_port=0"]
     more = ["--grpc_port=0", "--enable_grpc", "false", "--poll_interval_seconds", "0.1"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "bundleserver", *flags, *more, "--workers", "2"],
+        [sys.executable, "-m", "bundleserver", *flags, *more, "--max_threads", "2"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -489,7 +489,7 @@ def test_serve_answers_follows_a_rollback_and_ends_with_0(model):
     assert "v1" == version
     np.testing.assert_allclose(X[:2, 0], predictions["predictions"])
     assert 0 == process.returncode, rest
-    assert any("--workers has no effect here" in line for line in started)
+    assert any("--max_threads has no effect here" in line for line in started)
 
 
 def test_output_into_a_closed_pipe_is_no_failure_to_talk_about(model):

@@ -69,6 +69,8 @@ def test_flags_are_read_as_kserve_reads_them(arguments, name, expected):
         (["--http_port", "many"], "--http_port: is 'many'; expected a whole number"),
         (["--http_port", "65536"], "--http_port: is 65536; expected a number from 0 to 65535"),
         (["--workers", "-1"], "--workers: is -1; expected a number of at least 1"),
+        (["--workers", "0"], "--workers: is 0; expected a number of at least 1"),
+        (["--workers", "auto"], "--workers: is 'auto'; expected a whole number"),
         (["--poll_interval_seconds", "0"], "--poll_interval_seconds: is 0.0"),
         (["--poll_interval_seconds", "nan"], "--poll_interval_seconds: is nan"),
         (["--poll_interval_seconds", "soon"], "is 'soon'; expected a number"),
@@ -169,9 +171,11 @@ def test_tls_files_come_from_kserves_variables_unless_flags_name_them():
 
 def test_flags_without_effect_are_known():
     """Whoever sets a transformer's flag can be told that nothing follows from it."""
-    settings = read_settings(["--workers", "4", "--predictor_host", "x", "--http_port", "1"], {})
+    settings = read_settings(
+        ["--max_threads", "8", "--predictor_host", "x", "--http_port", "1"], {}
+    )
 
-    assert ("--workers", "--predictor_host") == ignored_flags(settings)
+    assert ("--max_threads", "--predictor_host") == ignored_flags(settings)
 
 
 def test_the_help_lists_every_flag(capsys):

@@ -53,6 +53,8 @@ class Settings:
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
 
+    workers: int = 1
+    """Processes on the same ports; each has the models of its own."""
     max_asyncio_workers: int | None = None
     max_queue: int = 128
     max_batch_rows: int = 1024
@@ -71,7 +73,6 @@ class Settings:
     access_log_format: str | None = None
 
     # KServe's, without effect here.
-    workers: int = 1
     max_threads: int = 4
     event_loop: str = "auto"
     enable_latency_logging: bool = True

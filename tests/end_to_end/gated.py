@@ -38,6 +38,18 @@ class SlowToOpen(Times):
         super().__setstate__(state)
 
 
+class OpensOnce(Times):
+    """Opens in the first process that tries, and in no other: it takes a file away."""
+
+    def __init__(self, factor: float = 1.0, token: str = "") -> None:
+        super().__init__(factor)
+        self.token = token
+
+    def __setstate__(self, state):
+        Path(state["token"]).unlink()
+        super().__setstate__(state)
+
+
 class SlowToSave(Times):
     """Says ``saving`` and is pickled when someone writes to the pipe."""
 

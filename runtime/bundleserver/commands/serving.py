@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import fields
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -11,7 +15,11 @@ from bundleserver.commands.console import say_error
 from bundleserver.commands.flags import ignored_flags, read_settings
 from bundleserver.commands.sources import make_source, served_name
 from bundleserver.errors import ConfigError, FrameworkError
+from bundleserver.serving.cluster.place import Place
 from bundleserver.settings import Settings
+
+if TYPE_CHECKING:
+    from bundleserver.serving.options import ServerOptions
 
 LOG = logging.getLogger(__name__)
 
@@ -26,11 +34,43 @@ def serve(context: typer.Context) -> None:
     except ConfigError as error:
         say_error(error)
         raise typer.Exit(2) from None
-    run(settings)
+    place = Place.of(os.environ) if settings.workers > 1 else None
+    if settings.workers > 1 and place is None:
+        raise SystemExit(_supervise(settings, context.args))
+    run(settings, place)
 
 
-def run(settings: Settings) -> None:
+def _supervise(settings: Settings, arguments: Sequence[str]) -> int:
+    """Start the workers, each with the same flags, and keep them running until a signal."""
+    from bundleserver.serving.cluster.supervisor import supervise
+    from bundleserver.serving.log_config import set_up_logging
+    from bundleserver.serving.options import rest_port
+
+    options = _server_options(settings)
+    set_up_logging(options)
+    return supervise(
+        [sys.executable, "-m", "bundleserver", "serve", *arguments],
+        workers=settings.workers,
+        http_port=rest_port(options),
+        grpc_port=settings.grpc_port if settings.enable_grpc else None,
+        grace_seconds=settings.grace_period_seconds,
+    )
+
+
+def _server_options(settings: Settings) -> ServerOptions:
+    from bundleserver.serving.options import ServerOptions
+
+    return ServerOptions(
+        **{field.name: getattr(settings, field.name) for field in fields(ServerOptions)}
+    )
+
+
+def run(settings: Settings, place: Place | None = None) -> None:
     """Serve until a signal; the directory may be empty, or not there yet.
+
+    Args:
+        settings: what to serve, and how.
+        place: where this process belongs as one of several workers; None where it serves alone.
 
     Raises:
         ConfigError: --model_uri is given, and no registry.
@@ -45,15 +85,16 @@ def run(settings: Settings) -> None:
 
     collect_rarely()
     try:
+        from bundleserver.serving.cluster.member import Member
         from bundleserver.serving.cpus import limit_library_threads
-        from bundleserver.serving.options import ServerOptions
         from bundleserver.serving.server import BundleServer
     except ModuleNotFoundError as error:
         raise FrameworkError(
             f"serve needs the package '{error.name}', which is not installed; install it with: "
             "pip install 'bundleserver[server]'"
         ) from error
-    options = {field.name: getattr(settings, field.name) for field in fields(ServerOptions)}
+    if place is not None:
+        settings = replace(settings, http_port=place.http_port, grpc_port=place.grpc_port)
     manager = Manager(
         make_source(settings),
         model_name=served_name(settings),
@@ -65,7 +106,8 @@ def run(settings: Settings) -> None:
         strict_readiness=settings.strict_readiness,
         load_threads=settings.load_threads,
     )
-    server = BundleServer(manager, ServerOptions(**options))
+    member = None if place is None else Member(place, manager)
+    server = BundleServer(manager, _server_options(settings), member=member)
     # Before a model is opened: a library that comes with it reads the number when it is imported.
     limit_library_threads(server.pool.library_threads)
     for flag in ignored_flags(settings):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
@@ -116,6 +116,19 @@ def staleness(status: ModelStatus) -> dict[str, str]:
         return {}
     since = datetime.fromtimestamp(status.stale_since, timezone.utc)
     return {"stale_since": since.strftime("%Y-%m-%dT%H:%M:%SZ")}
+
+
+Index = Callable[[bool], Awaitable[list[dict[str, object]]]]
+"""Lists every version of every model, or only those that are ready."""
+
+
+def own_index(manager: ModelManager) -> Index:
+    """Make the index of this process alone."""
+
+    async def index(ready_only: bool) -> list[dict[str, object]]:
+        return repository_index(manager, ready_only=ready_only)
+
+    return index
 
 
 def repository_index(manager: ModelManager, *, ready_only: bool) -> list[dict[str, object]]:

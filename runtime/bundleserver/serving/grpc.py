@@ -38,6 +38,7 @@ class GrpcServer:
         max_send_bytes: int = MESSAGE_BYTES,
         max_receive_bytes: int = MESSAGE_BYTES,
         routing_header: str = ROUTING_HEADER,
+        shared: bool = False,
     ) -> None:
         self._service = service
         self._routing_header = routing_header
@@ -47,8 +48,9 @@ class GrpcServer:
             options=[
                 ("grpc.max_send_message_length", max_send_bytes),
                 ("grpc.max_receive_message_length", max_receive_bytes),
-                # Otherwise a second server on the same port would silently take half of the calls.
-                ("grpc.so_reuseport", 0),
+                # Otherwise a second server on the same port would silently take half of the calls;
+                # of several workers that is what is wanted.
+                ("grpc.so_reuseport", int(shared)),
                 # gRPC's own 8 KiB would refuse a long key without a word about it.
                 ("grpc.max_metadata_size", _METADATA_BYTES),
                 ("grpc.absolute_max_metadata_size", _METADATA_BYTES),

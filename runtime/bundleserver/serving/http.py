@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import cast
@@ -144,6 +144,16 @@ def answer_of_error(error: ErrorAnswer) -> Answer:
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(error.retry_after_seconds)
     return error_answer(error.status, error.message, headers)
+
+
+def refused(request: Request, methods: Sequence[str]) -> Answer:
+    """Say that there is no such route, or which methods it takes."""
+    path = "/".join(request.segments)
+    if not methods:
+        return error_answer(404, f"there is no route '/{path[:200]}' here")
+    allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
+    message = f"'/{path[:200]}' takes {allowed}; the request came as {request.method}"
+    return error_answer(405, message, {"allow": allowed})
 
 
 def _decompress(body: bytes, encoding: str, limit_bytes: int) -> bytes:

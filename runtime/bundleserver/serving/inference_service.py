@@ -23,8 +23,14 @@ class InferenceService:
     """Answers the V2 service's RPCs from the models served and their manager. On the event loop."""
 
     def __init__(
-        self, served: ServedModels, manager: LendingManager, name: str, version: str
+        self,
+        served: ServedModels,
+        manager: LendingManager,
+        name: str,
+        version: str,
+        index: describe.Index | None = None,
     ) -> None:
+        self._index = index or describe.own_index(manager)
         self._served = served
         self._manager = manager
         self._name = name
@@ -107,7 +113,7 @@ class InferenceService:
         return grpc_codec.encode_response(response, grpc_codec.wants_raw(request))
 
     async def _repository_index(self, request: Message) -> Message:
-        entries = describe.repository_index(self._manager, ready_only=request.ready)
+        entries = await self._index(request.ready)
         return messages.RepositoryIndexResponse(
             models=[messages.ModelIndex(**entry) for entry in entries]
         )

@@ -14,21 +14,24 @@ def set_up_logging(options: ServerOptions) -> None:
     if not options.configure_logging:
         return
     if options.log_config_file is None:
-        logging.config.dictConfig(_default_config(options.log_level.upper()))
+        logging.config.dictConfig(_default_config(options))
     else:
         from bundleserver.serving.sdk import kserve_logging
 
         kserve_logging.configure_logging(options.log_config_file)
 
 
-def _default_config(level: str) -> dict[str, object]:
+def _default_config(options: ServerOptions) -> dict[str, object]:
+    level = options.log_level.upper()
+    # With several workers a line says whose it is.
+    process = " %(process)d" if options.workers > 1 else ""
     lines = {"handlers": ["lines"], "level": level, "propagate": False}
     return {
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {
             "lines": {
-                "format": "%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s",
+                "format": f"%(asctime)s.%(msecs)03d %(levelname)s{process} %(name)s: %(message)s",
                 "datefmt": _DATE_FORMAT,
             },
             "access": {

@@ -9,12 +9,16 @@ from bundleserver.serving.routing_key import ROUTING_HEADER
 MESSAGE_BYTES = 8 * 2**20
 """KServe's limit of one gRPC message."""
 
+HTTP_PORT, HTTPS_PORT = 8080, 8443
+"""KServe's ports of REST; its servers take the second one for TLS where none is asked for."""
+
 
 @dataclass(frozen=True)
 class ServerOptions:
     """The settings of a ``BundleServer``; each has the name and the default of its flag.
 
-    ``max_asyncio_workers`` threads predict; None makes them as many as the CPUs. Port 0 takes a
+    ``workers`` processes share the port and the CPUs. In each ``max_asyncio_workers`` threads
+    predict; None makes them as many as its CPUs. Port 0 takes a
     free one. ``event_loop`` is ``uvloop``, ``asyncio``, or ``auto``: uvloop where it is installed.
     """
 
@@ -27,6 +31,7 @@ class ServerOptions:
 
     routing_header: str = ROUTING_HEADER
 
+    workers: int = 1
     max_asyncio_workers: int | None = None
     max_queue: int = 128
     max_batch_rows: int = 1024
@@ -42,3 +47,10 @@ class ServerOptions:
     log_config_file: str | None = None
     access_log: bool = False
     access_log_format: str | None = None
+
+
+def rest_port(options: ServerOptions) -> int:
+    """Return the port of REST that the options mean."""
+    return (
+        HTTPS_PORT if options.ssl_certfile and options.http_port == HTTP_PORT else options.http_port
+    )

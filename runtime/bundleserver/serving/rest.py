@@ -15,11 +15,12 @@ from bundleserver.errors import InvalidInput
 from bundleserver.serving import forecast_request, forecast_route, json_body, v1, v2
 from bundleserver.serving.cloud_events import open_event
 from bundleserver.serving.describe import (
+    Index,
     ModelManager,
     check_known,
     model_metadata,
+    own_index,
     ready_version,
-    repository_index,
     unready_reason,
 )
 from bundleserver.serving.errors import answer_for
@@ -36,6 +37,7 @@ from bundleserver.serving.http import (
     answer_of_error,
     error_answer,
     json_answer,
+    refused,
     request_of,
 )
 from bundleserver.serving.requests import PredictRequest, PredictResponse
@@ -65,6 +67,7 @@ class RestApp:
         load_timeout_seconds: float = 600.0,
         routing_header: str = ROUTING_HEADER,
         traffic: Callable[[str], Mapping[str, object]] = lambda model: {},
+        index: Index | None = None,
     ) -> None:
         self._answer = answer
         self._manager = manager
@@ -75,6 +78,7 @@ class RestApp:
         self._load_timeout_seconds = load_timeout_seconds
         self._routing_header = routing_header
         self._traffic = traffic
+        self._index_of = index or own_index(manager)
         self._loaders = ThreadPoolExecutor(max_workers=4, thread_name_prefix="rest-load")
         self._heavy = HeavyWork()
         self._find_route = lru_cache(maxsize=_KNOWN_ROUTES)(self._route)
@@ -99,7 +103,7 @@ class RestApp:
         method = "GET" if request.method == "HEAD" else request.method
         handler = handlers.get(method)
         if handler is None:
-            return _refused(request, handlers)
+            return refused(request, tuple(handlers))
         try:
             return await handler(request)
         except ClientDisconnectedError:
@@ -268,7 +272,7 @@ class RestApp:
     async def _index(self, request: Request) -> Answer:
         document = await _optional_body(request)
         ready_only = json_body.optional_bool(document, "ready", "")
-        return json_answer(repository_index(self._manager, ready_only=bool(ready_only)))
+        return json_answer(await self._index_of(bool(ready_only)))
 
     async def _change(self, verb: str, model: str, version: str | None, request: Request) -> Answer:
         """Load or unload; what a client would put into the repository itself is refused."""
@@ -288,13 +292,3 @@ class RestApp:
 async def _optional_body(request: Request) -> dict[str, object]:
     body = await request.body()
     return json_body.read_object(body) if body.strip() else {}
-
-
-def _refused(request: Request, handlers: Handlers) -> Answer:
-    """Say that there is no such route, or which methods it takes."""
-    path = "/".join(request.segments)
-    if not handlers:
-        return error_answer(404, f"there is no route '/{path[:200]}' here")
-    allowed = ", ".join([*handlers, *(["HEAD"] if "GET" in handlers else [])])
-    message = f"'/{path[:200]}' takes {allowed}; the request came as {request.method}"
-    return error_answer(405, message, {"allow": allowed})

@@ -47,8 +47,8 @@ class RestServer(uvicorn.Server):
         self.should_exit = True
 
 
-def listen(port: int) -> socket.socket:
-    """Take a port on every IPv4 address; 0 takes a free one.
+def listen(port: int, *, shared: bool = False) -> socket.socket:
+    """Take a port on every IPv4 address; 0 takes a free one. Workers share one.
 
     Raises:
         ConfigError: the port is taken or not ours to take.
@@ -57,6 +57,8 @@ def listen(port: int) -> socket.socket:
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind((HOST, port))
         listener.listen(_BACKLOG)
     except OSError as error:

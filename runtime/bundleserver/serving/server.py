@@ -16,6 +16,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 import bundleserver
 from bundleserver.errors import ConfigError, Problem
 from bundleserver.serving.answering import ServedModels, in_thread
+from bundleserver.serving.cluster.peers import Peers, manager_of, peers_of
 from bundleserver.serving.grpc import HOST as GRPC_HOST
 from bundleserver.serving.grpc import GrpcServer
 from bundleserver.serving.http import AsgiApp
@@ -24,29 +25,26 @@ from bundleserver.serving.kserve_app import KServeApp, api_pages, metrics_page
 from bundleserver.serving.kserve_metrics import KServeMetrics, drop_unused_histograms
 from bundleserver.serving.log_config import set_up_logging
 from bundleserver.serving.metrics import ManagerCollector, RequestMetrics
-from bundleserver.serving.options import ServerOptions
+from bundleserver.serving.options import ServerOptions, rest_port
 from bundleserver.serving.rest import RestApp
 from bundleserver.serving.rest_server import HOST, RestServer, listen
-from bundleserver.serving.stopping import SIGNALS, StoppableManager
+from bundleserver.serving.stopping import SIGNALS
 from bundleserver.serving.traffic_metrics import TrafficCollector
 from bundleserver.serving.workers import WorkerPool
 
 if TYPE_CHECKING:
     from bundleserver.manager import Manager
+    from bundleserver.serving.cluster.member import Member
 
 LOG = logging.getLogger(__name__)
 
 NAME = "bundleserver"
 
 
-HTTP_PORT, HTTPS_PORT = 8080, 8443
-"""KServe's ports of REST; its servers take the second one for TLS where none is asked for."""
-
-
 class BundleServer:
     """Serves a manager's models over REST and gRPC until a signal, or ``stop``, ends it.
 
-    One process serves everything: models are shared by threads.
+    Models are shared by threads; as one of several workers it listens once it has what they have.
     """
 
     def __init__(
@@ -54,14 +52,17 @@ class BundleServer:
         manager: Manager,
         options: ServerOptions | None = None,
         registry: CollectorRegistry = REGISTRY,
+        member: Member | None = None,
     ) -> None:
+        """Prepare to serve; ``member`` is this process's place among workers, if it has one."""
         self.options = options = options or ServerOptions()
         set_up_logging(options)
-        self.manager = StoppableManager(manager)
-        self.pool = WorkerPool(options.max_asyncio_workers, options.max_queue)
+        self.manager = manager_of(manager, member)
+        self.peers = peers_of(self.manager, member, registry)
+        self.pool = WorkerPool(options.max_asyncio_workers, options.max_queue, options.workers)
         metrics = RequestMetrics(registry)
         self.served = ServedModels(self.manager, self.pool, metrics, options.max_batch_rows)
-        self.http_port, self.grpc_port = _rest_port(options), options.grpc_port
+        self.http_port, self.grpc_port = rest_port(options), options.grpc_port
         self.listening = threading.Event()
         drop_unused_histograms(registry)
         registry.register(KServeMetrics(metrics.seconds))
@@ -107,8 +108,11 @@ class BundleServer:
         self._loop = asyncio.get_running_loop()
         if self.stopping:
             self._end.set()
+        if self.peers is not None and not await self._may_listen(self.peers):
+            await self._close_all()
+            return
         rest = RestServer(self._rest_app(), self.options, self._say_listening)
-        with listen(self.http_port) as listener:
+        with listen(self.http_port, shared=self.peers is not None) as listener:
             self.http_port = listener.getsockname()[1]
             grpc_server = await self._start_grpc() if self.options.enable_grpc else None
             serving = asyncio.create_task(rest.serve(sockets=[listener]))
@@ -139,16 +143,32 @@ class BundleServer:
         patience.start()
         self.stop(number)
 
+    async def _may_listen(self, peers: Peers) -> bool:
+        """Wait until this worker has what the others have; returns False where it is to end."""
+        joined, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def join() -> None:
+            loop.call_soon_threadsafe(joined.set)
+
+        peers.start(join, self.stop)
+        waits = {asyncio.create_task(event.wait()) for event in (joined, self._end)}
+        _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in pending:
+            wait.cancel()
+        return not self._end.is_set()
+
     def _rest_app(self) -> RestApp:
+        page = metrics_page(self._registry) if self.peers is None else self.peers.write_metrics
         return RestApp(
             answer=self.served.answer,
             manager=self.manager,
-            fallback=KServeApp(metrics_page(self._registry), self._api_pages),
+            fallback=KServeApp(page, self._api_pages),
             max_request_bytes=self.options.max_request_bytes,
             server_name=NAME,
             server_version=bundleserver.__version__,
             routing_header=self.options.routing_header,
             traffic=self.served.splitter.describe,
+            index=None if self.peers is None else self.peers.index,
         )
 
     def _api_pages(self) -> AsgiApp:
@@ -157,13 +177,20 @@ class BundleServer:
         return pages
 
     async def _start_grpc(self) -> GrpcServer:
-        service = InferenceService(self.served, self.manager, NAME, bundleserver.__version__)
+        service = InferenceService(
+            self.served,
+            self.manager,
+            NAME,
+            bundleserver.__version__,
+            index=None if self.peers is None else self.peers.index,
+        )
         server = GrpcServer(
             service,
             self.manager,
             max_send_bytes=self.options.grpc_max_send_message_length,
             max_receive_bytes=self.options.grpc_max_receive_message_length,
             routing_header=self.options.routing_header,
+            shared=self.peers is not None,
         )
         self.grpc_port = await server.start(self.grpc_port)
         return server
@@ -173,6 +200,8 @@ class BundleServer:
         also = f" and gRPC on {GRPC_HOST}:{self.grpc_port}" if self.options.enable_grpc else ""
         LOG.info("serving REST on %s://%s:%d%s", scheme, HOST, self.http_port, also)
         self.listening.set()
+        if self.peers is not None:
+            self.peers.say_listening()
 
     async def _drain(
         self, rest: RestServer, serving: asyncio.Task[None], grpc_server: GrpcServer | None
@@ -187,20 +216,17 @@ class BundleServer:
                 serving, grpc_server.stop(grace) if grpc_server else asyncio.sleep(0)
             )
         finally:
-            with ThreadPoolExecutor(max_workers=1, thread_name_prefix="close") as closer:
-                await in_thread(closer, self._close)
+            await self._close_all()
+
+    async def _close_all(self) -> None:
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="close") as closer:
+            await in_thread(closer, self._close)
 
     def _close(self) -> None:
         self.served.shadows.stop()
         self.pool.shutdown(wait=True)
         self.manager.close()
         LOG.info("stopped: every bundle is closed")
-
-
-def _rest_port(options: ServerOptions) -> int:
-    return (
-        HTTPS_PORT if options.ssl_certfile and options.http_port == HTTP_PORT else options.http_port
-    )
 
 
 def _runner(event_loop: str) -> Callable[[Coroutine[object, object, None]], None]:

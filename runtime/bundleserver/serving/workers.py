@@ -28,8 +28,11 @@ class WorkerPool(ThreadPoolExecutor):
     ``submit`` is called from the event loop; a call that is cancelled before it starts never runs.
     """
 
-    def __init__(self, threads: int | None = None, max_queue: int = MAX_QUEUE) -> None:
-        cpus = cpu_limit()
+    def __init__(
+        self, threads: int | None = None, max_queue: int = MAX_QUEUE, processes: int = 1
+    ) -> None:
+        """Start no thread yet; ``processes`` share the CPUs, this one among them."""
+        cpus = max(1, cpu_limit() // processes)
         self.threads = threads or cpus
         self.library_threads = max(1, cpus // self.threads)
         self.max_queue = max_queue

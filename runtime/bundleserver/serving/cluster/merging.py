@@ -1,0 +1,102 @@
+"""One answer made of those of all workers: the index of the repository, and the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+Entry = dict[str, object]
+
+_ORDER = ("READY", "UNLOADING", "LOADING", "UNAVAILABLE")
+"""The protocol's states; a version is as far as the worker in which it is the least far."""
+
+_SUMMED = (
+    "bundleserver_requests_in_flight",
+    "process_resident_memory_bytes",
+    "process_virtual_memory_bytes",
+    "process_open_fds",
+)
+_LEAST = (
+    "bundleserver_last_poll_timestamp_seconds",
+    "bundleserver_shadow_agreement",
+    "process_start_time_seconds",
+    "process_max_fds",
+)
+_READY = ("state", "READY")
+
+
+def merge_index(indexes: Mapping[int, Sequence[Entry]], *, ready_only: bool) -> list[Entry]:
+    """Say of each version how it stands in the worker in which it is the least far.
+
+    Args:
+        indexes: the whole index of each worker, by its number.
+        ready_only: leave out what does not answer in all.
+    """
+    found: dict[tuple[object, object], dict[int, Entry]] = {}
+    for number, entries in sorted(indexes.items()):
+        for entry in entries:
+            found.setdefault((entry["name"], entry.get("version")), {})[number] = entry
+    # A model without any version says so only where no worker knows one.
+    with_versions = {name for name, version in found if version is not None}
+    merged = [
+        _least_far(by_worker, len(indexes))
+        for (name, version), by_worker in found.items()
+        if version is not None or name not in with_versions
+    ]
+    return [entry for entry in merged if not ready_only or entry["state"] == "READY"]
+
+
+def _least_far(by_worker: Mapping[int, Entry], workers: int) -> Entry:
+    number, worst = max(by_worker.items(), key=lambda item: _ORDER.index(str(item[1]["state"])))
+    if worst["state"] == "READY" and len(by_worker) < workers:
+        return {**worst, "state": "LOADING", "reason": "not every worker knows it yet"}
+    is_same = len({(str(e["state"]), str(e["reason"])) for e in by_worker.values()}) == 1
+    if is_same:
+        return worst
+    return {**worst, "reason": f"{worst['reason']} (worker {number})"}
+
+
+class MergedMetrics(Collector):
+    """The metrics of several processes as those of one.
+
+    Counters and histograms are added up, and so are gauges of what is there; a version is READY
+    where it is in all; of all else the greatest value is told, which is that of the worst.
+    """
+
+    def __init__(self, pages: Iterable[str]) -> None:
+        self._pages = list(pages)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric once, and how many processes they are of."""
+        count = len(self._pages)
+        yield GaugeMetricFamily("bundleserver_workers", "Processes that told of themselves.", count)
+        families: dict[str, Metric] = {}
+        values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], list[float]]] = {}
+        for page in self._pages:
+            for family in text_string_to_metric_families(page):
+                families.setdefault(family.name, family)
+                known = values.setdefault(family.name, {})
+                for sample in family.samples:
+                    key = (sample.name, tuple(sample.labels.items()))
+                    known.setdefault(key, []).append(sample.value)
+        for name, family in families.items():
+            merged = Metric(name, family.documentation, family.type)
+            for (sample_name, labels), found in values[name].items():
+                rule = _rule(family, sample_name, labels, len(self._pages))
+                merged.add_sample(sample_name, dict(labels), rule(found))
+            yield merged
+
+
+def _rule(
+    family: Metric, name: str, labels: tuple[tuple[str, str], ...], workers: int
+) -> Callable[[Sequence[float]], float]:
+    if family.name == "bundleserver_version_state" and _READY in labels:
+        return lambda found: min(found) if len(found) == workers else 0.0
+    if name.endswith("_created") or family.name in _LEAST:
+        return min
+    if family.type in ("counter", "histogram", "summary") or family.name in _SUMMED:
+        return sum
+    return max
