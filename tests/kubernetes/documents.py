@@ -15,6 +15,7 @@ BASE = ROOT / "base"
 OVERLAYS = ROOT / "overlays"
 EXAMPLES = ROOT / "examples"
 README = ROOT / "README.md"
+PROJECT_README = PROJECT / "README.md"
 
 _FENCE = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -60,9 +61,9 @@ def kustomizations() -> list[Path]:
     return [path.parent for path in found if read(path)[0]["kind"] == "Kustomization"]
 
 
-def readme_documents() -> list[dict[str, Any]]:
-    """Return the documents that the README shows."""
-    blocks = _FENCE.findall(README.read_text(encoding="utf-8"))
+def readme_documents(readme: Path) -> list[dict[str, Any]]:
+    """Return the documents that a README shows."""
+    blocks = _FENCE.findall(readme.read_text(encoding="utf-8"))
     return [document for block in blocks for document in parse(block)]
 
 

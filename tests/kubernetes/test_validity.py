@@ -17,6 +17,7 @@ from tests.kubernetes.documents import (
     BASE,
     OVERLAYS,
     PROJECT,
+    PROJECT_README,
     README,
     ROOT,
     containers,
@@ -88,32 +89,58 @@ def test_every_example_fits_the_python_models(name):
     assert [] == against_the_models(read(EXAMPLES[name]))
 
 
-def readme_objects():
-    """Return what the README shows and ``kubectl apply -f`` takes."""
-    return [found for found in readme_documents() if found["kind"] != "Kustomization"]
+def objects_shown(readme):
+    """Return what a README shows and ``kubectl apply -f`` takes."""
+    return [found for found in readme_documents(readme) if found["kind"] != "Kustomization"]
 
 
-def test_the_readmes_objects_fit_kserves_schemas(kserve_schemas):
-    """What the README shows can be applied as it stands."""
-    assert readme_objects()
-    assert [] == against_the_schemas(readme_objects())
+def kustomization_shown(readme, directory):
+    """Put the kustomization that a README shows beside a copy of what it names."""
+    (shown,) = (found for found in readme_documents(readme) if found["kind"] == "Kustomization")
+    shutil.copytree(ROOT, directory / ROOT.name)
+    (directory / "kustomization.yaml").write_text(json.dumps(shown))
+    return shown
 
 
-def test_the_readmes_objects_fit_the_python_models():
-    """The Python models know every field of what the README shows."""
-    assert [] == against_the_models(readme_objects())
+each_readme = pytest.mark.parametrize("readme", [README, PROJECT_README], ids=["runtimes", "all"])
 
 
-def test_the_readmes_kustomization_puts_a_registry_in_front(build, tmp_path):
-    """The lines that a user copies next to this folder build, and change the image."""
-    (shown,) = (found for found in readme_documents() if found["kind"] == "Kustomization")
-    shutil.copytree(ROOT, tmp_path / ROOT.name)
-    (tmp_path / "kustomization.yaml").write_text(json.dumps(shown))
+@each_readme
+def test_the_readmes_objects_fit_kserves_schemas(readme, kserve_schemas):
+    """What a README shows can be applied as it stands."""
+    assert objects_shown(readme)
+    assert [] == against_the_schemas(objects_shown(readme))
+
+
+@each_readme
+def test_the_readmes_objects_fit_the_python_models(readme):
+    """The Python models know every field of what a README shows."""
+    assert [] == against_the_models(objects_shown(readme))
+
+
+@each_readme
+def test_the_readmes_kustomization_puts_a_registry_in_front(readme, build, tmp_path):
+    """The lines that a user copies build, and change every image."""
+    kustomization_shown(readme, tmp_path)
 
     built = build(tmp_path)
 
     expected = f"REGISTRY/bundleserver:{bundleserver.__version__}"
     assert {expected} == {container["image"] for container in containers(built)}
+    assert [] == against_the_models(built)
+
+
+def test_the_readmes_way_to_openshift_ai_builds_one_template(build, tmp_path):
+    """With the overlay in place of its resources, the README's kustomization is what oc takes."""
+    shown = kustomization_shown(PROJECT_README, tmp_path)
+    own = shown | {"resources": ["servingruntimes/overlays/openshift-ai"]}
+    (tmp_path / "kustomization.yaml").write_text(json.dumps(own))
+
+    (template,) = build(tmp_path)
+
+    expected = f"REGISTRY/bundleserver:{bundleserver.__version__}"
+    assert "Template" == template["kind"]
+    assert {expected} == {container["image"] for container in containers(template)}
 
 
 def broken(document, way, value):
@@ -252,16 +279,16 @@ def test_the_two_ways_to_build_agree(build):
         assert build_here(path) == build(path)
 
 
-def test_the_readme_names_only_files_that_exist():
-    """Every path of this folder that the README names leads somewhere."""
-    text = README.read_text("utf-8")
+@pytest.mark.parametrize("readme", [README, PROJECT_README, PROJECT / "docs" / "deploy.md"])
+def test_the_readmes_name_only_files_that_exist(readme):
+    """Every path of ours that a README names leads somewhere."""
+    text = readme.read_text("utf-8")
     named = set(re.findall(r"\bservingruntimes/[\w./-]*\w", text))
     named |= {f"servingruntimes/{name}" for name in re.findall(r"`(overlays/[\w./-]*\w)`", text)}
-    linked = set(re.findall(r"\]\(([\w./-]+)\)", text))
+    linked = set(re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", text))
 
-    assert named
     assert [] == sorted(name for name in named if not (PROJECT / name).exists())
-    assert [] == sorted(name for name in linked if not (README.parent / name).exists())
+    assert [] == sorted(name for name in linked if not (readme.parent / name).exists())
 
 
 def test_the_readmes_table_lists_every_example():
