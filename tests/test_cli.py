@@ -196,6 +196,16 @@ def test_a_broken_serving_file_is_shown(model, command):
     assert "labels.stable" in run(command, model).output
 
 
+def test_validate_names_a_version_of_the_serving_file_that_is_not_there(model):
+    """What keeps a server from putting the file into effect is a problem before it does."""
+    (model / "serving.json").write_text('{"labels": {"stable": "v9"}, "default": "v1"}')
+
+    result = run("validate", model)
+
+    assert 1 == result.exit_code
+    assert "serving.json names 'v9', which is not there; versions: 'v1', 'v2'" in result.output
+
+
 @pytest.mark.parametrize("command", ["validate", "inspect"])
 @pytest.mark.parametrize("flags", [[], ["--json"]])
 def test_a_directory_that_is_not_there_is_an_error(tmp_path, command, flags):
@@ -342,6 +352,7 @@ def test_promote_and_rollback_move_the_default(model):
         (["split", "MODEL", "v1"], "'v1' is no share; expected LABEL=SHARE"),
         (["split", "MODEL", "v1=lots"], "'v1=lots' is no share"),
         (["split", "MODEL", "v1=nan"], "the share of 'v1' is nan"),
+        (["split", "MODEL", "v1=90", "v1=10"], "'v1' is given two shares"),
         (["publish", "MODEL/nothing", "MODEL"], "is no directory"),
     ],
 )

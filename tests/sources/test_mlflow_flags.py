@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from bundleserver.cli import app
 from bundleserver.commands.flags import read_settings
 from bundleserver.commands.sources import make_source, served_name
-from bundleserver.errors import ConfigError
+from bundleserver.errors import ConfigError, SourceError, StoreError
 from bundleserver.sources.directory import DirectorySource
 from bundleserver.sources.registry.source import RegistrySource
+from bundleserver.sources.registry.uri import ModelUri
 
 
 def test_a_uri_and_its_flags_are_read():
@@ -69,6 +72,45 @@ def test_the_source_follows_from_the_settings(monkeypatch, tmp_path):
     assert isinstance(make_source(read_settings([], {})), DirectorySource)
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI"):
         make_source(registry, {})
+
+
+@pytest.mark.parametrize("arguments", [["pull", "models:/x", "."], ["push", ".", "models:/x"]])
+def test_no_registry_is_asked_that_nobody_named(monkeypatch, arguments):
+    """Without the variable MLflow would make a database of its own where the command runs."""
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+
+    result = CliRunner().invoke(app, arguments)
+
+    assert 1 == result.exit_code
+    assert "needs $MLFLOW_TRACKING_URI, which names the registry" in result.output
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "said"),
+    [
+        (["notes.txt"], StoreError, "holds 'notes.txt' and no bundle; pull into a new or empty"),
+        (["fraud/v1/manifest.json"], StoreError, "holds 'fraud' and no bundle"),
+        ([], SourceError, "cannot be reached"),
+        (["lost+found/x", ".hidden"], SourceError, "cannot be reached"),
+        (["model.pkl", "manifest.json"], SourceError, "cannot be reached"),
+        (["model.pkl", ".part-x/manifest.json"], SourceError, "cannot be reached"),
+    ],
+)
+def test_a_pull_replaces_nothing_but_an_earlier_one(monkeypatch, tmp_path, names, error, said):
+    """Only an empty directory is pulled into, or one where a pull was, killed or not."""
+    from bundleserver.sources.registry.client import RegistryClient
+    from bundleserver.sources.registry.pulling import pull
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:1")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    with pytest.raises(error) as caught:
+        pull(ModelUri.parse("models:/x/1"), tmp_path, RegistryClient())
+
+    assert said in str(caught.value)
 
 
 def test_a_password_in_the_address_stays_out_of_messages(monkeypatch):

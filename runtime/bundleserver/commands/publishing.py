@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -94,12 +95,21 @@ def split(
     Example: bundleserver split /mnt/models/fraud stable=90 canary=10
     """
     store, name = _store_and_name(model)
-    _say_config(name, store.split(name, dict(_share(text) for text in shares or ())), as_json)
+    _say_config(name, store.split(name, _shares(shares or ())), as_json)
 
 
 def _store_and_name(model: str) -> tuple[BundleStore, str]:
     path = Path(model).expanduser().absolute()
     return BundleStore(path.parent), path.name
+
+
+def _shares(texts: Sequence[str]) -> dict[str, float]:
+    shares: dict[str, float] = {}
+    for name, share in map(_share, texts):
+        if name in shares:
+            raise StoreError(f"'{name}' is given two shares; expected each label once")
+        shares[name] = share
+    return shares
 
 
 def _share(text: str) -> tuple[str, float]:

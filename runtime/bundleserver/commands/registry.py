@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bundleserver.commands.console import JsonFlag, say, say_json, working
+from bundleserver.commands.sources import check_registry_is_named
 from bundleserver.errors import StoreError
 from bundleserver.sources.registry.uri import ModelUri
 
@@ -31,6 +33,7 @@ def push(
     Example: bundleserver push ./fraud models:/fraud --alias champion
     """
     uri = _uri(model)
+    check_registry_is_named(os.environ, "push")
     from bundleserver.sources.registry.client import RegistryClient
     from bundleserver.store.pushing import push as push_bundle
 
@@ -66,6 +69,7 @@ def pull(
     Example: bundleserver pull models:/fraud@champion /mnt/models
     """
     uri = _uri(model)
+    check_registry_is_named(os.environ, "pull")
     from bundleserver.sources.registry.client import RegistryClient
     from bundleserver.sources.registry.pulling import pull as pull_version
 

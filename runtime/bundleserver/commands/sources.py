@@ -17,6 +17,17 @@ from bundleserver.sources.registry.uri import ModelUri
 _NAMES_A_REGISTRY = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
 
+def check_registry_is_named(environ: Mapping[str, str], what: str, where: str = "") -> None:
+    """Make sure that somebody said which registry is meant; MLflow would take a file in its place.
+
+    Raises:
+        ConfigError: nobody did.
+    """
+    if not any(environ.get(name) for name in _NAMES_A_REGISTRY):
+        problem = Problem(where, "needs $MLFLOW_TRACKING_URI, which names the registry")
+        raise ConfigError(what, [problem])
+
+
 def served_name(settings: Settings) -> str | None:
     """Return the name of the one model to serve; None serves what is found."""
     if settings.model_name is None and settings.model_uri is not None:
@@ -35,9 +46,7 @@ def make_source(
     """
     if settings.model_uri is None:
         return DirectorySource(settings.model_dir, settings.model_name)
-    if not any(environ.get(name) for name in _NAMES_A_REGISTRY):
-        problem = Problem("--model_uri", "needs $MLFLOW_TRACKING_URI, which names the registry")
-        raise ConfigError("serve", [problem])
+    check_registry_is_named(environ, "serve", "--model_uri")
     from bundleserver.sources.registry.cache import Cache
     from bundleserver.sources.registry.client import RegistryClient
     from bundleserver.sources.registry.source import RegistrySource

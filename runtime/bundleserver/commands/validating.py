@@ -21,7 +21,7 @@ from bundleserver.errors import (
 )
 from bundleserver.integrity import compare_requirements, verify_files
 from bundleserver.manifest import MODEL, Manifest
-from bundleserver.sources import Candidate, Listing
+from bundleserver.sources import Candidate, Listing, named_versions
 from bundleserver.sources.directory import DirectorySource
 
 
@@ -81,14 +81,24 @@ def list_models(directory: Path) -> tuple[Listing, ...]:
 
 
 def _check_listing(directory: Path, listing: Listing, device: str) -> Iterator[Finding]:
-    if listing.config_problem:
-        yield Finding(f"{listing.model}: serving.json", (listing.config_problem,))
+    if problems := tuple(_config_problems(listing)):
+        yield Finding(listing.model, problems)
     if listing.warnings or not listing.candidates:
         problems = () if listing.candidates else (listing.reason,)
         yield Finding(listing.model, problems, listing.warnings)
     for candidate in listing.candidates:
         with working(f"checking {candidate.location}"):
             yield _check(candidate, device)
+
+
+def _config_problems(listing: Listing) -> Iterator[str]:
+    """Say why a server would not put ``serving.json`` into effect."""
+    if listing.config_problem:
+        yield listing.config_problem
+    known = {candidate.version for candidate in listing.candidates}
+    for version in sorted(named_versions(listing.config) - known):
+        there = ", ".join(f"'{version}'" for version in sorted(known)) or "none"
+        yield f"{listing.config_name} names '{version}', which is not there; versions: {there}"
 
 
 def _check(candidate: Candidate, device: str) -> Finding:

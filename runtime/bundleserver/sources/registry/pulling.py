@@ -17,6 +17,8 @@ from bundleserver.sources.registry.source import with_facts
 from bundleserver.sources.registry.uri import ModelUri
 from bundleserver.sources.registry.values import RegisteredModel, RegisteredVersion
 
+_PART_PREFIX = ".part-"
+
 
 @dataclass(frozen=True)
 class Pulled:
@@ -29,7 +31,7 @@ class Pulled:
 
 
 def pull(uri: ModelUri, directory: Path, client: RegistryClient) -> Pulled:
-    """Download a version into a directory, which may be there and hold other things.
+    """Download a version into a directory: a new one, an empty one, or one that was pulled into.
 
     A native MLflow model gets a manifest, so that ``serve --model_dir`` takes it too. The manifest
     comes last: until it is there, the directory holds no bundle.
@@ -38,15 +40,16 @@ def pull(uri: ModelUri, directory: Path, client: RegistryClient) -> Pulled:
         SourceError: the registry has no such version, or cannot be asked.
         IntegrityError: an artifact's path leads out, or a file is not what was listed.
         BundleError, ManifestError: nothing here opens it.
-        StoreError: the directory cannot be written.
+        StoreError: the directory holds other things, or cannot be written.
     """
+    _refuse_other_things(directory)
     version = chosen_version(uri, client)
     artifacts = Artifacts(client, uri.name, version.number)
     files = artifacts.list()
     facts = {"name": uri.name, "uri": str(uri), **client.run(version), **version.facts()}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=directory) as part:
+        with tempfile.TemporaryDirectory(prefix=_PART_PREFIX, dir=directory) as part:
             staging = Path(part)
             artifacts.fetch(files, staging)
             manifest = replace(with_facts(manifest_of(staging, uri.name), facts), inferred=False)
@@ -85,6 +88,21 @@ def _number_by_label(uri: ModelUri, model: RegisteredModel, place: str) -> str |
     if uri.label in resolved.missing:
         raise SourceError(resolved.missing[uri.label])
     return resolved.labels[uri.label]
+
+
+def _refuse_other_things(directory: Path) -> None:
+    """Keep what was never pulled from being replaced, or mixed with a bundle.
+
+    A pull that was killed has left no manifest, and its hidden directory.
+    """
+    present = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
+    if MANIFEST_NAME in present or any(name.startswith(_PART_PREFIX) for name in present):
+        return
+    others = sorted(name for name in present - {"lost+found"} if not name.startswith("."))
+    if others:
+        raise StoreError(
+            f"'{directory}' holds '{others[0]}' and no bundle; pull into a new or empty directory"
+        )
 
 
 def _move_in(staging: Path, directory: Path) -> None:
