@@ -107,6 +107,59 @@ def test_a_client_that_hangs_up_while_it_sends_leaves_nothing(served):
     assert 1 == requests
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (PATH, b"not JSON"),
+        (PATH, b'{"instances": 3}'),
+        ("/v2/models/sums/infer", b"not JSON"),
+        ("/v2/models/sums/infer", b'{"inputs": [{"name": "x"}]}'),
+        (
+            "/v1/timeseries/forecast",
+            b'{"model": "sums", "options": {"horizon": 2}, "inputs": [{"type": '
+            b'"univariate_time_series", "name": "x", "series": [1], "frequency": "D"}]}',
+        ),
+    ],
+)
+def test_a_request_that_cannot_be_decoded_is_counted(served, path, body):
+    """What a known model is asked wrongly counts as the caller's fault, whichever step found it."""
+    answer = httpx.post(f"{served.rest}{path}", content=body)
+
+    assert 400 == answer.status_code
+    assert 1 == refusals(served, path[1:3])
+
+
+def test_a_request_that_cannot_be_decoded_is_counted_over_grpc(served):
+    """What REST counts, gRPC counts, too."""
+    short = tensor("features", "FP64", [1, 2], fp64_contents=[1.0])
+    with connected(served.grpc) as client, pytest.raises(grpc.RpcError) as caught:
+        client.infer(short, model="sums")
+
+    assert grpc.StatusCode.INVALID_ARGUMENT == caught.value.code()
+    assert 1 == refusals(served, "grpc")
+
+
+def test_unknown_models_make_no_series_of_their_own(served):
+    """A client that makes up names does not fill the metrics with them."""
+    series = {"type": "univariate_time_series", "name": "n", "series": [1], "frequency": "D"}
+    forecast = {"model": "x", "options": {"horizon": 1}, "inputs": [series]}
+    for path in ("/v1/models/x:predict", "/v2/models/x/infer", "/v1/timeseries/forecast"):
+        httpx.post(f"{served.rest}{path}", json=forecast)
+
+    names = {
+        sample.labels.get("model")
+        for family in served.registry.collect()
+        for sample in family.samples
+    }
+    assert "x" not in names
+
+
+def refusals(served, protocol):
+    """Read how many requests of a protocol were refused before a version was chosen."""
+    labels = {"model": "sums", "version": "", "protocol": protocol, "outcome": "invalid_input"}
+    return served.registry.get_sample_value("bundleserver_requests_total", labels)
+
+
 def test_a_client_that_hangs_up_during_a_prediction_keeps_its_lease_until_that_is_over():
     """The thread goes on with what it borrowed; then everything is free for the others."""
     gate = Gate()

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
-from bundleserver.errors import ModelNotFound
+from bundleserver.errors import BundleServerError, ModelNotFound
 from bundleserver.serving.batching import MAX_BATCH_ROWS
 from bundleserver.serving.metrics import RequestMetrics
 from bundleserver.serving.requests import PredictRequest, PredictResponse
@@ -78,6 +78,10 @@ class ServedModels:
             # Called when this task pauses next: when the answer is on its way.
             asyncio.get_running_loop().call_soon(self.shadows.offer, copy)
         return response
+
+    def note_refusal(self, model: str, protocol: str, error: BundleServerError) -> None:
+        """Count a request that does not come as far as ``answer``: it cannot be decoded."""
+        self._metrics.refused(model, protocol, error)
 
     async def load(
         self, name: str, version: str | None = None, timeout_seconds: float = LOAD_TIMEOUT_SECONDS

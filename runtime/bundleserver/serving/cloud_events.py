@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import orjson
 
 from bundleserver.errors import InvalidInput
-from bundleserver.serving import json_body
+from bundleserver.serving import json_body, v1
 from bundleserver.serving.http import Answer
+from bundleserver.serving.requests import PredictRequest
 from bundleserver.serving.tensor_json import kind_of
 
 _ATTRIBUTES = ("specversion", "id", "source", "type")
@@ -37,6 +38,18 @@ class CloudEvent:
         sent = {str(k).lower(): str(v) for k, v in event_headers.items()}
         sent.pop("content-type", None)
         return Answer(body, headers={**sent, **headers}, content_type=content_type)
+
+
+def decode_request(
+    body: bytes, headers: Mapping[str, str], model: str, version: str | None, key: str | None
+) -> tuple[CloudEvent | None, PredictRequest]:
+    """Decode a V1 request, and the event that it came in, if any.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+    event, document = open_event(json_body.read_object(body), headers)
+    return event, v1.decode_request(document, model, version, key)
 
 
 def open_event(

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from bundleserver.errors import BundleServerError
+
 T = TypeVar("T")
 
 TURN_BYTES = 32 * 2**10
@@ -37,3 +39,13 @@ class HeavyWork:
             # Whoever is next begins in a later turn of the loop.
             await asyncio.sleep(0)
         return call()
+
+    async def decode(
+        self, size: int, call: Callable[[], T], note: Callable[[BundleServerError], None]
+    ) -> T:
+        """Run a call that decodes so many bytes; what it refuses is noted, and raised."""
+        try:
+            return await self.run(size, call)
+        except BundleServerError as error:
+            note(error)
+            raise

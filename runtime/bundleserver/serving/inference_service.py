@@ -108,7 +108,11 @@ class InferenceService:
 
     async def _model_infer(self, request: Message, routing_key: str | None = None) -> Message:
         describe.check_known(self._manager, request.model_name)
-        asked = grpc_codec.decode_request(request, routing_key)
+        try:
+            asked = grpc_codec.decode_request(request, routing_key)
+        except InvalidInput as error:
+            self._served.note_refusal(request.model_name, "grpc", error)
+            raise
         response = await self._served.answer(asked, "grpc")
         return grpc_codec.encode_response(response, grpc_codec.wants_raw(request))
 

@@ -133,6 +133,11 @@ class RequestMetrics:
             seconds = time.perf_counter() - started
             self._seconds_of(model, measured.version, protocol).observe(seconds)
 
+    def refused(self, model: str, protocol: str, error: Exception) -> None:
+        """Count a request to a known model that was refused before a version was chosen."""
+        if not isinstance(error, ModelNotFound):
+            self._requests_of(model, "", protocol, outcome_of(error)).inc()
+
     def waited(self, model: str, seconds: float) -> None:
         """Time how long a request waited until a thread took it up."""
         self._queue_of(model).observe(seconds)

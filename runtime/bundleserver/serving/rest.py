@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
 
-from bundleserver.errors import InvalidInput
+from bundleserver.errors import BundleServerError, InvalidInput
 from bundleserver.serving import forecast_request, forecast_route, json_body, v1, v2
-from bundleserver.serving.cloud_events import open_event
+from bundleserver.serving.cloud_events import decode_request
 from bundleserver.serving.describe import (
     Index,
     ModelManager,
@@ -59,6 +59,7 @@ class RestApp:
         self,
         *,
         answer: Callable[[PredictRequest], Awaitable[PredictResponse]],
+        note_refusal: Callable[[str, str, BundleServerError], None] = lambda *_: None,
         manager: ModelManager,
         fallback: AsgiApp,
         max_request_bytes: int,
@@ -70,6 +71,7 @@ class RestApp:
         index: Index | None = None,
     ) -> None:
         self._answer = answer
+        self._note_refusal = note_refusal
         self._manager = manager
         self._fallback = fallback
         self._max_request_bytes = max_request_bytes
@@ -204,7 +206,8 @@ class RestApp:
         key = routing_key(request.headers, self._routing_header)
         length = request.headers.get(v2.HEADER_LENGTH)
         decode = partial(v2.decode_request, body, model, version, length, key)
-        asked = await self._heavy.run(len(body), decode)
+        note = partial(self._note_refusal, model, "v2")
+        asked = await self._heavy.decode(len(body), decode, note)
         response = await self._answer(asked)
         encode = partial(v2.encode_response, response, asked)
         encoded = await self._heavy.run(response.nbytes, encode)
@@ -217,10 +220,10 @@ class RestApp:
     async def _predict(self, model: str, version: str | None, request: Request) -> Answer:
         body = await request.body()
         check_known(self._manager, model)
-        document = await self._heavy.run(len(body), partial(json_body.read_object, body))
-        event, document = open_event(document, request.headers)
         key = routing_key(request.headers, self._routing_header)
-        asked = v1.decode_request(document, model, version, key)
+        decode = partial(decode_request, body, request.headers, model, version, key)
+        note = partial(self._note_refusal, model, "v1")
+        event, asked = await self._heavy.decode(len(body), decode, note)
         response = await self._answer(asked)
         predictions = await self._heavy.run(response.nbytes, partial(v1.predictions, response))
         headers = {VERSION_HEADER: response.version}
@@ -235,7 +238,9 @@ class RestApp:
     async def _forecast(self, request: Request) -> Answer:
         document = json_body.read_object(await request.body())
         asked = forecast_request.decode_request(document)
-        plan = forecast_route.plan_forecast(asked, self._manager)
+        plan_it = partial(forecast_route.plan_forecast, asked, self._manager)
+        note = partial(self._note_refusal, asked.model, "v1")
+        plan = await self._heavy.decode(0, plan_it, note)
         response = await self._answer(plan.request)
         headers = {VERSION_HEADER: response.version}
         return json_answer(forecast_route.describe_forecast(plan, response), headers)

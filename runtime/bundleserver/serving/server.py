@@ -161,6 +161,7 @@ class BundleServer:
         page = metrics_page(self._registry) if self.peers is None else self.peers.write_metrics
         return RestApp(
             answer=self.served.answer,
+            note_refusal=self.served.note_refusal,
             manager=self.manager,
             fallback=KServeApp(page, self._api_pages),
             max_request_bytes=self.options.max_request_bytes,
