@@ -249,7 +249,10 @@ def test_one_byte_more_than_is_taken_is_refused_before_it_is_read(served):
 
 
 def test_as_many_connections_as_there_are_files_are_answered(served):
-    """Thousands of open connections, each with a request, are answered all; 10 000 if allowed."""
+    """With thousands of connections open, 10 000 where files allow, 500 requests get an answer each.
+
+    An answer, or the word that the queue is full.
+    """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     # Client and server are one process here, so that a connection takes two.
     count = min(10_000, (soft - 200) // 2)
