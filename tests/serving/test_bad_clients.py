@@ -249,7 +249,7 @@ def test_one_byte_more_than_is_taken_is_refused_before_it_is_read(served):
 
 
 def test_as_many_connections_as_there_are_files_are_answered(served):
-    """With thousands of connections open, 10 000 where files allow, 500 requests get an answer each.
+    """With 10 000 connections open, or as many as files allow, 500 requests are answered each.
 
     An answer, or the word that the queue is full.
     """
