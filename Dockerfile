@@ -11,7 +11,7 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 # All that the libraries depend on: while these files stay, a change of code installs nothing anew.
 FROM scratch AS sources
-COPY pyproject.toml constraints.txt build/wheel[s]/ /
+COPY pyproject.toml constraints.txt buil[d]/wheel[s]/ /
 
 FROM ${BASE_IMAGE} AS build
 # A proxy's or a company's certificates and package index; pip reads both from the environment.
