@@ -58,7 +58,7 @@ def test_help_of_a_command_has_an_example_and_is_readable(name):
         (["serve", "--http_port=99999"], "--http_port: is 99999; expected a number from 0 to"),
         (["serve", "--version_policy=newest"], "--version_policy: 'newest' is no version policy"),
         (["serve", "--grpc_port=8080"], "--grpc_port: is 8080, which is the port of REST"),
-        (["serve", "models"], "has no flag before it"),
+        (["serve", "models"], "'models' follows no flag; serve takes only flags"),
         (["validate"], "Missing argument 'DIR'"),
         (["init", "x", "--nam=y"], "--nam"),
     ],
