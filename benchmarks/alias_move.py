@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import requests
 from rich.console import Console
 from rich.table import Table
@@ -61,7 +62,10 @@ def measure(
         wait_until(lambda: version_of(port) == "1")
         first = push(bundles[1], ModelUri(NAME), client).version
         found = {"fetched": [move(server, port, first)], "cached": []}
-        for index in range(moves):
+        # A swap ends right after a poll; without a pause every move would come at that moment.
+        pauses = np.random.default_rng(0).uniform(0, poll_interval_seconds, moves)
+        for index, pause in enumerate(pauses):
+            time.sleep(pause)
             found["cached"].append(move(server, port, "21"[index % 2 ^ 1]))
     finally:
         ours.send_signal(signal.SIGTERM)
