@@ -149,6 +149,12 @@ class FakeSource:
         self._published[key] = replace(self._published[key], fails_at=None)
 
     @alone
+    def hold(self, label: str, model: str, gate: Gate) -> None:
+        """Let the next load of a version wait at a gate, with the same files."""
+        key = (model, Version.parse(label))
+        self._published[key] = replace(self._published[key], gate=gate)
+
+    @alone
     def delete(self, label: str, model: str = "fraud") -> None:
         """Take a version away."""
         del self._published[model, Version.parse(label)]

@@ -336,10 +336,41 @@ def test_what_waits_for_a_member_in_vain_asks_again_now_and_then(serve, source, 
     polls = source.polls
     wait_until(manager, lambda: source.polls > polls + 3)
     early = tries.acquire(blocking=False)
-    clock.move(WAIT_FOR_MEMBERS_SECONDS)
+    clock.move(WAIT_FOR_MEMBERS_SECONDS[0])
+    second = tries.acquire(timeout=DEADLINE_SECONDS)
+    wait_until(manager, lambda: not _is_underway(manager, "caller"))
+    clock.move(WAIT_FOR_MEMBERS_SECONDS[0])
+    polls = source.polls
+    wait_until(manager, lambda: source.polls > polls + 3)
+    too_early = tries.acquire(blocking=False)
+    clock.move(WAIT_FOR_MEMBERS_SECONDS[1])
 
-    assert not early
+    assert (False, True, False) == (early, second, too_early)
     assert tries.acquire(timeout=DEADLINE_SECONDS)
+
+
+def test_what_has_failed_keeps_no_server_from_being_ready(serve, source, clock):
+    """With one model that answers and one that failed, readiness stays, also during a retry."""
+    gate = Gate()
+    source.publish("v1", "good")
+    source.publish("v1", "bad", fails_at=State.LOADING)
+    manager = serve(retry_pauses_seconds=(5.0,))
+    wait_until(
+        manager, lambda: "FAILED" in reason(manager, "v1", "bad") and manager.is_ready("good")
+    )
+    wait_until(manager, manager.is_server_ready)
+    source.hold("v1", "bad", gate)
+    clock.move(5.0)
+    gate.wait_until_reached()
+    during = (reason(manager, "v1", "bad"), manager.is_server_ready())
+    gate.open()
+
+    assert ("LOADING again; FAILED while LOADING: its file is broken", True) == during
+
+
+def _is_underway(manager: Manager, model: str) -> bool:
+    with manager._shared.changed:
+        return any(it.is_underway for it in manager._shared.models[model].versions.values())
 
 
 def test_close_while_versions_load_keeps_nothing_open(serve, source):

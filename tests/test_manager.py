@@ -10,6 +10,7 @@ import pytest
 from bundleserver.errors import ModelNotFound, NotReady, VersionNotFound
 from bundleserver.lifecycle import State, SwapPolicy
 from bundleserver.manager import Manager
+from bundleserver.manager.loading import WAIT_FOR_MEMBERS_SECONDS
 from bundleserver.sources import Listing
 from bundleserver.versions import Version, VersionPolicy
 from bundleserver.watcher import Watcher
@@ -717,7 +718,7 @@ def test_a_model_that_waits_for_another_is_tried_for_as_long_as_it_takes(make, s
     source.publish("v1", "ensemble", fails_at=State.WARMING, why=missing)
     for _ in range(10):
         manager.reconcile()
-        clock.now += 5.0
+        clock.now += WAIT_FOR_MEMBERS_SECONDS[-1]
     source.mend("v1", "ensemble")
     manager.reconcile()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,8 +16,9 @@ from bundleserver.manager.records import VersionRecord
 from bundleserver.manager.shared import LOG, Shared, log_notes
 from bundleserver.sources import Candidate
 
-WAIT_FOR_MEMBERS_SECONDS = 5.0
-"""How long a version waits for a model that it calls before it asks again by itself."""
+WAIT_FOR_MEMBERS_SECONDS = (5.0, 10.0, 30.0, 60.0, 300.0)
+"""How long a version waits for a model that it calls before it asks again by itself; the last one
+for all more. A model that comes up is noticed at once."""
 
 
 class Loader:
@@ -159,11 +161,13 @@ class Loader:
 
     def _wait_for_member(self, model: ModelRecord, record: VersionRecord, why: Exception) -> None:
         with self._shared.changed:
-            is_new = record.wait(f"waits, as {why}", self._clock() + WAIT_FOR_MEMBERS_SECONDS)
+            is_new = record.wait(f"waits, as {why}", self._clock(), WAIT_FOR_MEMBERS_SECONDS)
             model.settle()
             notes = self._shared.take_notes()
         if is_new:
-            LOG.info("%s %s: %s", model.name, record.version, record.waits_for)
+            # A model that is not there at all is likely to be somebody's mistake.
+            level = logging.WARNING if isinstance(why, ModelNotFound) else logging.INFO
+            LOG.log(level, "%s %s: %s", model.name, record.version, record.waits_for)
         log_notes(notes)
 
     def _fail(

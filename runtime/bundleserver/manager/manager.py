@@ -136,8 +136,7 @@ class Manager:
                 return False
             if self._asked is not None or self._strict:
                 return all(answers)
-            now = self._clock()
-            return not any(model.is_pending(now) for model in models)
+            return not any(model.is_pending() for model in models)
 
     def status(self, model: str) -> ModelStatus:
         """Return how a model and its versions stand.

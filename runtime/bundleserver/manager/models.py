@@ -149,17 +149,16 @@ class ModelRecord:
             for record in self.versions.values()
         )
 
-    def is_pending(self, now: float) -> bool:
-        """Ask whether it may come to answer soon, without anybody changing its files."""
+    def is_pending(self) -> bool:
+        """Ask whether it may come to answer soon, without anybody changing its files.
+
+        What has failed is not waited for, also while it is tried again.
+        """
         if self.default is not None:
             return False
-        is_busy = any(record.is_underway for record in self.versions.values())
-        return (
-            not self._is_listed
-            or is_busy
-            or self.is_settling()
-            or self.next_action(now) is not None
-        )
+        wanted = self.wanted()
+        hopeful = (record.is_hopeful for v, record in self.versions.items() if v in wanted)
+        return not self._is_listed or self.is_settling() or any(hopeful)
 
     def resolve(self, name: str) -> Version:
         """Return the version that a label, or a version's own name, stands for.

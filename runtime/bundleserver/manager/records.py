@@ -29,6 +29,7 @@ class VersionRecord:
         underway_since: when its load began, on the manager's clock; None while there is none.
         waits_for: why its load waits for another model of this process; empty when it does not.
         waits_until: when that is asked again by itself, on the manager's clock.
+        waits: how often it has waited for that in a row.
         blocked_as: what fails in another process, and so counts as failed here; None if not that.
     """
 
@@ -45,6 +46,7 @@ class VersionRecord:
     underway_since: float | None = None
     waits_for: str = ""
     waits_until: float | None = None
+    waits: int = 0
     blocked_as: Key | None = None
 
     @property
@@ -71,6 +73,13 @@ class VersionRecord:
     def is_underway(self) -> bool:
         """Whether it is being loaded at this moment."""
         return self.underway_since is not None
+
+    @property
+    def is_hopeful(self) -> bool:
+        """Whether it may answer soon: it has not failed, and waits for no other model."""
+        is_waiting = self.waits_until is not None
+        may_come = self.is_loadable or self.is_underway
+        return may_come and not (self.loaded or self.failure or is_waiting)
 
     def see(self, candidate: Candidate) -> bool:
         """Take in what the source says; returns whether that is a failure not known yet."""
@@ -121,13 +130,15 @@ class VersionRecord:
         if self.loaded is None:
             self.state = State.FAILED
 
-    def wait(self, why: str, until: float) -> bool:
+    def wait(self, why: str, now: float, pauses_seconds: Sequence[float]) -> bool:
         """Note that it cannot be loaded before another model answers; returns whether it is news.
 
         That is no failure: nothing is wrong with its files.
         """
         is_new = why != self.waits_for
-        self.waits_for, self.waits_until, self.reloading = why, until, None
+        pause = pauses_seconds[min(self.waits, len(pauses_seconds) - 1)]
+        self.waits_for, self.waits_until, self.reloading = why, now + pause, None
+        self.waits += 1
         if self.loaded is None:
             self.state = State.DISCOVERED
         return is_new
@@ -145,7 +156,7 @@ class VersionRecord:
     def forget_failure(self) -> None:
         """Count as never tried; a bundle that is open goes on."""
         self.failure, self.tried, self.attempts, self.retry_at = "", None, 0, None
-        self.waits_for, self.waits_until, self.blocked_as = "", None, None
+        self.waits_for, self.waits_until, self.waits, self.blocked_as = "", None, 0, None
         if self.state is State.FAILED:
             self.state = State.DISCOVERED
 
