@@ -498,26 +498,25 @@ def test_versions_that_serving_json_names_are_loaded_before_it_takes_effect(mana
     assert manager.status("fraud").config_problem is None
 
 
-def test_a_version_that_serving_json_waits_for_is_no_problem(make, source, caplog):
+def test_a_version_that_serving_json_waits_for_is_no_problem(source, clock, caplog):
     """While the version of a roll-back is loaded, that is told, and nobody is warned."""
     caplog.set_level(logging.INFO)
-    manager = make()
     problems: list[str | None] = []
+
+    def watch(candidate, enter):
+        problems.append(manager.status("fraud").config_problem)
+        return source.open(candidate, enter)
+
+    manager = Manager(source, model_name="fraud", open_bundle=watch, clock=clock)
     source.publish("v1")
     source.publish("v2")
     manager.reconcile()
     source.configure('{"default": "v1"}')
-    wanted = source.open
-
-    def watch(candidate, enter):
-        problems.append(manager.status("fraud").config_problem)
-        return wanted(candidate, enter)
-
-    manager._loader._open = watch
     manager.reconcile()
 
     assert "v1" == ask(manager)
-    assert [None] == problems
+    assert ["fraud v2", "fraud v1"] == source.opened
+    assert [None, None] == problems
     assert "fraud: serving.json takes effect once 'v1' is ready" in caplog.messages
     assert [] == [record for record in caplog.records if record.levelno > logging.INFO]
 
