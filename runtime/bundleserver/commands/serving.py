@@ -19,6 +19,7 @@ from bundleserver.serving.cluster.place import Place
 from bundleserver.settings import Settings
 
 if TYPE_CHECKING:
+    from bundleserver.manager import Manager
     from bundleserver.serving.options import ServerOptions
 
 LOG = logging.getLogger(__name__)
@@ -65,6 +66,22 @@ def _server_options(settings: Settings) -> ServerOptions:
     )
 
 
+def _make_manager(settings: Settings) -> Manager:
+    from bundleserver.manager import Manager
+
+    return Manager(
+        make_source(settings),
+        model_name=served_name(settings),
+        policy=settings.version_policy,
+        traffic=dict(settings.traffic or ()),
+        swap=settings.swap_policy,
+        device=settings.device,
+        version_mismatch=settings.version_mismatch,
+        strict_readiness=settings.strict_readiness,
+        load_threads=settings.load_threads,
+    )
+
+
 def run(settings: Settings, place: Place | None = None) -> None:
     """Serve until a signal; the directory may be empty, or not there yet.
 
@@ -80,7 +97,7 @@ def run(settings: Settings, place: Place | None = None) -> None:
     from bundleserver.serving.stopping import end_at_signals
 
     end_at_signals()
-    from bundleserver.manager import Manager, collect_rarely
+    from bundleserver.manager import collect_rarely
     from bundleserver.watcher import Watcher
 
     collect_rarely()
@@ -95,17 +112,7 @@ def run(settings: Settings, place: Place | None = None) -> None:
         ) from error
     if place is not None:
         settings = replace(settings, http_port=place.http_port, grpc_port=place.grpc_port)
-    manager = Manager(
-        make_source(settings),
-        model_name=served_name(settings),
-        policy=settings.version_policy,
-        traffic=dict(settings.traffic or ()),
-        swap=settings.swap_policy,
-        device=settings.device,
-        version_mismatch=settings.version_mismatch,
-        strict_readiness=settings.strict_readiness,
-        load_threads=settings.load_threads,
-    )
+    manager = _make_manager(settings)
     member = None if place is None else Member(place, manager)
     server = BundleServer(manager, _server_options(settings), member=member)
     # Before a model is opened: a library that comes with it reads the number when it is imported.
