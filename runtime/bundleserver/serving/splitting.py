@@ -118,10 +118,7 @@ class Splitter:
         Raises:
             BundleServerError: whatever keeps the request from being answered.
         """
-        return self.follow(self.route(request), measured)
-
-    def follow(self, route: Route, measured: Measured) -> Answered:
-        """Borrow the version that a request falls to and let it answer; as ``answer``."""
+        route = self.route(request)
         with self.lease(route) as bundle:
             return self.ask(bundle, route, measured)
 
