@@ -70,7 +70,7 @@ def conduct_of(model, method="predict"):
         (OwnForest(n_estimators=5), UNKNOWN),
         (RandomForestClassifier(5, n_jobs=2), UNKNOWN),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: str(value)[:28],
 )
 @pytest.mark.filterwarnings("ignore")
 def test_only_models_that_are_known_well_have_a_conduct(model, expected):
