@@ -307,7 +307,8 @@ def test_load_says_what_a_file_is_that_is_no_pickle(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    "content", [b"\x80\x09.", b"\x80\x04]}bq", b"\x00\x01\x02\xff" * 9, gzip.compress(b"hi", mtime=0)]
+    "content",
+    [b"\x80\x09.", b"\x80\x04]}bq", b"\x00\x01\x02\xff" * 9, gzip.compress(b"hi", mtime=0)],
 )
 def test_load_of_other_bytes_is_a_load_error(tmp_path, content):
     """Bytes that are no pickle of this Python's protocols are refused with a named error."""
