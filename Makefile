@@ -4,12 +4,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGE := runtime/bundleserver
+TESTS := tests --ignore tests/image
+JOBS ?= 3
 
 # One thread per library: the test processes would otherwise fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test bench image image-gpu image-test check format constraints clean
+.PHONY: help demo test coverage bench image image-gpu image-test check format constraints clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 14
@@ -22,10 +23,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed  ## Train, save and serve the systems of ADR-031; ONCE=1 stops after the answers.
 	$(BIN)/python examples/demo.py $(if $(ONCE),--once)
 
-# Real processes on a busy machine may miss a deadline once; what fails alone as well is broken.
-test: $(VENV)/.installed  ## Run every test but those of the image, with branch coverage.
-	$(BIN)/python -m pytest --cov --cov-report=term tests --ignore tests/image \
-		|| $(BIN)/python -m pytest --last-failed --last-failed-no-failures none tests --ignore tests/image
+# Files of tests run side by side, since the end-to-end ones mostly wait. Real processes on a busy machine
+# may miss a deadline once; what fails alone as well is broken.
+test: $(VENV)/.installed  ## Run every test but those of the image, three files at a time (JOBS).
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS) \
+		|| $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(TESTS)
+
+coverage: $(VENV)/.installed  ## Run them with branch coverage, which takes a third longer.
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --cov --cov-report=term $(TESTS)
 
 bench: $(VENV)/.installed  ## Measure beside KServe's server, for ten minutes; QUICK=1 for one round.
 	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
