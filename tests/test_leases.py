@@ -18,9 +18,9 @@ def load(bundle: FakeBundle) -> Loaded:
 def test_only_one_may_close_a_bundle_and_nobody_while_it_is_held():
     """Closing is claimed once, and refused while a request holds the bundle."""
     loaded = load(FakeBundle("fraud", "v1"))
-    loaded.lend()
+    loaded.in_flight += 1
     held = loaded.claim_to_close()
-    loaded.take_back()
+    loaded.in_flight -= 1
     claims = [loaded.claim_to_close(), loaded.claim_to_close()]
 
     assert not held

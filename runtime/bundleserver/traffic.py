@@ -54,6 +54,11 @@ class ServingConfig:
         object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
         object.__setattr__(self, "traffic", MappingProxyType(dict(self.traffic)))
 
+    @property
+    def is_split(self) -> bool:
+        """Whether requests that name no version, or copies of them, go to several versions."""
+        return bool(self.traffic or self.canary or self.shadow)
+
     @classmethod
     def from_json(cls, data: bytes | str, where: str) -> ServingConfig:
         """Read a ``serving.json``; whether its versions exist is for the server to say.

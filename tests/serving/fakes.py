@@ -156,6 +156,12 @@ class FakeManager:
     def models(self) -> tuple[str, ...]:
         return tuple(self._known)
 
+    def knows(self, model: str) -> bool:
+        return model in self._known
+
+    def is_split(self, model: str) -> bool:
+        return self.status(model).config.is_split
+
     def why_no_models(self) -> str:
         return "there is no model in 'here' yet"
 

@@ -67,6 +67,9 @@ class FakeManager:
     def models(self) -> tuple[str, ...]:
         return tuple(self.known)
 
+    def knows(self, model: str) -> bool:
+        return model in self.known
+
     def status(self, model: str) -> FakeModel:
         if model not in self.known:
             raise ModelNotFound(model, self.models())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from bundleserver.bundle import Bundle
@@ -21,6 +21,7 @@ class Loaded:
     The manager's lock is held around every method but ``close``.
 
     Attributes:
+        in_flight: the requests that hold it.
         is_withdrawn: it is lent no more.
         is_closing: somebody closes it, or has; that is final.
     """
@@ -44,14 +45,6 @@ class Loaded:
         self.is_withdrawn = False
         self.is_closing = False
 
-    def lend(self) -> None:
-        """Count one more request that holds the bundle."""
-        self.in_flight += 1
-
-    def take_back(self) -> None:
-        """Count one request less."""
-        self.in_flight -= 1
-
     def claim_to_close(self) -> bool:
         """Ask to be the one who closes; nobody is while a request holds it, and only one ever."""
         is_free = self.in_flight == 0 and not self.is_closing
@@ -64,6 +57,24 @@ class Loaded:
             self.bundle.close()
         except Exception:  # a framework's own code may raise anything
             LOG.exception("%s %s: closing it failed", self.bundle.model, self.bundle.version)
+
+
+class Lease:
+    """A bundle that was lent; it is given back at the end of the ``with`` block."""
+
+    __slots__ = ("_give_back", "_loaded")
+
+    def __init__(self, loaded: Loaded, give_back: Callable[[Loaded], None]) -> None:
+        self._loaded = loaded
+        self._give_back = give_back
+
+    def __enter__(self) -> Bundle:
+        """Return what was lent."""
+        return self._loaded.bundle
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back, whatever has happened."""
+        self._give_back(self._loaded)
 
 
 _THRESHOLDS = gc.get_threshold()

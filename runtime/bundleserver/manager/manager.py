@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from bundleserver.bundle import Bundle
 from bundleserver.errors import ModelNotFound, NotReady, VersionNotFound
 from bundleserver.lifecycle import State, SwapPolicy
-from bundleserver.manager.leases import Loaded, give_memory_back
+from bundleserver.manager.leases import Lease, Loaded, give_memory_back
 from bundleserver.manager.loading import Loader
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.opening import BundleOpener, OpenBundle
@@ -91,24 +89,26 @@ class Manager:
         with self._shared.changed:
             return tuple(sorted(self._shared.models))
 
+    def knows(self, model: str) -> bool:
+        """Ask whether there is a model of that name, ready or not."""
+        return model in self._shared.models
+
     def why_no_models(self) -> str:
         """Say why no model is known, while none is."""
         return self._shared.last_poll_error or f"there is no model in {self._source.place} yet"
 
-    @contextmanager
-    def acquire(self, model: str, version: str | None = None) -> Iterator[Bundle]:
-        """Lend a version, by its name or a label, or the default one; it stays open meanwhile.
+    def acquire(self, model: str, version: str | None = None) -> Lease:
+        """Lend a version, by its name or a label, or the default one, to a ``with`` statement.
+
+        It stays open until the end of the block.
 
         Raises:
             ModelNotFound, VersionNotFound, NotReady: why there is none to lend.
         """
-        with self._shared.changed:
+        with self._shared.lock:
             loaded = self._lendable(model, version)
-            loaded.lend()
-        try:
-            yield loaded.bundle
-        finally:
-            self._take_back(loaded)
+            loaded.in_flight += 1
+        return Lease(loaded, self._take_back)
 
     def check_ready(self, model: str, version: str | None = None) -> None:
         """Raise what ``acquire`` would raise, and lend nothing."""
@@ -147,6 +147,16 @@ class Manager:
         with self._shared.changed:
             status = model_status(self._shared.find(model))
             return replace(status, stale_since=self._shared.stale_since)
+
+    def is_split(self, model: str) -> bool:
+        """Ask whether anything but the default version answers, or gets copies of, its requests.
+
+        Raises:
+            ModelNotFound: there is no such model.
+        """
+        # One look at what the watcher's thread replaces as a whole: it needs no lock.
+        record = self._shared.models.get(model)
+        return self.traffic(model).config.is_split if record is None else record.is_split
 
     def traffic(self, model: str) -> TrafficStatus:
         """Return what decides which version answers a request that names none.
@@ -259,7 +269,7 @@ class Manager:
     def _lendable(self, model: str, version: str | None) -> Loaded:
         if self._shared.is_closing:
             raise shutting_down(model)
-        record = self._shared.find(model)
+        record = self._shared.models.get(model) or self._shared.find(model)
         wanted = record.default if version is None else record.resolve(version)
         if wanted is None:
             raise why_no_default(record, self._clock())
@@ -269,8 +279,8 @@ class Manager:
         return found.loaded
 
     def _take_back(self, loaded: Loaded) -> None:
-        with self._shared.changed:
-            loaded.take_back()
+        with self._shared.lock:
+            loaded.in_flight -= 1
             is_drained = loaded.is_withdrawn and loaded.in_flight == 0
             if is_drained:
                 self._shared.changed.notify_all()

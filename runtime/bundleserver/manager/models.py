@@ -34,6 +34,7 @@ class ModelRecord:
         pinned: versions loaded by hand that the policy does not want.
         is_stopped: the whole model was unloaded by hand, and nothing was published since.
         default: the version that answers requests which name none.
+        is_split: as in ``Manager.is_split``.
         reason: what the source waits for where it found nothing.
     """
 
@@ -54,6 +55,7 @@ class ModelRecord:
         self.pinned: set[Version] = set()
         self.is_stopped = False
         self.default: Version | None = None
+        self.is_split = False
         self.reason = "waiting for the first look at the models"
         self._is_listed = False
         self._warnings: tuple[str, ...] = ()
@@ -94,6 +96,7 @@ class ModelRecord:
         """Bring the configuration in effect and the default version up to date."""
         self._note_all(self.configuration.advance(self.versions, self.held, self.default))
         self.default = default_version(self.snapshots(), self.policy, self.default)
+        self.is_split = self.configuration.in_effect.is_split
 
     def demand(self) -> Demand:
         """Say which versions the source should look at: none that is only old."""

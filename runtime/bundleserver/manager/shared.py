@@ -22,17 +22,17 @@ LOG = logging.getLogger("bundleserver.manager")
 
 @dataclass
 class Shared:
-    """The manager's state; ``changed`` is held for assignments only, never during I/O.
+    """The manager's state; its lock is held for assignments only, never during I/O.
 
     Attributes:
-        changed: the one lock, and the news that something under it has changed.
+        lock: the one lock.
+        changed: the news that something under the lock has changed; holding it is holding the lock.
         work: set when the watcher's thread should look before its next poll.
         gate: lets an open version answer, where other processes serve the same.
     """
 
-    changed: threading.Condition = field(
-        default_factory=lambda: threading.Condition(threading.Lock())
-    )
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    changed: threading.Condition = field(init=False)
     work: threading.Event = field(default_factory=threading.Event)
     models: dict[str, ModelRecord] = field(default_factory=dict)
     orders: list[Order] = field(default_factory=list)
@@ -42,6 +42,9 @@ class Shared:
     is_closing: bool = False
     last_poll_at: float | None = None
     last_poll_error: str | None = None
+
+    def __post_init__(self) -> None:
+        self.changed = threading.Condition(self.lock)
 
     @property
     def stale_since(self) -> float | None:

@@ -10,8 +10,9 @@ from typing import TypeVar
 
 from prometheus_client import CollectorRegistry
 
-from bundleserver.errors import BundleServerError, ModelNotFound
+from bundleserver.errors import BundleServerError
 from bundleserver.serving.batching import MAX_BATCH_ROWS
+from bundleserver.serving.describe import check_known
 from bundleserver.serving.metrics import RequestMetrics
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.scheduling import Scheduler
@@ -68,9 +69,7 @@ class ServedModels:
             BundleServerError: no model has that name, or whatever else keeps the request from
                 being answered.
         """
-        models = self._manager.models()
-        if request.model not in models:
-            raise ModelNotFound(request.model, models)
+        check_known(self._manager, request.model)
         spoken = protocol or ("v2" if request.rows is None else "v1")
         with self._metrics.measure(request.model, spoken) as measured:
             response, copies = await self._scheduler.answer(request, measured)

@@ -37,6 +37,9 @@ class ModelManager(Protocol):
     def models(self) -> tuple[str, ...]:
         """Name every model that is known, ready or not."""
 
+    def knows(self, model: str) -> bool:
+        """Ask whether there is a model of that name, ready or not."""
+
     def why_no_models(self) -> str:
         """Say why no model is known, while none is."""
 
@@ -62,9 +65,8 @@ def check_known(manager: ModelManager, model: str) -> None:
     Raises:
         ModelNotFound: no model of that name is served here.
     """
-    models = manager.models()
-    if model not in models:
-        raise ModelNotFound(model, models)
+    if not manager.knows(model):
+        raise ModelNotFound(model, manager.models())
 
 
 def ready_version(manager: ModelManager, model: str, version: str | None) -> VersionStatus:

@@ -39,7 +39,8 @@ class Route:
 
     Attributes:
         version: the version or label to borrow; None for the default one.
-        traffic: what decided that; None where the request names its version.
+        traffic: what decided that; None where the request names its version, or the default
+            answers everything.
         share: the name whose share of a split the request belongs to.
     """
 
@@ -79,7 +80,7 @@ class Splitter:
         Raises:
             ModelNotFound: there is no such model.
         """
-        if request.version is not None:
+        if request.version is not None or not self._manager.is_split(request.model):
             return Route(request, request.version)
         traffic = self._manager.traffic(request.model)
         config = traffic.config

@@ -41,6 +41,9 @@ class LendingManager(ModelManager, Protocol):
     def is_ready(self, model: str, version: str | None = None) -> bool:
         """Ask whether a model's default version, or the one named, answers now."""
 
+    def is_split(self, model: str) -> bool:
+        """Ask whether ``traffic`` has more to say than the default; raises ModelNotFound."""
+
     def traffic(self, model: str) -> TrafficStatus:
         """Say what decides who answers a request that names no version; raises ModelNotFound."""
 
@@ -49,11 +52,19 @@ class LendingManager(ModelManager, Protocol):
 
 
 class StoppableManager:
-    """A manager whose readiness ends as soon as ``stopping`` is set; it lends as before."""
+    """A manager whose readiness ends as soon as ``stopping`` is set; it lends as before.
+
+    The requests in flight are answered to the end. What each of them asks goes straight to the
+    manager: ``knows``, ``is_split``, ``traffic``, ``acquire``.
+    """
 
     def __init__(self, manager: LendingManager) -> None:
         self.stopping = False
         self._manager = manager
+        self.knows = manager.knows
+        self.is_split = manager.is_split
+        self.traffic = manager.traffic
+        self.acquire = manager.acquire
 
     def models(self) -> tuple[str, ...]:
         """Name every model that is known, ready or not."""
@@ -80,14 +91,6 @@ class StoppableManager:
         if self.stopping:
             raise NotReady(f"model '{model}'", "the server is stopping")
         self._manager.check_ready(model, version)
-
-    def acquire(self, model: str, version: str | None = None) -> AbstractContextManager[Bundle]:
-        """Lend a READY version, while stopping too: the requests in flight are answered."""
-        return self._manager.acquire(model, version)
-
-    def traffic(self, model: str) -> TrafficStatus:
-        """Say what decides which version answers a request that names none."""
-        return self._manager.traffic(model)
 
     def load(self, model: str, version: str | None = None, *, timeout_seconds: float) -> None:
         """Block until a model or version is READY, or raise the reason why not."""
