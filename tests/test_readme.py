@@ -31,7 +31,7 @@ def test_the_readme_names_only_flags_that_exist():
 def test_the_readme_names_only_metrics_that_exist():
     """Every metric that the README names is one that the server exports."""
     serving = Path(__file__).parent.parent / "runtime/bundleserver/serving"
-    sources = [serving / "metrics.py", serving / "cluster/merging.py"]
+    sources = [serving / "metrics.py", serving / "tallies.py", serving / "cluster/merging.py"]
     text = "".join(source.read_text() for source in sources)
     exported = set(re.findall(r'"(bundleserver_[a-z_]+)"', text))
     named = set(re.findall(r"`(bundleserver_[a-z_]+)`", README.read_text()))

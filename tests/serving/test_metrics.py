@@ -18,7 +18,8 @@ from bundleserver.errors import (
 )
 from bundleserver.lifecycle import State
 from bundleserver.serving.kserve_metrics import KServeMetrics
-from bundleserver.serving.metrics import ManagerCollector, RequestMetrics, outcome_of
+from bundleserver.serving.metrics import ManagerCollector, RequestMetrics
+from bundleserver.serving.tallies import outcome_of
 from tests.serving.fakes import FakeManager, FakeModel, FakeVersion, serving
 from tests.serving.grpc_client import connected, tensor
 

@@ -22,11 +22,11 @@ from bundleserver.serving.canary_state import (
     read_progress,
     write_progress,
 )
-from bundleserver.serving.metrics import Measured
 from bundleserver.serving.requests import PredictRequest
 from bundleserver.serving.rollouts import Rollouts
 from bundleserver.serving.shadowing import Shadows
 from bundleserver.serving.splitting import Splitter
+from bundleserver.serving.tallies import Measured
 from bundleserver.serving.workers import WorkerPool
 from bundleserver.traffic import ServingConfig
 from tests.fakes import Clock

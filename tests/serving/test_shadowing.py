@@ -238,8 +238,8 @@ def test_a_request_that_names_a_version_is_not_copied():
 @pytest.mark.parametrize(("drawn", "count"), [(0.24, 1), (0.26, 0)])
 def test_a_share_of_the_requests_is_copied(drawn, count):
     """shadow_share says how many of them; chance chooses which."""
-    from bundleserver.serving.metrics import Measured
     from bundleserver.serving.splitting import Splitter
+    from bundleserver.serving.tallies import Measured
 
     config = ServingConfig(default="1", shadow=("2",), shadow_share=0.25)
     splitter = Splitter(FakeManager(model(config=config)), draw=lambda: drawn)

@@ -15,11 +15,11 @@ import pytest
 from bundleserver.errors import InvalidInput
 from bundleserver.lifecycle import State
 from bundleserver.manager import Manager
-from bundleserver.serving.metrics import Measured
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.requests import PredictRequest
 from bundleserver.serving.routing_key import routing_key
 from bundleserver.serving.splitting import Splitter
+from bundleserver.serving.tallies import Measured
 from bundleserver.traffic import ServingConfig
 from bundleserver.watcher import Watcher
 from tests.fakes import FakeSource

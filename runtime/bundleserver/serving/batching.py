@@ -21,10 +21,11 @@ import numpy as np
 
 from bundleserver.errors import BundleServerError, NotReady
 from bundleserver.serving.costs import Costs, Size
-from bundleserver.serving.metrics import Measured, RequestMetrics
+from bundleserver.serving.metrics import RequestMetrics
 from bundleserver.serving.predict import bind, respond
 from bundleserver.serving.splitting import Answered, Route, Splitter
 from bundleserver.serving.stopping import LendingManager
+from bundleserver.serving.tallies import Measured
 from bundleserver.serving.workers import WorkerPool
 from bundleserver.tensors import NamedTensor
 

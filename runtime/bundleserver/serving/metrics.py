@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from bundleserver.errors import (
-    InvalidInput,
-    ModelNotFound,
-    NotReady,
-    QueueFull,
-    RequestTooLarge,
-    VersionNotFound,
-)
+from bundleserver.errors import ModelNotFound
 from bundleserver.lifecycle import State
+from bundleserver.serving.tallies import (
+    BUCKETS,
+    RequestsCollector,
+    SecondsCollector,
+    Tallies,
+    outcome_of,
+)
 
 if TYPE_CHECKING:
     from bundleserver.manager import Manager, ModelStatus, VersionStatus
-
-_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
 _FAILED = State.FAILED.value
 
@@ -34,62 +31,26 @@ _POWERS = tuple(2.0**power for power in range(13))
 _KEPT = 1024
 """So many metrics are found at once; more labels than that are searched for each time."""
 
-_OUTCOMES: Mapping[type[Exception], str] = {
-    InvalidInput: "invalid_input",
-    RequestTooLarge: "invalid_input",
-    ModelNotFound: "not_found",
-    VersionNotFound: "not_found",
-    NotReady: "not_ready",
-    QueueFull: "queue_full",
-}
-
-
-def outcome_of(error: BaseException) -> str:
-    """Name what an error means for a request, as the label ``outcome`` spells it."""
-    if not isinstance(error, Exception):
-        return "cancelled"
-    return _OUTCOMES.get(type(error), "error")
-
-
-@dataclass
-class Measured:
-    """One request under way; ``version`` is set as soon as it is known which one answers."""
-
-    version: str = ""
-
 
 class RequestMetrics:
     """Counts and times requests per model, version and protocol.
 
     Attributes:
+        measure: counts and times the request that a ``with`` block answers, by model and protocol.
         seconds: the histogram of how long requests take.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        self._requests = Counter(
-            "bundleserver_requests",
-            "Requests by the way they ended.",
-            ("model", "version", "protocol", "outcome"),
-            registry=registry,
-        )
-        self.seconds = Histogram(
-            "bundleserver_request_seconds",
-            "Seconds from decoding to the answer, waiting for a worker included.",
-            ("model", "version", "protocol"),
-            buckets=_BUCKETS,
-            registry=registry,
-        )
-        self._in_flight = Gauge(
-            "bundleserver_requests_in_flight",
-            "Requests that wait or run.",
-            ("model", "protocol"),
-            registry=registry,
-        )
+        self._tallies = Tallies()
+        self.measure = self._tallies.measure
+        self.seconds = SecondsCollector(self._tallies)
+        registry.register(self.seconds)
+        registry.register(RequestsCollector(self._tallies))
         self._queue = Histogram(
             "bundleserver_queue_seconds",
             "Seconds until a thread took a request up; what runs on the event loop never waits.",
             ("model",),
-            buckets=_BUCKETS,
+            buckets=BUCKETS,
             registry=registry,
         )
         self._batch_requests = Histogram(
@@ -107,36 +68,14 @@ class RequestMetrics:
             registry=registry,
         )
         # Finding a metric by its labels costs more than counting.
-        self._requests_of = lru_cache(_KEPT)(self._requests.labels)
-        self._seconds_of = lru_cache(_KEPT)(self.seconds.labels)
-        self._in_flight_of = lru_cache(_KEPT)(self._in_flight.labels)
         self._queue_of = lru_cache(_KEPT)(self._queue.labels)
         self._batch_requests_of = lru_cache(_KEPT)(self._batch_requests.labels)
         self._batch_rows_of = lru_cache(_KEPT)(self._batch_rows.labels)
 
-    @contextmanager
-    def measure(self, model: str, protocol: str) -> Iterator[Measured]:
-        """Count and time the request that the block answers; its error, if any, passes through."""
-        measured = Measured()
-        in_flight = self._in_flight_of(model, protocol)
-        in_flight.inc()
-        started = time.perf_counter()
-        outcome = "ok"
-        try:
-            yield measured
-        except BaseException as error:
-            outcome = outcome_of(error)
-            raise
-        finally:
-            in_flight.dec()
-            self._requests_of(model, measured.version, protocol, outcome).inc()
-            seconds = time.perf_counter() - started
-            self._seconds_of(model, measured.version, protocol).observe(seconds)
-
     def refused(self, model: str, protocol: str, error: Exception) -> None:
         """Count a request to a known model that was refused before a version was chosen."""
         if not isinstance(error, ModelNotFound):
-            self._requests_of(model, "", protocol, outcome_of(error)).inc()
+            self._tallies.count(model, "", protocol, outcome_of(error))
 
     def waited(self, model: str, seconds: float) -> None:
         """Time how long a request waited until a thread took it up."""

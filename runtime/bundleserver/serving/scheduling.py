@@ -18,11 +18,12 @@ from bundleserver.errors import BundleServerError, NotReady, VersionNotFound
 from bundleserver.serving.batching import MAX_BATCH_ROWS, Batches
 from bundleserver.serving.costs import Costs, Size, size_of
 from bundleserver.serving.cpus import limit_library_threads
-from bundleserver.serving.metrics import Measured, RequestMetrics
+from bundleserver.serving.metrics import RequestMetrics
 from bundleserver.serving.predict import bind
 from bundleserver.serving.requests import PredictRequest
 from bundleserver.serving.splitting import Answered, Route, Splitter
 from bundleserver.serving.stopping import LendingManager
+from bundleserver.serving.tallies import Measured
 from bundleserver.serving.workers import WorkerPool
 from bundleserver.tensors import Array
 

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 
 from bundleserver.errors import NotReady, VersionNotFound
 from bundleserver.routing import choose, shares
-from bundleserver.serving.metrics import Measured, outcome_of
 from bundleserver.serving.predict import predict
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.rollouts import Rollouts
 from bundleserver.serving.shadowing import Copy
 from bundleserver.serving.stopping import LendingManager
+from bundleserver.serving.tallies import Measured, outcome_of
 from bundleserver.serving.totals import Pair, ShadowTotals, described
 from bundleserver.tensors import NamedTensor
 
