@@ -28,11 +28,9 @@ from bundleserver.frameworks import (
     framework_module,
     framework_names,
 )
-from bundleserver.frameworks.conduct import Conduct
 from bundleserver.manifest import MANIFEST_NAME, Component, Example, Manifest
 from bundleserver.members import BundleMember, Members, ModelMember
 from bundleserver.plan import Plan, PlannedStep, make_plan
-from bundleserver.signature import Signature
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, array_from_rows
 
 LOG = logging.getLogger(__name__)
@@ -72,6 +70,11 @@ class Bundle:
 
     ``predict`` is called from worker threads and the event loop, several at a time; whoever opened
     the bundle closes it after the last call.
+
+    Attributes:
+        identity: how messages name it.
+        signature: what the bundle takes and gives.
+        conduct: how calls of ``predict`` behave, for whoever schedules them.
     """
 
     def __init__(
@@ -89,6 +92,8 @@ class Bundle:
         self.model = model
         self.version = version
         self.identity = f"'{model}' version {version}"
+        self.signature = plan.signature
+        self.conduct = plan.conduct
         self._predictors = predictors
         self._plan = plan
         self._owned = owned
@@ -132,16 +137,6 @@ class Bundle:
             plan = make_plan(manifest, predictors)
             return cls(directory, manifest, model, version, predictors, plan, opened.pop_all())
 
-    @property
-    def signature(self) -> Signature:
-        """What the bundle takes and gives."""
-        return self._plan.signature
-
-    @property
-    def conduct(self) -> Conduct:
-        """How calls of ``predict`` behave, for whoever schedules them."""
-        return self._plan.conduct
-
     def predict(
         self, inputs: Mapping[str, NamedTensor], parameters: Mapping[str, object]
     ) -> dict[str, Array]:
@@ -161,14 +156,20 @@ class Bundle:
         """
         tensors = self._assign(inputs)
         for step in self._plan.steps:
-            taken = [tensor for name in step.inputs for tensor in tensors.get(name, ())]
+            if len(step.inputs) == 1:
+                taken = tensors.get(step.inputs[0], ())
+            else:
+                taken = tuple(t for name in step.inputs for t in tensors.get(name, ()))
             results = self._run(step, taken, parameters)
             for name, values in zip(step.outputs, results, strict=False):
                 tensors[name] = (NamedTensor(name, values),)
-        return {
-            spec.name: self._check_output(spec, tensors[spec.name][0].values)
-            for spec in self.signature.outputs
-        }
+        outputs: dict[str, Array] = {}
+        for spec in self.signature.outputs:
+            try:
+                outputs[spec.name] = spec.hold(tensors[spec.name][0].values)
+            except (TypeError, ValueError) as error:
+                raise self._failed(f"output '{spec.name}'", str(error)) from error
+        return outputs
 
     def warm_up(self) -> None:
         """Run the manifest's examples and compare what comes out with what it records.
@@ -215,9 +216,9 @@ class Bundle:
 
     def _assign(self, inputs: Mapping[str, NamedTensor]) -> dict[str, tuple[NamedTensor, ...]]:
         """Give the plan its tensors; several under other names are the columns of its one input."""
-        names = {spec.name for spec in self.signature.inputs}
-        if len(names) == 1 and not names & inputs.keys():
-            return {names.pop(): tuple(inputs.values())}
+        declared = self.signature.inputs
+        if len(declared) == 1 and declared[0].name not in inputs:
+            return {declared[0].name: tuple(inputs.values())}
         return {name: (tensor,) for name, tensor in inputs.items()}
 
     def _run(
@@ -234,13 +235,6 @@ class Bundle:
                 step.what, f"it gave {len(results)} outputs; the manifest names {len(step.outputs)}"
             )
         return results
-
-    def _check_output(self, spec: TensorSpec, values: Array) -> Array:
-        """Hold a model to what its manifest declares."""
-        try:
-            return spec.hold(values)
-        except (TypeError, ValueError) as error:
-            raise self._failed(f"output '{spec.name}'", str(error)) from error
 
     def _failed(self, what: str, cause: str, error: Exception | None = None) -> PredictionError:
         """Make the caller's error and put the traceback under the same number into the log."""

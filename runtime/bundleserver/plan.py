@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from bundleserver.errors import BundleError
 from bundleserver.frameworks import Predictor
@@ -120,9 +121,7 @@ def _plan_step(step: Step, index: int, predictors: Mapping[str, Predictor]) -> P
             f"steps[{index}].method is '{method}'; component '{step.component}' has {known}{hint}"
         )
 
-    def call(inputs: Sequence[NamedTensor], parameters: Mapping[str, object]) -> Sequence[Array]:
-        return predictor.call(method, inputs, parameters)
-
+    call = partial(predictor.call, method)
     signature = methods[method]
     _check_names_of_forecast(step, index, signature)
     what = f"steps[{index}] ({step.component}.{method})"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -61,9 +62,10 @@ class Signature:
             return {tensor.name: tensor for tensor in tensors}
         if single:
             return _bind_single(tensors, single, taker, content_type == "pd")
-        self._refuse(tensor.name for tensor in tensors)
-        bound = _bind_by_name(tensors, self.inputs, taker)
-        if self.rowwise:
+        if self.refused:
+            self._refuse(tensor.name for tensor in tensors)
+        bound = self._bind_by_name(tensors, taker)
+        if self.rowwise and len(bound) > 1:
             _check_equal_rows(bound, taker)
         return bound
 
@@ -89,7 +91,30 @@ class Signature:
             if name in self.refused:
                 raise InvalidInput(f"input '{name}' cannot be taken: {self.refused[name]}")
 
-    @property
+    def _bind_by_name(self, tensors: Sequence[NamedTensor], taker: str) -> dict[str, NamedTensor]:
+        bound: dict[str, NamedTensor] = {}
+        for tensor in tensors:
+            spec = self._specs.get(tensor.name)
+            if spec is None:
+                raise InvalidInput(_unknown_input(tensor.name, self.inputs, taker))
+            values = spec.fit(tensor.values, taker)
+            bound[spec.name] = NamedTensor(spec.name, values, tensor.columns or spec.columns)
+        if len(bound) < len(self.inputs):
+            self._check_complete(bound, taker)
+        return bound
+
+    def _check_complete(self, bound: Mapping[str, NamedTensor], taker: str) -> None:
+        missing = [spec for spec in self.inputs if not spec.optional and spec.name not in bound]
+        if missing:
+            listed = ", ".join(describe(spec) for spec in missing)
+            got = ", ".join(f"'{name}'" for name in bound) or "none"
+            raise InvalidInput(f"missing inputs for {taker}: {listed}; the request has {got}")
+
+    @cached_property
+    def _specs(self) -> dict[str, TensorSpec]:
+        return {spec.name: spec for spec in self.inputs}
+
+    @cached_property
     def _lenient_input(self) -> TensorSpec | None:
         """The one input of a drop-in for KServe's sklearn server; takes what that server takes."""
         if self.lenient and self.rowwise and len(self.inputs) == 1:
@@ -144,25 +169,6 @@ def _bind_single(
         values = values.astype(NUMPY_DTYPES[spec.datatype], copy=False)
     columns = tensors[0].columns or spec.columns
     return {spec.name: NamedTensor(spec.name, spec.fit(values, taker), columns)}
-
-
-def _bind_by_name(
-    tensors: Sequence[NamedTensor], inputs: Sequence[TensorSpec], taker: str
-) -> dict[str, NamedTensor]:
-    specs = {spec.name: spec for spec in inputs}
-    bound: dict[str, NamedTensor] = {}
-    for tensor in tensors:
-        spec = specs.get(tensor.name)
-        if spec is None:
-            raise InvalidInput(_unknown_input(tensor.name, inputs, taker))
-        values = spec.fit(tensor.values, taker)
-        bound[spec.name] = NamedTensor(spec.name, values, tensor.columns or spec.columns)
-    missing = [spec for spec in inputs if not spec.optional and spec.name not in bound]
-    if missing:
-        listed = ", ".join(describe(spec) for spec in missing)
-        got = ", ".join(f"'{name}'" for name in bound) or "none"
-        raise InvalidInput(f"missing inputs for {taker}: {listed}; the request has {got}")
-    return bound
 
 
 def _unknown_input(name: str, inputs: Sequence[TensorSpec], taker: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +48,9 @@ def datatype_of(array: Array) -> str:
     Raises:
         TypeError: the dtype has no datatype in the protocol (complex numbers, structured arrays).
     """
+    datatype = _DATATYPES.get(array.dtype)
+    if datatype is not None:
+        return datatype
     if array.dtype.kind in "OSUTMm":
         return "BYTES"
     datatype = _DATATYPES.get(array.dtype.newbyteorder("="))
@@ -98,7 +102,7 @@ class TensorSpec:
                 f"input '{self.name}' has shape {list(array.shape)}; {taker} takes "
                 f"{list(self.shape or ())}"
             )
-        if self.datatype is None:
+        if self.datatype is None or array.dtype == NUMPY_DTYPES[self.datatype]:
             return array
         came = datatype_of(array)
         if not is_widening(came, self.datatype):
@@ -128,15 +132,17 @@ class TensorSpec:
         return array
 
     def _has_shape(self, came: tuple[int, ...]) -> bool:
-        wanted = self.shape
-        return wanted is None or (
-            len(came) == len(wanted)
-            and all(w in (-1, c) for c, w in zip(came, wanted, strict=True))
-        )
+        if self.shape is None:
+            return True
+        if len(came) != len(self.shape):
+            return False
+        for size, wanted in zip(came, self.shape, strict=True):  # noqa: SIM110  # asked every time
+            if wanted not in (-1, size):
+                return False
+        return True
 
 
-@dataclass(frozen=True)
-class NamedTensor:
+class NamedTensor(NamedTuple):
     """One tensor and its name on the way into a bundle or a step; ``columns`` as in TensorSpec."""
 
     name: str
@@ -181,6 +187,8 @@ def _array_of_objects(rows: Sequence[object]) -> Array:
 def _convert(values: Array, datatype: str, what: str, taker: str) -> Array:
     target = NUMPY_DTYPES[datatype]
     kind = values.dtype.kind
+    if values.dtype == target and kind != "O":
+        return values
     whole = kind == "f" and target.kind in "iu" and bool(np.all(values == np.floor(values)))
     fits = {
         "b": target.kind == "b",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -122,8 +121,7 @@ def _answer(bundle: Bundle, body: bytes) -> str:
         request = v1.decode_request(document, bundle.model, None)
         return json_body.write(v1.predictions(answer(bundle, request))).decode()
     request = v2.decode_request(body, bundle.model, None)
-    plain = replace(
-        request,
+    plain = request._replace(
         parameters={k: v for k, v in request.parameters.items() if k != "binary_data_output"},
         outputs=tuple(RequestedOutput(output.name) for output in request.outputs),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from traceback import walk_tb
 from types import MappingProxyType, TracebackType
@@ -162,7 +161,7 @@ class SklearnPredictor:
         n, t, f = values.shape
         if self._intakes[method].width not in (None, f):
             return (self._call(method, inputs),)  # which names the shape that came
-        answer = self._call(method, (replace(inputs[0], values=values.reshape(n * t, f)),))
+        answer = self._call(method, (inputs[0]._replace(values=values.reshape(n * t, f)),))
         return (answer.reshape(n, t, *answer.shape[1:]),)
 
     def close(self) -> None:

@@ -72,7 +72,7 @@ class Intake:
         self._check_numeric(tensor)
         if values.ndim == 1 and self.width == 1:
             values = values[:, np.newaxis]
-        order = self._order(tensor.columns, f"input '{tensor.name}'")
+        order = self._order(tensor.columns, f"input '{tensor.name}'") if self.columns else []
         if values.ndim != 2 or values.shape[1] != self.width:
             raise self._wrong_shape(tensor, [-1, self.width])
         if not self.columns:
@@ -149,6 +149,8 @@ def dense(answer: object) -> Array:
     Raises:
         ValueError: the arrays of several outputs differ in shape, so that no array holds them.
     """
+    if type(answer) is np.ndarray and answer.dtype.kind in "biufc":
+        return answer
     if hasattr(answer, "toarray"):
         return np.asarray(answer.toarray())
     if hasattr(answer, "to_numpy"):

@@ -9,7 +9,7 @@ import orjson
 
 from bundleserver.errors import InvalidInput
 from bundleserver.serving import json_body, v1
-from bundleserver.serving.http import Answer
+from bundleserver.serving.http import Answer, Request
 from bundleserver.serving.requests import PredictRequest
 from bundleserver.serving.tensor_json import kind_of
 
@@ -41,25 +41,24 @@ class CloudEvent:
 
 
 def decode_request(
-    body: bytes, headers: Mapping[str, str], model: str, version: str | None, key: str | None
+    body: bytes, request: Request, model: str, version: str | None, key: str | None
 ) -> tuple[CloudEvent | None, PredictRequest]:
-    """Decode a V1 request, and the event that it came in, if any.
+    """Decode the body of a V1 request, and the event that it came in, if any.
 
     Raises:
         InvalidInput: it is neither.
     """
-    event, document = open_event(json_body.read_object(body), headers)
+    document = json_body.read_object(body)
+    if b"ce-id" not in request.raw_headers and "specversion" not in document:
+        return None, v1.decode_request(document, model, version, key)
+    event, document = _open_event(document, request.headers)
     return event, v1.decode_request(document, model, version, key)
 
 
-def open_event(
+def _open_event(
     document: dict[str, object], headers: Mapping[str, str]
 ) -> tuple[CloudEvent | None, dict[str, object]]:
-    """Take the request out of its event, if it came in one that wants an event back.
-
-    Raises:
-        InvalidInput: an event's data are no JSON object.
-    """
+    """Take the request out of its event, if it came in one that wants an event back."""
     if all(f"ce-{name}" in headers for name in _ATTRIBUTES):
         carried = {k[3:]: v for k, v in headers.items() if k.startswith("ce-")}
         return CloudEvent(carried, binary=True), document

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from weakref import WeakKeyDictionary
 
 from bundleserver.serving.requests import PredictRequest
@@ -46,8 +46,7 @@ _REMEMBERED = 8
 _SCALING = 0.6
 
 
-@dataclass(frozen=True)
-class Size:
+class Size(NamedTuple):
     """How much a request brings: the form that it comes in, and the number of its values."""
 
     form: str
@@ -62,7 +61,10 @@ class Size:
 def size_of(request: PredictRequest) -> Size:
     """Measure a request without looking at its values."""
     if request.rows is None:
-        return Size("tensors", sum(tensor.values.size for tensor in request.tensors or ()))
+        values = 0
+        for tensor in request.tensors or ():
+            values += tensor.values.size
+        return Size("tensors", values)
     rows = request.rows
     first = rows[0] if rows else None
     if isinstance(first, dict) and len(rows) <= MOST_OBJECTS:
@@ -81,18 +83,14 @@ def _width(row: object) -> int:
 class _Cost:
     """What calls of one size cost.
 
-    ``latest`` are those of the last calls; ``leanest`` is the size and cost of the call that was
-    cheapest for its size.
+    ``latest`` are those of the last calls, which are small where their median is; ``leanest`` is
+    the size and cost of the call that was cheapest for its size.
     """
 
     leanest: tuple[int, float]
     latest: tuple[float, ...] = ()
     measured: int = 0
-
-    @property
-    def usual(self) -> float:
-        """The median of the last calls."""
-        return sorted(self.latest)[len(self.latest) // 2]
+    is_small: bool = False
 
     @property
     def is_slow(self) -> bool:
@@ -106,12 +104,19 @@ class _Cost:
         if seconds * size < least * values:
             self.leanest = values, seconds
         self.measured += 1
+        median = sorted(self.latest)[len(self.latest) // 2]
+        self.is_small = self.measured >= MEASURED_FIRST and median <= SMALL_SECONDS
 
 
 class VersionCosts:
-    """The costs of one open version. Called from the event loop and from worker threads."""
+    """The costs of one open version. Called from the event loop and from worker threads.
+
+    Attributes:
+        clock: what times a call on the event loop: the cheap clock, or the exact one.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock: Callable[[], float] = time.perf_counter
         self._clock = clock
         self._costs: dict[tuple[str, int], _Cost] = {}
         self._lock = threading.Lock()
@@ -121,11 +126,10 @@ class VersionCosts:
 
     def is_small(self, size: Size) -> bool:
         """Ask whether a call may run on the event loop: it was measured, and costs little."""
-        cost = self._costs.get(size.bracket)
+        cost = self._costs.get((size.form, size.values.bit_length()))
         return (
             cost is not None
-            and cost.measured >= MEASURED_FIRST
-            and cost.usual <= SMALL_SECONDS
+            and cost.is_small
             and size.form != "table"
             and self._clock() >= self._paused_until
         )
@@ -152,10 +156,6 @@ class VersionCosts:
                 cost = self._costs[size.bracket] = _Cost((size.values, seconds))
             cost.take_in(size.values, seconds)
 
-    def clock(self) -> Callable[[], float]:
-        """Return what times a call on the event loop: the cheap clock, or the exact one."""
-        return time.thread_time if self._suspects else time.perf_counter
-
     def note_at_once(self, size: Size, seconds: float, clock: Callable[[], float]) -> None:
         """Take in what a call on the event loop has cost by a clock.
 
@@ -164,11 +164,13 @@ class VersionCosts:
         """
         if clock is time.perf_counter:
             if seconds > SLOW_SECONDS:
-                self._suspects = _REMEMBERED
+                self._suspects, self.clock = _REMEMBERED, time.thread_time
             else:
                 self.note(size, seconds)
             return
         self._suspects = max(0, self._suspects - 1)
+        if not self._suspects:
+            self.clock = time.perf_counter
         self.note(size, seconds)
         if seconds > SURPRISE_SECONDS or self._costs[size.bracket].is_slow:
             now = self._clock()

@@ -105,9 +105,11 @@ class GrpcServer:
     def _key(self, rpc: str, context: grpc.aio.ServicerContext) -> str | None:
         if rpc != "ModelInfer":
             return None
-        pairs = context.invocation_metadata() or ()
-        texts = {name: value for name, value in pairs if isinstance(value, str)}
-        return routing_key(texts, self._routing_header)
+        wanted, key = self._routing_header.lower(), None
+        for name, value in context.invocation_metadata() or ():
+            if name == wanted and isinstance(value, str):
+                key = value
+        return routing_key(key, self._routing_header)
 
 
 async def _abort(context: grpc.aio.ServicerContext, answer: ErrorAnswer) -> None:

@@ -45,7 +45,7 @@ class HeavyWork:
     ) -> T:
         """Run a call that decodes so many bytes; what it refuses is noted, and raised."""
         try:
-            return await self.run(size, call)
+            return call() if size <= TURN_BYTES else await self.run(size, call)
         except BundleServerError as error:
             note(error)
             raise

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import cast
+from types import MappingProxyType
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from bundleserver.errors import InvalidInput, RequestTooLarge
@@ -28,15 +28,27 @@ class ClientDisconnectedError(Exception):
     """The client went away before its request was complete; nobody waits for an answer."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """One request; ``segments`` are its decoded path, and header names are lower case."""
+class Request(NamedTuple):
+    """One request; ``segments`` are its decoded path, ``raw_headers`` have names in lower case."""
 
     method: str
     segments: tuple[str, ...]
-    headers: Mapping[str, str]
+    raw_headers: Mapping[bytes, bytes]
     receive: Receive
     limit_bytes: int
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """All headers as text."""
+        return {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in self.raw_headers.items()
+        }
+
+    def header(self, name: bytes) -> str | None:
+        """Return one header as text, by its name in lower case; None where it did not come."""
+        value = self.raw_headers.get(name)
+        return None if value is None else value.decode("latin-1")
 
     def check_declared_size(self) -> None:
         """Refuse a body by its declared length, before any of it is read.
@@ -44,8 +56,8 @@ class Request:
         Raises:
             RequestTooLarge: it is over the limit.
         """
-        declared = self.headers.get("content-length", "")
-        if declared.isdecimal() and (len(declared) > 18 or int(declared) > self.limit_bytes):
+        declared = self.raw_headers.get(b"content-length", b"")
+        if declared.isdigit() and (len(declared) > 18 or int(declared) > self.limit_bytes):
             raise RequestTooLarge(self.limit_bytes)
 
     async def body(self) -> bytes:
@@ -58,7 +70,7 @@ class Request:
         """
         self.check_declared_size()
         body = await self._read()
-        encoding = self.headers.get("content-encoding", "").strip().lower()
+        encoding = (self.header(b"content-encoding") or "").strip().lower()
         if encoding in ("", "identity"):
             return body
         return await asyncio.to_thread(_decompress, body, encoding, self.limit_bytes)
@@ -80,13 +92,12 @@ class Request:
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What goes back; ``headers`` come besides the content's type and length."""
 
     body: bytes
     status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
     content_type: str = "application/json"
 
     async def send(self, send: Send, *, with_body: bool = True) -> None:
@@ -95,14 +106,15 @@ class Answer:
             (b"content-type", self.content_type.encode()),
             (b"content-length", str(len(self.body)).encode()),
         ]
-        headers += [(name.encode(), value.encode()) for name, value in self.headers.items()]
+        for name, value in self.headers.items():
+            headers.append((name.encode(), value.encode()))
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
         await send({"type": "http.response.body", "body": self.body if with_body else b""})
 
 
 def _segments_of(scope: Message) -> tuple[str, ...]:
     """Read the path of an ASGI request."""
-    raw_path = cast(bytes, scope.get("raw_path") or str(scope["path"]).encode())
+    raw_path: bytes = scope.get("raw_path") or str(scope["path"]).encode()  # type: ignore[assignment]
     # A path may be as long as its sender likes; only those of ours are kept.
     return (_known_segments if len(raw_path) <= _LONGEST_KNOWN_PATH else _segments)(raw_path)
 
@@ -118,14 +130,8 @@ _known_segments = lru_cache(maxsize=256)(_segments)
 
 def request_of(scope: Message, receive: Receive, limit_bytes: int) -> Request:
     """Read the head of an ASGI request."""
-    pairs = cast("Iterable[tuple[bytes, bytes]]", scope["headers"])
-    return Request(
-        method=str(scope["method"]),
-        segments=_segments_of(scope),
-        headers={name.decode("latin-1"): value.decode("latin-1") for name, value in pairs},
-        receive=receive,
-        limit_bytes=limit_bytes,
-    )
+    pairs: Iterable[tuple[bytes, bytes]] = scope["headers"]  # type: ignore[assignment]
+    return Request(str(scope["method"]), _segments_of(scope), dict(pairs), receive, limit_bytes)
 
 
 def json_answer(document: object, headers: Mapping[str, str] | None = None) -> Answer:

@@ -21,6 +21,7 @@ class OneWriteTransport:
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._head = b""
+        self.is_closing = transport.is_closing
 
     def write(self, data: bytes) -> None:
         """Send data, after the head if there is one; a head alone waits."""

@@ -34,7 +34,7 @@ def predict(
     """
     if request.rows is not None and not bundle.signature.rowwise:
         answers = _answer_instances(bundle, request.rows, request.parameters)
-        return _respond(bundle, request, {}, answers)
+        return _response(bundle, request, {}, answers)
     inputs = bind(bundle, request) if bound is None else bound
     return respond(bundle, request, bundle.predict(inputs, request.parameters))
 
@@ -55,37 +55,37 @@ def bind(bundle: Bundle, request: PredictRequest) -> Mapping[str, NamedTensor]:
     return bundle.signature.bind_tensors(request.tensors or (), bundle.identity, content_type)
 
 
-def respond(bundle: Bundle, request: PredictRequest, outputs: dict[str, Array]) -> PredictResponse:
-    """Make the answer of what the bundle gave for this request.
+def respond(
+    bundle: Bundle, request: PredictRequest, outputs: Mapping[str, Array]
+) -> PredictResponse:
+    """Make the answer of what the bundle gave: the outputs that the request names, in its order.
 
     Raises:
         InvalidInput: the request names an output that the bundle does not give.
     """
-    return _respond(bundle, request, _select(outputs, request, bundle), None)
+    if request.outputs:
+        outputs = {wanted.name: _output(outputs, wanted, bundle) for wanted in request.outputs}
+    return _response(bundle, request, outputs)
 
 
-def _respond(
+def _response(
     bundle: Bundle,
     request: PredictRequest,
-    outputs: dict[str, Array],
-    answers: list[object] | None,
+    outputs: Mapping[str, Array],
+    answers: list[object] | None = None,
 ) -> PredictResponse:
+    parameters = request.parameters
+    if "binary_data_output" in parameters:
+        parameters = {k: v for k, v in parameters.items() if k != "binary_data_output"}
     return PredictResponse(
-        model=request.model,
-        version=bundle.version,
-        outputs=outputs,
-        parameters={k: v for k, v in request.parameters.items() if k != "binary_data_output"},
-        id=request.id,
-        rowwise=bundle.signature.rowwise,
-        answers=answers,
+        request.model,
+        bundle.version,
+        outputs,
+        parameters,
+        request.id,
+        bundle.signature.rowwise,
+        answers,
     )
-
-
-def _select(outputs: dict[str, Array], request: PredictRequest, bundle: Bundle) -> dict[str, Array]:
-    """Keep the outputs that the request names, in its order; all when it names none."""
-    if not request.outputs:
-        return outputs
-    return {wanted.name: _output(outputs, wanted, bundle) for wanted in request.outputs}
 
 
 def _output(outputs: Mapping[str, Array], wanted: RequestedOutput, bundle: Bundle) -> Array:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from bundleserver.tensors import Array, NamedTensor
 
+_NONE: Mapping[str, Any] = MappingProxyType({})
 
-@dataclass(frozen=True)
-class RequestedOutput:
+
+class RequestedOutput(NamedTuple):
     """One output that a request asks for; ``binary`` is None where the request leaves it open."""
 
     name: str
     binary: bool | None = None
 
 
-@dataclass(frozen=True)
-class PredictRequest:
+class PredictRequest(NamedTuple):
     """One decoded request: either ``tensors`` (V2, gRPC) or ``rows`` (V1), never both.
 
     ``version`` is a version or a label; None asks for the default one, or whom the traffic is
@@ -28,14 +29,13 @@ class PredictRequest:
     version: str | None = None
     tensors: tuple[NamedTensor, ...] | None = None
     rows: list[object] | None = None
-    parameters: Mapping[str, object] = field(default_factory=dict)
+    parameters: Mapping[str, object] = _NONE
     outputs: tuple[RequestedOutput, ...] = ()
     id: str | None = None
     routing_key: str | None = None
 
 
-@dataclass(frozen=True)
-class PredictResponse:
+class PredictResponse(NamedTuple):
     """One answer and the version that gave it.
 
     ``outputs`` are in the order of the signature; ``rowwise`` says that their first axis is the
@@ -45,8 +45,8 @@ class PredictResponse:
 
     model: str
     version: str
-    outputs: dict[str, Array] = field(default_factory=dict)
-    parameters: Mapping[str, object] = field(default_factory=dict)
+    outputs: Mapping[str, Array] = _NONE
+    parameters: Mapping[str, object] = _NONE
     id: str | None = None
     rowwise: bool = True
     answers: list[object] | None = None
@@ -54,4 +54,7 @@ class PredictResponse:
     @property
     def nbytes(self) -> int:
         """How many bytes the outputs take, texts not counted."""
-        return sum(values.nbytes for values in self.outputs.values())
+        total = 0
+        for values in self.outputs.values():
+            total += values.nbytes
+        return total

@@ -25,7 +25,7 @@ from bundleserver.serving.describe import (
 )
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.fallback import call_fallback
-from bundleserver.serving.heavy_work import HeavyWork
+from bundleserver.serving.heavy_work import TURN_BYTES, HeavyWork
 from bundleserver.serving.http import (
     Answer,
     AsgiApp,
@@ -44,6 +44,7 @@ from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.routing_key import ROUTING_HEADER, routing_key
 
 VERSION_HEADER = "x-model-version"
+_HEADER_LENGTH = v2.HEADER_LENGTH.encode()
 _KNOWN_ROUTES = 256
 _LONGEST_KNOWN_PATH = 512
 EXTENSIONS = ("model_repository", "model_repository_extension", "binary_tensor_data")
@@ -79,6 +80,7 @@ class RestApp:
         self._server_version = server_version
         self._load_timeout_seconds = load_timeout_seconds
         self._routing_header = routing_header
+        self._routing_name = routing_header.lower().encode()
         self._traffic = traffic
         self._index_of = index or own_index(manager)
         self._loaders = ThreadPoolExecutor(max_workers=4, thread_name_prefix="rest-load")
@@ -203,14 +205,16 @@ class RestApp:
     async def _infer(self, model: str, version: str | None, request: Request) -> Answer:
         body = await request.body()
         check_known(self._manager, model)
-        key = routing_key(request.headers, self._routing_header)
-        length = request.headers.get(v2.HEADER_LENGTH)
+        key = routing_key(request.header(self._routing_name), self._routing_header)
+        length = request.header(_HEADER_LENGTH)
         decode = partial(v2.decode_request, body, model, version, length, key)
         note = partial(self._note_refusal, model, "v2")
         asked = await self._heavy.decode(len(body), decode, note)
         response = await self._answer(asked)
-        encode = partial(v2.encode_response, response, asked)
-        encoded = await self._heavy.run(response.nbytes, encode)
+        if (size := response.nbytes) <= TURN_BYTES:
+            encoded = v2.encode_response(response, asked)
+        else:
+            encoded = await self._heavy.run(size, partial(v2.encode_response, response, asked))
         headers = {VERSION_HEADER: response.version}
         if encoded.header_length is None:
             return Answer(encoded.body, headers=headers)
@@ -220,8 +224,8 @@ class RestApp:
     async def _predict(self, model: str, version: str | None, request: Request) -> Answer:
         body = await request.body()
         check_known(self._manager, model)
-        key = routing_key(request.headers, self._routing_header)
-        decode = partial(decode_request, body, request.headers, model, version, key)
+        key = routing_key(request.header(self._routing_name), self._routing_header)
+        decode = partial(decode_request, body, request, model, version, key)
         note = partial(self._note_refusal, model, "v1")
         event, asked = await self._heavy.decode(len(body), decode, note)
         response = await self._answer(asked)

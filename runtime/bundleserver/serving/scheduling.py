@@ -16,7 +16,7 @@ import numpy as np
 
 from bundleserver.errors import BundleServerError, NotReady, VersionNotFound
 from bundleserver.serving.batching import MAX_BATCH_ROWS, Batches
-from bundleserver.serving.costs import Costs, Size, size_of
+from bundleserver.serving.costs import Costs, Size, VersionCosts, size_of
 from bundleserver.serving.cpus import limit_library_threads
 from bundleserver.serving.metrics import RequestMetrics
 from bundleserver.serving.predict import bind
@@ -73,8 +73,9 @@ class Scheduler:
         size = size_of(request)
         try:
             with self._manager.acquire(request.model, route.version) as bundle:
-                if bundle.conduct.steady and self._costs.of(bundle).is_small(size):
-                    answered = self._answer_at_once(bundle, route, size, measured)
+                costs = self._costs.of(bundle)
+                if bundle.conduct.steady and costs.is_small(size):
+                    answered = self._answer_at_once(bundle, costs, route, size, measured)
                     if answered is not None:
                         return answered
                 gathers = self._batches is not None and self._batches.takes(bundle, route, size)
@@ -89,21 +90,21 @@ class Scheduler:
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def _answer_at_once(
-        self, bundle: Bundle, route: Route, size: Size, measured: Measured
+        self, bundle: Bundle, costs: VersionCosts, route: Route, size: Size, measured: Measured
     ) -> Answered | None:
         """Answer on the event loop; None where the values are such that this may take long."""
         if not self._loop_is_prepared:
             self._loop_is_prepared = True
             limit_library_threads(self._pool.library_threads)
-        costs = self._costs.of(bundle)
-        clock = costs.clock()
+        clock = costs.clock
         started = clock()
         try:
             bound = bind(bundle, route.request)
         except BundleServerError:
             bound = None  # said, and counted, where the answer is made
-        if bound is not None and not all(is_plain(tensor.values) for tensor in bound.values()):
-            return None
+        for tensor in bound.values() if bound is not None else ():
+            if not is_plain(tensor.values):
+                return None
         try:
             return self._splitter.ask(bundle, route, measured, bound)
         finally:
@@ -124,4 +125,7 @@ class Scheduler:
 def is_plain(values: Array) -> bool:
     """Ask whether an array holds finite numbers only."""
     kind = values.dtype.kind
-    return kind in "biu" or (kind == "f" and bool(np.isfinite(values).all()))
+    # Reduced by the ufunc itself: the array's own method is a detour through Python.
+    return kind in "biu" or (
+        kind == "f" and bool(np.logical_and.reduce(np.isfinite(values), axis=None))
+    )

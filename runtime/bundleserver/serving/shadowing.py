@@ -14,7 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -126,7 +126,7 @@ class Shadows:
         try:
             with self._manager.acquire(pair.model, pair.shadow) as bundle:
                 started = time.perf_counter()
-                other = predict(bundle, replace(copy.request, version=pair.shadow))
+                other = predict(bundle, copy.request._replace(version=pair.shadow))
                 seconds = time.perf_counter() - started
             rowwise = copy.response.rowwise and other.rowwise
             found = compare(outputs_of(copy.response), outputs_of(other), rowwise)

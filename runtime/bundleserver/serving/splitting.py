@@ -9,9 +9,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bundleserver.errors import NotReady, VersionNotFound
 from bundleserver.routing import choose, shares
@@ -33,8 +32,7 @@ Answered = tuple[PredictResponse, tuple[Copy, ...]]
 """An answer, and the copies of its request that are to be made."""
 
 
-@dataclass(frozen=True)
-class Route:
+class Route(NamedTuple):
     """Which version a request falls to.
 
     Attributes:
@@ -132,7 +130,7 @@ class Splitter:
     ) -> Answered:
         """Let a version that was borrowed answer; ``bound`` is as in ``predict``."""
         measured.version = bundle.version
-        if not route.is_watched or route.traffic is None:
+        if route.traffic is None or not route.is_watched:
             return predict(bundle, route.request, bound), ()
         response, seconds = self._predict(bundle, route, route.traffic, bound)
         return response, tuple(self._copies(route.request, response, seconds, route.traffic))

@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 
 from bundleserver.errors import InvalidInput
-from bundleserver.tensors import NUMPY_DTYPES, Array, datatype_of
+from bundleserver.tensors import NUMPY_DTYPES, Array
 
 _ARRAY_CODES: Mapping[str, str] = MappingProxyType(
     {
@@ -44,7 +44,7 @@ def array_from_json(data: object, datatype: str, shape: tuple[int, ...], name: s
     """
     if not isinstance(data, list):
         raise InvalidInput(f"input '{name}' has data that is {kind_of(data)}; it should be a list")
-    flat = _flatten(data, shape, name)
+    flat = _flatten(data, shape, name) if data and isinstance(data[0], list) else data
     values = _array_of(flat, datatype, name)
     return shaped(values, shape, name)
 
@@ -83,8 +83,8 @@ def v2_data(values: Array, name: str) -> Array | list[str]:
     Raises:
         InvalidInput: the bytes of a BYTES output are not UTF-8, which JSON cannot carry.
     """
-    flat = np.ravel(values)
-    if datatype_of(flat) == "BYTES":
+    flat = values.reshape(-1)
+    if flat.dtype.kind in "OSUTMm":
         return [_text(value, name) for value in _objects(flat)]
     if flat.dtype.kind == "f":
         # A float32 printed in its own shortest form reads as another number in double precision.
@@ -107,9 +107,7 @@ def plain_values(values: Array, name: str) -> object:
 
 
 def _flatten(data: list[object], shape: tuple[int, ...], name: str) -> list[object]:
-    """Flatten level by level; flat data are taken as they are, nested ones must match the shape."""
-    if not data or not isinstance(data[0], list):
-        return data
+    """Flatten nested data level by level; they must match the shape."""
     level = data
     for depth, size in enumerate(shape):
         if depth and set(map(type, level)) != {list}:
@@ -158,7 +156,7 @@ def _integers(flat: list[object], datatype: str, name: str) -> Array:
 
 def _floats(flat: list[object], datatype: str, name: str) -> Array:
     try:
-        values = np.array(array("d", cast("list[float]", flat)))
+        values = np.array(array("d", flat))  # type: ignore[type-var]  # it raises
     except TypeError:
         _check_kinds(flat, (int, float, type(None)), name, "numbers or null", datatype)
         values = np.array([math.nan if value is None else value for value in flat], np.float64)

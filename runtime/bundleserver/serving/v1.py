@@ -23,16 +23,16 @@ def decode_request(
     Raises:
         InvalidInput: neither key is there, or both, or its value is no list.
     """
-    keys = [key for key in ("instances", "inputs") if key in document]
-    if len(keys) != 1:
+    key = "instances" if "instances" in document else "inputs"
+    if ("instances" in document) == ("inputs" in document):
         came = ", ".join(f"'{key}'" for key in list(document)[:10]) or "none"
         raise InvalidInput(
             "a V1 request has either 'instances' or 'inputs', a list of rows; the keys that came: "
             f"{came}"
         )
-    rows = document[keys[0]]
+    rows = document[key]
     if not isinstance(rows, list):
-        raise InvalidInput(f"'{keys[0]}' is {kind_of(rows)}; it should be a list of rows")
+        raise InvalidInput(f"'{key}' is {kind_of(rows)}; it should be a list of rows")
     parameters = json_body.optional_object(document, "parameters", "")
     return PredictRequest(model, version, rows=rows, parameters=parameters, routing_key=routing_key)
 

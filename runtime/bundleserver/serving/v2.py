@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import repeat
 
 from bundleserver.errors import InvalidInput
 from bundleserver.serving import json_body
@@ -11,7 +12,7 @@ from bundleserver.serving.requests import PredictRequest, PredictResponse, Reque
 from bundleserver.serving.tensor_binary import array_from_bytes, bytes_from_array
 from bundleserver.serving.tensor_form import checked_shape, known_datatype
 from bundleserver.serving.tensor_json import array_from_json, kind_of, v2_data
-from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, datatype_of
+from bundleserver.tensors import NUMPY_DTYPES, NamedTensor, datatype_of
 
 HEADER_LENGTH = "inference-header-content-length"
 """The header that says how many bytes of a body are its JSON part."""
@@ -44,22 +45,23 @@ def decode_request(
     Raises:
         InvalidInput: the body does not follow the protocol; the sentence names what came.
     """
-    view = memoryview(body)
-    size = _json_size(header_length, len(body))
-    document = json_body.read_object(view[:size])
+    if header_length is None:
+        document, raw = json_body.read_object(body), _NO_RAW_DATA
+    else:
+        size = _json_size(header_length, len(body))
+        view = memoryview(body)
+        document, raw = json_body.read_object(view[:size]), _RawData(view[size:], announced=True)
     parameters = json_body.optional_object(document, "parameters", "")
-    json_body.optional_bool(parameters, "binary_data_output", "the parameter ")
-    raw = _RawData(view[size:], header_length is not None)
+    if parameters:
+        json_body.optional_bool(parameters, "binary_data_output", "the parameter ")
     tensors = _decode_inputs(document, raw)
     raw.check_used_up()
+    outputs = _decode_outputs(document) if "outputs" in document else ()
+    request_id = document.get("id")
+    if request_id is not None and not isinstance(request_id, str):
+        raise InvalidInput(f"'id' is {kind_of(request_id)}; it should be a text")
     return PredictRequest(
-        model,
-        version,
-        tensors=tensors,
-        parameters=parameters,
-        outputs=_decode_outputs(document),
-        id=_decode_id(document),
-        routing_key=routing_key,
+        model, version, tensors, None, parameters, outputs, request_id, routing_key
     )
 
 
@@ -73,15 +75,21 @@ def encode_response(response: PredictResponse, request: PredictRequest) -> Encod
     binary_by_default = request.parameters.get("binary_data_output") is True
     outputs: list[dict[str, object]] = []
     raw: list[bytes] = []
-    for asked in request.outputs or [RequestedOutput(name) for name in response.outputs]:
-        values = _output_named(asked.name, response)
-        is_binary = binary_by_default if asked.binary is None else asked.binary
-        outputs.append(_describe(asked.name, values))
-        if is_binary:
+    for name, binary in request.outputs or zip(response.outputs, repeat(None)):
+        values = response.outputs.get(name)
+        if values is None:
+            raise _unknown_output(name, response)
+        described: dict[str, object] = {
+            "name": name,
+            "shape": values.shape,
+            "datatype": datatype_of(values),
+        }
+        if binary_by_default if binary is None else binary:
             raw.append(bytes_from_array(values))
-            outputs[-1]["parameters"] = {"binary_data_size": len(raw[-1])}
+            described["parameters"] = {"binary_data_size": len(raw[-1])}
         else:
-            outputs[-1]["data"] = v2_data(values, asked.name)
+            described["data"] = v2_data(values, name)
+        outputs.append(described)
     head = json_body.write(_envelope(response, outputs))
     return Encoded(b"".join((head, *raw)), len(head)) if raw else Encoded(head)
 
@@ -123,9 +131,10 @@ class _RawData:
             )
 
 
-def _json_size(header_length: str | None, body_size: int) -> int:
-    if header_length is None:
-        return body_size
+_NO_RAW_DATA = _RawData(memoryview(b""), announced=False)
+
+
+def _json_size(header_length: str, body_size: int) -> int:
     text = header_length.strip()
     # Longer digits are no length of a body, and Python refuses to read some of them.
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
@@ -140,13 +149,6 @@ def _json_size(header_length: str | None, body_size: int) -> int:
             f"{body_size} bytes"
         )
     return size
-
-
-def _decode_id(document: Mapping[str, object]) -> str | None:
-    request_id = document.get("id")
-    if request_id is None or isinstance(request_id, str):
-        return request_id
-    raise InvalidInput(f"'id' is {kind_of(request_id)}; it should be a text")
 
 
 def _decode_inputs(document: Mapping[str, object], raw: _RawData) -> tuple[NamedTensor, ...]:
@@ -171,7 +173,9 @@ def _decode_input(item: object, position: int, raw: _RawData) -> NamedTensor:
             f"{where} is {kind_of(item)}; it should be an object with name, shape, datatype, data"
         )
     name = _decode_name(item, where)
-    datatype = _decode_datatype(item, name)
+    datatype = item.get("datatype")
+    if not isinstance(datatype, str) or datatype not in NUMPY_DTYPES:
+        datatype = _decode_datatype(item, name)
     shape = _decode_shape(item, name)
     parameters = json_body.optional_object(item, "parameters", f"input '{name}': ")
     has_data = item.get("data") is not None
@@ -214,7 +218,7 @@ def _decode_shape(item: Mapping[str, object], name: str) -> tuple[int, ...]:
         raise InvalidInput(
             f"input '{name}' has the shape {kind_of(shape)}; it should be a list of sizes"
         )
-    if set(map(type, shape)) - {int}:
+    if not {int}.issuperset(map(type, shape)):
         odd = next(size for size in shape if type(size) is not int)
         raise InvalidInput(
             f"input '{name}' has {kind_of(odd)} in its shape; sizes are whole numbers from 0"
@@ -244,15 +248,9 @@ def _decode_outputs(document: Mapping[str, object]) -> tuple[RequestedOutput, ..
     return tuple(asked.values())
 
 
-def _output_named(name: str, response: PredictResponse) -> Array:
-    if name not in response.outputs:
-        known = ", ".join(f"'{output}'" for output in response.outputs)
-        raise InvalidInput(f"unknown output '{name}'; model '{response.model}' gives {known}")
-    return response.outputs[name]
-
-
-def _describe(name: str, values: Array) -> dict[str, object]:
-    return {"name": name, "shape": list(values.shape), "datatype": datatype_of(values)}
+def _unknown_output(name: str, response: PredictResponse) -> InvalidInput:
+    known = ", ".join(f"'{output}'" for output in response.outputs)
+    return InvalidInput(f"unknown output '{name}'; model '{response.model}' gives {known}")
 
 
 def _envelope(response: PredictResponse, outputs: list[dict[str, object]]) -> dict[str, object]:
@@ -262,7 +260,9 @@ def _envelope(response: PredictResponse, outputs: list[dict[str, object]]) -> di
     }
     if response.id is not None:
         envelope["id"] = response.id
-    parameters = {k: v for k, v in response.parameters.items() if k != "binary_data_output"}
+    parameters = response.parameters
+    if "binary_data_output" in parameters:
+        parameters = {k: v for k, v in parameters.items() if k != "binary_data_output"}
     if parameters:
         envelope["parameters"] = parameters
     envelope["outputs"] = outputs
