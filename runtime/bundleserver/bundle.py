@@ -219,7 +219,10 @@ class Bundle:
         declared = self.signature.inputs
         if len(declared) == 1 and declared[0].name not in inputs:
             return {declared[0].name: tuple(inputs.values())}
-        return {name: (tensor,) for name, tensor in inputs.items()}
+        assigned: dict[str, tuple[NamedTensor, ...]] = {}
+        for name, tensor in inputs.items():
+            assigned[name] = (tensor,)
+        return assigned
 
     def _run(
         self, step: PlannedStep, taken: Sequence[NamedTensor], parameters: Mapping[str, object]

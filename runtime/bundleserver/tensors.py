@@ -118,8 +118,8 @@ class TensorSpec:
             TypeError: the datatype differs in kind.
             ValueError: rank or a dimension differs.
         """
-        if self.datatype is not None and datatype_of(array) != self.datatype:
-            target = NUMPY_DTYPES[self.datatype]
+        target = NUMPY_DTYPES[self.datatype] if self.datatype is not None else array.dtype
+        if array.dtype != target and datatype_of(array) != self.datatype:
             if array.dtype.kind in "OSU" or not np.can_cast(array.dtype, target, "same_kind"):
                 raise TypeError(
                     f"it has datatype {datatype_of(array)}; the manifest declares {self.datatype}"

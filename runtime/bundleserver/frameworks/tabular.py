@@ -69,7 +69,8 @@ class Intake:
                 raise self._wrong_shape(tensor, [-1, -1])
             named = tensor.columns and values.shape[1:] == (len(tensor.columns),)
             return _frame(values, tensor.columns) if named else values
-        self._check_numeric(tensor)
+        if values.dtype.kind not in "biuf":
+            self._check_numeric(tensor)
         if values.ndim == 1 and self.width == 1:
             values = values[:, np.newaxis]
         order = self._order(tensor.columns, f"input '{tensor.name}'") if self.columns else []

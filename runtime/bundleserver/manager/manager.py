@@ -34,6 +34,9 @@ class Manager:
 
     Request threads borrow, ask and order; the watcher's thread alone calls ``reconcile``, which
     decides, starts loads and closes.
+
+    Attributes:
+        knows: asks whether there is a model of that name, ready or not.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Manager:
         self._strict = strict_readiness
         self._clock = clock
         self._shared = Shared()
+        self.knows: Callable[[str], bool] = self._shared.models.__contains__
         self.together = Together(self._shared)
         opener = open_bundle or BundleOpener(source, device, version_mismatch, self.acquire)
         self._loader = Loader(self._shared, opener, retry_pauses_seconds, clock, load_threads)
@@ -88,10 +92,6 @@ class Manager:
         """Name every model that is known, ready or not."""
         with self._shared.changed:
             return tuple(sorted(self._shared.models))
-
-    def knows(self, model: str) -> bool:
-        """Ask whether there is a model of that name, ready or not."""
-        return model in self._shared.models
 
     def why_no_models(self) -> str:
         """Say why no model is known, while none is."""

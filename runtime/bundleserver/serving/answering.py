@@ -72,7 +72,8 @@ class ServedModels:
         check_known(self._manager, request.model)
         spoken = protocol or ("v2" if request.rows is None else "v1")
         with self._metrics.measure(request.model, spoken) as measured:
-            response, copies = await self._scheduler.answer(request, measured)
+            answered = self._scheduler.answer(request, measured)
+            response, copies = answered if isinstance(answered, tuple) else await answered
         for copy in copies:
             # Called when this task pauses next: when the answer is on its way.
             asyncio.get_running_loop().call_soon(self.shadows.offer, copy)

@@ -162,11 +162,15 @@ class VersionCosts:
         What lasted long by the clock on the wall may have been kept from the processor; the calls
         after it are measured by the thread's own clock, which itself costs as much as a small call.
         """
+        cost = self._costs.get(size.bracket)
         if clock is time.perf_counter:
             if seconds > SLOW_SECONDS:
                 self._suspects, self.clock = _REMEMBERED, time.thread_time
-            else:
+            elif cost is None:
                 self.note(size, seconds)
+            else:
+                # Without the lock: two that do this at once lose one of many measurements.
+                cost.take_in(size.values, seconds)
             return
         self._suspects = max(0, self._suspects - 1)
         if not self._suspects:

@@ -70,6 +70,8 @@ class Request(NamedTuple):
         """
         self.check_declared_size()
         body = await self._read()
+        if b"content-encoding" not in self.raw_headers:
+            return body
         encoding = (self.header(b"content-encoding") or "").strip().lower()
         if encoding in ("", "identity"):
             return body

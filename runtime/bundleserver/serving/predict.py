@@ -34,7 +34,7 @@ def predict(
     """
     if request.rows is not None and not bundle.signature.rowwise:
         answers = _answer_instances(bundle, request.rows, request.parameters)
-        return _response(bundle, request, {}, answers)
+        return respond(bundle, request, {}, answers)
     inputs = bind(bundle, request) if bound is None else bound
     return respond(bundle, request, bundle.predict(inputs, request.parameters))
 
@@ -56,24 +56,24 @@ def bind(bundle: Bundle, request: PredictRequest) -> Mapping[str, NamedTensor]:
 
 
 def respond(
-    bundle: Bundle, request: PredictRequest, outputs: Mapping[str, Array]
+    bundle: Bundle,
+    request: PredictRequest,
+    outputs: Mapping[str, Array],
+    answers: list[object] | None = None,
 ) -> PredictResponse:
     """Make the answer of what the bundle gave: the outputs that the request names, in its order.
+
+    Args:
+        bundle: who answers.
+        request: what was asked.
+        outputs: every output of the bundle.
+        answers: an answer for each instance, of a bundle that answers them one by one.
 
     Raises:
         InvalidInput: the request names an output that the bundle does not give.
     """
     if request.outputs:
         outputs = {wanted.name: _output(outputs, wanted, bundle) for wanted in request.outputs}
-    return _response(bundle, request, outputs)
-
-
-def _response(
-    bundle: Bundle,
-    request: PredictRequest,
-    outputs: Mapping[str, Array],
-    answers: list[object] | None = None,
-) -> PredictResponse:
     parameters = request.parameters
     if "binary_data_output" in parameters:
         parameters = {k: v for k, v in parameters.items() if k != "binary_data_output"}

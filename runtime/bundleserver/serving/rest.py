@@ -98,22 +98,15 @@ class RestApp:
         if handlers is None:
             await self._pass_on(request, scope, send)
             return
-        answer = await self._answer_of(request, handlers)
-        if answer is not None:
-            await answer.send(send, with_body=request.method != "HEAD")
-
-    async def _answer_of(self, request: Request, handlers: Handlers) -> Answer | None:
-        """Run the handler; None when the client went away."""
-        method = "GET" if request.method == "HEAD" else request.method
-        handler = handlers.get(method)
-        if handler is None:
-            return refused(request, tuple(handlers))
+        is_head = request.method == "HEAD"
+        handler = handlers.get("GET" if is_head else request.method)
         try:
-            return await handler(request)
+            answer = await handler(request) if handler else refused(request, tuple(handlers))
         except ClientDisconnectedError:
-            return None
+            return
         except Exception as error:  # noqa: BLE001  # the edge: every error becomes an answer
-            return answer_of_error(answer_for(error))
+            answer = answer_of_error(answer_for(error))
+        await answer.send(send, with_body=not is_head)
 
     async def _pass_on(self, request: Request, scope: Message, send: Send) -> None:
         started = False

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import repeat
+from typing import NamedTuple
 
 from bundleserver.errors import InvalidInput
 from bundleserver.serving import json_body
@@ -18,8 +18,7 @@ HEADER_LENGTH = "inference-header-content-length"
 """The header that says how many bytes of a body are its JSON part."""
 
 
-@dataclass(frozen=True)
-class Encoded:
+class Encoded(NamedTuple):
     """A V2 answer's body; ``header_length`` is the size of its JSON part where raw bytes follow."""
 
     body: bytes
@@ -51,8 +50,9 @@ def decode_request(
         size = _json_size(header_length, len(body))
         view = memoryview(body)
         document, raw = json_body.read_object(view[:size]), _RawData(view[size:], announced=True)
-    parameters = json_body.optional_object(document, "parameters", "")
-    if parameters:
+    parameters: dict[str, object] = {}
+    if "parameters" in document:
+        parameters = json_body.optional_object(document, "parameters", "")
         json_body.optional_bool(parameters, "binary_data_output", "the parameter ")
     tensors = _decode_inputs(document, raw)
     raw.check_used_up()
@@ -177,7 +177,9 @@ def _decode_input(item: object, position: int, raw: _RawData) -> NamedTensor:
     if not isinstance(datatype, str) or datatype not in NUMPY_DTYPES:
         datatype = _decode_datatype(item, name)
     shape = _decode_shape(item, name)
-    parameters = json_body.optional_object(item, "parameters", f"input '{name}': ")
+    parameters: Mapping[str, object] = {}
+    if "parameters" in item:
+        parameters = json_body.optional_object(item, "parameters", f"input '{name}': ")
     has_data = item.get("data") is not None
     if "binary_data_size" not in parameters:
         if not has_data:
