@@ -36,11 +36,24 @@ def test_it_shows_the_shares_and_the_canary():
     with serving(FakeManager(two(config=config), broken)) as server:
         done = run("inspect", "--url", server.rest)
 
+    sums = done.output[done.output.index("sums:") :].partition("other:")[0]
+    rows = {line.split()[0]: line.split() for line in sums.splitlines() if line.split()}
+
     assert 0 == done.exit_code, done.output
     assert "sums: default 1\n" in done.output
-    assert "\n  5.0% to 2\n  95.0% to 1\n" in done.output
+    assert ("95.0%", "5.0%") == (rows["1"][2], rows["2"][2])
     assert "canary 2 running at 5 %: it has just begun" in done.output
     assert "other: 'other' version 1 is not ready: FAILED: no" in done.output
+
+
+def test_a_share_of_a_label_is_said_beside_the_versions():
+    """The table has the versions' shares; a label says which of them is its own."""
+    config = ServingConfig(labels={"next": "2"}, traffic={"1": 3, "next": 1})
+    with serving(FakeManager(two(config=config))) as server:
+        done = run("inspect", "--url", server.rest)
+
+    assert "\n  25.0% to next\n" in done.output
+    assert "to 1\n" not in done.output
 
 
 def test_it_shows_every_version_with_its_state_and_reason():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from urllib.parse import quote
 
 import orjson
@@ -54,7 +54,9 @@ def print_server(models: list[dict[str, object]]) -> None:
             say_table(f"{model['name']}: {_summary(model)}", _VERSION_HEADINGS, rows)
         else:
             say(f"{model['name']}: {_summary(model)}")
-        for line in (*_split_lines(traffic), *_canary_lines(_mapping(traffic.get("canary")))):
+        in_table = {row[0] for row in rows}
+        canary = _mapping(traffic.get("canary"))
+        for line in (*_split_lines(traffic, in_table), *_canary_lines(canary)):
             say(f"  {line}")
         pairs = _mappings(traffic.get("shadow"))
         if pairs:
@@ -134,9 +136,12 @@ def _answers(model: Mapping[str, object], label: str) -> str:
     return _number(sum(float(str(share)) for share in own), ".1%") if own else ""
 
 
-def _split_lines(traffic: Mapping[str, object]) -> Iterator[str]:
+def _split_lines(traffic: Mapping[str, object], in_table: Collection[str]) -> Iterator[str]:
+    """Say what the table does not: a label's share, and what was diverted."""
     for name, share in _mapping(traffic.get("shares")).items():
         diverted = _mapping(traffic.get("diverted")).get(name)
+        if name in in_table and not diverted:
+            continue
         note = f"; {diverted} requests went to the default instead" if diverted else ""
         yield f"{_number(share, '.1%')} to {name}{note}"
 
