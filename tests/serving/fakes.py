@@ -17,7 +17,10 @@ from bundleserver.frameworks.conduct import UNKNOWN, Conduct
 from bundleserver.lifecycle import State
 from bundleserver.manager import TrafficStatus
 from bundleserver.serving.options import ServerOptions
+from bundleserver.serving.requests import PredictRequest
 from bundleserver.serving.server import BundleServer
+from bundleserver.serving.splitting import Answered, Splitter
+from bundleserver.serving.tallies import Measured
 from bundleserver.signature import Signature
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
 from bundleserver.traffic import ServingConfig
@@ -252,6 +255,13 @@ class FakeManager:
                 ),
             )
         )
+
+
+def split_and_answer(splitter: Splitter, request: PredictRequest, measured: Measured) -> Answered:
+    """Route, borrow and answer in this thread, as the scheduler does in those that predict."""
+    route = splitter.route(request)
+    with splitter.lease(route) as bundle:
+        return splitter.ask(bundle, route, measured)
 
 
 @dataclass

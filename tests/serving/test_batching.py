@@ -297,7 +297,7 @@ def test_what_gathers_counts_for_the_queue():
     assert [[0.0], [1.0]] == [sum_of(outcome) for outcome in outcomes[:2]]
     assert [QueueFull, QueueFull] == [type(outcome) for outcome in outcomes[2:]]
     assert [9.0] == sum_of(again)
-    assert busy.pool.wait_idle(DEADLINE_SECONDS)
+    assert busy.pool.wait_spare(DEADLINE_SECONDS)
 
 
 def test_a_client_that_leaves_while_it_waits_is_left_out():
@@ -345,7 +345,7 @@ def test_a_client_that_leaves_during_a_joint_call_changes_nothing():
 
     assert 1 == held
     assert [2.0] == sum_of(answer)
-    assert busy.pool.wait_idle(DEADLINE_SECONDS)
+    assert busy.pool.wait_spare(DEADLINE_SECONDS)
     assert 0 == busy.manager.leased
 
 

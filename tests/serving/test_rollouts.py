@@ -36,6 +36,7 @@ from tests.serving.fakes import (
     FakeModel,
     FakeVersion,
     serving,
+    split_and_answer,
     sums,
 )
 
@@ -100,7 +101,7 @@ class Served:
             measured = Measured()
             request = PredictRequest("sums", rows=ROWS, routing_key=f"user-{number}")
             with suppress(PredictionError, InvalidInput):
-                self.splitter.answer(request, measured)
+                split_and_answer(self.splitter, request, measured)
             found += measured.version == "2"
             self.clock.now += 0.2
         return found
@@ -187,7 +188,7 @@ def test_a_canary_that_disagrees_is_demoted():
     shadows = Shadows(served.manager, WorkerPool(threads=1), served.splitter.totals)
     for number in range(300):
         request = PredictRequest("sums", rows=ROWS, routing_key=f"user-{number}")
-        _, copies = served.splitter.answer(request, Measured())
+        _, copies = split_and_answer(served.splitter, request, Measured())
         served.clock.now += 0.2
         for copy in copies:
             compared += 1

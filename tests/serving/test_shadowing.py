@@ -27,6 +27,7 @@ from tests.serving.fakes import (
     Gate,
     forecast,
     serving,
+    split_and_answer,
     sums,
 )
 from tests.serving.grpc_client import connected, tensor
@@ -244,7 +245,7 @@ def test_a_share_of_the_requests_is_copied(drawn, count):
     config = ServingConfig(default="1", shadow=("2",), shadow_share=0.25)
     splitter = Splitter(FakeManager(model(config=config)), draw=lambda: drawn)
 
-    _, copies = splitter.answer(PredictRequest("sums", rows=ROWS), Measured())
+    _, copies = split_and_answer(splitter, PredictRequest("sums", rows=ROWS), Measured())
 
     assert count == len(copies)
 

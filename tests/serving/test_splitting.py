@@ -23,7 +23,7 @@ from bundleserver.serving.tallies import Measured
 from bundleserver.traffic import ServingConfig
 from bundleserver.watcher import Watcher
 from tests.fakes import FakeSource
-from tests.serving.fakes import FakeManager, FakeModel, FakeVersion, serving
+from tests.serving.fakes import FakeManager, FakeModel, FakeVersion, serving, split_and_answer
 from tests.serving.grpc_client import connected, tensor
 
 CLIENT = httpx.Client(timeout=20.0)
@@ -53,7 +53,7 @@ def served():
 def ask(splitter, key=None, request_id=None, version=None):
     """Return the version that answers one request."""
     request = PredictRequest("sums", version, rows=ROWS, id=request_id, routing_key=key)
-    response, _ = splitter.answer(request, Measured())
+    response, _ = split_and_answer(splitter, request, Measured())
     return response.version
 
 
@@ -268,7 +268,7 @@ class Requests:
             number += 1
             request = PredictRequest("fraud", tensors=(), routing_key=f"{seed}-{number % 50}")
             try:
-                response, _ = self.splitter.answer(request, Measured())
+                response, _ = split_and_answer(self.splitter, request, Measured())
             except Exception as error:  # noqa: BLE001  # the test looks at each
                 self.errors.append(error)
                 return

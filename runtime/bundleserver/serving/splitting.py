@@ -111,16 +111,6 @@ class Splitter:
                 bundle = leases.enter_context(self._manager.acquire(model))
             yield bundle
 
-    def answer(self, request: PredictRequest, measured: Measured) -> Answered:
-        """Answer a request, and say which copies of it are to be made.
-
-        Raises:
-            BundleServerError: whatever keeps the request from being answered.
-        """
-        route = self.route(request)
-        with self.lease(route) as bundle:
-            return self.ask(bundle, route, measured)
-
     def ask(
         self,
         bundle: Bundle,
@@ -128,7 +118,17 @@ class Splitter:
         measured: Measured,
         bound: Mapping[str, NamedTensor] | None = None,
     ) -> Answered:
-        """Let a version that was borrowed answer; ``bound`` is as in ``predict``."""
+        """Let a version that was borrowed answer, and say which copies are to be made.
+
+        Args:
+            bundle: the version.
+            route: the request, and why it falls to that version.
+            measured: is told which version answers.
+            bound: as in ``predict``.
+
+        Raises:
+            BundleServerError: whatever keeps the request from being answered.
+        """
         measured.version = bundle.version
         if route.traffic is None or not route.is_watched:
             return predict(bundle, route.request, bound), ()

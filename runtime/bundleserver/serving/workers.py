@@ -75,11 +75,6 @@ class WorkerPool(ThreadPoolExecutor):
         """Run a call that answers what was promised, and takes no place itself."""
         super().submit(call)
 
-    def wait_idle(self, timeout_seconds: float) -> bool:
-        """Wait until no call is waiting or running; False when the time is over before that."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self._pending == 0, timeout_seconds)
-
     def wait_spare(self, timeout_seconds: float) -> bool:
         """Wait until a thread is free and no call waits for one; False when the time is over."""
         with self._changed:
