@@ -11,6 +11,7 @@
     │   └── WarmUpError     a manifest's example gives another answer than recorded
     ├── InvalidInput        a request does not fit the model it asks (the caller's to mend)
     ├── RequestTooLarge     a request is over the size limit
+    ├── RequestTooSlow      a request has begun and does not arrive
     ├── PredictionError     the model's own code raised (ours or the model author's to mend)
     ├── ModelNotFound       no such model is known
     ├── VersionNotFound     the model is known, the version or label is not
@@ -101,6 +102,10 @@ class RequestTooLarge(BundleServerError):
             f"the request body is over the limit of {limit_bytes} bytes; send fewer rows per "
             "request, or raise --max_request_bytes"
         )
+
+
+class RequestTooSlow(BundleServerError):
+    """A request has begun and did not arrive in time; says what came and what may be."""
 
 
 class PredictionError(BundleServerError):

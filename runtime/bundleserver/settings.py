@@ -63,6 +63,8 @@ class Settings:
     grpc_max_send_message_length: int = 8 * 2**20
     grpc_max_receive_message_length: int = 8 * 2**20
     timeout_keep_alive: int = 65
+    timeout_receive: float = 60.0
+    """0: a request may take as long as it likes to arrive."""
     # Kubernetes kills after 30 s by default; what is still open then gets no answer.
     grace_period_seconds: float = 25.0
 
@@ -141,5 +143,6 @@ _RANGES: dict[str, tuple[float, float]] = {
     "grpc_max_send_message_length": (-1, 2**31 - 1),
     "grpc_max_receive_message_length": (-1, 2**31 - 1),
     "timeout_keep_alive": (0, _ANY),
+    "timeout_receive": (0, 86400),
     "grace_period_seconds": (0, 86400),
 }

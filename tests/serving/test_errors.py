@@ -20,6 +20,7 @@ class OwnInput(errors.InvalidInput):
         (errors.ModelNotFound("m"), 404, "NOT_FOUND", None),
         (errors.VersionNotFound("m", "9", "it has 1"), 404, "NOT_FOUND", None),
         (errors.RequestTooLarge(10), 413, "RESOURCE_EXHAUSTED", None),
+        (errors.RequestTooSlow("x"), 408, "DEADLINE_EXCEEDED", None),
         (errors.NotReady("m", "loading", 7), 503, "UNAVAILABLE", 7),
         (errors.QueueFull("m", 3), 503, "RESOURCE_EXHAUSTED", 1),
         (errors.PredictionError("m", "ValueError", "abc"), 500, "INTERNAL", None),

@@ -196,6 +196,7 @@ _ALL = (
         "seconds an idle connection is kept; longer than the proxy keeps it",
         parse_int,
     ),
+    Flag("--timeout_receive", _LIMITS, "seconds a request may take to arrive; 0: any", parse_float),
     Flag(
         "--grace_period_seconds",
         _LIMITS,

@@ -16,6 +16,7 @@ from bundleserver.errors import (
     PredictionError,
     QueueFull,
     RequestTooLarge,
+    RequestTooSlow,
     VersionNotFound,
 )
 
@@ -37,6 +38,7 @@ _ANSWERS: Mapping[type[BaseException], tuple[int, str]] = MappingProxyType(
         InvalidInput: (400, "INVALID_ARGUMENT"),
         ModelNotFound: (404, "NOT_FOUND"),
         VersionNotFound: (404, "NOT_FOUND"),
+        RequestTooSlow: (408, "DEADLINE_EXCEEDED"),
         RequestTooLarge: (413, "RESOURCE_EXHAUSTED"),
         PredictionError: (500, "INTERNAL"),
         NotReady: (503, "UNAVAILABLE"),

@@ -6,11 +6,12 @@ import asyncio
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from functools import lru_cache
+from http import HTTPStatus
 from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from bundleserver.errors import InvalidInput, RequestTooLarge
+from bundleserver.errors import InvalidInput, RequestTooLarge, RequestTooSlow
 from bundleserver.serving import json_body
 from bundleserver.serving.errors import ErrorAnswer
 
@@ -22,6 +23,8 @@ AsgiApp = Callable[[Message, Receive, Send], Awaitable[None]]
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 _RAW_DEFLATE = -15
 _LONGEST_KNOWN_PATH = 512
+_SLOWEST_BYTES_PER_SECOND = 16 * 2**10
+"""What a body that takes longer than its seconds has to come with, on average."""
 
 
 class ClientDisconnectedError(Exception):
@@ -29,13 +32,17 @@ class ClientDisconnectedError(Exception):
 
 
 class Request(NamedTuple):
-    """One request; ``segments`` are its decoded path, ``raw_headers`` have names in lower case."""
+    """One request; ``segments`` are its decoded path, ``raw_headers`` have names in lower case.
+
+    ``timeout_receive`` is how many seconds its body may take, and a large one more; 0 for any.
+    """
 
     method: str
     segments: tuple[str, ...]
     raw_headers: Mapping[bytes, bytes]
     receive: Receive
     limit_bytes: int
+    timeout_receive: float = 0.0
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -65,6 +72,7 @@ class Request(NamedTuple):
 
         Raises:
             RequestTooLarge: it is over the limit, as sent or decompressed.
+            RequestTooSlow: it has begun, and does not arrive.
             InvalidInput: its compression is unknown or broken.
             ClientDisconnectedError: the client is gone.
         """
@@ -78,20 +86,90 @@ class Request(NamedTuple):
         return await asyncio.to_thread(_decompress, body, encoding, self.limit_bytes)
 
     async def _read(self) -> bytes:
-        chunks: list[bytes] = []
-        size = 0
+        message = await self.receive()
+        if message.get("more_body", False) or message["type"] != "http.request":
+            return await _Arriving(self, message).read()
+        body: bytes = message.get("body", b"")  # type: ignore[assignment]  # ASGI's promise
+        if len(body) > self.limit_bytes:
+            raise RequestTooLarge(self.limit_bytes)
+        return body
+
+
+class _Arriving:
+    """A body that comes in several messages; a client that drips it is not waited for."""
+
+    def __init__(self, request: Request, first: Message) -> None:
+        self._request = request
+        chunk = _checked_chunk(first, 0, request.limit_bytes)
+        self._chunks = [chunk]
+        self._size = len(chunk)
+
+    async def read(self) -> bytes:
+        """Wait for all of it.
+
+        Raises:
+            RequestTooLarge: it is over the limit.
+            RequestTooSlow: nothing came for its seconds, or too little in all the time it took.
+            ClientDisconnectedError: the client is gone.
+        """
+        if not self._request.timeout_receive:
+            return await self._gather()
+        # One task for the whole of it: to wait for each message with a deadline costs one for each.
+        gathering = asyncio.ensure_future(self._gather())
+        try:
+            await self._watch(gathering)
+            return gathering.result()
+        finally:
+            gathering.cancel()
+
+    async def _gather(self) -> bytes:
+        more = True
+        while more:
+            message = await self._request.receive()
+            chunk = _checked_chunk(message, self._size, self._request.limit_bytes)
+            self._chunks.append(chunk)
+            self._size += len(chunk)
+            more = bool(message.get("more_body", False))
+        return b"".join(self._chunks)
+
+    async def _watch(self, gathering: asyncio.Future[bytes]) -> None:
+        now = asyncio.get_running_loop().time
+        seconds, begun = self._request.timeout_receive, now()
         while True:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnectedError
-            chunk = message.get("body", b"")
-            if isinstance(chunk, bytes) and chunk:
-                chunks.append(chunk)
-                size += len(chunk)
-            if size > self.limit_bytes:
-                raise RequestTooLarge(self.limit_bytes)
-            if not message.get("more_body", False):
-                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            seen, left = self._size, self._due(begun) - now()
+            done, _ = await asyncio.wait({gathering}, timeout=min(seconds, left))
+            if done:
+                return
+            if self._size == seen or now() >= self._due(begun):
+                raise too_slow(self._so_far(), now() - begun, seconds)
+
+    def _due(self, begun: float) -> float:
+        """Return until when it may take; a client that is slow and steady gains time by it."""
+        return begun + self._request.timeout_receive + self._size / _SLOWEST_BYTES_PER_SECOND
+
+    def _so_far(self) -> str:
+        declared = self._request.header(b"content-length") or ""
+        of_all = f" of the {declared}" if declared.isdigit() else ""
+        return f"{self._size}{of_all} bytes of its body"
+
+
+def _checked_chunk(message: Message, size: int, limit_bytes: int) -> bytes:
+    """Return what a message brings to a body of that size so far."""
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnectedError
+    chunk: bytes = message.get("body", b"")  # type: ignore[assignment]  # ASGI's promise
+    if size + len(chunk) > limit_bytes:
+        raise RequestTooLarge(limit_bytes)
+    return chunk
+
+
+def too_slow(came: str, waited_seconds: float, timeout_receive: float) -> RequestTooSlow:
+    """Say that a request takes too long to arrive, and how long it may take."""
+    return RequestTooSlow(
+        f"the request came too slowly: {came} after {round(waited_seconds, 1):g} s; it may take "
+        f"{timeout_receive:g} s, and a large one a second for every "
+        f"{_SLOWEST_BYTES_PER_SECOND >> 10} KiB; send it without pauses, or raise --timeout_receive"
+    )
 
 
 class Answer(NamedTuple):
@@ -130,10 +208,13 @@ def _segments(raw_path: bytes) -> tuple[str, ...]:
 _known_segments = lru_cache(maxsize=256)(_segments)
 
 
-def request_of(scope: Message, receive: Receive, limit_bytes: int) -> Request:
+def request_of(
+    scope: Message, receive: Receive, limit_bytes: int, timeout_receive: float = 0.0
+) -> Request:
     """Read the head of an ASGI request."""
     pairs: Iterable[tuple[bytes, bytes]] = scope["headers"]  # type: ignore[assignment]
-    return Request(str(scope["method"]), _segments_of(scope), dict(pairs), receive, limit_bytes)
+    method, headers = str(scope["method"]), dict(pairs)
+    return Request(method, _segments_of(scope), headers, receive, limit_bytes, timeout_receive)
 
 
 def json_answer(document: object, headers: Mapping[str, str] | None = None) -> Answer:
@@ -151,6 +232,9 @@ def answer_of_error(error: ErrorAnswer) -> Answer:
     headers = {}
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(error.retry_after_seconds)
+    if error.status == HTTPStatus.REQUEST_TIMEOUT:
+        # What still comes of the request is not read.
+        headers["connection"] = "close"
     return error_answer(error.status, error.message, headers)
 
 

@@ -40,6 +40,7 @@ class ServerOptions:
     grpc_max_send_message_length: int = MESSAGE_BYTES
     grpc_max_receive_message_length: int = MESSAGE_BYTES
     timeout_keep_alive: int = 65
+    timeout_receive: float = 60.0
     grace_period_seconds: float = 25.0
 
     configure_logging: bool = True

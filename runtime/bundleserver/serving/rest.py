@@ -64,6 +64,7 @@ class RestApp:
         manager: ModelManager,
         fallback: AsgiApp,
         max_request_bytes: int,
+        timeout_receive: float = 0.0,
         server_name: str,
         server_version: str,
         load_timeout_seconds: float = 600.0,
@@ -76,6 +77,7 @@ class RestApp:
         self._manager = manager
         self._fallback = fallback
         self._max_request_bytes = max_request_bytes
+        self._timeout_receive = timeout_receive
         self._server_name = server_name
         self._server_version = server_version
         self._load_timeout_seconds = load_timeout_seconds
@@ -92,7 +94,7 @@ class RestApp:
         if scope["type"] != "http":
             await self._fallback(scope, receive, send)
             return
-        request = request_of(scope, receive, self._max_request_bytes)
+        request = request_of(scope, receive, self._max_request_bytes, self._timeout_receive)
         is_short = sum(map(len, request.segments)) <= _LONGEST_KNOWN_PATH
         handlers = (self._find_route if is_short else self._route)(request.segments)
         if handlers is None:

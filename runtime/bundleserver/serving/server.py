@@ -165,6 +165,7 @@ class BundleServer:
             manager=self.manager,
             fallback=KServeApp(page, self._api_pages),
             max_request_bytes=self.options.max_request_bytes,
+            timeout_receive=self.options.timeout_receive,
             server_name=NAME,
             server_version=bundleserver.__version__,
             routing_header=self.options.routing_header,
