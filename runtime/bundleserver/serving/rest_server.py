@@ -11,8 +11,8 @@ import uvicorn
 
 from bundleserver.errors import ConfigError, Problem
 from bundleserver.serving.http import AsgiApp
-from bundleserver.serving.one_write import OneWriteProtocol
 from bundleserver.serving.options import ServerOptions
+from bundleserver.serving.slow_clients import protocol_with
 
 HOST = "0.0.0.0"  # noqa: S104  # as kserve: a container's probes and sidecars come from outside
 _BACKLOG = 2048
@@ -95,7 +95,7 @@ def _uvicorn_config(app: AsgiApp, options: ServerOptions) -> uvicorn.Config:
         app,
         log_config=None,
         lifespan="off",
-        http=OneWriteProtocol,
+        http=protocol_with(options.timeout_receive),
         ws="none",
         # Nothing but the access log asks who a client behind a proxy is.
         proxy_headers=options.access_log,
