@@ -237,6 +237,18 @@ def test_sixty_four_mebibytes_of_numbers_are_answered(served):
     assert [ANSWER] * 5 == small
 
 
+def test_many_rows_of_numbers_are_answered(served):
+    """V1 rows of more than what is read at once are each answered, and in their order."""
+    row = b"[1.00000000000000000000,2.0000000000000000000000000000000],[3,4.0]"
+    body = b'{"instances":[' + b",".join([row] * 40_000) + b"]}"
+    assert 2 * 2**20 < len(body)
+
+    answer = httpx.post(f"{served.rest}{PATH}", content=body, timeout=120)
+
+    assert 200 == answer.status_code
+    assert ANSWER * 40_000 == answer.json()["predictions"]
+
+
 def test_one_byte_more_than_is_taken_is_refused_before_it_is_read(served):
     """413 by the declared length alone."""
     with connect(served) as connection:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import orjson
 
 from bundleserver.errors import InvalidInput
 from bundleserver.serving import json_body, v1
 from bundleserver.serving.http import Answer, Request
+from bundleserver.serving.json_pieces import LARGE_BYTES, decode_large
 from bundleserver.serving.requests import PredictRequest
 from bundleserver.serving.tensor_json import kind_of
 
@@ -41,14 +43,32 @@ class CloudEvent:
 
 
 def decode_request(
-    body: bytes, request: Request, model: str, version: str | None, key: str | None
+    body: bytes,
+    request: Request,
+    model: str,
+    version: str | None,
+    key: str | None,
+    document: dict[str, object] | None = None,
 ) -> tuple[CloudEvent | None, PredictRequest]:
     """Decode the body of a V1 request, and the event that it came in, if any.
+
+    Args:
+        body: what came.
+        request: its head.
+        model: whom its path asks.
+        version: the version or label that its path names.
+        key: what keeps the caller with one version.
+        document: the body, where it has been read already.
 
     Raises:
         InvalidInput: it is neither.
     """
-    document = json_body.read_object(body)
+    if document is None:
+        if len(body) > LARGE_BYTES:
+            again = partial(decode_request, body, request, model, version, key)
+            if (decoded := decode_large(body, again)) is not None:
+                return decoded
+        document = json_body.read_object(body)
     if b"ce-id" not in request.raw_headers and "specversion" not in document:
         return None, v1.decode_request(document, model, version, key)
     event, document = _open_event(document, request.headers)

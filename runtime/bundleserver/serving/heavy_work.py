@@ -1,7 +1,8 @@
 """Large bodies read and written so that small requests and health need not wait for many of them.
 
 The event loop does one such piece of work in a turn and looks at its connections in between. The
-largest bodies are read in a thread, one after the other: each may take ten times its size there.
+largest bodies are read in a thread, one after the other: each may take ten times its size there,
+unless it is read in pieces.
 """
 
 from __future__ import annotations
@@ -12,13 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from bundleserver.errors import BundleServerError
+from bundleserver.serving.json_pieces import LARGE_BYTES
+from bundleserver.serving.workers import switch_often
 
 T = TypeVar("T")
 
 TURN_BYTES = 32 * 2**10
 """What takes longer than a small request: a few tenths of a millisecond."""
 
-THREAD_BYTES = 2 * 2**20
+THREAD_BYTES = LARGE_BYTES
 """What would keep the event loop from everything else for more than some milliseconds."""
 
 
@@ -27,7 +30,7 @@ class HeavyWork:
 
     def __init__(self) -> None:
         self._turn = asyncio.Lock()
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="large-body")
+        self._thread = ThreadPoolExecutor(1, "large-body", initializer=switch_often)
 
     async def run(self, size: int, call: Callable[[], T]) -> T:
         """Run a call on so many bytes, and return or raise what it does."""

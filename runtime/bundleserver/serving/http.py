@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from bundleserver.errors import InvalidInput, RequestTooLarge, RequestTooSlow
 from bundleserver.serving import json_body
 from bundleserver.serving.errors import ErrorAnswer
+from bundleserver.serving.json_pieces import LARGE_BYTES
 
 Message = MutableMapping[str, object]
 Receive = Callable[[], Awaitable[Message]]
@@ -130,6 +131,9 @@ class _Arriving:
             self._chunks.append(chunk)
             self._size += len(chunk)
             more = bool(message.get("more_body", False))
+        if self._size > LARGE_BYTES:
+            # To join them takes a while, and does not need the interpreter.
+            return await asyncio.to_thread(b"".join, self._chunks)
         return b"".join(self._chunks)
 
     async def _watch(self, gathering: asyncio.Future[bytes]) -> None:

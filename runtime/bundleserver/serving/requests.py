@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -28,7 +28,7 @@ class PredictRequest(NamedTuple):
     model: str
     version: str | None = None
     tensors: tuple[NamedTensor, ...] | None = None
-    rows: list[object] | None = None
+    rows: Sequence[object] | None = None
     parameters: Mapping[str, object] = _NONE
     outputs: tuple[RequestedOutput, ...] = ()
     id: str | None = None

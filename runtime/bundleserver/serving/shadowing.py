@@ -22,6 +22,7 @@ import numpy as np
 from bundleserver.comparison import Comparison, compare
 from bundleserver.errors import BundleServerError, ModelNotFound, NotReady, VersionNotFound
 from bundleserver.serving.cpus import limit_library_threads
+from bundleserver.serving.number_rows import NumberRows
 from bundleserver.serving.predict import predict
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.totals import Pair, ShadowTotals
@@ -162,6 +163,8 @@ def _size(copy: Copy) -> int:
     """Estimate the bytes that a copy keeps alive."""
     tensors = [tensor.values for tensor in copy.request.tensors or ()]
     rows = copy.request.rows or ()
+    if isinstance(rows, NumberRows):
+        tensors, rows = [rows.values], ()
     values = sum(len(row) if isinstance(row, (list, dict)) else 1 for row in rows)
     return sum(a.nbytes for a in [*tensors, *copy.response.outputs.values()]) + (
         values * _VALUE_BYTES

@@ -12,6 +12,7 @@ from typing import cast
 import numpy as np
 
 from bundleserver.errors import InvalidInput
+from bundleserver.serving.json_pieces import NotPlain, Numbers
 from bundleserver.tensors import NUMPY_DTYPES, Array
 
 _ARRAY_CODES: Mapping[str, str] = MappingProxyType(
@@ -41,8 +42,11 @@ def array_from_json(data: object, datatype: str, shape: tuple[int, ...], name: s
 
     Raises:
         InvalidInput: the data differ from the shape, or a value does not fit the datatype.
+        NotPlain: a large body's data, which have to be read as a whole to say what is wrong.
     """
     if not isinstance(data, list):
+        if isinstance(data, Numbers):
+            return _array_of_numbers(data, datatype, shape, name)
         raise InvalidInput(f"input '{name}' has data that is {kind_of(data)}; it should be a list")
     flat = _flatten(data, shape, name) if data and isinstance(data[0], list) else data
     values = _array_of(flat, datatype, name)
@@ -106,6 +110,17 @@ def plain_values(values: Array, name: str) -> object:
     return np.fromiter(plain, dtype=object, count=len(plain)).reshape(values.shape).tolist()
 
 
+def _array_of_numbers(data: Numbers, datatype: str, shape: tuple[int, ...], name: str) -> Array:
+    values = data.read(lambda flat: _array_of(flat, datatype, name))
+    came = data.shape or ()
+    if len(came) > 1 and came != shape:
+        for length, size in zip(came, shape, strict=False):
+            if length != size:
+                raise _odd_lengths(name, {length}, size, shape)
+        raise NotPlain
+    return shaped(values, shape, name)
+
+
 def _flatten(data: list[object], shape: tuple[int, ...], name: str) -> list[object]:
     """Flatten nested data level by level; they must match the shape."""
     level = data
@@ -114,11 +129,7 @@ def _flatten(data: list[object], shape: tuple[int, ...], name: str) -> list[obje
             raise _not_nested(name, shape)
         lengths = set(map(len, level)) if depth else {len(level)}  # type: ignore[arg-type]  # lists, as checked above
         if lengths != {size}:
-            listed = ", ".join(str(length) for length in sorted(lengths)[:5])
-            raise InvalidInput(
-                f"input '{name}' has lists of length {listed} where its shape {list(shape)} says "
-                f"{size}"
-            )
+            raise _odd_lengths(name, lengths, size, shape)
         if depth:
             level = list(chain.from_iterable(level))  # type: ignore[arg-type]  # lists, as checked above
     return level
@@ -196,6 +207,13 @@ def _check_kinds(
 
 def _not_nested(name: str, shape: tuple[int, ...]) -> InvalidInput:
     return InvalidInput(f"input '{name}' has data that is not nested as its shape {list(shape)}")
+
+
+def _odd_lengths(name: str, lengths: set[int], size: int, shape: tuple[int, ...]) -> InvalidInput:
+    listed = ", ".join(str(length) for length in sorted(lengths)[:5])
+    return InvalidInput(
+        f"input '{name}' has lists of length {listed} where its shape {list(shape)} says {size}"
+    )
 
 
 def _wrong_length(name: str, came: int, shape: tuple[int, ...]) -> InvalidInput:

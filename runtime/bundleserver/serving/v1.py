@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from bundleserver.errors import InvalidInput
 from bundleserver.serving import json_body
+from bundleserver.serving.json_pieces import Numbers
+from bundleserver.serving.number_rows import NumberRows
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.tensor_json import kind_of, plain_values
 
@@ -22,6 +24,7 @@ def decode_request(
 
     Raises:
         InvalidInput: neither key is there, or both, or its value is no list.
+        NotPlain: a large body's rows, which have to be read as a whole.
     """
     key = "instances" if "instances" in document else "inputs"
     if ("instances" in document) == ("inputs" in document):
@@ -30,9 +33,12 @@ def decode_request(
             "a V1 request has either 'instances' or 'inputs', a list of rows; the keys that came: "
             f"{came}"
         )
-    rows = document[key]
-    if not isinstance(rows, list):
-        raise InvalidInput(f"'{key}' is {kind_of(rows)}; it should be a list of rows")
+    given = document[key]
+    rows: Sequence[object] | None = given if isinstance(given, list) else None
+    if rows is None:
+        if not isinstance(given, Numbers):
+            raise InvalidInput(f"'{key}' is {kind_of(given)}; it should be a list of rows")
+        rows = NumberRows(given)
     parameters = json_body.optional_object(document, "parameters", "")
     return PredictRequest(model, version, rows=rows, parameters=parameters, routing_key=routing_key)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import repeat
 from typing import NamedTuple
 
 from bundleserver.errors import InvalidInput
 from bundleserver.serving import json_body
+from bundleserver.serving.json_pieces import LARGE_BYTES, decode_large
 from bundleserver.serving.requests import PredictRequest, PredictResponse, RequestedOutput
 from bundleserver.serving.tensor_binary import array_from_bytes, bytes_from_array
 from bundleserver.serving.tensor_form import checked_shape, known_datatype
@@ -31,6 +33,7 @@ def decode_request(
     version: str | None,
     header_length: str | None = None,
     routing_key: str | None = None,
+    document: dict[str, object] | None = None,
 ) -> PredictRequest:
     """Read a V2 request: a JSON object and, where the header names its length, raw bytes behind it.
 
@@ -40,12 +43,19 @@ def decode_request(
         version: the version or label that its path names.
         header_length: the header that says how long the JSON part is.
         routing_key: what keeps the caller with one version.
+        document: the JSON part, where it has been read already.
 
     Raises:
         InvalidInput: the body does not follow the protocol; the sentence names what came.
     """
+    raw = _NO_RAW_DATA
     if header_length is None:
-        document, raw = json_body.read_object(body), _NO_RAW_DATA
+        if document is None:
+            if len(body) > LARGE_BYTES:
+                again = partial(decode_request, body, model, version, None, routing_key)
+                if (decoded := decode_large(body, again)) is not None:
+                    return decoded
+            document = json_body.read_object(body)
     else:
         size = _json_size(header_length, len(body))
         view = memoryview(body)

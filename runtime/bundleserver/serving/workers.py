@@ -92,6 +92,11 @@ class WorkerPool(ThreadPoolExecutor):
             self._changed.notify_all()
 
 
+def switch_often() -> None:
+    """Have every thread of this process give the interpreter to those who wait for it soon."""
+    sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
+
+
 def _prepare_thread(library_threads: int) -> None:
     limit_library_threads(library_threads)
-    sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
+    switch_often()
