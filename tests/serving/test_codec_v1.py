@@ -143,3 +143,15 @@ def test_a_body_that_is_no_json_object_is_refused(body, said):
     """What does not parse is the caller's to mend, however deep or long it is."""
     with pytest.raises(InvalidInput, match=said):
         json_body.read_object(body)
+
+
+@pytest.mark.parametrize(
+    "shape", [(2**14 + 1,), (50_000, 1), (3, 20_000), (1, 2, 17_000), (20_000, 0)]
+)
+@pytest.mark.parametrize("kind", ["f8", "i8", "O"])
+def test_a_long_output_is_printed_as_a_short_one(shape, kind):
+    """What is printed in pieces is what is printed at once."""
+    values = (np.arange(np.prod(shape)) % 7 / 3).astype(kind).reshape(shape)
+    response = PredictResponse("m", "1", {"y": values})
+
+    assert json_body.write(v1.predictions(response)) == v1.encode_response(response)

@@ -302,3 +302,21 @@ def test_encode_refuses_bytes_that_json_cannot_carry():
 
     with pytest.raises(InvalidInput, match=r"output 'a'.*'binary_data'"):
         encoded(response)
+
+
+@pytest.mark.parametrize("count", [2**14, 2**14 + 1, 2**15, 50_000])
+@pytest.mark.parametrize("kind", ["f8", "f4", "i4", "?", "O"])
+def test_a_long_output_is_printed_as_a_short_one(count, kind):
+    """What is printed in pieces is one list, with the same numbers in it."""
+    values = (np.arange(count) % 7 / 3).astype(kind)
+    if kind == "f8":
+        values[[3, 40]] = math.nan, math.inf
+    response = PredictResponse("m", "1", {"y": values.reshape(-1), "z": np.ones(1)}, {}, None)
+
+    answer = orjson.loads(v2.encode_response(response, PredictRequest("m")).body)
+
+    printed, after = answer["outputs"]
+    expected = [str(value) for value in values] if kind == "O" else values.tolist()
+    expected = [None if value != value or value == math.inf else value for value in expected]
+    assert expected == printed["data"]
+    assert ([count], [1.0]) == (printed["shape"], after["data"])

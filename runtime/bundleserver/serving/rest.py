@@ -224,11 +224,12 @@ class RestApp:
         note = partial(self._note_refusal, model, "v1")
         event, asked = await self._heavy.decode(len(body), decode, note)
         response = await self._answer(asked)
-        predictions = await self._heavy.run(response.nbytes, partial(v1.predictions, response))
         headers = {VERSION_HEADER: response.version}
-        if event is not None:
-            return event.answer(model, predictions, headers)
-        return json_answer(predictions, headers)
+        if event is None:
+            encode = partial(v1.encode_response, response)
+            return Answer(await self._heavy.run(response.nbytes, encode), headers=headers)
+        predictions = await self._heavy.run(response.nbytes, partial(v1.predictions, response))
+        return event.answer(model, predictions, headers)
 
     async def _explain(self, model: str, _version: str | None, _: Request) -> Answer:
         check_known(self._manager, model)

@@ -8,6 +8,7 @@ import numpy as np
 
 from bundleserver.errors import InvalidInput
 from bundleserver.serving import json_body
+from bundleserver.serving.json_body import PIECE_VALUES
 from bundleserver.serving.json_pieces import Numbers
 from bundleserver.serving.number_rows import NumberRows
 from bundleserver.serving.requests import PredictRequest, PredictResponse
@@ -65,6 +66,25 @@ def predictions(response: PredictResponse) -> dict[str, object]:
         raise ValueError(f"model '{response.model}' gave outputs of different lengths: {lengths}")
     rows = zip(*lists.values(), strict=True)
     return {"predictions": [dict(zip(lists, row, strict=True)) for row in rows]}
+
+
+def encode_response(response: PredictResponse) -> bytes:
+    """Print an answer, the values of a large only output in pieces.
+
+    Raises:
+        InvalidInput: an output holds bytes that JSON cannot carry.
+        ValueError: a model that promises row by row gave outputs of different lengths.
+    """
+    outputs = response.outputs
+    if response.answers is None and response.rowwise and len(outputs) == 1:
+        ((name, values),) = outputs.items()
+        if values.size > PIECE_VALUES and values.ndim:
+            step = max(1, PIECE_VALUES * len(values) // values.size)
+            listed = json_body.write_list(
+                len(values), step, lambda part: plain_values(values[part], name)
+            )
+            return b'{"predictions":%b}' % listed
+    return json_body.write(predictions(response))
 
 
 def _plain_answer(answer: object) -> object:

@@ -7,14 +7,17 @@ from functools import partial
 from itertools import repeat
 from typing import NamedTuple
 
+import orjson
+
 from bundleserver.errors import InvalidInput
 from bundleserver.serving import json_body
+from bundleserver.serving.json_body import PIECE_VALUES
 from bundleserver.serving.json_pieces import LARGE_BYTES, decode_large
 from bundleserver.serving.requests import PredictRequest, PredictResponse, RequestedOutput
 from bundleserver.serving.tensor_binary import array_from_bytes, bytes_from_array
 from bundleserver.serving.tensor_form import checked_shape, known_datatype
 from bundleserver.serving.tensor_json import array_from_json, kind_of, v2_data
-from bundleserver.tensors import NUMPY_DTYPES, NamedTensor, datatype_of
+from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, datatype_of
 
 HEADER_LENGTH = "inference-header-content-length"
 """The header that says how many bytes of a body are its JSON part."""
@@ -98,10 +101,15 @@ def encode_response(response: PredictResponse, request: PredictRequest) -> Encod
             raw.append(bytes_from_array(values))
             described["parameters"] = {"binary_data_size": len(raw[-1])}
         else:
-            described["data"] = v2_data(values, name)
+            data = v2_data(values, name)
+            described["data"] = data if len(data) <= PIECE_VALUES else _written(data)
         outputs.append(described)
     head = json_body.write(_envelope(response, outputs))
     return Encoded(b"".join((head, *raw)), len(head)) if raw else Encoded(head)
+
+
+def _written(data: Array | list[str]) -> orjson.Fragment:
+    return orjson.Fragment(json_body.write_list(len(data), PIECE_VALUES, data.__getitem__))
 
 
 class _RawData:
