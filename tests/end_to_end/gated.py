@@ -83,6 +83,18 @@ class Raises(Times):
         raise RuntimeError("the sensor table is empty")
 
 
+class CountsCalls(Times):
+    """Answers how often it was asked, and counts in a large array that it was fitted with."""
+
+    def fit(self, X=None, y=None):
+        self.counts_ = np.zeros(300_000)
+        return super().fit(X, y)
+
+    def predict(self, X):
+        self.counts_[5] += 1
+        return np.full(len(X), self.counts_[5])
+
+
 def open_gate(pipe: Path) -> None:
     """Let one call through that waits at the pipe; waits for the call if it has not come yet."""
     pipe.write_text("go")

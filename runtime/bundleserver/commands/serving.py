@@ -102,6 +102,7 @@ def run(settings: Settings, place: Place | None = None) -> None:
 
     collect_rarely()
     try:
+        from bundleserver.frameworks.shared_arrays import share_arrays_in
         from bundleserver.serving.cluster.member import Member
         from bundleserver.serving.cpus import limit_library_threads
         from bundleserver.serving.server import BundleServer
@@ -112,6 +113,7 @@ def run(settings: Settings, place: Place | None = None) -> None:
         ) from error
     if place is not None:
         settings = replace(settings, http_port=place.http_port, grpc_port=place.grpc_port)
+        share_arrays_in(place.directory)
     manager = _make_manager(settings)
     member = None if place is None else Member(place, manager)
     server = BundleServer(manager, _server_options(settings), member=member)
