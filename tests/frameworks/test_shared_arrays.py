@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import fcntl
-import logging
+import io
 import os
 import resource
 import signal
@@ -15,20 +15,26 @@ import pytest
 
 from bundleserver.frameworks.shared_arrays import SharedArrays, share_arrays_in, shared_arrays
 
-DRAWN = np.random.default_rng(0).normal(size=(300, 1000))
+CONTENT = np.random.default_rng(0).bytes(2**21 + 5)
 
 OTHER_WORKER = """
+import io
 import sys
 from pathlib import Path
 import numpy as np
 from bundleserver.frameworks.shared_arrays import SharedArrays
-drawn = np.random.default_rng(0).normal(size=(300, 1000))
-array = SharedArrays(Path(sys.argv[1])).share(drawn)
-print(array.sum() == drawn.sum(), flush=True)
+content = np.random.default_rng(0).bytes(2**21 + 5)
+memory = SharedArrays(Path(sys.argv[1])).read(io.BytesIO(content), len(content))
+print(memory[:] == content, flush=True)
 for line in sys.stdin:
-    array[0, 0] = 7.0
-    print(array[0, 0], flush=True)
+    memory[0] = 7
+    print(memory[0], flush=True)
 """
+
+
+def share(directory: Path, content: bytes = CONTENT):
+    """Read bytes as a worker of this directory does."""
+    return SharedArrays(directory).read(io.BytesIO(content), len(content))
 
 
 def inodes(pid: int | str = "self") -> set[str]:
@@ -44,7 +50,7 @@ def descriptors() -> int:
 
 @contextmanager
 def other_worker(directory: Path):
-    """Run a process that shares the drawn array, and writes into it when it is told a line."""
+    """Run a process that shares the same bytes, and writes into them when it is told a line."""
     with subprocess.Popen(
         [sys.executable, "-c", OTHER_WORKER, str(directory)],
         stdin=subprocess.PIPE,
@@ -56,59 +62,36 @@ def other_worker(directory: Path):
         process.kill()
 
 
-@pytest.mark.parametrize(
-    "array",
-    [
-        pytest.param(DRAWN, id="C order"),
-        pytest.param(np.asfortranarray(DRAWN), id="Fortran order"),
-        pytest.param(DRAWN.ravel().astype(">f4"), id="another byte order"),
-        pytest.param(DRAWN.reshape(3, 100, 1000)[:2], id="three axes"),
-        pytest.param((DRAWN * 1e9).astype("datetime64[ns]"), id="times"),
-        pytest.param(np.zeros(200_000, [("a", "i4"), ("b", "f8")]), id="records"),
-        pytest.param(np.full(100_000, "ä" * 4), id="text"),
-        pytest.param(np.full((1000, 2000), True), id="booleans"),
-    ],
-)
-def test_a_shared_array_is_an_array_like_any_other(tmp_path, array):
-    """Datatype, shape, order and every bit are those of what was read, and it can be written to."""
-    shared = SharedArrays(tmp_path).share(array)
+def test_shared_memory_has_what_was_read_and_may_be_written_to(tmp_path):
+    """Its bytes are those of the stream, which goes on behind them."""
+    stream = io.BytesIO(CONTENT + b"more")
+    memory = SharedArrays(tmp_path).read(stream, len(CONTENT))
 
-    assert shared is not array
-    assert inodes()
-    assert (np.ndarray, array.dtype, array.shape) == (type(shared), shared.dtype, shared.shape)
-    assert array.strides == shared.strides
-    assert array.tobytes() == shared.tobytes()
-    assert shared.flags.writeable
-    assert not memoryview(shared.view("V1") if shared.dtype.kind == "M" else shared).readonly
-
-
-@pytest.mark.parametrize(
-    "array",
-    [
-        pytest.param(DRAWN[:100], id="small"),
-        pytest.param(DRAWN[:, ::2], id="with gaps"),
-        pytest.param(np.full(200_000, "x", dtype=object), id="objects"),
-        pytest.param(np.broadcast_to(1.0, (1000, 1000)), id="repeated"),
-        pytest.param(np.ma.masked_array(DRAWN), id="masked"),
-        pytest.param(np.asmatrix(DRAWN), id="a matrix"),
-    ],
-)
-def test_what_cannot_be_shared_stays_as_it_is(tmp_path, array):
-    """Small arrays, objects, gaps and subclasses are handed back themselves."""
-    assert SharedArrays(tmp_path).share(array) is array
+    assert CONTENT == memory[:]
+    assert b"more" == stream.read()
+    assert not memoryview(memory).readonly
 
 
 def test_processes_map_the_same_memory_and_write_for_themselves(tmp_path):
     """All map one copy, and what one of them writes no other sees."""
-    shared = SharedArrays(tmp_path).share(DRAWN)
+    memory = share(tmp_path)
     with other_worker(tmp_path) as first, other_worker(tmp_path) as second:
         assert inodes() & inodes(first.pid) & inodes(second.pid)
         first.stdin.write("write\n")
         first.stdin.flush()
-        assert "7.0\n" == first.stdout.readline()
-        again = SharedArrays(tmp_path).share(DRAWN)
+        assert "7\n" == first.stdout.readline()
+        again = share(tmp_path)
 
-    assert DRAWN.tobytes() == shared.tobytes() == again.tobytes()
+    assert CONTENT == memory[:] == again[:]
+
+
+def test_one_process_maps_equal_bytes_once(tmp_path):
+    """Versions that have an array in common share it; other bytes are other memory."""
+    before = inodes()
+    kept = [share(tmp_path), share(tmp_path), share(tmp_path, CONTENT[::-1])]
+
+    assert 2 == len(inodes() - before)
+    assert [CONTENT, CONTENT, CONTENT[::-1]] == [memory[:] for memory in kept]
 
 
 def test_memory_outlives_the_process_that_made_it(tmp_path):
@@ -127,7 +110,7 @@ def test_memory_outlives_the_process_that_made_it(tmp_path):
 
 def test_nobody_can_change_shared_memory(tmp_path):
     """Neither writing nor cutting it short gets through, not even from its owner."""
-    shared = SharedArrays(tmp_path).share(DRAWN)
+    memory = share(tmp_path)
     (link,) = tmp_path.iterdir()
     descriptor = os.open(link, os.O_RDWR)
     try:
@@ -140,15 +123,13 @@ def test_nobody_can_change_shared_memory(tmp_path):
     finally:
         os.close(descriptor)
 
-    assert DRAWN.tobytes() == shared.tobytes()
+    assert CONTENT == memory[:]
 
 
-def test_nothing_is_left_when_the_array_is_gone(tmp_path):
-    """Mapping, link and descriptors end with the last view of the array."""
+def test_nothing_is_left_when_the_last_array_is_gone(tmp_path):
+    """Mapping, link and descriptors end with the last view of the memory."""
     before = inodes(), descriptors()
-    shared = SharedArrays(tmp_path).share(DRAWN)
-    view = shared[5:, ::3]
-    del shared
+    view = np.frombuffer(share(tmp_path), np.uint8)[5::3]
     during = len(inodes() - before[0]), len(list(tmp_path.iterdir()))
     del view
 
@@ -158,36 +139,42 @@ def test_nothing_is_left_when_the_array_is_gone(tmp_path):
 
 
 def test_a_link_that_leads_elsewhere_is_not_followed(tmp_path):
-    """A process number that has a new owner gives nobody the wrong numbers."""
-    shared = SharedArrays(tmp_path).share(DRAWN)
+    """A process number that has a new owner gives nobody the wrong bytes."""
+    memory = share(tmp_path)
     (link,) = tmp_path.iterdir()
-    digest = link.name.split("-")[0]
-    other = os.memfd_create("other")
-    os.write(other, bytes(DRAWN.nbytes))
-    unsealed = os.memfd_create(digest, os.MFD_ALLOW_SEALING)
+    digest, inode, *_ = link.name.split("-")
+    sealed = share(tmp_path, CONTENT[::-1])
+    (other,) = [found.readlink() for found in tmp_path.iterdir() if found != link]
+    unsealed = os.memfd_create("unsealed", os.MFD_ALLOW_SEALING)
+    os.truncate(unsealed, len(CONTENT))
     reading, writing = os.pipe()
+    os.close(writing)  # whoever opens a pipe without writers must not wait for one
     try:
         link.unlink()
-        for number, descriptor in enumerate((other, unsealed, reading, writing)):
-            (tmp_path / f"{digest}-1-{number}").symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
-        (tmp_path / f"{digest}-1-9").symlink_to("/proc/self/fd/99999")
-        again = SharedArrays(tmp_path).share(DRAWN)
+        for number in (unsealed, reading, 99_999):
+            target = f"/proc/{os.getpid()}/fd/{number}"
+            (tmp_path / f"{digest}-{inode}-1-{number}").symlink_to(target)
+            found = Path(target).stat().st_ino if number == unsealed else inode
+            (tmp_path / f"{digest}-{found}-2-{number}").symlink_to(target)
+        (tmp_path / f"{digest}-{inode}-3-3").symlink_to(other)
+        again = share(tmp_path)
     finally:
-        for descriptor in (other, unsealed, reading, writing):
-            os.close(descriptor)
+        for number in (unsealed, reading):
+            os.close(number)
 
-    assert DRAWN.tobytes() == again.tobytes() == shared.tobytes()
+    assert CONTENT == memory[:] == again[:] == sealed[::-1]
 
 
-def test_without_its_directory_arrays_stay_as_they_are(tmp_path, caplog):
-    """Where sharing fails the array itself is used, and one line says so, once."""
-    sharing = SharedArrays(tmp_path / "gone")
-    with caplog.at_level(logging.WARNING):
-        kept = [sharing.share(DRAWN), sharing.share(DRAWN)]
+def test_what_fails_leaves_nothing_open(tmp_path):
+    """Without a directory, and with too few bytes, an error says so and no descriptor is lost."""
+    before = descriptors()
 
-    assert all(array is DRAWN for array in kept)
-    assert 1 == len(caplog.records)
-    assert "each worker keeps arrays of its own, as sharing fails: " in caplog.messages[0]
+    with pytest.raises(FileNotFoundError, match="gone"):
+        share(tmp_path / "gone")
+    with pytest.raises(EOFError, match="an array ends 10 bytes too early"):
+        SharedArrays(tmp_path).read(io.BytesIO(CONTENT), len(CONTENT) + 10)
+    assert before == descriptors()
+    assert [] == list(tmp_path.iterdir())
 
 
 def test_descriptors_are_left_for_requests(tmp_path):
@@ -196,21 +183,21 @@ def test_descriptors_are_left_for_requests(tmp_path):
     taken = descriptors()
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (taken + 10, limits[1]))
-        kept = SharedArrays(tmp_path).share(DRAWN)
+        with pytest.raises(OSError, match="Too many open files"):
+            share(tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
-    assert kept is DRAWN
     assert taken == descriptors()
     assert [] == list(tmp_path.iterdir())
 
 
 def test_links_of_processes_that_are_gone_are_cleared_away(tmp_path):
     """A worker that begins takes away what leads nowhere, and leaves everything else."""
-    kept = SharedArrays(tmp_path).share(DRAWN)
+    memory = share(tmp_path)
     (link,) = tmp_path.iterdir()
     (tmp_path / "supervisor.sock").touch()
-    (tmp_path / "digest-99999999-4").symlink_to("/proc/99999999/fd/4")
+    (tmp_path / "digest-1-99999999-4").symlink_to("/proc/99999999/fd/4")
     try:
         share_arrays_in(tmp_path)
 
@@ -219,4 +206,4 @@ def test_links_of_processes_that_are_gone_are_cleared_away(tmp_path):
     finally:
         share_arrays_in(None)
     assert shared_arrays() is None
-    assert DRAWN.tobytes() == kept.tobytes()
+    assert CONTENT == memory[:]

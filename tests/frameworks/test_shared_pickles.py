@@ -15,7 +15,7 @@ from sklearn.linear_model import SGDClassifier
 from sklearn.neighbors import KernelDensity, KNeighborsClassifier, LocalOutlierFactor
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 
 from bundleserver.errors import LoadError
@@ -31,18 +31,15 @@ ROWS = DRAW.normal(size=(5, 40))
 
 
 class CountsSharing(SharedArrays):
-    """Remembers which arrays were offered, and how many were taken."""
+    """Remembers how large the arrays were that it read."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
-        self.offered: list[tuple[int, ...]] = []
-        self.taken = 0
+        self.sizes: list[int] = []
 
-    def share(self, array):
-        shared = super().share(array)
-        self.offered.append(array.shape)
-        self.taken += shared is not array
-        return shared
+    def read(self, stream, size):
+        self.sizes.append(size)
+        return super().read(stream, size)
 
 
 class OpensAtTheSecondTry(BaseEstimator):
@@ -126,7 +123,7 @@ def test_a_model_over_shared_arrays_answers_with_the_same_bits(tmp_path, kind):
     path = written(tmp_path, model)
     shared = load_shared(path, sharing)
 
-    assert sharing.taken
+    assert sharing.sizes
     assert list(links.iterdir())
     assert answers(joblib.load(path), rows) == answers(shared, rows)
 
@@ -137,41 +134,55 @@ def test_compressed_files_are_shared_as_well(tmp_path, compress):
     sharing = CountsSharing(tmp_path)
     opened = load_shared(written(tmp_path, {"rows": X}, compress=compress), sharing)
 
-    assert 1 == sharing.taken
+    assert [X.nbytes] == sharing.sizes
     assert X.tobytes() == opened["rows"].tobytes()
 
 
 def test_arrays_of_trees_are_not_shared(tmp_path):
-    """Trees copy what they read, so only the other arrays of a forest are offered."""
-    forest = RandomForestRegressor(3, random_state=0).fit(X[:, :5], X[:, 5])
+    """Trees copy what they read, so only the other arrays of a file are shared."""
+    many = np.tile(X[:, :5], (8, 1))
+    forest = RandomForestRegressor(2, random_state=0, bootstrap=False)
+    forest.fit(DRAW.normal(size=many.shape), DRAW.normal(size=len(many)))
     sharing = CountsSharing(tmp_path)
     opened = load_shared(written(tmp_path, {"forest": forest, "rows": X}), sharing)
 
-    assert {X.shape} == {shape for shape in sharing.offered if len(shape) > 1}
+    assert forest[0].tree_.__getstate__()["nodes"].nbytes > 2**20
+    assert [X.nbytes] == sharing.sizes
     assert forest.predict(ROWS[:, :5]).tobytes() == opened["forest"].predict(ROWS[:, :5]).tobytes()
 
 
-def test_every_kind_of_array_opens_as_joblib_opens_it(tmp_path):
-    """Objects, other byte orders, Fortran order and empty arrays come as from ``joblib.load``."""
-    held = {
-        "objects": np.array([1, "a", None], dtype=object),
-        "big": X.astype(">f8"),
-        "fortran": np.asfortranarray(X),
-        "empty": np.empty((0, 4)),
-        "number": np.array(3.5),
-        "categories": OneHotEncoder().fit([["a"], ["b"]]).categories_[0],
-    }
-    path = written(tmp_path, held)
-    expected, found = joblib.load(path), load_shared(path, CountsSharing(tmp_path))
+@pytest.mark.parametrize(
+    ("array", "is_shared"),
+    [
+        pytest.param(X, True, id="C order"),
+        pytest.param(np.asfortranarray(X), True, id="Fortran order"),
+        pytest.param(X.reshape(60, 100, 40), True, id="three axes"),
+        pytest.param((X * 1e9).astype("datetime64[ns]"), True, id="times"),
+        pytest.param(np.zeros(100_000, [("a", "i4"), ("b", "f8")]), True, id="records"),
+        pytest.param(np.full(100_000, "ä" * 4), True, id="text"),
+        pytest.param(np.full((1000, 2000), True), True, id="booleans"),
+        pytest.param(X[:, ::2], False, id="below a mebibyte"),
+        pytest.param(X.astype(">f8"), False, id="another byte order"),
+        pytest.param(np.full(200_000, "x", dtype=object), False, id="objects"),
+        pytest.param(np.empty((0, 4)), False, id="empty"),
+        pytest.param(np.array(3.5), False, id="a number"),
+    ],
+)
+def test_every_kind_of_array_opens_as_joblib_opens_it(tmp_path, array, is_shared):
+    """Datatype, shape, order, bits and the right to write are those of ``joblib.load``."""
+    sharing = CountsSharing(tmp_path)
+    path = written(tmp_path, [array, "and what follows it"])
+    expected, _ = joblib.load(path)
+    found, following = load_shared(path, sharing)
 
-    assert expected.keys() == found.keys()
-    for name, array in expected.items():
-        assert (array.dtype, array.shape, array.strides) == (
-            found[name].dtype,
-            found[name].shape,
-            found[name].strides,
-        )
-        assert array.tolist() == found[name].tolist()
+    assert is_shared == bool(sharing.sizes)
+    assert np.ndarray is type(found)
+    assert (expected.dtype, expected.shape) == (found.dtype, found.shape)
+    assert expected.strides == found.strides
+    assert expected.tolist() == found.tolist()
+    assert found.flags.writeable
+    assert found.flags.aligned
+    assert "and what follows it" == following
 
 
 def test_load_shares_where_the_process_is_a_worker(tmp_path, sharing):
@@ -205,6 +216,20 @@ def test_what_cannot_be_opened_with_sharing_is_opened_without(tmp_path, sharing,
     assert [1.0, 1.0, 1.0] == model.learned_.tolist()
     (said,) = caplog.messages
     assert f"{path}: each worker keeps arrays of its own, as sharing fails: not yet" == said
+
+
+def test_a_model_is_opened_where_sharing_fails(tmp_path, sharing, caplog):
+    """Without its directory a worker keeps the arrays for itself, and says so."""
+    model = KNeighborsClassifier(algorithm="brute").fit(X, Y)
+    path = written(tmp_path, model)
+    sharing.rmdir()
+    with caplog.at_level(logging.WARNING):
+        opened = pickles.load(path)
+    sharing.mkdir()
+
+    assert answers(model, ROWS) == answers(opened, ROWS)
+    (said,) = caplog.messages
+    assert f"{path}: each worker keeps arrays of its own, as sharing fails: [Errno 2]" in said
 
 
 def test_what_cannot_be_opened_at_all_is_refused_as_before(tmp_path, sharing):

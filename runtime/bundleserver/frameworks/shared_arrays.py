@@ -1,10 +1,10 @@
 """Large arrays that the workers of one server hold once, in memory that nobody can change.
 
-An array that was read goes into a sealed memory file named after the digest of its bytes. Workers
-find each other's through links in a private directory, and map them copy-on-write: to the model it
-is an array like any other, and a page that a worker writes to is its own from then on. The kernel
-keeps the memory until the last mapping is gone, however its process ends. No file on a disk stands
-behind it, which somebody could overwrite, cut short or leave behind.
+The bytes of an array are read into a sealed memory file. Workers find each other's through links in
+a private directory, and map them copy-on-write: to the model it is an array like any other, and a
+page that a worker writes to is its own from then on. The kernel keeps the memory until the last
+mapping is gone, however its process ends. No file on a disk stands behind it, which somebody could
+overwrite, cut short or leave behind.
 """
 
 from __future__ import annotations
@@ -20,16 +20,14 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import numpy as np
-
-from bundleserver.tensors import Array
+from typing import BinaryIO
 
 LOG = logging.getLogger(__name__)
 
 LEAST_BYTES = 2**20
 """What is smaller is not worth its two file descriptors and the digest."""
 
+_CHUNK_BYTES = 2**20
 _PART_OF_DESCRIPTORS = 4
 """Shared arrays take no more than a quarter of the file descriptors; the rest is for requests."""
 
@@ -39,56 +37,79 @@ class SharedArrays:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._has_warned = False
 
-    def share(self, array: Array) -> Array:
-        """Return an array of the same bytes in shared memory, or the same array where it stays."""
-        if type(array) is not np.ndarray or array.nbytes < LEAST_BYTES or array.dtype.hasobject:
-            return array
-        if not (array.flags.c_contiguous or array.flags.f_contiguous):
-            return array
+    def read(self, stream: BinaryIO, size: int) -> mmap.mmap:
+        """Read so many bytes and return them as memory that workers share; it may be written to.
+
+        Raises:
+            OSError: there is no memory, no descriptor or no directory for it.
+            EOFError: the stream has fewer bytes.
+        """
+        own, digest = _received(stream, size)
         try:
-            return self._shared(array)
-        except (OSError, AttributeError) as error:  # no memory files here, or no memory for one
-            if not self._has_warned:
-                self._has_warned = True
-                LOG.warning("each worker keeps arrays of its own, as sharing fails: %s", error)
-            return array
+            with _locked(self._directory):
+                found = self._found(digest, size)
+                descriptor = os.dup(own) if found is None else found
+                return self._mapped(descriptor, digest, size)
+        finally:
+            os.close(own)
 
-    def _shared(self, array: Array) -> Array:
-        rows = array if array.flags.c_contiguous else array.T
-        content = rows.reshape(-1).view(np.uint8)
-        mapping = self._map(hashlib.blake2b(content.data, digest_size=32).hexdigest(), content)
-        mapped: Array = np.frombuffer(mapping, dtype=array.dtype).reshape(rows.shape)
-        return mapped if rows is array else mapped.T
-
-    def _map(self, digest: str, content: Array) -> mmap.mmap:
-        with _locked(self._directory):
-            descriptor = self._found(digest)
-            if descriptor is None:
-                descriptor = _written(digest, content)
-            link = self._directory / f"{digest}-{os.getpid()}-{descriptor}"
-            try:
-                _leave_enough_beside(descriptor)
-                # A private mapping: what the model writes is copied and stays in this process.
-                mapping = mmap.mmap(descriptor, content.nbytes, access=mmap.ACCESS_COPY)
-                link.unlink(missing_ok=True)
-                link.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
-            except BaseException:
-                os.close(descriptor)
-                raise
+    def _mapped(self, descriptor: int, digest: str, size: int) -> mmap.mmap:
+        """Map a memory file, and let others find it here as long as the mapping is there."""
+        inode = os.fstat(descriptor).st_ino
+        link = self._directory / f"{digest}-{inode}-{os.getpid()}-{descriptor}"
+        try:
+            # A private mapping: what the model writes is copied and stays in this process.
+            mapping = mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY)
+            link.symlink_to(f"/proc/{os.getpid()}/fd/{descriptor}")
+        except BaseException:
+            os.close(descriptor)
+            raise
         weakref.finalize(mapping, _give_back, link, descriptor)
         return mapping
 
-    def _found(self, digest: str) -> int | None:
-        """Open what another process has of these bytes, or this one already."""
-        for link in self._directory.glob(f"{digest}-*-*"):
+    def _found(self, digest: str, size: int) -> int | None:
+        """Open what another worker has of these bytes, or this one already."""
+        for link in self._directory.glob(f"{digest}-*"):
             with suppress(OSError):  # its process has ended, or does not let us
                 descriptor = os.open(link, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-                if _is_sealed(descriptor, digest):
+                if _is_what_it_says(descriptor, link.name.split("-")[1], size):
                     return descriptor
                 os.close(descriptor)
         return None
+
+
+def _received(stream: BinaryIO, size: int) -> tuple[int, str]:
+    """Read into a memory file, and seal it: nobody can change or shorten it then."""
+    descriptor = os.memfd_create("bundleserver", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    digest = hashlib.blake2b(digest_size=32)
+    try:
+        _leave_enough_beside(descriptor)
+        left = size
+        while left:
+            chunk = stream.read(min(left, _CHUNK_BYTES))
+            if not chunk:
+                raise EOFError(f"an array ends {left} bytes too early")
+            digest.update(chunk)
+            left -= len(chunk)
+            while chunk:
+                chunk = chunk[os.write(descriptor, chunk) :]
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _seals())
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor, digest.hexdigest()
+
+
+def _leave_enough_beside(descriptor: int) -> None:
+    """Keep descriptors from becoming scarce; the lowest free number shows how many are taken.
+
+    Raises:
+        OSError: too many are.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and descriptor > limit // _PART_OF_DESCRIPTORS:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
 
 @contextmanager
@@ -102,35 +123,10 @@ def _locked(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _written(digest: str, content: Array) -> int:
-    """Write bytes to a new memory file and seal it: no process can change or shorten it then."""
-    descriptor = os.memfd_create(digest, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    try:
-        left = content.data
-        while left:
-            left = left[os.write(descriptor, left) :]
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, _seals())
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _leave_enough_beside(descriptor: int) -> None:
-    """Raise where descriptors may become scarce; the lowest free number shows how many there are.
-
-    Raises:
-        OSError: too many are open.
-    """
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit != resource.RLIM_INFINITY and descriptor > limit // _PART_OF_DESCRIPTORS:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-
-def _is_sealed(descriptor: int, digest: str) -> bool:
-    """Ask whether a descriptor is what its link said; a process number may have a new owner."""
-    name = str(Path(f"/proc/self/fd/{descriptor}").readlink())
-    if name != f"/memfd:{digest} (deleted)":
+def _is_what_it_says(descriptor: int, inode: str, size: int) -> bool:
+    """Ask whether a link led to the memory that it was made for; its process may be another now."""
+    found = os.fstat(descriptor)
+    if (str(found.st_ino), found.st_size) != (inode, size):
         return False
     return fcntl.fcntl(descriptor, fcntl.F_GET_SEALS) & _seals() == _seals()
 
@@ -156,10 +152,16 @@ def share_arrays_in(directory: Path | None) -> None:
         directory: where the workers of this server find each other's; only they may write there.
     """
     global _shared
-    _shared = None if directory is None else SharedArrays(directory)
+    _shared = None
+    if directory is None:
+        return
+    if not hasattr(os, "memfd_create"):
+        LOG.info("each worker keeps arrays of its own: this system has no memory files")
+        return
+    _shared = SharedArrays(directory)
     # A worker that was killed, and that this one may replace, has left links that lead nowhere.
     with suppress(OSError):
-        for link in () if directory is None else directory.glob("*-*-*"):
+        for link in directory.iterdir():
             if link.is_symlink() and not link.exists():
                 link.unlink(missing_ok=True)
 
