@@ -147,8 +147,8 @@ def test_a_link_that_leads_elsewhere_is_not_followed(tmp_path):
     (other,) = [found.readlink() for found in tmp_path.iterdir() if found != link]
     unsealed = os.memfd_create("unsealed", os.MFD_ALLOW_SEALING)
     os.truncate(unsealed, len(CONTENT))
-    reading, writing = os.pipe()
-    os.close(writing)  # whoever opens a pipe without writers must not wait for one
+    os.mkfifo(tmp_path / "pipe")  # whoever opens it must not wait for somebody who writes
+    reading = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
     try:
         link.unlink()
         for number in (unsealed, reading, 99_999):
