@@ -18,7 +18,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from bundleserver.serving.cluster.place import Place
 from tests.end_to_end import gated
 from tests.end_to_end.processes import DEADLINE_SECONDS, eventually, running
-from tests.end_to_end.test_workers import pids, serving
+from tests.end_to_end.test_workers import pids
 from tests.end_to_end.versions import publish
 
 pytestmark = pytest.mark.timeout(600)
@@ -56,8 +56,8 @@ def links(server) -> list[Path]:
 
 
 def answers_of_both(server, model: str, rows: object) -> list[list[float]]:
-    """Ask over connections to every worker, and return what they say."""
-    answers, workers = [], {*pids(server).values()}
+    """Ask over connections until every worker has answered one, and return what they say."""
+    answers, ports, workers = [], set(), {*pids(server).values()}
     with ExitStack() as clients:
 
         def ask() -> bool:
@@ -67,10 +67,20 @@ def answers_of_both(server, model: str, rows: object) -> list[list[float]]:
             )
             answer.raise_for_status()
             answers.append(answer.json()["predictions"])
-            return serving(server.http_port) >= workers
+            ports.add(answer.extensions["network_stream"].get_extra_info("client_addr")[1])
+            return holders(server.http_port, ports) >= workers
 
         eventually(ask, "connections reach both workers")
     return answers
+
+
+def holders(port: int, clients: set[int]) -> set[int | None]:
+    """Return the processes that hold connections of these clients to a port."""
+    return {
+        connection.pid
+        for connection in psutil.net_connections("tcp")
+        if connection.laddr.port == port and connection.raddr and connection.raddr.port in clients
+    }
 
 
 def all_say(server, model) -> bool:
