@@ -22,20 +22,20 @@ PLAIN = SimpleNamespace(raw_headers={}, headers={})
 EVENT = SimpleNamespace(raw_headers={}, headers={"content-type": "application/cloudevents+json"})
 
 
-def decode_v2(body, document):
+def decode_v2(document):
     """Decode a V2 request whose document has been read."""
-    return v2.decode_request(body, "m", None, None, None, document)
+    return v2.decode_document("m", None, None, document)
 
 
-def decode_v1(body, document, request=PLAIN):
+def decode_v1(document, request=PLAIN):
     """Decode a V1 request, or the event that it came in, whose document has been read."""
-    return cloud_events.decode_request(body, request, "m", None, None, document)[1]
+    return cloud_events.decode_document(request, "m", None, None, document)[1]
 
 
 def at_once(decode, body):
     """Decode a body as a whole, or say why it is refused."""
     try:
-        return decode(body, json_body.read_object(body))
+        return decode(json_body.read_object(body))
     except InvalidInput as error:
         return str(error)
 
@@ -43,7 +43,7 @@ def at_once(decode, body):
 def in_pieces(decode, body, piece_bytes=7):
     """Decode a body in pieces of so many bytes; None where it has to be read as a whole."""
     try:
-        return decode_large(body, partial(decode, body), piece_bytes)
+        return decode_large(body, decode, piece_bytes)
     except InvalidInput as error:
         return str(error)
 
@@ -417,7 +417,7 @@ def test_a_large_v2_body_comes_out_whole():
     assert ("m", "2", "key") == (decoded.model, decoded.version, decoded.routing_key)
     assert orjson.loads(LARGE) == decoded.tensors[0].values.tolist()
     with pytest.raises(InvalidInput) as whole:
-        decode_v2(short, orjson.loads(short))
+        decode_v2(orjson.loads(short))
     assert str(whole.value) == str(caught.value)
 
 

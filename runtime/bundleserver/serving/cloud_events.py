@@ -11,7 +11,6 @@ import orjson
 from bundleserver.errors import InvalidInput
 from bundleserver.serving import json_body, v1
 from bundleserver.serving.http import Answer, Request
-from bundleserver.serving.json_pieces import LARGE_BYTES, decode_large
 from bundleserver.serving.requests import PredictRequest
 from bundleserver.serving.tensor_json import kind_of
 
@@ -48,7 +47,6 @@ def decode_request(
     model: str,
     version: str | None,
     key: str | None,
-    document: dict[str, object] | None = None,
 ) -> tuple[CloudEvent | None, PredictRequest]:
     """Decode the body of a V1 request, and the event that it came in, if any.
 
@@ -58,17 +56,25 @@ def decode_request(
         model: whom its path asks.
         version: the version or label that its path names.
         key: what keeps the caller with one version.
-        document: the body, where it has been read already.
 
     Raises:
         InvalidInput: it is neither.
     """
-    if document is None:
-        if len(body) > LARGE_BYTES:
-            again = partial(decode_request, body, request, model, version, key)
-            if (decoded := decode_large(body, again)) is not None:
-                return decoded
-        document = json_body.read_object(body)
+    return json_body.decode(body, partial(decode_document, request, model, version, key))
+
+
+def decode_document(
+    request: Request,
+    model: str,
+    version: str | None,
+    key: str | None,
+    document: dict[str, object],
+) -> tuple[CloudEvent | None, PredictRequest]:
+    """Decode the JSON object of a V1 request, and the event that it is, if it is one.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
     if b"ce-id" not in request.raw_headers and "specversion" not in document:
         return None, v1.decode_request(document, model, version, key)
     event, document = _open_event(document, request.headers)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 import numpy as np
 import orjson
 
 from bundleserver.errors import InvalidInput
+from bundleserver.serving.json_pieces import LARGE_BYTES, decode_large
 from bundleserver.serving.tensor_json import kind_of
+
+T = TypeVar("T")
 
 PIECE_VALUES = 2**14
 """So many values are printed without a pause: one or two milliseconds' work."""
@@ -29,6 +33,19 @@ def read_object(body: bytes | memoryview) -> dict[str, object]:
     if not isinstance(document, dict):
         raise InvalidInput(f"the request body is {kind_of(document)}; it should be a JSON object")
     return document
+
+
+def decode(body: bytes, decode_document: Callable[[dict[str, object]], T]) -> T:
+    """Decode a request body that must be one JSON object, a large one in pieces where it can be.
+
+    Raises:
+        InvalidInput: it is no JSON object, or its document is refused.
+    """
+    if len(body) > LARGE_BYTES:
+        decoded = decode_large(body, decode_document)
+        if decoded is not None:
+            return decoded
+    return decode_document(read_object(body))
 
 
 def write(document: object) -> bytes:

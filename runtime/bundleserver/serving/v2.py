@@ -12,7 +12,6 @@ import orjson
 from bundleserver.errors import InvalidInput
 from bundleserver.serving import json_body
 from bundleserver.serving.json_body import PIECE_VALUES
-from bundleserver.serving.json_pieces import LARGE_BYTES, decode_large
 from bundleserver.serving.requests import PredictRequest, PredictResponse, RequestedOutput
 from bundleserver.serving.tensor_binary import array_from_bytes, bytes_from_array
 from bundleserver.serving.tensor_form import checked_shape, known_datatype
@@ -36,7 +35,6 @@ def decode_request(
     version: str | None,
     header_length: str | None = None,
     routing_key: str | None = None,
-    document: dict[str, object] | None = None,
 ) -> PredictRequest:
     """Read a V2 request: a JSON object and, where the header names its length, raw bytes behind it.
 
@@ -46,23 +44,31 @@ def decode_request(
         version: the version or label that its path names.
         header_length: the header that says how long the JSON part is.
         routing_key: what keeps the caller with one version.
-        document: the JSON part, where it has been read already.
 
     Raises:
         InvalidInput: the body does not follow the protocol; the sentence names what came.
     """
-    raw = _NO_RAW_DATA
+    decode = partial(decode_document, model, version, routing_key)
     if header_length is None:
-        if document is None:
-            if len(body) > LARGE_BYTES:
-                again = partial(decode_request, body, model, version, None, routing_key)
-                if (decoded := decode_large(body, again)) is not None:
-                    return decoded
-            document = json_body.read_object(body)
-    else:
-        size = _json_size(header_length, len(body))
-        view = memoryview(body)
-        document, raw = json_body.read_object(view[:size]), _RawData(view[size:], announced=True)
+        return json_body.decode(body, decode)
+    size = _json_size(header_length, len(body))
+    view = memoryview(body)
+    return decode(json_body.read_object(view[:size]), _RawData(view[size:], announced=True))
+
+
+def decode_document(
+    model: str,
+    version: str | None,
+    routing_key: str | None,
+    document: dict[str, object],
+    raw: _RawData | None = None,
+) -> PredictRequest:
+    """Read the JSON object of a V2 request, and the raw bytes behind it, if any are announced.
+
+    Raises:
+        InvalidInput: it does not follow the protocol.
+    """
+    raw = raw or _NO_RAW_DATA
     parameters: dict[str, object] = {}
     if "parameters" in document:
         parameters = json_body.optional_object(document, "parameters", "")
