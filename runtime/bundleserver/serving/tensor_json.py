@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from array import array
+import struct
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from types import MappingProxyType
-from typing import cast
 
 import numpy as np
 
@@ -15,7 +14,7 @@ from bundleserver.errors import InvalidInput
 from bundleserver.serving.json_pieces import NotPlain, Numbers
 from bundleserver.tensors import NUMPY_DTYPES, Array
 
-_ARRAY_CODES: Mapping[str, str] = MappingProxyType(
+_CODES: Mapping[str, str] = MappingProxyType(
     {
         "UINT8": "B",
         "UINT16": "H",
@@ -25,12 +24,9 @@ _ARRAY_CODES: Mapping[str, str] = MappingProxyType(
         "INT16": "h",
         "INT32": "i",
         "INT64": "q",
-        "FP16": "d",
-        "FP32": "d",
-        "FP64": "d",
     }
 )
-"""The ``array`` type code that checks each datatype's numbers while it copies them."""
+"""The code of each datatype of whole numbers, for ``struct`` and for numpy alike."""
 
 _FEW = 256
 
@@ -153,8 +149,8 @@ def _texts(flat: list[object], name: str) -> Array:
 
 def _integers(flat: list[object], datatype: str, name: str) -> Array:
     try:
-        values = np.array(array(_ARRAY_CODES[datatype], cast("list[int]", flat)))
-    except (TypeError, OverflowError) as error:
+        values = _packed(flat, _CODES[datatype])
+    except struct.error as error:
         _check_kinds(flat, (int,), name, "whole numbers", datatype)
         limits = np.iinfo(datatype.lower())
         odd = next(v for v in flat if isinstance(v, int) and not limits.min <= v <= limits.max)
@@ -167,8 +163,8 @@ def _integers(flat: list[object], datatype: str, name: str) -> Array:
 
 def _floats(flat: list[object], datatype: str, name: str) -> Array:
     try:
-        values = np.array(array("d", flat))  # type: ignore[type-var]  # it raises
-    except TypeError:
+        values = _packed(flat, "d")
+    except struct.error:
         _check_kinds(flat, (int, float, type(None)), name, "numbers or null", datatype)
         values = np.array([math.nan if value is None else value for value in flat], np.float64)
     _refuse_truth_values(values, flat, datatype, name, "numbers or null")
@@ -180,6 +176,13 @@ def _floats(flat: list[object], datatype: str, name: str) -> Array:
         odd = values[np.isinf(narrow)][0]
         raise InvalidInput(f"input '{name}' has the value {odd}, which is too large for {datatype}")
     return narrow
+
+
+def _packed(flat: list[object], code: str) -> Array:
+    """Put numbers into an array, which checks each: a third of what numpy's own way takes."""
+    values = np.empty(len(flat), code)
+    struct.pack_into(f"{len(flat)}{code}", values.data, 0, *flat)
+    return values
 
 
 def _refuse_truth_values(
