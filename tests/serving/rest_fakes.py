@@ -14,6 +14,7 @@ from bundleserver.errors import InvalidInput, ModelNotFound, NotReady, VersionNo
 from bundleserver.lifecycle import State
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.rest import RestApp
+from bundleserver.serving.routes import Routes
 from bundleserver.signature import Signature
 from bundleserver.tensors import TensorSpec
 
@@ -181,15 +182,14 @@ class Rest:
     def __init__(self, *models: FakeModel, fallback: Callable = no_fallback) -> None:
         self.manager = FakeManager(*models)
         self.bundles = FakeBundles(self.manager)
-        self.app = RestApp(
+        routes = Routes(
             answer=self.bundles.answer,
             manager=self.manager,
-            fallback=fallback,
-            max_request_bytes=LIMIT_BYTES,
             server_name="bundleserver",
             server_version="0.1.0",
             load_timeout_seconds=30.0,
         )
+        self.app = RestApp(routes, fallback, max_request_bytes=LIMIT_BYTES)
 
     def ask(self, method: str, path: str, **options: object) -> httpx.Response:
         """Send one request."""

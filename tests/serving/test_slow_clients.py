@@ -14,8 +14,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from bundleserver.serving.eager import protocol_with
 from bundleserver.serving.options import ServerOptions
-from bundleserver.serving.slow_clients import protocol_with
 from tests.serving.fakes import (
     DEADLINE_SECONDS,
     FakeManager,

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+import re
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+    MutableMapping,
+)
 from functools import lru_cache
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from bundleserver.errors import InvalidInput, RequestTooLarge, RequestTooSlow
+from bundleserver.errors import RequestTooLarge, RequestTooSlow
 from bundleserver.serving import json_body
+from bundleserver.serving.compression import decompress
 from bundleserver.serving.errors import ErrorAnswer
 from bundleserver.serving.json_pieces import LARGE_BYTES
 
@@ -21,9 +30,9 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Message, Receive, Send], Awaitable[None]]
 
-_WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
-_RAW_DEFLATE = -15
 _LONGEST_KNOWN_PATH = 512
+_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _SLOWEST_BYTES_PER_SECOND = 16 * 2**10
 """What a body that takes longer than its seconds has to come with, on average."""
 
@@ -36,6 +45,7 @@ class Request(NamedTuple):
     """One request; ``segments`` are its decoded path, ``raw_headers`` have names in lower case.
 
     ``timeout_receive`` is how many seconds its body may take, and a large one more; 0 for any.
+    ``received`` is the body where it has come already; ``receive`` is not called then.
     """
 
     method: str
@@ -44,6 +54,7 @@ class Request(NamedTuple):
     receive: Receive
     limit_bytes: int
     timeout_receive: float = 0.0
+    received: bytes | None = None
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -77,14 +88,18 @@ class Request(NamedTuple):
             InvalidInput: its compression is unknown or broken.
             ClientDisconnectedError: the client is gone.
         """
-        self.check_declared_size()
-        body = await self._read()
+        body = self.received
+        if body is None:
+            self.check_declared_size()
+            body = await self._read()
+        elif len(body) > self.limit_bytes:
+            raise RequestTooLarge(self.limit_bytes)
         if b"content-encoding" not in self.raw_headers:
             return body
         encoding = (self.header(b"content-encoding") or "").strip().lower()
         if encoding in ("", "identity"):
             return body
-        return await asyncio.to_thread(_decompress, body, encoding, self.limit_bytes)
+        return await asyncio.to_thread(decompress, body, encoding, self.limit_bytes)
 
     async def _read(self) -> bytes:
         message = await self.receive()
@@ -184,6 +199,22 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = MappingProxyType({})
     content_type: str = "application/json"
 
+    def head(self, default_headers: bytes) -> bytes:
+        """Print what comes before the body on a connection, the lines of the server's own first.
+
+        Raises:
+            ValueError: a header holds what would end its line.
+        """
+        lines = default_headers
+        for name, value in self.headers.items():
+            lines += _header_line(name, value)
+        return b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b\r\n" % (
+            _STATUS_LINES[self.status],
+            self.content_type.encode(),
+            len(self.body),
+            lines,
+        )
+
     async def send(self, send: Send, *, with_body: bool = True) -> None:
         """Send it, the body in one piece; without its body for a HEAD request."""
         headers = [
@@ -196,9 +227,19 @@ class Answer(NamedTuple):
         await send({"type": "http.response.body", "body": self.body if with_body else b""})
 
 
-def _segments_of(scope: Message) -> tuple[str, ...]:
-    """Read the path of an ASGI request."""
-    raw_path: bytes = scope.get("raw_path") or str(scope["path"]).encode()  # type: ignore[assignment]
+Begin = Callable[[Mapping[bytes, bytes], bytes], Coroutine[object, None, Answer]]
+"""Answers a request of which everything is there: its headers, in lower case, and its body."""
+
+
+@lru_cache(maxsize=256)
+def _header_line(name: str, value: str) -> bytes:
+    if _CONTROL.search(name + value):
+        raise ValueError(f"the header {name!r} of an answer has the value {value[:40]!r}")
+    return f"{name}: {value}\r\n".encode()
+
+
+def segments_of(raw_path: bytes) -> tuple[str, ...]:
+    """Split a path, as it came, into its decoded segments."""
     # A path may be as long as its sender likes; only those of ours are kept.
     return (_known_segments if len(raw_path) <= _LONGEST_KNOWN_PATH else _segments)(raw_path)
 
@@ -217,8 +258,9 @@ def request_of(
 ) -> Request:
     """Read the head of an ASGI request."""
     pairs: Iterable[tuple[bytes, bytes]] = scope["headers"]  # type: ignore[assignment]
-    method, headers = str(scope["method"]), dict(pairs)
-    return Request(method, _segments_of(scope), headers, receive, limit_bytes, timeout_receive)
+    raw_path: bytes = scope.get("raw_path") or str(scope["path"]).encode()  # type: ignore[assignment]
+    method, segments, headers = str(scope["method"]), segments_of(raw_path), dict(pairs)
+    return Request(method, segments, headers, receive, limit_bytes, timeout_receive)
 
 
 def json_answer(document: object, headers: Mapping[str, str] | None = None) -> Answer:
@@ -242,7 +284,7 @@ def answer_of_error(error: ErrorAnswer) -> Answer:
     return error_answer(error.status, error.message, headers)
 
 
-def refused(request: Request, methods: Sequence[str]) -> Answer:
+def refused(request: Request, methods: Collection[str]) -> Answer:
     """Say that there is no such route, or which methods it takes."""
     path = "/".join(request.segments)
     if not methods:
@@ -250,33 +292,3 @@ def refused(request: Request, methods: Sequence[str]) -> Answer:
     allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
     message = f"'/{path[:200]}' takes {allowed}; the request came as {request.method}"
     return error_answer(405, message, {"allow": allowed})
-
-
-def _decompress(body: bytes, encoding: str, limit_bytes: int) -> bytes:
-    """Decompress step by step, so that a small body cannot grow over the limit."""
-    window_bits = _WINDOW_BITS.get(encoding)
-    if window_bits is None:
-        raise InvalidInput(
-            f"the request body has the content encoding '{encoding[:40]}'; it should be gzip, "
-            "deflate or none"
-        )
-    if encoding == "deflate" and not _has_zlib_header(body):
-        window_bits = _RAW_DEFLATE
-    inflated = bytearray()
-    while body:
-        engine = zlib.decompressobj(window_bits)
-        try:
-            # A maximum of 0 would mean no maximum; one byte over the limit is enough to see it.
-            inflated += engine.decompress(body, limit_bytes + 1 - len(inflated))
-        except zlib.error as error:
-            raise InvalidInput(f"the request body is not valid {encoding}: {error}") from error
-        if len(inflated) > limit_bytes:
-            raise RequestTooLarge(limit_bytes)
-        if not engine.eof:
-            raise InvalidInput(f"the request body is not valid {encoding}: it ends too early")
-        body = engine.unused_data
-    return bytes(inflated)
-
-
-def _has_zlib_header(body: bytes) -> bool:
-    return len(body) > 1 and body[0] & 15 == 8 and int.from_bytes(body[:2], "big") % 31 == 0

@@ -11,7 +11,7 @@ from bundleserver.serving import describe, grpc_codec, json_body
 from bundleserver.serving import open_inference as messages
 from bundleserver.serving.answering import ServedModels
 from bundleserver.serving.describe import tensor_types
-from bundleserver.serving.rest import EXTENSIONS
+from bundleserver.serving.routes import EXTENSIONS
 from bundleserver.serving.stopping import LendingManager
 from bundleserver.signature import Signature
 from bundleserver.tensors import TensorSpec

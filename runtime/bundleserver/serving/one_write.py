@@ -36,6 +36,14 @@ class OneWriteTransport:
             return
         self._transport.write(data)
 
+    def write_answer(self, head: bytes, body: bytes) -> None:
+        """Send both, together if that costs less."""
+        if len(body) <= _JOINED_BYTES:
+            self._transport.write(head + body)
+        else:
+            self._transport.write(head)
+            self._transport.write(body)
+
     def flush(self) -> None:
         """Send a head that nothing has followed."""
         if self._head:

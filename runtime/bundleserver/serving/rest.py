@@ -1,4 +1,4 @@
-"""The REST routes, a plain ASGI application that stands before kserve's own app.
+"""The REST edge, a plain ASGI application that stands before kserve's own app.
 
 It answers every V1 and V2 route itself and passes on what it does not know (``/metrics``, ``/``,
 the API pages).
@@ -6,88 +6,50 @@ the API pages).
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import re
+from collections.abc import Mapping
 from functools import lru_cache, partial
 
-from bundleserver.errors import BundleServerError, InvalidInput
-from bundleserver.serving import forecast_request, forecast_route, json_body, v1, v2
-from bundleserver.serving.cloud_events import decode_request
-from bundleserver.serving.describe import (
-    Index,
-    ModelManager,
-    check_known,
-    model_metadata,
-    own_index,
-    ready_version,
-    unready_reason,
-)
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.fallback import call_fallback
-from bundleserver.serving.heavy_work import TURN_BYTES, HeavyWork
 from bundleserver.serving.http import (
     Answer,
     AsgiApp,
+    Begin,
     ClientDisconnectedError,
     Message,
     Receive,
     Request,
     Send,
     answer_of_error,
-    error_answer,
-    json_answer,
     refused,
     request_of,
+    segments_of,
 )
-from bundleserver.serving.requests import PredictRequest, PredictResponse
-from bundleserver.serving.routing_key import ROUTING_HEADER, routing_key
+from bundleserver.serving.routes import Handler, Routes
 
-VERSION_HEADER = "x-model-version"
-_HEADER_LENGTH = v2.HEADER_LENGTH.encode()
 _KNOWN_ROUTES = 256
 _LONGEST_KNOWN_PATH = 512
-EXTENSIONS = ("model_repository", "model_repository_extension", "binary_tensor_data")
-
-Handler = Callable[[Request], Awaitable[Answer]]
-Handlers = Mapping[str, Handler]
+_PLAIN_PATH = re.compile(rb"/[^/?#][^?#]*")
 
 
 class RestApp:
-    """Answers REST requests on the event loop; loads and unloads wait in threads of their own."""
+    """Answers REST requests on the event loop."""
 
     def __init__(
         self,
-        *,
-        answer: Callable[[PredictRequest], Awaitable[PredictResponse]],
-        note_refusal: Callable[[str, str, BundleServerError], None] = lambda *_: None,
-        manager: ModelManager,
+        routes: Routes,
         fallback: AsgiApp,
+        *,
         max_request_bytes: int,
         timeout_receive: float = 0.0,
-        server_name: str,
-        server_version: str,
-        load_timeout_seconds: float = 600.0,
-        routing_header: str = ROUTING_HEADER,
-        traffic: Callable[[str], Mapping[str, object]] = lambda model: {},
-        index: Index | None = None,
     ) -> None:
-        self._answer = answer
-        self._note_refusal = note_refusal
-        self._manager = manager
         self._fallback = fallback
         self._max_request_bytes = max_request_bytes
         self._timeout_receive = timeout_receive
-        self._server_name = server_name
-        self._server_version = server_version
-        self._load_timeout_seconds = load_timeout_seconds
-        self._routing_header = routing_header
-        self._routing_name = routing_header.lower().encode()
-        self._traffic = traffic
-        self._index_of = index or own_index(manager)
-        self._loaders = ThreadPoolExecutor(max_workers=4, thread_name_prefix="rest-load")
-        self._heavy = HeavyWork()
+        self._route = routes.find
         self._find_route = lru_cache(maxsize=_KNOWN_ROUTES)(self._route)
+        self._find_at_once = lru_cache(maxsize=_KNOWN_ROUTES)(self._at_once)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request; whatever happens, the caller gets an answer in one form."""
@@ -103,12 +65,37 @@ class RestApp:
         is_head = request.method == "HEAD"
         handler = handlers.get("GET" if is_head else request.method)
         try:
-            answer = await handler(request) if handler else refused(request, tuple(handlers))
+            answer = await _respond(handler, request) if handler else refused(request, handlers)
         except ClientDisconnectedError:
             return
-        except Exception as error:  # noqa: BLE001  # the edge: every error becomes an answer
-            answer = answer_of_error(answer_for(error))
         await answer.send(send, with_body=not is_head)
+
+    def at_once(self, method: bytes, target: bytes) -> Begin | None:
+        """Find who answers a request that has come whole, so that it needs no task to begin with.
+
+        None for a request that is passed on, or refused, or waits for other processes.
+        """
+        is_short = len(target) <= _LONGEST_KNOWN_PATH
+        return (self._find_at_once if is_short else self._at_once)(method, target)
+
+    def _at_once(self, method: bytes, target: bytes) -> Begin | None:
+        segments = segments_of(target)
+        if not _PLAIN_PATH.fullmatch(target) or segments[1:2] == ("repository",):
+            return None
+        name = method.decode()
+        handler = (self._route(segments) or {}).get(name)
+        return partial(self._begin, handler, name, segments) if handler else None
+
+    async def _begin(
+        self,
+        handler: Handler,
+        method: str,
+        segments: tuple[str, ...],
+        headers: Mapping[bytes, bytes],
+        body: bytes,
+    ) -> Answer:
+        limit = self._max_request_bytes
+        return await _respond(handler, Request(method, segments, headers, _gone, limit, 0.0, body))
 
     async def _pass_on(self, request: Request, scope: Message, send: Send) -> None:
         started = False
@@ -127,173 +114,20 @@ class RestApp:
             answer = answer_of_error(answer_for(error))
             await answer.send(send, with_body=request.method != "HEAD")
 
-    def _route(self, path: tuple[str, ...]) -> Handlers | None:
-        """Find what a path takes; None passes it on to the app behind."""
-        match list(path):
-            case ["v2", *rest]:
-                return self._route_v2(rest)
-            case ["v1", "timeseries", *rest]:
-                return self._route_forecast(rest)
-            case ["v1", *rest]:
-                return self._route_v1(rest)
-        return None
 
-    def _route_v1(self, segments: list[str]) -> Handlers | None:
-        *before, last = segments or [""]
-        name, colon, verb = last.rpartition(":")
-        if colon and verb in ("predict", "explain"):
-            handler = self._predict if verb == "predict" else self._explain
-            match [*before, name]:
-                case ["models", model]:
-                    return {"POST": partial(handler, model, None)}
-                case ["models", model, "versions", version]:
-                    return {"POST": partial(handler, model, version)}
-        match segments:
-            case ["models"]:
-                return {"GET": self._list_models}
-            case ["models", model]:
-                return {"GET": partial(self._model_ready, model, None)}
-            case ["models", model, "versions", version]:
-                return {"GET": partial(self._model_ready, model, version)}
-        return {}
+async def _respond(handler: Handler, request: Request) -> Answer:
+    """Answer a request; every error becomes an answer.
 
-    def _route_forecast(self, segments: list[str]) -> Handlers:
-        match segments:
-            case ["forecast"]:
-                return {"POST": self._forecast}
-            case ["models"]:
-                return {"GET": self._list_forecasters}
-        return {}
-
-    def _route_v2(self, segments: list[str]) -> Handlers:
-        match segments:
-            case ["models", model, "versions", version, *rest]:
-                return self._route_model(model, version, rest)
-            case ["models", model, *rest]:
-                return self._route_model(model, None, rest)
-            case ["models"]:
-                return {"GET": self._list_models}
-            case ["health", "live"]:
-                return {"GET": self._live}
-            case ["health", "ready"]:
-                return {"GET": self._ready}
-            case []:
-                return {"GET": self._server_metadata}
-            case ["repository", "index"]:
-                return {"POST": self._index}
-            case ["repository", "models", model, ("load" | "unload") as verb]:
-                return {"POST": partial(self._change, verb, model, None)}
-            case ["repository", "models", model, "versions", version, ("load" | "unload") as verb]:
-                return {"POST": partial(self._change, verb, model, version)}
-        return {}
-
-    def _route_model(self, model: str, version: str | None, segments: list[str]) -> Handlers:
-        match segments:
-            case ["infer"]:
-                return {"POST": partial(self._infer, model, version)}
-            case ["ready"]:
-                return {"GET": partial(self._model_ready, model, version)}
-            case []:
-                return {"GET": partial(self._model_metadata, model, version)}
-        return {}
-
-    async def _infer(self, model: str, version: str | None, request: Request) -> Answer:
-        body = await request.body()
-        check_known(self._manager, model)
-        key = routing_key(request.header(self._routing_name), self._routing_header)
-        length = request.header(_HEADER_LENGTH)
-        decode = partial(v2.decode_request, body, model, version, length, key)
-        note = partial(self._note_refusal, model, "v2")
-        asked = await self._heavy.decode(len(body), decode, note)
-        response = await self._answer(asked)
-        if (size := response.nbytes) <= TURN_BYTES:
-            encoded = v2.encode_response(response, asked)
-        else:
-            encoded = await self._heavy.run(size, partial(v2.encode_response, response, asked))
-        headers = {VERSION_HEADER: response.version}
-        if encoded.header_length is None:
-            return Answer(encoded.body, headers=headers)
-        headers[v2.HEADER_LENGTH] = str(encoded.header_length)
-        return Answer(encoded.body, headers=headers, content_type="application/octet-stream")
-
-    async def _predict(self, model: str, version: str | None, request: Request) -> Answer:
-        body = await request.body()
-        check_known(self._manager, model)
-        key = routing_key(request.header(self._routing_name), self._routing_header)
-        decode = partial(decode_request, body, request, model, version, key)
-        note = partial(self._note_refusal, model, "v1")
-        event, asked = await self._heavy.decode(len(body), decode, note)
-        response = await self._answer(asked)
-        headers = {VERSION_HEADER: response.version}
-        if event is None:
-            encode = partial(v1.encode_response, response)
-            return Answer(await self._heavy.run(response.nbytes, encode), headers=headers)
-        predictions = await self._heavy.run(response.nbytes, partial(v1.predictions, response))
-        return event.answer(model, predictions, headers)
-
-    async def _explain(self, model: str, _version: str | None, _: Request) -> Answer:
-        check_known(self._manager, model)
-        return error_answer(501, f"model '{model}' has no explainer: a bundle predicts only")
-
-    async def _forecast(self, request: Request) -> Answer:
-        document = json_body.read_object(await request.body())
-        asked = forecast_request.decode_request(document)
-        plan_it = partial(forecast_route.plan_forecast, asked, self._manager)
-        note = partial(self._note_refusal, asked.model, "v1")
-        plan = await self._heavy.decode(0, plan_it, note)
-        response = await self._answer(plan.request)
-        headers = {VERSION_HEADER: response.version}
-        return json_answer(forecast_route.describe_forecast(plan, response), headers)
-
-    async def _list_forecasters(self, _: Request) -> Answer:
-        return json_answer(forecast_route.forecasters(self._manager))
-
-    async def _list_models(self, _: Request) -> Answer:
-        return json_answer({"models": list(self._manager.models())})
-
-    async def _live(self, _: Request) -> Answer:
-        return json_answer({"live": True})
-
-    async def _ready(self, _: Request) -> Answer:
-        if self._manager.is_server_ready():
-            return json_answer({"ready": True})
-        return error_answer(503, unready_reason(self._manager), {"retry-after": "1"})
-
-    async def _model_ready(self, model: str, version: str | None, _: Request) -> Answer:
-        self._manager.check_ready(model, version)
-        return json_answer({"name": model, "ready": True})
-
-    async def _server_metadata(self, _: Request) -> Answer:
-        about = {"name": self._server_name, "version": self._server_version}
-        return json_answer({**about, "extensions": list(EXTENSIONS)})
-
-    async def _model_metadata(self, model: str, version: str | None, _: Request) -> Answer:
-        found = ready_version(self._manager, model, version)
-        about = model_metadata(self._manager.status(model), found)
-        if traffic := self._traffic(model):
-            about["traffic"] = traffic
-        return json_answer(about, {VERSION_HEADER: found.version})
-
-    async def _index(self, request: Request) -> Answer:
-        document = await _optional_body(request)
-        ready_only = json_body.optional_bool(document, "ready", "")
-        return json_answer(await self._index_of(bool(ready_only)))
-
-    async def _change(self, verb: str, model: str, version: str | None, request: Request) -> Answer:
-        """Load or unload; what a client would put into the repository itself is refused."""
-        parameters = json_body.optional_object(await _optional_body(request), "parameters", "")
-        files = [name for name in parameters if name == "config" or name.startswith("file:")]
-        if files:
-            raise InvalidInput(
-                f"a {verb} request has the parameter '{files[0]}'; this server takes models from "
-                "its own directory only"
-            )
-        change = self._manager.load if verb == "load" else self._manager.unload
-        work = partial(change, model, version, timeout_seconds=self._load_timeout_seconds)
-        await asyncio.get_running_loop().run_in_executor(self._loaders, work)
-        return json_answer({"name": model, verb: True})
+    Raises:
+        ClientDisconnectedError: nobody waits for one.
+    """
+    try:
+        return await handler(request)
+    except ClientDisconnectedError:
+        raise
+    except Exception as error:  # noqa: BLE001  # the edge
+        return answer_of_error(answer_for(error))
 
 
-async def _optional_body(request: Request) -> dict[str, object]:
-    body = await request.body()
-    return json_body.read_object(body) if body.strip() else {}
+async def _gone() -> Message:
+    return {"type": "http.disconnect"}

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from bundleserver.errors import ConfigError, Problem
+from bundleserver.serving.eager import protocol_with
 from bundleserver.serving.http import AsgiApp
 from bundleserver.serving.options import ServerOptions
-from bundleserver.serving.slow_clients import protocol_with
+from bundleserver.serving.rest import RestApp
 
 HOST = "0.0.0.0"  # noqa: S104  # as kserve: a container's probes and sidecars come from outside
 _BACKLOG = 2048
@@ -21,7 +22,7 @@ _BACKLOG = 2048
 class RestServer(uvicorn.Server):
     """One uvicorn server that follows changed TLS certificates, as kserve's does."""
 
-    def __init__(self, app: AsgiApp, options: ServerOptions, on_listening: Callable[[], None]):
+    def __init__(self, app: RestApp, options: ServerOptions, on_listening: Callable[[], None]):
         super().__init__(_uvicorn_config(app, options))
         self._on_listening = on_listening
 
@@ -88,14 +89,16 @@ def _refreshed(config: uvicorn.Config) -> Iterator[None]:
         refresher.stop()
 
 
-def _uvicorn_config(app: AsgiApp, options: ServerOptions) -> uvicorn.Config:
+def _uvicorn_config(rest: RestApp, options: ServerOptions) -> uvicorn.Config:
+    app: AsgiApp = rest
     if options.access_log_format is not None:
         app = _with_access_log(app, options.access_log_format)
     config = uvicorn.Config(
         app,
         log_config=None,
         lifespan="off",
-        http=protocol_with(options.timeout_receive),
+        # uvicorn and middleware log the requests that they see.
+        http=protocol_with(options.timeout_receive, None if options.access_log else rest.at_once),
         ws="none",
         # Nothing but the access log asks who a client behind a proxy is.
         proxy_headers=options.access_log,

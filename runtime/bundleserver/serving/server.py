@@ -28,6 +28,7 @@ from bundleserver.serving.metrics import ManagerCollector, RequestMetrics
 from bundleserver.serving.options import ServerOptions, rest_port
 from bundleserver.serving.rest import RestApp
 from bundleserver.serving.rest_server import HOST, RestServer, listen
+from bundleserver.serving.routes import Routes
 from bundleserver.serving.stopping import SIGNALS
 from bundleserver.serving.traffic_metrics import TrafficCollector
 from bundleserver.serving.workers import WorkerPool
@@ -159,18 +160,21 @@ class BundleServer:
 
     def _rest_app(self) -> RestApp:
         page = metrics_page(self._registry) if self.peers is None else self.peers.write_metrics
-        return RestApp(
+        routes = Routes(
             answer=self.served.answer,
             note_refusal=self.served.note_refusal,
             manager=self.manager,
-            fallback=KServeApp(page, self._api_pages),
-            max_request_bytes=self.options.max_request_bytes,
-            timeout_receive=self.options.timeout_receive,
             server_name=NAME,
             server_version=bundleserver.__version__,
             routing_header=self.options.routing_header,
             traffic=self.served.splitter.describe,
             index=None if self.peers is None else self.peers.index,
+        )
+        return RestApp(
+            routes,
+            KServeApp(page, self._api_pages),
+            max_request_bytes=self.options.max_request_bytes,
+            timeout_receive=self.options.timeout_receive,
         )
 
     def _api_pages(self) -> AsgiApp:

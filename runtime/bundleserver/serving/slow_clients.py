@@ -91,13 +91,3 @@ class ImpatientProtocol(OneWriteProtocol):
         ]
         lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
         self.transport.write(b"HTTP/1.1 408 Request Timeout\r\n" + lines + b"\r\n" + answer.body)
-
-
-def protocol_with(timeout_receive: float) -> type[ImpatientProtocol]:
-    """Make the protocol of connections that are looked at in that many seconds."""
-
-    class Protocol(ImpatientProtocol):
-        pass
-
-    Protocol.timeout_receive = timeout_receive
-    return Protocol

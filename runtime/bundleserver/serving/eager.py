@@ -1,0 +1,188 @@
+"""A request that has come whole is begun where its last byte is parsed, and mostly answered there.
+
+uvicorn gives each request a task and an application its messages, which costs more than a small
+request does. What cannot be answered without a pause goes on in uvicorn's own way, from where it
+has come to; so does everything that is not plain: large or chunked bodies, pipelined requests, old
+versions of HTTP, connections that are to be closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Generator
+from functools import partial
+
+from bundleserver.serving.heavy_work import TURN_BYTES
+from bundleserver.serving.http import Answer, AsgiApp, Begin, Message, Receive, Send
+from bundleserver.serving.slow_clients import ImpatientProtocol
+
+Find = Callable[[bytes, bytes], "Begin | None"]
+"""Finds who answers a method and a path; None leaves the request to the application."""
+
+
+class Answered:
+    """What stands for a request that was answered at once, where uvicorn looks for its own."""
+
+    __slots__ = ("scope",)
+    response_complete = True
+    message_event = asyncio.Event()
+    """Nobody waits for it."""
+
+    def __init__(self, scope: Message) -> None:
+        self.scope = scope
+
+
+class EagerProtocol(ImpatientProtocol):
+    """One connection of a client."""
+
+    find: Find
+    app: AsgiApp
+    """What uvicorn gives a request to."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        """Wait for a first request."""
+        super().connection_made(transport)
+        # A request that may be answered at once, between its head and the end of its body.
+        self._begin: Begin | None = None
+        self._came: dict[bytes, bytes] = {}
+        self._body = b""
+        self._is_first = True
+        self._head_of: list[tuple[bytes, bytes]] = []
+        self._default_head = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Take in a piece; a request that comes in more than two of them is waited for as usual."""
+        self._is_first = True
+        has_begun = self._begin is not None
+        super().data_received(data)
+        if has_begun and self._begin is not None:
+            self._hand_over()
+
+    def on_headers_complete(self) -> None:
+        """Decide how this request is answered."""
+        self._begin = self._find_begin()
+        if self._begin is None:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of the body."""
+        if self._begin is None:
+            super().on_body(body)
+        else:
+            self._body += body
+
+    def on_message_complete(self) -> None:
+        """Begin the request whose last byte has come; it ends here where it does not pause."""
+        begin = self._begin
+        if begin is None:
+            super().on_message_complete()
+            return
+        self._is_first = False
+        answering = begin(self._came, self._body)
+        try:
+            awaited = answering.send(None)
+        except StopIteration as ended:
+            self._say(ended.value)
+        else:
+            self._hand_over(partial(_go_on, Begun(answering, awaited)))
+            super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """Let uvicorn know of a request that has begun to come."""
+        if self._begin is not None:
+            self._hand_over()
+        super().shutdown()
+
+    def _look(self) -> None:
+        if self._begin is not None and not self.transport.is_closing():
+            self._hand_over()
+        super()._look()
+
+    def _find_begin(self) -> Begin | None:
+        parser, request = self.parser, self.cycle
+        self._body = b""
+        if (
+            self.expect_100_continue
+            or not (self._is_first and (request is None or request.response_complete))
+            or parser.get_http_version() != "1.1"
+            or not parser.should_keep_alive()
+            or parser.should_upgrade()
+            or self.flow.write_paused
+        ):
+            return None
+        method, self._came = parser.get_method(), dict(self.headers)
+        if b"transfer-encoding" in self._came:
+            return None
+        size = self._came.get(b"content-length", b"0")
+        if not (size.isdigit() and len(size) < 6 and int(size) <= TURN_BYTES):
+            return None
+        return self.find(method, self.url)
+
+    def _say(self, answer: Answer) -> None:
+        """Write an answer, and wait for the next request."""
+        defaults = self.server_state.default_headers
+        if defaults is not self._head_of:
+            self._head_of = defaults
+            self._default_head = b"".join(b"%b: %b\r\n" % pair for pair in defaults)
+        try:
+            head = answer.head(self._default_head)
+        except ValueError:
+            self._hand_over(partial(_send, answer))
+            return
+        self._begin, self.cycle = None, Answered(self.scope)
+        self.transport.write_answer(head, answer.body)
+        self.on_response_complete()
+
+    def _hand_over(self, app: AsgiApp | None = None) -> None:
+        """Let uvicorn go on with a request, and an application that may have begun with it."""
+        own = self.app
+        self._begin, self.app = None, app or own
+        try:
+            super().on_headers_complete()
+        finally:
+            self.app = own
+        if self._body:
+            super().on_body(self._body)
+
+
+def protocol_with(timeout_receive: float, find: Find | None = None) -> type[ImpatientProtocol]:
+    """Make the protocol of connections.
+
+    Args:
+        timeout_receive: the seconds between two looks at a head that does not arrive; 0: none.
+        find: who answers requests that may be answered at once; None: they are all uvicorn's.
+    """
+    # h11, where httptools is not installed, has no such moment.
+    is_eager = find is not None and hasattr(ImpatientProtocol, "on_headers_complete")
+    base = EagerProtocol if is_eager else ImpatientProtocol
+    return type("Protocol", (base,), {"timeout_receive": timeout_receive, "find": find and staticmethod(find)})
+
+
+class Begun:
+    """A coroutine that has run to its first pause, to be awaited by a task that goes on with it."""
+
+    def __init__(self, coroutine: Coroutine[object, None, Answer], awaited: object) -> None:
+        self._coroutine = coroutine
+        self._awaited = awaited
+
+    def __await__(self) -> Generator[object, None, Answer]:
+        """Wait for what it waits for, and so on until its end."""
+        try:
+            while True:
+                try:
+                    value = yield self._awaited
+                except BaseException as error:  # noqa: BLE001  # it is the coroutine's
+                    self._awaited = self._coroutine.throw(error)
+                else:
+                    self._awaited = self._coroutine.send(value)
+        except StopIteration as ended:
+            answer: Answer = ended.value
+            return answer
+
+
+async def _go_on(begun: Begun, _scope: Message, _receive: Receive, send: Send) -> None:
+    await (await begun).send(send)
+
+
+async def _send(answer: Answer, _scope: Message, _receive: Receive, send: Send) -> None:
+    await answer.send(send)
