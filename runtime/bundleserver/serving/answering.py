@@ -12,7 +12,6 @@ from prometheus_client import CollectorRegistry
 
 from bundleserver.errors import BundleServerError
 from bundleserver.serving.batching import MAX_BATCH_ROWS
-from bundleserver.serving.describe import check_known
 from bundleserver.serving.metrics import RequestMetrics
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.scheduling import Scheduler
@@ -62,14 +61,13 @@ class ServedModels:
         """Answer a decoded request, holding a lease on the version meanwhile.
 
         Args:
-            request: what was asked.
+            request: what was asked of a model that is known; others would be counted, too.
             protocol: how it came, for the metrics: ``v1``, ``v2`` or ``grpc``.
 
         Raises:
             BundleServerError: no model has that name, or whatever else keeps the request from
                 being answered.
         """
-        check_known(self._manager, request.model)
         spoken = protocol or ("v2" if request.rows is None else "v1")
         with self._metrics.measure(request.model, spoken) as measured:
             answered = self._scheduler.answer(request, measured)

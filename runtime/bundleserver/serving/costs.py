@@ -104,6 +104,8 @@ class _Cost:
         if seconds * size < least * values:
             self.leanest = values, seconds
         self.measured += 1
+        if self.is_small and seconds <= SMALL_SECONDS:
+            return  # one more that is small leaves the median where it is, or below
         median = sorted(self.latest)[len(self.latest) // 2]
         self.is_small = self.measured >= MEASURED_FIRST and median <= SMALL_SECONDS
 

@@ -16,6 +16,11 @@ from bundleserver.serving.heavy_work import TURN_BYTES
 from bundleserver.serving.http import Answer, AsgiApp, Begin, Message, Receive, Send
 from bundleserver.serving.slow_clients import ImpatientProtocol
 
+_LONGEST_URL = 512
+"""A path may be as long as its sender likes; those of models are not, and are remembered."""
+
+_MOST_DIGITS = 7
+
 Find = Callable[[bytes, bytes], "Begin | None"]
 """Finds who answers a method and a path; None leaves the request to the application."""
 
@@ -60,7 +65,8 @@ class EagerProtocol(ImpatientProtocol):
 
     def on_headers_complete(self) -> None:
         """Decide how this request is answered."""
-        self._begin = self._find_begin()
+        self._body = b""
+        self._begin = self.find(self.parser.get_method(), self.url) if self._is_plain() else None
         if self._begin is None:
             super().on_headers_complete()
 
@@ -98,25 +104,24 @@ class EagerProtocol(ImpatientProtocol):
             self._hand_over()
         super()._look()
 
-    def _find_begin(self) -> Begin | None:
-        parser, request = self.parser, self.cycle
-        self._body = b""
-        if (
-            self.expect_100_continue
-            or not (self._is_first and (request is None or request.response_complete))
-            or parser.get_http_version() != "1.1"
-            or not parser.should_keep_alive()
-            or parser.should_upgrade()
-            or self.flow.write_paused
-        ):
-            return None
-        method, self._came = parser.get_method(), dict(self.headers)
-        if b"transfer-encoding" in self._came:
-            return None
-        size = self._came.get(b"content-length", b"0")
-        if not (size.isdigit() and len(size) < 6 and int(size) <= TURN_BYTES):
-            return None
-        return self.find(method, self.url)
+    def _is_plain(self) -> bool:
+        parser, request, headers = self.parser, self.cycle, dict(self.headers)
+        self._came = headers
+        size = headers.get(b"content-length", b"0")
+        return (
+            self._is_first
+            and (request is None or request.response_complete)
+            and not self.expect_100_continue
+            and b"transfer-encoding" not in headers
+            and size.isdigit()
+            and len(size) < _MOST_DIGITS
+            and int(size) <= TURN_BYTES
+            and len(self.url) <= _LONGEST_URL
+            and parser.get_http_version() == "1.1"
+            and parser.should_keep_alive()
+            and not parser.should_upgrade()
+            and not self.flow.write_paused
+        )
 
     def _say(self, answer: Answer) -> None:
         """Write an answer, and wait for the next request."""
@@ -155,7 +160,11 @@ def protocol_with(timeout_receive: float, find: Find | None = None) -> type[Impa
     # h11, where httptools is not installed, has no such moment.
     is_eager = find is not None and hasattr(ImpatientProtocol, "on_headers_complete")
     base = EagerProtocol if is_eager else ImpatientProtocol
-    return type("Protocol", (base,), {"timeout_receive": timeout_receive, "find": find and staticmethod(find)})
+    return type(
+        "Protocol",
+        (base,),
+        {"timeout_receive": timeout_receive, "find": find and staticmethod(find)},
+    )
 
 
 class Begun:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram
@@ -19,6 +19,7 @@ from bundleserver.serving.tallies import (
     RequestsCollector,
     SecondsCollector,
     Tallies,
+    Timed,
     outcome_of,
 )
 
@@ -42,7 +43,7 @@ class RequestMetrics:
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._tallies = Tallies()
-        self.measure = self._tallies.measure
+        self.measure = partial(Timed, self._tallies)
         self.seconds = SecondsCollector(self._tallies)
         registry.register(self.seconds)
         registry.register(RequestsCollector(self._tallies))

@@ -16,23 +16,27 @@ _JOINED_BYTES = 2**16
 
 
 class OneWriteTransport:
-    """A connection that keeps the head of an answer until the first piece of its body comes."""
+    """A connection that keeps the head of an answer until the first piece of its body comes.
+
+    Attributes:
+        head: what it keeps.
+    """
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._head = b""
+        self.head = b""
         self.is_closing = transport.is_closing
 
     def write(self, data: bytes) -> None:
         """Send data, after the head if there is one; a head alone waits."""
-        if self._head:
-            head, self._head = self._head, b""
+        if self.head:
+            head, self.head = self.head, b""
             if len(data) <= _JOINED_BYTES:
                 data = head + data
             else:
                 self._transport.write(head)
         elif _is_head(data):
-            self._head = data
+            self.head = data
             return
         self._transport.write(data)
 
@@ -46,7 +50,7 @@ class OneWriteTransport:
 
     def flush(self) -> None:
         """Send a head that nothing has followed."""
-        if self._head:
+        if self.head:
             self.write(b"")
 
     def close(self) -> None:
@@ -68,7 +72,8 @@ class OneWriteProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # o
 
     def on_response_complete(self) -> None:
         """Send what an answer without a body has left, as one to HEAD has."""
-        self.transport.flush()
+        if self.transport.head:
+            self.transport.flush()
         super().on_response_complete()
 
 

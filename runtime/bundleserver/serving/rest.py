@@ -7,7 +7,7 @@ the API pages).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from functools import lru_cache, partial
 
 from bundleserver.serving.errors import answer_for
@@ -34,7 +34,12 @@ _PLAIN_PATH = re.compile(rb"/[^/?#][^?#]*")
 
 
 class RestApp:
-    """Answers REST requests on the event loop."""
+    """Answers REST requests on the event loop.
+
+    Attributes:
+        find: finds who answers a method and a path of a request that has come whole, so that it
+            needs no task to begin with; None where it is passed on, refused, or waits for others.
+    """
 
     def __init__(
         self,
@@ -49,7 +54,7 @@ class RestApp:
         self._timeout_receive = timeout_receive
         self._route = routes.find
         self._find_route = lru_cache(maxsize=_KNOWN_ROUTES)(self._route)
-        self._find_at_once = lru_cache(maxsize=_KNOWN_ROUTES)(self._at_once)
+        self.find = lru_cache(maxsize=_KNOWN_ROUTES)(self._find)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request; whatever happens, the caller gets an answer in one form."""
@@ -70,15 +75,7 @@ class RestApp:
             return
         await answer.send(send, with_body=not is_head)
 
-    def at_once(self, method: bytes, target: bytes) -> Begin | None:
-        """Find who answers a request that has come whole, so that it needs no task to begin with.
-
-        None for a request that is passed on, or refused, or waits for other processes.
-        """
-        is_short = len(target) <= _LONGEST_KNOWN_PATH
-        return (self._find_at_once if is_short else self._at_once)(method, target)
-
-    def _at_once(self, method: bytes, target: bytes) -> Begin | None:
+    def _find(self, method: bytes, target: bytes) -> Begin | None:
         segments = segments_of(target)
         if not _PLAIN_PATH.fullmatch(target) or segments[1:2] == ("repository",):
             return None
@@ -86,16 +83,16 @@ class RestApp:
         handler = (self._route(segments) or {}).get(name)
         return partial(self._begin, handler, name, segments) if handler else None
 
-    async def _begin(
+    def _begin(
         self,
         handler: Handler,
         method: str,
         segments: tuple[str, ...],
         headers: Mapping[bytes, bytes],
         body: bytes,
-    ) -> Answer:
+    ) -> Coroutine[object, None, Answer]:
         limit = self._max_request_bytes
-        return await _respond(handler, Request(method, segments, headers, _gone, limit, 0.0, body))
+        return _respond(handler, Request(method, segments, headers, _gone, limit, 0.0, body))
 
     async def _pass_on(self, request: Request, scope: Message, send: Send) -> None:
         started = False

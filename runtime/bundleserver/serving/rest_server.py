@@ -98,7 +98,7 @@ def _uvicorn_config(rest: RestApp, options: ServerOptions) -> uvicorn.Config:
         log_config=None,
         lifespan="off",
         # uvicorn and middleware log the requests that they see.
-        http=protocol_with(options.timeout_receive, None if options.access_log else rest.at_once),
+        http=protocol_with(options.timeout_receive, None if options.access_log else rest.find),
         ws="none",
         # Nothing but the access log asks who a client behind a proxy is.
         proxy_headers=options.access_log,

@@ -160,11 +160,14 @@ class Routes:
         event, asked = await self._heavy.decode(len(body), decode, note)
         response = await self._answer(asked)
         headers = {VERSION_HEADER: response.version}
-        if event is None:
-            encode = partial(v1.encode_response, response)
-            return Answer(await self._heavy.run(response.nbytes, encode), headers=headers)
-        predictions = await self._heavy.run(response.nbytes, partial(v1.predictions, response))
-        return event.answer(model, predictions, headers)
+        if event is not None:
+            predictions = await self._heavy.run(response.nbytes, partial(v1.predictions, response))
+            return event.answer(model, predictions, headers)
+        if (size := response.nbytes) <= TURN_BYTES:
+            encoded = v1.encode_response(response)
+        else:
+            encoded = await self._heavy.run(size, partial(v1.encode_response, response))
+        return Answer(encoded, headers=headers)
 
     async def _explain(self, model: str, _version: str | None, _: Request) -> Answer:
         check_known(self._manager, model)

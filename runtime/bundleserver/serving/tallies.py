@@ -81,10 +81,6 @@ class Tallies:
         self.ended: dict[tuple[str, str, str], Tally] = {}
         self.in_flight: dict[tuple[str, str], int] = {}
 
-    def measure(self, model: str, protocol: str) -> Timed:
-        """Count and time the request that a ``with`` block answers; its error passes through."""
-        return Timed(self, model, protocol)
-
     def count(self, model: str, version: str, protocol: str, outcome: str) -> Tally:
         """Count a request that has ended, and return its tally."""
         key = model, version, protocol

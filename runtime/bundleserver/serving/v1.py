@@ -78,7 +78,9 @@ def encode_response(response: PredictResponse) -> bytes:
     outputs = response.outputs
     if response.answers is None and response.rowwise and len(outputs) == 1:
         ((name, values),) = outputs.items()
-        if values.size > PIECE_VALUES and values.ndim:
+        if values.size <= PIECE_VALUES:
+            return json_body.write({"predictions": plain_values(values, name)})
+        if values.ndim:
             step = max(1, PIECE_VALUES * len(values) // values.size)
             listed = json_body.write_list(
                 len(values), step, lambda part: plain_values(values[part], name)
