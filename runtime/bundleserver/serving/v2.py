@@ -22,6 +22,9 @@ HEADER_LENGTH = "inference-header-content-length"
 """The header that says how many bytes of a body are its JSON part."""
 
 
+_WHOLE = frozenset({int})
+
+
 class Encoded(NamedTuple):
     """A V2 answer's body; ``header_length`` is the size of its JSON part where raw bytes follow."""
 
@@ -68,13 +71,13 @@ def decode_document(
     Raises:
         InvalidInput: it does not follow the protocol.
     """
-    raw = raw or _NO_RAW_DATA
     parameters: dict[str, object] = {}
     if "parameters" in document:
         parameters = json_body.optional_object(document, "parameters", "")
         json_body.optional_bool(parameters, "binary_data_output", "the parameter ")
-    tensors = _decode_inputs(document, raw)
-    raw.check_used_up()
+    tensors = _decode_inputs(document, raw or _NO_RAW_DATA)
+    if raw is not None:
+        raw.check_used_up()
     outputs = _decode_outputs(document) if "outputs" in document else ()
     request_id = document.get("id")
     if request_id is not None and not isinstance(request_id, str):
@@ -191,16 +194,19 @@ def _decode_inputs(document: Mapping[str, object], raw: _RawData) -> tuple[Named
 
 
 def _decode_input(item: object, position: int, raw: _RawData) -> NamedTensor:
-    where = f"inputs[{position}]"
     if not isinstance(item, dict):
         raise InvalidInput(
-            f"{where} is {kind_of(item)}; it should be an object with name, shape, datatype, data"
+            f"inputs[{position}] is {kind_of(item)}; it should be an object with name, shape, "
+            "datatype, data"
         )
-    name = _decode_name(item, where)
-    datatype = item.get("datatype")
+    name, datatype, shape = item.get("name"), item.get("datatype"), item.get("shape")
+    if not isinstance(name, str) or not name:
+        name = _decode_name(item, f"inputs[{position}]")
     if not isinstance(datatype, str) or datatype not in NUMPY_DTYPES:
         datatype = _decode_datatype(item, name)
-    shape = _decode_shape(item, name)
+    if not isinstance(shape, list) or not _WHOLE.issuperset(map(type, shape)):
+        raise _odd_shape(item, name)
+    shape = checked_shape(shape, name)
     parameters: Mapping[str, object] = {}
     if "parameters" in item:
         parameters = json_body.optional_object(item, "parameters", f"input '{name}': ")
@@ -236,20 +242,18 @@ def _decode_datatype(item: Mapping[str, object], name: str) -> str:
     raise InvalidInput(f"input '{name}' has {what}; it should be one of {known}")
 
 
-def _decode_shape(item: Mapping[str, object], name: str) -> tuple[int, ...]:
+def _odd_shape(item: Mapping[str, object], name: str) -> InvalidInput:
     if "shape" not in item:
-        raise InvalidInput(f"input '{name}' has no 'shape'; it should be a list of sizes")
+        return InvalidInput(f"input '{name}' has no 'shape'; it should be a list of sizes")
     shape = item["shape"]
     if not isinstance(shape, list):
-        raise InvalidInput(
+        return InvalidInput(
             f"input '{name}' has the shape {kind_of(shape)}; it should be a list of sizes"
         )
-    if not {int}.issuperset(map(type, shape)):
-        odd = next(size for size in shape if type(size) is not int)
-        raise InvalidInput(
-            f"input '{name}' has {kind_of(odd)} in its shape; sizes are whole numbers from 0"
-        )
-    return checked_shape(shape, name)
+    odd = next(size for size in shape if type(size) is not int)
+    return InvalidInput(
+        f"input '{name}' has {kind_of(odd)} in its shape; sizes are whole numbers from 0"
+    )
 
 
 def _decode_outputs(document: Mapping[str, object]) -> tuple[RequestedOutput, ...]:
