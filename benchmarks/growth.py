@@ -13,6 +13,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib as mpl
@@ -24,6 +25,7 @@ from machine import facts
 from matplotlib import pyplot as plt
 from models import Site, save_forest, save_free
 from questions import question
+from quiet import Patience
 from report import Table
 from rich.console import Console
 from rich.progress import track
@@ -70,11 +72,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=HERE, help="where growth.md and .png go")
     arguments = parser.parse_args()
     rounds, seconds = (1, 1) if arguments.quick else (2, 1)
-    about = facts()
+    about, patience = facts(), Patience()
     try:
-        rates = _measure(_save_models(), rounds, seconds)
+        rates = _measure(_save_models(), rounds, seconds, patience)
     except (LoadFailed, ServerFailed) as error:
         sys.exit(f"the benchmark failed: {error}")
+    about["neighbours"] = patience.summary()
     tables = _tables(rates)
     for table in tables:
         table.show(Console())
@@ -98,7 +101,7 @@ def _save_models() -> Site:
     return site
 
 
-def _measure(site: Site, rounds: int, seconds: float) -> Rates:
+def _measure(site: Site, rounds: int, seconds: float, patience: Patience) -> Rates:
     """Return the medians of the rounds, answers per second."""
     rates: dict[tuple[Point, str], list[float]] = {}
     with ExitStack() as running:
@@ -110,7 +113,9 @@ def _measure(site: Site, rounds: int, seconds: float) -> Rates:
             (point, server) for _ in range(rounds) for point in _points() for server in servers
         ]
         for point, server in track(turns, "growth", console=Console(stderr=True)):
-            load = put_load(server, question(point.workload), point.workload.connections, seconds)
+            asked = question(point.workload)
+            put = partial(put_load, server, asked, point.workload.connections, seconds)
+            load = patience.measure(put)
             if load.failed:
                 raise LoadFailed(f"{server.name}, {point.axis} {point.at}: {load.failed} failed")
             rates.setdefault((point, server.name), []).append(load.per_second)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from load import put_load
@@ -12,6 +13,7 @@ from measurements import Measurement, Results, Start
 from models import Site
 from probe import Expected, Probe, same
 from questions import answer_values, question
+from quiet import Patience
 from rich.progress import Progress
 from servers import Server, ServerFailed
 from workloads import COMPARED, FOREST, OUR_MODELS, OURS, SERVERS, TWINS, Protocol, Workload
@@ -33,7 +35,12 @@ class Plan:
 
 
 def measure_loads(
-    results: Results, plan: Plan, site: Site, pythons: Mapping[str, str], progress: Progress
+    results: Results,
+    plan: Plan,
+    site: Site,
+    pythons: Mapping[str, str],
+    progress: Progress,
+    patience: Patience,
 ) -> None:
     """Put every load on every server in each round, once all have given the same answers.
 
@@ -49,15 +56,21 @@ def measure_loads(
         task = progress.add_task("loads", total=len(turns))
         for number, workload, name in turns:
             progress.update(task, description=f"{number + 1}/{plan.rounds} {workload.title}")
-            results.loads.append(
-                _measure_load(servers[name], workload, number, plan.seconds, known[workload.model])
+            load = partial(
+                _measure_load, servers[name], workload, number, plan.seconds, known[workload.model]
             )
+            results.loads.append(patience.measure(load))
             progress.advance(task)
         results.rss_after_mib = {name: server.rss_mib() for name, server in servers.items()}
 
 
 def measure_starts(
-    results: Results, plan: Plan, site: Site, pythons: Mapping[str, str], progress: Progress
+    results: Results,
+    plan: Plan,
+    site: Site,
+    pythons: Mapping[str, str],
+    progress: Progress,
+    patience: Patience,
 ) -> None:
     """Start each server alone, in turns, and measure until its first answer.
 
@@ -67,9 +80,8 @@ def measure_starts(
     task = progress.add_task("starts", total=plan.starts * len(SERVERS))
     for number in range(plan.starts):
         for name in SERVERS:
-            with Server(name, site, pythons[name]) as server:
-                seconds = server.wait_for_answer(question(FIRST_QUESTION))
-                results.starts.append(Start(name, number, seconds, server.rss_mib()))
+            start = partial(_measure_start, name, number, site, pythons[name])
+            results.starts.append(patience.measure(start))
             progress.advance(task)
 
 
@@ -99,6 +111,12 @@ def _turns(rounds: int) -> Iterator[tuple[int, Workload, str]]:
 
 def _asked(workload: Workload) -> tuple[str, ...]:
     return ("bundleserver",) if workload in TWINS else workload.servers
+
+
+def _measure_start(name: str, number: int, site: Site, python: str) -> Start:
+    with Server(name, site, python) as server:
+        seconds = server.wait_for_answer(question(FIRST_QUESTION))
+        return Start(name, number, seconds, server.rss_mib())
 
 
 def _measure_load(

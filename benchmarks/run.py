@@ -6,6 +6,7 @@ Run it with ``make bench``, or ``python benchmarks/run.py [--quick]``. The parts
 - ``workloads.py`` says what is asked and what the goals are, ``questions.py`` makes bytes of it
 - ``servers.py`` starts the servers, ``rivals/`` holds the two others
 - ``rounds.py`` takes the servers in turns
+- ``quiet.py`` measures again where the host took the processors away
 - ``load.py`` drives wrk and ``grpc_load.py``; ``probe.py`` asks beside the load
 - ``in_process.py`` measures the libraries' own calls
 - ``measurements.py``, ``report.py``, ``picture.py`` and ``machine.py`` make the report
@@ -28,6 +29,7 @@ from machine import facts
 from measurements import Results
 from models import Site, save_forecasters, save_forest, save_free
 from picture import draw
+from quiet import Patience
 from report import document, tables
 from rich.console import Console
 from rich.progress import Progress
@@ -83,11 +85,12 @@ def _python_of_each(one_environment: bool) -> dict[str, str]:
 
 def _measure(plan: Plan, pythons: Mapping[str, str]) -> Results:
     results = Results(facts={**facts(), "rounds": f"{plan.rounds} of {plan.seconds:g} s each"})
-    site = _fit_models()
+    site, patience = _fit_models(), Patience()
     with Progress(console=Console(stderr=True)) as progress:
         results.in_process_ms = _in_process(site)
-        measure_loads(results, plan, site, pythons, progress)
-        measure_starts(results, plan, site, pythons, progress)
+        measure_loads(results, plan, site, pythons, progress, patience)
+        measure_starts(results, plan, site, pythons, progress, patience)
+    results.facts["neighbours"] = patience.summary()
     return results
 
 
