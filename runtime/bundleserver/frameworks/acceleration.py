@@ -13,15 +13,15 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Union
 
 import numpy as np
-import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.ensembles import Ensemble, is_forest, take_apart
 from bundleserver.frameworks.scaling import ScalerShortcut
+from bundleserver.frameworks.tabular import with_columns
 from bundleserver.frameworks.timing import Way, choose_ways
 from bundleserver.frameworks.treesums import (
     Engine,
@@ -33,13 +33,15 @@ from bundleserver.frameworks.treesums import (
 )
 from bundleserver.tensors import Array
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 LOG = logging.getLogger(__name__)
 
 CHECKED_ROWS = 256
 """How many drawn rows every method is compared on."""
 
-
-Table = Array | pd.DataFrame
+Table = Union[Array, "pd.DataFrame"]
 
 
 class Shortcut(Protocol):
@@ -181,7 +183,7 @@ def plain_rows(table: Any, columns: tuple[str, ...], datatype: type) -> Rows | N
     A DataFrame must have the columns in their order. The conversion is the library's: through the
     common datatype of the columns, then at once to ``datatype``.
     """
-    if isinstance(table, pd.DataFrame):
+    if hasattr(table, "to_numpy"):
         if tuple(table.columns) != columns:
             return None
         table = table.to_numpy()
@@ -249,8 +251,7 @@ def same_bits(one: Any, other: Any) -> bool:
 
 
 def _as_fitted(model: Any, rows: Rows) -> Table:
-    columns = _columns(model)
-    return pd.DataFrame(rows, columns=list(columns)) if columns else rows
+    return with_columns(rows, _columns(model))
 
 
 def _columns(model: Any) -> tuple[str, ...]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
+from bundleserver.frameworks.tabular import with_columns
 from bundleserver.frameworks.treesums import FloatArray
 from bundleserver.tensors import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _Operation = Callable[[FloatArray], FloatArray]
 _ROWS = 64
@@ -40,7 +43,7 @@ class ScalerShortcut:
         columns = tuple(getattr(model, "feature_names_in_", ()))
         shortcut = cls(reader(model), int(model.n_features_in_), columns)
         rows = _draw_rows(shortcut.width)
-        table = pd.DataFrame(rows, columns=list(columns)) if columns else rows
+        table = with_columns(rows, columns)
         native, quick = model.transform(table), shortcut.answer("transform", table)
         # With set_output the scaler answers a DataFrame.
         if type(native) is not np.ndarray or quick is None:
@@ -51,7 +54,7 @@ class ScalerShortcut:
         """Transform numbers of 64 bits; others keep their own datatype in the library's code."""
         if method != "transform":
             return None
-        if isinstance(table, pd.DataFrame):
+        if not isinstance(table, np.ndarray):
             if tuple(table.columns) != self.columns:
                 return None
             table = table.to_numpy()

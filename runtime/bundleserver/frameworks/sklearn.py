@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from traceback import walk_tb
 from types import MappingProxyType, TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
-import pandas as pd
 from sklearn.base import BaseEstimator
 
 from bundleserver.errors import InvalidInput, LoadError, StoreError
@@ -34,6 +33,9 @@ from bundleserver.frameworks.estimators import (
 from bundleserver.frameworks.tabular import Intake, dense
 from bundleserver.signature import Signature
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _TRANSFORMS = frozenset({"transform", "inverse_transform"})
 # Where these raise ValueError or TypeError, they speak of the data that they were given.
@@ -109,6 +111,9 @@ class SklearnPredictor:
         self._shortcut = shortcut
         self._runs_alone = runs_alone
         intake, taker = intake_of(model), type(model).__name__
+        if intake.columns or intake.width is None:
+            # Now, and not with the first request that makes a DataFrame.
+            import pandas as pd  # noqa: F401
         self._intakes = {
             method: Intake(taker) if method == "inverse_transform" else intake
             for method in methods_of(model)

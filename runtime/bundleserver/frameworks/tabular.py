@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from bundleserver.errors import InvalidInput
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ class Intake:
             )
             raise InvalidInput(f"inputs differ in their number of rows: {lengths}")
         if self.columns or self.width is None:
+            import pandas as pd
+
             order = self._order(names, "the request") or range(len(names))
             return pd.DataFrame({names[i]: columns[i] for i in order}).infer_objects()
         if len(columns) != self.width:
@@ -136,8 +141,15 @@ class Intake:
 
 def _frame(values: Array, columns: tuple[str, ...]) -> pd.DataFrame:
     """Name the columns; numbers that came among strings get a dtype of their own again."""
+    import pandas as pd
+
     frame = pd.DataFrame(values, columns=list(columns))
     return frame.infer_objects() if values.dtype.kind == "O" else frame
+
+
+def with_columns(rows: Array, columns: Sequence[str]) -> Array | pd.DataFrame:
+    """Make numbers the table that a model takes: a DataFrame where it knows column names."""
+    return _frame(rows, tuple(columns)) if columns else rows
 
 
 def dense(answer: object) -> Array:
