@@ -20,6 +20,7 @@ _LONGEST_URL = 512
 """A path may be as long as its sender likes; those of models are not, and are remembered."""
 
 _MOST_DIGITS = 7
+"""Longer lengths are not small, whatever they say."""
 
 Find = Callable[[bytes, bytes], "Begin | None"]
 """Finds who answers a method and a path; None leaves the request to the application."""
@@ -38,7 +39,11 @@ class Answered:
 
 
 class EagerProtocol(ImpatientProtocol):
-    """One connection of a client."""
+    """One connection of a client.
+
+    A request is held back from uvicorn from the end of its head to the end of its body, if it may
+    be answered at once; whatever happens in between hands it over.
+    """
 
     find: Find
     app: AsgiApp
@@ -84,7 +89,8 @@ class EagerProtocol(ImpatientProtocol):
             super().on_message_complete()
             return
         self._is_first = False
-        answering = begin(self._came, self._body)
+        body, self._body = self._body, b""
+        answering = begin(self._came, body)
         try:
             awaited = answering.send(None)
         except StopIteration as ended:
@@ -146,8 +152,9 @@ class EagerProtocol(ImpatientProtocol):
             super().on_headers_complete()
         finally:
             self.app = own
-        if self._body:
-            super().on_body(self._body)
+        body, self._body = self._body, b""
+        if body:
+            super().on_body(body)
 
 
 def protocol_with(timeout_receive: float, find: Find | None = None) -> type[ImpatientProtocol]:
