@@ -41,7 +41,8 @@ FORECAST = json.dumps(
         ],
     }
 ).encode()
-LARGE = b'{"instances": [%b]}' % b", ".join([b"[1.0, 2.0]"] * 4000)
+SOME = b'{"instances": [%b]}' % b", ".join([b"[1.0, 2.0]"] * 40_000)
+LARGE = b'{"instances": [%b]}' % b", ".join([b"[1.0, 2.0]"] * 200_000)
 
 
 def request(method, path, body=None, *headers, version="1.1"):
@@ -158,6 +159,7 @@ WHOLE = {
     "a body to GET": request("GET", "/v2/health/live", V1),
 }
 OTHERS = {
+    "a body of some size": request("POST", "/v1/models/sums:predict", SOME),
     "a large body": request("POST", "/v1/models/sums:predict", LARGE),
     "a query": request("POST", "/v1/models/sums:predict?a=b", V1),
     "chunks": request("POST", "/v1/models/sums:predict", None, "Transfer-Encoding: chunked")

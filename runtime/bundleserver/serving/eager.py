@@ -2,8 +2,8 @@
 
 uvicorn gives each request a task and an application its messages, which costs more than a small
 request does. What cannot be answered without a pause goes on in uvicorn's own way, from where it
-has come to; so does everything that is not plain: large or chunked bodies, pipelined requests, old
-versions of HTTP, connections that are to be closed.
+has come to; so does everything that is not plain: chunked or very large bodies, pipelined requests,
+old versions of HTTP, connections that are to be closed.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
 
-from bundleserver.serving.heavy_work import TURN_BYTES
 from bundleserver.serving.http import Answer, AsgiApp, Begin, Message, Receive, Send
+from bundleserver.serving.json_pieces import LARGE_BYTES
 from bundleserver.serving.slow_clients import ImpatientProtocol
 
 _LONGEST_URL = 512
 """A path may be as long as its sender likes; those of models are not, and are remembered."""
 
-_MOST_DIGITS = 7
-"""Longer lengths are not small, whatever they say."""
+_MOST_DIGITS = 8
+"""Longer lengths are large, whatever they say."""
+
+_DRIP_BYTES = 4096
+"""Who sends less, and still not all, is slow; others fill the pieces that the network carries."""
 
 Find = Callable[[bytes, bytes], "Begin | None"]
 """Finds who answers a method and a path; None leaves the request to the application."""
@@ -55,22 +58,21 @@ class EagerProtocol(ImpatientProtocol):
         # A request that may be answered at once, between its head and the end of its body.
         self._begin: Begin | None = None
         self._came: dict[bytes, bytes] = {}
-        self._body = b""
+        self._pieces: list[bytes] = []
         self._is_first = True
         self._head_of: list[tuple[bytes, bytes]] = []
         self._default_head = b""
 
     def data_received(self, data: bytes) -> None:
-        """Take in a piece; a request that comes in more than two of them is waited for as usual."""
+        """Take in a piece; a request that goes on in small ones is waited for as usual."""
         self._is_first = True
-        has_begun = self._begin is not None
+        goes_on = self._begin is not None
         super().data_received(data)
-        if has_begun and self._begin is not None:
+        if goes_on and self._begin is not None and len(data) < _DRIP_BYTES:
             self._hand_over()
 
     def on_headers_complete(self) -> None:
         """Decide how this request is answered."""
-        self._body = b""
         self._begin = self.find(self.parser.get_method(), self.url) if self._is_plain() else None
         if self._begin is None:
             super().on_headers_complete()
@@ -80,7 +82,7 @@ class EagerProtocol(ImpatientProtocol):
         if self._begin is None:
             super().on_body(body)
         else:
-            self._body += body
+            self._pieces.append(body)
 
     def on_message_complete(self) -> None:
         """Begin the request whose last byte has come; it ends here where it does not pause."""
@@ -89,8 +91,8 @@ class EagerProtocol(ImpatientProtocol):
             super().on_message_complete()
             return
         self._is_first = False
-        body, self._body = self._body, b""
-        answering = begin(self._came, body)
+        pieces, self._pieces = self._pieces, []
+        answering = begin(self._came, pieces[0] if len(pieces) == 1 else b"".join(pieces))
         try:
             awaited = answering.send(None)
         except StopIteration as ended:
@@ -121,7 +123,7 @@ class EagerProtocol(ImpatientProtocol):
             and b"transfer-encoding" not in headers
             and size.isdigit()
             and len(size) < _MOST_DIGITS
-            and int(size) <= TURN_BYTES
+            and int(size) <= LARGE_BYTES
             and len(self.url) <= _LONGEST_URL
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
@@ -152,9 +154,9 @@ class EagerProtocol(ImpatientProtocol):
             super().on_headers_complete()
         finally:
             self.app = own
-        body, self._body = self._body, b""
-        if body:
-            super().on_body(body)
+        pieces, self._pieces = self._pieces, []
+        for piece in pieces:
+            super().on_body(piece)
 
 
 def protocol_with(timeout_receive: float, find: Find | None = None) -> type[ImpatientProtocol]:
