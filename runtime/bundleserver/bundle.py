@@ -75,6 +75,7 @@ class Bundle:
         identity: how messages name it.
         signature: what the bundle takes and gives.
         conduct: how calls of ``predict`` behave, for whoever schedules them.
+        remembers: asks whether a call would be answered from memory; None where none ever is.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Bundle:
         self.identity = f"'{model}' version {version}"
         self.signature = plan.signature
         self.conduct = plan.conduct
+        self.remembers = plan.recall()
         self._predictors = predictors
         self._plan = plan
         self._owned = owned

@@ -21,10 +21,19 @@ from bundleserver.tensors import Array, NamedTensor, TensorSpec
 
 Call = Callable[[Sequence[NamedTensor], Mapping[str, object]], Sequence[Array]]
 
+Remembers = Callable[[Sequence[NamedTensor], Mapping[str, object]], bool]
+"""Asks a step whether its call would be answered from memory; raises InvalidInput as that does."""
+
+Recall = Callable[[Mapping[str, NamedTensor], Mapping[str, object]], bool]
+"""The same for a bundle, whose inputs have names."""
+
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """One call: from the tensors named ``inputs`` to the tensors named ``outputs``, by position."""
+    """One call: from the tensors named ``inputs`` to the tensors named ``outputs``, by position.
+
+    ``remembers`` is None where nothing ever is.
+    """
 
     what: str
     method: str | None
@@ -33,6 +42,7 @@ class PlannedStep:
     outputs: tuple[str, ...]
     signature: Signature
     conduct: Conduct = UNKNOWN
+    remembers: Remembers | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,19 @@ class Plan:
     steps: tuple[PlannedStep, ...]
     signature: Signature
     conduct: Conduct = UNKNOWN
+
+    def recall(self) -> Recall | None:
+        """Return what asks whether a request, by its inputs' names, is answered from memory.
+
+        None where no request ever is: only those to a forecaster that stands alone are.
+        """
+        step = self.steps[0]
+        remembers, names = step.remembers, step.inputs
+        if remembers is None or len(self.steps) > 1:
+            return None
+        return lambda inputs, parameters: remembers(
+            [inputs[name] for name in names if name in inputs], parameters
+        )
 
 
 def make_plan(manifest: Manifest, predictors: Mapping[str, Predictor]) -> Plan:
@@ -128,7 +151,9 @@ def _plan_step(step: Step, index: int, predictors: Mapping[str, Predictor]) -> P
     # A framework of another distribution need not know of it.
     tell = getattr(predictor, "conduct", None)
     conduct = UNKNOWN if tell is None else tell(method)
-    return PlannedStep(what, method, call, step.inputs, step.outputs, signature, conduct)
+    memory = getattr(predictor, "remembers", None)
+    remembers = None if memory is None else partial(memory, method)
+    return PlannedStep(what, method, call, step.inputs, step.outputs, signature, conduct, remembers)
 
 
 def _plan_operation(step: Step, index: int) -> PlannedStep:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,8 +19,11 @@ from bundleserver.frameworks import prophet as prophet_framework
 from bundleserver.frameworks import statsmodels as framework
 from bundleserver.frameworks.forecast import ForecastRequest
 from bundleserver.frameworks.forecast_memo import ForecastMemo
+from bundleserver.manifest import Component, Manifest
+from bundleserver.plan import Plan, make_plan
 from bundleserver.tensors import NamedTensor
 
+COMPONENT = Component("model", "statsmodels", path="model.pkl")
 WAIT_SECONDS = 30
 SERIES = pd.Series(
     100 + np.arange(72.0) + 10 * np.sin(np.arange(72)),
@@ -80,6 +84,57 @@ def test_the_same_request_is_computed_once():
 
     assert [[[0.0, 1.0, 2.0]]] * 3 == [[a.tolist() for a in answer] for answer in answers]
     assert [3] == calls
+
+
+def test_a_memo_tells_what_it_has():
+    """What is on its way, has failed, or is longer than what is there, is not there."""
+    memo, (compute, _), failed = ForecastMemo(prefixes=True), steps(3), request(level=0.5)
+    seen = []
+
+    def watched():
+        seen.append(memo.has(request()))
+        return compute()
+
+    assert not memo.has(request())
+    memo.answer(request(), watched)
+    with pytest.raises(ZeroDivisionError):
+        memo.answer(failed, lambda: 1 // 0)
+
+    assert [False] == seen
+    assert [True, True, False] == [memo.has(request(horizon)) for horizon in (2, 3, 4)]
+    assert not memo.has(failed)
+    memo.clear()
+    assert not memo.has(request())
+
+
+def test_a_forecaster_tells_what_it_remembers(tmp_path):
+    """By everything that a request says; what it refuses, it refuses here too."""
+    predictor = reload(FAMILIES["ARIMA"](SERIES), tmp_path)
+    asked(predictor, 4, level=0.9)
+
+    def remembers(horizon, **parameters):
+        return predictor.remembers("forecast", [tensor("horizon", [horizon])], parameters)
+
+    assert remembers(4, level=0.9)
+    assert remembers(3, level=0.9)
+    assert not remembers(5, level=0.9)
+    assert not remembers(4, level=0.8)
+    with pytest.raises(InvalidInput, match="horizon"):
+        remembers(0)
+
+
+def test_a_bundle_remembers_where_a_forecaster_stands_alone(tmp_path):
+    """Several steps, and models of other kinds, answer anew each time."""
+    forecaster = reload(FAMILIES["ARIMA"](SERIES), tmp_path)
+    (alone,) = make_plan(Manifest("m", {"model": COMPONENT}), {"model": forecaster}).steps
+    recall = Plan((alone,), alone.signature).recall()
+    asked(forecaster, 3)
+
+    assert recall is not None
+    assert recall({"horizon": tensor("horizon", [3])}, {})
+    assert not recall({"horizon": tensor("horizon", [4])}, {})
+    assert Plan((alone, alone), alone.signature).recall() is None
+    assert Plan((replace(alone, remembers=None),), alone.signature).recall() is None
 
 
 @pytest.mark.parametrize(

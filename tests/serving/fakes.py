@@ -16,6 +16,7 @@ from bundleserver.errors import InvalidInput, ModelNotFound, NotReady, VersionNo
 from bundleserver.frameworks.conduct import UNKNOWN, Conduct
 from bundleserver.lifecycle import State
 from bundleserver.manager import TrafficStatus
+from bundleserver.plan import Recall
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.requests import PredictRequest
 from bundleserver.serving.server import BundleServer
@@ -95,6 +96,7 @@ class FakeBundle:
     call: Call
     closed: bool = False
     conduct: Conduct = UNKNOWN
+    remembers: Recall | None = None
 
     @property
     def identity(self) -> str:
@@ -123,6 +125,7 @@ class FakeVersion:
     loaded_at: float | None = None
     files: str = "files"
     conduct: Conduct = UNKNOWN
+    remembers: Recall | None = None
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,8 @@ class FakeManager:
         with self._leases:
             if key not in self._bundles:
                 signature = found.signature or Signature()
-                self._bundles[key] = FakeBundle(*key, signature, found.call, conduct=found.conduct)
+                about = {"conduct": found.conduct, "remembers": found.remembers}
+                self._bundles[key] = FakeBundle(*key, signature, found.call, **about)
             self.leased += 1
         try:
             yield self._bundles[key]

@@ -108,6 +108,49 @@ def test_what_may_cost_more_than_it_did_is_never_asked_on_the_event_loop(conduct
     assert threading.get_ident() not in model.threads
 
 
+def _asked_of_memory(asked, remembers):
+    """Ask a model that may remember once, and return whether it was asked on the event loop."""
+    model = Watched()
+    version = FakeVersion("1", model, remembers=remembers)
+    manager = FakeManager(FakeModel("sums", (version,)))
+    served = ServedModels(manager, WorkerPool(2), RequestMetrics(CollectorRegistry()), 0)
+    response = asyncio.run(served.answer(asked))
+    assert [3.0, 7.0] == response.outputs["sum"].tolist()[:2]
+    return threading.get_ident() == model.threads[-1]
+
+
+def test_what_is_remembered_is_answered_on_the_event_loop():
+    """It costs nothing, however dear it was at first; the question is put with the inputs bound."""
+    heard = []
+
+    def remembers(inputs, parameters):
+        heard.append((list(inputs), dict(parameters)))
+        return True
+
+    assert _asked_of_memory(request(parameters={"level": 0.5}), remembers)
+    assert [(["features"], {"level": 0.5})] == heard
+    assert not _asked_of_memory(request(), lambda inputs, parameters: False)
+
+
+def test_what_takes_time_to_look_up_goes_to_a_thread():
+    """Long inputs are hashed there, and instances answered one by one."""
+
+    def never(inputs, parameters):
+        raise AssertionError("this was not to be looked up")
+
+    assert not _asked_of_memory(request(ROWS * 40), never)
+    assert not _asked_of_memory(PredictRequest("sums", rows=ROWS), never)
+
+
+def test_a_refusal_by_the_memory_is_left_to_the_model():
+    """The model says itself, and once, what it does not take."""
+
+    def refuses(inputs, parameters):
+        raise InvalidInput("no such horizon")
+
+    assert not _asked_of_memory(request(), refuses)
+
+
 def test_a_dear_model_stays_with_the_threads():
     """What costs more than handing it over goes on in threads, so that the loop is free."""
 

@@ -65,6 +65,11 @@ class ForecastMemo:
             return _frozen(compute())
         return tuple(array[:steps] for array in entry.answer.result())
 
+    def has(self, request: ForecastRequest) -> bool:
+        """Ask whether a request's answer is there, so that ``answer`` need not compute it."""
+        entry = self._entries.get(self._key(request))
+        return entry is not None and entry.steps >= request.steps and entry.size > 0
+
     def clear(self) -> None:
         """Forget every answer."""
         with self._lock:

@@ -67,6 +67,17 @@ class RememberingForecaster(ABC):
         request = read_request(inputs, parameters, self.methods[method], self._max_horizon)
         return self._memo.answer(request, lambda: self._forecast(request))
 
+    def remembers(
+        self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
+    ) -> bool:
+        """Ask whether ``call`` would answer from memory.
+
+        Raises:
+            InvalidInput: as ``call`` does.
+        """
+        asked = read_request(inputs, parameters, self.methods[method], self._max_horizon)
+        return self._memo.has(asked)
+
     def close(self) -> None:
         """Let go of what was forecast."""
         self._memo.clear()

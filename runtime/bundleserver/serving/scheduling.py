@@ -29,6 +29,10 @@ from bundleserver.tensors import Array
 
 if TYPE_CHECKING:
     from bundleserver.bundle import Bundle
+    from bundleserver.plan import Recall
+
+_FEW_VALUES = 64
+"""So many values are looked up in a moment: a horizon, some dates, a short history."""
 
 
 class Scheduler:
@@ -80,6 +84,10 @@ class Scheduler:
                     answered = self._answer_at_once(bundle, costs, route, size, measured)
                     if answered is not None:
                         return answered
+                elif bundle.remembers is not None and size.values <= _FEW_VALUES:
+                    answered = self._answer_from_memory(bundle, bundle.remembers, route, measured)
+                    if answered is not None:
+                        return answered
                 gathers = self._batches is not None and self._batches.takes(bundle, route, size)
         except (VersionNotFound, NotReady):
             # Who answers instead, or why nobody does, is found out where the call runs.
@@ -110,6 +118,21 @@ class Scheduler:
             return self._splitter.ask(bundle, route, measured, bound)
         finally:
             costs.note_at_once(size, clock() - started, clock)
+
+    def _answer_from_memory(
+        self, bundle: Bundle, remembers: Recall, route: Route, measured: Measured
+    ) -> Answered | None:
+        """Answer on the event loop what was asked before; None where that is not so."""
+        request = route.request
+        if request.tensors is None:
+            return None  # instances, each with an answer of its own
+        try:
+            bound = bind(bundle, request)
+            if not remembers(bound, request.parameters):
+                return None
+        except BundleServerError:
+            return None  # said, and counted, where the answer is made
+        return self._splitter.ask(bundle, route, measured, bound)
 
     def _answer_in_thread(
         self, route: Route, size: Size, measured: Measured, since: float
