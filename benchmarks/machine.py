@@ -39,11 +39,18 @@ def _version(package: str) -> str:
 
 
 def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    name = _git("describe", "--always", "--abbrev=12")
+    # The pages that the benchmarks write themselves change nothing.
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", "*.py", "*.txt", "*.toml")
+    return (f"{name}, changed" if changed else name) or "unknown"
+
+
+def _git(*arguments: str) -> str:
+    root = Path(__file__).parent.parent
     asked = subprocess.run(  # the command is our own
-        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        ["git", *arguments], cwd=root, capture_output=True, text=True, check=False
     )
-    return asked.stdout.strip() or "unknown"
+    return asked.stdout.strip()
 
 
 def _processor() -> str:
