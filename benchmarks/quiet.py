@@ -20,7 +20,10 @@ T = TypeVar("T")
 MOST_STOLEN = 0.05
 """The share of the processors that the host may take from a measurement."""
 
-ATTEMPTS = 3
+ATTEMPTS = 4
+PAUSE_SECONDS = 4.0
+"""What comes before another attempt: neighbours are busy for seconds at least."""
+
 _SPINS = 8
 _LOOPS = 100_000
 
@@ -55,6 +58,7 @@ class Patience:
             if quietest.stolen <= MOST_STOLEN:
                 break
             self.repeated += 1
+            time.sleep(PAUSE_SECONDS)
             quietest = min(quietest, _measure(call), key=lambda measured: measured.stolen)
         self.counted.append(Quiet(None, quietest.stolen, quietest.spin_seconds))
         return quietest.value
