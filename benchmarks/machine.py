@@ -11,8 +11,8 @@ from pathlib import Path
 
 import psutil
 
-PACKAGES = ("kserve", "fastapi", "uvicorn", "orjson", "numpy", "scikit-learn", "treelite")
-PACKAGES_OF_OTHERS = ("torch", "prophet", "statsmodels", "grpcio")
+PACKAGES = ("kserve", "fastapi", "uvicorn", "orjson", "pysimdjson", "numpy", "scikit-learn")
+PACKAGES_OF_OTHERS = ("treelite", "torch", "prophet", "statsmodels", "grpcio")
 
 
 def facts() -> dict[str, str]:

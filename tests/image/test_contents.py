@@ -79,9 +79,9 @@ def test_only_the_full_image_has_the_heavy_libraries():
 
 @BOTH
 def test_both_images_have_what_is_no_framework(image):
-    """The client of MLflow's registry and the fast trees are there, and need nothing writable."""
+    """MLflow's client, the fast trees and the fast parser are there, and need nothing writable."""
     assert "3.1" in image.python(
-        "import mlflow.pyfunc, skops.io, treelite; print(mlflow.__version__)"
+        "import mlflow.pyfunc, simdjson, skops.io, treelite; print(mlflow.__version__)"
     )
 
 

@@ -1,6 +1,9 @@
-"""Large JSON bodies read in pieces: what they mean is what they mean when they are read at once."""
+"""Long lists read apart, at once or in pieces, mean what they mean where all is read as a whole."""
 
 import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import SimpleNamespace
 
@@ -11,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bundleserver.errors import InvalidInput
-from bundleserver.serving import cloud_events, json_body, v1, v2
-from bundleserver.serving.json_pieces import LARGE_BYTES, decode_large
+from bundleserver.serving import cloud_events, json_body, simd_numbers, v1, v2
+from bundleserver.serving.json_pieces import LARGE_BYTES, LONG_BYTES, decode_apart
 from bundleserver.serving.number_rows import NumberRows
 from bundleserver.serving.requests import PredictRequest
 from bundleserver.tensors import NUMPY_DTYPES, TensorSpec, array_from_rows
@@ -20,6 +23,19 @@ from bundleserver.tensors import NUMPY_DTYPES, TensorSpec, array_from_rows
 TAKER = "'m' version 1"
 PLAIN = SimpleNamespace(raw_headers={}, headers={})
 EVENT = SimpleNamespace(raw_headers={}, headers={"content-type": "application/cloudevents+json"})
+WHOLE_LIST = 10**7
+
+
+@pytest.fixture(params=["simdjson", "orjson"], autouse=True, scope="module")
+def parser(request):
+    """Read the numbers with either parser."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "orjson":
+            patch.setattr(simd_numbers, "_PARSERS", None)
+            patch.setattr(simd_numbers, "IS_INSTALLED", False)
+        else:
+            assert simd_numbers.IS_INSTALLED
+        yield request.param
 
 
 def decode_v2(document):
@@ -42,8 +58,9 @@ def at_once(decode, body):
 
 def in_pieces(decode, body, piece_bytes=7):
     """Decode a body in pieces of so many bytes; None where it has to be read as a whole."""
+    long_bytes = 1 if piece_bytes == WHOLE_LIST else piece_bytes
     try:
-        return decode_large(body, decode, piece_bytes)
+        return decode_apart(body, decode, long_bytes, piece_bytes)
     except InvalidInput as error:
         return str(error)
 
@@ -68,7 +85,13 @@ def bound(rows):
 
 
 def check_same(decode, body, piece_bytes):
-    """Compare what is read in pieces with what is read at once, which alone refuses."""
+    """Compare what is read apart with what is read as a whole, which alone refuses."""
+    for size in (piece_bytes, WHOLE_LIST):
+        check_same_in(size, decode, body)
+
+
+def check_same_in(piece_bytes, decode, body):
+    """Compare what is read in pieces of one size with what is read as a whole."""
     whole, pieces = at_once(decode, body), in_pieces(decode, body, piece_bytes)
     if isinstance(whole, str):
         assert pieces in (None, whole)
@@ -173,7 +196,7 @@ ROWS = "[[1,2,3],[4,5,6],[7,8,9],[10,11,12]]"
 BLOCKS = "[[[1,2],[3,4]],[[5,6],[7,8]],[[9,10],[11,12]]]"
 
 
-@pytest.mark.parametrize("piece_bytes", [3, 4, 5, 6, 7, 11, 20])
+@pytest.mark.parametrize("piece_bytes", [3, 4, 5, 6, 7, 11, 20, WHOLE_LIST])
 @pytest.mark.parametrize(
     ("datatype", "shape", "data"),
     [
@@ -326,7 +349,7 @@ def test_what_is_wrong_is_said_as_ever(data, shape):
     body = f'{{"inputs":[{{"name":"x","datatype":"FP64","shape":{shape},"data":{data}}}]}}'
     body = body.encode(errors="surrogateescape")
     whole = at_once(decode_v2, body)
-    for piece_bytes in (3, 7, 20):
+    for piece_bytes in (3, 7, 20, WHOLE_LIST):
         pieces = in_pieces(decode_v2, body, piece_bytes)
 
         assert pieces in (None, whole)
@@ -362,6 +385,7 @@ def test_a_document_that_is_no_request_is_left_to_the_whole(body):
     """Lists that are not where a request has them are not taken for its own."""
     for decode in (decode_v1, decode_v2):
         assert in_pieces(decode, body) is None
+        assert in_pieces(decode, body, WHOLE_LIST) is None
         assert isinstance(at_once(decode, body), str)
 
 
@@ -399,6 +423,86 @@ def test_a_wrong_shape_is_refused_without_reading_the_whole(data, shape):
 
     assert isinstance(refused, str)
     assert at_once(decode_v2, body) == refused
+
+
+@pytest.mark.parametrize("datatype", ["FP64", "FP32", "FP16", "INT64", "INT8", "UINT64", "UINT16"])
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_a_long_list_comes_out_as_it_does_as_a_whole(datatype, is_nested, parser):
+    """A body of many rows is read by either parser to the same bits, without a word from orjson."""
+    kind = NUMPY_DTYPES[datatype]
+    drawn = np.random.default_rng(0).normal(size=(4096, 3)) * 10
+    values = (np.abs(drawn) if kind.kind == "u" else drawn).astype(kind)
+    listed = values.tolist() if is_nested else values.reshape(-1).tolist()
+    body = v2_body(json.dumps(listed), datatype, "[4096,3]")
+    assert LONG_BYTES < len(body) < LARGE_BYTES
+
+    decoded = v2.decode_request(body, "m", None).tensors[0].values
+
+    assert (kind, values.tobytes()) == (decoded.dtype, decoded.tobytes())
+    assert decoded.flags.writeable
+    rows = cloud_events.decode_request(
+        b'{"instances":%b}' % json.dumps(values.tolist()).encode(), PLAIN, "m", None, None
+    )[1].rows
+    assert isinstance(rows, NumberRows if parser == "simdjson" else list)
+    assert bound(values.tolist()) == bound(rows)
+
+
+def test_every_double_is_the_nearest_to_its_text():
+    """Numbers that other parsers round wrongly, and the largest and smallest that there are."""
+    texts = [
+        "9007199254740993",
+        "9007199254740993.0",
+        "0.1",
+        "123456789012345678",
+        "1e23",
+        "8.5e-30",
+        "1.7976931348623157e308",
+        "2.2250738585072011e-308",
+        "5e-324",
+        "2e-324",
+        "1e-400",
+        "-0",
+        "-0.0",
+        "0.500000000000000166533453693773481063544750213623046875",
+        "3.518437208883201171875e13",
+        "62.5364939768271845828",
+        "8.10109172351e-10",
+        "1.50000000000000011102230246251565",
+    ]
+    body = v2_body(f"[{','.join(texts)}]", shape=f"[{len(texts)}]")
+
+    decoded = in_pieces(decode_v2, body, WHOLE_LIST).tensors[0].values
+
+    assert (
+        np.array([float(int(t)) if t == "-0" else float(t) for t in texts]).tobytes()
+        == decoded.tobytes()
+    )
+
+
+def test_without_simdjson_everything_is_read_by_orjson():
+    """It belongs to an extra; a server without it answers the same."""
+    script = (
+        "import json, sys; sys.modules['simdjson'] = None\n"
+        "from bundleserver.serving import simd_numbers, v2\n"
+        "data = list(range(9000))\n"
+        "item = {'name': 'x', 'datatype': 'FP64', 'shape': [9000], 'data': data}\n"
+        "asked = v2.decode_request(json.dumps({'inputs': [item]}).encode(), 'm', None)\n"
+        "print(simd_numbers.IS_INSTALLED, asked.tensors[0].values.tolist() == data)"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert "False True" == ran.stdout.strip()
+
+
+def test_threads_read_beside_each_other(parser):
+    """Each thread has a parser of its own, since a document lives in its parser's memory."""
+    bodies = [v2_body(json.dumps([float(i)] * 9000), shape="[9000]") for i in range(8)]
+
+    with ThreadPoolExecutor(8) as pool:
+        decoded = pool.map(lambda body: v2.decode_request(body, "m", None), bodies * 40)
+
+    for i, request in enumerate(decoded):
+        assert {float(i % 8)} == set(request.tensors[0].values.tolist())
 
 
 LARGE = orjson.dumps([[i + 0.5, i] for i in range(LARGE_BYTES // 12)])

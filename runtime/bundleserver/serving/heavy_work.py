@@ -18,8 +18,8 @@ from bundleserver.serving.workers import switch_often
 
 T = TypeVar("T")
 
-TURN_BYTES = 32 * 2**10
-"""What takes longer than a small request: a few tenths of a millisecond."""
+TURN_BYTES = 64 * 2**10
+"""What takes longer than a few tenths of a millisecond."""
 
 THREAD_BYTES = LARGE_BYTES
 """What would keep the event loop from everything else for more than some milliseconds."""

@@ -9,7 +9,13 @@ import numpy as np
 import orjson
 
 from bundleserver.errors import InvalidInput
-from bundleserver.serving.json_pieces import LARGE_BYTES, decode_large
+from bundleserver.serving import simd_numbers
+from bundleserver.serving.json_pieces import (
+    LARGE_BYTES,
+    LONG_BYTES,
+    PIECE_BYTES,
+    decode_apart,
+)
 from bundleserver.serving.tensor_json import kind_of
 
 T = TypeVar("T")
@@ -36,16 +42,17 @@ def read_object(body: bytes | memoryview) -> dict[str, object]:
 
 
 def decode(body: bytes, decode_document: Callable[[dict[str, object]], T]) -> T:
-    """Decode a request body that must be one JSON object, a large one in pieces where it can be.
+    """Decode a request body that must be one JSON object, long lists of numbers apart from it.
 
     Raises:
         InvalidInput: it is no JSON object, or its document is refused.
     """
+    decoded = None
     if len(body) > LARGE_BYTES:
-        decoded = decode_large(body, decode_document)
-        if decoded is not None:
-            return decoded
-    return decode_document(read_object(body))
+        decoded = decode_apart(body, decode_document, PIECE_BYTES, PIECE_BYTES)
+    elif len(body) > LONG_BYTES and simd_numbers.IS_INSTALLED:
+        decoded = decode_apart(body, decode_document, LONG_BYTES, LARGE_BYTES)
+    return decode_document(read_object(body)) if decoded is None else decoded
 
 
 def write(document: object) -> bytes:

@@ -1,9 +1,10 @@
-"""Large JSON bodies read in pieces, so that other threads have their turns in between.
+"""Long lists of numbers in JSON bodies, read apart from the rest of it.
 
-orjson keeps the interpreter while it parses. Here long lists of numbers are cut out of a body and
-read piece by piece, each piece becoming an array before the next one is read; the rest is read as
-ever, with a mark in each list's place. Nothing here says what is wrong with a body: whatever is not
-plain is left to those who read bodies as a whole.
+They are cut out of a body and become arrays by a way of their own; the rest is read as ever, with a
+mark in each list's place. simdjson reads a list at once, without a Python number for each. In large
+bodies lists are read piece by piece, each piece becoming an array before the next one is read, so
+that other threads have their turns in between: parsers keep the interpreter. Nothing here says what
+is wrong with a body: whatever is not plain is left to those who read bodies as a whole.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 import orjson
 
 from bundleserver.errors import InvalidInput
+from bundleserver.serving import simd_numbers
 from bundleserver.tensors import Array
 
 T = TypeVar("T")
@@ -26,9 +28,11 @@ PIECE_BYTES = 128 * 2**10
 """What is read without a pause: about a millisecond's work."""
 
 LARGE_BYTES = 2 * 2**20
-"""Smaller bodies are read as a whole."""
+"""Larger bodies are read in pieces."""
 
-_NEAR_BYTES = 64 * 2**10
+LONG_BYTES = 12 * 2**10
+"""Shorter lists of numbers gain nothing by being read apart."""
+
 _DEEPEST = 32
 _KEYS = ("data", "instances", "inputs")
 _LIST = re.compile(rb'"(?:data|instances|inputs)"\s*:\s*\[')
@@ -47,7 +51,7 @@ class Numbers:
     ``shape`` is None until it has been read to its end without a fault.
     """
 
-    def __init__(self, body: bytes, start: int, end: int, piece_bytes: int = PIECE_BYTES) -> None:
+    def __init__(self, body: bytes, start: int, end: int, piece_bytes: int) -> None:
         """Take what is in a body from behind the list's opening bracket to its closing one."""
         self._body = body
         self._start = start
@@ -55,15 +59,30 @@ class Numbers:
         self._piece_bytes = piece_bytes
         self.shape: tuple[int, ...] | None = None
 
-    def read(self, convert: Callable[[list[object]], Array]) -> Array:
+    def read(self, kinds: str, convert: Callable[[list[object] | Array], Array]) -> Array:
         """Read everything into one flat array, each piece's values with one call.
+
+        Args:
+            kinds: what simdjson may read the values as, see ``simd_numbers``; empty if nothing.
+            convert: makes an array of values, or of what simdjson has read.
 
         Raises:
             NotPlain: it is no valid JSON, or not nested alike everywhere.
         """
         opening = _OPENING.match(self._body, self._start, self._start + self._piece_bytes)
-        nesting = _Nesting(1 + (opening.group().count(b"[") if opening else 0))
-        arrays = [convert(_values_of(nesting.flatten(text))) for text in self._pieces()]
+        depth = 1 + (opening.group().count(b"[") if opening else 0)
+        if depth > _DEEPEST:
+            raise NotPlain
+        if self._end - self._start <= self._piece_bytes:
+            text = self._body[self._start - 1 : self._end + 1]
+            found = simd_numbers.read_array(text, depth, kinds)
+            if found is not None:
+                array = convert(found.reshape(-1))
+                self.shape = found.shape
+                return array
+        nesting = _Nesting(depth)
+        texts = (b"[%b]" % nesting.flatten(text) for text in self._pieces())
+        arrays = [convert(_values_of(text, kinds)) for text in texts]
         self.shape = nesting.shape()
         return np.concatenate(arrays)
 
@@ -100,13 +119,7 @@ class _Nesting:
     """
 
     def __init__(self, depth: int) -> None:
-        """Expect lists of so many dimensions.
-
-        Raises:
-            NotPlain: they are too many.
-        """
-        if depth > _DEEPEST:
-            raise NotPlain
+        """Expect lists of so many dimensions."""
         self._sizes: list[set[int]] = [set() for _ in range(depth)]
         self._unfinished = [0] * depth
         self._open = 1
@@ -160,10 +173,13 @@ class _Nesting:
             raise NotPlain
 
 
-def _values_of(flat: bytes) -> list[object]:
-    """Read values between commas. Where each piece has some, they are valid when joined, too."""
+def _values_of(text: bytes, kinds: str) -> list[object] | Array:
+    """Read a flat list. Where each piece has values, they are valid when joined, too."""
+    array = simd_numbers.read_array(text, 1, kinds)
+    if array is not None:
+        return array
     try:
-        values: list[object] = orjson.loads(b"[" + flat + b"]")
+        values: list[object] = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise NotPlain from error
     if not values:
@@ -171,18 +187,27 @@ def _values_of(flat: bytes) -> list[object]:
     return values
 
 
-def decode_large(
-    body: bytes, decode: Callable[[dict[str, object]], T], piece_bytes: int = PIECE_BYTES
+def decode_apart(
+    body: bytes, decode: Callable[[dict[str, object]], T], long_bytes: int, piece_bytes: int
 ) -> T | None:
     """Decode a body whose document may hold ``Numbers``: as ``data``, ``instances`` or ``inputs``.
 
-    Returns None where it is not plain: whoever reads it as a whole says what is wrong, if anything.
+    Args:
+        body: one JSON object.
+        decode: reads its document.
+        long_bytes: how long a list has to be to be read apart. It has to begin within so many
+            bytes, or 12 KiB, or so soon after the one before.
+        piece_bytes: how much of a list is read without a pause.
+
+    Returns:
+        What ``decode`` returns; None where the body is not plain: whoever reads it as a whole says
+        what is wrong, if anything.
 
     Raises:
         InvalidInput: every list is read, and the request is refused in the words of the whole.
     """
     try:
-        document, cut_out = _read(body, piece_bytes)
+        document, cut_out = _read(body, long_bytes, piece_bytes)
         decoded = decode(document)
     except NotPlain:
         return None
@@ -198,8 +223,10 @@ def _are_read(cut_out: list[Numbers]) -> bool:
     return all(numbers.shape is not None for numbers in cut_out)
 
 
-def _read(body: bytes, piece_bytes: int) -> tuple[dict[str, object], list[Numbers]]:
-    rest, cut_out = _cut_out(body, piece_bytes)
+def _read(
+    body: bytes, long_bytes: int, piece_bytes: int
+) -> tuple[dict[str, object], list[Numbers]]:
+    rest, cut_out = _cut_out(body, long_bytes, piece_bytes)
     try:
         document = orjson.loads(rest) if cut_out else None
     except orjson.JSONDecodeError as error:
@@ -210,16 +237,16 @@ def _read(body: bytes, piece_bytes: int) -> tuple[dict[str, object], list[Number
     return document, list(cut_out.values())
 
 
-def _cut_out(body: bytes, piece_bytes: int) -> tuple[bytes, dict[str, Numbers]]:
-    """Replace long lists of numbers by marks. One begins soon, or soon after the one before."""
+def _cut_out(body: bytes, long_bytes: int, piece_bytes: int) -> tuple[bytes, dict[str, Numbers]]:
+    """Replace long lists of numbers by marks."""
     secret = secrets.token_hex(8)
     cut_out: dict[str, Numbers] = {}
     parts: list[bytes] = []
     done = position = 0
-    while found := _LIST.search(body, position, done + _NEAR_BYTES):
+    while found := _LIST.search(body, position, done + max(long_bytes, LONG_BYTES)):
         position = start = found.end()
         end = _end_of_numbers(body, start)
-        if end - start > piece_bytes:
+        if end - start > long_bytes:
             mark = f"{secret}-{len(cut_out)}"
             cut_out[mark] = Numbers(body, start, end, piece_bytes)
             parts += (body[done : start - 1], f'"{mark}"'.encode())

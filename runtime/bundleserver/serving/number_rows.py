@@ -25,7 +25,7 @@ class NumberRows(Sequence[object]):
         Raises:
             NotPlain: there is something else among them, or they are not nested alike.
         """
-        flat = numbers.read(_array_of)
+        flat = numbers.read("id", _array_of)
         self._numbers = numbers
         self.values: Array = flat.reshape(numbers.shape)
 
@@ -55,8 +55,10 @@ class NumberRows(Sequence[object]):
         return self._numbers.first()
 
 
-def _array_of(flat: list[object]) -> Array:
+def _array_of(flat: list[object] | Array) -> Array:
     """Do what ``tensors.array_from_rows`` does: ``null`` is NaN among numbers."""
+    if isinstance(flat, np.ndarray):
+        return flat
     kinds = set(map(type, flat))
     if not kinds <= {int, float, type(None)}:
         raise NotPlain

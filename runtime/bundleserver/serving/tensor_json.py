@@ -28,6 +28,9 @@ _CODES: Mapping[str, str] = MappingProxyType(
 )
 """The code of each datatype of whole numbers, for ``struct`` and for numpy alike."""
 
+_KINDS: Mapping[str, str] = MappingProxyType({"f": "d", "i": "i", "u": "u"})
+"""What ``simd_numbers`` calls the kinds of number that numpy has."""
+
 _FEW = 256
 
 
@@ -107,7 +110,8 @@ def plain_values(values: Array, name: str) -> object:
 
 
 def _array_of_numbers(data: Numbers, datatype: str, shape: tuple[int, ...], name: str) -> Array:
-    values = data.read(lambda flat: _array_of(flat, datatype, name))
+    kinds = _KINDS.get(NUMPY_DTYPES[datatype].kind, "")
+    values = data.read(kinds, lambda flat: _array_of(flat, datatype, name))
     came = data.shape or ()
     if len(came) > 1 and came != shape:
         for length, size in zip(came, shape, strict=False):
@@ -131,7 +135,9 @@ def _flatten(data: list[object], shape: tuple[int, ...], name: str) -> list[obje
     return level
 
 
-def _array_of(flat: list[object], datatype: str, name: str) -> Array:
+def _array_of(flat: list[object] | Array, datatype: str, name: str) -> Array:
+    if isinstance(flat, np.ndarray):
+        return _narrowed(flat, datatype, name)
     if datatype == "BYTES":
         return _texts(flat, name)
     if datatype == "BOOL":
@@ -168,10 +174,21 @@ def _floats(flat: list[object], datatype: str, name: str) -> Array:
         _check_kinds(flat, (int, float, type(None)), name, "numbers or null", datatype)
         values = np.array([math.nan if value is None else value for value in flat], np.float64)
     _refuse_truth_values(values, flat, datatype, name, "numbers or null")
-    if datatype == "FP64":
+    return _narrowed(values, datatype, name)
+
+
+def _narrowed(values: Array, datatype: str, name: str) -> Array:
+    """Turn numbers of 64 bits into those of a datatype of the same kind."""
+    target = NUMPY_DTYPES[datatype]
+    if values.dtype == target:
         return values
+    if target.kind in "iu":
+        limits = np.iinfo(datatype.lower())
+        if values.min() < limits.min or values.max() > limits.max:
+            raise NotPlain
+        return values.astype(target)
     with np.errstate(over="ignore"):
-        narrow = values.astype(NUMPY_DTYPES[datatype])
+        narrow = values.astype(target)
     if np.isinf(narrow).any():
         odd = values[np.isinf(narrow)][0]
         raise InvalidInput(f"input '{name}' has the value {odd}, which is too large for {datatype}")
