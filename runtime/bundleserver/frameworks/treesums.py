@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bundleserver.frameworks import gtil
+
 FloatArray = npt.NDArray[np.float64]
 Rows = npt.NDArray[Any]
 """Finite rows ``[n, f]`` in the datatype of :attr:`TreeSum.datatype`."""
@@ -98,20 +100,13 @@ def treelite_engine(total: TreeSum) -> Engine | None:
         LOG.debug("an ensemble of %d nodes is too large to be converted", total.nodes)
         return None
     try:
-        import treelite.gtil
         import treelite.sklearn
     except (ImportError, OSError) as error:
         LOG.debug("treelite cannot be imported: %s", error)
         return None
     shell = _averaging_shell(total) if total.averaged else _adding_shell(total)
-    model, predict = treelite.sklearn.import_model(shell), treelite.gtil.predict
-
-    def engine(rows: Rows) -> FloatArray:
-        # One thread: requests run side by side already.
-        sums: FloatArray = predict(model, rows, nthread=1, pred_margin=True)
-        return sums.reshape(len(rows), total.columns)
-
-    return engine
+    # One thread: requests run side by side already.
+    return gtil.raw_predictor(treelite.sklearn.import_model(shell), total.width, total.columns)
 
 
 def treelite_version() -> str:
