@@ -1,8 +1,8 @@
 """Large bodies read and written so that small requests and health need not wait for many of them.
 
-The event loop does one such piece of work in a turn and looks at its connections in between. The
-largest bodies are read in a thread, one after the other: each may take ten times its size there,
-unless it is read in pieces.
+In each turn the event loop does some of such work at once, and one piece more that had to wait for
+a turn; in between it looks at its connections. The largest bodies are read in a thread, one by one:
+each may take ten times its size there, unless it is read in pieces.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from bundleserver.serving.workers import switch_often
 
 T = TypeVar("T")
 
-TURN_BYTES = 64 * 2**10
-"""What takes longer than a few tenths of a millisecond."""
+SMALL_BYTES = 32 * 2**10
+"""What takes no longer than a few tenths of a millisecond is no such work."""
+
+TURN_BYTES = 128 * 2**10
+"""What is done at once in a turn: a millisecond's work or two."""
 
 THREAD_BYTES = LARGE_BYTES
 """What would keep the event loop from everything else for more than some milliseconds."""
@@ -29,15 +32,22 @@ class HeavyWork:
     """Runs work in turns. Called from the event loop."""
 
     def __init__(self) -> None:
+        self._left = TURN_BYTES
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, "large-body", initializer=switch_often)
 
     async def run(self, size: int, call: Callable[[], T]) -> T:
         """Run a call on so many bytes, and return or raise what it does."""
-        if size <= TURN_BYTES:
+        if size <= SMALL_BYTES:
             return call()
+        loop = asyncio.get_running_loop()
         if size > THREAD_BYTES:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+            return await loop.run_in_executor(self._thread, call)
+        if size <= self._left:
+            if self._left == TURN_BYTES:
+                loop.call_soon(self._begin_turn)
+            self._left -= size
+            return call()
         async with self._turn:
             # Whoever is next begins in a later turn of the loop.
             await asyncio.sleep(0)
@@ -48,7 +58,10 @@ class HeavyWork:
     ) -> T:
         """Run a call that decodes so many bytes; what it refuses is noted, and raised."""
         try:
-            return call() if size <= TURN_BYTES else await self.run(size, call)
+            return call() if size <= SMALL_BYTES else await self.run(size, call)
         except BundleServerError as error:
             note(error)
             raise
+
+    def _begin_turn(self) -> None:
+        self._left = TURN_BYTES

@@ -60,7 +60,7 @@ class Numbers:
         self.shape: tuple[int, ...] | None = None
 
     def read(self, kinds: str, convert: Callable[[list[object] | Array], Array]) -> Array:
-        """Read everything into one flat array, each piece's values with one call.
+        """Read everything into one flat array: at once by simdjson, or each piece with one call.
 
         Args:
             kinds: what simdjson may read the values as, see ``simd_numbers``; empty if nothing.
@@ -76,10 +76,11 @@ class Numbers:
         if self._end - self._start <= self._piece_bytes:
             text = self._body[self._start - 1 : self._end + 1]
             found = simd_numbers.read_array(text, depth, kinds)
-            if found is not None:
-                array = convert(found.reshape(-1))
-                self.shape = found.shape
-                return array
+            if found is None:
+                raise NotPlain
+            array = convert(found.reshape(-1))
+            self.shape = found.shape
+            return array
         nesting = _Nesting(depth)
         texts = (b"[%b]" % nesting.flatten(text) for text in self._pieces())
         arrays = [convert(_values_of(text, kinds)) for text in texts]
@@ -197,7 +198,8 @@ def decode_apart(
         decode: reads its document.
         long_bytes: how long a list has to be to be read apart. It has to begin within so many
             bytes, or 12 KiB, or so soon after the one before.
-        piece_bytes: how much of a list is read without a pause.
+        piece_bytes: how much of a list is read without a pause. One that is shorter is left to the
+            whole where simdjson cannot read it.
 
     Returns:
         What ``decode`` returns; None where the body is not plain: whoever reads it as a whole says

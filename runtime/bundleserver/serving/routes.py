@@ -19,7 +19,7 @@ from bundleserver.serving.describe import (
     ready_version,
     unready_reason,
 )
-from bundleserver.serving.heavy_work import TURN_BYTES, HeavyWork
+from bundleserver.serving.heavy_work import SMALL_BYTES, HeavyWork
 from bundleserver.serving.http import Answer, Request, error_answer, json_answer
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.routing_key import ROUTING_HEADER, routing_key
@@ -141,7 +141,7 @@ class Routes:
         note = partial(self._note_refusal, model, "v2")
         asked = await self._heavy.decode(len(body), decode, note)
         response = await self._answer(asked)
-        if (size := response.nbytes) <= TURN_BYTES:
+        if (size := response.nbytes) <= SMALL_BYTES:
             encoded = v2.encode_response(response, asked)
         else:
             encoded = await self._heavy.run(size, partial(v2.encode_response, response, asked))
@@ -163,7 +163,7 @@ class Routes:
         if event is not None:
             predictions = await self._heavy.run(response.nbytes, partial(v1.predictions, response))
             return event.answer(model, predictions, headers)
-        if (size := response.nbytes) <= TURN_BYTES:
+        if (size := response.nbytes) <= SMALL_BYTES:
             encoded = v1.encode_response(response)
         else:
             encoded = await self._heavy.run(size, partial(v1.encode_response, response))

@@ -51,7 +51,7 @@ def read_array(text: bytes, depth: int, kinds: str) -> Array | None:
     Returns:
         Its array; None where it is anything else, or holds no number, or where simdjson is missing.
     """
-    if _PARSERS is None or not kinds:
+    if _PARSERS is None or not kinds or b"l" in text:  # null, which no array of numbers has
         return None
     try:
         document = _PARSERS.parser.parse(text)
