@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 
 import httpx
 import numpy as np
@@ -288,6 +289,26 @@ def test_library_threads_are_limited_in_each_worker(monkeypatch):
 
     assert {1} == set(numbers)
     assert "1" == os.environ["OMP_NUM_THREADS"]
+
+
+def test_a_pool_starts_while_torch_is_being_imported(monkeypatch):
+    """A bundle may be loading torch when the first request starts a thread."""
+    monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
+
+    assert 3 == WorkerPool(1).submit(lambda: 3).result()
+
+
+def test_a_pool_survives_a_library_whose_threads_cannot_be_limited(monkeypatch, caplog):
+    """A pool whose thread does not start would answer nobody any more."""
+
+    def refuse(limits):
+        raise OSError("no such library")
+
+    monkeypatch.setattr(threadpoolctl, "threadpool_limits", refuse)
+
+    assert 3 == WorkerPool(1).submit(lambda: 3).result()
+    assert "libraries may start more than" in caplog.text
+    assert "no such library" in caplog.text
 
 
 def test_readiness_is_the_managers_whatever_kserve_assigns():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import sys
 from pathlib import Path
+
+LOG = logging.getLogger(__name__)
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -24,20 +27,28 @@ def limit_library_threads(threads: int) -> None:
     """Let each OpenMP, BLAS and torch call of the calling thread use at most ``threads`` threads.
 
     OpenMP keeps its number per thread, so every worker thread calls this. A library that is loaded
-    later reads the environment; what the user set there stays.
+    later reads the environment; what the user set there stays. What a library refuses is logged: a
+    call that takes more threads is better than a thread that answers nobody.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
     wanted = min(threads, _whole(os.environ["OMP_NUM_THREADS"]) or threads)
     try:
+        _limit_loaded_libraries(wanted)
+    except Exception as error:  # noqa: BLE001  # libraries' own code
+        LOG.warning("libraries may start more than %d threads for a call: %r", wanted, error)
+
+
+def _limit_loaded_libraries(threads: int) -> None:
+    # Another thread may be importing torch just now; then it has no such function yet.
+    set_threads_of_torch = getattr(sys.modules.get("torch"), "set_num_threads", None)
+    if set_threads_of_torch is not None:
+        set_threads_of_torch(threads)
+    try:
         from threadpoolctl import threadpool_limits
     except ImportError:
         # It comes with scikit-learn; without it the environment alone has to do.
-        pass
-    else:
-        threadpool_limits(limits=wanted)
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.set_num_threads(wanted)
+        return
+    threadpool_limits(limits=threads)
 
 
 def _quota_v2(file: Path) -> float | None:
