@@ -112,6 +112,7 @@ def test_what_waits_is_answered_by_one_call_and_each_gets_its_own_rows(form):
     assert [1, 6] == busy.gate.rows
     assert [[sum(row) for row in values] for values in asked] == [sum_of(one) for one in answers]
     assert ["1", "2", "3"] == [answer.id for answer in answers]
+    busy.pool.shutdown(wait=True)
     assert 0 == busy.manager.leased
 
 
@@ -151,6 +152,7 @@ def test_a_bad_request_fails_alone(bad, error):
 
     assert isinstance(found, error)
     assert [[3.0], [7.0]] == [sum_of(before), sum_of(after)]
+    busy.pool.shutdown(wait=True)
     assert 0 == busy.manager.leased
 
 
@@ -345,7 +347,7 @@ def test_a_client_that_leaves_during_a_joint_call_changes_nothing():
 
     assert 1 == held
     assert [2.0] == sum_of(answer)
-    assert busy.pool.wait_spare(DEADLINE_SECONDS)
+    busy.pool.shutdown(wait=True)
     assert 0 == busy.manager.leased
 
 
