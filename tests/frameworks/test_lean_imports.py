@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.abc
 import subprocess
 import sys
 import textwrap
 import threading
+from importlib.machinery import PathFinder
 
 import joblib
 import numpy as np
@@ -17,6 +19,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from bundleserver.frameworks.isolated_code import IsolatedCode
 from bundleserver.frameworks.lean_imports import without
 
 ROWS = np.random.default_rng(0).normal(size=(40, 2))
@@ -85,13 +88,50 @@ def test_other_threads_import_it_meanwhile(package):
     assert 1 == len(found)
 
 
-def test_an_import_that_fails_leaves_nothing_behind(package):
+def test_an_import_that_fails_leaves_nothing_out(package):
     """The next import finds everything again."""
-    finders = list(sys.meta_path)
     with pytest.raises(ZeroDivisionError), without(["spare_part"]):
         raise ZeroDivisionError
 
-    assert finders == sys.meta_path
+    assert importlib.import_module("spare_part")
+
+
+class Gate(importlib.abc.MetaPathFinder):
+    """A finder that finds nothing, and holds up whoever asks it for one module."""
+
+    def __init__(self):
+        self.entered, self.opened = threading.Event(), threading.Event()
+
+    def find_spec(self, fullname, path, target=None):
+        """Let everything pass but the one, until the gate is opened."""
+        if fullname == "spare_part":
+            self.entered.set()
+            assert self.opened.wait(60)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [lambda _: without(["other_part"]), lambda path: IsolatedCode(path).active()],
+    ids=["left out", "isolated"],
+)
+def test_an_import_of_another_thread_goes_through_all_finders(
+    package, block, tmp_path, monkeypatch
+):
+    """It does not skip the one that knows the module when a block ends meanwhile."""
+    gate, found = Gate(), []
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    sys.meta_path.insert(sys.meta_path.index(PathFinder), gate)
+    (tmp_path / "versions").mkdir()
+    with block(tmp_path / "versions"):
+        thread = threading.Thread(
+            target=lambda: found.append(importlib.import_module("spare_part"))
+        )
+        thread.start()
+        assert gate.entered.wait(60)
+    gate.opened.set()
+    thread.join()
+
+    assert ["spare_part"] == [module.__name__ for module in found]
 
 
 @pytest.mark.parametrize(

@@ -85,12 +85,12 @@ class IsolatedCode:
     @contextmanager
     def _installed(self) -> Iterator[None]:
         hidden = {name: sys.modules.pop(name) for name in list(sys.modules) if self.owns(name)}
-        paths, path = sys.path, list(sys.path)
+        path = sys.path
         finder = _Finder(self._directory, self._names, self._builtins)
         sys.modules.update(self._modules)
         sys.meta_path.insert(0, finder)
         # Data and namespace packages are looked for here by whoever walks sys.path itself.
-        sys.path.insert(0, str(self._directory))
+        sys.path = [str(self._directory), *path]
         importlib.invalidate_caches()
         self._depth += 1
         try:
@@ -98,10 +98,10 @@ class IsolatedCode:
                 yield
         finally:
             self._depth -= 1
-            sys.meta_path.remove(finder)
-            # MLflow binds another list to sys.path; everybody else keeps the first one.
-            paths[:] = path
-            sys.path = paths
+            # Not taken out of the lists, which other threads may go through just now: they would
+            # skip an entry, and not find what is installed.
+            sys.meta_path = [each for each in sys.meta_path if each is not finder]
+            sys.path = path
             for name in [name for name in sys.modules if self.owns(name)]:
                 self._modules[name] = sys.modules.pop(name)
             sys.modules.update(hidden)

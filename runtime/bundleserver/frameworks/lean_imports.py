@@ -11,6 +11,28 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 
+class _LeftOut(threading.local):
+    """The packages that one thread does without."""
+
+    packages: frozenset[str] = frozenset()
+
+
+class _NotHere(MetaPathFinder):
+    """Says to a thread that the packages that it does without are not installed."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Refuse what is to be left out; everything else is for the finders behind."""
+        if fullname in _LEFT_OUT.packages:
+            raise ModuleNotFoundError(f"'{fullname}' is left out here", name=fullname)
+        return None
+
+
+_LEFT_OUT = _LeftOut()
+_FINDER = _NotHere()
+
+
 @contextmanager
 def without(packages: Collection[str]) -> Iterator[None]:
     """Import in the block, in this thread, as if packages were not installed.
@@ -18,25 +40,11 @@ def without(packages: Collection[str]) -> Iterator[None]:
     They can be imported afterwards, and by other threads meanwhile; one that is imported already
     stays.
     """
-    finder = _NotHere(packages)
-    sys.meta_path.insert(0, finder)
+    # It stays: another thread that goes through the finders would skip one if this one went.
+    if _FINDER not in sys.meta_path:
+        sys.meta_path.insert(0, _FINDER)
+    before, _LEFT_OUT.packages = _LEFT_OUT.packages, frozenset(packages)
     try:
         yield
     finally:
-        sys.meta_path.remove(finder)
-
-
-class _NotHere(MetaPathFinder):
-    """Says to one thread that packages are not installed."""
-
-    def __init__(self, packages: Collection[str]) -> None:
-        self._packages = frozenset(packages)
-        self._thread = threading.get_ident()
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        """Refuse what is to be left out; everything else is for the finders behind."""
-        if fullname in self._packages and threading.get_ident() == self._thread:
-            raise ModuleNotFoundError(f"'{fullname}' is left out here", name=fullname)
-        return None
+        _LEFT_OUT.packages = before
