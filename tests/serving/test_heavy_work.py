@@ -52,6 +52,25 @@ def test_a_turn_does_no_more_than_its_share():
     assert 7 == len(set(turns[3:]))
 
 
+def test_nobody_overtakes_those_who_wait():
+    """What comes later waits behind them, although a new turn has room for it."""
+
+    async def ask():
+        work, done, size = HeavyWork(), [], TURN_BYTES // 2
+
+        async def one(number):
+            await work.run(size, lambda: done.append(number))
+
+        waiting = [asyncio.create_task(one(number)) for number in range(5)]
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert len(done) < 4, "nobody waits any more"
+        await asyncio.gather(*waiting, one(5))
+        return done
+
+    assert [0, 1, 2, 3, 4, 5] == asyncio.run(ask())
+
+
 def test_a_large_body_leaves_the_loop_to_others_first():
     """What is larger than a turn's share is begun in a later one, each in its own."""
     turns, threads = turns_of([TURN_BYTES + 1] * 4 + [SMALL_BYTES])

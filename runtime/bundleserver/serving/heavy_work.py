@@ -43,7 +43,7 @@ class HeavyWork:
         loop = asyncio.get_running_loop()
         if size > THREAD_BYTES:
             return await loop.run_in_executor(self._thread, call)
-        if size <= self._left:
+        if size <= self._left and not self._turn.locked():  # nobody overtakes those who wait
             if self._left == TURN_BYTES:
                 loop.call_soon(self._begin_turn)
             self._left -= size
