@@ -13,12 +13,12 @@ from typing import ParamSpec, TypeVar
 import numpy as np
 
 from bundleserver.errors import LoadError, SourceError
-from bundleserver.lifecycle import State
 from bundleserver.manifest import Manifest
-from bundleserver.signature import Signature
 from bundleserver.sources import Candidate, Listing
-from bundleserver.traffic import ServingConfig
+from bundleserver.tensors.signature import Signature
 from bundleserver.versions import Version
+from bundleserver.versions.lifecycle import State
+from bundleserver.versions.serving_config import ServingConfig
 
 P = ParamSpec("P")
 T = TypeVar("T")

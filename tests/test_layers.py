@@ -14,36 +14,17 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 FLOORS = {
     "errors": 0,
+    "documents": 0,
     "tensors": 0,
-    "signature": 0,
+    "operations": 0,
     "manifest": 0,
-    "manifest_checks": 0,
-    "manifest_drafts": 0,
-    "manifest_forms": 0,
-    "operation_forms": 0,
-    "tensor_flow": 0,
-    "forms": 0,
-    "jsontext": 0,
     "versions": 0,
-    "lifecycle": 0,
-    "traffic": 0,
-    "routing": 0,
-    "canary": 0,
-    "comparison": 0,
-    "voting": 0,
-    "integrity": 1,
     "frameworks": 1,
-    "operations": 1,
-    "inference": 1,
-    "plan": 1,
-    "members": 1,
-    "examples": 1,
     "bundle": 1,
     "mlflow_pyfunc": 2,
     "sources": 2,
     "store": 2,
     "manager": 3,
-    "watcher": 3,
     "serving": 4,
     "settings": 5,
     "commands": 5,
@@ -51,6 +32,7 @@ FLOORS = {
     "__main__": 5,
     "__init__": 5,
 }
+MOST_MODULES = 15
 PURE = {"os", "io", "shutil", "pathlib", "threading", "subprocess", "socket", "tempfile"}
 HEAVY = ("kserve", "torch", "prophet", "statsmodels", "sklearn", "mlflow", "pandas", "joblib")
 
@@ -87,7 +69,7 @@ def test_a_module_imports_only_from_its_floor_and_below(path):
 @pytest.mark.parametrize(
     "path",
     [path for path in MODULES if FLOORS[part_of(path)] == 0],
-    ids=lambda path: path.name,
+    ids=lambda path: str(path.relative_to(PACKAGE)),
 )
 def test_the_ground_floor_does_no_input_or_output(path):
     """Deciding is separate from doing: floor 0 imports nothing that touches files or threads."""

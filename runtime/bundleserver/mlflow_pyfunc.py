@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bundleserver.bundle import Bundle, read_manifest
+from bundleserver.bundle.integrity import verify_files
 from bundleserver.errors import BundleError, InvalidInput
-from bundleserver.integrity import verify_files
 from bundleserver.tensors import Array, NamedTensor
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundleserver.errors import ConfigError, Problem
-from bundleserver.lifecycle import SwapPolicy
 from bundleserver.sources.registry.uri import ModelUri, alias_problem
 from bundleserver.versions import VersionPolicy
+from bundleserver.versions.lifecycle import SwapPolicy
 
 
 @dataclass(frozen=True)

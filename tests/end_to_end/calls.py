@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import grpc
 import numpy as np
 
-from bundleserver.serving.open_inference import InferParameter
+from bundleserver.serving.grpc.open_inference import InferParameter
 from tests.serving.grpc_client import Client, connected, tensor
 
 CONTENTS = {

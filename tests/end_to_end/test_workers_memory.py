@@ -15,7 +15,7 @@ import psutil
 import pytest
 from sklearn.neighbors import KNeighborsRegressor
 
-from bundleserver.serving.cluster.place import Place
+from bundleserver.serving.workers.identity import Place
 from tests.end_to_end import gated
 from tests.end_to_end.processes import DEADLINE_SECONDS, eventually, running
 from tests.end_to_end.test_workers import pids

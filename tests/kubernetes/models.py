@@ -92,7 +92,7 @@ def _object_problems(value: Any, kind: str, where: str) -> Iterator[str]:
 
 @functools.cache
 def _model(name: str) -> Any:
-    from bundleserver.serving.sdk import hidden_arguments
+    from bundleserver.serving.kserve.sdk import hidden_arguments
 
     # kserve would read pytest's own arguments.
     with hidden_arguments():

@@ -6,8 +6,8 @@ import pytest
 
 from bundleserver.sources.registry.uri import ModelUri
 from bundleserver.store import BundleStore
-from bundleserver.traffic import ServingConfig
 from bundleserver.versions import Version
+from bundleserver.versions.serving_config import ServingConfig
 from tests.kubernetes.documents import (
     EXAMPLES,
     containers,

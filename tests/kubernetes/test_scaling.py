@@ -5,7 +5,7 @@ import re
 import pytest
 from prometheus_client import CollectorRegistry
 
-from bundleserver.serving.metrics import RequestMetrics
+from bundleserver.serving.metrics.collectors import RequestMetrics
 from tests.kubernetes.documents import examples
 from tests.kubernetes.pods import mode_of
 

@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 from prometheus_client import CollectorRegistry
 
+from bundleserver.bundle.plan import Recall
 from bundleserver.errors import InvalidInput, ModelNotFound, NotReady, VersionNotFound
-from bundleserver.frameworks.conduct import UNKNOWN, Conduct
-from bundleserver.lifecycle import State
 from bundleserver.manager import TrafficStatus
-from bundleserver.plan import Recall
+from bundleserver.serving.metrics.tallies import Measured
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.requests import PredictRequest
 from bundleserver.serving.server import BundleServer
-from bundleserver.serving.splitting import Answered, Splitter
-from bundleserver.serving.tallies import Measured
-from bundleserver.signature import Signature
+from bundleserver.serving.traffic.splitting import Answered, Splitter
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
-from bundleserver.traffic import ServingConfig
+from bundleserver.tensors.call_traits import UNKNOWN, Conduct
+from bundleserver.tensors.signature import Signature
+from bundleserver.versions.lifecycle import State
+from bundleserver.versions.serving_config import ServingConfig
 
 DEADLINE_SECONDS = 20.0
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import grpc
 
-from bundleserver.serving import open_inference
+from bundleserver.serving.grpc import open_inference
 
 Message = open_inference.Message
 Metadata = Sequence[tuple[str, str]]

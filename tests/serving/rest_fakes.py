@@ -11,12 +11,12 @@ import httpx
 import numpy as np
 
 from bundleserver.errors import InvalidInput, ModelNotFound, NotReady, VersionNotFound
-from bundleserver.lifecycle import State
 from bundleserver.serving.requests import PredictRequest, PredictResponse
-from bundleserver.serving.rest import RestApp
-from bundleserver.serving.routes import Routes
-from bundleserver.signature import Signature
+from bundleserver.serving.rest.app import RestApp
+from bundleserver.serving.rest.routes import Routes
 from bundleserver.tensors import TensorSpec
+from bundleserver.tensors.signature import Signature
+from bundleserver.versions.lifecycle import State
 
 SUMS = Signature(
     inputs=(TensorSpec("features", "FP64", (-1, 2), ("cpu", "memory")),),

@@ -10,10 +10,10 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from bundleserver.canary import CanaryRules
 from bundleserver.cli import app
-from bundleserver.lifecycle import State
-from bundleserver.traffic import ServingConfig
+from bundleserver.versions.canary import CanaryRules
+from bundleserver.versions.lifecycle import State
+from bundleserver.versions.serving_config import ServingConfig
 from tests.serving.fakes import DEADLINE_SECONDS, FakeManager, FakeModel, FakeVersion, serving
 
 ROWS = [[1.0, 2.0]]

@@ -19,10 +19,10 @@ from kserve import InferenceRESTClient, RESTConfig
 from prometheus_client import CollectorRegistry
 
 from bundleserver.errors import ConfigError
-from bundleserver.lifecycle import State
+from bundleserver.serving.connection.server import listen
 from bundleserver.serving.options import ServerOptions
-from bundleserver.serving.rest_server import listen
 from bundleserver.serving.server import BundleServer
+from bundleserver.versions.lifecycle import State
 from tests.serving.fakes import (
     DEADLINE_SECONDS,
     FakeManager,

@@ -11,13 +11,13 @@ import orjson
 import typer
 
 from bundleserver.bundle import Bundle, read_manifest
+from bundleserver.bundle.inferring import infer_manifest
+from bundleserver.bundle.integrity import verify_files
 from bundleserver.commands.console import JsonFlag, say, say_json, working
 from bundleserver.errors import BundleError, StoreError
-from bundleserver.inference import infer_manifest
-from bundleserver.integrity import verify_files
 from bundleserver.manifest import MANIFEST_NAME, Manifest, manifest_schema
 from bundleserver.store.recording import with_digests, write_manifest
-from bundleserver.store.rollout import (
+from bundleserver.store.serving_json import (
     complete_versions,
     read_config,
     resolve,
@@ -112,8 +112,8 @@ def schema(as_json: JsonFlag = False) -> None:
 
 def _answer(bundle: Bundle, body: bytes) -> str:
     """Answer a request in its own protocol, V2 if it has tensors, always as JSON."""
-    from bundleserver.serving import json_body, v1, v2
-    from bundleserver.serving.predict import predict as answer
+    from bundleserver.serving.codecs import json_body, v1, v2
+    from bundleserver.serving.execution.predict import predict as answer
     from bundleserver.serving.requests import RequestedOutput
 
     document = json_body.read_object(memoryview(body))

@@ -15,14 +15,14 @@ import orjson
 import typer
 
 from bundleserver.bundle import Bundle, read_manifest
+from bundleserver.bundle.inferring import infer_manifest
+from bundleserver.bundle.integrity import verify_files
 from bundleserver.commands.bundles import has_tensors
 from bundleserver.commands.console import JsonFlag, one_line, say, say_json, say_table, working
-from bundleserver.comparison import OutputDifference, compare_output
 from bundleserver.errors import BundleError, BundleServerError, FrameworkError, InvalidInput
-from bundleserver.inference import infer_manifest
-from bundleserver.integrity import verify_files
-from bundleserver.store.rollout import read_config, resolve
+from bundleserver.store.serving_json import read_config, resolve
 from bundleserver.tensors import Array
+from bundleserver.versions.comparison import OutputDifference, compare_output
 
 if TYPE_CHECKING:
     from bundleserver.serving.requests import PredictRequest
@@ -166,8 +166,8 @@ def _ask_all(
 
 def _ask(bundle: Bundle, request: PredictRequest) -> tuple[dict[str, Array], float, str]:
     """Return a bundle's outputs, the seconds they took, and why there are none."""
-    from bundleserver.serving.predict import predict
-    from bundleserver.serving.shadowing import outputs_of
+    from bundleserver.serving.execution.predict import predict
+    from bundleserver.serving.traffic.mirroring import outputs_of
 
     started = time.perf_counter()
     try:
@@ -198,7 +198,7 @@ def _bodies(data: bytes) -> list[bytes]:
 
 
 def _decode(body: bytes, model: str) -> PredictRequest:
-    from bundleserver.serving import json_body, v1, v2
+    from bundleserver.serving.codecs import json_body, v1, v2
 
     document = json_body.read_object(body)
     if has_tensors(document):

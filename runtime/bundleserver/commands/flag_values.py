@@ -6,9 +6,9 @@ import argparse
 import difflib
 from collections.abc import Callable
 
-from bundleserver import traffic
-from bundleserver.lifecycle import SwapPolicy
 from bundleserver.versions import VersionPolicy
+from bundleserver.versions import serving_config as traffic
+from bundleserver.versions.lifecycle import SwapPolicy
 
 
 def parse_bool(text: str) -> bool:

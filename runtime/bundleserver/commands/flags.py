@@ -23,8 +23,8 @@ from bundleserver.commands.flag_values import (
     parse_traffic,
 )
 from bundleserver.errors import ConfigError, Problem
-from bundleserver.lifecycle import SwapPolicy
 from bundleserver.settings import Settings
+from bundleserver.versions.lifecycle import SwapPolicy
 
 
 def read_settings(

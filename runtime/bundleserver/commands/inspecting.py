@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from bundleserver.bundle.integrity import bundle_digest, verify_files
 from bundleserver.commands import asking
 from bundleserver.commands.console import (
     JsonFlag,
@@ -21,12 +22,11 @@ from bundleserver.commands.console import (
 )
 from bundleserver.commands.validating import list_models
 from bundleserver.errors import BundleServerError
-from bundleserver.integrity import bundle_digest, verify_files
 from bundleserver.manifest import Manifest
 from bundleserver.sources import Candidate, Listing
 from bundleserver.sources.directory import DirectorySource
-from bundleserver.traffic import ServingConfig
 from bundleserver.versions import Version, VersionPolicy, select_versions
+from bundleserver.versions.serving_config import ServingConfig
 
 
 @dataclass(frozen=True)

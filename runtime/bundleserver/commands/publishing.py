@@ -11,7 +11,7 @@ import typer
 from bundleserver.commands.console import JsonFlag, say, say_json, working
 from bundleserver.errors import StoreError
 from bundleserver.store import BundleStore
-from bundleserver.traffic import ServingConfig
+from bundleserver.versions.serving_config import ServingConfig
 
 Model = Annotated[
     str, typer.Argument(metavar="STORE/NAME", help="The directory where the model's versions lie.")

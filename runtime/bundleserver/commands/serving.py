@@ -15,7 +15,7 @@ from bundleserver.commands.console import say_error
 from bundleserver.commands.flags import ignored_flags, read_settings
 from bundleserver.commands.sources import make_source, served_name
 from bundleserver.errors import ConfigError, FrameworkError
-from bundleserver.serving.cluster.place import Place
+from bundleserver.serving.workers.identity import Place
 from bundleserver.settings import Settings
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ def serve(context: typer.Context) -> None:
 
 def _supervise(settings: Settings, arguments: Sequence[str]) -> int:
     """Start the workers, each with the same flags, and keep them running until a signal."""
-    from bundleserver.serving.cluster.supervisor import supervise
     from bundleserver.serving.log_config import set_up_logging
     from bundleserver.serving.options import rest_port
+    from bundleserver.serving.workers.supervisor import supervise
 
     options = _server_options(settings)
     set_up_logging(options)
@@ -98,14 +98,14 @@ def run(settings: Settings, place: Place | None = None) -> None:
 
     end_at_signals()
     from bundleserver.manager import collect_rarely
-    from bundleserver.watcher import Watcher
+    from bundleserver.manager.watcher import Watcher
 
     collect_rarely()
     try:
-        from bundleserver.frameworks.shared_arrays import share_arrays_in
-        from bundleserver.serving.cluster.member import Member
-        from bundleserver.serving.cpus import limit_library_threads
+        from bundleserver.frameworks.pickles.shared_arrays import share_arrays_in
+        from bundleserver.serving.execution.cpus import limit_library_threads
         from bundleserver.serving.server import BundleServer
+        from bundleserver.serving.workers.member import Member
     except ModuleNotFoundError as error:
         raise FrameworkError(
             f"serve needs the package '{error.name}', which is not installed; install it with: "

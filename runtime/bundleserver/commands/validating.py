@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from bundleserver.bundle import Bundle
+from bundleserver.bundle.integrity import compare_requirements, verify_files
 from bundleserver.commands.console import JsonFlag, one_line, say, say_json, working
 from bundleserver.errors import (
     BundleServerError,
@@ -19,7 +20,6 @@ from bundleserver.errors import (
     Problem,
     StoreError,
 )
-from bundleserver.integrity import compare_requirements, verify_files
 from bundleserver.manifest import MODEL, Manifest
 from bundleserver.sources import Candidate, Listing, named_versions
 from bundleserver.sources.directory import DirectorySource

@@ -21,8 +21,8 @@ from typing import Protocol, cast
 
 from bundleserver.errors import FrameworkError
 from bundleserver.frameworks.lean_imports import without
-from bundleserver.signature import Signature
 from bundleserver.tensors import Array, NamedTensor
+from bundleserver.tensors.signature import Signature
 
 
 class Predictor(Protocol):
@@ -101,27 +101,33 @@ MODEL = "model"
 
 _BUILT_IN = (
     Framework(
-        "prophet", "bundleserver.frameworks.prophet", ("prophet",), "prophet", ("prophet", "pandas")
+        "prophet",
+        "bundleserver.frameworks.prophet.framework",
+        ("prophet",),
+        "prophet",
+        ("prophet", "pandas"),
     ),
     Framework(
         "statsmodels",
-        "bundleserver.frameworks.statsmodels",
+        "bundleserver.frameworks.statsmodels.framework",
         ("statsmodels",),
         "statsmodels",
         ("statsmodels", "pandas", "scipy"),
     ),
-    Framework("torch", "bundleserver.frameworks.torch", ("torch",), "torch", ("torch",)),
-    Framework("ensemble", "bundleserver.frameworks.ensemble", (), "sklearn", ()),
+    Framework("torch", "bundleserver.frameworks.torch.framework", ("torch",), "torch", ("torch",)),
+    Framework("ensemble", "bundleserver.frameworks.voting.framework", (), "sklearn", ()),
     Framework(
         "sklearn",
-        "bundleserver.frameworks.sklearn",
+        "bundleserver.frameworks.sklearn.framework",
         ("sklearn", "xgboost", "lightgbm", "catboost"),
         "sklearn",
         ("scikit-learn", "joblib", "scipy"),
         # For one function that reads files in a format of its own: half a second, and 65 MiB.
         left_out=("pandas",),
     ),
-    Framework("pyfunc", "bundleserver.frameworks.pyfunc", (), "mlflow", ("mlflow-skinny",)),
+    Framework(
+        "pyfunc", "bundleserver.frameworks.pyfunc.framework", (), "mlflow", ("mlflow-skinny",)
+    ),
 )
 
 

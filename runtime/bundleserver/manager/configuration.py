@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from bundleserver.lifecycle import State
 from bundleserver.manager.records import VersionRecord
 from bundleserver.sources import Listing, named_versions, policy_of
-from bundleserver.traffic import ServingConfig
 from bundleserver.versions import Version, VersionPolicy, is_version_label
+from bundleserver.versions.lifecycle import State
+from bundleserver.versions.serving_config import ServingConfig
 
 Note = tuple[int, str]
 """A line for the log and its level."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from bundleserver.bundle import Bundle
-from bundleserver.signature import Signature
+from bundleserver.tensors.signature import Signature
 from bundleserver.versions import Version
 
 LOG = logging.getLogger(__name__)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from bundleserver.errors import ModelNotFound, NotReady, VersionNotFound
-from bundleserver.lifecycle import State, SwapPolicy
 from bundleserver.manager.leases import Lease, Loaded, give_memory_back
 from bundleserver.manager.loading import Loader
 from bundleserver.manager.models import ModelRecord
@@ -25,6 +24,7 @@ from bundleserver.manager.status import (
 from bundleserver.manager.together import Together
 from bundleserver.sources import Source
 from bundleserver.versions import VersionPolicy
+from bundleserver.versions.lifecycle import State, SwapPolicy
 
 RETRY_PAUSES_SECONDS = (5.0, 15.0, 60.0, 300.0, 900.0)
 

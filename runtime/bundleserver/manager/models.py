@@ -7,7 +7,12 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from bundleserver.errors import VersionNotFound
-from bundleserver.lifecycle import (
+from bundleserver.manager.configuration import Configuration, Note
+from bundleserver.manager.leases import Loaded
+from bundleserver.manager.records import VersionRecord
+from bundleserver.sources import Demand, Listing
+from bundleserver.versions import Version, VersionPolicy, is_version_label
+from bundleserver.versions.lifecycle import (
     Load,
     Snapshot,
     State,
@@ -17,11 +22,6 @@ from bundleserver.lifecycle import (
     next_action,
     wanted_versions,
 )
-from bundleserver.manager.configuration import Configuration, Note
-from bundleserver.manager.leases import Loaded
-from bundleserver.manager.records import VersionRecord
-from bundleserver.sources import Demand, Listing
-from bundleserver.versions import Version, VersionPolicy, is_version_label
 
 
 class ModelRecord:

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bundleserver.bundle import Bundle
+from bundleserver.bundle.integrity import compare_requirements, verify_files
+from bundleserver.bundle.members import Members
 from bundleserver.errors import IntegrityError
-from bundleserver.integrity import compare_requirements, verify_files
-from bundleserver.lifecycle import State
 from bundleserver.manifest import Manifest
-from bundleserver.members import Members
 from bundleserver.sources import Candidate, Source
+from bundleserver.versions.lifecycle import State
 
 LOG = logging.getLogger(__name__)
 

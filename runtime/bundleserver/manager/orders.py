@@ -6,10 +6,10 @@ import threading
 from dataclasses import dataclass, field
 
 from bundleserver.errors import BundleServerError, NotReady, VersionNotFound
-from bundleserver.lifecycle import State
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.status import describe, why_no_default, why_not, why_not_ready
 from bundleserver.versions import Version
+from bundleserver.versions.lifecycle import State
 
 
 @dataclass

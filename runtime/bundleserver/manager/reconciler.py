@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 
 from bundleserver.errors import BundleServerError, SourceError
-from bundleserver.lifecycle import Load, Unload
 from bundleserver.manager.leases import give_memory_back
 from bundleserver.manager.loading import Loader
 from bundleserver.manager.models import ModelRecord
@@ -14,6 +13,7 @@ from bundleserver.manager.orders import Order
 from bundleserver.manager.shared import LOG, Shared, claim_drained, log_notes
 from bundleserver.sources import Candidate, Demand, LastKnownListings, Listing, Source
 from bundleserver.versions import Version
+from bundleserver.versions.lifecycle import Load, Unload
 
 
 class Reconciler:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bundleserver.lifecycle import State, retry_pause
 from bundleserver.manager.gate import Key
 from bundleserver.manager.leases import Loaded
 from bundleserver.sources import Candidate
 from bundleserver.versions import Version
+from bundleserver.versions.lifecycle import State, retry_pause
 
 
 @dataclass

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from bundleserver.errors import ModelNotFound, NotReady
-from bundleserver.lifecycle import State
 from bundleserver.manager.configuration import Note
 from bundleserver.manager.gate import Gate
 from bundleserver.manager.leases import Loaded
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.orders import Order
 from bundleserver.manager.traffic_memo import TrafficMemo
+from bundleserver.versions.lifecycle import State
 
 LOG = logging.getLogger("bundleserver.manager")
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundleserver.errors import NotReady, VersionNotFound
-from bundleserver.lifecycle import State
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.records import VersionRecord
-from bundleserver.signature import Signature
-from bundleserver.traffic import ServingConfig
+from bundleserver.tensors.signature import Signature
 from bundleserver.versions import Version, is_version_label
+from bundleserver.versions.lifecycle import State
+from bundleserver.versions.serving_config import ServingConfig
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from bundleserver.lifecycle import State
 from bundleserver.manager.gate import Key
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.shared import Shared, log_notes
 from bundleserver.versions import Version
+from bundleserver.versions.lifecycle import State
 
 ByHand = Mapping[str, Mapping[str, object]]
 """What was loaded and unloaded by hand, by model; ready for JSON."""

@@ -16,7 +16,7 @@ def set_up_logging(options: ServerOptions) -> None:
     if options.log_config_file is None:
         logging.config.dictConfig(_default_config(options))
     else:
-        from bundleserver.serving.sdk import kserve_logging
+        from bundleserver.serving.kserve.sdk import kserve_logging
 
         kserve_logging.configure_logging(options.log_config_file)
 

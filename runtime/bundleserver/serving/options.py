@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bundleserver.serving.routing_key import ROUTING_HEADER
+from bundleserver.serving.traffic.routing_key import ROUTING_HEADER
 
 MESSAGE_BYTES = 8 * 2**20
 """KServe's limit of one gRPC message."""

@@ -15,27 +15,27 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 import bundleserver
 from bundleserver.errors import ConfigError, Problem
-from bundleserver.serving.answering import ServedModels, in_thread
-from bundleserver.serving.cluster.peers import Peers, manager_of, peers_of
-from bundleserver.serving.grpc import HOST as GRPC_HOST
-from bundleserver.serving.grpc import GrpcServer
-from bundleserver.serving.http import AsgiApp
-from bundleserver.serving.inference_service import InferenceService
-from bundleserver.serving.kserve_app import KServeApp, api_pages, metrics_page
-from bundleserver.serving.kserve_metrics import KServeMetrics, drop_unused_histograms
+from bundleserver.serving.connection.server import HOST, RestServer, listen
+from bundleserver.serving.execution.answering import ServedModels, in_thread
+from bundleserver.serving.execution.thread_pool import WorkerPool
+from bundleserver.serving.grpc.server import HOST as GRPC_HOST
+from bundleserver.serving.grpc.server import GrpcServer
+from bundleserver.serving.grpc.service import InferenceService
 from bundleserver.serving.log_config import set_up_logging
-from bundleserver.serving.metrics import ManagerCollector, RequestMetrics
+from bundleserver.serving.metrics.collectors import ManagerCollector, RequestMetrics
+from bundleserver.serving.metrics.kserve import KServeMetrics, drop_unused_histograms
+from bundleserver.serving.metrics.traffic import TrafficCollector
 from bundleserver.serving.options import ServerOptions, rest_port
-from bundleserver.serving.rest import RestApp
-from bundleserver.serving.rest_server import HOST, RestServer, listen
-from bundleserver.serving.routes import Routes
+from bundleserver.serving.rest.app import RestApp
+from bundleserver.serving.rest.http import AsgiApp
+from bundleserver.serving.rest.pages import KServeApp, api_pages, metrics_page
+from bundleserver.serving.rest.routes import Routes
 from bundleserver.serving.stopping import SIGNALS
-from bundleserver.serving.traffic_metrics import TrafficCollector
-from bundleserver.serving.workers import WorkerPool
+from bundleserver.serving.workers.peers import Peers, manager_of, peers_of
 
 if TYPE_CHECKING:
     from bundleserver.manager import Manager
-    from bundleserver.serving.cluster.member import Member
+    from bundleserver.serving.workers.member import Member
 
 LOG = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
 from bundleserver.errors import NotReady
-from bundleserver.serving.describe import ModelManager
+from bundleserver.serving.metadata import ModelManager
 
 if TYPE_CHECKING:
     from bundleserver.bundle import Bundle

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from bundleserver.errors import SourceError
-from bundleserver.traffic import CONFIG_NAME, ServingConfig
 from bundleserver.versions import Version, VersionPolicy, is_version_label
+from bundleserver.versions.serving_config import CONFIG_NAME, ServingConfig
 
 if TYPE_CHECKING:
     from bundleserver.manifest import Manifest

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bundleserver.bundle import read_manifest
+from bundleserver.bundle.inferring import infer_manifest
 from bundleserver.errors import ConfigError, SourceError
-from bundleserver.inference import infer_manifest
 from bundleserver.manifest import MANIFEST_NAME, Manifest
 from bundleserver.sources import Candidate, Demand, DemandOf, Listing, named_versions, policy_of
 from bundleserver.sources.files import (
@@ -22,8 +22,8 @@ from bundleserver.sources.files import (
 )
 from bundleserver.sources.layouts import find_models, readable_manifest
 from bundleserver.sources.ordering import OrderedVersions
-from bundleserver.traffic import CONFIG_NAME, ServingConfig
 from bundleserver.versions import Version, VersionPolicy, is_version_label
+from bundleserver.versions.serving_config import CONFIG_NAME, ServingConfig
 
 _ONLY_VERSION = Version("1")
 

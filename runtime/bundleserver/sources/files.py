@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundleserver.inference import MODEL_SUFFIXES
+from bundleserver.bundle.inferring import MODEL_SUFFIXES
 from bundleserver.manifest import MANIFEST_NAME
-from bundleserver.traffic import CONFIG_NAME
 from bundleserver.versions import is_version_label
+from bundleserver.versions.serving_config import CONFIG_NAME
 
 # Ours, and those that NFS leaves behind when an open file is deleted.
 _PASSING_PREFIXES = (".nfs", ".serving", ".staging-")

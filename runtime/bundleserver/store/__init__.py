@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from bundleserver.bundle import check_frameworks, read_manifest
+from bundleserver.bundle.inferring import infer_manifest
+from bundleserver.bundle.integrity import verify_files
 from bundleserver.errors import StoreError
 from bundleserver.frameworks import framework_for
-from bundleserver.inference import infer_manifest
-from bundleserver.integrity import verify_files
 from bundleserver.manifest import MANIFEST_NAME, MODEL_NAME_IS, Manifest, is_model_name
-from bundleserver.store import rollout
+from bundleserver.store import serving_json as rollout
 from bundleserver.store.recording import (
     Recording,
     describe,
@@ -25,8 +25,8 @@ from bundleserver.store.recording import (
 )
 from bundleserver.store.staging import STAGING_PREFIX, make_directory, publish_staged, staged
 from bundleserver.tensors import TensorSpec
-from bundleserver.traffic import ServingConfig
 from bundleserver.versions import Version
+from bundleserver.versions.serving_config import ServingConfig
 
 __all__ = ["BundleStore"]
 

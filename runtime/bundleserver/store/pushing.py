@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 
 import bundleserver
 from bundleserver.bundle import read_manifest
+from bundleserver.bundle.inferring import infer_manifest
+from bundleserver.bundle.integrity import verify_files
 from bundleserver.errors import SourceError, StoreError
 from bundleserver.frameworks import frameworks
-from bundleserver.inference import infer_manifest
-from bundleserver.integrity import verify_files
 from bundleserver.manifest import Manifest
 from bundleserver.sources.registry.client import RegistryClient
 from bundleserver.sources.registry.flavours import MLMODEL
 from bundleserver.sources.registry.uri import ModelUri, alias_problem
 from bundleserver.store.recording import prove, with_digests, write_manifest
-from bundleserver.store.rollout import complete_versions
-from bundleserver.traffic import CONFIG_NAME
+from bundleserver.store.serving_json import complete_versions
 from bundleserver.versions import Version
+from bundleserver.versions.serving_config import CONFIG_NAME
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -14,9 +14,9 @@ from pathlib import Path
 import orjson
 
 from bundleserver.bundle import Bundle, read_manifest
+from bundleserver.bundle.integrity import file_sha256
 from bundleserver.errors import BundleServerError, StoreError
 from bundleserver.frameworks import BUNDLE, MODEL, framework_for, framework_module, frameworks
-from bundleserver.integrity import file_sha256
 from bundleserver.manifest import MANIFEST_NAME, MANIFEST_VERSION, Component, Manifest
 from bundleserver.store.sampling import plain_json, record_example, written_examples
 

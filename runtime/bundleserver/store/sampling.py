@@ -15,8 +15,8 @@ import orjson
 from bundleserver.bundle import Bundle
 from bundleserver.errors import InvalidInput, StoreError
 from bundleserver.manifest import DEFAULT_RTOL, Example, Manifest
-from bundleserver.signature import Signature
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, array_from_rows
+from bundleserver.tensors.signature import Signature
 
 LOG = logging.getLogger(__name__)
 

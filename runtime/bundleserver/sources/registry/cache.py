@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from bundleserver.bundle.integrity import file_sha256
 from bundleserver.errors import SourceError
-from bundleserver.integrity import file_sha256
 from bundleserver.sources.registry.values import RegisteredVersion
 
 LOG = logging.getLogger(__name__)

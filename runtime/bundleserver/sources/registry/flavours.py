@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from packaging.requirements import InvalidRequirement, Requirement
 
 from bundleserver.bundle import read_manifest
+from bundleserver.bundle.inferring import infer_manifest
+from bundleserver.bundle.integrity import file_sha256
 from bundleserver.errors import BundleError, FrameworkError
-from bundleserver.inference import infer_manifest
-from bundleserver.integrity import file_sha256
 from bundleserver.manifest import Component, Manifest, Requirements
 
 MLMODEL = "MLmodel"
@@ -120,7 +120,7 @@ def _pytorch(directory: Path, flavour: Mapping[str, object]) -> Component | None
 
 
 def _is_script(path: Path) -> bool:
-    from bundleserver.frameworks.torch_files import Kind, kind_of
+    from bundleserver.frameworks.torch.files import Kind, kind_of
 
     try:
         return kind_of(path) in (Kind.SCRIPT, Kind.EXPORTED)

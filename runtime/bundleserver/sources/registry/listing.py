@@ -10,8 +10,8 @@ from bundleserver.sources import Candidate, Demand, Listing
 from bundleserver.sources.registry.state import LastKnown
 from bundleserver.sources.registry.uri import ModelUri
 from bundleserver.sources.registry.values import RegisteredModel, RegisteredVersion
-from bundleserver.traffic import ServingConfig
 from bundleserver.versions import Version, VersionPolicy
+from bundleserver.versions.serving_config import ServingConfig
 
 CHAMPION = "champion"
 """The alias that answers by default where the URI names none and it is among the labels."""

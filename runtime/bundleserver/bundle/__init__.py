@@ -1,0 +1,299 @@
+"""A bundle: a directory of model files, opened as one logical model over named tensors."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from bundleserver.bundle import integrity
+from bundleserver.bundle.examples import check_output
+from bundleserver.bundle.members import BundleMember, Members, ModelMember
+from bundleserver.bundle.plan import Plan, PlannedStep, make_plan
+from bundleserver.errors import (
+    BundleError,
+    BundleServerError,
+    IntegrityError,
+    InvalidInput,
+    ManifestError,
+    PredictionError,
+    Problem,
+    WarmUpError,
+)
+from bundleserver.frameworks import (
+    BUNDLE,
+    MODEL,
+    LoadContext,
+    Predictor,
+    framework_module,
+    framework_names,
+)
+from bundleserver.manifest import MANIFEST_NAME, Component, Example, Manifest
+from bundleserver.tensors import Array, NamedTensor, TensorSpec, array_from_rows
+
+LOG = logging.getLogger(__name__)
+
+
+def read_manifest(directory: Path) -> Manifest | None:
+    """Read a directory's manifest; None when it has none.
+
+    Raises:
+        ManifestError: the manifest breaks its format.
+        IntegrityError: the file is there and cannot be read.
+    """
+    path = directory / MANIFEST_NAME
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise IntegrityError(f"{path} cannot be read", [Problem("", reason)]) from error
+    return Manifest.from_json(data, str(path))
+
+
+def check_frameworks(directory: Path, manifest: Manifest) -> None:
+    """Make sure that every component has a framework which is known here.
+
+    Raises:
+        ManifestError: one has not; lists the known ones.
+    """
+    problems = manifest.problems_with_frameworks(framework_names())
+    if problems:
+        raise ManifestError(str(directory / MANIFEST_NAME), problems)
+
+
+class Bundle:
+    """One version of one model, open: its components, its plan and its signature.
+
+    ``predict`` is called from worker threads and the event loop, several at a time; whoever opened
+    the bundle closes it after the last call.
+
+    Attributes:
+        identity: how messages name it.
+        signature: what the bundle takes and gives.
+        conduct: how calls of ``predict`` behave, for whoever schedules them.
+        remembers: asks whether a call would be answered from memory; None where none ever is.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        manifest: Manifest,
+        model: str,
+        version: str,
+        predictors: Mapping[str, Predictor],
+        plan: Plan,
+        owned: ExitStack,
+    ) -> None:
+        self.directory = directory
+        self.manifest = manifest
+        self.model = model
+        self.version = version
+        self.identity = f"'{model}' version {version}"
+        self.signature = plan.signature
+        self.conduct = plan.conduct
+        self.remembers = plan.recall()
+        self._predictors = predictors
+        self._plan = plan
+        self._owned = owned
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        manifest: Manifest,
+        *,
+        model: str,
+        version: str,
+        device: str = "cpu",
+        members: Members | None = None,
+        within: Path | None = None,
+    ) -> Bundle:
+        """Open every component of a verified directory and decide how they run together.
+
+        Args:
+            directory: where the files are; ``integrity.verify_files`` has passed on it.
+            manifest: what the files are; written or inferred.
+            model: the model's name, for messages.
+            version: the version's label, for messages.
+            device: where tensors go, for frameworks that have devices: ``cpu``, ``cuda``, ``auto``.
+            members: lends other models of this process to components of kind ``model``.
+            within: the directory that links must not leave; the outermost bundle's by default.
+
+        Raises:
+            ManifestError: a framework is unknown.
+            BundleError: a file cannot be opened, or the parts do not fit.
+        """
+        check_frameworks(directory, manifest)
+        with ExitStack() as opened:
+            predictors: dict[str, Predictor] = {}
+            for name, component in manifest.components.items():
+                predictor = _open_component(
+                    directory, component, device, members, within or directory
+                )
+                opened.callback(predictor.close)
+                predictors[name] = predictor
+            plan = make_plan(manifest, predictors)
+            return cls(directory, manifest, model, version, predictors, plan, opened.pop_all())
+
+    def predict(
+        self, inputs: Mapping[str, NamedTensor], parameters: Mapping[str, object]
+    ) -> dict[str, Array]:
+        """Run every step in order and return the outputs in the manifest's order.
+
+        Args:
+            inputs: what ``signature.bind_tensors`` or ``bind_rows`` returned.
+            parameters: the request's parameters, such as a forecast's ``level``.
+
+        Returns:
+            One array per output; for a rowwise bundle their first axis is the batch.
+
+        Raises:
+            InvalidInput: a component refuses a value.
+            NotReady: a member model does not answer now.
+            PredictionError: a component's own code raised; the log has the traceback.
+        """
+        tensors = self._assign(inputs)
+        for step in self._plan.steps:
+            if len(step.inputs) == 1:
+                taken = tensors.get(step.inputs[0], ())
+            else:
+                taken = tuple(t for name in step.inputs for t in tensors.get(name, ()))
+            results = self._run(step, taken, parameters)
+            for name, values in zip(step.outputs, results, strict=False):
+                tensors[name] = (NamedTensor(name, values),)
+        outputs: dict[str, Array] = {}
+        for spec in self.signature.outputs:
+            try:
+                outputs[spec.name] = spec.hold(tensors[spec.name][0].values)
+            except (TypeError, ValueError) as error:
+                raise self._failed(f"output '{spec.name}'", str(error)) from error
+        return outputs
+
+    def warm_up(self) -> None:
+        """Run the manifest's examples and compare what comes out with what it records.
+
+        Raises:
+            WarmUpError: an example fails or gives another answer.
+        """
+        for index, example in enumerate(self.manifest.examples):
+            where = f"examples[{index}]"
+            try:
+                outputs = self.predict(self._bind_example(example), example.parameters)
+            except (InvalidInput, PredictionError) as error:
+                raise WarmUpError(f"{where} of {self.identity} fails: {error}") from error
+            for name, recorded in example.outputs.items():
+                if name not in outputs:
+                    known = ", ".join(f"'{output}'" for output in outputs)
+                    raise WarmUpError(
+                        f"{where} records output '{name}'; {self.identity} has {known}"
+                    )
+                check_output(
+                    f"{where} of {self.identity}", name, outputs[name], recorded, example.rtol
+                )
+
+    def metadata(self) -> dict[str, object]:
+        """Return the manifest's metadata and what else is known of this version, ready for JSON."""
+        known: dict[str, object] = {
+            **self.manifest.metadata,
+            "digest": integrity.bundle_digest(self.manifest),
+            "inferred": self.manifest.inferred,
+            "rows_independent": self.conduct.independent,
+            "components": {
+                name: {"framework": component.framework}
+                | dict(getattr(self._predictors[name], "metadata", {}))
+                for name, component in self.manifest.components.items()
+            },
+        }
+        if self.manifest.requirements.packages:
+            known["requirements"] = dict(self.manifest.requirements.packages)
+        return known
+
+    def close(self) -> None:
+        """Close every component; no request may borrow the bundle any more."""
+        self._owned.close()
+
+    def _assign(self, inputs: Mapping[str, NamedTensor]) -> dict[str, tuple[NamedTensor, ...]]:
+        """Give the plan its tensors; several under other names are the columns of its one input."""
+        declared = self.signature.inputs
+        if len(declared) == 1 and declared[0].name not in inputs:
+            return {declared[0].name: tuple(inputs.values())}
+        assigned: dict[str, tuple[NamedTensor, ...]] = {}
+        for name, tensor in inputs.items():
+            assigned[name] = (tensor,)
+        return assigned
+
+    def _run(
+        self, step: PlannedStep, taken: Sequence[NamedTensor], parameters: Mapping[str, object]
+    ) -> Sequence[Array]:
+        try:
+            results = step.call(taken, parameters)
+        except BundleServerError:
+            raise
+        except Exception as error:  # a framework's own code may raise anything
+            raise self._failed(step.what, f"{type(error).__name__}: {error}", error) from error
+        if len(results) < len(step.outputs):
+            raise self._failed(
+                step.what, f"it gave {len(results)} outputs; the manifest names {len(step.outputs)}"
+            )
+        return results
+
+    def _failed(self, what: str, cause: str, error: Exception | None = None) -> PredictionError:
+        """Make the caller's error and put the traceback under the same number into the log."""
+        incident = uuid.uuid4().hex[:12]
+        first_line = cause.partition("\n")[0][:300]
+        LOG.error(
+            "%s %s: %s failed, incident %s: %s",
+            self.model,
+            self.version,
+            what,
+            incident,
+            first_line,
+            exc_info=error,
+        )
+        return PredictionError(self.identity, f"{what}: {first_line}", incident)
+
+    def _bind_example(self, example: Example) -> dict[str, NamedTensor]:
+        specs = {spec.name: spec for spec in self.signature.inputs}
+        tensors = []
+        for name, value in example.inputs.items():
+            spec = specs.get(name, TensorSpec(name))
+            rows = value if isinstance(value, list) else [value]
+            tensors.append(NamedTensor(name, array_from_rows(rows, spec, self.identity)))
+        return self.signature.bind_tensors(tensors, self.identity)
+
+
+def _open_component(
+    directory: Path, component: Component, device: str, members: Members | None, within: Path
+) -> Predictor:
+    if component.framework == MODEL:
+        return ModelMember(component.model or "", members)
+    path = directory / (component.path or "")
+    if component.framework == BUNDLE:
+        manifest = _nested_manifest(path, component.name)
+        integrity.verify_files(path, manifest, within=within)
+        bundle = Bundle.open(
+            path,
+            manifest,
+            model=component.name,
+            version=manifest.version or "1",
+            device=device,
+            members=members,
+            within=within,
+        )
+        return BundleMember(bundle)
+    context = LoadContext(component.options, device)
+    return framework_module(component.framework).load(path, context)
+
+
+def _nested_manifest(path: Path, name: str) -> Manifest:
+    manifest = read_manifest(path)
+    if manifest is None:
+        raise BundleError(
+            f"component '{name}' is a bundle, but {path / MANIFEST_NAME} does not exist; write it "
+            f"with: bundleserver init {path}"
+        )
+    return manifest

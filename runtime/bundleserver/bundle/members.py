@@ -1,0 +1,102 @@
+"""Components that are bundles themselves: nested in a directory, or served by this process."""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from bundleserver.errors import BundleError
+from bundleserver.tensors import Array, NamedTensor
+from bundleserver.tensors.signature import Signature
+
+
+class Callee(Protocol):
+    """What a member must be able to do; a Bundle can."""
+
+    @property
+    def signature(self) -> Signature:
+        """What it takes and gives."""
+
+    @property
+    def identity(self) -> str:
+        """How messages name it."""
+
+    def predict(
+        self, inputs: Mapping[str, NamedTensor], parameters: Mapping[str, object]
+    ) -> dict[str, Array]:
+        """Answer."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+Members = Callable[[str], AbstractContextManager[Callee]]
+"""Borrows the default version of another model of this process."""
+
+_calling: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("calling", default=())
+
+
+class BundleMember:
+    """A nested bundle as a component: inputs and outputs by position, a forecaster's by name."""
+
+    def __init__(self, bundle: Callee) -> None:
+        self._bundle = bundle
+        self.methods: Mapping[str, Signature] = {"predict": bundle.signature}
+
+    def call(
+        self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
+    ) -> Sequence[Array]:
+        """Run the nested bundle and return its outputs in their order."""
+        return _call_by_position(self._bundle, inputs, parameters)
+
+    def close(self) -> None:
+        """Close the nested bundle."""
+        self._bundle.close()
+
+
+class ModelMember:
+    """Another model of this process as a component; borrowed anew for each call."""
+
+    methods: Mapping[str, Signature] = {"predict": Signature()}
+
+    def __init__(self, model: str, members: Members | None) -> None:
+        self._model = model
+        self._members = members
+
+    def call(
+        self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
+    ) -> Sequence[Array]:
+        """Borrow the model's default version, run it and return its outputs in their order."""
+        if self._members is None:
+            raise BundleError(
+                f"component names the model '{self._model}', which only a server can lend; serve "
+                "both from one --model_dir"
+            )
+        calling = _calling.get()
+        if self._model in calling:
+            circle = " → ".join((*calling, self._model))
+            raise BundleError(f"models call each other in a circle: {circle}")
+        token = _calling.set((*calling, self._model))
+        try:
+            with self._members(self._model) as bundle:
+                return _call_by_position(bundle, inputs, parameters)
+        finally:
+            _calling.reset(token)
+
+    def close(self) -> None:
+        """Hold nothing: the model belongs to the manager."""
+
+
+def _call_by_position(
+    bundle: Callee, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
+) -> Sequence[Array]:
+    specs = bundle.signature.inputs
+    if bundle.signature.rowwise and len(specs) == len(inputs):
+        inputs = [
+            NamedTensor(spec.name, tensor.values, tensor.columns)
+            for spec, tensor in zip(specs, inputs, strict=True)
+        ]
+    bound = bundle.signature.bind_tensors(inputs, bundle.identity)
+    return list(bundle.predict(bound, parameters).values())

@@ -1,0 +1,278 @@
+"""How a bundle runs: its steps in order over named tensors, and the signature that follows.
+
+A manifest may leave steps, inputs, outputs, datatypes and shapes out; what the opened components
+say of themselves fills the gaps, and what was declared wrongly is refused before any request comes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from bundleserver.errors import BundleError
+from bundleserver.frameworks import Predictor
+from bundleserver.manifest import Manifest, Step
+from bundleserver.operations import OPERATIONS
+from bundleserver.tensors import Array, NamedTensor, TensorSpec
+from bundleserver.tensors.call_traits import UNKNOWN, Conduct, together
+from bundleserver.tensors.signature import DEFAULT_OUTPUT, Signature
+
+Call = Callable[[Sequence[NamedTensor], Mapping[str, object]], Sequence[Array]]
+
+Remembers = Callable[[Sequence[NamedTensor], Mapping[str, object]], bool]
+"""Asks a step whether its call would be answered from memory; raises InvalidInput as that does."""
+
+Recall = Callable[[Mapping[str, NamedTensor], Mapping[str, object]], bool]
+"""The same for a bundle, whose inputs have names."""
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One call: from the tensors named ``inputs`` to the tensors named ``outputs``, by position.
+
+    ``remembers`` is None where nothing ever is.
+    """
+
+    what: str
+    method: str | None
+    call: Call
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    signature: Signature
+    conduct: Conduct = UNKNOWN
+    remembers: Remembers | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All steps of a bundle in order, and what the bundle as a whole takes and gives."""
+
+    steps: tuple[PlannedStep, ...]
+    signature: Signature
+    conduct: Conduct = UNKNOWN
+
+    def recall(self) -> Recall | None:
+        """Return what asks whether a request, by its inputs' names, is answered from memory.
+
+        None where no request ever is: only those to a forecaster that stands alone are.
+        """
+        step = self.steps[0]
+        remembers, names = step.remembers, step.inputs
+        if remembers is None or len(self.steps) > 1:
+            return None
+        return lambda inputs, parameters: remembers(
+            [inputs[name] for name in names if name in inputs], parameters
+        )
+
+
+def make_plan(manifest: Manifest, predictors: Mapping[str, Predictor]) -> Plan:
+    """Decide the steps and the signature of a bundle whose components are open.
+
+    Raises:
+        BundleError: a step names a method that its component lacks, there is no rule to combine the
+            components, or the manifest declares what the components contradict.
+    """
+    written = manifest.steps or _default_steps(manifest, predictors)
+    steps = tuple(_plan_step(step, index, predictors) for index, step in enumerate(written))
+    inputs = _inputs(manifest, steps)
+    outputs = _outputs(manifest, steps)
+    rowwise = all(step.signature.rowwise for step in steps)
+    refused = {name: why for step in steps for name, why in step.signature.refused.items()}
+    signature = Signature(inputs, outputs, manifest.inferred, rowwise, refused)
+    conduct = together(step.conduct for step in steps) if rowwise else UNKNOWN
+    return Plan(steps, signature, conduct)
+
+
+def _default_steps(manifest: Manifest, predictors: Mapping[str, Predictor]) -> tuple[Step, ...]:
+    """Chain every transformer in the manifest's order, then the one component that predicts."""
+    last = _last_component(predictors)
+    chain = [name for name, predictor in predictors.items() if name != last]
+    steps: list[Step] = []
+    names = tuple(spec.name for spec in manifest.inputs)
+    for name in chain:
+        names = names or _input_names(predictors[name].methods["transform"])
+        scaled = (f"{name}-output",)
+        steps.append(Step(name, "transform", None, {}, names, scaled))
+        names = scaled
+    method, signature = next(iter(predictors[last].methods.items()))
+    outputs = tuple(spec.name for spec in manifest.outputs) or _output_names(signature)
+    steps.append(Step(last, method, None, {}, names or _input_names(signature), outputs))
+    return tuple(steps)
+
+
+def _last_component(predictors: Mapping[str, Predictor]) -> str:
+    """Name the component that answers: the only one that is no transformer, else the last."""
+    predicting = [
+        name
+        for name, predictor in predictors.items()
+        if next(iter(predictor.methods)) != "transform"
+    ]
+    last = predicting[-1] if predicting else list(predictors)[-1]
+    stuck = [
+        name for name in predicting if name != last and "transform" not in predictors[name].methods
+    ]
+    if stuck:
+        both = ", ".join(f"'{name}'" for name in (*stuck, last))
+        raise BundleError(
+            f"components {both} all predict, and there is no rule to combine them; write 'steps' "
+            "into the manifest that say what runs on what"
+        )
+    return last
+
+
+def _input_names(signature: Signature) -> tuple[str, ...]:
+    return tuple(spec.name for spec in signature.inputs) or ("input-0",)
+
+
+def _output_names(signature: Signature) -> tuple[str, ...]:
+    return tuple(spec.name for spec in signature.outputs) or (DEFAULT_OUTPUT,)
+
+
+def _plan_step(step: Step, index: int, predictors: Mapping[str, Predictor]) -> PlannedStep:
+    if step.op is not None:
+        return _plan_operation(step, index)
+    predictor = predictors[step.component or ""]
+    methods = predictor.methods
+    method = step.method or next(iter(methods))
+    if method not in methods:
+        near = difflib.get_close_matches(method, methods, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        known = ", ".join(f"'{name}'" for name in methods)
+        raise BundleError(
+            f"steps[{index}].method is '{method}'; component '{step.component}' has {known}{hint}"
+        )
+
+    call = partial(predictor.call, method)
+    signature = methods[method]
+    _check_names_of_forecast(step, index, signature)
+    what = f"steps[{index}] ({step.component}.{method})"
+    # A framework of another distribution need not know of it.
+    tell = getattr(predictor, "conduct", None)
+    conduct = UNKNOWN if tell is None else tell(method)
+    memory = getattr(predictor, "remembers", None)
+    remembers = None if memory is None else partial(memory, method)
+    return PlannedStep(what, method, call, step.inputs, step.outputs, signature, conduct, remembers)
+
+
+def _plan_operation(step: Step, index: int) -> PlannedStep:
+    operation = OPERATIONS[step.op or ""]
+    problems = operation.problems(step.params, len(step.inputs))
+    if problems:
+        raise BundleError(f"steps[{index}] ({step.op}): {'; '.join(problems)}")
+
+    def call(inputs: Sequence[NamedTensor], parameters: Mapping[str, object]) -> Sequence[Array]:
+        return operation.run(inputs, step.params)
+
+    what = f"steps[{index}] ({step.op})"
+    signature = Signature((), operation.outputs)
+    conduct = operation.conduct(step.params)
+    return PlannedStep(what, None, call, step.inputs, step.outputs, signature, conduct)
+
+
+def _check_names_of_forecast(step: Step, index: int, signature: Signature) -> None:
+    """Refuse other names: a forecaster knows its inputs by name, since most may be left out."""
+    if signature.rowwise:
+        return
+    known = [spec.name for spec in signature.inputs]
+    for name in step.inputs:
+        if name not in known:
+            listed = ", ".join(f"'{entry}'" for entry in known)
+            raise BundleError(
+                f"steps[{index}].inputs has '{name}'; component '{step.component}' is a "
+                f"forecaster, whose inputs are {listed}"
+            )
+
+
+def _inputs(manifest: Manifest, steps: Sequence[PlannedStep]) -> tuple[TensorSpec, ...]:
+    """Return the declared inputs, or the names that no step makes, with what their takers know."""
+    made = {name for step in steps for name in step.outputs}
+    free = dict.fromkeys(name for step in steps for name in step.inputs)
+    declared = manifest.inputs or tuple(
+        TensorSpec(name) for name in free if name not in made or _is_taken_first(name, steps)
+    )
+    return tuple(_complete_input(spec, steps) for spec in declared)
+
+
+def _is_taken_first(name: str, steps: Sequence[PlannedStep]) -> bool:
+    """Ask whether a tensor is taken before it is made, as a forecast's ``ds`` is."""
+    return next(name in step.inputs for step in steps if name in (*step.inputs, *step.outputs))
+
+
+def _complete_input(spec: TensorSpec, steps: Sequence[PlannedStep]) -> TensorSpec:
+    known = _spec_of_taker(spec.name, steps)
+    if known is None:
+        return spec
+    if spec.columns and known.columns and set(spec.columns) != set(known.columns):
+        raise BundleError(
+            f"input '{spec.name}' is declared with columns {list(spec.columns)}; the fitted "
+            f"component takes {list(known.columns)}"
+        )
+    if spec.shape and known.shape and len(spec.shape) == len(known.shape):
+        pairs = zip(spec.shape, known.shape, strict=True)
+        if any(-1 not in pair and pair[0] != pair[1] for pair in pairs):
+            raise BundleError(
+                f"input '{spec.name}' is declared with shape {list(spec.shape)}; the fitted "
+                f"component takes {list(known.shape)}"
+            )
+    return replace(
+        spec,
+        datatype=spec.datatype or known.datatype,
+        shape=spec.shape if spec.shape is not None else known.shape,
+        columns=spec.columns or known.columns,
+        optional=known.optional,
+    )
+
+
+def _spec_of_taker(name: str, steps: Sequence[PlannedStep]) -> TensorSpec | None:
+    """Find what the first step that takes a tensor says of it, by name or else by position."""
+    for step in steps:
+        if name not in step.inputs:
+            continue
+        inputs = step.signature.inputs
+        if not step.signature.rowwise:
+            return next((spec for spec in inputs if spec.name == name), None)
+        if len(inputs) != len(step.inputs):
+            return None
+        known = inputs[step.inputs.index(name)]
+        return replace(known, shape=None) if _serves_sequences(step, steps) else known
+    return None
+
+
+def _serves_sequences(step: PlannedStep, steps: Sequence[PlannedStep]) -> bool:
+    """Ask whether a transformer stands before a component that takes tensors of more than one rank.
+
+    A transformer works along the last axis, so it takes whatever rank its taker does.
+    """
+    if step.method != "transform":
+        return False
+    after = _spec_of_taker(step.outputs[0], steps)
+    return after is not None and after.shape is None
+
+
+def _outputs(manifest: Manifest, steps: Sequence[PlannedStep]) -> tuple[TensorSpec, ...]:
+    """Return the declared outputs, or the tensors that no step takes, as their makers know them."""
+    made: dict[str, TensorSpec] = {}
+    for step in steps:
+        known = dict(zip(step.outputs, step.signature.outputs, strict=False))
+        made |= {
+            name: replace(known.get(name, TensorSpec(name)), name=name) for name in step.outputs
+        }
+    taken_later = {
+        name
+        for index, step in enumerate(steps)
+        for name in step.outputs
+        if any(name in later.inputs for later in steps[index + 1 :])
+    }
+    declared = manifest.outputs or tuple(
+        TensorSpec(name) for name in made if name not in taken_later
+    )
+    return tuple(
+        replace(
+            spec,
+            datatype=spec.datatype or made[spec.name].datatype,
+            shape=spec.shape if spec.shape is not None else made[spec.name].shape,
+        )
+        for spec in declared
+    )

@@ -1,0 +1,1 @@
+"""What the forecasters of all libraries share."""

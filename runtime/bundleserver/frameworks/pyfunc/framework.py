@@ -1,0 +1,148 @@
+"""The pyfunc framework: any model that ``mlflow.pyfunc`` loads, by its ``MLmodel`` file.
+
+The model's signature says what it takes and gives. Code that was logged with it (``code_paths``)
+belongs to this one version. Parameters of the signature are parameters of the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import mlflow.pyfunc
+from mlflow.exceptions import MlflowException
+
+from bundleserver.errors import FrameworkError, InvalidInput, LoadError, StoreError
+from bundleserver.frameworks import LoadContext
+from bundleserver.frameworks.isolated_code import IsolatedCode
+from bundleserver.frameworks.pyfunc.values import (
+    answers,
+    fit_output,
+    model_input,
+    request_parameters,
+    specs_of,
+)
+from bundleserver.tensors import Array, NamedTensor
+from bundleserver.tensors.signature import Signature
+
+_CALLERS_FAULT = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST"})
+
+
+def load(path: Path, context: LoadContext) -> PyfuncPredictor:
+    """Open a model by its ``MLmodel`` file.
+
+    Raises:
+        FrameworkError: a package that the model needs is not installed; names it.
+        LoadError: names the file, what is wrong with it and what to do.
+    """
+    if context.options:
+        listed = ", ".join(f"'{name}'" for name in context.options)
+        raise LoadError(f"'{path}' has the options {listed}; framework 'pyfunc' takes none")
+    code = _code_of(path)
+    try:
+        with code.active() if code else nullcontext():
+            # Its warnings are ours: requirements are compared before anything is opened.
+            model = mlflow.pyfunc.load_model(str(path.parent), suppress_warnings=True)
+    except ModuleNotFoundError as error:
+        raise FrameworkError(_missing(path, error)) from error
+    except (Exception, SystemExit) as error:  # the model's own code runs here
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise LoadError(
+            f"'{path}' cannot be opened by mlflow.pyfunc: {type(error).__name__}: {first}"
+        ) from error
+    return PyfuncPredictor(model, code)
+
+
+def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
+    """Refuse: models of MLflow's are saved and registered by MLflow.
+
+    Raises:
+        StoreError: always.
+    """
+    raise StoreError(
+        f"component '{stem}' is for MLflow to save: mlflow.pyfunc.log_model(…); serve it with "
+        "--model_uri models:/NAME"
+    )
+
+
+def recognises(model: object) -> bool:
+    """Ask whether this framework saves that object: it saves none."""
+    return False
+
+
+class PyfuncPredictor:
+    """A loaded pyfunc behind one method, ``predict``; as safe for threads as the model itself."""
+
+    def __init__(self, model: Any, code: IsolatedCode | None) -> None:
+        self._model: Any = model
+        self._code = code
+        signature = model.metadata.signature
+        schema = signature.inputs if signature else None
+        self._schema = schema
+        self._parameters = request_parameters(signature.params if signature else None)
+        self._outputs = specs_of(signature.outputs if signature else None, "output")
+        self.methods: Mapping[str, Signature] = MappingProxyType(
+            {"predict": Signature(specs_of(schema, "input"), self._outputs)}
+        )
+
+    def call(
+        self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
+    ) -> Sequence[Array]:
+        """Ask the model; a DataFrame where its signature has columns, else arrays.
+
+        Raises:
+            InvalidInput: MLflow finds that the input does not fit the signature.
+        """
+        data = model_input(inputs, self._schema)
+        params = {name: parameters[name] for name in self._parameters if name in parameters}
+
+        def predict() -> object:
+            return self._model.predict(data, params=params or None)
+
+        try:
+            given = self._code.call(predict) if self._code else predict()
+        except MlflowException as error:
+            if error.error_code not in _CALLERS_FAULT:
+                raise
+            first = str(error).splitlines()[0][:300].rstrip(" .")
+            raise InvalidInput(f"the model refuses the input: {first}") from error
+        values = answers(given, self._outputs)
+        if not self._outputs:
+            return values
+        return [fit_output(v, spec) for v, spec in zip(values, self._outputs, strict=False)]
+
+    def close(self) -> None:
+        """Let go of the model and of its modules."""
+        self._model, self._code = None, None
+
+
+def _code_of(path: Path) -> IsolatedCode | None:
+    """Return the code that was logged with a model, if any was."""
+    try:
+        flavours = mlflow.models.Model.load(str(path)).flavors
+    except Exception as error:  # MLflow passes on whatever YAML and its own checks raise
+        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise LoadError(f"'{path}' cannot be read: {first}") from error
+    if "python_function" not in flavours:
+        raise LoadError(f"'{path}' has no flavour 'python_function', which mlflow.pyfunc opens")
+    name = next((conf["code"] for conf in flavours.values() if conf.get("code")), None)
+    if name is None:
+        return None
+    directory = (path.parent / str(name)).resolve()
+    if not directory.is_relative_to(path.parent.resolve()) or not directory.is_dir():
+        raise LoadError(f"'{path}' names the code '{name}', which is no directory beside it")
+    return IsolatedCode(directory)
+
+
+def _missing(path: Path, error: ModuleNotFoundError) -> str:
+    package = (error.name or "").partition(".")[0] or "a package"
+    extra = {"sklearn": "sklearn", "torch": "torch", "statsmodels": "statsmodels"}
+    name = extra.get(package, "prophet" if package == "prophet" else None)
+    what = f"'bundleserver[{name}]'" if name else package
+    return (
+        f"'{path}' needs the package '{package}', which is not installed; install it with: pip "
+        f"install {what}, or log the model with its code_paths if it is code of your own"
+    )

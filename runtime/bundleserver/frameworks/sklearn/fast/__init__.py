@@ -1,0 +1,1 @@
+"""Faster engines for scikit-learn's own answers, equal to the bit."""

@@ -1,0 +1,258 @@
+"""Faster ways to a scikit-learn model's own answers, used where they proved equal and faster.
+
+At load, tree ensembles (forests, boosted trees, IsolationForest) and scalers are compared with the
+library on drawn rows, **bit for bit** and for every method, and timed at several batch sizes; each
+size then takes the fastest way. So labels cannot flip at a boundary, and what is not equal is not
+used. Only finite numbers go this way: NaN, infinities and everything unusual meet the library's own
+code, which takes or refuses them as always.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol, Union
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+
+from bundleserver.errors import LoadError
+from bundleserver.frameworks.sklearn.fast.scaling import ScalerShortcut
+from bundleserver.frameworks.sklearn.fast.timing import Way, choose_ways
+from bundleserver.frameworks.sklearn.fast.tree_ensembles import Ensemble, is_forest, take_apart
+from bundleserver.frameworks.sklearn.fast.tree_sums import (
+    Engine,
+    Rows,
+    direct_engine,
+    draw_rows,
+    treelite_engine,
+    treelite_version,
+)
+from bundleserver.frameworks.sklearn.tables import with_columns
+from bundleserver.tensors import Array
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LOG = logging.getLogger(__name__)
+
+CHECKED_ROWS = 256
+"""How many drawn rows every method is compared on."""
+
+Table = Union[Array, "pd.DataFrame"]
+
+
+class Shortcut(Protocol):
+    """A faster way to some answers of one estimator; immutable, so any thread may ask."""
+
+    @property
+    def metadata(self) -> Mapping[str, object]:
+        """What is accelerated and how, ready for JSON."""
+
+    def answer(self, method: str, table: Table) -> Array | None:
+        """Answer as the estimator would, to the bit; None where its own code must answer."""
+
+
+def read_option(options: Mapping[str, object], where: str) -> bool:
+    """Read the option ``accelerate``, ``"auto"`` (the default) or ``"off"``: whether to try.
+
+    Raises:
+        LoadError: another value, or another option.
+    """
+    unknown = [name for name in options if name != "accelerate"]
+    if unknown:
+        listed = ", ".join(f"'{name}'" for name in unknown)
+        raise LoadError(f"{where} has the options {listed}; framework 'sklearn' has 'accelerate'")
+    value = options.get("accelerate", "auto")
+    if value not in ("auto", "off"):
+        raise LoadError(f"{where}: option 'accelerate' is {value!r}; expected 'auto' or 'off'")
+    return value == "auto"
+
+
+def use_one_thread(model: Any) -> None:
+    """Let forests add their trees up in order, in the thread that calls.
+
+    With more, the order and so the last bits depend on the threads' timing, and every call starts
+    them. The same trees are added: nothing else changes.
+    """
+    for part in _parts(model):
+        if is_forest(part):
+            part.n_jobs = 1
+
+
+def accelerate(model: Any) -> Shortcut | None:
+    """Find a faster way to a fitted model's answers; None where there is none."""
+    try:
+        with np.errstate(all="ignore"):
+            return _shortcut(model)
+    except Exception as error:  # noqa: BLE001 - libraries' own code; the model itself still answers
+        LOG.debug("a %s cannot be accelerated: %r", type(model).__name__, error)
+        return None
+
+
+def _parts(model: Any) -> list[Any]:
+    """List a model and what it answers with: steps, the best of a search, members of a vote."""
+    below = [step for _, step in getattr(model, "steps", ())]
+    below += [model.best_estimator_] if hasattr(model, "best_estimator_") else []
+    members = getattr(model, "estimators_", ())
+    below += list(members) if isinstance(members, list) and not is_forest(model) else []
+    return [model, *(part for each in below for part in _parts(each))]
+
+
+def _shortcut(model: Any) -> Shortcut | None:
+    if type(model) is Pipeline:
+        return _pipeline_shortcut(model)
+    ensemble = take_apart(model)
+    if ensemble is None:
+        return ScalerShortcut.of(model)
+    return _ensemble_shortcut(model, ensemble)
+
+
+@dataclass(frozen=True)
+class PipelineShortcut:
+    """Steps one after the other, each by its shortcut where it has one and that applies."""
+
+    steps: tuple[tuple[Any, Shortcut | None], ...]
+    metadata: Mapping[str, object]
+
+    def answer(self, method: str, table: Table) -> Array | None:
+        """Run every transformer, then the last step's method."""
+        if method == "inverse_transform":  # which runs from the last step to the first
+            return None
+        for step, shortcut in self.steps[:-1]:
+            table = _step_answer(step, shortcut, "transform", table)
+        answer: Array = _step_answer(*self.steps[-1], method, table)
+        return answer
+
+
+def _step_answer(step: Any, shortcut: Shortcut | None, method: str, table: Table) -> Any:
+    quick = None if shortcut is None else shortcut.answer(method, table)
+    return getattr(step, method)(table) if quick is None else quick
+
+
+def _pipeline_shortcut(model: Pipeline) -> Shortcut | None:
+    """Accelerate those steps of a pipeline that can be; the others answer as they always do."""
+    steps = [(name, step) for name, step in model.steps if step not in (None, "passthrough")]
+    if not steps or steps[-1][1] is not model.steps[-1][1]:
+        return None
+    found = [(name, step, accelerate(step)) for name, step in steps]
+    metadata = {name: dict(way.metadata) for name, _, way in found if way is not None}
+    if not metadata:
+        return None
+    return PipelineShortcut(
+        tuple((step, way) for _, step, way in found), MappingProxyType({"steps": metadata})
+    )
+
+
+@dataclass(frozen=True)
+class EnsembleShortcut:
+    """The answers of one tree ensemble, by the engine that is fastest for the number of rows.
+
+    ``engines`` are pairs of the most rows an engine is used for (None: any number) and the engine,
+    in rising order; an engine that is None stands for the library.
+    """
+
+    ensemble: Ensemble
+    columns: tuple[str, ...]
+    engines: tuple[tuple[int | None, Engine | None], ...]
+    metadata: Mapping[str, object]
+
+    def answer(self, method: str, table: Table) -> Array | None:
+        """Answer where an engine is faster for so many rows and every number is finite."""
+        finish = self.ensemble.finish.get(method)
+        engine = self._engine_for(len(table))
+        if finish is None or engine is None:
+            return None
+        rows = plain_rows(table, self.columns, self.ensemble.total.datatype)
+        if rows is None or rows.shape[1] != self.ensemble.total.width:
+            return None
+        return finish(engine(rows))
+
+    def _engine_for(self, count: int) -> Engine | None:
+        for most, engine in self.engines:
+            if most is None or count <= most:
+                return engine
+        return None
+
+
+def plain_rows(table: Any, columns: tuple[str, ...], datatype: type) -> Rows | None:
+    """Read finite numbers out of a table in C order; None where it holds anything else.
+
+    A DataFrame must have the columns in their order. The conversion is the library's: through the
+    common datatype of the columns, then at once to ``datatype``.
+    """
+    if hasattr(table, "to_numpy"):
+        if tuple(table.columns) != columns:
+            return None
+        table = table.to_numpy()
+    if type(table) is not np.ndarray or table.ndim != 2 or table.dtype.kind not in "iuf":
+        return None
+    rows: Rows = np.ascontiguousarray(table, dtype=datatype)
+    return rows if np.isfinite(rows).all() else None
+
+
+def _ensemble_shortcut(model: Any, ensemble: Ensemble) -> Shortcut | None:
+    rows = draw_rows(ensemble.total, CHECKED_ROWS)
+    engines = _equal_engines(model, ensemble, rows)
+    method, columns = next(iter(ensemble.finish)), _columns(model)
+    choices = choose_ways(
+        getattr(model, method),
+        {name: _way(ensemble, method, columns, engine) for name, engine in engines.items()},
+        lambda size: _as_fitted(model, np.resize(rows, (size, rows.shape[1]))),
+        beyond="direct",
+    )
+    used = {name for _, name in choices if name is not None}
+    if not used:
+        return None
+    known: dict[str, object] = {
+        "methods": list(ensemble.finish),
+        "engines": [{"rows_at_most": most, "engine": name or "native"} for most, name in choices],
+        "equal": f"bit for bit on {CHECKED_ROWS} drawn rows",
+    }
+    if "treelite" in used:
+        known["treelite"] = treelite_version()
+        known["memory_bytes"] = ensemble.total.treelite_bytes
+    by_size = tuple((most, engines.get(name or "")) for most, name in choices)
+    return EnsembleShortcut(ensemble, columns, by_size, MappingProxyType(known))
+
+
+def _way(ensemble: Ensemble, method: str, columns: tuple[str, ...], engine: Engine) -> Way:
+    shortcut = EnsembleShortcut(ensemble, columns, ((None, engine),), {})
+    return lambda table: shortcut.answer(method, table)
+
+
+def _equal_engines(model: Any, ensemble: Ensemble, rows: Rows) -> dict[str, Engine]:
+    """Build the engines; keep those equal in every method, for all rows at once and for one."""
+    # Of two that are equally fast, the library's own trees need no copy.
+    built = {"direct": direct_engine(ensemble.total), "treelite": treelite_engine(ensemble.total)}
+    engines = {name: engine for name, engine in built.items() if engine is not None}
+    if not engines:
+        return {}
+    for some in (rows, rows[:1]):
+        converted: Rows = some.astype(ensemble.total.datatype)
+        sums = {name: engine(converted) for name, engine in engines.items()}
+        for method, finish in ensemble.finish.items():
+            native = getattr(model, method)(_as_fitted(model, some))
+            for name in [name for name in engines if not same_bits(native, finish(sums[name]))]:
+                LOG.info("a %s is not accelerated by %s: %s differs", type(model), name, method)
+                del engines[name]
+    return engines
+
+
+def same_bits(one: Any, other: Any) -> bool:
+    """Ask whether two answers are the same in class, datatype, shape and every bit."""
+    if type(one) is not type(other) or (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    if one.dtype.kind == "O":
+        return bool(np.array_equal(one, other))
+    return bool(one.tobytes() == other.tobytes())
+
+
+def _as_fitted(model: Any, rows: Rows) -> Table:
+    return with_columns(rows, _columns(model))
+
+
+def _columns(model: Any) -> tuple[str, ...]:
+    return tuple(getattr(model, "feature_names_in_", ()))

@@ -1,0 +1,214 @@
+"""The sklearn framework: any fitted estimator or pipeline in a pickle or joblib file."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from traceback import walk_tb
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+import joblib
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from bundleserver.errors import InvalidInput, LoadError, StoreError
+from bundleserver.frameworks import LoadContext, pickles
+from bundleserver.frameworks.sklearn.call_traits import answers_alike, is_row_by_row, is_steady
+from bundleserver.frameworks.sklearn.estimators import (
+    intake_of,
+    is_estimator,
+    methods_of,
+    output_of,
+    why_not_served,
+)
+from bundleserver.frameworks.sklearn.fast.engines import (
+    Shortcut,
+    accelerate,
+    read_option,
+    use_one_thread,
+)
+from bundleserver.frameworks.sklearn.tables import Intake, dense
+from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec
+from bundleserver.tensors.call_traits import UNKNOWN, Conduct
+from bundleserver.tensors.signature import Signature
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_TRANSFORMS = frozenset({"transform", "inverse_transform"})
+# Where these raise ValueError or TypeError, they speak of the data that they were given.
+_CHECKING_LIBRARIES = frozenset({"sklearn", "numpy", "pandas", "scipy", "xgboost", "lightgbm"})
+
+
+def load(path: Path, context: LoadContext) -> SklearnPredictor:
+    """Open a pickle or joblib file that holds one fitted estimator.
+
+    The option ``accelerate`` is ``"auto"`` (faster ways to the same answers, where the model has
+    any) or ``"off"`` (the model runs as it was saved, with its own ``n_jobs``).
+
+    Raises:
+        LoadError: names the file, what is wrong with it and what to do.
+    """
+    faster = read_option(context.options, f"'{path}'")
+    model = pickles.load(path)
+    if problem := why_not_served(model):
+        raise LoadError(f"'{path}' holds {problem}")
+    # A model that ignores unknown categories would warn in every request that has one: "once" does
+    # not help, since scikit-learn's own checks reset the register of what was warned of.
+    warnings.filterwarnings("ignore", message="Found unknown categories", category=UserWarning)
+    if not faster:
+        return SklearnPredictor(model, runs_alone=True)
+    use_one_thread(model)
+    return SklearnPredictor(model, accelerate(model))
+
+
+def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
+    """Write a fitted estimator as ``directory/stem.joblib``; opening it takes no options.
+
+    Raises:
+        StoreError: it is not fitted, is no estimator, cannot be pickled, or holds a class or
+            function that only this notebook has.
+    """
+    if problem := why_not_served(model):
+        raise StoreError(f"component '{stem}' is {problem}")
+    path = directory / f"{stem}.joblib"
+    try:
+        joblib.dump(model, path, compress=0)
+        homeless = pickles.notebook_names(path)
+    except OSError as error:
+        raise StoreError(f"component '{stem}' cannot be written to '{path}': {error}") from error
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        raise StoreError(
+            f"component '{stem}' cannot be pickled: {pickles.first_line(error)}; a lambda, or a "
+            "function inside a function, must become a function of an importable module"
+        ) from error
+    if homeless:
+        path.unlink()
+        raise StoreError(
+            f"component '{stem}' uses {', '.join(homeless)}, which only this notebook has; move it "
+            "to a module that is installed in the server's image too, and import it from there"
+        )
+    return path, {}
+
+
+def recognises(model: object) -> bool:
+    """Ask whether this framework saves that object: an estimator, fitted or not."""
+    return isinstance(model, BaseEstimator) or (
+        is_estimator(model) and hasattr(model, "fit") and hasattr(model, "get_params")
+    )
+
+
+class SklearnPredictor:
+    """One fitted estimator behind the methods that it has; immutable, so any thread may call it."""
+
+    def __init__(
+        self, model: Any, shortcut: Shortcut | None = None, *, runs_alone: bool = False
+    ) -> None:
+        self._model = model
+        self._shortcut = shortcut
+        self._runs_alone = runs_alone
+        intake, taker = intake_of(model), type(model).__name__
+        if intake.columns or intake.width is None:
+            # Now, and not with the first request that makes a DataFrame.
+            import pandas as pd  # noqa: F401
+        self._intakes = {
+            method: Intake(taker) if method == "inverse_transform" else intake
+            for method in methods_of(model)
+        }
+        self._methods = MappingProxyType(
+            {
+                method: Signature((self._intakes[method].spec,), (output_of(model, method),))
+                for method in self._intakes
+            }
+        )
+
+    @property
+    def metadata(self) -> Mapping[str, object]:
+        """What is accelerated and how, where anything is."""
+        return {} if self._shortcut is None else {"accelerated": dict(self._shortcut.metadata)}
+
+    @property
+    def methods(self) -> Mapping[str, Signature]:
+        """The prediction methods that the estimator has: ``predict`` first, else ``transform``."""
+        return self._methods
+
+    def conduct(self, method: str) -> Conduct:
+        """Say how calls behave; an estimator that runs as it was saved has a thread to itself."""
+        intake = self._intakes[method]
+        if self._runs_alone or not intake.width:
+            return UNKNOWN
+        columns, width = intake.columns, intake.width
+        return Conduct(
+            steady=intake.numeric and is_steady(self._model),
+            independent=is_row_by_row(self._model)
+            and answers_alike(
+                lambda rows: self._call(method, (NamedTensor("input-0", rows, columns),)), width
+            ),
+        )
+
+    def call(
+        self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
+    ) -> Sequence[Array]:
+        """Run one method on a table: one tensor ``[n, f]``, or a tensor ``[n]`` for each column.
+
+        A transformer takes sequences ``[n, t, f]`` too and works on their last axis. Parameters
+        have no meaning here.
+
+        Raises:
+            InvalidInput: the inputs do not fit, or the estimator refuses a value in them.
+        """
+        values = inputs[0].values
+        if method not in _TRANSFORMS or len(inputs) > 1 or values.ndim != 3:
+            return (self._call(method, inputs),)
+        n, t, f = values.shape
+        if self._intakes[method].width not in (None, f):
+            return (self._call(method, inputs),)  # which names the shape that came
+        answer = self._call(method, (inputs[0]._replace(values=values.reshape(n * t, f)),))
+        return (answer.reshape(n, t, *answer.shape[1:]),)
+
+    def close(self) -> None:
+        """Let go of the estimator."""
+        self._model = self._shortcut = None
+
+    def _call(self, method: str, inputs: Sequence[NamedTensor]) -> Array:
+        table = self._intakes[method].table(inputs)
+        declared = self._methods[method].outputs[0]
+        if len(table) == 0:
+            return _no_rows(declared, inputs[0].name)
+        try:
+            with np.errstate(all="ignore"):  # log(0) in predict_log_proba is an answer, not news
+                answer = self._answer(method, table)
+        except (TypeError, ValueError) as error:
+            if not _blames_the_input(error.__traceback__):
+                raise
+            taker = type(self._model).__name__
+            raise InvalidInput(f"{taker} refuses the input: {pickles.first_line(error)}") from error
+        return _as_declared(dense(answer), declared)
+
+    def _answer(self, method: str, table: Array | pd.DataFrame) -> object:
+        quick = None if self._shortcut is None else self._shortcut.answer(method, table)
+        return getattr(self._model, method)(table) if quick is None else quick
+
+
+def _no_rows(declared: TensorSpec, name: str) -> Array:
+    """Answer a table without rows, where it is known what the answer would look like."""
+    if declared.datatype is None or declared.shape is None:
+        raise InvalidInput(f"input '{name}' has no rows; send at least one")
+    return np.empty((0, *declared.shape[1:]), dtype=NUMPY_DTYPES[declared.datatype])
+
+
+def _as_declared(answer: Array, declared: TensorSpec) -> Array:
+    """Widen numbers that follow the input's datatype, so that the output keeps the declared one."""
+    if declared.datatype == "FP64" and answer.dtype.kind in "biuf":
+        return answer.astype(np.float64, copy=False)
+    return answer
+
+
+def _blames_the_input(traceback: TracebackType | None) -> bool:
+    """Ask whether an error comes from a library's checks, and not from code inside a pipeline."""
+    frames = list(walk_tb(traceback))
+    raised_in = str(frames[-1][0].f_globals.get("__name__", "")) if frames else ""
+    return raised_in.split(".")[0] in _CHECKING_LIBRARIES

@@ -1,0 +1,1 @@
+"""Saved results of statsmodels: time series and regressions."""

@@ -1,0 +1,224 @@
+"""statsmodels: saved results of a fitted time series (a forecaster) or of a regression.
+
+Files are ``results.save(path)``, pickle or joblib dumps. Time series: state space models (ARIMA,
+SARIMAX, UnobservedComponents and others of one series), AutoReg, ETSModel, and the Holt-Winters
+family, which offers no interval: its ``lower`` and ``upper`` are NaN. Answers are those of the
+library's own ``get_prediction`` over the same range, to the bit.
+
+``history`` replaces the training series (the library's ``apply``, parameters fixed): state space
+models, where NaN is a missing observation, and AutoReg. It starts where the training series does
+unless the parameter ``history_start`` says otherwise; ``horizon`` and ``ds`` then follow it. Of the
+regressors only the values after the series are used: in-sample answers have the training values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bundleserver.errors import InvalidInput, LoadError, StoreError
+from bundleserver.frameworks import LoadContext, Predictor, pickles
+from bundleserver.frameworks.forecasting.contract import (
+    FloatArray,
+    ForecastRequest,
+    check_names,
+    forecast_signature,
+)
+from bundleserver.frameworks.forecasting.forecaster import RememberingForecaster, max_horizon_option
+from bundleserver.frameworks.statsmodels.regression import RegressionPredictor
+from bundleserver.frameworks.statsmodels.series import (
+    Family,
+    class_name,
+    family_of,
+    forget_labels,
+    regressor_names,
+)
+from bundleserver.tensors import Array, TensorSpec
+
+if TYPE_CHECKING:
+    from bundleserver.frameworks.forecasting.timegrid import Positions, TimeGrid
+
+
+def load(path: Path, context: LoadContext) -> Predictor:
+    """Open saved results, as a forecaster or as a regression.
+
+    Raises:
+        LoadError: no results, a kind that is not served, or results that cannot forecast.
+    """
+    return _open(pickles.load(path), context.options, f"'{path}'")
+
+
+def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
+    """Write fitted results with the library's own ``save``, as ``stem.pkl``.
+
+    Raises:
+        StoreError: results that could not be served once saved.
+    """
+    try:
+        family_of(model, f"component '{stem}'")
+    except LoadError as error:
+        raise StoreError(str(error)) from error
+    results: Any = model
+    path = directory / f"{stem}.pkl"
+    results.save(str(path))
+    return path, {}
+
+
+def recognises(model: object) -> bool:
+    """Ask whether an object is of a class of statsmodels; imports nothing."""
+    return any(cls.__module__.split(".")[0] == "statsmodels" for cls in type(model).__mro__)
+
+
+class Forecaster(RememberingForecaster):
+    """Fitted results of one time series.
+
+    statsmodels writes into the model while it predicts (parameters, extended matrices, prediction
+    dates), so a lock lets one call at a time into the library.
+    """
+
+    def __init__(self, results: Any, family: Family, max_horizon: int, where: str) -> None:
+        from bundleserver.frameworks.forecasting.timegrid import TimeGrid
+
+        forget_labels(results.model)
+        self._results = results
+        self._family = family
+        self._lock = Lock()
+        self._grid = TimeGrid.from_index(results.model._index)
+        names = regressor_names(results.model)
+        self._regressors = tuple(TensorSpec(str(name), "FP64", (-1,)) for name in names)
+        check_names(self._regressors, where)
+        signature = forecast_signature(
+            self._regressors, timed=self._grid is not None, refused=dict(self._refused())
+        )
+        step = None if self._grid is None else self._grid.step.freqstr
+        # Every family goes on step by step, so that its first steps do not depend on the later.
+        super().__init__(signature, max_horizon, step, prefixes=True)
+
+    def close(self) -> None:
+        """Let go of the results and of what was forecast with them."""
+        super().close()
+        self._results = None
+
+    def check(self) -> None:
+        """Forecast one step, with zeros for the regressors.
+
+        Raises:
+            Exception: whatever keeps the library from forecasting with these results.
+        """
+        length = len(self._results.model.endog)
+        exog = np.zeros((1, len(self._regressors))) if self._regressors else None
+        self._family.predict(self._results, length, length, exog, 0.05)
+
+    def _forecast(self, request: ForecastRequest) -> Sequence[Array]:
+        if request.history is None:
+            return self._answer(self._results, self._grid, request)
+        grid = self._grid_of(request.history, request.history_start)
+        with self._lock:
+            results = self._apply(request.history, grid)
+        return self._answer(results, grid, request)
+
+    def _refused(self) -> Iterator[tuple[str, str]]:
+        """Yield what other forecasters take and this one cannot, with the reason."""
+        if self._grid is None:
+            yield (
+                "ds",
+                "the model was fitted without dates, or with dates that have no regular frequency; "
+                "ask by 'horizon'",
+            )
+        if self._regressors:
+            yield (
+                "history",
+                "the model has regressors, whose values then cannot be sent; ask without 'history'",
+            )
+        elif not self._family.takes_history:
+            yield (
+                "history",
+                f"{class_name(self._results)} does not apply to a new series without a refit; ask "
+                "without 'history'",
+            )
+
+    def _answer(
+        self, results: Any, grid: TimeGrid | None, request: ForecastRequest
+    ) -> Sequence[Array]:
+        length = len(results.model.endog)
+        dates, positions = self._steps(grid, length, request)
+        exog = self._future_regressors(request, positions, length)
+        first, last = min(int(positions.min()), length), int(positions.max())
+        # 1 - 0.95 is not 0.05 in binary; the bits of the bounds depend on it.
+        alpha = float(1 - Decimal(repr(request.level)))
+        with self._lock:
+            columns = self._family.predict(results, first, last, exog, alpha)
+        return [*(column[positions - first] for column in columns), *dates]
+
+    def _steps(
+        self, grid: TimeGrid | None, length: int, request: ForecastRequest
+    ) -> tuple[list[Array], Positions]:
+        from bundleserver.frameworks.forecasting.timegrid import iso_dates
+
+        if request.ds is None or grid is None:
+            dates = [] if grid is None else [iso_dates(grid.after(request.steps))]
+            return dates, np.arange(length, length + request.steps)
+        asked, positions = grid.locate(request.ds, self._max_horizon)
+        return [iso_dates(asked)], positions
+
+    def _future_regressors(
+        self, request: ForecastRequest, positions: Positions, length: int
+    ) -> FloatArray | None:
+        future = np.flatnonzero(positions >= length)
+        if not self._regressors or not len(future):
+            return None
+        rows = future[np.argsort(positions[future])]
+        if positions[rows[-1]] - length + 1 != len(rows):
+            raise InvalidInput(
+                "input 'ds' leaves out dates between the end of the series and the last date; the "
+                "model has regressors and needs their values on every date between, so ask for all"
+            )
+        columns = np.array([request.regressors[spec.name][rows] for spec in self._regressors])
+        # The layout that the library meets in process; the last bit of a product depends on it.
+        named = hasattr(self._results.model.data.orig_exog, "columns")
+        return columns.T if named else np.ascontiguousarray(columns.T)
+
+    def _grid_of(self, history: FloatArray, start: str | None) -> TimeGrid | None:
+        if np.isnan(history).any() and not self._family.takes_missing:
+            raise InvalidInput(
+                f"input 'history' has NaN; {class_name(self._results)} takes no missing observation"
+            )
+        if self._grid is not None:
+            return self._grid.starting(start, len(history))
+        if start is not None:
+            raise InvalidInput("parameter 'history_start' needs a model with a time index")
+        return None
+
+    def _apply(self, history: FloatArray, grid: TimeGrid | None) -> Any:
+        try:
+            return self._results.apply(history if grid is None else grid.label(history))
+        except ValueError as error:
+            # AutoReg puts a preamble first and the cause last.
+            cause = ValueError(error.args[-1] if error.args else error)
+            raise InvalidInput(
+                f"input 'history' has {len(history)} observations, which the model refuses: "
+                f"{pickles.first_line(cause)}"
+            ) from error
+
+
+def _open(results: Any, options: Mapping[str, object], where: str) -> Predictor:
+    family = family_of(results, where)
+    if family is None:
+        return RegressionPredictor(results, where)
+    max_horizon = max_horizon_option(options, where)
+    try:
+        forecaster = Forecaster(results, family, max_horizon, where)
+        forecaster.check()
+    except LoadError:
+        raise
+    except Exception as error:
+        raise LoadError(
+            f"{where} holds a {class_name(results)} that cannot forecast: "
+            f"{pickles.first_line(error)}; save the results of fit() whole (no remove_data)"
+        ) from error
+    return forecaster

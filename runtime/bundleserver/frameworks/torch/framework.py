@@ -1,0 +1,180 @@
+"""PyTorch: exported programs, TorchScript, and state dicts whose architecture is known here.
+
+A file that needs the code of its model's class is refused: state dicts are read with
+``weights_only``. A ``.pt2`` is opened by ``torch.export.load``, which trusts its content as opening
+a pickle does; the digests of a manifest say whether it is the file that was published.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from bundleserver.errors import LoadError, StoreError
+from bundleserver.frameworks import LoadContext
+from bundleserver.frameworks.torch.architectures import (
+    ARCHITECTURE_OPTIONS,
+    DECODER_INPUTS,
+    LSTM_AUTOENCODER,
+    LstmAutoencoder,
+    build_lstm_autoencoder,
+    infer_architecture,
+    unwrapped,
+)
+from bundleserver.frameworks.torch.files import EXPORT, Kind, kind_of
+from bundleserver.frameworks.torch.predictor import Program, TorchPredictor
+from bundleserver.frameworks.torch.programs import (
+    open_exported,
+    open_scripted,
+    problem_with_exported,
+)
+from bundleserver.frameworks.torch.weights import open_weights
+
+_Open = Callable[[Path, Mapping[str, object], torch.device], Program]
+
+_KINDS: Mapping[Kind, tuple[_Open, tuple[str, ...]]] = {
+    Kind.EXPORTED: (open_exported, ("device", "sequence")),
+    Kind.SCRIPT: (open_scripted, ("device", "sequence", "datatypes")),
+    Kind.WEIGHTS: (
+        open_weights,
+        ("device", "sequence", "architecture", *ARCHITECTURE_OPTIONS),
+    ),
+}
+"""How each kind of file is opened, and the options that it takes."""
+
+_DEVICE = re.compile(r"cpu|auto|cuda(?::(?P<index>\d+))?")
+
+
+def load(path: Path, context: LoadContext) -> TorchPredictor:
+    """Open a file of any kind that torch writes without code; its content decides which it is.
+
+    Raises:
+        LoadError: the file is damaged or of another kind, an option is wrong, or the device absent.
+    """
+    kind = kind_of(path)
+    open_file, options = _KINDS[kind]
+    _check_options(path, kind, context.options, options)
+    device = _device(path, context.options.get("device", context.device))
+    return TorchPredictor(open_file(path, context.options, device))
+
+
+def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
+    """Write an exported program (``.pt2``), a scripted module or an LSTM autoencoder (``.pt``).
+
+    Any other module would need the code of its class where it is served.
+
+    Raises:
+        StoreError: it is such a module, or the file cannot be written; shows the line to export it.
+    """
+    if isinstance(model, ExportedProgram):
+        problem = problem_with_exported(model)
+        if problem is not None:
+            raise StoreError(f"the program '{stem}' {problem}")
+        return _written(directory / f"{stem}.pt2", torch.export.save, model), {}
+    if isinstance(model, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
+        return _written(directory / f"{stem}.pt", torch.jit.save, model), {}
+    if not isinstance(model, nn.Module):
+        raise StoreError(f"'{stem}' is a {type(model).__name__}; expected a module of torch's")
+    decoder_input = _decoder_input(model)
+    if decoder_input is None:
+        raise StoreError(
+            f"'{stem}' is a module of class '{type(model).__qualname__}', whose code a server does "
+            f"not have; give the exported program instead: {EXPORT}"
+        )
+    tensors = {key: value.detach().cpu() for key, value in _tensors(model).items()}
+    path = _written(directory / f"{stem}.pt", torch.save, tensors)
+    return path, {"architecture": LSTM_AUTOENCODER, "decoder_input": decoder_input}
+
+
+def recognises(model: object) -> bool:
+    """Ask whether this is a module, a scripted function or an exported program of torch's."""
+    return isinstance(model, (nn.Module, torch.jit.ScriptFunction, ExportedProgram))
+
+
+def _check_options(
+    path: Path, kind: Kind, given: Mapping[str, object], known: tuple[str, ...]
+) -> None:
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean '{near[0]}'?" if near else ""
+            listed = ", ".join(f"'{option}'" for option in known)
+            raise LoadError(
+                f"options.{name} of {path} is unknown for {kind.value}; known: {listed}{hint}"
+            )
+    if not isinstance(given.get("sequence", False), bool):
+        raise LoadError(
+            f"options.sequence of {path} is {given['sequence']!r}; expected true or false"
+        )
+
+
+def _device(path: Path, wanted: object) -> torch.device:
+    match = _DEVICE.fullmatch(wanted) if isinstance(wanted, str) else None
+    if match is None:
+        raise LoadError(
+            f"the device of {path} is {wanted!r}; expected 'cpu', 'cuda', 'cuda:1' or 'auto'"
+        )
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    name = match[0]
+    if name == "auto":
+        return torch.device("cuda" if count else "cpu")
+    if name != "cpu" and int(match["index"] or 0) >= count:
+        raise LoadError(
+            f"the device of {path} is '{name}', but torch {torch.__version__} sees {count} CUDA "
+            "devices here; use 'cpu', or 'auto' for a GPU where there is one"
+        )
+    return torch.device(name)
+
+
+def _written(path: Path, write: Callable[..., object], model: object) -> Path:
+    try:
+        write(model, str(path))
+    except Exception as error:  # torch's own writer may raise anything
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise StoreError(f"{path} cannot be written: {reason}") from error
+    return path
+
+
+def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    state_dict = model.state_dict()
+    only_tensors = all(isinstance(value, torch.Tensor) for value in state_dict.values())
+    return unwrapped(state_dict) if only_tensors else {}
+
+
+def _decoder_input(model: nn.Module) -> str | None:
+    """Find how a module's decoder is fed, if it answers as our LSTM autoencoder does; else None."""
+    tensors = _tensors(model)
+    if infer_architecture(tensors) is None:
+        return None
+    for decoder_input in DECODER_INPUTS:
+        try:
+            ours = build_lstm_autoencoder(tensors, {"decoder_input": decoder_input}).eval()
+        except ValueError:
+            continue
+        if _answers_alike(model, ours):
+            return decoder_input
+    return None
+
+
+def _answers_alike(model: nn.Module, ours: LstmAutoencoder) -> bool:
+    """Compare two modules on sequences of three random steps."""
+    weight = next(ours.parameters())
+    probe = torch.rand(2, 3, ours.encoder.input_size, dtype=weight.dtype, device=weight.device)
+    try:
+        with torch.inference_mode():
+            theirs = copy.deepcopy(model).eval()(probe)
+            expected = ours(probe)
+    except Exception:  # noqa: BLE001 the model's own code may raise anything
+        return False
+    return (
+        isinstance(theirs, torch.Tensor)
+        and theirs.shape == expected.shape
+        and torch.allclose(theirs, expected, rtol=1e-4, atol=1e-5)
+    )

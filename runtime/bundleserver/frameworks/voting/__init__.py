@@ -1,0 +1,1 @@
+"""Ensembles that combine the votes of named members."""

@@ -1,0 +1,153 @@
+"""Ensembles: a configuration, as a notebook pickles it or as JSON, that combines named votes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from bundleserver.errors import LoadError, StoreError
+from bundleserver.frameworks import LoadContext, pickles
+from bundleserver.frameworks.voting.config import (
+    KEYS,
+    Config,
+    Ensemble,
+    names_a_combination,
+    plain,
+    problems_with_config,
+)
+from bundleserver.operations import voting
+from bundleserver.tensors import Array, NamedTensor, TensorSpec
+from bundleserver.tensors.signature import Signature
+
+logger = logging.getLogger(__name__)
+
+
+class EnsemblePredictor:
+    """An ensemble with its one method ``predict``: votes by member → ``label`` and ``score``."""
+
+    def __init__(self, ensemble: Ensemble, metadata: Mapping[str, object]) -> None:
+        self._ensemble = ensemble
+        self.metadata = metadata
+        inputs = tuple(TensorSpec(name, "INT64", (-1,)) for name in ensemble.inputs)
+        outputs = (TensorSpec("label", "INT64", (-1,)), TensorSpec("score", "FP64", (-1,)))
+        self.methods: Mapping[str, Signature] = {"predict": Signature(inputs, outputs)}
+
+    def call(
+        self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
+    ) -> Sequence[Array]:
+        """Combine the members' votes, given in the members' order, into label and score.
+
+        Raises:
+            InvalidInput: their number or lengths differ, or a value is no vote.
+        """
+        return self._ensemble.decide(inputs)
+
+    def close(self) -> None:
+        """Hold nothing that could be given back."""
+
+
+def load(path: Path, context: LoadContext) -> EnsemblePredictor:
+    """Open a pickled or JSON configuration; option ``votes``: ``anomaly`` (default) or ``sklearn``.
+
+    Raises:
+        LoadError: the file cannot be read, or lists everything that is wrong with its dict.
+    """
+    encoding = _encoding(path, context.options)
+    raw = _read(path)
+    if not isinstance(raw, Mapping):
+        raise LoadError(
+            f"{path} holds a {type(raw).__name__}; expected a dict with the keys "
+            f"{', '.join(repr(key) for key in KEYS)}"
+        )
+    config = {str(key): plain(value) for key, value in raw.items()}
+    problems = problems_with_config(config)
+    if problems:
+        raise LoadError(f"{path} is no configuration of an ensemble: {'; '.join(problems)}")
+    ensemble = Ensemble.from_config(config, encoding)
+    best = config.get("best_method")
+    if ensemble.rule == "weighted" and not names_a_combination(best):
+        logger.warning(
+            "%s: best_method is %r, neither a combination nor one of the members; "
+            "weighted voting answers",
+            path,
+            best,
+        )
+    metadata = _for_json(config) | {
+        "members": list(ensemble.members),
+        "weights": list(ensemble.weights),
+        "threshold": ensemble.threshold,
+        "rule": ensemble.rule,
+    }
+    return EnsemblePredictor(ensemble, metadata)
+
+
+def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
+    """Write a configuration's dict as JSON.
+
+    Raises:
+        StoreError: lists everything that is wrong with the dict, or says why it cannot be written.
+    """
+    if not isinstance(model, Mapping):
+        raise StoreError(f"'{stem}' is a {type(model).__name__}; expected an ensemble's dict")
+    config = {str(key): plain(value) for key, value in model.items()}
+    problems = problems_with_config(config)
+    if problems:
+        raise StoreError(f"'{stem}' is no configuration of an ensemble: {'; '.join(problems)}")
+    path = directory / f"{stem}.json"
+    try:
+        path.write_text(json.dumps(_for_json(config), indent=2, ensure_ascii=False) + "\n", "utf-8")
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error
+    return path, {}
+
+
+def recognises(model: object) -> bool:
+    """Ask whether this is an ensemble's dict: it has ``methods`` and ``weights``."""
+    return isinstance(model, dict) and {"methods", "weights"} <= model.keys()
+
+
+def _encoding(path: Path, options: Mapping[str, object]) -> voting.Encoding:
+    for name in options:
+        if name != "votes":
+            raise LoadError(f"options.{name} of {path} is unknown; known: 'votes'")
+    votes = options.get("votes", "anomaly")
+    if not isinstance(votes, str) or votes not in voting.ENCODINGS:
+        known = ", ".join(f"'{name}'" for name in voting.ENCODINGS)
+        raise LoadError(f"options.votes of {path} is {votes!r}; expected one of {known}")
+    return voting.ENCODINGS[votes]
+
+
+def _read(path: Path) -> object:
+    """Read JSON, which begins with a bracket, or else a pickle."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(64)
+            is_json = head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"["))
+            data = head + file.read() if is_json else b""
+    except OSError as error:
+        raise LoadError(f"{path} cannot be read: {error.strerror or error}") from error
+    if not data:
+        return pickles.load(path)
+    try:
+        return cast(object, json.loads(data))
+    except (ValueError, RecursionError) as error:
+        raise LoadError(f"{path} is not valid JSON: {error}") from error
+
+
+def _for_json(config: Config) -> dict[str, object]:
+    return {key: _json_value(value) for key, value in config.items()}
+
+
+def _json_value(value: object) -> object:
+    """Turn a value into what JSON has: NaN and infinities are null, foreign objects their text."""
+    if isinstance(value, dict):
+        return _for_json(value)
+    if isinstance(value, list):
+        return [_json_value(entry) for entry in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)

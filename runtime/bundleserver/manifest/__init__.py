@@ -1,0 +1,270 @@
+"""The manifest of a bundle: which files it has, what runs on what, and how it was made.
+
+``Manifest.from_json`` is the only way from text to these values; above it nobody sees a raw dict.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from types import MappingProxyType
+
+import numpy as np
+
+from bundleserver.documents.forms import did_you_mean, quoted
+from bundleserver.documents.strict_json import json_path, pretty, read_object, shown
+from bundleserver.errors import ManifestError, Problem
+from bundleserver.manifest.checks import manifest_problems
+from bundleserver.manifest.forms import (
+    BUNDLE,
+    DEFAULT_RTOL,
+    MANIFEST_VERSION,
+    MODEL,
+    MODEL_NAME,
+    MODEL_NAME_IS,
+    ComponentForm,
+    ExampleForm,
+    ManifestForm,
+    StepForm,
+    TensorForm,
+    manifest_schema,
+)
+from bundleserver.tensors import TensorSpec
+
+__all__ = [
+    "BUNDLE",
+    "DEFAULT_RTOL",
+    "MANIFEST_NAME",
+    "MANIFEST_VERSION",
+    "MODEL",
+    "MODEL_NAME_IS",
+    "Component",
+    "Example",
+    "Manifest",
+    "Requirements",
+    "Step",
+    "is_model_name",
+    "manifest_schema",
+]
+
+MANIFEST_NAME = "manifest.json"
+"""The file at the top of a bundle that makes it one."""
+
+
+def is_model_name(name: str) -> bool:
+    """Ask whether a model may have this name; such a name never leads out of its directory."""
+    return re.fullmatch(MODEL_NAME, name) is not None
+
+
+def _read_only(value: object, *names: str) -> None:
+    """Put a frozen dataclass's mappings out of reach of whoever built it."""
+    for name in names:
+        object.__setattr__(value, name, MappingProxyType(dict(getattr(value, name))))
+
+
+@dataclass(frozen=True)
+class Component:
+    """One file of a bundle (or a bundle in it, or another model), opened by one framework."""
+
+    name: str
+    framework: str
+    path: str | None = None
+    sha256: str | None = None
+    size: int | None = None
+    model: str | None = None
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _read_only(self, "options")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call: a component's method (None: its first), or a built-in operation."""
+
+    component: str | None = None
+    method: str | None = None
+    op: str | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _read_only(self, "params")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One request and what it has to give within ``rtol``; without outputs it only has to run."""
+
+    inputs: Mapping[str, object]
+    outputs: Mapping[str, object] = field(default_factory=dict)
+    rtol: float = DEFAULT_RTOL
+    parameters: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _read_only(self, "inputs", "outputs", "parameters")
+
+
+@dataclass(frozen=True)
+class Requirements:
+    """What a bundle was saved with: Python's version, and each package's."""
+
+    python: str | None = None
+    packages: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _read_only(self, "packages")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a bundle is; components stand in the order in which the file names them.
+
+    ``inferred`` marks one that no file holds: it was read off the directory.
+    """
+
+    name: str | None = None
+    version: str | None = None
+    components: Mapping[str, Component] = field(default_factory=dict)
+    inputs: tuple[TensorSpec, ...] = ()
+    steps: tuple[Step, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+    examples: tuple[Example, ...] = ()
+    metadata: Mapping[str, object] = field(default_factory=dict)
+    requirements: Requirements = field(default_factory=Requirements)
+    inferred: bool = False
+
+    def __post_init__(self) -> None:
+        _read_only(self, "components", "metadata")
+
+    @classmethod
+    def from_json(cls, data: bytes | str, where: str) -> Manifest:
+        """Read a ``manifest.json``.
+
+        Args:
+            data: the file's content.
+            where: the file's path, which the error names.
+
+        Raises:
+            ManifestError: the text is no JSON, or breaks the format; lists every problem.
+        """
+        document, odd = read_object(data, where, ManifestError)
+        _refuse_newer(document.get("format"), where)
+        problems = {**manifest_problems(document), **odd}
+        if problems:
+            raise ManifestError(where, tuple(problems.values()))
+        return _manifest(ManifestForm.model_validate(document))
+
+    def to_json(self) -> str:
+        """Write the manifest for people, without what is absent; ``from_json`` reads it back equal.
+
+        ``inferred`` is not written: a manifest that is written down is a written one.
+
+        Raises:
+            ManifestError: a value has no form in JSON (NaN, an object).
+        """
+        try:
+            return pretty(self._document()) + "\n"
+        except (TypeError, ValueError) as error:
+            problem = Problem("", f"cannot be written as JSON: {error}")
+            raise ManifestError(f"manifest '{self.name or MANIFEST_NAME}'", [problem]) from error
+
+    def problems_with_frameworks(self, known: Collection[str]) -> tuple[Problem, ...]:
+        """List the components whose framework is unknown; ``bundle`` and ``model`` never are."""
+        names = dict.fromkeys((*known, BUNDLE, MODEL))
+        return tuple(
+            Problem(
+                json_path(("components", component.name, "framework")),
+                f"is {shown(component.framework)}; expected one of {quoted(sorted(names))}"
+                + did_you_mean(component.framework, names),
+            )
+            for component in self.components.values()
+            if component.framework not in names
+        )
+
+    def _document(self) -> dict[str, object]:
+        written = {
+            "name": self.name,
+            "version": self.version,
+            "components": {name: _written(c, "name") for name, c in self.components.items()},
+            "inputs": [_written(spec, "optional") for spec in self.inputs],
+            "steps": [_written(step) for step in self.steps],
+            "outputs": [_written(spec, "optional") for spec in self.outputs],
+            "examples": [_written(example) for example in self.examples],
+            "metadata": _plain(self.metadata),
+            "requirements": _written(self.requirements),
+        }
+        present = {key: value for key, value in written.items() if value not in (None, [], {})}
+        return {"format": MANIFEST_VERSION, **present}
+
+
+def _refuse_newer(number: object, where: str) -> None:
+    """Refuse a manifest whose rules are not known yet; what else looks wrong in it may be right."""
+    match = re.fullmatch(r"bundle/v([0-9]{1,9})", number) if isinstance(number, str) else None
+    if match and int(match[1]) > int(MANIFEST_VERSION.removeprefix("bundle/v")):
+        what = (
+            f"is '{number}', made by a newer bundleserver; this one reads '{MANIFEST_VERSION}': "
+            "upgrade this server"
+        )
+        raise ManifestError(where, [Problem("format", what)])
+
+
+def _manifest(form: ManifestForm) -> Manifest:
+    return Manifest(
+        name=form.name,
+        version=form.version,
+        components={
+            name: _component(name, component) for name, component in form.components.items()
+        },
+        inputs=tuple(_tensor(tensor) for tensor in form.inputs),
+        steps=tuple(_step(step) for step in form.steps),
+        outputs=tuple(_tensor(tensor) for tensor in form.outputs),
+        examples=tuple(_example(example) for example in form.examples),
+        metadata=form.metadata.model_dump(exclude_unset=True),
+        requirements=Requirements(form.requirements.python, form.requirements.packages),
+    )
+
+
+def _component(name: str, form: ComponentForm) -> Component:
+    return Component(
+        name, form.framework, form.path, form.sha256, form.size, form.model, form.options
+    )
+
+
+def _tensor(form: TensorForm) -> TensorSpec:
+    shape = None if form.shape is None else tuple(form.shape)
+    return TensorSpec(form.name, form.datatype, shape, tuple(form.columns))
+
+
+def _step(form: StepForm) -> Step:
+    return Step(
+        form.component, form.method, form.op, form.params, tuple(form.inputs), tuple(form.outputs)
+    )
+
+
+def _example(form: ExampleForm) -> Example:
+    return Example(form.inputs, form.outputs, form.rtol, form.parameters)
+
+
+def _written(
+    value: Component | Step | Example | Requirements | TensorSpec, *left_out: str
+) -> dict[str, object]:
+    """Write a value's fields in their order, without those that say nothing."""
+    written: dict[str, object] = {}
+    for entry in fields(value):
+        held = getattr(value, entry.name)
+        default = {} if entry.default_factory is not MISSING else entry.default
+        if entry.name not in left_out and held != default:
+            written[entry.name] = _plain(held)
+    return written
+
+
+def _plain(value: object) -> object:
+    """Turn what a notebook may hold into what JSON has."""
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    return value.tolist() if isinstance(value, (np.ndarray, np.generic)) else value

@@ -1,0 +1,168 @@
+"""What the parts of a manifest promise each other: names that are known, counts that agree.
+
+Everything that parsed is checked, whatever else is wrong; what did not parse is known to be lost,
+and nothing is said that its loss may have caused.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+from bundleserver.documents.forms import form_problems, nearest
+from bundleserver.documents.strict_json import Place, json_path, shown
+from bundleserver.errors import Problem
+from bundleserver.manifest.drafts import Declared, Draft, Drafts, Found, repeats
+from bundleserver.manifest.forms import (
+    COMPONENT_NAME,
+    MODEL,
+    PACKAGE_NAME,
+    ComponentForm,
+    ExampleForm,
+    ManifestForm,
+    StepForm,
+)
+from bundleserver.manifest.tensor_flow import Flow
+from bundleserver.operations.forms import OPERATION_FORMS, OperationForm
+
+
+def manifest_problems(document: Mapping[str, object]) -> dict[Place, Problem]:
+    """List every problem of a manifest: of its objects by themselves, and of their fit."""
+    found = form_problems(ManifestForm, document)
+    for place, what in list(_fit_problems(Drafts(document, found))):
+        found.setdefault(place, Problem(json_path(place), what))
+    return found
+
+
+def _fit_problems(drafts: Drafts) -> Found:
+    components = drafts.components()
+    inputs, outputs = drafts.declared("inputs"), drafts.declared("outputs")
+    steps = drafts.of_list(StepForm, "steps")
+    yield from _component_problems(components or {})
+    yield from _tensor_problems(inputs, {})
+    # Without steps a forecaster's ``ds`` may come in and go out.
+    yield from _tensor_problems(outputs, inputs.places if steps else {})
+    for step in steps:
+        if step is not None:
+            yield from _step_problems(step, components)
+    yield from Flow(inputs, steps).problems(outputs)
+    for example in drafts.of_list(ExampleForm, "examples"):
+        if example is not None:
+            yield from _key_problems(example, "inputs", example.form.inputs, inputs)
+            yield from _key_problems(example, "outputs", example.form.outputs, outputs)
+    yield from _package_problems(drafts.document.get("requirements"))
+
+
+def _component_problems(components: Mapping[str, Draft[ComponentForm] | None]) -> Found:
+    for name, draft in components.items():
+        if not re.fullmatch(COMPONENT_NAME, name):
+            expected = "expected a letter or '_', then letters, digits, '_' and '-'"
+            yield ("components", name), f"is no name for a component; {expected}"
+        if draft is None or "framework" in draft.lost:
+            continue
+        if draft.form.framework == MODEL:
+            yield from _key_rule(draft, "model", ("path", "sha256", "size"))
+        else:
+            yield from _key_rule(draft, "path", ("model",))
+
+
+def _key_rule(draft: Draft[ComponentForm], needed: str, refused: Sequence[str]) -> Found:
+    kind = f"a component with framework {shown(draft.form.framework)}"
+    if needed not in draft.lost and getattr(draft.form, needed) is None:
+        yield (*draft.place, needed), f"is missing; {kind} names a {needed}"
+    for key in refused:
+        if key not in draft.lost and getattr(draft.form, key) is not None:
+            yield (*draft.place, key), f"does not go with {kind}, which names a {needed}"
+
+
+def _tensor_problems(declared: Declared, taken: Mapping[str, Place]) -> Found:
+    names = [((*d.place, "name"), d.form.name) for d in declared.drafts if d.form.name is not None]
+    yield from repeats(names, taken)
+    for draft in declared.drafts:
+        columns, shape = draft.form.columns or [], draft.form.shape
+        places = [(*draft.place, "columns", at) for at in range(len(columns))]
+        yield from repeats(zip(places, columns, strict=True), {})
+        if columns and shape is not None and (not shape or shape[-1] not in (-1, len(columns))):
+            last = f"the last dimension is {shape[-1]}" if shape else "there is no dimension"
+            yield (*draft.place, "columns"), f"has {len(columns)} names; {last}"
+
+
+def _step_problems(
+    step: Draft[StepForm], components: Mapping[str, Draft[ComponentForm] | None] | None
+) -> Found:
+    form = step.form
+    named = [
+        key for key in ("component", "op") if key in step.lost or getattr(form, key) is not None
+    ]
+    if len(named) != 1:
+        count = "both 'component' and 'op'" if named else "neither 'component' nor 'op'"
+        yield step.place, f"has {count}; a step has one of them"
+    if form.component is not None and components is not None and form.component not in components:
+        yield (
+            (*step.place, "component"),
+            f"is {shown(form.component)}, which is no component"
+            f"{nearest(form.component, components)}",
+        )
+    if named == ["component"] and form.params:
+        yield (
+            (*step.place, "params"),
+            "goes with 'op'; what a component needs stands in its 'options'",
+        )
+    if named == ["op"] and form.method is not None:
+        yield (*step.place, "method"), "goes with 'component'; an operation has 'params'"
+    if named == ["op"] and form.op is not None:
+        yield from _operation_problems(step, OPERATION_FORMS[form.op])
+
+
+def _operation_problems(step: Draft[StepForm], operation: OperationForm) -> Found:
+    for key, limits in (("inputs", operation.inputs), ("outputs", operation.outputs)):
+        if key not in step.lost:
+            yield from _count_problems((*step.place, key), len(getattr(step.form, key)), limits)
+    if "params" in step.lost:
+        return
+    place = (*step.place, "params")
+    problems = form_problems(operation.params, step.form.params, place)
+    yield from ((at, problem.what) for at, problem in problems.items())
+    weights = step.form.params.get("weights")
+    if not problems and isinstance(weights, list):
+        yield from _weight_problems((*place, "weights"), weights, step.form.inputs)
+
+
+def _count_problems(place: Place, count: int, limits: tuple[int, int | None]) -> Found:
+    fewest, most = limits
+    if fewest <= count and (most is None or count <= most):
+        return
+    least = f"{fewest} or {most}" if most else f"{fewest} or more"
+    yield place, f"has {count} names; this operation has {fewest if most == fewest else least}"
+
+
+def _weight_problems(place: Place, weights: list[float], inputs: list[str] | None) -> Found:
+    if inputs is not None and len(weights) != len(inputs):
+        yield place, f"has {len(weights)} weights; the step has {len(inputs)} inputs"
+    elif not 0 < sum(map(float, weights)) < math.inf:
+        yield place, f"adds up to {sum(map(float, weights))}; expected a finite sum above 0"
+
+
+def _key_problems(
+    example: Draft[ExampleForm], key: str, values: Mapping[str, object] | None, declared: Declared
+) -> Found:
+    """Find an example's tensors that are not declared, and declared inputs that it leaves out."""
+    if values is None or not declared.given:
+        return
+    place = (*example.place, key)
+    for name in values:
+        if name not in declared.places and declared.complete:
+            known = nearest(name, declared.places)
+            yield (*place, name), f"is no declared {key[:-1]}{known}"
+    for name in declared.places:
+        if key == "inputs" and name not in values:
+            yield (*place, name), "is missing; an example has every declared input"
+
+
+def _package_problems(requirements: object) -> Found:
+    packages = requirements.get("packages") if isinstance(requirements, dict) else None
+    for name in packages if isinstance(packages, dict) else ():
+        if not re.fullmatch(PACKAGE_NAME, name):
+            expected = "expected letters and digits, and '.', '_' or '-' between them"
+            yield ("requirements", "packages", name), f"is no name of a package; {expected}"

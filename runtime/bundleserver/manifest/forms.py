@@ -1,0 +1,252 @@
+"""The written form of a manifest, object by object: its keys, their types, its JSON Schema.
+
+What one value can break by itself is decided here; what values break together is decided in
+``manifest_checks``. Above :class:`bundleserver.manifest.Manifest` nobody sees these forms.
+"""
+
+from __future__ import annotations
+
+import copy
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from bundleserver.documents.forms import ABSENT, Form, form_schema, must
+from bundleserver.operations.forms import OPERATION_FORMS, operation_schema
+from bundleserver.tensors import NUMPY_DTYPES
+from bundleserver.versions import is_version_label
+
+MANIFEST_VERSION = "bundle/v1"
+"""The number of the format, which each manifest states as its ``format``.
+
+The forward rule: a server reads every manifest of its own number that an older server read, with
+the same meaning. Without a new number may be added: an optional key whose absence means what it
+meant before, a framework, an operation, a datatype, a wider range of a value. An older server
+refuses a manifest that uses the addition, and names it; it never half understands one. A new number
+is needed when a key changes its meaning or default, is taken away, or becomes required. A server
+that knows ``bundle/v2`` keeps reading ``bundle/v1``; one that does not says that it is too old, and
+no more.
+
+To change the number: change it here, keep the forms of the old one under a name of their own, let
+``Manifest.from_json`` turn either into the same values, and keep an old manifest in a test.
+"""
+
+BUNDLE = "bundle"
+"""The framework that opens a sub-directory which is itself a bundle."""
+
+MODEL = "model"
+"""The framework that names another model served by the same process."""
+
+DEFAULT_RTOL = 1e-6
+"""The relative difference allowed to an example that names none."""
+
+COMPONENT_NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
+PACKAGE_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
+MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+MODEL_NAME_IS = "a letter or digit, then letters, digits, '.', '_', '-'"
+_PATH = r"^(?![\s\S]*(^|/)\.\.(/|$))(?!/)(?!(\.?/)*\.?$)[^\\\u0000]+$"
+_VERSION = r"^v?[0-9][A-Za-z0-9._+-]*$"
+_DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9:.]+([Zz]|[+-][0-9:]+)?)?$"
+_DATETIME = TypeAdapter(datetime)
+
+
+def _is_inside(path: str) -> bool:
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    is_relative = bool(parts) and not path.startswith("/") and ".." not in parts
+    return is_relative and "\\" not in path and "\0" not in path
+
+
+def _is_moment(text: str) -> bool:
+    try:
+        _DATETIME.validate_python(text)
+    except ValueError:
+        return False
+    return True
+
+
+_Json = dict[str, object]
+_TensorName = Annotated[str, Field(min_length=1, description="the name of a tensor")]
+
+_PackageVersion = Annotated[str, Field(min_length=1, description="a package's version")]
+
+
+class ComponentForm(Form):
+    """One file of a bundle, opened by one framework."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"framework": {"const": MODEL}}, "required": ["framework"]},
+            "then": {
+                "properties": {"path": False, "sha256": False, "size": False},
+                "required": ["model"],
+            },
+            "else": {"properties": {"model": False}, "required": ["path"]},
+        }
+    )
+
+    framework: str = Field(min_length=1, description="the framework that opens the file")
+    path: Annotated[str, must(_is_inside)] = Field(
+        default=ABSENT,
+        description="a relative path inside the bundle, with '/' and without '..'",
+        json_schema_extra={"pattern": _PATH},
+    )
+    sha256: str = Field(
+        default=ABSENT,
+        pattern="^[0-9a-f]{64}$",
+        description="the file's SHA-256 digest: 64 hexadecimal digits, a-f in lower case",
+    )
+    size: int = Field(default=ABSENT, ge=0, description="the file's size: a whole number of bytes")
+    model: str = Field(
+        default=ABSENT, min_length=1, description="the name of another model of the same server"
+    )
+    options: _Json = Field(
+        default_factory=dict, description="an object with the framework's own settings"
+    )
+
+
+class TensorForm(Form):
+    """One tensor that a bundle takes or gives."""
+
+    name: _TensorName
+    datatype: Annotated[str, must(lambda name: name in NUMPY_DTYPES)] = Field(
+        default=ABSENT,
+        description="a datatype of the Open Inference Protocol",
+        json_schema_extra={"enum": list(NUMPY_DTYPES)},
+    )
+    shape: list[
+        Annotated[
+            int,
+            Field(
+                ge=-1,
+                lt=2**63,
+                description="a size: a positive whole number, or -1 for any",
+                json_schema_extra={"not": {"const": 0}},
+            ),
+            must(lambda size: size != 0),
+        ]
+    ] = Field(default=ABSENT, description="a list of sizes, one per dimension; -1 is any")
+    columns: list[Annotated[str, Field(min_length=1, description="the name of a column")]] = Field(
+        default_factory=list,
+        description="a list of names, one per entry of the last dimension",
+        json_schema_extra={"uniqueItems": True},
+    )
+
+
+class StepForm(Form):
+    """One call of a component's method or a built-in operation, from tensors to tensors."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {
+                    "properties": {"op": False, "params": {"maxProperties": 0}},
+                    "required": ["component"],
+                },
+                {"properties": {"component": False, "method": False}, "required": ["op"]},
+            ],
+            "allOf": [operation_schema(name, form) for name, form in OPERATION_FORMS.items()],
+        }
+    )
+
+    component: str = Field(default=ABSENT, min_length=1, description="the name of a component")
+    method: str = Field(default=ABSENT, min_length=1, description="the name of a method")
+    op: Literal["reconstruction_error", "threshold", "vote", "mean", "concat"] = ABSENT
+    params: _Json = Field(
+        default_factory=dict, description="an object with the operation's settings"
+    )
+    inputs: list[_TensorName] = Field(
+        min_length=1, description="a list with one tensor's name or more"
+    )
+    outputs: list[_TensorName] = Field(
+        min_length=1,
+        description="a list with one tensor's name or more",
+        json_schema_extra={"uniqueItems": True},
+    )
+
+
+class ExampleForm(Form):
+    """One request and what the bundle answered when it was saved; run before a version is ready."""
+
+    inputs: _Json = Field(description="an object with the values of each input")
+    outputs: _Json = Field(
+        default_factory=dict, description="an object with the values that each output has to have"
+    )
+    rtol: float = Field(
+        default=DEFAULT_RTOL,
+        ge=0,
+        description="the relative difference allowed: a number that is not negative",
+    )
+    parameters: _Json = Field(
+        default_factory=dict, description="an object with the request's parameters"
+    )
+
+
+class MetadataForm(Form):
+    """What is known about the training; other keys are free."""
+
+    model_config = ConfigDict(extra="allow")
+
+    trained_at: Annotated[
+        str,
+        Field(
+            pattern=_DATE,
+            description="a date and time as ISO 8601 writes them: '2025-12-09T10:00:00Z'",
+        ),
+        must(_is_moment),
+    ] = ABSENT
+    metrics: _Json = Field(default=ABSENT, description="an object with a value per metric")
+    training_data: _Json = Field(
+        default=ABSENT, description="an object: uri, version, sha256, rows"
+    )
+    source: _Json = Field(default=ABSENT, description="an object: repository, commit, notebook")
+    tags: _Json = Field(default=ABSENT, description="an object with a value per tag")
+
+
+class RequirementsForm(Form):
+    """What the bundle was saved with; a difference is a warning."""
+
+    python: str = Field(default=ABSENT, min_length=1, description="a version of Python: '3.11'")
+    packages: dict[str, _PackageVersion] = Field(
+        default_factory=dict,
+        description="an object with a version per package",
+        json_schema_extra={"propertyNames": {"pattern": PACKAGE_NAME}},
+    )
+
+
+class ManifestForm(Form):
+    """A directory of files that is served as one model."""
+
+    format: Literal["bundle/v1"]
+    name: str = Field(
+        default=ABSENT,
+        pattern=MODEL_NAME,
+        description=f"a model's name: {MODEL_NAME_IS}",
+    )
+    version: Annotated[str, must(is_version_label)] = Field(
+        default=ABSENT,
+        description="a version label: a digit, or v and a digit, then letters, digits, '.', '_', "
+        "'+', '-', 64 characters at most",
+        json_schema_extra={"pattern": _VERSION, "maxLength": 64},
+    )
+    components: dict[str, ComponentForm] = Field(
+        min_length=1,
+        description="an object with one component or more, by name",
+        json_schema_extra={"propertyNames": {"pattern": COMPONENT_NAME}},
+    )
+    inputs: list[TensorForm] = Field(default_factory=list, description="a list of tensors")
+    steps: list[StepForm] = Field(default_factory=list, description="a list of steps")
+    outputs: list[TensorForm] = Field(default_factory=list, description="a list of tensors")
+    examples: list[ExampleForm] = Field(default_factory=list, description="a list of examples")
+    metadata: MetadataForm = Field(default_factory=MetadataForm)
+    requirements: RequirementsForm = Field(default_factory=RequirementsForm)
+
+
+def manifest_schema() -> dict[str, object]:
+    """Return the JSON Schema (draft 2020-12) of a manifest.
+
+    It states what one object can break by itself. Whether tensors, components and examples fit
+    together is beyond a schema; ``bundleserver validate`` tells.
+    """
+    schema = {**copy.deepcopy(form_schema(ManifestForm)), "title": f"{MANIFEST_VERSION} manifest"}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

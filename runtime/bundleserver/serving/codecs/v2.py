@@ -1,0 +1,299 @@
+"""The V2 protocol's bodies, JSON and the binary extension: tensors in, tensors out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from itertools import repeat
+from typing import NamedTuple
+
+import orjson
+
+from bundleserver.errors import InvalidInput
+from bundleserver.serving.codecs import json_body
+from bundleserver.serving.codecs.json_body import PIECE_VALUES
+from bundleserver.serving.codecs.tensor_binary import array_from_bytes, bytes_from_array
+from bundleserver.serving.codecs.tensor_form import checked_shape, known_datatype
+from bundleserver.serving.codecs.tensor_json import array_from_json, kind_of, v2_data
+from bundleserver.serving.requests import PredictRequest, PredictResponse, RequestedOutput
+from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, datatype_of
+
+HEADER_LENGTH = "inference-header-content-length"
+"""The header that says how many bytes of a body are its JSON part."""
+
+
+_WHOLE = frozenset({int})
+
+
+class Encoded(NamedTuple):
+    """A V2 answer's body; ``header_length`` is the size of its JSON part where raw bytes follow."""
+
+    body: bytes
+    header_length: int | None = None
+
+
+def decode_request(
+    body: bytes,
+    model: str,
+    version: str | None,
+    header_length: str | None = None,
+    routing_key: str | None = None,
+) -> PredictRequest:
+    """Read a V2 request: a JSON object and, where the header names its length, raw bytes behind it.
+
+    Args:
+        body: what came.
+        model: whom its path asks.
+        version: the version or label that its path names.
+        header_length: the header that says how long the JSON part is.
+        routing_key: what keeps the caller with one version.
+
+    Raises:
+        InvalidInput: the body does not follow the protocol; the sentence names what came.
+    """
+    decode = partial(decode_document, model, version, routing_key)
+    if header_length is None:
+        return json_body.decode(body, decode)
+    size = _json_size(header_length, len(body))
+    view = memoryview(body)
+    return decode(json_body.read_object(view[:size]), _RawData(view[size:], announced=True))
+
+
+def decode_document(
+    model: str,
+    version: str | None,
+    routing_key: str | None,
+    document: dict[str, object],
+    raw: _RawData | None = None,
+) -> PredictRequest:
+    """Read the JSON object of a V2 request, and the raw bytes behind it, if any are announced.
+
+    Raises:
+        InvalidInput: it does not follow the protocol.
+    """
+    parameters: dict[str, object] = {}
+    if "parameters" in document:
+        parameters = json_body.optional_object(document, "parameters", "")
+        json_body.optional_bool(parameters, "binary_data_output", "the parameter ")
+    tensors = _decode_inputs(document, raw or _NO_RAW_DATA)
+    if raw is not None:
+        raw.check_used_up()
+    outputs = _decode_outputs(document) if "outputs" in document else ()
+    request_id = document.get("id")
+    if request_id is not None and not isinstance(request_id, str):
+        raise InvalidInput(f"'id' is {kind_of(request_id)}; it should be a text")
+    return PredictRequest(
+        model, version, tensors, None, parameters, outputs, request_id, routing_key
+    )
+
+
+def encode_response(response: PredictResponse, request: PredictRequest) -> Encoded:
+    """Write the outputs that the request asks for, in its order, each as it asks: JSON or raw.
+
+    Raises:
+        InvalidInput: the request asks for an output that the model does not give, or wants bytes
+            that are not UTF-8 as JSON.
+    """
+    binary_by_default = request.parameters.get("binary_data_output") is True
+    outputs: list[dict[str, object]] = []
+    raw: list[bytes] = []
+    for name, binary in request.outputs or zip(response.outputs, repeat(None)):
+        values = response.outputs.get(name)
+        if values is None:
+            raise _unknown_output(name, response)
+        described: dict[str, object] = {
+            "name": name,
+            "shape": values.shape,
+            "datatype": datatype_of(values),
+        }
+        if binary_by_default if binary is None else binary:
+            raw.append(bytes_from_array(values))
+            described["parameters"] = {"binary_data_size": len(raw[-1])}
+        else:
+            data = v2_data(values, name)
+            described["data"] = data if len(data) <= PIECE_VALUES else _written(data)
+        outputs.append(described)
+    head = json_body.write(_envelope(response, outputs))
+    return Encoded(b"".join((head, *raw)), len(head)) if raw else Encoded(head)
+
+
+def _written(data: Array | list[str]) -> orjson.Fragment:
+    return orjson.Fragment(json_body.write_list(len(data), PIECE_VALUES, data.__getitem__))
+
+
+class _RawData:
+    """The bytes behind the JSON part, handed out in the order of the inputs."""
+
+    def __init__(self, data: memoryview, announced: bool) -> None:
+        self._data = data
+        self._announced = announced
+        self._start = 0
+
+    def take(self, size: object, name: str) -> memoryview:
+        if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+            raise InvalidInput(
+                f"input '{name}' has binary_data_size {kind_of(size)}; it should be a number of "
+                "bytes"
+            )
+        if not self._announced:
+            raise InvalidInput(
+                f"input '{name}' has binary_data_size, but the header "
+                "'Inference-Header-Content-Length' is missing; it says where the JSON part ends"
+            )
+        left = len(self._data) - self._start
+        if size > left:
+            raise InvalidInput(
+                f"input '{name}' has binary_data_size {size}, but only {left} bytes of the body "
+                "are left"
+            )
+        self._start += size
+        return self._data[self._start - size : self._start]
+
+    def check_used_up(self) -> None:
+        left = len(self._data) - self._start
+        if left:
+            raise InvalidInput(
+                f"{left} bytes are left behind the inputs; 'Inference-Header-Content-Length' and "
+                "each binary_data_size should add up to the body"
+            )
+
+
+_NO_RAW_DATA = _RawData(memoryview(b""), announced=False)
+
+
+def _json_size(header_length: str, body_size: int) -> int:
+    text = header_length.strip()
+    # Longer digits are no length of a body, and Python refuses to read some of them.
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise InvalidInput(
+            f"the header 'Inference-Header-Content-Length' is '{text[:40]}'; it should be the "
+            "number of bytes of the JSON part"
+        )
+    size = int(text)
+    if size > body_size:
+        raise InvalidInput(
+            f"the header 'Inference-Header-Content-Length' says {size}, but the body has "
+            f"{body_size} bytes"
+        )
+    return size
+
+
+def _decode_inputs(document: Mapping[str, object], raw: _RawData) -> tuple[NamedTensor, ...]:
+    inputs = document.get("inputs")
+    if not isinstance(inputs, list):
+        came = ", ".join(f"'{key}'" for key in list(document)[:10]) or "none"
+        what = f"is {kind_of(inputs)}" if "inputs" in document else f"is missing (keys: {came})"
+        raise InvalidInput(f"'inputs' {what}; it should be a list of tensors")
+    tensors: dict[str, NamedTensor] = {}
+    for position, item in enumerate(inputs):
+        tensor = _decode_input(item, position, raw)
+        if tensor.name in tensors:
+            raise InvalidInput(f"input '{tensor.name}' comes twice; each name may come once")
+        tensors[tensor.name] = tensor
+    return tuple(tensors.values())
+
+
+def _decode_input(item: object, position: int, raw: _RawData) -> NamedTensor:
+    if not isinstance(item, dict):
+        raise InvalidInput(
+            f"inputs[{position}] is {kind_of(item)}; it should be an object with name, shape, "
+            "datatype, data"
+        )
+    name, datatype, shape = item.get("name"), item.get("datatype"), item.get("shape")
+    if not isinstance(name, str) or not name:
+        name = _decode_name(item, f"inputs[{position}]")
+    if not isinstance(datatype, str) or datatype not in NUMPY_DTYPES:
+        datatype = _decode_datatype(item, name)
+    if not isinstance(shape, list) or not _WHOLE.issuperset(map(type, shape)):
+        raise _odd_shape(item, name)
+    shape = checked_shape(shape, name)
+    parameters: Mapping[str, object] = {}
+    if "parameters" in item:
+        parameters = json_body.optional_object(item, "parameters", f"input '{name}': ")
+    has_data = item.get("data") is not None
+    if "binary_data_size" not in parameters:
+        if not has_data:
+            raise InvalidInput(
+                f"input '{name}' has no 'data'; it should be a list of {datatype} values"
+            )
+        return NamedTensor(name, array_from_json(item["data"], datatype, shape, name))
+    if has_data:
+        raise InvalidInput(
+            f"input '{name}' has both 'data' and binary_data_size; it should have one"
+        )
+    content = raw.take(parameters["binary_data_size"], name)
+    return NamedTensor(name, array_from_bytes(content, datatype, shape, name))
+
+
+def _decode_name(item: Mapping[str, object], where: str) -> str:
+    name = item.get("name")
+    if isinstance(name, str) and name:
+        return name
+    came = f"is {kind_of(name)}" if "name" in item else "is missing"
+    raise InvalidInput(f"{where}.name {came}; it should be a text")
+
+
+def _decode_datatype(item: Mapping[str, object], name: str) -> str:
+    came = item.get("datatype")
+    if isinstance(came, str):
+        return known_datatype(came, name)
+    what = f"the datatype {kind_of(came)}" if "datatype" in item else "no 'datatype'"
+    known = ", ".join(NUMPY_DTYPES)
+    raise InvalidInput(f"input '{name}' has {what}; it should be one of {known}")
+
+
+def _odd_shape(item: Mapping[str, object], name: str) -> InvalidInput:
+    if "shape" not in item:
+        return InvalidInput(f"input '{name}' has no 'shape'; it should be a list of sizes")
+    shape = item["shape"]
+    if not isinstance(shape, list):
+        return InvalidInput(
+            f"input '{name}' has the shape {kind_of(shape)}; it should be a list of sizes"
+        )
+    odd = next(size for size in shape if type(size) is not int)
+    return InvalidInput(
+        f"input '{name}' has {kind_of(odd)} in its shape; sizes are whole numbers from 0"
+    )
+
+
+def _decode_outputs(document: Mapping[str, object]) -> tuple[RequestedOutput, ...]:
+    outputs = document.get("outputs")
+    if outputs is None:
+        return ()
+    if not isinstance(outputs, list):
+        raise InvalidInput(
+            f"'outputs' is {kind_of(outputs)}; it should be a list of objects with a name"
+        )
+    asked: dict[str, RequestedOutput] = {}
+    for position, item in enumerate(outputs):
+        where = f"outputs[{position}]"
+        if not isinstance(item, dict):
+            raise InvalidInput(f"{where} is {kind_of(item)}; it should be an object with a name")
+        name = _decode_name(item, where)
+        if name in asked:
+            raise InvalidInput(f"output '{name}' is asked for twice; each name may come once")
+        parameters = json_body.optional_object(item, "parameters", f"output '{name}': ")
+        binary = json_body.optional_bool(parameters, "binary_data", f"output '{name}': ")
+        asked[name] = RequestedOutput(name, binary)
+    return tuple(asked.values())
+
+
+def _unknown_output(name: str, response: PredictResponse) -> InvalidInput:
+    known = ", ".join(f"'{output}'" for output in response.outputs)
+    return InvalidInput(f"unknown output '{name}'; model '{response.model}' gives {known}")
+
+
+def _envelope(response: PredictResponse, outputs: list[dict[str, object]]) -> dict[str, object]:
+    envelope: dict[str, object] = {
+        "model_name": response.model,
+        "model_version": response.version,
+    }
+    if response.id is not None:
+        envelope["id"] = response.id
+    parameters = response.parameters
+    if "binary_data_output" in parameters:
+        parameters = {k: v for k, v in parameters.items() if k != "binary_data_output"}
+    if parameters:
+        envelope["parameters"] = parameters
+    envelope["outputs"] = outputs
+    return envelope

@@ -1,0 +1,1 @@
+"""Connections of REST clients; the only package that imports uvicorn."""

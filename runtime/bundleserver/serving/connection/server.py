@@ -1,0 +1,131 @@
+"""uvicorn with our routes, without its own way with signals; changed TLS files are followed."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+
+import uvicorn
+
+from bundleserver.errors import ConfigError, Problem
+from bundleserver.serving.connection.eager import protocol_with
+from bundleserver.serving.options import ServerOptions
+from bundleserver.serving.rest.app import RestApp
+from bundleserver.serving.rest.http import AsgiApp
+
+HOST = "0.0.0.0"  # noqa: S104  # as kserve: a container's probes and sidecars come from outside
+_BACKLOG = 2048
+
+
+class RestServer(uvicorn.Server):
+    """One uvicorn server that follows changed TLS certificates, as kserve's does."""
+
+    def __init__(self, app: RestApp, options: ServerOptions, on_listening: Callable[[], None]):
+        super().__init__(_uvicorn_config(app, options))
+        self._on_listening = on_listening
+
+    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer until ``begin_stop``."""
+        with _refreshed(self.config):
+            await super().serve(sockets)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        self._on_listening()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to ``BundleServer``: uvicorn raises them again after a clean shutdown."""
+        yield
+
+    def begin_stop(self, grace_seconds: float) -> None:
+        """Stop accepting, and give the requests in flight that long."""
+        # Declared whole, and waited for by asyncio, which takes parts of a second too.
+        self.config.timeout_graceful_shutdown = grace_seconds  # type: ignore[assignment]
+        self.should_exit = True
+
+
+def listen(port: int, *, shared: bool = False) -> socket.socket:
+    """Take a port on every IPv4 address; 0 takes a free one. Workers share one.
+
+    Raises:
+        ConfigError: the port is taken or not ours to take.
+    """
+    # asyncio sets TCP_NODELAY only where the protocol is named; without it answers wait 40 ms.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind((HOST, port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        reason = error.strerror or str(error)
+        problem = Problem("--http_port", f"cannot listen on {HOST}:{port} for REST: {reason}")
+        raise ConfigError("serve", [problem]) from error
+    return listener
+
+
+@contextlib.contextmanager
+def _refreshed(config: uvicorn.Config) -> Iterator[None]:
+    """Use TLS files anew when they change; called on the event loop."""
+    if config.ssl is None:
+        yield
+        return
+    from bundleserver.serving.kserve.sdk import SSLCertRefresher
+
+    refresher = SSLCertRefresher(
+        ssl_context=config.ssl,
+        key_path=str(config.ssl_keyfile),
+        cert_path=str(config.ssl_certfile),
+    )
+    try:
+        yield
+    finally:
+        refresher.stop()
+
+
+def _uvicorn_config(rest: RestApp, options: ServerOptions) -> uvicorn.Config:
+    app: AsgiApp = rest
+    if options.access_log_format is not None:
+        app = _with_access_log(app, options.access_log_format)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        lifespan="off",
+        # uvicorn and middleware log the requests that they see.
+        http=protocol_with(options.timeout_receive, None if options.access_log else rest.find),
+        ws="none",
+        # Nothing but the access log asks who a client behind a proxy is.
+        proxy_headers=options.access_log,
+        access_log=options.access_log and options.access_log_format is None,
+        timeout_keep_alive=options.timeout_keep_alive,
+        ssl_certfile=options.ssl_certfile,
+        ssl_keyfile=options.ssl_keyfile,
+    )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        files = f"{options.ssl_certfile} and {options.ssl_keyfile}"
+        problem = Problem("--ssl_certfile", f"cannot use {files} for TLS: {error}")
+        raise ConfigError("serve", [problem]) from error
+    return config
+
+
+def _with_access_log(app: AsgiApp, form: str) -> AsgiApp:
+    """Write one line per request in a format of the user's, as kserve does."""
+    try:
+        from asgi_logger import (
+            AccessLoggerMiddleware,
+        )
+    except ImportError as error:
+        problem = Problem(
+            "--access_log_format", "needs the package asgi-logger; install kserve[logging]"
+        )
+        raise ConfigError("serve", [problem]) from error
+    wrapped: AsgiApp = AccessLoggerMiddleware(app, format=form)
+    return wrapped

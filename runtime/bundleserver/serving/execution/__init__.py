@@ -1,0 +1,1 @@
+"""From a decoded request to its outputs: route, acquire, validate, run, count."""

@@ -1,0 +1,217 @@
+"""gRPC's infer messages in and out: typed or raw contents, the same checks as REST."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+import numpy as np
+from google.protobuf.message import Message
+
+from bundleserver.errors import InvalidInput
+from bundleserver.serving.codecs.tensor_binary import array_from_bytes, bytes_from_array
+from bundleserver.serving.codecs.tensor_form import checked_shape, known_datatype, texts
+from bundleserver.serving.codecs.tensor_json import shaped
+from bundleserver.serving.grpc.open_inference import (
+    InferParameter,
+    ModelInferResponse,
+)
+from bundleserver.serving.requests import PredictRequest, PredictResponse, RequestedOutput
+from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, datatype_of
+
+CONTENTS: Mapping[str, str] = MappingProxyType(
+    {
+        "BOOL": "bool_contents",
+        "INT8": "int_contents",
+        "INT16": "int_contents",
+        "INT32": "int_contents",
+        "INT64": "int64_contents",
+        "UINT8": "uint_contents",
+        "UINT16": "uint_contents",
+        "UINT32": "uint_contents",
+        "UINT64": "uint64_contents",
+        "FP32": "fp32_contents",
+        "FP64": "fp64_contents",
+        "BYTES": "bytes_contents",
+    }
+)
+"""The field of typed contents that each datatype has; FP16 has none and always travels raw."""
+
+_NOT_OFFERED = ("shared_memory_region", "classification")
+"""Tensor parameters of Triton that would change where data lie or what they mean."""
+
+
+def decode_request(message: Message, routing_key: str | None = None) -> PredictRequest:
+    """Read a ``ModelInferRequest``; the key, which came beside it, chooses who answers.
+
+    Raises:
+        InvalidInput: the message does not follow the protocol; the sentence names what came.
+    """
+    raw = message.raw_input_contents
+    if raw and len(raw) != len(message.inputs):
+        raise InvalidInput(
+            f"the request has {len(message.inputs)} inputs and {len(raw)} raw_input_contents; it "
+            "should have one for each input"
+        )
+    tensors: dict[str, NamedTensor] = {}
+    for position, tensor in enumerate(message.inputs):
+        name = _name(tensor.name, f"inputs[{position}]")
+        if name in tensors:
+            raise InvalidInput(f"input '{name}' comes twice; each name may come once")
+        tensors[name] = NamedTensor(name, _values(tensor, raw[position] if raw else None))
+    return PredictRequest(
+        message.model_name,
+        message.model_version or None,
+        tensors=tuple(tensors.values()),
+        parameters=decode_parameters(message.parameters, "the request"),
+        outputs=_decode_outputs(message),
+        id=message.id or None,
+        routing_key=routing_key,
+    )
+
+
+def wants_raw(message: Message) -> bool:
+    """Say whether the answer travels raw, as Triton's: unless the request's contents were typed."""
+    return bool(message.raw_input_contents) or not message.inputs
+
+
+def encode_response(response: PredictResponse, raw: bool) -> Message:
+    """Write an answer, its outputs all raw or all typed; FP16, which has no type, makes all raw."""
+    datatypes = {name: datatype_of(values) for name, values in response.outputs.items()}
+    raw = raw or "FP16" in datatypes.values()
+    message = ModelInferResponse(
+        model_name=response.model, model_version=response.version, id=response.id or ""
+    )
+    encode_parameters(response.parameters, message.parameters)
+    for name, values in response.outputs.items():
+        output = message.outputs.add(name=name, datatype=datatypes[name], shape=values.shape)
+        if raw:
+            message.raw_output_contents.append(bytes_from_array(values))
+        else:
+            _fill(output.contents, values, datatypes[name])
+    return message
+
+
+def decode_parameters(parameters: Mapping[str, Message], where: str) -> dict[str, object]:
+    """Read parameters into plain values.
+
+    Raises:
+        InvalidInput: a parameter has no value of a known kind.
+    """
+    decoded: dict[str, object] = {}
+    for name, parameter in parameters.items():
+        kind = parameter.WhichOneof("parameter_choice")
+        if kind is None:
+            raise InvalidInput(f"{where} has the parameter '{name}' without a value")
+        decoded[name] = getattr(parameter, kind)
+    return decoded
+
+
+def encode_parameters(values: Mapping[str, object], parameters: Mapping[str, Message]) -> None:
+    """Write plain values into a message's parameters; what the protocol has no kind for is text."""
+    for name, value in values.items():
+        parameters[name].CopyFrom(_parameter(value))
+
+
+def _parameter(value: object) -> Message:
+    if isinstance(value, bool):
+        return InferParameter(bool_param=value)
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return InferParameter(int64_param=value)
+    if isinstance(value, int) and 0 <= value < 2**64:
+        return InferParameter(uint64_param=value)
+    if isinstance(value, float):
+        return InferParameter(double_param=value)
+    return InferParameter(string_param=str(value))
+
+
+def _name(name: str, where: str) -> str:
+    if not name:
+        raise InvalidInput(f"{where}.name is missing; it should be a text")
+    return name
+
+
+def _values(tensor: Message, raw: bytes | None) -> Array:
+    name = tensor.name
+    _refuse_not_offered(tensor.parameters, f"input '{name}'")
+    datatype = known_datatype(tensor.datatype, name)
+    shape = checked_shape(tensor.shape, name)
+    filled = [field.name for field, _ in tensor.contents.ListFields()]
+    if raw is None:
+        return _typed_values(tensor.contents, filled, datatype, shape, name)
+    if filled:
+        raise InvalidInput(
+            f"input '{name}' has both contents and raw_input_contents; it should have one"
+        )
+    return array_from_bytes(raw, datatype, shape, name)
+
+
+def _typed_values(
+    contents: Message, filled: list[str], datatype: str, shape: tuple[int, ...], name: str
+) -> Array:
+    if datatype not in CONTENTS:
+        raise InvalidInput(
+            f"input '{name}' is {datatype}, which travels in raw_input_contents only"
+        )
+    field = CONTENTS[datatype]
+    wrong = [other for other in filled if other != field]
+    if wrong:
+        raise InvalidInput(f"input '{name}' has its values in {wrong[0]}; {datatype} takes {field}")
+    listed = getattr(contents, field)
+    if datatype == "BYTES":
+        return texts(listed, shape, name)
+    return shaped(_numbers(listed, datatype, name), shape, name)
+
+
+def _numbers(listed: list[float], datatype: str, name: str) -> Array:
+    target = NUMPY_DTYPES[datatype]
+    if target.kind not in "iu":
+        return np.fromiter(listed, target, len(listed))
+    wide = np.fromiter(listed, np.uint64 if datatype == "UINT64" else np.int64, len(listed))
+    limits = np.iinfo(datatype.lower())
+    outside = (wide < limits.min) | (wide > limits.max)
+    if outside.any():
+        raise InvalidInput(
+            f"input '{name}' has the value {wide[outside][0]}; {datatype} holds {limits.min} to "
+            f"{limits.max}"
+        )
+    return wide.astype(target, copy=False)
+
+
+def _decode_outputs(message: Message) -> tuple[RequestedOutput, ...]:
+    asked: dict[str, RequestedOutput] = {}
+    for position, output in enumerate(message.outputs):
+        name = _name(output.name, f"outputs[{position}]")
+        if name in asked:
+            raise InvalidInput(f"output '{name}' is asked for twice; each name may come once")
+        _refuse_not_offered(output.parameters, f"output '{name}'")
+        asked[name] = RequestedOutput(name)
+    return tuple(asked.values())
+
+
+def _refuse_not_offered(parameters: Mapping[str, Message], where: str) -> None:
+    for parameter in _NOT_OFFERED:
+        if parameter in parameters:
+            raise InvalidInput(
+                f"{where} has the parameter '{parameter}', which is not offered here"
+            )
+
+
+def _fill(contents: Message, values: Array, datatype: str) -> None:
+    contents.SetInParent()
+    field = getattr(contents, CONTENTS[datatype])
+    if datatype == "BYTES":
+        field.extend(_bytes(value) for value in _flat(values))
+    else:
+        field.extend(np.ravel(values).tolist())
+
+
+def _flat(values: Array) -> list[object]:
+    listed: list[object] = (
+        (values.astype(str) if values.dtype.kind in "Mm" else values).ravel().tolist()
+    )
+    return listed
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()

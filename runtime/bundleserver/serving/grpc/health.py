@@ -1,0 +1,72 @@
+"""The standard gRPC health service, answered from the manager each time it is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from bundleserver.errors import ModelNotFound
+from bundleserver.serving.grpc.open_inference import SERVICE
+from bundleserver.serving.stopping import LendingManager
+
+SERVICE_NAME = "grpc.health.v1.Health"
+WATCH_SECONDS = 0.5
+"""How often a watched service is looked at."""
+
+_OVERALL = ("", SERVICE)
+
+Response = health_pb2.HealthCheckResponse
+
+
+class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # grpc_health has no types
+    """Says SERVING for the server (the empty name) or a model that is ready. On the event loop."""
+
+    def __init__(self, manager: LendingManager) -> None:
+        self._manager = manager
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """Say NOT_SERVING to everyone who watches, and end their calls."""
+        self._stopping.set()
+
+    async def Check(  # noqa: N802  # the protocol's spelling
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
+    ) -> health_pb2.HealthCheckResponse:
+        """Answer for one service; NOT_FOUND for a model that is not served here."""
+        status = self._status(request.service)
+        if status == Response.SERVICE_UNKNOWN:
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND,
+                str(ModelNotFound(request.service, self._manager.models())),
+            )
+        return Response(status=status)
+
+    async def Watch(  # noqa: N802  # the protocol's spelling
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
+        """Answer at once and again after each change, until the server stops."""
+        said = None
+        while True:
+            status = self._status(request.service)
+            if status != said:
+                said = status
+                yield Response(status=status)
+            if self._stopping.is_set():
+                return
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), WATCH_SECONDS)
+
+    def _status(self, service: str) -> int:
+        if self._stopping.is_set():
+            return int(Response.NOT_SERVING)
+        if service in _OVERALL:
+            ready = self._manager.is_server_ready()
+        elif service in self._manager.models():
+            ready = self._manager.is_ready(service)
+        else:
+            return int(Response.SERVICE_UNKNOWN)
+        return int(Response.SERVING if ready else Response.NOT_SERVING)

@@ -1,0 +1,135 @@
+"""The V2 protocol over gRPC, with the standard health and reflection services."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import grpc
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from bundleserver.errors import ConfigError, Problem
+from bundleserver.serving.errors import ErrorAnswer, answer_for
+from bundleserver.serving.grpc import open_inference
+from bundleserver.serving.grpc.health import SERVICE_NAME, HealthService
+from bundleserver.serving.grpc.service import InferenceService
+from bundleserver.serving.options import MESSAGE_BYTES
+from bundleserver.serving.stopping import LendingManager
+from bundleserver.serving.traffic.routing_key import ROUTING_HEADER, routing_key
+
+HOST = "[::]"
+"""Every address, as kserve's server listens."""
+
+_METADATA_BYTES = 64 * 2**10
+
+_LONGEST_DETAILS = 4000
+"""Bytes of a status's details, percent-encoded: the trailers that carry them hold 8 KiB."""
+
+
+class GrpcServer:
+    """Listens on one port from ``start`` to ``stop``; lives on one event loop."""
+
+    def __init__(
+        self,
+        service: InferenceService,
+        manager: LendingManager,
+        *,
+        max_send_bytes: int = MESSAGE_BYTES,
+        max_receive_bytes: int = MESSAGE_BYTES,
+        routing_header: str = ROUTING_HEADER,
+        shared: bool = False,
+    ) -> None:
+        self._service = service
+        self._routing_header = routing_header
+        self._max_send_bytes = max_send_bytes
+        self._health = HealthService(manager)
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_send_message_length", max_send_bytes),
+                ("grpc.max_receive_message_length", max_receive_bytes),
+                # Otherwise a second server on the same port would silently take half of the calls;
+                # of several workers that is what is wanted.
+                ("grpc.so_reuseport", int(shared)),
+                # gRPC's own 8 KiB would refuse a long key without a word about it.
+                ("grpc.max_metadata_size", _METADATA_BYTES),
+                ("grpc.absolute_max_metadata_size", _METADATA_BYTES),
+            ]
+        )
+        self._server.add_generic_rpc_handlers((self._inference_handlers(),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (open_inference.SERVICE, SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server, pool=_reflected())
+
+    async def start(self, port: int) -> int:
+        """Listen on a port of every address and return it; 0 takes a free one.
+
+        Raises:
+            ConfigError: the port is taken or not ours to take.
+        """
+        try:
+            taken: int = self._server.add_insecure_port(f"{HOST}:{port}")
+        except RuntimeError as error:
+            what = f"cannot listen on {HOST}:{port} for gRPC: the port is taken or not allowed"
+            raise ConfigError("serve", [Problem("--grpc_port", what)]) from error
+        await self._server.start()
+        return taken
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Refuse new calls and give those in flight that long."""
+        self._health.stop()
+        await self._server.stop(grace_seconds)
+
+    def _inference_handlers(self) -> grpc.GenericRpcHandler:
+        # Bodies stay bytes here: grpc would answer INTERNAL where one does not parse.
+        handlers = {
+            rpc: grpc.unary_unary_rpc_method_handler(partial(self._call, rpc))
+            for rpc in self._service.rpcs
+        }
+        return grpc.method_handlers_generic_handler(open_inference.SERVICE, handlers)
+
+    async def _call(self, rpc: str, body: bytes, context: grpc.aio.ServicerContext) -> bytes:
+        try:
+            response = await self._service.call(rpc, body, self._key(rpc, context))
+        except Exception as error:  # the edge: every error becomes a status
+            await _abort(context, answer_for(error))
+            raise
+        if 0 <= self._max_send_bytes < len(response):
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"the answer has {len(response)} bytes, over the limit of {self._max_send_bytes}; "
+                "ask for fewer rows per request, or raise --grpc_max_send_message_length",
+            )
+        return response
+
+    def _key(self, rpc: str, context: grpc.aio.ServicerContext) -> str | None:
+        if rpc != "ModelInfer":
+            return None
+        wanted, key = self._routing_header.lower(), None
+        for name, value in context.invocation_metadata() or ():
+            if name == wanted and isinstance(value, str):
+                key = value
+        return routing_key(key, self._routing_header)
+
+
+async def _abort(context: grpc.aio.ServicerContext, answer: ErrorAnswer) -> None:
+    code = grpc.StatusCode[answer.grpc_code]
+    await context.abort(code, _shortened(answer.message))
+
+
+def _shortened(message: str) -> str:
+    """Cut a sentence to what a status carries, where one byte outside ASCII takes three."""
+    size = 0
+    for position, character in enumerate(message):
+        size += 1 if " " <= character <= "~" else 3 * len(character.encode(errors="replace"))
+        if size > _LONGEST_DETAILS:
+            return message[:position] + "..."
+    return message
+
+
+def _reflected() -> DescriptorPool:
+    """Make a pool of the services that reflection describes."""
+    pool = DescriptorPool()
+    for file in (open_inference.FILE, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
+        pool.AddSerializedFile(file.serialized_pb)
+    return pool

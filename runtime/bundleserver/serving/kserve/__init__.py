@@ -1,0 +1,1 @@
+"""KServe's own types and ``BundleModel``; the only package that imports kserve."""

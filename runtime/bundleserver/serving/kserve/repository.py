@@ -1,0 +1,64 @@
+"""The models as ``kserve.ModelServer`` asks for them: a view of the manager, nothing kept twice."""
+
+from __future__ import annotations
+
+from bundleserver.errors import ModelNotFound
+from bundleserver.serving.execution.answering import LOAD_TIMEOUT_SECONDS, ServedModels
+from bundleserver.serving.kserve.model import BundleModel
+from bundleserver.serving.kserve.sdk import ModelRepository
+from bundleserver.serving.stopping import LendingManager
+
+_BLOCKING_SECONDS = 20.0
+"""How long kserve's own server may be kept from everything else while it unloads a model."""
+
+
+class BundleRepository(ModelRepository):  # type: ignore[misc]  # kserve publishes no types
+    """Every model of a manager, each as one ``BundleModel`` made when it is first asked for.
+
+    Called from the event loop only.
+    """
+
+    def __init__(self, manager: LendingManager, served: ServedModels | None = None) -> None:
+        super().__init__()
+        self._manager = manager
+        self._served = served or ServedModels(manager)
+
+    def get_model(self, name: str) -> BundleModel | None:
+        """Return the model of that name, the same object each time; None when none is served."""
+        if name not in self._manager.models():
+            return None
+        if name not in self.models:
+            self.update(BundleModel(name, self._manager, served=self._served))
+        model: BundleModel = self.models[name]
+        return model
+
+    def get_models(self) -> dict[str, BundleModel]:
+        """Return every model that the manager knows now, ready or not."""
+        found = {name: self.get_model(name) for name in self._manager.models()}
+        return {name: model for name, model in found.items() if model is not None}
+
+    async def is_model_ready(self, name: str) -> bool:
+        """Say whether the model's default version answers; False for an unknown one."""
+        model = self.get_model(name)
+        return model is not None and model.ready
+
+    async def load(
+        self, name: str, version: str | None = None, timeout_seconds: float = LOAD_TIMEOUT_SECONDS
+    ) -> bool:
+        """Load a model or one version of it and wait until it answers.
+
+        Raises:
+            BundleServerError: why it does not answer.
+        """
+        return await self._served.load(name, version, timeout_seconds)
+
+    def unload(self, name: str) -> None:
+        """Unload a model for an untouched ``kserve.ModelServer``, which waits for this call.
+
+        Raises:
+            KeyError: no model has that name; kserve makes a 404 of it.
+        """
+        try:
+            self._manager.unload(name, timeout_seconds=_BLOCKING_SECONDS)
+        except ModelNotFound as error:
+            raise KeyError(str(error)) from error

@@ -1,0 +1,130 @@
+"""The REST edge, a plain ASGI application that stands before kserve's own app.
+
+It answers every V1 and V2 route itself and passes on what it does not know (``/metrics``, ``/``,
+the API pages).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Coroutine, Mapping
+from functools import lru_cache, partial
+
+from bundleserver.serving.errors import answer_for
+from bundleserver.serving.rest.fallback import call_fallback
+from bundleserver.serving.rest.http import (
+    Answer,
+    AsgiApp,
+    Begin,
+    ClientDisconnectedError,
+    Message,
+    Receive,
+    Request,
+    Send,
+    answer_of_error,
+    refused,
+    request_of,
+    segments_of,
+)
+from bundleserver.serving.rest.routes import Handler, Routes
+
+_KNOWN_ROUTES = 256
+_LONGEST_KNOWN_PATH = 512
+_PLAIN_PATH = re.compile(rb"/[^/?#][^?#]*")
+
+
+class RestApp:
+    """Answers REST requests on the event loop.
+
+    Attributes:
+        find: finds who answers a method and a path of a request that has come whole, so that it
+            needs no task to begin with; None where it is passed on, refused, or waits for others.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        fallback: AsgiApp,
+        *,
+        max_request_bytes: int,
+        timeout_receive: float = 0.0,
+    ) -> None:
+        self._fallback = fallback
+        self._max_request_bytes = max_request_bytes
+        self._timeout_receive = timeout_receive
+        self._route = routes.find
+        self._find_route = lru_cache(maxsize=_KNOWN_ROUTES)(self._route)
+        self.find = lru_cache(maxsize=_KNOWN_ROUTES)(self._find)
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Answer one request; whatever happens, the caller gets an answer in one form."""
+        if scope["type"] != "http":
+            await self._fallback(scope, receive, send)
+            return
+        request = request_of(scope, receive, self._max_request_bytes, self._timeout_receive)
+        is_short = sum(map(len, request.segments)) <= _LONGEST_KNOWN_PATH
+        handlers = (self._find_route if is_short else self._route)(request.segments)
+        if handlers is None:
+            await self._pass_on(request, scope, send)
+            return
+        is_head = request.method == "HEAD"
+        handler = handlers.get("GET" if is_head else request.method)
+        try:
+            answer = await _respond(handler, request) if handler else refused(request, handlers)
+        except ClientDisconnectedError:
+            return
+        await answer.send(send, with_body=not is_head)
+
+    def _find(self, method: bytes, target: bytes) -> Begin | None:
+        segments = segments_of(target)
+        if not _PLAIN_PATH.fullmatch(target) or segments[1:2] == ("repository",):
+            return None
+        name = method.decode()
+        handler = (self._route(segments) or {}).get(name)
+        return partial(self._begin, handler, name, segments) if handler else None
+
+    def _begin(
+        self,
+        handler: Handler,
+        method: str,
+        segments: tuple[str, ...],
+        headers: Mapping[bytes, bytes],
+        body: bytes,
+    ) -> Coroutine[object, None, Answer]:
+        limit = self._max_request_bytes
+        return _respond(handler, Request(method, segments, headers, _gone, limit, 0.0, body))
+
+    async def _pass_on(self, request: Request, scope: Message, send: Send) -> None:
+        started = False
+
+        async def observed_send(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            request.check_declared_size()
+            await call_fallback(self._fallback, scope, request.receive, observed_send)
+        except Exception as error:
+            if started:
+                raise
+            answer = answer_of_error(answer_for(error))
+            await answer.send(send, with_body=request.method != "HEAD")
+
+
+async def _respond(handler: Handler, request: Request) -> Answer:
+    """Answer a request; every error becomes an answer.
+
+    Raises:
+        ClientDisconnectedError: nobody waits for one.
+    """
+    try:
+        return await handler(request)
+    except ClientDisconnectedError:
+        raise
+    except Exception as error:  # noqa: BLE001  # the edge
+        return answer_of_error(answer_for(error))
+
+
+async def _gone() -> Message:
+    return {"type": "http.disconnect"}

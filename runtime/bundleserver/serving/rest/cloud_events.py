@@ -1,0 +1,98 @@
+"""V1 requests that come as CloudEvents, structured or binary, as Knative Eventing sends them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import orjson
+
+from bundleserver.errors import InvalidInput
+from bundleserver.serving.codecs import json_body, v1
+from bundleserver.serving.codecs.tensor_json import kind_of
+from bundleserver.serving.requests import PredictRequest
+from bundleserver.serving.rest.http import Answer, Request
+
+_ATTRIBUTES = ("specversion", "id", "source", "type")
+_STRUCTURED = "application/cloudevents+json"
+
+
+@dataclass(frozen=True)
+class CloudEvent:
+    """An event's attributes; ``binary`` says that they came as headers and go back as headers."""
+
+    attributes: Mapping[str, object]
+    binary: bool
+
+    def answer(self, model: str, document: object, headers: Mapping[str, str]) -> Answer:
+        """Answer with an event in the same mode, named by KServe's CE_* environment variables."""
+        from bundleserver.serving.kserve.sdk import hidden_arguments
+
+        with hidden_arguments():
+            from kserve.utils.utils import create_response_cloudevent
+        # kserve prints with json, which would write NaN, and replaces both of these attributes.
+        plain = orjson.loads(json_body.write(document))
+        attributes = {"id": "", "time": "", **self.attributes}
+        event_headers, body = create_response_cloudevent(model, plain, attributes, self.binary)
+        content_type = "application/json" if self.binary else _STRUCTURED
+        sent = {str(k).lower(): str(v) for k, v in event_headers.items()}
+        sent.pop("content-type", None)
+        return Answer(body, headers={**sent, **headers}, content_type=content_type)
+
+
+def decode_request(
+    body: bytes,
+    request: Request,
+    model: str,
+    version: str | None,
+    key: str | None,
+) -> tuple[CloudEvent | None, PredictRequest]:
+    """Decode the body of a V1 request, and the event that it came in, if any.
+
+    Args:
+        body: what came.
+        request: its head.
+        model: whom its path asks.
+        version: the version or label that its path names.
+        key: what keeps the caller with one version.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+    return json_body.decode(body, partial(decode_document, request, model, version, key))
+
+
+def decode_document(
+    request: Request,
+    model: str,
+    version: str | None,
+    key: str | None,
+    document: dict[str, object],
+) -> tuple[CloudEvent | None, PredictRequest]:
+    """Decode the JSON object of a V1 request, and the event that it is, if it is one.
+
+    Raises:
+        InvalidInput: it is neither.
+    """
+    if b"ce-id" not in request.raw_headers and "specversion" not in document:
+        return None, v1.decode_request(document, model, version, key)
+    event, document = _open_event(document, request.headers)
+    return event, v1.decode_request(document, model, version, key)
+
+
+def _open_event(
+    document: dict[str, object], headers: Mapping[str, str]
+) -> tuple[CloudEvent | None, dict[str, object]]:
+    """Take the request out of its event, if it came in one that wants an event back."""
+    if all(f"ce-{name}" in headers for name in _ATTRIBUTES):
+        carried = {k[3:]: v for k, v in headers.items() if k.startswith("ce-")}
+        return CloudEvent(carried, binary=True), document
+    if "data" not in document or any(name not in document for name in _ATTRIBUTES):
+        return None, document
+    data = document["data"]
+    if not isinstance(data, dict):
+        raise InvalidInput(f"the event's 'data' is {kind_of(data)}; it should be a JSON object")
+    wants_event = headers.get("content-type", "").partition(";")[0].strip().lower() == _STRUCTURED
+    attributes = {key: value for key, value in document.items() if key != "data"}
+    return CloudEvent(attributes, binary=False) if wants_event else None, data

@@ -1,0 +1,153 @@
+"""A request of KServe's ``/v1/timeseries/forecast``, decoded and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bundleserver.errors import InvalidInput
+from bundleserver.serving.codecs.json_body import optional_object
+from bundleserver.serving.codecs.tensor_json import kind_of
+from bundleserver.serving.codecs.time_steps import Frequency, Moment
+
+MOST_QUANTILES = 99
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series of a request; ``start`` is the moment of its first value, where it came."""
+
+    name: str
+    values: list[object]
+    frequency: Frequency
+    start: Moment | None
+
+    @property
+    def end(self) -> Moment | None:
+        """The first moment after the series."""
+        return self.start.after(self.frequency, len(self.values)) if self.start else None
+
+
+@dataclass(frozen=True)
+class ForecastRequest:
+    """A decoded request."""
+
+    model: str
+    series: tuple[Series, ...]
+    horizon: int
+    quantiles: tuple[float, ...]
+    metadata: Mapping[str, object]
+
+    @property
+    def levels(self) -> tuple[float | None, ...]:
+        """The interval levels that the quantiles need; None where no interval is asked for."""
+        return tuple(sorted({level_of(q) for q in self.quantiles if q != 0.5})) or (None,)
+
+
+def decode_request(document: Mapping[str, object]) -> ForecastRequest:
+    """Check a request; KServe's types say what it may hold.
+
+    Raises:
+        InvalidInput: a value is missing, of the wrong kind, or not supported.
+    """
+    inputs = document.get("inputs")
+    if not isinstance(inputs, list) or not inputs:
+        raise InvalidInput(
+            f"'inputs' {_came(document, 'inputs')}; it should be a list of one series or more"
+        )
+    options = document.get("options")
+    if not isinstance(options, dict):
+        raise InvalidInput(
+            f"'options' {_came(document, 'options')}; it should be an object with a 'horizon'"
+        )
+    return ForecastRequest(
+        model=_text(document, "model", ""),
+        series=tuple(_series(item, f"inputs[{i}]") for i, item in enumerate(inputs)),
+        horizon=_horizon(options),
+        quantiles=_quantiles(options),
+        metadata=optional_object(document, "metadata", ""),
+    )
+
+
+def level_of(q: float) -> float:
+    """Give the level of the central interval that the quantile bounds; 0.1 and 0.9 share 0.8."""
+    return round(abs(2 * q - 1), 12)
+
+
+def _series(item: object, where: str) -> Series:
+    if not isinstance(item, dict):
+        raise InvalidInput(f"{where} is {kind_of(item)}; it should be an object with a 'series'")
+    kind = item.get("type")
+    if kind != "univariate_time_series":
+        raise InvalidInput(
+            f"{where}.type {_came(item, 'type')}; it should be 'univariate_time_series', which is "
+            "all that is served"
+        )
+    start = item.get("start_timestamp")
+    return Series(
+        name=_text(item, "name", f"{where}."),
+        values=_values(item, where),
+        frequency=Frequency.parse(item.get("frequency"), f"{where}.frequency"),
+        start=None if start is None else Moment.parse(start, f"{where}.start_timestamp"),
+    )
+
+
+def _values(item: Mapping[str, object], where: str) -> list[object]:
+    values = item.get("series")
+    if not isinstance(values, list) or not values:
+        raise InvalidInput(
+            f"{where}.series {_came(item, 'series')}; it should be a list of numbers"
+        )
+    kinds = set(map(type, values))
+    if kinds <= {int, float, type(None)}:
+        return values
+    position, odd = next(
+        (i, v) for i, v in enumerate(values) if type(v) not in (int, float, type(None))
+    )
+    raise InvalidInput(
+        f"{where}.series[{position}] is {kind_of(odd)}; a univariate series holds numbers or null"
+    )
+
+
+def _horizon(options: Mapping[str, object]) -> int:
+    horizon = options.get("horizon")
+    if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
+        raise InvalidInput(
+            f"options.horizon {_came(options, 'horizon')}; it should be a whole number of at least "
+            "1"
+        )
+    return horizon
+
+
+def _quantiles(options: Mapping[str, object]) -> tuple[float, ...]:
+    quantiles = options.get("quantiles")
+    if quantiles is None:
+        return ()
+    if not isinstance(quantiles, list) or len(quantiles) > MOST_QUANTILES:
+        size = (
+            f"has {len(quantiles)} values"
+            if isinstance(quantiles, list)
+            else f"is {kind_of(quantiles)}"
+        )
+        raise InvalidInput(
+            f"options.quantiles {size}; it should be a list of at most {MOST_QUANTILES} numbers"
+        )
+    for q in quantiles:
+        if not isinstance(q, float) or not 0 < q < 1:
+            raise InvalidInput(f"options.quantiles has {kind_of(q)}; quantiles lie between 0 and 1")
+    return tuple(quantiles)
+
+
+def _text(document: Mapping[str, object], key: str, where: str) -> str:
+    value = document.get(key)
+    if isinstance(value, str) and value:
+        return value
+    raise InvalidInput(f"{where}{key} {_came(document, key)}; it should be a text")
+
+
+def _came(document: Mapping[str, object], key: str) -> str:
+    """Say what came under a key, for a message."""
+    value = document.get(key)
+    if key not in document:
+        return "is missing"
+    return "is empty" if value in ([], "") else f"is {kind_of(value)}"

@@ -1,0 +1,294 @@
+"""HTTP as the REST routes see it: a request whose body is read within a limit, and an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Mapping,
+    MutableMapping,
+)
+from functools import lru_cache
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from bundleserver.errors import RequestTooLarge, RequestTooSlow
+from bundleserver.serving.codecs import json_body
+from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
+from bundleserver.serving.errors import ErrorAnswer
+from bundleserver.serving.rest.compression import decompress
+
+Message = MutableMapping[str, object]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+AsgiApp = Callable[[Message, Receive, Send], Awaitable[None]]
+
+_LONGEST_KNOWN_PATH = 512
+_STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_SLOWEST_BYTES_PER_SECOND = 16 * 2**10
+"""What a body that takes longer than its seconds has to come with, on average."""
+
+
+class ClientDisconnectedError(Exception):
+    """The client went away before its request was complete; nobody waits for an answer."""
+
+
+class Request(NamedTuple):
+    """One request; ``segments`` are its decoded path, ``raw_headers`` have names in lower case.
+
+    ``timeout_receive`` is how many seconds its body may take, and a large one more; 0 for any.
+    ``received`` is the body where it has come already; ``receive`` is not called then.
+    """
+
+    method: str
+    segments: tuple[str, ...]
+    raw_headers: Mapping[bytes, bytes]
+    receive: Receive
+    limit_bytes: int
+    timeout_receive: float = 0.0
+    received: bytes | None = None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """All headers as text."""
+        return {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in self.raw_headers.items()
+        }
+
+    def header(self, name: bytes) -> str | None:
+        """Return one header as text, by its name in lower case; None where it did not come."""
+        value = self.raw_headers.get(name)
+        return None if value is None else value.decode("latin-1")
+
+    def check_declared_size(self) -> None:
+        """Refuse a body by its declared length, before any of it is read.
+
+        Raises:
+            RequestTooLarge: it is over the limit.
+        """
+        declared = self.raw_headers.get(b"content-length", b"")
+        if declared.isdigit() and (len(declared) > 18 or int(declared) > self.limit_bytes):
+            raise RequestTooLarge(self.limit_bytes)
+
+    async def body(self) -> bytes:
+        """Read the whole body, decompressed.
+
+        Raises:
+            RequestTooLarge: it is over the limit, as sent or decompressed.
+            RequestTooSlow: it has begun, and does not arrive.
+            InvalidInput: its compression is unknown or broken.
+            ClientDisconnectedError: the client is gone.
+        """
+        body = self.received
+        if body is None:
+            self.check_declared_size()
+            body = await self._read()
+        elif len(body) > self.limit_bytes:
+            raise RequestTooLarge(self.limit_bytes)
+        if b"content-encoding" not in self.raw_headers:
+            return body
+        encoding = (self.header(b"content-encoding") or "").strip().lower()
+        if encoding in ("", "identity"):
+            return body
+        return await asyncio.to_thread(decompress, body, encoding, self.limit_bytes)
+
+    async def _read(self) -> bytes:
+        message = await self.receive()
+        if message.get("more_body", False) or message["type"] != "http.request":
+            return await _Arriving(self, message).read()
+        body: bytes = message.get("body", b"")  # type: ignore[assignment]  # ASGI's promise
+        if len(body) > self.limit_bytes:
+            raise RequestTooLarge(self.limit_bytes)
+        return body
+
+
+class _Arriving:
+    """A body that comes in several messages; a client that drips it is not waited for."""
+
+    def __init__(self, request: Request, first: Message) -> None:
+        self._request = request
+        chunk = _checked_chunk(first, 0, request.limit_bytes)
+        self._chunks = [chunk]
+        self._size = len(chunk)
+
+    async def read(self) -> bytes:
+        """Wait for all of it.
+
+        Raises:
+            RequestTooLarge: it is over the limit.
+            RequestTooSlow: nothing came for its seconds, or too little in all the time it took.
+            ClientDisconnectedError: the client is gone.
+        """
+        if not self._request.timeout_receive:
+            return await self._gather()
+        # One task for the whole of it: to wait for each message with a deadline costs one for each.
+        gathering = asyncio.ensure_future(self._gather())
+        try:
+            await self._watch(gathering)
+            return gathering.result()
+        finally:
+            gathering.cancel()
+
+    async def _gather(self) -> bytes:
+        more = True
+        while more:
+            message = await self._request.receive()
+            chunk = _checked_chunk(message, self._size, self._request.limit_bytes)
+            self._chunks.append(chunk)
+            self._size += len(chunk)
+            more = bool(message.get("more_body", False))
+        if self._size > LARGE_BYTES:
+            # To join them takes a while, and does not need the interpreter.
+            return await asyncio.to_thread(b"".join, self._chunks)
+        return b"".join(self._chunks)
+
+    async def _watch(self, gathering: asyncio.Future[bytes]) -> None:
+        now = asyncio.get_running_loop().time
+        seconds, begun = self._request.timeout_receive, now()
+        while True:
+            seen, left = self._size, self._due(begun) - now()
+            done, _ = await asyncio.wait({gathering}, timeout=min(seconds, left))
+            if done:
+                return
+            if self._size == seen or now() >= self._due(begun):
+                raise too_slow(self._so_far(), now() - begun, seconds)
+
+    def _due(self, begun: float) -> float:
+        """Return until when it may take; a client that is slow and steady gains time by it."""
+        return begun + self._request.timeout_receive + self._size / _SLOWEST_BYTES_PER_SECOND
+
+    def _so_far(self) -> str:
+        declared = self._request.header(b"content-length") or ""
+        of_all = f" of the {declared}" if declared.isdigit() else ""
+        return f"{self._size}{of_all} bytes of its body"
+
+
+def _checked_chunk(message: Message, size: int, limit_bytes: int) -> bytes:
+    """Return what a message brings to a body of that size so far."""
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnectedError
+    chunk: bytes = message.get("body", b"")  # type: ignore[assignment]  # ASGI's promise
+    if size + len(chunk) > limit_bytes:
+        raise RequestTooLarge(limit_bytes)
+    return chunk
+
+
+def too_slow(came: str, waited_seconds: float, timeout_receive: float) -> RequestTooSlow:
+    """Say that a request takes too long to arrive, and how long it may take."""
+    return RequestTooSlow(
+        f"the request came too slowly: {came} after {round(waited_seconds, 1):g} s; it may take "
+        f"{timeout_receive:g} s, and a large one a second for every "
+        f"{_SLOWEST_BYTES_PER_SECOND >> 10} KiB; send it without pauses, or raise --timeout_receive"
+    )
+
+
+class Answer(NamedTuple):
+    """What goes back; ``headers`` come besides the content's type and length."""
+
+    body: bytes
+    status: int = 200
+    headers: Mapping[str, str] = MappingProxyType({})
+    content_type: str = "application/json"
+
+    def head(self, default_headers: bytes) -> bytes:
+        """Print what comes before the body on a connection, the lines of the server's own first.
+
+        Raises:
+            ValueError: a header holds what would end its line.
+        """
+        lines = default_headers
+        for name, value in self.headers.items():
+            lines += _header_line(name, value)
+        return b"%bcontent-type: %b\r\ncontent-length: %d\r\n%b\r\n" % (
+            _STATUS_LINES[self.status],
+            self.content_type.encode(),
+            len(self.body),
+            lines,
+        )
+
+    async def send(self, send: Send, *, with_body: bool = True) -> None:
+        """Send it, the body in one piece; without its body for a HEAD request."""
+        headers = [
+            (b"content-type", self.content_type.encode()),
+            (b"content-length", str(len(self.body)).encode()),
+        ]
+        for name, value in self.headers.items():
+            headers.append((name.encode(), value.encode()))
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body if with_body else b""})
+
+
+Begin = Callable[[Mapping[bytes, bytes], bytes], Coroutine[object, None, Answer]]
+"""Answers a request of which everything is there: its headers, in lower case, and its body."""
+
+
+@lru_cache(maxsize=256)
+def _header_line(name: str, value: str) -> bytes:
+    if _CONTROL.search(name + value):
+        raise ValueError(f"the header {name!r} of an answer has the value {value[:40]!r}")
+    return f"{name}: {value}\r\n".encode()
+
+
+def segments_of(raw_path: bytes) -> tuple[str, ...]:
+    """Split a path, as it came, into its decoded segments."""
+    # A path may be as long as its sender likes; only those of ours are kept.
+    return (_known_segments if len(raw_path) <= _LONGEST_KNOWN_PATH else _segments)(raw_path)
+
+
+def _segments(raw_path: bytes) -> tuple[str, ...]:
+    path = raw_path.partition(b"?")[0].decode("latin-1").strip("/")
+    # Split before decoding, so that an encoded slash stays part of a name.
+    return tuple(unquote(part) for part in path.split("/")) if path else ()
+
+
+_known_segments = lru_cache(maxsize=256)(_segments)
+
+
+def request_of(
+    scope: Message, receive: Receive, limit_bytes: int, timeout_receive: float = 0.0
+) -> Request:
+    """Read the head of an ASGI request."""
+    pairs: Iterable[tuple[bytes, bytes]] = scope["headers"]  # type: ignore[assignment]
+    raw_path: bytes = scope.get("raw_path") or str(scope["path"]).encode()  # type: ignore[assignment]
+    method, segments, headers = str(scope["method"]), segments_of(raw_path), dict(pairs)
+    return Request(method, segments, headers, receive, limit_bytes, timeout_receive)
+
+
+def json_answer(document: object, headers: Mapping[str, str] | None = None) -> Answer:
+    """Answer 200 with a JSON document."""
+    return Answer(json_body.write(document), headers=headers or {})
+
+
+def error_answer(status: int, message: str, headers: Mapping[str, str] | None = None) -> Answer:
+    """Answer ``{"error": "…"}``, the one form of an error on every route."""
+    return Answer(json_body.write({"error": message}), status, headers or {})
+
+
+def answer_of_error(error: ErrorAnswer) -> Answer:
+    """Say a mapped error in HTTP."""
+    headers = {}
+    if error.retry_after_seconds is not None:
+        headers["retry-after"] = str(error.retry_after_seconds)
+    if error.status == HTTPStatus.REQUEST_TIMEOUT:
+        # What still comes of the request is not read.
+        headers["connection"] = "close"
+    return error_answer(error.status, error.message, headers)
+
+
+def refused(request: Request, methods: Collection[str]) -> Answer:
+    """Say that there is no such route, or which methods it takes."""
+    path = "/".join(request.segments)
+    if not methods:
+        return error_answer(404, f"there is no route '/{path[:200]}' here")
+    allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
+    message = f"'/{path[:200]}' takes {allowed}; the request came as {request.method}"
+    return error_answer(405, message, {"allow": allowed})

@@ -1,0 +1,238 @@
+"""The routes of V1 and V2: what each path takes, and how that is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+from bundleserver.errors import BundleServerError, InvalidInput
+from bundleserver.serving.codecs import json_body, v1, v2
+from bundleserver.serving.metadata import (
+    Index,
+    ModelManager,
+    check_known,
+    model_metadata,
+    own_index,
+    ready_version,
+    unready_reason,
+)
+from bundleserver.serving.requests import PredictRequest, PredictResponse
+from bundleserver.serving.rest import forecast_request, forecast_route
+from bundleserver.serving.rest.cloud_events import decode_request
+from bundleserver.serving.rest.heavy_work import SMALL_BYTES, HeavyWork
+from bundleserver.serving.rest.http import Answer, Request, error_answer, json_answer
+from bundleserver.serving.traffic.routing_key import ROUTING_HEADER, routing_key
+
+VERSION_HEADER = "x-model-version"
+_HEADER_LENGTH = v2.HEADER_LENGTH.encode()
+EXTENSIONS = ("model_repository", "model_repository_extension", "binary_tensor_data")
+
+Handler = Callable[[Request], Awaitable[Answer]]
+Handlers = Mapping[str, Handler]
+"""Who answers each method of a path."""
+
+
+class Routes:
+    """Answers on the event loop; loads and unloads wait in threads of their own."""
+
+    def __init__(
+        self,
+        *,
+        answer: Callable[[PredictRequest], Awaitable[PredictResponse]],
+        note_refusal: Callable[[str, str, BundleServerError], None] = lambda *_: None,
+        manager: ModelManager,
+        server_name: str,
+        server_version: str,
+        load_timeout_seconds: float = 600.0,
+        routing_header: str = ROUTING_HEADER,
+        traffic: Callable[[str], Mapping[str, object]] = lambda model: {},
+        index: Index | None = None,
+    ) -> None:
+        self._answer = answer
+        self._note_refusal = note_refusal
+        self._manager = manager
+        self._server_name = server_name
+        self._server_version = server_version
+        self._load_timeout_seconds = load_timeout_seconds
+        self._routing_header = routing_header
+        self._routing_name = routing_header.lower().encode()
+        self._traffic = traffic
+        self._index_of = index or own_index(manager)
+        self._loaders = ThreadPoolExecutor(max_workers=4, thread_name_prefix="rest-load")
+        self._heavy = HeavyWork()
+
+    def find(self, path: tuple[str, ...]) -> Handlers | None:
+        """Find what a path takes; None passes it on to the app behind."""
+        match list(path):
+            case ["v2", *rest]:
+                return self._route_v2(rest)
+            case ["v1", "timeseries", *rest]:
+                return self._route_forecast(rest)
+            case ["v1", *rest]:
+                return self._route_v1(rest)
+        return None
+
+    def _route_v1(self, segments: list[str]) -> Handlers | None:
+        *before, last = segments or [""]
+        name, colon, verb = last.rpartition(":")
+        if colon and verb in ("predict", "explain"):
+            handler = self._predict if verb == "predict" else self._explain
+            match [*before, name]:
+                case ["models", model]:
+                    return {"POST": partial(handler, model, None)}
+                case ["models", model, "versions", version]:
+                    return {"POST": partial(handler, model, version)}
+        match segments:
+            case ["models"]:
+                return {"GET": self._list_models}
+            case ["models", model]:
+                return {"GET": partial(self._model_ready, model, None)}
+            case ["models", model, "versions", version]:
+                return {"GET": partial(self._model_ready, model, version)}
+        return {}
+
+    def _route_forecast(self, segments: list[str]) -> Handlers:
+        match segments:
+            case ["forecast"]:
+                return {"POST": self._forecast}
+            case ["models"]:
+                return {"GET": self._list_forecasters}
+        return {}
+
+    def _route_v2(self, segments: list[str]) -> Handlers:
+        match segments:
+            case ["models", model, "versions", version, *rest]:
+                return self._route_model(model, version, rest)
+            case ["models", model, *rest]:
+                return self._route_model(model, None, rest)
+            case ["models"]:
+                return {"GET": self._list_models}
+            case ["health", "live"]:
+                return {"GET": self._live}
+            case ["health", "ready"]:
+                return {"GET": self._ready}
+            case []:
+                return {"GET": self._server_metadata}
+            case ["repository", "index"]:
+                return {"POST": self._index}
+            case ["repository", "models", model, ("load" | "unload") as verb]:
+                return {"POST": partial(self._change, verb, model, None)}
+            case ["repository", "models", model, "versions", version, ("load" | "unload") as verb]:
+                return {"POST": partial(self._change, verb, model, version)}
+        return {}
+
+    def _route_model(self, model: str, version: str | None, segments: list[str]) -> Handlers:
+        match segments:
+            case ["infer"]:
+                return {"POST": partial(self._infer, model, version)}
+            case ["ready"]:
+                return {"GET": partial(self._model_ready, model, version)}
+            case []:
+                return {"GET": partial(self._model_metadata, model, version)}
+        return {}
+
+    async def _infer(self, model: str, version: str | None, request: Request) -> Answer:
+        body = await request.body()
+        check_known(self._manager, model)
+        key = routing_key(request.header(self._routing_name), self._routing_header)
+        length = request.header(_HEADER_LENGTH)
+        decode = partial(v2.decode_request, body, model, version, length, key)
+        note = partial(self._note_refusal, model, "v2")
+        asked = await self._heavy.decode(len(body), decode, note)
+        response = await self._answer(asked)
+        if (size := response.nbytes) <= SMALL_BYTES:
+            encoded = v2.encode_response(response, asked)
+        else:
+            encoded = await self._heavy.run(size, partial(v2.encode_response, response, asked))
+        headers = {VERSION_HEADER: response.version}
+        if encoded.header_length is None:
+            return Answer(encoded.body, headers=headers)
+        headers[v2.HEADER_LENGTH] = str(encoded.header_length)
+        return Answer(encoded.body, headers=headers, content_type="application/octet-stream")
+
+    async def _predict(self, model: str, version: str | None, request: Request) -> Answer:
+        body = await request.body()
+        check_known(self._manager, model)
+        key = routing_key(request.header(self._routing_name), self._routing_header)
+        decode = partial(decode_request, body, request, model, version, key)
+        note = partial(self._note_refusal, model, "v1")
+        event, asked = await self._heavy.decode(len(body), decode, note)
+        response = await self._answer(asked)
+        headers = {VERSION_HEADER: response.version}
+        if event is not None:
+            predictions = await self._heavy.run(response.nbytes, partial(v1.predictions, response))
+            return event.answer(model, predictions, headers)
+        if (size := response.nbytes) <= SMALL_BYTES:
+            encoded = v1.encode_response(response)
+        else:
+            encoded = await self._heavy.run(size, partial(v1.encode_response, response))
+        return Answer(encoded, headers=headers)
+
+    async def _explain(self, model: str, _version: str | None, _: Request) -> Answer:
+        check_known(self._manager, model)
+        return error_answer(501, f"model '{model}' has no explainer: a bundle predicts only")
+
+    async def _forecast(self, request: Request) -> Answer:
+        document = json_body.read_object(await request.body())
+        asked = forecast_request.decode_request(document)
+        plan_it = partial(forecast_route.plan_forecast, asked, self._manager)
+        note = partial(self._note_refusal, asked.model, "v1")
+        plan = await self._heavy.decode(0, plan_it, note)
+        response = await self._answer(plan.request)
+        headers = {VERSION_HEADER: response.version}
+        return json_answer(forecast_route.describe_forecast(plan, response), headers)
+
+    async def _list_forecasters(self, _: Request) -> Answer:
+        return json_answer(forecast_route.forecasters(self._manager))
+
+    async def _list_models(self, _: Request) -> Answer:
+        return json_answer({"models": list(self._manager.models())})
+
+    async def _live(self, _: Request) -> Answer:
+        return json_answer({"live": True})
+
+    async def _ready(self, _: Request) -> Answer:
+        if self._manager.is_server_ready():
+            return json_answer({"ready": True})
+        return error_answer(503, unready_reason(self._manager), {"retry-after": "1"})
+
+    async def _model_ready(self, model: str, version: str | None, _: Request) -> Answer:
+        self._manager.check_ready(model, version)
+        return json_answer({"name": model, "ready": True})
+
+    async def _server_metadata(self, _: Request) -> Answer:
+        about = {"name": self._server_name, "version": self._server_version}
+        return json_answer({**about, "extensions": list(EXTENSIONS)})
+
+    async def _model_metadata(self, model: str, version: str | None, _: Request) -> Answer:
+        found = ready_version(self._manager, model, version)
+        about = model_metadata(self._manager.status(model), found)
+        if traffic := self._traffic(model):
+            about["traffic"] = traffic
+        return json_answer(about, {VERSION_HEADER: found.version})
+
+    async def _index(self, request: Request) -> Answer:
+        document = await _optional_body(request)
+        ready_only = json_body.optional_bool(document, "ready", "")
+        return json_answer(await self._index_of(bool(ready_only)))
+
+    async def _change(self, verb: str, model: str, version: str | None, request: Request) -> Answer:
+        """Load or unload; what a client would put into the repository itself is refused."""
+        parameters = json_body.optional_object(await _optional_body(request), "parameters", "")
+        files = [name for name in parameters if name == "config" or name.startswith("file:")]
+        if files:
+            raise InvalidInput(
+                f"a {verb} request has the parameter '{files[0]}'; this server takes models from "
+                "its own directory only"
+            )
+        change = self._manager.load if verb == "load" else self._manager.unload
+        work = partial(change, model, version, timeout_seconds=self._load_timeout_seconds)
+        await asyncio.get_running_loop().run_in_executor(self._loaders, work)
+        return json_answer({"name": model, verb: True})
+
+
+async def _optional_body(request: Request) -> dict[str, object]:
+    body = await request.body()
+    return json_body.read_object(body) if body.strip() else {}

@@ -1,0 +1,267 @@
+"""Canaries under way: what is counted in their steps, and how far they have come.
+
+``canary.decide`` decides; here is what it decides upon, and what remembers the outcome. A demoted
+version stays demoted until its files change. Called from worker threads, several at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bundleserver.serving.traffic.canary_state import Phase, Progress, read_progress, write_progress
+from bundleserver.versions.canary import (
+    CanaryRules,
+    Counts,
+    Decision,
+    Verdict,
+    Window,
+    decide,
+    latency_class,
+)
+from bundleserver.versions.comparison import Comparison
+
+if TYPE_CHECKING:
+    from bundleserver.manager import TrafficStatus
+
+LOG = logging.getLogger(__name__)
+
+_PAUSE_SECONDS = 0.1
+"""How long a decision holds at least: requests need not all wait for one."""
+
+
+@dataclass
+class _Tally:
+    """What one version did in the step that is under way."""
+
+    requests: int = 0
+    errors: int = 0
+    refused: int = 0
+    latencies: Counter[int] = field(default_factory=Counter)
+
+    def counts(self) -> Counts:
+        return Counts(self.requests, self.errors, self.refused, dict(self.latencies))
+
+
+@dataclass(frozen=True)
+class Contest:
+    """A canary and the default version that it takes over from, and the files that they are."""
+
+    canary: str
+    base: str
+    files: tuple[str, str]
+
+
+class Rollout:
+    """One canary's way, from its first step to the last one or back to nothing."""
+
+    def __init__(
+        self, rules: CanaryRules, contest: Contest, progress: Progress, clock: Callable[[], float]
+    ) -> None:
+        self.rules = rules
+        self.contest = contest
+        self.progress = progress
+        self._clock = clock
+        self._base = Counts()
+        self._decided = -math.inf
+        self.begin_step()
+
+    @property
+    def share(self) -> float:
+        """The canary's share of the requests now, in percent."""
+        if self.progress.phase is Phase.DEMOTED:
+            return 0.0
+        return self.rules.steps[min(self.progress.step, len(self.rules.steps) - 1)]
+
+    def begin_step(self) -> None:
+        """Count from nothing."""
+        self._tallies = {self.contest.canary: _Tally(), self.contest.base: _Tally()}
+        self._comparisons = self._compared = self._agreed = 0
+        self._began = self._clock()
+
+    def count(self, version: str, outcome: str, seconds: float) -> None:
+        """Count one request that a version was given."""
+        tally = self._tallies.get(version)
+        if tally is None:
+            return
+        tally.requests += 1
+        tally.errors += outcome in ("error", "not_ready")
+        tally.refused += outcome == "invalid_input"
+        if outcome == "ok":
+            tally.latencies[latency_class(seconds)] += 1
+
+    def compare(self, found: Comparison) -> None:
+        """Count one answer of the canary that was held against the default's."""
+        values, equal = found.agreement
+        self._comparisons += 1
+        self._compared += values
+        self._agreed += equal
+
+    def window(self) -> Window:
+        """Return everything that was counted in this step."""
+        return Window(
+            self._tallies[self.contest.canary].counts(),
+            self._tallies[self.contest.base].counts(),
+            self._comparisons,
+            self._compared,
+            self._agreed,
+        )
+
+    def decide(self) -> Decision | None:
+        """Decide, and follow the decision; None where there is nothing left to decide."""
+        now = self._clock()
+        if self.progress.phase is not Phase.RUNNING or now - self._decided < _PAUSE_SECONDS:
+            return None
+        self._decided = now
+        window = self.window()
+        decision = decide(self.rules, self.progress.step, window, now - self._began, self._base)
+        if window.base.requests >= self.rules.min_requests:
+            self._base = window.base
+        self.progress = _after(self.progress, decision)
+        if decision.verdict is not Verdict.WAIT:
+            self.begin_step()
+        return decision
+
+    def change(self, rules: CanaryRules, contest: Contest) -> None:
+        """Go on under other rules, or beside another default, from the share that is reached."""
+        reached = self.share
+        self.rules, self.contest, self._base = rules, contest, Counts()
+        if self.progress.phase is not Phase.DEMOTED:
+            steps = [at for at, share in enumerate(rules.steps) if share >= reached]
+            step = steps[0] if steps else len(rules.steps) - 1
+            self.progress = replace(self.progress, step=step)
+        self.begin_step()
+
+
+class Rollouts:
+    """The canary of every model, as its ``serving.json`` has it."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._rollouts: dict[str, Rollout] = {}
+        self._known: dict[str, dict[str, Progress]] = {}
+
+    def share(self, model: str, traffic: TrafficStatus) -> float | None:
+        """Return the canary's share of the requests in percent; None where none can be given."""
+        with self._lock:
+            rollout = self._rollout(model, traffic)
+            return None if rollout is None else rollout.share
+
+    def count(
+        self, model: str, traffic: TrafficStatus, version: str, outcome: str, seconds: float
+    ) -> None:
+        """Count a request that was split, and let the canary go on, or not."""
+        with self._lock:
+            rollout = self._rollout(model, traffic)
+            if rollout is None:
+                return
+            rollout.count(version, outcome, seconds)
+            decision = rollout.decide()
+            if decision is None or decision.verdict is Verdict.WAIT:
+                return
+            version, progress = rollout.contest.canary, rollout.progress
+            self._known.setdefault(model, {})[version] = progress
+        _tell(model, version, decision)
+        self._keep(model, traffic.root, version, progress)
+
+    def compare(self, model: str, contest: Contest, found: Comparison) -> None:
+        """Count an answer of the canary that was compared, if it still is that canary."""
+        with self._lock:
+            rollout = self._rollouts.get(model)
+            if rollout is not None and rollout.contest == contest:
+                rollout.compare(found)
+
+    def compared(self, model: str, traffic: TrafficStatus) -> Contest | None:
+        """Return whose answers are to be compared for the rules; None when nobody's are."""
+        with self._lock:
+            rollout = self._rollout(model, traffic)
+            if rollout is None or rollout.progress.phase is not Phase.RUNNING:
+                return None
+            return rollout.contest if rollout.rules.min_agreement is not None else None
+
+    def describe(self, model: str, traffic: TrafficStatus) -> dict[str, object] | None:
+        """Say how a canary stands; None where there is none."""
+        with self._lock:
+            rollout = self._rollout(model, traffic)
+            if rollout is None:
+                return None
+            window = rollout.window()
+            return {
+                "version": rollout.contest.canary,
+                "default": rollout.contest.base,
+                "state": rollout.progress.phase.value,
+                "percent": rollout.share,
+                "step": rollout.progress.step + 1,
+                "steps": list(rollout.rules.steps),
+                "requests": window.canary.requests,
+                "errors": window.canary.errors,
+                "comparisons": window.comparisons,
+                "reason": rollout.progress.reason,
+            }
+
+    def _rollout(self, model: str, traffic: TrafficStatus) -> Rollout | None:
+        """Return a model's rollout as it is configured now; None without a canary that answers."""
+        rules, default = traffic.config.canary, traffic.default
+        if rules is None or default is None:
+            return None
+        canary = traffic.config.resolve(rules.version)
+        if canary == default or canary not in traffic.ready:
+            return None
+        contest = Contest(canary, default, (traffic.ready[canary], traffic.ready.get(default, "")))
+        rollout = self._rollouts.get(model)
+        if rollout is None or (rollout.contest.canary, rollout.contest.files[0]) != (
+            canary,
+            contest.files[0],
+        ):
+            progress = self._progress(model, traffic.root, canary, contest.files[0])
+            rollout = self._rollouts[model] = Rollout(rules, contest, progress, self._clock)
+        elif rollout.contest != contest or rollout.rules != rules:
+            rollout.change(rules, contest)
+        return rollout
+
+    def _progress(self, model: str, root: Path | None, version: str, files: str) -> Progress:
+        """Return how far a version has come, before a restart too, while its files are the same."""
+        if model not in self._known:
+            self._known[model] = read_progress(root)
+        known = self._known[model].get(version)
+        if known is not None and known.files == files:
+            return known
+        return Progress(files)
+
+    def _keep(self, model: str, root: Path | None, version: str, progress: Progress) -> None:
+        """Write down how far a version has come, so that a restart does not begin again."""
+        found = write_progress(root, version, progress)
+        if found != progress:
+            LOG.warning("%s %s: demoted by another replica: %s", model, version, found.reason)
+            with self._lock:
+                self._known[model][version] = found
+                rollout = self._rollouts.get(model)
+                if rollout is not None and rollout.contest.canary == version:
+                    rollout.progress = found
+
+
+def _after(progress: Progress, decision: Decision) -> Progress:
+    """Return the progress that a decision leads to."""
+    if decision.verdict is Verdict.DEMOTE:
+        return replace(progress, phase=Phase.DEMOTED, reason=decision.reason)
+    if decision.verdict is Verdict.PROMOTE:
+        return replace(progress, phase=Phase.PROMOTED, reason=decision.reason)
+    further = decision.verdict is Verdict.ADVANCE
+    return replace(progress, step=progress.step + further, reason=decision.reason)
+
+
+def _tell(model: str, version: str, decision: Decision) -> None:
+    if decision.verdict is Verdict.DEMOTE:
+        LOG.warning("%s %s: canary demoted: %s", model, version, decision.reason)
+    elif decision.verdict is Verdict.PROMOTE:
+        LOG.info("%s %s: canary passed: %s", model, version, decision.reason)
+    else:
+        LOG.info("%s %s: canary goes %s", model, version, decision.reason)

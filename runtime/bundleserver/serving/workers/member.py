@@ -1,0 +1,176 @@
+"""A worker's side of the conversation with its supervisor, in threads beside the event loop."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+from bundleserver.serving.workers import lines
+from bundleserver.serving.workers.identity import Place
+from bundleserver.serving.workers.lines import Line
+
+if TYPE_CHECKING:
+    from bundleserver.manager import Manager
+    from bundleserver.manager.together import ByHand
+
+LOG = logging.getLogger(__name__)
+
+Call = Callable[[Line], object]
+"""Answers what another worker asks, in a thread; its value must be ready for JSON."""
+
+_NEWS_SECONDS = 1.0
+"""How long news may take that nobody announces."""
+_THREADS = 8
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the other workers answered, by their numbers; ``silent`` are those that did not."""
+
+    values: Mapping[int, object] = field(default_factory=dict)
+    errors: Mapping[int, str] = field(default_factory=dict)
+    silent: tuple[int, ...] = ()
+
+
+@dataclass
+class _Question:
+    answers: Answers = field(default_factory=Answers)
+    answered: threading.Event = field(default_factory=threading.Event)
+
+
+class Member:
+    """One worker among several: says what it has open, and asks what the others have.
+
+    ``ask`` is called from any thread but the event loop's.
+    """
+
+    def __init__(self, place: Place, manager: Manager) -> None:
+        """Say hello to the supervisor, and let the manager wait for the others from now on.
+
+        Raises:
+            OSError: there is no supervisor.
+        """
+        self.number = place.number
+        self._manager = manager
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.connect(place.socket)
+        self._incoming = self._socket.makefile("rb")
+        self._writing = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._questions: dict[int, _Question] = {}
+        self._calls: dict[str, Call] = {"by_hand": lambda _: manager.together.by_hand()}
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="worker-call")
+        self._on_join: Callable[[], None] = lambda: None
+        self._on_lost: Callable[[], None] = lambda: None
+        self._say({"hello": self.number})
+        self._early = self._wait_for_welcome()
+
+    def start(
+        self,
+        calls: Mapping[str, Call],
+        on_join: Callable[[], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        """Begin to speak.
+
+        Args:
+            calls: what other workers may ask of this one.
+            on_join: is told when this worker may listen.
+            on_lost: is told when the supervisor has ended.
+        """
+        self._calls.update(calls)
+        self._on_join, self._on_lost = on_join, on_lost
+        for run in (self._hear_all, self._report_all):
+            threading.Thread(target=run, name=run.__name__.strip("_"), daemon=True).start()
+
+    def say_listening(self) -> None:
+        """Tell the supervisor that this worker answers."""
+        self._say({"listening": True})
+
+    def ask(self, name: str, about: Line, seconds: float) -> Answers:
+        """Ask all other workers one thing and wait for their answers."""
+        question, ticket = _Question(), next(self._numbers)
+        self._questions[ticket] = question
+        self._say({"ask": ticket, "name": name, "about": about, "seconds": seconds})
+        question.answered.wait(seconds + 1)
+        del self._questions[ticket]
+        return question.answers
+
+    def _wait_for_welcome(self) -> list[Line]:
+        """Take in what the others have; return what came before that, for later."""
+        early: list[Line] = []
+        for data in self._incoming:
+            line = lines.read(data)
+            if "welcome" in line:
+                known = cast(Line, line["welcome"])
+                by_hand = cast("ByHand", known["by_hand"])
+                self._manager.together.begin(by_hand, lines.read_keys(known["agreed"]))
+                return early
+            early.append(line)
+        raise ConnectionError("the supervisor has ended")
+
+    def _hear_all(self) -> None:
+        try:
+            for line in self._early:
+                self._hear(line)
+            for data in self._incoming:
+                self._hear(lines.read(data))
+        except OSError:
+            pass
+        self._on_lost()
+
+    def _hear(self, line: Line) -> None:
+        if "agreed" in line:
+            agreed, failed = lines.read_keys(line["agreed"]), lines.read_failures(line["failed"])
+            self._manager.together.agree(agreed, failed)
+        elif "join" in line:
+            self._manager.together.join()
+            self._on_join()
+        elif "call" in line:
+            self._pool.submit(self._answer, line)
+        elif "answers" in line:
+            question = self._questions.get(cast(int, line["answers"]))
+            if question is not None:
+                question.answers = Answers(
+                    dict(cast("list[tuple[int, object]]", line["values"])),
+                    dict(cast("list[tuple[int, str]]", line["errors"])),
+                    tuple(cast("list[int]", line["silent"])),
+                )
+                question.answered.set()
+
+    def _answer(self, line: Line) -> None:
+        try:
+            value = self._calls[str(line["name"])](cast(Line, line["about"] or {}))
+            self._say({"reply": line["call"], "value": value})
+        except Exception as error:  # noqa: BLE001  # whatever it is, somebody waits for it
+            self._say({"reply": line["call"], "error": str(error) or type(error).__name__})
+
+    def _report_all(self) -> None:
+        known = None
+        while True:
+            report = self._manager.together.report()
+            if report != known:
+                opened, failed = report.opened, report.failed
+                line: Line = {
+                    "opened": lines.write_keys(opened),
+                    "failed": lines.write_failures(failed),
+                }
+                if not self._say(line):
+                    return
+                known = report
+            self._manager.together.wait_for_news(known, _NEWS_SECONDS)
+
+    def _say(self, line: Line) -> bool:
+        """Say one line; returns whether there is still somebody who hears it."""
+        try:
+            with self._writing:
+                self._socket.sendall(lines.write(line))
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,117 @@
+"""What a worker answers for all workers: loads and unloads, the index, the metrics."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import cast
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder, generate_latest
+
+from bundleserver.errors import NotReady
+from bundleserver.serving.metadata import repository_index
+from bundleserver.serving.rest.http import Answer
+from bundleserver.serving.stopping import LendingManager, StoppableManager
+from bundleserver.serving.workers.lines import Line
+from bundleserver.serving.workers.member import Answers, Call, Member
+from bundleserver.serving.workers.merging import Entry, MergedMetrics, merge_index
+
+_SECONDS = 5.0
+"""How long another worker may take to tell of itself; without it the others are told."""
+
+
+class ClusterManager(StoppableManager):
+    """A manager whose loads and unloads are those of every worker."""
+
+    def __init__(self, manager: LendingManager, member: Member) -> None:
+        super().__init__(manager)
+        self._member = member
+
+    def load(self, model: str, version: str | None = None, *, timeout_seconds: float) -> None:
+        """Block until a model or version is READY in every worker, or raise the reason why not."""
+        self._change("load", model, version, timeout_seconds)
+
+    def unload(self, model: str, version: str | None = None, *, timeout_seconds: float) -> None:
+        """Block until it is unloaded in every worker, or raise the reason why not."""
+        self._change("unload", model, version, timeout_seconds)
+
+    def change_here(self, verb: str, about: Line) -> None:
+        """Load or unload in this worker, as another one asks."""
+        change = self._manager.load if verb == "load" else self._manager.unload
+        version = cast("str | None", about["version"])
+        change(str(about["model"]), version, timeout_seconds=cast(float, about["seconds"]))
+
+    def _change(self, verb: str, model: str, version: str | None, seconds: float) -> None:
+        about: Line = {"model": model, "version": version, "seconds": seconds}
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="ask-workers") as asking:
+            others = asking.submit(self._member.ask, verb, about, seconds + 1)
+            self.change_here(verb, about)
+            answers = others.result()
+        for number, why in answers.errors.items():
+            raise NotReady(f"model '{model}'", f"worker {number}: {why}")
+        for number in answers.silent:
+            raise NotReady(f"model '{model}'", f"worker {number} has not answered; ask again")
+
+
+class Peers:
+    """Asks all workers, this one included, and makes one answer of theirs. On the event loop."""
+
+    def __init__(
+        self, member: Member, manager: ClusterManager, registry: CollectorRegistry
+    ) -> None:
+        self._member = member
+        self._manager = manager
+        self._registry = registry
+
+    def start(self, on_join: Callable[[], None], on_lost: Callable[[], None]) -> None:
+        """Answer what other workers ask; the callbacks are those of ``Member.start``."""
+        calls: dict[str, Call] = {
+            "index": lambda _: repository_index(self._manager, ready_only=False),
+            "metrics": lambda _: self._own_metrics(),
+            "load": partial(self._manager.change_here, "load"),
+            "unload": partial(self._manager.change_here, "unload"),
+        }
+        self._member.start(calls, on_join, on_lost)
+
+    def say_listening(self) -> None:
+        """Tell the supervisor that this worker answers."""
+        self._member.say_listening()
+
+    async def index(self, ready_only: bool) -> list[Entry]:
+        """List every version of every model as it stands in all workers."""
+        answers = await self._ask("index")
+        indexes = {n: cast("list[Entry]", found) for n, found in answers.values.items()}
+        indexes[self._member.number] = repository_index(self._manager, ready_only=False)
+        return merge_index(indexes, ready_only=ready_only)
+
+    async def write_metrics(self, accept: str) -> Answer:
+        """Write the page of all workers' metrics."""
+        answers = await self._ask("metrics")
+        pages = [self._own_metrics(), *map(str, answers.values.values())]
+        encode, content_type = choose_encoder(accept)
+        merged = MergedMetrics(pages)
+        body = await asyncio.to_thread(encode, cast(CollectorRegistry, merged))
+        return Answer(body, content_type=content_type)
+
+    def _own_metrics(self) -> str:
+        return generate_latest(self._registry).decode()
+
+    async def _ask(self, name: str) -> Answers:
+        return await asyncio.to_thread(self._member.ask, name, {}, _SECONDS)
+
+
+def manager_of(manager: LendingManager, member: Member | None) -> StoppableManager:
+    """Return the manager as a server shows it that serves alone, or beside other workers."""
+    return StoppableManager(manager) if member is None else ClusterManager(manager, member)
+
+
+def peers_of(
+    manager: StoppableManager, member: Member | None, registry: CollectorRegistry
+) -> Peers | None:
+    """Return the other workers; None where there are none."""
+    if member is None or not isinstance(manager, ClusterManager):
+        return None
+    return Peers(member, manager, registry)

@@ -1,0 +1,291 @@
+"""``serving.json``: which versions of a model are wanted, their labels, and who gets how much."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
+from typing import Annotated
+
+from pydantic import Field
+
+from bundleserver.documents.forms import ABSENT, Form, form_problems, nearest, quoted
+from bundleserver.documents.strict_json import Place, json_path, pretty, read_object, shown
+from bundleserver.errors import ConfigError, Problem
+from bundleserver.versions import VersionPolicy, is_version_label
+from bundleserver.versions.canary import CanaryRules
+
+CONFIG_NAME = "serving.json"
+"""The file at a model root that says so."""
+
+RESERVED_LABELS = ("default", "latest")
+"""Names that mean something else wherever a label may stand, so no label has them."""
+
+_LABEL = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
+_LABEL_IS = "a letter, then letters, digits, '.', '_', '-', 64 characters at most"
+
+
+@dataclass(frozen=True)
+class ServingConfig:
+    """What a model root asks for; everything that is absent is left to the server's flags.
+
+    Args:
+        policy: a version policy, as ``VersionPolicy.parse`` reads it.
+        labels: version labels by the names that people give them.
+        default: the version or label that answers where a request names none.
+        traffic: weights of versions and labels among the requests that name none; any finite scale.
+            Two names may stand for one version: their weights then add up.
+        shadow: versions and labels that get a copy of the requests and whose answers nobody gets.
+        shadow_share: the share of the requests that are copied, up to 1.
+        canary: how a version takes over from the default one step by step; ends with ``traffic``.
+    """
+
+    policy: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    default: str | None = None
+    traffic: Mapping[str, float] = field(default_factory=dict)
+    shadow: tuple[str, ...] = ()
+    shadow_share: float = 1.0
+    canary: CanaryRules | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", MappingProxyType(dict(self.labels)))
+        object.__setattr__(self, "traffic", MappingProxyType(dict(self.traffic)))
+
+    @property
+    def is_split(self) -> bool:
+        """Whether requests that name no version, or copies of them, go to several versions."""
+        return bool(self.traffic or self.canary or self.shadow)
+
+    @classmethod
+    def from_json(cls, data: bytes | str, where: str) -> ServingConfig:
+        """Read a ``serving.json``; whether its versions exist is for the server to say.
+
+        Args:
+            data: the file's content.
+            where: the file's path, which the error names.
+
+        Raises:
+            ConfigError: the text is no JSON, or a value cannot be used; lists every problem.
+        """
+        document, odd = read_object(data, where, ConfigError)
+        problems = {**_problems(document), **odd}
+        if problems:
+            raise ConfigError(where, tuple(problems.values()))
+        form = _ServingForm.model_validate(document)
+        return cls(
+            form.policy,
+            form.labels,
+            form.default,
+            form.traffic,
+            tuple(form.shadow),
+            form.shadow_share,
+            None if form.canary is None else form.canary.rules(),
+        )
+
+    def resolve(self, name: str) -> str:
+        """Return the version that a label, or a version's own name, stands for."""
+        return self.labels.get(name, name)
+
+    def to_json(self) -> str:
+        """Write it for people, without what is absent; ``from_json`` reads it back equal."""
+        written = {
+            "policy": self.policy,
+            "labels": dict(self.labels),
+            "default": self.default,
+            "traffic": dict(self.traffic),
+            "shadow": list(self.shadow),
+            "shadow_share": None if self.shadow_share == 1 else self.shadow_share,
+            "canary": None if self.canary is None else _written(self.canary),
+        }
+        return pretty({key: value for key, value in written.items() if value}) + "\n"
+
+
+def parse_traffic(text: str) -> dict[str, float]:
+    """Read weights as the command line has them: ``stable=90,canary=10``.
+
+    Raises:
+        ValueError: the text holds no such weights; says which part is none.
+    """
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, number = part.strip().partition("=")
+        if not (is_version_label(name) or _LABEL.fullmatch(name)) or name in RESERVED_LABELS:
+            raise ValueError(
+                f"'{part}' names no version and no label; expected stable=90,canary=10"
+            )
+        if name in weights:
+            raise ValueError(f"'{part}' names '{name}' once more")
+        weights[name] = _weight(number, part)
+    if not 0 < sum(weights.values()) < math.inf:
+        raise ValueError(f"'{text}' adds up to {sum(weights.values())}; expected a sum above 0")
+    return weights
+
+
+def _weight(number: str, part: str) -> float:
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = math.nan
+    if not 0 <= weight < math.inf:
+        raise ValueError(f"'{part}' has no weight; expected a number that is not negative")
+    return weight
+
+
+_Name = Annotated[str, Field(description="a version, or a label that 'labels' has")]
+_Weight = Annotated[float, Field(ge=0, description="a weight: a number that is not negative")]
+_Target = Annotated[str, Field(description="a version")]
+
+
+_Step = Annotated[
+    float, Field(gt=0, le=100, description="a share in percent: above 0, at most 100")
+]
+
+
+class _CanaryForm(Form):
+    version: _Name
+    steps: list[_Step] = Field(
+        default=list(CanaryRules.steps),
+        description="a list of shares in percent that rise: [5, 25, 50, 100]",
+    )
+    interval_seconds: float = Field(
+        default=CanaryRules.interval_seconds, ge=0, description="seconds, 0 or more"
+    )
+    min_requests: int = Field(
+        default=CanaryRules.min_requests, ge=1, description="a whole number of at least 1"
+    )
+    max_error_rate: float = Field(
+        default=CanaryRules.max_error_rate, ge=0, le=1, description="a share from 0 to 1"
+    )
+    max_p99_ratio: float = Field(default=ABSENT, gt=0, description="a number above 0")
+    min_agreement: float = Field(default=ABSENT, ge=0, le=1, description="a share from 0 to 1")
+
+    def rules(self) -> CanaryRules:
+        return CanaryRules(**{**self.model_dump(), "steps": tuple(self.steps)})
+
+
+class _ServingForm(Form):
+    policy: str = Field(default=ABSENT, description="a version policy: 'latest:2'")
+    labels: dict[str, _Target] = Field(
+        default_factory=dict, description="an object with a version per label"
+    )
+    default: _Name = ABSENT
+    traffic: dict[str, _Weight] = Field(
+        default_factory=dict, description="an object with a weight per version or label"
+    )
+    shadow: list[_Name] = Field(default_factory=list, description="a list of versions and labels")
+    shadow_share: float = Field(
+        default=1.0, gt=0, le=1, description="a share of the requests: above 0, at most 1"
+    )
+    canary: _CanaryForm = ABSENT
+
+
+def _written(rules: CanaryRules) -> dict[str, object]:
+    """Say rules as a document does, without those that nobody set."""
+    written = {**asdict(rules), "steps": list(rules.steps)}
+    return {key: value for key, value in written.items() if value is not None}
+
+
+def _problems(document: Mapping[str, object]) -> dict[Place, Problem]:
+    found = form_problems(_ServingForm, document)
+    form = _ServingForm.model_validate(_without(document, found))
+    labels = document.get("labels", {})
+    more = [*_policy_problems(form), *_label_problems(form), *_canary_problems(form, document)]
+    if isinstance(labels, dict):
+        more += [*_name_problems(form, labels), *_default_problems(form, labels)]
+    if not any(place[0] == "traffic" for place in found):
+        more += _weight_problems(form)
+    for place, what in more:
+        found.setdefault(place, Problem(json_path(place), what))
+    return found
+
+
+def _without(document: Mapping[str, object], found: Mapping[Place, Problem]) -> dict[str, object]:
+    """Leave out what did not parse: entries of objects one by one, everything else as a whole."""
+    kept: dict[str, object] = {}
+    for key, value in document.items():
+        if isinstance(value, dict) and key != "canary" and (key,) not in found:
+            kept[key] = {name: value[name] for name in value if (key, name) not in found}
+        elif not any(place[0] == key for place in found):
+            kept[key] = value
+    return kept
+
+
+def _policy_problems(form: _ServingForm) -> Iterator[tuple[Place, str]]:
+    if form.policy is None:
+        return
+    try:
+        VersionPolicy.parse(form.policy)
+    except ValueError as error:
+        yield ("policy",), str(error)
+
+
+def _label_problems(form: _ServingForm) -> Iterator[tuple[Place, str]]:
+    for label, version in form.labels.items():
+        place: Place = ("labels", label)
+        if is_version_label(label):
+            yield place, "is a version itself; expected a label, which is no version"
+        elif label in RESERVED_LABELS:
+            yield place, f"is reserved; no label is called {quoted(RESERVED_LABELS)}"
+        elif not _LABEL.fullmatch(label):
+            yield place, f"is no label; expected {_LABEL_IS}"
+        elif not is_version_label(version):
+            yield place, f"is {shown(version)}; expected a version, as in 'v2'"
+
+
+def _weight_problems(form: _ServingForm) -> Iterator[tuple[Place, str]]:
+    total = sum(form.traffic.values())
+    if form.traffic and not 0 < total < math.inf:
+        yield ("traffic",), f"adds up to {total}; expected a finite sum above 0"
+
+
+def _name_problems(form: _ServingForm, labels: Mapping[str, object]) -> Iterator[tuple[Place, str]]:
+    """Find names that are neither a version nor a label, and shadows named twice."""
+    named: list[tuple[Place, str]] = [(("traffic", name), name) for name in form.traffic]
+    named += [(("shadow", at), name) for at, name in enumerate(form.shadow)]
+    if form.default is not None:
+        named.append((("default",), form.default))
+    if form.canary is not None:
+        named.append((("canary", "version"), form.canary.version))
+    for place, name in named:
+        if not is_version_label(name) and name not in labels:
+            known = nearest(name, labels)
+            yield place, f"names {shown(name)}, which is no version and no label{known}"
+    for at, name in enumerate(form.shadow):
+        if name in form.shadow[:at]:
+            yield ("shadow", at), f"is {shown(name)} once more"
+
+
+def _default_problems(
+    form: _ServingForm, labels: Mapping[str, object]
+) -> Iterator[tuple[Place, str]]:
+    """Find what is to be held against the default version and is that version."""
+    default = None if form.default is None else labels.get(form.default, form.default)
+    named: list[tuple[Place, str]] = [(("shadow", at), name) for at, name in enumerate(form.shadow)]
+    if form.canary is not None:
+        named.append((("canary", "version"), form.canary.version))
+    for place, name in named:
+        if default is not None and labels.get(name, name) == default:
+            yield place, f"is {shown(name)}, the default itself; expected another version"
+
+
+def _canary_problems(
+    form: _ServingForm, document: Mapping[str, object]
+) -> Iterator[tuple[Place, str]]:
+    if form.canary is None:
+        return
+    if "default" not in document:
+        yield ("canary",), "has no 'default' beside it, the version that it takes over from"
+    if document.get("traffic"):
+        yield ("canary",), "stands beside 'traffic'; expected one of the two"
+    steps = form.canary.steps
+    if not steps:
+        yield ("canary", "steps"), "is empty; expected shares in percent that rise, as in [5, 100]"
+    for at in range(1, len(steps)):
+        if steps[at] <= steps[at - 1]:
+            yield (
+                ("canary", "steps", at),
+                f"is {steps[at]:g} after {steps[at - 1]:g}; expected steps that rise",
+            )

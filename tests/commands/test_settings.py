@@ -1,0 +1,231 @@
+"""The settings of serve, and the flags that set them, held against KServe's own."""
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from bundleserver.commands.flags import FLAGS, ignored_flags, parse_bytes, read_settings
+from bundleserver.errors import ConfigError
+from bundleserver.serving.options import ServerOptions
+from bundleserver.settings import Settings
+from bundleserver.versions import VersionPolicy
+from bundleserver.versions.lifecycle import SwapPolicy
+
+
+def kserve_flags():
+    """Return the options of KServe's own parser."""
+    from bundleserver.serving.kserve.sdk import hidden_arguments
+
+    with hidden_arguments():
+        from kserve.model_server import parser
+    return {action.option_strings[0]: action for action in parser._actions}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "expected"),
+    [
+        ([], "model_name", None),
+        (["--model_name", "fraud"], "model_name", "fraud"),
+        (["--model_name=fraud"], "model_name", "fraud"),
+        (["--model_name", "a", "--model_name", "b"], "model_name", "b"),
+        (["--model_dir", "/models"], "model_dir", Path("/models")),
+        (["--http_port", "9000"], "http_port", 9000),
+        (["--enable_grpc=false"], "enable_grpc", False),
+        (["--enable_grpc", "false"], "enable_grpc", False),
+        (["--enable_grpc", "False", "--enable_grpc", "on"], "enable_grpc", True),
+        (["--strict_readiness"], "strict_readiness", True),
+        (["--strict_readiness", "--http_port=1"], "strict_readiness", True),
+        (["--event-loop", "uvloop"], "event_loop", "uvloop"),
+        (["--timeout-keep-alive", "75"], "timeout_keep_alive", 75),
+        (["--timeout_receive", "0.5"], "timeout_receive", 0.5),
+        (["--version_policy", "latest:2"], "version_policy", VersionPolicy(2)),
+        (["--swap_policy", "resource"], "swap_policy", SwapPolicy.RESOURCE),
+        (["--poll_interval_seconds", "0.5"], "poll_interval_seconds", 0.5),
+        (["--max_request_bytes", "1MiB"], "max_request_bytes", 2**20),
+        (
+            ["--grpc_max_receive_message_length", "16777216"],
+            "grpc_max_receive_message_length",
+            2**24,
+        ),
+        (["--enable_predictor_health_check"], "enable_predictor_health_check", True),
+    ],
+)
+def test_flags_are_read_as_kserve_reads_them(arguments, name, expected):
+    """Values stand after a blank or '=', switches take a value, the last one wins."""
+    assert expected == getattr(read_settings(arguments, {}), name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--modle_name", "X"], "there is no flag --modle_name; did you mean --model_name?"),
+        (["--modle_name=X"], "did you mean --model_name?"),
+        (["--event_loop", "auto"], "did you mean --event-loop?"),
+        (["--model_nam", "X"], "did you mean --model_name?"),
+        (["--zzz"], "there is no flag --zzz; serve --help lists all of them"),
+        (["fraud"], "'fraud' follows no flag; serve takes only flags"),
+        (["--model_name"], "--model_name: expected one argument"),
+        (["--http_port", "many"], "--http_port: is 'many'; expected a whole number"),
+        (["--http_port", "65536"], "--http_port: is 65536; expected a number from 0 to 65535"),
+        (["--workers", "-1"], "--workers: is -1; expected a number of at least 1"),
+        (["--workers", "0"], "--workers: is 0; expected a number of at least 1"),
+        (["--workers", "auto"], "--workers: is 'auto'; expected a whole number"),
+        (["--poll_interval_seconds", "0"], "--poll_interval_seconds: is 0.0"),
+        (["--poll_interval_seconds", "nan"], "--poll_interval_seconds: is nan"),
+        (["--poll_interval_seconds", "soon"], "is 'soon'; expected a number"),
+        (
+            ["--timeout_receive", "inf"],
+            "--timeout_receive: is inf; expected a number from 0 to 86400",
+        ),
+        (["--timeout-receive", "60"], "did you mean --timeout_receive?"),
+        (["--enable_grpc", "maybe"], "--enable_grpc: is 'maybe'; expected true or false"),
+        (["--version_policy", "newest"], "--version_policy: 'newest' is no version policy"),
+        (["--swap_policy", "resorce"], "did you mean 'resource'?"),
+        (["--log_level", "loud"], "--log_level: is 'loud'; expected debug or info"),
+        (["--max_request_bytes", "big"], "--max_request_bytes: is 'big'; expected bytes"),
+        (["--max_request_bytes", "-1"], "--max_request_bytes"),
+        (["--grpc_port", "8080"], "--grpc_port: is 8080, which is the port of REST"),
+        (["--ssl_certfile", "cert.pem"], "--ssl_keyfile: is not given"),
+        (["--model_name", ""], "--model_name: is ''"),
+        (["--model_name", "a/b"], "--model_name: is 'a/b'"),
+    ],
+)
+def test_flags_that_cannot_be_used_are_named_with_what_may_be(arguments, said):
+    """An unknown flag names the nearest; a wrong value says what it is and what it should be."""
+    with pytest.raises(ConfigError) as caught:
+        read_settings(arguments, {})
+
+    assert said in str(caught.value)
+
+
+def test_all_values_out_of_range_are_reported_together():
+    """Nobody has to mend one flag to hear of the next."""
+    with pytest.raises(ConfigError) as caught:
+        Settings(http_port=-1, max_queue=0, grace_period_seconds=-5)
+
+    assert {"http_port", "max_queue", "grace_period_seconds"} == {
+        problem.where for problem in caught.value.problems
+    }
+    assert 3 == len(caught.value.problems)
+
+
+def test_every_setting_has_a_flag_and_every_flag_a_setting():
+    """The table of flags and the settings do not drift apart."""
+    assert {field.name for field in fields(Settings)} == FLAGS.keys()
+
+
+def test_every_flag_of_kserve_is_accepted_with_its_default():
+    """A ServingRuntime written for KServe's servers starts this one unchanged."""
+    flags = {flag.spelling: name for name, flag in FLAGS.items()}
+    settings = Settings()
+
+    for spelling, action in kserve_flags().items():
+        assert spelling in flags, spelling
+        # Without --model_name KServe says 'model'; here it means that several may be served.
+        if spelling not in ("--model_name", "--ssl_certfile", "--ssl_keyfile"):
+            assert action.default == getattr(settings, flags[spelling]), spelling
+
+
+@pytest.mark.parametrize("word", ["y", "Yes", "t", "TRUE", "on", "1", "n", "No", "f", "off", "0"])
+def test_truth_is_written_as_kserve_writes_it(word):
+    """Every word that KServe takes means the same here."""
+    expected = kserve_flags()["--enable_grpc"].type(word)
+
+    assert bool(expected) == read_settings(["--enable_grpc", word], {}).enable_grpc
+
+
+def test_the_options_of_the_server_are_settings_with_the_same_defaults():
+    """What the serving floor can be told, serve can be told, and both agree on the defaults."""
+    settings = Settings()
+
+    for field in fields(ServerOptions):
+        assert field.default == getattr(settings, field.name), field.name
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1", 1),
+        ("64MiB", 2**26),
+        ("64Mi", 2**26),
+        ("1k", 1000),
+        ("2 GB", 2 * 10**9),
+        ("5kib", 5120),
+    ],
+)
+def test_bytes_may_have_a_unit(text, expected):
+    """Kubernetes' units and the usual ones are both understood."""
+    assert expected == parse_bytes(text)
+
+
+@pytest.mark.parametrize("text", ["", "MiB", "1.5MiB", "-1", "1XB", "1ik", "٣"])
+def test_bytes_that_are_none_are_refused(text):
+    """A limit is not guessed."""
+    with pytest.raises(argparse.ArgumentTypeError):
+        parse_bytes(text)
+
+
+def test_tls_files_come_from_kserves_variables_unless_flags_name_them():
+    """KServe's own variables are honoured, and a flag goes before them."""
+    environ = {"KSERVE_TLS_CERT_FILE": "/tls/cert", "KSERVE_TLS_KEY_FILE": "/tls/key"}
+
+    assert "/tls/cert" == read_settings([], environ).ssl_certfile
+    assert "mine" == read_settings(["--ssl_keyfile", "mine"], environ).ssl_keyfile
+
+
+def test_flags_without_effect_are_known():
+    """Whoever sets a transformer's flag can be told that nothing follows from it."""
+    settings = read_settings(
+        ["--max_threads", "8", "--predictor_host", "x", "--http_port", "1"], {}
+    )
+
+    assert ("--max_threads", "--predictor_host") == ignored_flags(settings)
+
+
+def test_the_help_lists_every_flag(capsys):
+    """Asking for help ends with 0 and leaves no flag out."""
+    with pytest.raises(SystemExit) as ended:
+        read_settings(["--help"], {})
+
+    shown = capsys.readouterr().out
+    assert 0 == ended.value.code
+    assert [] == [flag.spelling for flag in FLAGS.values() if flag.spelling not in shown]
+
+
+def test_traffic_is_read_as_names_and_weights():
+    """--traffic stable=90,canary=10 splits where serving.json does not say who answers."""
+    settings = read_settings(["--traffic", "stable=90, canary=10"], {})
+
+    assert (("stable", 90.0), ("canary", 10.0)) == settings.traffic
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("stable", "'stable' has no weight; expected a number that is not negative"),
+        ("stable=-1", "'stable=-1' has no weight; expected a number that is not negative"),
+        ("stable=nan", "'stable=nan' has no weight"),
+        ("stable=inf", "'stable=inf' has no weight"),
+        ("stable=a lot", "'stable=a lot' has no weight"),
+        ("stable=0,canary=0", "adds up to 0.0; expected a sum above 0"),
+        ("v1=1,v1=2", "names 'v1' once more"),
+        ("", "names no version and no label"),
+        ("latest=1", "names no version and no label"),
+        ("a/b=1", "names no version and no label"),
+    ],
+)
+def test_traffic_that_is_none_is_told(text, said):
+    """Each mistake of --traffic is named with what is expected."""
+    with pytest.raises(ConfigError, match="--traffic") as raised:
+        read_settings([f"--traffic={text}"], {})
+
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["", "X Key", "X:Key", "Schlüssel", "x" * 65])
+def test_a_routing_header_is_a_headers_name(name):
+    """A name that no header can have is refused at the start."""
+    with pytest.raises(ConfigError, match=r"--routing_header: is '.*'; expected a header's name"):
+        read_settings([f"--routing_header={name}"], {})

@@ -1,0 +1,449 @@
+"""Requests that wait for a busy version are answered by one call, and nobody can tell."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from bundleserver.errors import InvalidInput, NotReady, PredictionError, QueueFull, VersionNotFound
+from bundleserver.serving.execution.answering import ServedModels
+from bundleserver.serving.execution.thread_pool import WorkerPool
+from bundleserver.serving.metrics.collectors import RequestMetrics
+from bundleserver.serving.requests import PredictRequest, RequestedOutput
+from bundleserver.tensors import NamedTensor
+from bundleserver.tensors.call_traits import Conduct
+from bundleserver.versions.lifecycle import State
+from bundleserver.versions.serving_config import ServingConfig
+from tests.serving.fakes import (
+    DEADLINE_SECONDS,
+    ECHO,
+    FakeManager,
+    FakeModel,
+    FakeVersion,
+    Gate,
+    echo,
+    sums,
+)
+
+INDEPENDENT = Conduct(independent=True)
+
+
+class Gated(Gate):
+    """A model whose calls wait for the gate, and that notes the rows of each; it refuses 13."""
+
+    def __init__(self, then=sums):
+        super().__init__(self._answer)
+        self.rows = []
+        self._real = then
+
+    def _answer(self, inputs, parameters):
+        values = next(iter(inputs.values())).values
+        self.rows.append(len(values))
+        if values.dtype.kind in "biuf" and (values == 13).any():
+            raise InvalidInput("13 is refused")
+        if values.dtype.kind in "biuf" and (values == 14).any():
+            raise PredictionError("'sums' version 1", "14 breaks it", "1")
+        return self._real(inputs, parameters)
+
+
+class Busy:
+    """A server whose one model is busy with a request while others come."""
+
+    def __init__(
+        self,
+        *versions,
+        then=sums,
+        max_batch_rows=64,
+        max_queue=128,
+        conduct=INDEPENDENT,
+        **about,
+    ):
+        self.gate = Gated(then)
+        own = FakeVersion("1", self.gate, conduct=conduct)
+        self.manager = FakeManager(FakeModel("sums", (own, *versions), **about))
+        self.registry = CollectorRegistry()
+        self.pool = WorkerPool(1, max_queue)
+        self.served = ServedModels(
+            self.manager, self.pool, RequestMetrics(self.registry), max_batch_rows
+        )
+
+    def ask(self, *requests):
+        """Ask one request, the others while it is under way, and return the others' outcomes."""
+        return asyncio.run(self._ask(requests))
+
+    async def _ask(self, requests):
+        first = asyncio.create_task(self.served.answer(rows([[0.0, 0.0]])))
+        await asyncio.to_thread(self.gate.entered.acquire, timeout=DEADLINE_SECONDS)
+        waiting = [asyncio.create_task(self.served.answer(request)) for request in requests]
+        await asyncio.wait(waiting, timeout=0)
+        self.gate.opened.set()
+        await first
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+
+def tensors(values, dtype=float, **about):
+    """Make a V2 request."""
+    named = NamedTensor("features", np.array(values, dtype))
+    return PredictRequest("sums", tensors=(named,), **about)
+
+
+def rows(values, **about):
+    """Make a V1 request."""
+    return PredictRequest("sums", rows=values, **about)
+
+
+def sum_of(outcome):
+    """Read one answer."""
+    return outcome.outputs["sum"].tolist()
+
+
+@pytest.mark.parametrize("form", [tensors, rows])
+def test_what_waits_is_answered_by_one_call_and_each_gets_its_own_rows(form):
+    """Three requests of one, two and three rows become one call of six."""
+    busy = Busy()
+    asked = [[[n + r, 1.0] for r in range(n)] for n in (1, 2, 3)]
+
+    answers = busy.ask(*(form(values, id=str(len(values))) for values in asked))
+
+    assert [1, 6] == busy.gate.rows
+    assert [[sum(row) for row in values] for values in asked] == [sum_of(one) for one in answers]
+    assert ["1", "2", "3"] == [answer.id for answer in answers]
+    busy.pool.shutdown(wait=True)
+    assert 0 == busy.manager.leased
+
+
+def test_each_gets_the_outputs_that_it_asked_for():
+    """Outputs are selected for each request, and an unknown one is its own caller's mistake."""
+    label, unknown = RequestedOutput("label"), RequestedOutput("x")
+
+    one, other, all_of_them = Busy().ask(
+        tensors([[1, 2]], outputs=(label,)),
+        tensors([[3, 4]], outputs=(unknown,)),
+        tensors([[5, 6]]),
+    )
+
+    assert {"label": ["low"]} == {name: v.tolist() for name, v in one.outputs.items()}
+    assert isinstance(other, InvalidInput)
+    assert ["sum", "label"] == list(all_of_them.outputs)
+
+
+@pytest.mark.parametrize(
+    ("bad", "error"),
+    [
+        (tensors([[13, 1]]), InvalidInput),
+        (tensors([[14, 1]]), PredictionError),
+        (tensors([[1, 2, 3]]), InvalidInput),
+        (tensors([["x", "y"]], object), InvalidInput),
+        (rows([[1, 2], [3]]), InvalidInput),
+        (rows([["x", "y"]]), InvalidInput),
+        (tensors([[1, 2]], parameters={"content_type": 3}), InvalidInput),
+    ],
+    ids=["refused", "broken", "too wide", "text", "ragged", "text rows", "parameter"],
+)
+def test_a_bad_request_fails_alone(bad, error):
+    """Its neighbours in the batch get their answers as if it had not been there."""
+    busy = Busy()
+
+    before, found, after = busy.ask(tensors([[1, 2]]), bad, tensors([[3, 4]]))
+
+    assert isinstance(found, error)
+    assert [[3.0], [7.0]] == [sum_of(before), sum_of(after)]
+    busy.pool.shutdown(wait=True)
+    assert 0 == busy.manager.leased
+
+
+def test_an_answer_that_is_not_row_by_row_is_asked_for_again():
+    """Where the outputs have other rows than came in, each request is answered alone."""
+    busy = Busy(then=lambda inputs, _: {"sum": np.array([inputs["features"].values.sum()])})
+
+    one, other = busy.ask(tensors([[1, 2]]), tensors([[3, 4]]))
+
+    assert [1, 2, 1, 1] == busy.gate.rows
+    assert [[3.0], [7.0]] == [sum_of(one), sum_of(other)]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        tensors([[3, 4]], parameters={"level": 1}),
+        tensors([[3, 4]], np.float32),
+        tensors([[3, 4]], version="1"),
+        rows([[3.0, 4.0]]),
+    ],
+    ids=["parameters", "datatype", "version", "protocol"],
+)
+def test_only_like_requests_are_joined(odd):
+    """Requests that differ in parameters, datatype, form or asked version never share a call."""
+    busy = Busy()
+
+    answers = busy.ask(tensors([[1, 2]]), odd, tensors([[5, 6]]))
+
+    assert [1, 2, 1] == busy.gate.rows
+    assert [[3.0], [7.0], [11.0]] == [sum_of(answer) for answer in answers]
+
+
+def test_versions_never_mix():
+    """What waits for one version is not answered by another that stands in its place by then."""
+    busy = Busy(FakeVersion("2", echo, ECHO, conduct=INDEPENDENT))
+
+    answers = busy.ask(tensors([[1, 2]]), tensors([[3, 4]], version="2"), tensors([[5, 6]]))
+
+    assert ["1", "2", "1"] == [answer.version for answer in answers]
+
+
+def test_a_version_that_goes_while_requests_wait_says_so_to_each():
+    """What waited for a version that was unloaded meanwhile gets that as its answer."""
+    busy = Busy(FakeVersion("2"), default="1")
+    asked = [tensors([[1, 2]], version="1"), tensors([[3, 4]], version="1")]
+
+    async def ask():
+        first = asyncio.create_task(busy.served.answer(rows([[0.0, 0.0]])))
+        await asyncio.to_thread(busy.gate.entered.acquire, timeout=DEADLINE_SECONDS)
+        waiting = [asyncio.create_task(busy.served.answer(request)) for request in asked]
+        await asyncio.wait(waiting, timeout=0)
+        busy.manager.unload("sums", "1", timeout_seconds=1)
+        busy.gate.opened.set()
+        await first
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    assert [NotReady, NotReady] == [type(outcome) for outcome in asyncio.run(ask())]
+
+
+def test_a_share_that_goes_while_requests_wait_falls_to_the_default():
+    """Requests of a split are answered by the default where their version does not answer."""
+    config = ServingConfig.from_json(b'{"traffic": {"1": 100}}', "x")
+    busy = Busy(FakeVersion("2", conduct=INDEPENDENT), default="2", config=config)
+
+    async def ask():
+        first = asyncio.create_task(busy.served.answer(tensors([[0, 0]])))
+        await asyncio.to_thread(busy.gate.entered.acquire, timeout=DEADLINE_SECONDS)
+        waiting = [asyncio.create_task(busy.served.answer(tensors([[n, n]]))) for n in (1, 2)]
+        await asyncio.wait(waiting, timeout=0)
+        busy.manager.unload("sums", "1", timeout_seconds=1)
+        busy.gate.opened.set()
+        return await asyncio.gather(first, *waiting)
+
+    answers = asyncio.run(ask())
+
+    assert ["1", "2", "2"] == [answer.version for answer in answers]
+    assert [[0.0], [2.0], [4.0]] == [sum_of(answer) for answer in answers]
+    assert {"1": 2} == busy.served.splitter.diverted("sums")
+
+
+def test_a_batch_has_a_most_number_of_rows():
+    """What does not fit waits for the next call, in its order."""
+    busy = Busy(max_batch_rows=4)
+
+    answers = busy.ask(*(tensors([[n, 0], [n, 1]]) for n in range(3)))
+
+    assert [1, 4, 2] == busy.gate.rows
+    assert [[n, n + 1] for n in range(3)] == [sum_of(answer) for answer in answers]
+
+
+@pytest.mark.parametrize("values", [np.zeros((33, 2)), np.zeros((0, 2))])
+def test_large_and_empty_requests_stay_alone(values):
+    """What fills more than half of a batch, or has no rows, has a call of its own."""
+    busy = Busy()
+
+    answers = busy.ask(tensors(values), tensors(values))
+
+    assert [1, len(values), len(values)] == busy.gate.rows
+    assert [values.sum(axis=1).tolist()] * 2 == [sum_of(answer) for answer in answers]
+
+
+@pytest.mark.parametrize(
+    "about",
+    [
+        {"conduct": Conduct()},
+        {"conduct": Conduct(steady=True)},
+        {"max_batch_rows": 0},
+        {"max_batch_rows": 1},
+        {"config": ServingConfig.from_json(b'{"shadow": ["9"]}', "x")},
+        {"config": ServingConfig.from_json(b'{"default": "1", "canary": {"version": "9"}}', "x")},
+    ],
+    ids=["unknown", "steady only", "zero", "one", "shadow", "canary"],
+)
+def test_nothing_is_joined_where_it_must_not_be(about):
+    """Unknown models, a flag that says so, and versions whose times are compared: one by one."""
+    busy = Busy(**about)
+
+    answers = busy.ask(tensors([[1, 2]]), tensors([[3, 4]]))
+
+    assert [1, 1, 1] == busy.gate.rows
+    assert [[3.0], [7.0]] == [sum_of(answer) for answer in answers]
+
+
+def test_a_free_version_answers_at_once():
+    """There is no timer: a request that comes alone is answered alone."""
+    busy = Busy()
+    busy.gate.opened.set()
+
+    async def ask():
+        return [await busy.served.answer(tensors([[n, 0]])) for n in range(3)]
+
+    assert [[0.0], [1.0], [2.0]] == [sum_of(answer) for answer in asyncio.run(ask())]
+    assert [1, 1, 1] == busy.gate.rows
+
+
+def test_what_gathers_counts_for_the_queue():
+    """The queue's bound holds for requests that gather; their places are free again afterwards."""
+    busy = Busy(max_queue=2)
+
+    outcomes = busy.ask(*(tensors([[n, 0]]) for n in range(4)))
+    again = asyncio.run(busy.served.answer(tensors([[9, 0]])))
+
+    assert [[0.0], [1.0]] == [sum_of(outcome) for outcome in outcomes[:2]]
+    assert [QueueFull, QueueFull] == [type(outcome) for outcome in outcomes[2:]]
+    assert [9.0] == sum_of(again)
+    assert busy.pool.wait_spare(DEADLINE_SECONDS)
+
+
+def test_a_client_that_leaves_while_it_waits_is_left_out():
+    """Its rows are not computed, its place is free at once, and the others get their answers."""
+    busy = Busy(max_queue=2)
+
+    async def ask():
+        first = asyncio.create_task(busy.served.answer(tensors([[0, 0]])))
+        await asyncio.to_thread(busy.gate.entered.acquire, timeout=DEADLINE_SECONDS)
+        gone = [asyncio.create_task(busy.served.answer(tensors([[n, 0]]))) for n in (1, 2)]
+        await asyncio.wait(gone, timeout=0)
+        for task in gone:
+            task.cancel()
+        await asyncio.wait(gone)
+        waiting = [asyncio.create_task(busy.served.answer(tensors([[n, 0]]))) for n in (3, 4)]
+        await asyncio.wait(waiting, timeout=0)
+        busy.gate.opened.set()
+        return await asyncio.gather(first, *waiting)
+
+    answers = asyncio.run(ask())
+
+    assert [1, 2] == busy.gate.rows
+    assert [[0.0], [3.0], [4.0]] == [sum_of(answer) for answer in answers]
+
+
+def test_a_client_that_leaves_during_a_joint_call_changes_nothing():
+    """The lease holds until the call is over, and the neighbours get their rows."""
+    busy = Busy()
+
+    async def ask():
+        first = asyncio.create_task(busy.served.answer(tensors([[0, 0]])))
+        await asyncio.to_thread(busy.gate.entered.acquire, timeout=DEADLINE_SECONDS)
+        joined = [asyncio.create_task(busy.served.answer(tensors([[n, 0]]))) for n in (1, 2)]
+        await asyncio.wait(joined, timeout=0)
+        second = replace_gate(busy)
+        await first
+        await asyncio.to_thread(second.entered.acquire, timeout=DEADLINE_SECONDS)
+        joined[0].cancel()
+        await asyncio.wait(joined[:1])
+        held = busy.manager.leased
+        second.opened.set()
+        return held, await joined[1]
+
+    held, answer = asyncio.run(ask())
+
+    assert 1 == held
+    assert [2.0] == sum_of(answer)
+    busy.pool.shutdown(wait=True)
+    assert 0 == busy.manager.leased
+
+
+def replace_gate(busy):
+    """Let the call under way go on, and hold up the next one."""
+    second, first = Gated(), busy.gate
+    before = first._then
+
+    def then(inputs, parameters):
+        answer = before(inputs, parameters)
+        first._then = second
+        return answer
+
+    first._then = then
+    first.opened.set()
+    return second
+
+
+def test_a_stopped_server_leaves_nobody_waiting():
+    """Requests that gather when the threads end are told so."""
+    busy = Busy()
+
+    async def ask():
+        first = asyncio.create_task(busy.served.answer(tensors([[0, 0]])))
+        await asyncio.to_thread(busy.gate.entered.acquire, timeout=DEADLINE_SECONDS)
+        waiting = asyncio.create_task(busy.served.answer(tensors([[1, 0]])))
+        await asyncio.wait({waiting}, timeout=0)
+        busy.pool.shutdown(wait=False)
+        busy.gate.opened.set()
+        await first
+        with pytest.raises(NotReady):
+            await waiting
+
+    asyncio.run(ask())
+
+
+def test_batches_are_in_the_metrics():
+    """How many requests and rows a call answered, and how long they waited, are counted."""
+    busy = Busy()
+
+    busy.ask(tensors([[1, 2], [3, 4]]), tensors([[5, 6]]))
+
+    labels = {"model": "sums", "version": "1"}
+    found = {
+        name: busy.registry.get_sample_value(f"bundleserver_{name}", about)
+        for name, about in (
+            ("batch_requests_count", labels),
+            ("batch_requests_sum", labels),
+            ("batch_rows_sum", labels),
+            ("queue_seconds_count", {"model": "sums"}),
+        )
+    }
+    requests = {
+        outcome: busy.registry.get_sample_value(
+            "bundleserver_requests_total",
+            {**labels, "protocol": protocol, "outcome": "ok"},
+        )
+        for outcome, protocol in (("rows", "v1"), ("tensors", "v2"))
+    }
+    assert {
+        "batch_requests_count": 2,
+        "batch_requests_sum": 3,
+        "batch_rows_sum": 4,
+        "queue_seconds_count": 3,
+    } == found
+    assert {"rows": 1, "tensors": 2} == requests
+
+
+def test_an_unknown_version_is_told_while_others_gather():
+    """A version that is not there is refused, and is no reason for others to wait."""
+    busy = Busy()
+
+    found, answer = busy.ask(tensors([[1, 2]], version="9"), tensors([[3, 4]]))
+
+    assert isinstance(found, VersionNotFound)
+    assert [7.0] == sum_of(answer)
+
+
+def test_a_version_that_stops_being_independent_is_asked_one_by_one():
+    """New files under the same name may be another kind of model."""
+    busy = Busy()
+    successor = Gated()
+    successor.opened.set()
+
+    async def ask():
+        first = asyncio.create_task(busy.served.answer(tensors([[0, 0]])))
+        await asyncio.to_thread(busy.gate.entered.acquire, timeout=DEADLINE_SECONDS)
+        waiting = [asyncio.create_task(busy.served.answer(tensors([[n, 0]]))) for n in (1, 2)]
+        await asyncio.wait(waiting, timeout=0)
+        status = busy.manager.status("sums")
+        later = FakeVersion("2", successor, state=State.READY)
+        busy.manager.add(replace(status, versions=(*status.versions, later), default="2"))
+        busy.gate.opened.set()
+        return await asyncio.gather(first, *waiting)
+
+    answers = asyncio.run(ask())
+
+    assert ["1", "2", "2"] == [answer.version for answer in answers]
+    assert [1, 1] == successor.rows

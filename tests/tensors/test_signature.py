@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+
+from bundleserver.errors import InvalidInput
+from bundleserver.tensors import NamedTensor, TensorSpec
+from bundleserver.tensors.signature import Signature
+
+TAKER = "'fraud' version 7"
+FEATURES = TensorSpec("features", "FP64", (-1, 3), ("cpu", "memory", "io"))
+STRICT = Signature((FEATURES,))
+LENIENT = Signature((TensorSpec("input-0", None, (-1, 3)),), lenient=True)
+VOTES = Signature((TensorSpec("forest", "INT64", (-1,)), TensorSpec("arima", "INT64", (-1,))))
+FORECAST = Signature(
+    (
+        TensorSpec("horizon", "INT64", (1,), optional=True),
+        TensorSpec("history", "FP64", (-1,), optional=True),
+    ),
+    rowwise=False,
+)
+OPEN = Signature()
+
+
+def tensor(name, values, **more):
+    """Make a named tensor of plain values."""
+    return NamedTensor(name, np.asarray(values), **more)
+
+
+def test_strict_signature_takes_its_named_input():
+    """A written manifest's input arrives under its name, with its columns."""
+    bound = STRICT.bind_tensors([tensor("features", [[0.5, 0.3, 0.8]])], TAKER)
+
+    assert ["features"] == list(bound)
+    assert ("cpu", "memory", "io") == bound["features"].columns
+
+
+@pytest.mark.parametrize(
+    ("signature", "tensors", "part"),
+    [
+        (STRICT, [tensor("feature", [[1.0, 2, 3]])], "unknown input 'feature'"),
+        (STRICT, [tensor("feature", [[1.0, 2, 3]])], "did you mean 'features'?"),
+        (STRICT, [], "missing inputs"),
+        (STRICT, [tensor("features", [[1, 2, 3]])], "has datatype INT64"),
+        (VOTES, [tensor("forest", [1, 0]), tensor("arima", [1])], "differ in their number of rows"),
+        (VOTES, [tensor("forest", [1, 0])], "'arima' INT64 [-1]"),
+        (LENIENT, [], "the request has no inputs"),
+        (LENIENT, [tensor("x", [[1.0, 2]])], "has shape [1, 2]"),
+        (FORECAST, [tensor("horizons", [3])], "did you mean 'horizon'?"),
+    ],
+)
+def test_bind_tensors_says_what_came_and_what_is_taken(signature, tensors, part):
+    """Each misfit of names, shapes, datatypes and lengths is refused in words."""
+    with pytest.raises(InvalidInput) as refused:
+        signature.bind_tensors(tensors, TAKER)
+
+    assert part in str(refused.value)
+    assert TAKER in str(refused.value)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8, np.float64])
+def test_lenient_signature_takes_any_name_and_number(dtype):
+    """A drop-in for KServe's sklearn server takes one tensor of any name and numeric datatype."""
+    bound = LENIENT.bind_tensors([tensor("whatever", np.ones((2, 3), dtype))], TAKER)
+
+    assert (2, 3) == bound["input-0"].values.shape
+
+
+def test_lenient_signature_takes_several_tensors_as_columns():
+    """Several tensors are passed on under their names, the columns of one table."""
+    bound = LENIENT.bind_tensors([tensor("age", [1, 2]), tensor("city", ["a", "b"])], TAKER)
+
+    assert ["age", "city"] == list(bound)
+
+
+def test_lenient_signature_reads_one_column_as_a_table_when_asked():
+    """With content type pd the only tensor is a column under its own name."""
+    bound = LENIENT.bind_tensors([tensor("age", [1, 2])], TAKER, content_type="pd")
+
+    assert ("age",) == bound["input-0"].columns
+    assert (2, 1) == bound["input-0"].values.shape
+
+
+def test_optional_inputs_may_be_left_out():
+    """A forecast needs no history."""
+    assert ["horizon"] == list(FORECAST.bind_tensors([tensor("horizon", [3])], TAKER))
+
+
+@pytest.mark.parametrize(
+    ("signature", "rows", "expected"),
+    [
+        (STRICT, [[1, 2, 3]], {"features": [[1.0, 2.0, 3.0]]}),
+        (STRICT, [{"io": 3, "cpu": 1, "memory": 2}], {"features": [[1.0, 2.0, 3.0]]}),
+        (
+            STRICT,
+            [{"features": [1, 2, 3]}, {"features": [4, 5, 6]}],
+            {"features": [[1, 2, 3], [4, 5, 6]]},
+        ),
+        (VOTES, [[1, 0], [0, 0]], {"forest": [1, 0], "arima": [0, 0]}),
+        (VOTES, [{"forest": 1, "arima": 0}], {"forest": [1], "arima": [0]}),
+        (LENIENT, [[1, 2, 3]], {"input-0": [[1, 2, 3]]}),
+        (LENIENT, [{"a": [1, 2], "b": ["x", "y"]}], {"a": [1, 2], "b": ["x", "y"]}),
+        (LENIENT, [{"a": 1, "b": "x"}], {"a": [1], "b": ["x"]}),
+        (OPEN, [[1, 2]], {"input-0": [[1, 2]]}),
+        (OPEN, [{"a": 1}, {"a": 2}], {"a": [1, 2]}),
+    ],
+)
+def test_bind_rows_takes_lists_and_objects(signature, rows, expected):
+    """V1 rows bind as lists, as objects keyed by column, and as objects keyed by input."""
+    bound = signature.bind_rows(rows, TAKER)
+
+    assert expected == {name: tensor.values.tolist() for name, tensor in bound.items()}
+
+
+@pytest.mark.parametrize(
+    ("signature", "rows", "part"),
+    [
+        (STRICT, [], "'instances' is an empty list"),
+        (STRICT, [[1, 2, 3], [4, 5]], "rows of different lengths"),
+        (STRICT, [[1, 2]], "has shape [1, 2]"),
+        (STRICT, [{"cpu": 1, "memory": 2}], "lack column 'io'"),
+        (STRICT, [{"cpu": 1, "memory": 2, "io": 3, "disk": 4}], "have the unknown column 'disk'"),
+        (STRICT, [{"cpu": 1}, {"memory": 1}], "differ in keys: 'cpu', 'memory'"),
+        (STRICT, [{"cpu": 1}, [1, 2, 3]], "instances[1] is a list"),
+        (STRICT, [["a", "b", "c"]], "the value 'a'"),
+        (VOTES, [[1, 0, 1]], "instances[0] has 3 values"),
+        (VOTES, [1], "instances[0] has int"),
+        (VOTES, [{"forest": 1, "arimo": 0}], "did you mean 'arima'?"),
+        (VOTES, [[1.5, 0]], "takes INT64"),
+    ],
+)
+def test_bind_rows_says_which_row_and_what_is_taken(signature, rows, part):
+    """Each misfit of V1 rows is refused in words that name the row or the column."""
+    with pytest.raises(InvalidInput) as refused:
+        signature.bind_rows(rows, TAKER)
+
+    assert part in str(refused.value)
+    assert TAKER in str(refused.value)
