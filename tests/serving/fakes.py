@@ -21,7 +21,7 @@ from bundleserver.serving.requests import PredictRequest
 from bundleserver.serving.server import BundleServer
 from bundleserver.serving.traffic.splitting import Answered, Splitter
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
-from bundleserver.tensors.call_traits import UNKNOWN, Conduct
+from bundleserver.tensors.call_traits import UNKNOWN, CallTraits
 from bundleserver.tensors.signature import Signature
 from bundleserver.versions.lifecycle import State
 from bundleserver.versions.serving_config import ServingConfig
@@ -95,7 +95,7 @@ class FakeBundle:
     signature: Signature
     call: Call
     closed: bool = False
-    conduct: Conduct = UNKNOWN
+    call_traits: CallTraits = UNKNOWN
     remembers: Recall | None = None
 
     @property
@@ -124,7 +124,7 @@ class FakeVersion:
     metadata: Mapping[str, object] = field(default_factory=dict)
     loaded_at: float | None = None
     files: str = "files"
-    conduct: Conduct = UNKNOWN
+    call_traits: CallTraits = UNKNOWN
     remembers: Recall | None = None
 
 
@@ -204,7 +204,7 @@ class FakeManager:
         with self._leases:
             if key not in self._bundles:
                 signature = found.signature or Signature()
-                about = {"conduct": found.conduct, "remembers": found.remembers}
+                about = {"call_traits": found.call_traits, "remembers": found.remembers}
                 self._bundles[key] = FakeBundle(*key, signature, found.call, **about)
             self.leased += 1
         try:

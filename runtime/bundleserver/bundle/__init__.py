@@ -74,7 +74,7 @@ class Bundle:
     Attributes:
         identity: how messages name it.
         signature: what the bundle takes and gives.
-        conduct: how calls of ``predict`` behave, for whoever schedules them.
+        call_traits: how calls of ``predict`` behave, for whoever schedules them.
         remembers: asks whether a call would be answered from memory; None where none ever is.
     """
 
@@ -94,7 +94,7 @@ class Bundle:
         self.version = version
         self.identity = f"'{model}' version {version}"
         self.signature = plan.signature
-        self.conduct = plan.conduct
+        self.call_traits = plan.call_traits
         self.remembers = plan.recall()
         self._predictors = predictors
         self._plan = plan
@@ -201,7 +201,7 @@ class Bundle:
             **self.manifest.metadata,
             "digest": integrity.bundle_digest(self.manifest),
             "inferred": self.manifest.inferred,
-            "rows_independent": self.conduct.independent,
+            "rows_independent": self.call_traits.batchable,
             "components": {
                 name: {"framework": component.framework}
                 | dict(getattr(self._predictors[name], "metadata", {}))

@@ -16,7 +16,7 @@ from bundleserver.frameworks import Predictor
 from bundleserver.manifest import Manifest, Step
 from bundleserver.operations import OPERATIONS
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
-from bundleserver.tensors.call_traits import UNKNOWN, Conduct, together
+from bundleserver.tensors.call_traits import UNKNOWN, CallTraits, combined
 from bundleserver.tensors.signature import DEFAULT_OUTPUT, Signature
 
 Call = Callable[[Sequence[NamedTensor], Mapping[str, object]], Sequence[Array]]
@@ -41,7 +41,7 @@ class PlannedStep:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     signature: Signature
-    conduct: Conduct = UNKNOWN
+    call_traits: CallTraits = UNKNOWN
     remembers: Remembers | None = None
 
 
@@ -51,7 +51,7 @@ class Plan:
 
     steps: tuple[PlannedStep, ...]
     signature: Signature
-    conduct: Conduct = UNKNOWN
+    call_traits: CallTraits = UNKNOWN
 
     def recall(self) -> Recall | None:
         """Return what asks whether a request, by its inputs' names, is answered from memory.
@@ -81,8 +81,8 @@ def make_plan(manifest: Manifest, predictors: Mapping[str, Predictor]) -> Plan:
     rowwise = all(step.signature.rowwise for step in steps)
     refused = {name: why for step in steps for name, why in step.signature.refused.items()}
     signature = Signature(inputs, outputs, manifest.inferred, rowwise, refused)
-    conduct = together(step.conduct for step in steps) if rowwise else UNKNOWN
-    return Plan(steps, signature, conduct)
+    call_traits = combined(step.call_traits for step in steps) if rowwise else UNKNOWN
+    return Plan(steps, signature, call_traits)
 
 
 def _default_steps(manifest: Manifest, predictors: Mapping[str, Predictor]) -> tuple[Step, ...]:
@@ -149,11 +149,11 @@ def _plan_step(step: Step, index: int, predictors: Mapping[str, Predictor]) -> P
     _check_names_of_forecast(step, index, signature)
     what = f"steps[{index}] ({step.component}.{method})"
     # A framework of another distribution need not know of it.
-    tell = getattr(predictor, "conduct", None)
-    conduct = UNKNOWN if tell is None else tell(method)
+    tell = getattr(predictor, "call_traits", None)
+    traits = UNKNOWN if tell is None else tell(method)
     memory = getattr(predictor, "remembers", None)
     remembers = None if memory is None else partial(memory, method)
-    return PlannedStep(what, method, call, step.inputs, step.outputs, signature, conduct, remembers)
+    return PlannedStep(what, method, call, step.inputs, step.outputs, signature, traits, remembers)
 
 
 def _plan_operation(step: Step, index: int) -> PlannedStep:
@@ -167,8 +167,8 @@ def _plan_operation(step: Step, index: int) -> PlannedStep:
 
     what = f"steps[{index}] ({step.op})"
     signature = Signature((), operation.outputs)
-    conduct = operation.conduct(step.params)
-    return PlannedStep(what, None, call, step.inputs, step.outputs, signature, conduct)
+    call_traits = operation.call_traits(step.params)
+    return PlannedStep(what, None, call, step.inputs, step.outputs, signature, call_traits)
 
 
 def _check_names_of_forecast(step: Step, index: int, signature: Signature) -> None:

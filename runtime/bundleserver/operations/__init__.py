@@ -12,7 +12,7 @@ import numpy as np
 from bundleserver.errors import BundleError, InvalidInput
 from bundleserver.operations import voting
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
-from bundleserver.tensors.call_traits import Conduct
+from bundleserver.tensors.call_traits import CallTraits
 
 Params = Mapping[str, object]
 
@@ -55,10 +55,10 @@ class Operation:
             raise BundleError(f"operation '{self.name}': {'; '.join(problems)}")
         return self._run(inputs, params)
 
-    def conduct(self, params: Params) -> Conduct:
+    def call_traits(self, params: Params) -> CallTraits:
         """Say how a step behaves; what adds numbers up may do so in another order for more rows."""
         beside = self.name == "concat" and params.get("axis", 1) in (-1, 1)
-        return Conduct(steady=True, independent=beside or self.name == "threshold")
+        return CallTraits(predictable=True, batchable=beside or self.name == "threshold")
 
     def _problems_with_count(self, inputs: int) -> tuple[str, ...]:
         if self.fewest <= inputs and (self.most is None or inputs <= self.most):

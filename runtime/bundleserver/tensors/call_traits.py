@@ -1,4 +1,4 @@
-"""What is known of a method's calls before they are made, for whoever schedules them."""
+"""Call traits: what is known of a method's calls before they are made."""
 
 from __future__ import annotations
 
@@ -7,25 +7,26 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Conduct:
+class CallTraits:
     """How calls of one method behave; nothing is known of most methods, so both are False.
 
     Attributes:
-        steady: a call of finite numbers costs what others of its size do, and waits for nothing.
-        independent: a row's answer has the same bits whatever rows are asked beside it.
+        predictable: a call of finite numbers costs what others of its size do, and waits for
+            nothing, so that it may run inline.
+        batchable: a row's answer has the same bits whatever rows are asked beside it.
     """
 
-    steady: bool = False
-    independent: bool = False
+    predictable: bool = False
+    batchable: bool = False
 
 
-UNKNOWN = Conduct()
+UNKNOWN = CallTraits()
 
 
-def together(conducts: Iterable[Conduct]) -> Conduct:
-    """Return how calls behave that run one after the other."""
-    every = tuple(conducts)
-    return Conduct(
-        steady=all(conduct.steady for conduct in every),
-        independent=all(conduct.independent for conduct in every),
+def combined(traits: Iterable[CallTraits]) -> CallTraits:
+    """Return the call traits of calls that run one after the other."""
+    every = tuple(traits)
+    return CallTraits(
+        predictable=all(one.predictable for one in every),
+        batchable=all(one.batchable for one in every),
     )

@@ -29,12 +29,12 @@ from bundleserver.frameworks.sklearn.call_traits import answers_alike
 from bundleserver.frameworks.sklearn.framework import SklearnPredictor, load
 from bundleserver.operations import OPERATIONS
 from bundleserver.tensors import NamedTensor
-from bundleserver.tensors.call_traits import UNKNOWN, Conduct, together
+from bundleserver.tensors.call_traits import UNKNOWN, CallTraits, combined
 
 X = np.random.default_rng(0).normal(size=(80, 3))
 Y = (X[:, 0] > 0).astype(int)
-BOTH = Conduct(steady=True, independent=True)
-STEADY = Conduct(steady=True)
+BOTH = CallTraits(predictable=True, batchable=True)
+PREDICTABLE = CallTraits(predictable=True)
 
 
 class OwnForest(IsolationForest):
@@ -43,7 +43,7 @@ class OwnForest(IsolationForest):
 
 def conduct_of(model, method="predict"):
     """Ask how a fitted model's calls behave."""
-    return SklearnPredictor(model).conduct(method)
+    return SklearnPredictor(model).call_traits(method)
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,12 @@ def conduct_of(model, method="predict"):
         (DummyRegressor(), BOTH),
         (make_pipeline(StandardScaler(), IsolationForest(n_estimators=5)), BOTH),
         (make_pipeline(StandardScaler(), "passthrough", IsolationForest(n_estimators=5)), BOTH),
-        (LinearRegression(), STEADY),
-        (LogisticRegression(), STEADY),
-        (SVC(), STEADY),
-        (MLPRegressor(hidden_layer_sizes=(4,), max_iter=5), STEADY),
-        (make_pipeline(StandardScaler(), LogisticRegression()), STEADY),
-        (GridSearchCV(LogisticRegression(), {"C": [1]}, cv=2), STEADY),
+        (LinearRegression(), PREDICTABLE),
+        (LogisticRegression(), PREDICTABLE),
+        (SVC(), PREDICTABLE),
+        (MLPRegressor(hidden_layer_sizes=(4,), max_iter=5), PREDICTABLE),
+        (make_pipeline(StandardScaler(), LogisticRegression()), PREDICTABLE),
+        (GridSearchCV(LogisticRegression(), {"C": [1]}, cv=2), PREDICTABLE),
         (SVC(kernel=lambda a, b: a @ b.T), UNKNOWN),
         (KNeighborsClassifier(), UNKNOWN),
         (make_pipeline(FunctionTransformer(np.log1p), LogisticRegression()), UNKNOWN),
@@ -81,7 +81,7 @@ def test_only_models_that_are_known_well_have_a_conduct(model, expected):
 @pytest.mark.parametrize("method", ["predict", "predict_proba", "apply"])
 def test_every_method_of_a_forest_answers_row_by_row(method):
     """Labels, probabilities and leaves of a row do not depend on its neighbours."""
-    assert conduct_of(RandomForestClassifier(5, random_state=0).fit(X, Y), method).independent
+    assert conduct_of(RandomForestClassifier(5, random_state=0).fit(X, Y), method).batchable
 
 
 def test_a_table_with_columns_is_put_to_the_test_as_one():
@@ -112,8 +112,8 @@ def test_a_model_that_runs_as_it_was_saved_has_no_conduct(tmp_path):
     path = tmp_path / "model.joblib"
     joblib.dump(IsolationForest(n_estimators=5, random_state=0).fit(X), path)
 
-    assert UNKNOWN == load(path, LoadContext({"accelerate": "off"})).conduct("predict")
-    assert BOTH == load(path, LoadContext()).conduct("predict")
+    assert UNKNOWN == load(path, LoadContext({"accelerate": "off"})).call_traits("predict")
+    assert BOTH == load(path, LoadContext()).call_traits("predict")
 
 
 @pytest.mark.parametrize(
@@ -121,22 +121,22 @@ def test_a_model_that_runs_as_it_was_saved_has_no_conduct(tmp_path):
     [
         ("threshold", {"above": 1.0}, BOTH),
         ("concat", {}, BOTH),
-        ("concat", {"axis": 0}, STEADY),
-        ("mean", {}, STEADY),
-        ("vote", {}, STEADY),
-        ("reconstruction_error", {}, STEADY),
+        ("concat", {"axis": 0}, PREDICTABLE),
+        ("mean", {}, PREDICTABLE),
+        ("vote", {}, PREDICTABLE),
+        ("reconstruction_error", {}, PREDICTABLE),
     ],
 )
 def test_operations_that_add_up_are_not_independent(op, params, expected):
     """A sum over more rows may be added up in another order."""
-    assert expected == OPERATIONS[op].conduct(params)
+    assert expected == OPERATIONS[op].call_traits(params)
 
 
 def test_steps_behave_as_the_least_known_of_them():
     """One step that is not independent makes the whole not independent."""
-    assert together([BOTH, BOTH]) == BOTH
-    assert together([BOTH, STEADY]) == STEADY
-    assert together([STEADY, Conduct(independent=True)]) == UNKNOWN
+    assert combined([BOTH, BOTH]) == BOTH
+    assert combined([BOTH, PREDICTABLE]) == PREDICTABLE
+    assert combined([PREDICTABLE, CallTraits(batchable=True)]) == UNKNOWN
 
 
 def test_a_bundle_says_in_its_metadata_whether_its_rows_are_independent(tmp_path):
@@ -153,7 +153,7 @@ def test_a_bundle_says_in_its_metadata_whether_its_rows_are_independent(tmp_path
         (answer,) = bundle.predict({name: NamedTensor(name, rows)}, {}).values()
         return answer.tolist()
 
-    assert BOTH == bundle.conduct
+    assert BOTH == bundle.call_traits
     assert bundle.metadata()["rows_independent"] is True
     assert ask(X) == [ask(X[i : i + 1])[0] for i in range(len(X))]
     bundle.close()

@@ -16,7 +16,7 @@ from bundleserver.serving.execution.costs import MEASURED_FIRST
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.rest.http import Answer
 from bundleserver.tensors import TensorSpec
-from bundleserver.tensors.call_traits import Conduct
+from bundleserver.tensors.call_traits import CallTraits
 from bundleserver.tensors.signature import Signature
 from tests.serving.fakes import (
     DEADLINE_SECONDS,
@@ -29,7 +29,7 @@ from tests.serving.fakes import (
     serving,
 )
 
-STEADY = Conduct(steady=True)
+PREDICTABLE = CallTraits(predictable=True)
 V1 = b'{"instances": [[1.0, 2.0], [3.0, 4.0]]}'
 V2 = b'{"id": "7", "inputs": [{"name": "x", "datatype": "FP64", "shape": [2], "data": [1.5, 2]}]}'
 FORECAST = json.dumps(
@@ -64,9 +64,9 @@ def models():
         raise RuntimeError("no such luck")
 
     return FakeManager(
-        FakeModel("sums", (FakeVersion("1", conduct=STEADY),)),
-        FakeModel("echo", (FakeVersion("1", echo, ECHO, conduct=STEADY),)),
-        FakeModel("fails", (FakeVersion("1", fail, conduct=STEADY),)),
+        FakeModel("sums", (FakeVersion("1", call_traits=PREDICTABLE),)),
+        FakeModel("echo", (FakeVersion("1", echo, ECHO, call_traits=PREDICTABLE),)),
+        FakeModel("fails", (FakeVersion("1", fail, call_traits=PREDICTABLE),)),
     )
 
 
@@ -339,7 +339,7 @@ def test_an_answer_that_ends_like_a_head_is_sent():
             return {"y": np.full(count, end)}
 
         signature = Signature((TensorSpec("x", "FP64", (-1,)),), (TensorSpec("y", "INT64", (-1,)),))
-        version = FakeVersion("1", answer, signature, conduct=STEADY)
+        version = FakeVersion("1", answer, signature, call_traits=PREDICTABLE)
         document = {**json.loads(V2), "parameters": {"binary_data_output": True}}
         asked = request("POST", "/v2/models/ends/infer", json.dumps(document).encode())
         manager = FakeManager(FakeModel("ends", (version,)))

@@ -15,7 +15,7 @@ from bundleserver.serving.execution.thread_pool import WorkerPool
 from bundleserver.serving.metrics.collectors import RequestMetrics
 from bundleserver.serving.requests import PredictRequest, RequestedOutput
 from bundleserver.tensors import NamedTensor
-from bundleserver.tensors.call_traits import Conduct
+from bundleserver.tensors.call_traits import CallTraits
 from bundleserver.versions.lifecycle import State
 from bundleserver.versions.serving_config import ServingConfig
 from tests.serving.fakes import (
@@ -29,7 +29,7 @@ from tests.serving.fakes import (
     sums,
 )
 
-INDEPENDENT = Conduct(independent=True)
+INDEPENDENT = CallTraits(batchable=True)
 
 
 class Gated(Gate):
@@ -59,11 +59,11 @@ class Busy:
         then=sums,
         max_batch_rows=64,
         max_queue=128,
-        conduct=INDEPENDENT,
+        call_traits=INDEPENDENT,
         **about,
     ):
         self.gate = Gated(then)
-        own = FakeVersion("1", self.gate, conduct=conduct)
+        own = FakeVersion("1", self.gate, call_traits=call_traits)
         self.manager = FakeManager(FakeModel("sums", (own, *versions), **about))
         self.registry = CollectorRegistry()
         self.pool = WorkerPool(1, max_queue)
@@ -188,7 +188,7 @@ def test_only_like_requests_are_joined(odd):
 
 def test_versions_never_mix():
     """What waits for one version is not answered by another that stands in its place by then."""
-    busy = Busy(FakeVersion("2", echo, ECHO, conduct=INDEPENDENT))
+    busy = Busy(FakeVersion("2", echo, ECHO, call_traits=INDEPENDENT))
 
     answers = busy.ask(tensors([[1, 2]]), tensors([[3, 4]], version="2"), tensors([[5, 6]]))
 
@@ -216,7 +216,7 @@ def test_a_version_that_goes_while_requests_wait_says_so_to_each():
 def test_a_share_that_goes_while_requests_wait_falls_to_the_default():
     """Requests of a split are answered by the default where their version does not answer."""
     config = ServingConfig.from_json(b'{"traffic": {"1": 100}}', "x")
-    busy = Busy(FakeVersion("2", conduct=INDEPENDENT), default="2", config=config)
+    busy = Busy(FakeVersion("2", call_traits=INDEPENDENT), default="2", config=config)
 
     async def ask():
         first = asyncio.create_task(busy.served.answer(tensors([[0, 0]])))
@@ -258,8 +258,8 @@ def test_large_and_empty_requests_stay_alone(values):
 @pytest.mark.parametrize(
     "about",
     [
-        {"conduct": Conduct()},
-        {"conduct": Conduct(steady=True)},
+        {"call_traits": CallTraits()},
+        {"call_traits": CallTraits(predictable=True)},
         {"max_batch_rows": 0},
         {"max_batch_rows": 1},
         {"config": ServingConfig.from_json(b'{"shadow": ["9"]}', "x")},

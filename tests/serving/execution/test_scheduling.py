@@ -16,11 +16,11 @@ from bundleserver.serving.execution.thread_pool import WorkerPool
 from bundleserver.serving.metrics.collectors import RequestMetrics
 from bundleserver.serving.requests import PredictRequest, RequestedOutput
 from bundleserver.tensors import NamedTensor
-from bundleserver.tensors.call_traits import Conduct
+from bundleserver.tensors.call_traits import CallTraits
 from bundleserver.versions.serving_config import ServingConfig
 from tests.serving.fakes import DEADLINE_SECONDS, FakeManager, FakeModel, FakeVersion, Gate, sums
 
-STEADY = Conduct(steady=True)
+PREDICTABLE = CallTraits(predictable=True)
 ROWS = [[1.0, 2.0], [3.0, 4.0]]
 
 
@@ -37,9 +37,9 @@ class Watched:
         return sums(inputs, parameters)
 
 
-def served_by(call, conduct=STEADY, **about):
+def served_by(call, call_traits=PREDICTABLE, **about):
     """Serve one model, its requests not joined."""
-    model = FakeModel("sums", (FakeVersion("1", call, conduct=conduct),), **about)
+    model = FakeModel("sums", (FakeVersion("1", call, call_traits=call_traits),), **about)
     manager = FakeManager(model)
     registry = CollectorRegistry()
     return ServedModels(manager, WorkerPool(2), RequestMetrics(registry), 0), manager, registry
@@ -86,18 +86,18 @@ def test_a_v1_request_is_asked_on_the_event_loop_too():
 
 
 @pytest.mark.parametrize(
-    ("conduct", "values"),
+    ("call_traits", "values"),
     [
-        (Conduct(), ROWS),
-        (Conduct(independent=True), ROWS),
-        (STEADY, [[float("nan"), 1.0]]),
-        (STEADY, [[float("inf"), 1.0]]),
+        (CallTraits(), ROWS),
+        (CallTraits(batchable=True), ROWS),
+        (PREDICTABLE, [[float("nan"), 1.0]]),
+        (PREDICTABLE, [[float("inf"), 1.0]]),
     ],
 )
-def test_what_may_cost_more_than_it_did_is_never_asked_on_the_event_loop(conduct, values):
+def test_what_may_cost_more_than_it_did_is_never_asked_on_the_event_loop(call_traits, values):
     """Models that are not known to be steady, and values that are not finite, go to a thread."""
     model = Watched()
-    served, _, _ = served_by(model, conduct)
+    served, _, _ = served_by(model, call_traits)
 
     async def ask():
         for _ in range(2 * MEASURED_FIRST):
@@ -198,7 +198,7 @@ def test_a_canary_counts_alike_on_the_event_loop():
     config = ServingConfig.from_json(
         b'{"default": "1", "canary": {"version": "2", "steps": [100], "min_requests": 1000}}', "x"
     )
-    versions = tuple(FakeVersion(v, Watched(), conduct=STEADY) for v in ("1", "2"))
+    versions = tuple(FakeVersion(v, Watched(), call_traits=PREDICTABLE) for v in ("1", "2"))
     served = ServedModels(FakeManager(FakeModel("sums", versions, config=config)), WorkerPool(2))
 
     async def ask():
@@ -217,7 +217,7 @@ def test_a_canary_counts_alike_on_the_event_loop():
 def test_a_small_call_needs_no_place_in_the_queue():
     """While the threads are busy and the queue is full, what is small is answered all the same."""
     gate = Gate()
-    small, busy = FakeVersion("1", conduct=STEADY), FakeVersion("1", gate)
+    small, busy = FakeVersion("1", call_traits=PREDICTABLE), FakeVersion("1", gate)
     manager = FakeManager(FakeModel("sums", (small,)), FakeModel("busy", (busy,)))
     served = ServedModels(manager, WorkerPool(1, max_queue=1))
 

@@ -67,14 +67,14 @@ _PARTS = (1, 2, 5, 24)
 """How many of the drawn rows are asked at once, besides all of them."""
 
 
-def is_steady(model: Any) -> bool:
+def is_predictable(model: Any) -> bool:
     """Ask whether a model's calls cost the same for the same number of finite numbers.
 
     Every part must be scikit-learn's own, run in the thread that calls, and call nobody else's
     functions. ``SklearnPredictor`` asks besides that it takes numbers only.
     """
     try:
-        return all(_part_is_steady(part) for part in _parts(model))
+        return all(_part_is_predictable(part) for part in _parts(model))
     except Exception:  # noqa: BLE001 - an estimator's own code; without it nothing is known
         return False
 
@@ -110,7 +110,7 @@ def _parts(model: Any) -> Iterator[Any]:
         yield from _parts(best)
 
 
-def _part_is_steady(part: Any) -> bool:
+def _part_is_predictable(part: Any) -> bool:
     module = type(part).__module__
     if not module.startswith("sklearn.") or module.startswith(_SEARCHING):
         return False

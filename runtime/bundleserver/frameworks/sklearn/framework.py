@@ -15,7 +15,7 @@ from sklearn.base import BaseEstimator
 
 from bundleserver.errors import InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext, pickles
-from bundleserver.frameworks.sklearn.call_traits import answers_alike, is_row_by_row, is_steady
+from bundleserver.frameworks.sklearn.call_traits import answers_alike, is_predictable, is_row_by_row
 from bundleserver.frameworks.sklearn.estimators import (
     intake_of,
     is_estimator,
@@ -31,7 +31,7 @@ from bundleserver.frameworks.sklearn.fast.engines import (
 )
 from bundleserver.frameworks.sklearn.tables import Intake, dense
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec
-from bundleserver.tensors.call_traits import UNKNOWN, Conduct
+from bundleserver.tensors.call_traits import UNKNOWN, CallTraits
 from bundleserver.tensors.signature import Signature
 
 if TYPE_CHECKING:
@@ -135,15 +135,15 @@ class SklearnPredictor:
         """The prediction methods that the estimator has: ``predict`` first, else ``transform``."""
         return self._methods
 
-    def conduct(self, method: str) -> Conduct:
+    def call_traits(self, method: str) -> CallTraits:
         """Say how calls behave; an estimator that runs as it was saved has a thread to itself."""
         intake = self._intakes[method]
         if self._runs_alone or not intake.width:
             return UNKNOWN
         columns, width = intake.columns, intake.width
-        return Conduct(
-            steady=intake.numeric and is_steady(self._model),
-            independent=is_row_by_row(self._model)
+        return CallTraits(
+            predictable=intake.numeric and is_predictable(self._model),
+            batchable=is_row_by_row(self._model)
             and answers_alike(
                 lambda rows: self._call(method, (NamedTensor("input-0", rows, columns),)), width
             ),

@@ -100,7 +100,7 @@ class Batches:
         A canary's and a shadow's requests stay alone: their times are compared.
         """
         return (
-            bundle.conduct.independent
+            bundle.call_traits.batchable
             and not route.is_watched
             and 0 < _rows_of(route) <= self._max_rows // 2
             and not self._costs.of(bundle).scales(size)
@@ -186,7 +186,7 @@ class Batches:
         try:
             with self._manager.acquire(route.request.model, route.version) as bundle:
                 # Another version may stand under the same name by now.
-                return self._ask(bundle, batch) if bundle.conduct.independent else batch
+                return self._ask(bundle, batch) if bundle.call_traits.batchable else batch
         except BundleServerError:
             return [one for one in batch if not one.outcome.done()]
 

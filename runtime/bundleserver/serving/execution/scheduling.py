@@ -80,7 +80,7 @@ class Scheduler:
         try:
             with self._manager.acquire(request.model, route.version) as bundle:
                 costs = self._costs.of(bundle)
-                if bundle.conduct.steady and costs.is_small(size):
+                if bundle.call_traits.predictable and costs.is_small(size):
                     answered = self._answer_at_once(bundle, costs, route, size, measured)
                     if answered is not None:
                         return answered
@@ -141,7 +141,7 @@ class Scheduler:
         with self._splitter.lease(route) as bundle:
             started = time.thread_time()
             answered = self._splitter.ask(bundle, route, measured)
-            if bundle.conduct.steady or bundle.conduct.independent:
+            if bundle.call_traits.predictable or bundle.call_traits.batchable:
                 self._costs.of(bundle).note(size, time.thread_time() - started)
             return answered
 
