@@ -12,14 +12,22 @@ from pathlib import Path
 import numpy as np
 from prometheus_client import CollectorRegistry
 
+from bundleserver.bundle.placement import CallCost, Placement
 from bundleserver.bundle.plan import Recall
-from bundleserver.errors import InvalidInput, ModelNotFound, NotReady, VersionNotFound
+from bundleserver.errors import (
+    InvalidInput,
+    ModelNotFound,
+    NotReady,
+    PredictionError,
+    VersionNotFound,
+)
 from bundleserver.manager import TrafficStatus
-from bundleserver.serving.metrics.tallies import Measured
+from bundleserver.serving.execution.answering import answer_watched
 from bundleserver.serving.options import ServerOptions
-from bundleserver.serving.requests import PredictRequest
+from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.server import BundleServer
-from bundleserver.serving.traffic.splitting import Answered, Splitter
+from bundleserver.serving.traffic.mirroring import Copy
+from bundleserver.serving.traffic.splitting import Splitter
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
 from bundleserver.tensors.call_traits import UNKNOWN, CallTraits
 from bundleserver.tensors.signature import Signature
@@ -41,6 +49,7 @@ FORECASTS = Signature(
     rowwise=False,
 )
 ECHO = Signature()
+CHEAP = CallCost(one_row=1e-5, many_rows=2e-5)
 
 Call = Callable[[Mapping[str, NamedTensor], Mapping[str, object]], dict[str, Array]]
 
@@ -94,9 +103,12 @@ class FakeBundle:
     version: str
     signature: Signature
     call: Call
+    placement: Placement
     closed: bool = False
-    call_traits: CallTraits = UNKNOWN
     remembers: Recall | None = None
+
+    def failure(self, what: str, cause: str, error: BaseException | None = None) -> PredictionError:
+        return PredictionError(self.identity, f"{what}: {cause}", "1")
 
     @property
     def identity(self) -> str:
@@ -125,6 +137,7 @@ class FakeVersion:
     loaded_at: float | None = None
     files: str = "files"
     call_traits: CallTraits = UNKNOWN
+    cost: CallCost | None = CHEAP
     remembers: Recall | None = None
 
 
@@ -204,8 +217,10 @@ class FakeManager:
         with self._leases:
             if key not in self._bundles:
                 signature = found.signature or Signature()
-                about = {"call_traits": found.call_traits, "remembers": found.remembers}
-                self._bundles[key] = FakeBundle(*key, signature, found.call, **about)
+                placement = Placement(found.call_traits, found.cost)
+                self._bundles[key] = FakeBundle(
+                    *key, signature, found.call, placement, remembers=found.remembers
+                )
             self.leased += 1
         try:
             yield self._bundles[key]
@@ -261,11 +276,12 @@ class FakeManager:
         )
 
 
-def split_and_answer(splitter: Splitter, request: PredictRequest, measured: Measured) -> Answered:
-    """Route, borrow and answer in this thread, as the scheduler does in those that predict."""
-    route = splitter.route(request)
-    with splitter.lease(route) as bundle:
-        return splitter.ask(bundle, route, measured)
+def split_and_answer(
+    splitter: Splitter, request: PredictRequest, answered_by: list[str] | None = None
+) -> tuple[PredictResponse, tuple[Copy, ...]]:
+    """Select, acquire and answer in this thread, as it is done in those that predict."""
+    traffic = splitter._manager.traffic(request.model)
+    return answer_watched(splitter, request, traffic, answered_by or [""])
 
 
 @dataclass

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 from bundleserver.bundle import integrity
 from bundleserver.bundle.examples import check_output
 from bundleserver.bundle.members import BundleMember, Members, ModelMember
+from bundleserver.bundle.placement import Placement, measure
 from bundleserver.bundle.plan import Plan, PlannedStep, make_plan
 from bundleserver.errors import (
     BundleError,
@@ -74,7 +75,8 @@ class Bundle:
     Attributes:
         identity: how messages name it.
         signature: what the bundle takes and gives.
-        call_traits: how calls of ``predict`` behave, for whoever schedules them.
+        call_traits: what calls of ``predict`` are like.
+        placement: where they run; measured by ``warm_up``.
         remembers: asks whether a call would be answered from memory; None where none ever is.
     """
 
@@ -95,6 +97,7 @@ class Bundle:
         self.identity = f"'{model}' version {version}"
         self.signature = plan.signature
         self.call_traits = plan.call_traits
+        self.placement = Placement(plan.call_traits)
         self.remembers = plan.recall()
         self._predictors = predictors
         self._plan = plan
@@ -156,13 +159,27 @@ class Bundle:
             NotReady: a member model does not answer now.
             PredictionError: a component's own code raised; the log has the traceback.
         """
-        tensors = self._assign(inputs)
+        tensors: dict[str, tuple[NamedTensor, ...]] = {}
+        declared = self.signature.inputs
+        if len(declared) == 1 and declared[0].name not in inputs:
+            # Several under other names are the columns of the one input.
+            tensors[declared[0].name] = tuple(inputs.values())
+        else:
+            for name, tensor in inputs.items():
+                tensors[name] = (tensor,)
         for step in self._plan.steps:
             if len(step.inputs) == 1:
                 taken = tensors.get(step.inputs[0], ())
             else:
                 taken = tuple(t for name in step.inputs for t in tensors.get(name, ()))
-            results = self._run(step, taken, parameters)
+            try:
+                results = step.call(taken, parameters)
+            except (BundleServerError, KeyboardInterrupt):
+                raise
+            except BaseException as error:  # a framework's own code may raise anything, and exit
+                raise self.failure(step.what, f"{type(error).__name__}: {error}", error) from error
+            if len(results) < len(step.outputs):
+                raise self._too_few(step, len(results))
             for name, values in zip(step.outputs, results, strict=False):
                 tensors[name] = (NamedTensor(name, values),)
         outputs: dict[str, Array] = {}
@@ -170,11 +187,11 @@ class Bundle:
             try:
                 outputs[spec.name] = spec.hold(tensors[spec.name][0].values)
             except (TypeError, ValueError) as error:
-                raise self._failed(f"output '{spec.name}'", str(error)) from error
+                raise self.failure(f"output '{spec.name}'", str(error)) from error
         return outputs
 
     def warm_up(self) -> None:
-        """Run the manifest's examples and compare what comes out with what it records.
+        """Run the manifest's examples, compare what comes out, and measure what a call costs.
 
         Raises:
             WarmUpError: an example fails or gives another answer.
@@ -194,6 +211,7 @@ class Bundle:
                 check_output(
                     f"{where} of {self.identity}", name, outputs[name], recorded, example.rtol
                 )
+        self.placement = measure(self.predict, self.signature, self.call_traits)
 
     def metadata(self) -> dict[str, object]:
         """Return the manifest's metadata and what else is known of this version, ready for JSON."""
@@ -216,33 +234,12 @@ class Bundle:
         """Close every component; no request may borrow the bundle any more."""
         self._owned.close()
 
-    def _assign(self, inputs: Mapping[str, NamedTensor]) -> dict[str, tuple[NamedTensor, ...]]:
-        """Give the plan its tensors; several under other names are the columns of its one input."""
-        declared = self.signature.inputs
-        if len(declared) == 1 and declared[0].name not in inputs:
-            return {declared[0].name: tuple(inputs.values())}
-        assigned: dict[str, tuple[NamedTensor, ...]] = {}
-        for name, tensor in inputs.items():
-            assigned[name] = (tensor,)
-        return assigned
+    def _too_few(self, step: PlannedStep, count: int) -> PredictionError:
+        names = len(step.outputs)
+        return self.failure(step.what, f"it gave {count} outputs; the manifest names {names}")
 
-    def _run(
-        self, step: PlannedStep, taken: Sequence[NamedTensor], parameters: Mapping[str, object]
-    ) -> Sequence[Array]:
-        try:
-            results = step.call(taken, parameters)
-        except BundleServerError:
-            raise
-        except Exception as error:  # a framework's own code may raise anything
-            raise self._failed(step.what, f"{type(error).__name__}: {error}", error) from error
-        if len(results) < len(step.outputs):
-            raise self._failed(
-                step.what, f"it gave {len(results)} outputs; the manifest names {len(step.outputs)}"
-            )
-        return results
-
-    def _failed(self, what: str, cause: str, error: Exception | None = None) -> PredictionError:
-        """Make the caller's error and put the traceback under the same number into the log."""
+    def failure(self, what: str, cause: str, error: BaseException | None = None) -> PredictionError:
+        """Make the caller's error; the log has the traceback under the same number."""
         incident = uuid.uuid4().hex[:12]
         first_line = cause.partition("\n")[0][:300]
         LOG.error(

@@ -103,7 +103,7 @@ def run(settings: Settings, place: Place | None = None) -> None:
     collect_rarely()
     try:
         from bundleserver.frameworks.pickles.shared_arrays import share_arrays_in
-        from bundleserver.serving.execution.cpus import limit_library_threads
+        from bundleserver.serving.cpus import limit_library_threads
         from bundleserver.serving.server import BundleServer
         from bundleserver.serving.workers.member import Member
     except ModuleNotFoundError as error:

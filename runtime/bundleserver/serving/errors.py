@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from asyncio import CancelledError
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -64,3 +65,22 @@ def answer_for(error: BaseException) -> ErrorAnswer:
     _logger.error("incident %s: a request failed in the server itself", incident, exc_info=error)
     message = f"the server failed on this request (incident {incident}; the log has more)"
     return ErrorAnswer(500, "INTERNAL", message)
+
+
+_OUTCOMES: Mapping[type[BaseException], str] = MappingProxyType(
+    {
+        InvalidInput: "invalid_input",
+        RequestTooLarge: "invalid_input",
+        ModelNotFound: "not_found",
+        VersionNotFound: "not_found",
+        NotReady: "not_ready",
+        QueueFull: "queue_full",
+    }
+)
+
+
+def outcome_of(error: BaseException) -> str:
+    """Name what an error means for a request, as the metrics' label ``outcome`` spells it."""
+    if isinstance(error, CancelledError):
+        return "cancelled"
+    return _OUTCOMES.get(type(error), "error")

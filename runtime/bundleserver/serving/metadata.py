@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from bundleserver.errors import ModelNotFound, NotReady
+from bundleserver.serving.models import ServingManager
 from bundleserver.tensors import TensorSpec
 from bundleserver.versions.lifecycle import State
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from bundleserver.manager import ModelStatus, VersionStatus
 
 PLATFORM = "bundleserver"
+
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 _PROTOCOL_STATES: Mapping[State, str] = MappingProxyType(
     {
@@ -31,35 +34,7 @@ _PROTOCOL_STATES: Mapping[State, str] = MappingProxyType(
 )
 
 
-class ModelManager(Protocol):
-    """What the REST routes need of the manager."""
-
-    def models(self) -> tuple[str, ...]:
-        """Name every model that is known, ready or not."""
-
-    def knows(self, model: str) -> bool:
-        """Ask whether there is a model of that name, ready or not."""
-
-    def why_no_models(self) -> str:
-        """Say why no model is known, while none is."""
-
-    def status(self, model: str) -> ModelStatus:
-        """Say how one model and its versions stand; raises ModelNotFound."""
-
-    def is_server_ready(self) -> bool:
-        """Ask whether this process answers what it was asked to serve."""
-
-    def check_ready(self, model: str, version: str | None = None) -> None:
-        """Raise ModelNotFound, VersionNotFound or NotReady unless it answers now."""
-
-    def load(self, model: str, version: str | None = None, *, timeout_seconds: float) -> None:
-        """Block until it is READY, or raise the reason why not."""
-
-    def unload(self, model: str, version: str | None = None, *, timeout_seconds: float) -> None:
-        """Block until it is unloaded, or raise the reason why not."""
-
-
-def check_known(manager: ModelManager, model: str) -> None:
+def check_known(manager: ServingManager, model: str) -> None:
     """Tell an unknown model before anything is said about its request.
 
     Raises:
@@ -69,7 +44,7 @@ def check_known(manager: ModelManager, model: str) -> None:
         raise ModelNotFound(model, manager.models())
 
 
-def ready_version(manager: ModelManager, model: str, version: str | None) -> VersionStatus:
+def ready_version(manager: ServingManager, model: str, version: str | None) -> VersionStatus:
     """Find the READY version that a version, a label, or None for the default one, stands for.
 
     Raises:
@@ -84,8 +59,10 @@ def ready_version(manager: ModelManager, model: str, version: str | None) -> Ver
     raise NotReady(f"model '{model}' version '{wanted}'", "it was withdrawn this moment")
 
 
-def model_metadata(status: ModelStatus, version: VersionStatus) -> dict[str, object]:
-    """Describe one version of a model, and which other ones may be asked for."""
+def model_metadata(
+    status: ModelStatus, version: VersionStatus, execution: Mapping[str, str] = NOTHING
+) -> dict[str, object]:
+    """Describe one version of a model, how it is executed, and which others may be asked for."""
     signature = version.signature
     return {
         "name": status.name,
@@ -96,7 +73,7 @@ def model_metadata(status: ModelStatus, version: VersionStatus) -> dict[str, obj
         "model_version": version.version,
         "default_version": status.default,
         "labels": dict(status.labels),
-        "metadata": {**version.metadata, **staleness(status)},
+        "metadata": {**version.metadata, **execution, **staleness(status)},
     }
 
 
@@ -124,7 +101,7 @@ Index = Callable[[bool], Awaitable[list[dict[str, object]]]]
 """Lists every version of every model, or only those that are ready."""
 
 
-def own_index(manager: ModelManager) -> Index:
+def own_index(manager: ServingManager) -> Index:
     """Make the index of this process alone."""
 
     async def index(ready_only: bool) -> list[dict[str, object]]:
@@ -133,7 +110,7 @@ def own_index(manager: ModelManager) -> Index:
     return index
 
 
-def repository_index(manager: ModelManager, *, ready_only: bool) -> list[dict[str, object]]:
+def repository_index(manager: ServingManager, *, ready_only: bool) -> list[dict[str, object]]:
     """List every version of every model with the protocol's state and our own reason."""
     entries: list[dict[str, object]] = []
     for model in manager.models():
@@ -151,7 +128,7 @@ def protocol_state(version: VersionStatus) -> str:
     return _PROTOCOL_STATES[version.state]
 
 
-def unready_reason(manager: ModelManager) -> str:
+def unready_reason(manager: ServingManager) -> str:
     """Say in one sentence why the server is not ready."""
     models = manager.models()
     if not models:

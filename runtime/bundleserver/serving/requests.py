@@ -50,11 +50,3 @@ class PredictResponse(NamedTuple):
     id: str | None = None
     rowwise: bool = True
     answers: list[object] | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """How many bytes the outputs take, texts not counted."""
-        total = 0
-        for values in self.outputs.values():
-            total += values.nbytes
-        return total

@@ -17,14 +17,15 @@ import bundleserver
 from bundleserver.errors import ConfigError, Problem
 from bundleserver.serving.connection.server import HOST, RestServer, listen
 from bundleserver.serving.execution.answering import ServedModels, in_thread
-from bundleserver.serving.execution.thread_pool import WorkerPool
+from bundleserver.serving.execution.thread_pool import ThreadPool
 from bundleserver.serving.grpc.server import HOST as GRPC_HOST
 from bundleserver.serving.grpc.server import GrpcServer
 from bundleserver.serving.grpc.service import InferenceService
 from bundleserver.serving.log_config import set_up_logging
-from bundleserver.serving.metrics.collectors import ManagerCollector, RequestMetrics
 from bundleserver.serving.metrics.kserve import KServeMetrics, drop_unused_histograms
+from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.serving.metrics.traffic import TrafficCollector
+from bundleserver.serving.metrics.versions import ManagerCollector
 from bundleserver.serving.options import ServerOptions, rest_port
 from bundleserver.serving.rest.app import RestApp
 from bundleserver.serving.rest.http import AsgiApp
@@ -60,7 +61,7 @@ class BundleServer:
         set_up_logging(options)
         self.manager = manager_of(manager, member)
         self.peers = peers_of(self.manager, member, registry)
-        self.pool = WorkerPool(options.max_asyncio_workers, options.max_queue, options.workers)
+        self.pool = ThreadPool(options.max_asyncio_workers, options.max_queue, options.workers)
         metrics = RequestMetrics(registry)
         self.served = ServedModels(self.manager, self.pool, metrics, options.max_batch_rows)
         self.http_port, self.grpc_port = rest_port(options), options.grpc_port
@@ -168,6 +169,7 @@ class BundleServer:
             server_version=bundleserver.__version__,
             routing_header=self.options.routing_header,
             traffic=self.served.splitter.describe,
+            runs=self.served.runs,
             index=None if self.peers is None else self.peers.index,
         )
         return RestApp(
@@ -230,7 +232,7 @@ class BundleServer:
 
     def _close(self) -> None:
         self.served.shadows.stop()
-        self.pool.shutdown(wait=True)
+        self.pool.shutdown()
         self.manager.close()
         LOG.info("stopped: every bundle is closed")
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import signal
-from contextlib import AbstractContextManager
 from types import FrameType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from bundleserver.errors import NotReady
-from bundleserver.serving.metadata import ModelManager
+from bundleserver.serving.models import ServingManager
 
 if TYPE_CHECKING:
-    from bundleserver.bundle import Bundle
-    from bundleserver.manager import ModelStatus, TrafficStatus
+    from bundleserver.manager import ModelStatus
 
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -32,25 +30,6 @@ def end_at_signals() -> None:
         signal.signal(number, end)
 
 
-class LendingManager(ModelManager, Protocol):
-    """What serving needs of the manager beside what REST's descriptions need."""
-
-    def acquire(self, model: str, version: str | None = None) -> AbstractContextManager[Bundle]:
-        """Lend a READY version; raises ModelNotFound, VersionNotFound or NotReady."""
-
-    def is_ready(self, model: str, version: str | None = None) -> bool:
-        """Ask whether a model's default version, or the one named, answers now."""
-
-    def is_split(self, model: str) -> bool:
-        """Ask whether ``traffic`` has more to say than the default; raises ModelNotFound."""
-
-    def traffic(self, model: str) -> TrafficStatus:
-        """Say what decides who answers a request that names no version; raises ModelNotFound."""
-
-    def close(self) -> None:
-        """Wait for the requests that hold a version, and close every one."""
-
-
 class StoppableManager:
     """A manager whose readiness ends as soon as ``stopping`` is set; it lends as before.
 
@@ -58,7 +37,7 @@ class StoppableManager:
     manager: ``knows``, ``is_split``, ``traffic``, ``acquire``.
     """
 
-    def __init__(self, manager: LendingManager) -> None:
+    def __init__(self, manager: ServingManager) -> None:
         self.stopping = False
         self._manager = manager
         self.knows = manager.knows

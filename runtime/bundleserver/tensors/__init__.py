@@ -97,7 +97,7 @@ class TensorSpec:
         Raises:
             InvalidInput: rank, a dimension or the datatype differs.
         """
-        if not self._has_shape(array.shape):
+        if self.shape is not None and not _matches(array.shape, self.shape):
             raise InvalidInput(
                 f"input '{self.name}' has shape {list(array.shape)}; {taker} takes "
                 f"{list(self.shape or ())}"
@@ -125,21 +125,20 @@ class TensorSpec:
                     f"it has datatype {datatype_of(array)}; the manifest declares {self.datatype}"
                 )
             array = array.astype(target)
-        if not self._has_shape(array.shape):
+        if self.shape is not None and not _matches(array.shape, self.shape):
             raise ValueError(
                 f"it has shape {list(array.shape)}; the manifest declares {list(self.shape or ())}"
             )
         return array
 
-    def _has_shape(self, came: tuple[int, ...]) -> bool:
-        if self.shape is None:
-            return True
-        if len(came) != len(self.shape):
+
+def _matches(came: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    if len(came) != len(wanted):
+        return False
+    for size, known in zip(came, wanted, strict=True):  # noqa: SIM110  # asked every time
+        if known not in (-1, size):
             return False
-        for size, wanted in zip(came, self.shape, strict=True):  # noqa: SIM110  # asked every time
-            if wanted not in (-1, size):
-                return False
-        return True
+    return True
 
 
 class NamedTensor(NamedTuple):

@@ -64,7 +64,15 @@ class Signature:
             return _bind_single(tensors, single, taker, content_type == "pd")
         if self.refused:
             self._refuse(tensor.name for tensor in tensors)
-        bound = self._bind_by_name(tensors, taker)
+        bound: dict[str, NamedTensor] = {}
+        for tensor in tensors:
+            spec = self._specs.get(tensor.name)
+            if spec is None:
+                raise InvalidInput(_unknown_input(tensor.name, self.inputs, taker))
+            values = spec.fit(tensor.values, taker)
+            bound[spec.name] = NamedTensor(spec.name, values, tensor.columns or spec.columns)
+        if len(bound) < len(self.inputs):
+            self._check_complete(bound, taker)
         if self.rowwise and len(bound) > 1:
             _check_equal_rows(bound, taker)
         return bound
@@ -90,18 +98,6 @@ class Signature:
         for name in names:
             if name in self.refused:
                 raise InvalidInput(f"input '{name}' cannot be taken: {self.refused[name]}")
-
-    def _bind_by_name(self, tensors: Sequence[NamedTensor], taker: str) -> dict[str, NamedTensor]:
-        bound: dict[str, NamedTensor] = {}
-        for tensor in tensors:
-            spec = self._specs.get(tensor.name)
-            if spec is None:
-                raise InvalidInput(_unknown_input(tensor.name, self.inputs, taker))
-            values = spec.fit(tensor.values, taker)
-            bound[spec.name] = NamedTensor(spec.name, values, tensor.columns or spec.columns)
-        if len(bound) < len(self.inputs):
-            self._check_complete(bound, taker)
-        return bound
 
     def _check_complete(self, bound: Mapping[str, NamedTensor], taker: str) -> None:
         missing = [spec for spec in self.inputs if not spec.optional and spec.name not in bound]
@@ -239,6 +235,12 @@ def _merge_columns(table: Mapping[str, list[object]], spec: TensorSpec, taker: s
         array_from_rows(table[column], replace(column_spec, name=column), taker)
         for column in spec.columns
     ]
+    for column, array in zip(spec.columns, arrays, strict=True):
+        if array.ndim != 1 or len(array) != len(arrays[0]):
+            raise InvalidInput(
+                f"column '{column}' has values of shape {list(array.shape)}; {taker} takes one "
+                "value per row in each column"
+            )
     if len({array.dtype.kind == "O" for array in arrays}) > 1:
         arrays = [array.astype(object) for array in arrays]
     return NamedTensor(spec.name, np.stack(arrays, axis=1), spec.columns)

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from bundleserver.serving.connection.eager import Begun, EagerProtocol, protocol_with
-from bundleserver.serving.execution.costs import MEASURED_FIRST
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.rest.http import Answer
 from bundleserver.tensors import TensorSpec
@@ -43,6 +42,8 @@ FORECAST = json.dumps(
 ).encode()
 SOME = b'{"instances": [%b]}' % b", ".join([b"[1.0, 2.0]"] * 40_000)
 LARGE = b'{"instances": [%b]}' % b", ".join([b"[1.0, 2.0]"] * 200_000)
+
+WARM_CALLS = 1
 
 
 def request(method, path, body=None, *headers, version="1.1"):
@@ -96,7 +97,7 @@ def served():
     """Serve models whose calls were measured already."""
     with serving(models()) as server:
         with connect(server) as connection:
-            for _ in range(MEASURED_FIRST + 1):
+            for _ in range(WARM_CALLS + 1):
                 assert answer_to(connection, PREDICT)[0] == answer_to(connection, INFER)[0]
         yield server
 
@@ -205,7 +206,7 @@ IN_THREADS = {"compressed", "a failing model", "an unknown version"}
 def test_a_request_that_comes_whole_needs_no_task(served, said, name):
     """It is answered before the server looks at anything else; again and again."""
     with connect(served) as connection:
-        for _ in range(3 + MEASURED_FIRST):
+        for _ in range(3 + WARM_CALLS):
             answer_to(connection, WHOLE[name])
 
     # The first calls of a model are measured in threads.
@@ -344,7 +345,7 @@ def test_an_answer_that_ends_like_a_head_is_sent():
         asked = request("POST", "/v2/models/ends/infer", json.dumps(document).encode())
         manager = FakeManager(FakeModel("ends", (version,)))
         with serving(manager) as server, connect(server) as connection:
-            for _ in range(MEASURED_FIRST + 2):
+            for _ in range(WARM_CALLS + 2):
                 body = answer_to(connection, asked)[2]
         assert body.endswith(b"\r\n\r\n\r\n\r\n" * count)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
+import time
 
 import numpy as np
 import pytest
@@ -11,16 +11,17 @@ from prometheus_client import CollectorRegistry
 
 from bundleserver.errors import InvalidInput, NotReady, PredictionError, QueueFull, VersionNotFound
 from bundleserver.serving.execution.answering import ServedModels
-from bundleserver.serving.execution.thread_pool import WorkerPool
-from bundleserver.serving.metrics.collectors import RequestMetrics
+from bundleserver.serving.execution.thread_pool import ThreadPool
+from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.serving.requests import PredictRequest, RequestedOutput
 from bundleserver.tensors import NamedTensor
 from bundleserver.tensors.call_traits import CallTraits
-from bundleserver.versions.lifecycle import State
+from bundleserver.tensors.signature import Signature
 from bundleserver.versions.serving_config import ServingConfig
 from tests.serving.fakes import (
     DEADLINE_SECONDS,
     ECHO,
+    SUMS,
     FakeManager,
     FakeModel,
     FakeVersion,
@@ -63,10 +64,10 @@ class Busy:
         **about,
     ):
         self.gate = Gated(then)
-        own = FakeVersion("1", self.gate, call_traits=call_traits)
+        own = FakeVersion("1", self.gate, call_traits=call_traits, cost=None)
         self.manager = FakeManager(FakeModel("sums", (own, *versions), **about))
         self.registry = CollectorRegistry()
-        self.pool = WorkerPool(1, max_queue)
+        self.pool = ThreadPool(1, max_queue)
         self.served = ServedModels(
             self.manager, self.pool, RequestMetrics(self.registry), max_batch_rows
         )
@@ -112,7 +113,7 @@ def test_what_waits_is_answered_by_one_call_and_each_gets_its_own_rows(form):
     assert [1, 6] == busy.gate.rows
     assert [[sum(row) for row in values] for values in asked] == [sum_of(one) for one in answers]
     assert ["1", "2", "3"] == [answer.id for answer in answers]
-    busy.pool.shutdown(wait=True)
+    busy.pool.shutdown()
     assert 0 == busy.manager.leased
 
 
@@ -152,7 +153,7 @@ def test_a_bad_request_fails_alone(bad, error):
 
     assert isinstance(found, error)
     assert [[3.0], [7.0]] == [sum_of(before), sum_of(after)]
-    busy.pool.shutdown(wait=True)
+    busy.pool.shutdown()
     assert 0 == busy.manager.leased
 
 
@@ -167,22 +168,22 @@ def test_an_answer_that_is_not_row_by_row_is_asked_for_again():
 
 
 @pytest.mark.parametrize(
-    "odd",
+    ("other", "calls"),
     [
-        tensors([[3, 4]], parameters={"level": 1}),
-        tensors([[3, 4]], np.float32),
-        tensors([[3, 4]], version="1"),
-        rows([[3.0, 4.0]]),
+        (tensors([[3, 4]], parameters={"level": 1}), [1, 2, 1]),
+        (tensors([[3, 4]], np.float32), [1, 3]),
+        (tensors([[3, 4]], version="1"), [1, 3]),
+        (rows([[3.0, 4.0]]), [1, 3]),
     ],
     ids=["parameters", "datatype", "version", "protocol"],
 )
-def test_only_like_requests_are_joined(odd):
-    """Requests that differ in parameters, datatype, form or asked version never share a call."""
+def test_requests_are_joined_by_what_the_version_gets(other, calls):
+    """What is the same once it was validated shares a call; other parameters never do."""
     busy = Busy()
 
-    answers = busy.ask(tensors([[1, 2]]), odd, tensors([[5, 6]]))
+    answers = busy.ask(tensors([[1, 2]]), other, tensors([[5, 6]]))
 
-    assert [1, 2, 1] == busy.gate.rows
+    assert calls == busy.gate.rows
     assert [[3.0], [7.0], [11.0]] == [sum_of(answer) for answer in answers]
 
 
@@ -195,10 +196,10 @@ def test_versions_never_mix():
     assert ["1", "2", "1"] == [answer.version for answer in answers]
 
 
-def test_a_version_that_goes_while_requests_wait_says_so_to_each():
-    """What waited for a version that was unloaded meanwhile gets that as its answer."""
+def test_a_version_that_goes_while_requests_wait_answers_them_first():
+    """A request holds the version that it was given to, so draining waits for it."""
     busy = Busy(FakeVersion("2"), default="1")
-    asked = [tensors([[1, 2]], version="1"), tensors([[3, 4]], version="1")]
+    asked = [tensors([[1, 2]], version="1"), tensors([[3, 4]])]
 
     async def ask():
         first = asyncio.create_task(busy.served.answer(rows([[0.0, 0.0]])))
@@ -206,32 +207,28 @@ def test_a_version_that_goes_while_requests_wait_says_so_to_each():
         waiting = [asyncio.create_task(busy.served.answer(request)) for request in asked]
         await asyncio.wait(waiting, timeout=0)
         busy.manager.unload("sums", "1", timeout_seconds=1)
+        held = busy.manager.leased
         busy.gate.opened.set()
-        await first
-        return await asyncio.gather(*waiting, return_exceptions=True)
+        return held, await asyncio.gather(first, *waiting)
 
-    assert [NotReady, NotReady] == [type(outcome) for outcome in asyncio.run(ask())]
+    held, answers = asyncio.run(ask())
+
+    assert 3 == held
+    assert ["1"] * 3 == [answer.version for answer in answers]
 
 
-def test_a_share_that_goes_while_requests_wait_falls_to_the_default():
+def test_a_share_that_does_not_answer_falls_to_the_default():
     """Requests of a split are answered by the default where their version does not answer."""
     config = ServingConfig.from_json(b'{"traffic": {"1": 100}}', "x")
     busy = Busy(FakeVersion("2", call_traits=INDEPENDENT), default="2", config=config)
+    busy.gate.opened.set()
+    busy.manager.unload("sums", "1", timeout_seconds=1)
 
-    async def ask():
-        first = asyncio.create_task(busy.served.answer(tensors([[0, 0]])))
-        await asyncio.to_thread(busy.gate.entered.acquire, timeout=DEADLINE_SECONDS)
-        waiting = [asyncio.create_task(busy.served.answer(tensors([[n, n]]))) for n in (1, 2)]
-        await asyncio.wait(waiting, timeout=0)
-        busy.manager.unload("sums", "1", timeout_seconds=1)
-        busy.gate.opened.set()
-        return await asyncio.gather(first, *waiting)
+    busy.manager.load("sums", "2", timeout_seconds=1)
+    answer = asyncio.run(busy.served.answer(tensors([[1, 1]])))
 
-    answers = asyncio.run(ask())
-
-    assert ["1", "2", "2"] == [answer.version for answer in answers]
-    assert [[0.0], [2.0], [4.0]] == [sum_of(answer) for answer in answers]
-    assert {"1": 2} == busy.served.splitter.diverted("sums")
+    assert "2" == answer.version
+    assert {"1": 1} == busy.served.splitter.diverted("sums")
 
 
 def test_a_batch_has_a_most_number_of_rows():
@@ -345,9 +342,9 @@ def test_a_client_that_leaves_during_a_joint_call_changes_nothing():
 
     held, answer = asyncio.run(ask())
 
-    assert 1 == held
+    assert 2 == held
     assert [2.0] == sum_of(answer)
-    busy.pool.shutdown(wait=True)
+    busy.pool.shutdown()
     assert 0 == busy.manager.leased
 
 
@@ -375,11 +372,13 @@ def test_a_stopped_server_leaves_nobody_waiting():
         await asyncio.to_thread(busy.gate.entered.acquire, timeout=DEADLINE_SECONDS)
         waiting = asyncio.create_task(busy.served.answer(tensors([[1, 0]])))
         await asyncio.wait({waiting}, timeout=0)
-        busy.pool.shutdown(wait=False)
+        stopping = asyncio.create_task(asyncio.to_thread(busy.pool.shutdown))
+        await asyncio.to_thread(_until_stopped, busy.pool)
         busy.gate.opened.set()
         await first
         with pytest.raises(NotReady):
             await waiting
+        await stopping
 
     asyncio.run(ask())
 
@@ -426,24 +425,53 @@ def test_an_unknown_version_is_told_while_others_gather():
     assert [7.0] == sum_of(answer)
 
 
-def test_a_version_that_stops_being_independent_is_asked_one_by_one():
-    """New files under the same name may be another kind of model."""
-    busy = Busy()
-    successor = Gated()
-    successor.opened.set()
+class Odd(Signature):
+    """A signature whose validation fails in a way that nobody meant."""
 
-    async def ask():
-        first = asyncio.create_task(busy.served.answer(tensors([[0, 0]])))
-        await asyncio.to_thread(busy.gate.entered.acquire, timeout=DEADLINE_SECONDS)
-        waiting = [asyncio.create_task(busy.served.answer(tensors([[n, 0]]))) for n in (1, 2)]
-        await asyncio.wait(waiting, timeout=0)
-        status = busy.manager.status("sums")
-        later = FakeVersion("2", successor, state=State.READY)
-        busy.manager.add(replace(status, versions=(*status.versions, later), default="2"))
-        busy.gate.opened.set()
-        return await asyncio.gather(first, *waiting)
+    def bind_tensors(self, tensors, taker, content_type=None):
+        if (tensors[0].values == 99).any():
+            raise SystemExit("validation gives up")
+        return super().bind_tensors(tensors, taker, content_type)
 
-    answers = asyncio.run(ask())
 
-    assert ["1", "2", "2"] == [answer.version for answer in answers]
-    assert [1, 1] == successor.rows
+def test_a_foreign_exception_in_validation_costs_no_other_request_anything():
+    """The one whose values bring it about fails; the others and the queue go on."""
+    busy = Busy(max_queue=3)
+    version = FakeVersion("1", busy.gate, Odd(SUMS.inputs, SUMS.outputs), call_traits=INDEPENDENT)
+    busy.manager.add(FakeModel("sums", (version,)))
+
+    good, bad, other = busy.ask(tensors([[1, 2]]), tensors([[99, 2]]), tensors([[3, 4]]))
+
+    assert [[3.0], [7.0]] == [sum_of(good), sum_of(other)]
+    assert "validation gives up" in str(bad)
+    assert busy.pool.wait_spare(DEADLINE_SECONDS)
+    busy.pool.shutdown()
+    assert 0 == busy.manager.leased
+
+
+def test_a_batch_that_fails_as_a_whole_tells_every_request():
+    """An error of batching itself reaches each caller, and the queue is free again."""
+
+    def odd(inputs, _):
+        total = inputs["features"].values.sum(axis=1)
+        return {"sum": total if len(total) == 1 else total.tolist()}
+
+    busy = Busy(max_queue=2, then=odd)
+
+    outcomes = busy.ask(tensors([[1, 2]]), tensors([[3, 4]]))
+    again = asyncio.run(busy.served.answer(tensors([[9, 0]])))
+
+    assert [PredictionError] * 2 == [type(outcome) for outcome in outcomes]
+    assert [9.0] == sum_of(again)
+    assert busy.pool.wait_spare(DEADLINE_SECONDS)
+
+
+def _until_stopped(pool):
+    """Wait until the pool takes no more calls."""
+    end = time.monotonic() + DEADLINE_SECONDS
+    while time.monotonic() < end:
+        try:
+            pool.run(lambda: None)
+        except NotReady:
+            return
+    raise AssertionError("the pool goes on")

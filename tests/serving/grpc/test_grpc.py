@@ -275,7 +275,7 @@ BAD = [
     (
         [x(**two)],
         {"outputs": [open_inference.ModelInferRequest.InferRequestedOutputTensor(name="z")]},
-        "unknown output 'z'; 'echo' version 1 gives 'x'",
+        "unknown output 'z'; 'echo' version 1 has 'x'",
     ),
 ]
 

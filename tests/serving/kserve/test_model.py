@@ -19,10 +19,10 @@ from kserve import errors as kserve_errors
 from prometheus_client import CollectorRegistry
 
 from bundleserver.errors import InvalidInput, ModelNotFound, NotReady, QueueFull, VersionNotFound
-from bundleserver.serving.execution.cpus import cpu_limit, limit_library_threads
-from bundleserver.serving.execution.thread_pool import WorkerPool
+from bundleserver.serving.cpus import cpu_limit, limit_library_threads
+from bundleserver.serving.execution.thread_pool import ThreadPool
 from bundleserver.serving.kserve.model import BundleModel
-from bundleserver.serving.metrics.collectors import RequestMetrics
+from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.serving.requests import PredictRequest, RequestedOutput
 from bundleserver.tensors import NamedTensor
 from bundleserver.versions.lifecycle import State
@@ -111,7 +111,7 @@ def test_answer_refuses_an_unknown_output():
     """An output that the model does not give is the caller's mistake and names those it gives."""
     model, _ = model_of()
 
-    with pytest.raises(InvalidInput, match=r"unknown output 'x'.* gives 'sum', 'label'"):
+    with pytest.raises(InvalidInput, match=r"unknown output 'x'.* has 'sum', 'label'"):
         ask(model, tensors=features(), outputs=(RequestedOutput("x"),))
 
 
@@ -145,7 +145,7 @@ def test_a_request_parameter_is_the_level_of_every_instance_without_its_own():
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        ([], "'instances' is an empty list"),
+        ([], "'instances' is an empty array"),
         ([{"horizon": 1}, 24], r"instances\[1\] is the number 24; .* takes an object"),
         ([{"horizn": 1}], r"instances\[0\]: unknown input 'horizn'.* did you mean 'horizon'"),
         ([{"horizon": "x"}], r"instances\[0\]: input 'horizon'"),
@@ -206,7 +206,7 @@ def test_a_full_queue_refuses_and_frees_itself():
     """One thread and one place in the queue take two requests; the third is refused at once."""
     gate = Gate()
     manager = FakeManager(FakeModel("sums", (FakeVersion("1", gate),)))
-    model = BundleModel("sums", manager, WorkerPool(threads=1, max_queue=1))
+    model = BundleModel("sums", manager, ThreadPool(threads=1, max_queue=1))
     request = PredictRequest("sums", rows=ROWS)
 
     async def three():
@@ -227,7 +227,7 @@ def test_a_request_that_is_cancelled_while_it_waits_never_runs():
     """A waiting request whose client left gives its place back and is not computed."""
     gate = Gate()
     manager = FakeManager(FakeModel("sums", (FakeVersion("1", gate),)))
-    pool = WorkerPool(threads=1, max_queue=1)
+    pool = ThreadPool(threads=1, max_queue=1)
     model = BundleModel("sums", manager, pool)
     request = PredictRequest("sums", rows=ROWS)
 
@@ -243,13 +243,13 @@ def test_a_request_that_is_cancelled_while_it_waits_never_runs():
         await first
 
     asyncio.run(leave())
-    pool.shutdown(wait=True)
+    pool.shutdown()
     assert not gate.entered.acquire(blocking=False)
 
 
 def test_a_pool_has_as_many_threads_as_cpus():
     """Without a number of threads a pool takes the CPUs of its container."""
-    assert cpu_limit() == WorkerPool().threads
+    assert cpu_limit() == ThreadPool().threads
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_a_pool_starts_while_torch_is_being_imported(monkeypatch):
     """A bundle may be loading torch when the first request starts a thread."""
     monkeypatch.setitem(sys.modules, "torch", ModuleType("torch"))
 
-    assert 3 == WorkerPool(1).submit(lambda: 3).result()
+    assert 3 == ThreadPool(1).submit(lambda: 3).result()
 
 
 def test_a_pool_survives_a_library_whose_threads_cannot_be_limited(monkeypatch, caplog):
@@ -306,7 +306,7 @@ def test_a_pool_survives_a_library_whose_threads_cannot_be_limited(monkeypatch, 
 
     monkeypatch.setattr(threadpoolctl, "threadpool_limits", refuse)
 
-    assert 3 == WorkerPool(1).submit(lambda: 3).result()
+    assert 3 == ThreadPool(1).submit(lambda: 3).result()
     assert "libraries may start more than" in caplog.text
     assert "no such library" in caplog.text
 

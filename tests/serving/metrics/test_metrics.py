@@ -16,11 +16,14 @@ from bundleserver.errors import (
     QueueFull,
     VersionNotFound,
 )
-from bundleserver.serving.metrics.collectors import ManagerCollector, RequestMetrics
+from bundleserver.serving.errors import outcome_of
+from bundleserver.serving.execution.answering import ServedModels
 from bundleserver.serving.metrics.kserve import KServeMetrics
-from bundleserver.serving.metrics.tallies import outcome_of
+from bundleserver.serving.metrics.requests import RequestMetrics
+from bundleserver.serving.metrics.versions import ManagerCollector
+from bundleserver.serving.requests import PredictRequest
 from bundleserver.versions.lifecycle import State
-from tests.serving.fakes import FakeManager, FakeModel, FakeVersion, serving
+from tests.serving.fakes import FakeManager, FakeModel, FakeVersion, serving, sums
 from tests.serving.grpc_client import connected, tensor
 
 FEATURES = tensor("features", "FP64", [1, 2], fp64_contents=[1.0, 2.0])
@@ -53,33 +56,39 @@ def count(registry, outcome, version="1", protocol="v2"):
 )
 def test_an_error_has_one_outcome(registry, error, outcome):
     """Each kind of error is counted under its own outcome, and passes through."""
-    metrics = RequestMetrics(registry)
 
-    def answer():
-        with metrics.measure("sums", "v2") as measured:
-            measured.version = "1"
-            raise error
+    def raises(inputs, parameters):
+        raise error
 
-    with pytest.raises(type(error)):
-        answer()
+    manager = FakeManager(FakeModel("sums", (FakeVersion("1", raises),)))
+    served = ServedModels(manager, metrics=RequestMetrics(registry))
 
+    async def answer():
+        with pytest.raises(type(error)):
+            await served.answer(PredictRequest("sums", rows=[[1.0, 2.0]]))
+
+    if not isinstance(error, asyncio.CancelledError):
+        asyncio.run(answer())
+        assert 1 == count(registry, outcome, protocol="v1")
     assert outcome == outcome_of(error)
-    assert 1 == count(registry, outcome)
 
 
 def test_an_answer_is_counted_and_timed(registry):
     """A request that is answered counts as ok, with its seconds, and is in flight until then."""
-    metrics = RequestMetrics(registry)
-    flying = {"model": "sums", "protocol": "v1"}
+    flying, during = {"model": "sums", "protocol": "v1"}, []
 
-    with metrics.measure("sums", "v1") as measured:
-        measured.version = "7"
-        during = registry.get_sample_value("bundleserver_requests_in_flight", flying)
+    def call(inputs, parameters):
+        during.append(registry.get_sample_value("bundleserver_requests_in_flight", flying))
+        return sums(inputs, parameters)
+
+    manager = FakeManager(FakeModel("sums", (FakeVersion("7", call),), default="7"))
+    served = ServedModels(manager, metrics=RequestMetrics(registry))
+    asyncio.run(served.answer(PredictRequest("sums", rows=[[1.0, 2.0]])))
 
     labels = {"model": "sums", "version": "7", "protocol": "v1"}
     assert 1 == count(registry, "ok", "7", "v1")
     assert 1 == registry.get_sample_value("bundleserver_request_seconds_count", labels)
-    assert 1 == during
+    assert [1] == during
     assert 0 == registry.get_sample_value("bundleserver_requests_in_flight", flying)
 
 
@@ -192,10 +201,8 @@ def test_kserves_latency_counts_all_versions_and_protocols_of_a_model(registry):
     metrics = RequestMetrics(registry)
     registry.register(KServeMetrics(metrics.seconds))
     for protocol, version in [("v1", "1"), ("grpc", "2")]:
-        with metrics.measure("sums", protocol) as measured:
-            measured.version = version
-    with metrics.measure("other", "v2"):
-        pass
+        metrics.seconds_of("sums", version, protocol).observe(0.25)
+    metrics.seconds_of("other", "1", "v2").observe(0.5)
     own = sum(
         registry.get_sample_value(
             "bundleserver_request_seconds_sum",

@@ -9,7 +9,8 @@ import httpx
 import numpy as np
 import pytest
 
-from bundleserver.serving.execution.thread_pool import WorkerPool
+from bundleserver.serving.execution.predict import predict
+from bundleserver.serving.execution.thread_pool import ThreadPool
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.traffic.mirroring import MAX_QUEUE, Copy, Shadows, outputs_of
@@ -182,10 +183,10 @@ def test_one_shadow_that_hangs_does_not_hold_up_another():
 
 def test_a_copy_waits_until_a_thread_that_predicts_is_free():
     """While requests need every thread no copy begins; it does as soon as one is spare."""
-    pool, manager, totals = WorkerPool(threads=1), FakeManager(model()), ShadowTotals()
-    shadows = Shadows(manager, pool, totals)
+    pool, manager, totals = ThreadPool(threads=1), FakeManager(model()), ShadowTotals()
+    shadows = Shadows(manager, pool, totals, predict)
     busy, compared = threading.Event(), threading.Event()
-    pool.submit(busy.wait, DEADLINE_SECONDS)
+    pool.submit(lambda: busy.wait(DEADLINE_SECONDS))
     response = PredictResponse("sums", "1", sums({"features": features()}, {}))
     request = PredictRequest("sums", tensors=(features(),))
 
@@ -205,7 +206,7 @@ def features():
 def test_copies_that_take_too_much_memory_are_dropped():
     """A queue is bounded in bytes too."""
     totals = ShadowTotals()
-    shadows = Shadows(FakeManager(model()), WorkerPool(threads=1), totals)
+    shadows = Shadows(FakeManager(model()), ThreadPool(threads=1), totals, predict)
     large = NamedTensor("features", np.zeros((3_000_000, 2)))
 
     shadows.offer(
@@ -218,7 +219,7 @@ def test_copies_that_take_too_much_memory_are_dropped():
 def test_nothing_begins_after_the_end():
     """A server that stops drops what waits and takes nothing more."""
     totals = ShadowTotals()
-    shadows = Shadows(FakeManager(model()), WorkerPool(threads=1), totals)
+    shadows = Shadows(FakeManager(model()), ThreadPool(threads=1), totals, predict)
     shadows.stop()
 
     shadows.offer(Copy(PAIR, PredictRequest("sums"), PredictResponse("sums", "1"), 1))
@@ -239,13 +240,12 @@ def test_a_request_that_names_a_version_is_not_copied():
 @pytest.mark.parametrize(("drawn", "count"), [(0.24, 1), (0.26, 0)])
 def test_a_share_of_the_requests_is_copied(drawn, count):
     """shadow_share says how many of them; chance chooses which."""
-    from bundleserver.serving.metrics.tallies import Measured
     from bundleserver.serving.traffic.splitting import Splitter
 
     config = ServingConfig(default="1", shadow=("2",), shadow_share=0.25)
     splitter = Splitter(FakeManager(model(config=config)), draw=lambda: drawn)
 
-    _, copies = split_and_answer(splitter, PredictRequest("sums", rows=ROWS), Measured())
+    _, copies = split_and_answer(splitter, PredictRequest("sums", rows=ROWS))
 
     assert count == len(copies)
 

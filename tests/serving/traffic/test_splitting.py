@@ -15,7 +15,6 @@ import pytest
 from bundleserver.errors import InvalidInput
 from bundleserver.manager import Manager
 from bundleserver.manager.watcher import Watcher
-from bundleserver.serving.metrics.tallies import Measured
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.requests import PredictRequest
 from bundleserver.serving.traffic.routing_key import routing_key
@@ -53,7 +52,7 @@ def served():
 def ask(splitter, key=None, request_id=None, version=None):
     """Return the version that answers one request."""
     request = PredictRequest("sums", version, rows=ROWS, id=request_id, routing_key=key)
-    response, _ = split_and_answer(splitter, request, Measured())
+    response, _ = split_and_answer(splitter, request)
     return response.version
 
 
@@ -268,7 +267,7 @@ class Requests:
             number += 1
             request = PredictRequest("fraud", tensors=(), routing_key=f"{seed}-{number % 50}")
             try:
-                response, _ = split_and_answer(self.splitter, request, Measured())
+                response, _ = split_and_answer(self.splitter, request)
             except Exception as error:  # noqa: BLE001  # the test looks at each
                 self.errors.append(error)
                 return

@@ -1,4 +1,4 @@
-"""Requests that gather while a version is busy, and are answered by one call when it is free.
+"""Requests that wait while a version is busy, and are answered by one call when it is free.
 
 There is no timer: a version that is free answers at once. Only versions whose rows are independent
 to the bit are asked so, and each caller gets its own rows; whatever goes wrong in a joint call is
@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,14 +19,11 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from bundleserver.errors import BundleServerError, NotReady
-from bundleserver.serving.execution.costs import Costs, Size
-from bundleserver.serving.execution.predict import bind, respond
-from bundleserver.serving.execution.thread_pool import WorkerPool
-from bundleserver.serving.metrics.collectors import RequestMetrics
-from bundleserver.serving.metrics.tallies import Measured
-from bundleserver.serving.stopping import LendingManager
-from bundleserver.serving.traffic.splitting import Answered, Route, Splitter
+from bundleserver.errors import NotReady
+from bundleserver.serving.execution.predict import Inputs, predict, respond, validate
+from bundleserver.serving.execution.thread_pool import ThreadPool, fail
+from bundleserver.serving.metrics.requests import RequestMetrics
+from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.tensors import NamedTensor
 
 if TYPE_CHECKING:
@@ -35,37 +32,19 @@ if TYPE_CHECKING:
 MAX_BATCH_ROWS = 1024
 """How many rows one call answers at most, where nothing else is said."""
 
-Bound = Mapping[str, NamedTensor]
-
 
 @dataclass(frozen=True, eq=False)
 class Waiting:
     """One request that waits for its version to be free, and the future of its answer."""
 
-    route: Route
-    measured: Measured
-    size: Size
+    request: PredictRequest
     rows: int
-    outcome: Future[Answered]
+    outcome: Future[PredictResponse]
     since: float = field(default_factory=time.perf_counter)
-
-    def goes_with(self, other: Waiting) -> bool:
-        """Ask whether one call may answer both: the same version was asked, in the same way."""
-        one, two = self.route.request, other.route.request
-        return (
-            (self.route.version, self.size.form) == (other.route.version, other.size.form)
-            and one.parameters == two.parameters
-            and [_form(tensor) for tensor in one.tensors or ()]
-            == [_form(tensor) for tensor in two.tensors or ()]
-        )
-
-    def fail(self, error: BaseException) -> None:
-        """Tell the caller why there is no answer."""
-        self.outcome.set_exception(error)
 
 
 @dataclass
-class _Lane:
+class _Queue:
     """What waits for one version; while it is busy, exactly one thread answers it."""
 
     waiting: deque[Waiting] = field(default_factory=deque)
@@ -73,156 +52,123 @@ class _Lane:
 
 
 class Batches:
-    """The requests that gather for each version. Called from event loops and worker threads."""
+    """The requests that wait for each version. Called from the event loop and worker threads.
+
+    Whoever submits holds the version until the future is done.
+    """
 
     def __init__(
         self,
-        manager: LendingManager,
-        pool: WorkerPool,
-        splitter: Splitter,
-        costs: Costs,
+        threads: ThreadPool,
         metrics: RequestMetrics,
         max_rows: int = MAX_BATCH_ROWS,
     ) -> None:
-        """Say who lends versions, which threads ask them, and how many rows one call takes."""
-        self._manager = manager
-        self._pool = pool
-        self._splitter = splitter
-        self._costs = costs
+        """Say which threads ask, and how many rows one call takes; 0 or 1 disables batching."""
+        self._threads = threads
         self._metrics = metrics
         self._max_rows = max_rows
-        self._lanes: WeakKeyDictionary[Bundle, _Lane] = WeakKeyDictionary()
+        self._queues: WeakKeyDictionary[Bundle, _Queue] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
-    def takes(self, bundle: Bundle, route: Route, size: Size) -> bool:
-        """Ask whether a request may be answered together with others, and whether that saves time.
-
-        A canary's and a shadow's requests stay alone: their times are compared.
-        """
+    def takes(self, bundle: Bundle, rows: int) -> bool:
+        """Ask whether a request may be answered in a batch, and whether that saves time."""
+        placement = bundle.placement
         return (
-            bundle.call_traits.batchable
-            and not route.is_watched
-            and 0 < _rows_of(route) <= self._max_rows // 2
-            and not self._costs.of(bundle).scales(size)
+            placement.batchable
+            and 0 < rows <= self._max_rows // 2
+            and placement.gains_from_batching(rows)
         )
 
-    def submit(
-        self, bundle: Bundle, route: Route, size: Size, measured: Measured
-    ) -> Future[Answered]:
+    def submit(self, bundle: Bundle, request: PredictRequest, rows: int) -> Future[PredictResponse]:
         """Queue a request for a version, and begin where that is free.
 
         Raises:
             QueueFull: as many requests wait as may.
         """
-        outcome: Future[Answered] = self._pool.promise()
+        outcome: Future[PredictResponse] = self._threads.promise()
         with self._lock:
-            lane = self._lanes.setdefault(bundle, _Lane())
-            lane.waiting.append(Waiting(route, measured, size, _rows_of(route), outcome))
-            starts, lane.is_busy = not lane.is_busy, True
+            queue = self._queues.setdefault(bundle, _Queue())
+            queue.waiting.append(Waiting(request, rows, outcome))
+            starts, queue.is_busy = not queue.is_busy, True
         if starts:
-            self._begin(lane)
+            self._begin(bundle, queue)
         return outcome
 
-    def _begin(self, lane: _Lane) -> None:
+    def _begin(self, bundle: Bundle, queue: _Queue) -> None:
         try:
-            self._pool.run_promised(partial(self._run, lane))
-        except RuntimeError:  # the pool is shut down
+            self._threads.run(partial(self._run, bundle, queue))
+        except NotReady as error:
             with self._lock:
-                left, lane.waiting, lane.is_busy = lane.waiting, deque(), False
+                left, queue.waiting, queue.is_busy = queue.waiting, deque(), False
             for one in left:
                 if one.outcome.set_running_or_notify_cancel():
-                    one.fail(NotReady(f"model '{one.route.request.model}'", "the server stops", 1))
+                    one.outcome.set_exception(error)
 
-    def _run(self, lane: _Lane) -> None:
-        """Answer what waits, as far as it goes together; come again while more does."""
+    def _run(self, bundle: Bundle, queue: _Queue) -> None:
+        """Answer what waits, up to the most rows; come again while more does."""
+        batch = self._next(queue)
+        failure: BaseException | None = None
         try:
-            self._answer(self._next(lane))
+            self._answer(bundle, batch)
+        except BaseException as error:  # noqa: BLE001  # every request of the batch is told
+            failure = bundle.failure("a batch", f"{type(error).__name__}: {error}", error)
         finally:
+            for one in batch:
+                if not one.outcome.done():
+                    fail(one.outcome, failure or RuntimeError("the batch left a request out"))
             with self._lock:
-                lane.is_busy = goes_on = bool(lane.waiting)
+                queue.is_busy = goes_on = bool(queue.waiting)
             if goes_on:
-                self._begin(lane)
+                self._begin(bundle, queue)
 
-    def _next(self, lane: _Lane) -> list[Waiting]:
-        """Take the first that waits, and what may be answered with it."""
+    def _next(self, queue: _Queue) -> list[Waiting]:
+        """Take what has waited longest, up to the most rows of a call."""
         taken: list[Waiting] = []
-        left: deque[Waiting] = deque()
         rows = 0
         with self._lock:
-            for one in lane.waiting:
-                if one.outcome.cancelled():
-                    continue
-                if taken and (rows + one.rows > self._max_rows or not one.goes_with(taken[0])):
-                    left.append(one)
-                else:
-                    taken.append(one)
-                    rows += one.rows
-            lane.waiting = left
+            while queue.waiting and (not taken or rows + queue.waiting[0].rows <= self._max_rows):
+                taken.append(queue.waiting.popleft())
+                rows += taken[-1].rows
         return [one for one in taken if one.outcome.set_running_or_notify_cancel()]
 
-    def _answer(self, batch: Sequence[Waiting]) -> None:
+    def _answer(self, bundle: Bundle, batch: Sequence[Waiting]) -> None:
         now = time.perf_counter()
+        groups: dict[object, list[tuple[Waiting, Inputs]]] = {}
         for one in batch:
-            self._metrics.waited(one.route.request.model, now - one.since)
-        left = self._answer_jointly(batch) if len(batch) > 1 else batch
-        for one in left:
-            self._answer_alone(one)
-
-    def _answer_alone(self, one: Waiting) -> None:
-        try:
-            with self._splitter.lease(one.route) as bundle:
-                started = time.thread_time()
-                answered = self._splitter.ask(bundle, one.route, one.measured)
-                self._costs.of(bundle).note(one.size, time.thread_time() - started)
-            self._metrics.called(one.route.request.model, one.measured.version, 1, one.rows)
-        except BaseException as error:  # noqa: BLE001 - it is the caller's, who waits for it
-            one.fail(error)
-        else:
-            one.outcome.set_result(answered)
-
-    def _answer_jointly(self, batch: Sequence[Waiting]) -> Sequence[Waiting]:
-        """Answer those that one call can answer; return those that are to be asked alone."""
-        route = batch[0].route
-        try:
-            with self._manager.acquire(route.request.model, route.version) as bundle:
-                # Another version may stand under the same name by now.
-                return self._ask(bundle, batch) if bundle.call_traits.batchable else batch
-        except BundleServerError:
-            return [one for one in batch if not one.outcome.done()]
-
-    def _ask(self, bundle: Bundle, batch: Sequence[Waiting]) -> list[Waiting]:
-        started = time.thread_time()
-        groups: dict[object, list[tuple[Waiting, Bound]]] = {}
-        left: list[Waiting] = []
-        for one in batch:
-            bound = _bound(bundle, one)
-            if bound is None:
-                left.append(one)
+            self._metrics.waited(one.request.model, now - one.since)
+            try:
+                inputs = validate(bundle, one.request)
+            except BaseException as error:  # noqa: BLE001  # it belongs to whoever waits
+                fail(one.outcome, error)
             else:
-                forms = tuple(_form(tensor) for tensor in bound.values())
-                groups.setdefault(forms, []).append((one, bound))
+                groups.setdefault(_form(one, inputs), []).append((one, inputs))
         for group in groups.values():
-            if len(group) == 1 or not self._ask_once(bundle, group):
-                left += [one for one, _ in group]
-        if not left:
-            form = batch[0].size.form
-            values = sum(one.size.values for one in batch)
-            self._costs.of(bundle).note(Size(form, values), time.thread_time() - started)
-        return left
+            if len(group) == 1 or not self._answer_jointly(bundle, group):
+                for one, inputs in group:
+                    self._answer_alone(bundle, one, inputs)
 
-    def _ask_once(self, bundle: Bundle, group: Sequence[tuple[Waiting, Bound]]) -> bool:
+    def _answer_alone(self, bundle: Bundle, one: Waiting, inputs: Inputs) -> None:
+        try:
+            response = predict(bundle, one.request, inputs)
+        except BaseException as error:  # noqa: BLE001  # it belongs to whoever waits
+            fail(one.outcome, error)
+        else:
+            self._metrics.called(bundle.model, bundle.version, 1, one.rows)
+            one.outcome.set_result(response)
+
+    def _answer_jointly(self, bundle: Bundle, group: Sequence[tuple[Waiting, Inputs]]) -> bool:
         """Answer a group by one call; False where that fails, and nobody has been told anything."""
-        first, bound = group[0]
+        first, named = group[0]
         joined = {
             name: NamedTensor(
-                name, np.concatenate([b[name].values for _, b in group]), tensor.columns
+                name, np.concatenate([inputs[name].values for _, inputs in group]), tensor.columns
             )
-            for name, tensor in bound.items()
+            for name, tensor in named.items()
         }
-        counts = [len(next(iter(b.values())).values) for _, b in group]
+        counts = [len(next(iter(inputs.values())).values) for _, inputs in group]
         try:
-            outputs = bundle.predict(joined, first.route.request.parameters)
-        except Exception:  # noqa: BLE001 - whose fault it is shows when each is asked alone
+            outputs = bundle.predict(joined, first.request.parameters)
+        except Exception:  # noqa: BLE001  # whose fault it is shows when each is asked alone
             return False
         if any(values.shape[:1] != (sum(counts),) for values in outputs.values()):
             return False
@@ -231,36 +177,20 @@ class Batches:
         for (one, _), count in zip(group, counts, strict=True):
             own = {name: values[start : start + count] for name, values in outputs.items()}
             start += count
-            one.measured.version = bundle.version
             try:
-                one.outcome.set_result((respond(bundle, one.route.request, own), ()))
-            except BundleServerError as error:
-                one.fail(error)
+                one.outcome.set_result(respond(bundle, one.request, own))
+            except Exception as error:  # noqa: BLE001  # an output that the version does not have
+                fail(one.outcome, error)
         return True
 
 
-def _rows_of(route: Route) -> int:
-    """Count a request's rows; 0 where it has none, or not the same number in every tensor."""
-    request = route.request
-    if request.rows is not None:
-        return len(request.rows)
-    counts = {tensor.values.shape[:1] for tensor in request.tensors or ()}
-    shape = counts.pop() if len(counts) == 1 else ()
-    return shape[0] if shape else 0
-
-
-def _form(tensor: NamedTensor) -> tuple[object, ...]:
-    """Say what tensors have to have in common to be joined."""
-    return tensor.name, tensor.values.dtype, tensor.values.shape[1:], tensor.columns
-
-
-def _bound(bundle: Bundle, one: Waiting) -> Bound | None:
-    """Bind a request; None where it cannot be, or cannot be joined with others."""
-    try:
-        bound = bind(bundle, one.route.request)
-    except BundleServerError:
-        return None
-    arrays = [tensor.values for tensor in bound.values()]
+def _form(one: Waiting, inputs: Inputs) -> object:
+    """Say what requests have in common that one call may answer; unique where none may."""
+    arrays = [tensor.values for tensor in inputs.values()]
     lengths = {values.shape[:1] for values in arrays}
-    joins = len(lengths) == 1 and not lengths & {(), (0,)}
-    return bound if joins and all(values.dtype.kind in "biuf" for values in arrays) else None
+    if len(lengths) != 1 or lengths & {(), (0,)}:
+        return id(one)
+    if any(values.dtype.kind not in "biuf" for values in arrays):
+        return id(one)
+    forms = tuple((t.name, t.values.dtype, t.values.shape[1:], t.columns) for t in inputs.values())
+    return forms, repr(sorted(one.request.parameters.items()))

@@ -6,12 +6,12 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from functools import partial
+from typing import TypeVar
 
-from bundleserver.errors import QueueFull
-from bundleserver.serving.execution.cpus import cpu_limit, limit_library_threads
+from bundleserver.errors import NotReady, QueueFull
+from bundleserver.serving.cpus import cpu_limit, limit_library_threads
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 MAX_QUEUE = 128
@@ -22,10 +22,11 @@ SWITCH_SECONDS = 0.0005
 would hold up every answer several times over."""
 
 
-class WorkerPool(ThreadPoolExecutor):
-    """As many threads as CPUs, in front of them a queue that says no when it is full.
+class ThreadPool:
+    """As many threads as CPUs, in front of them a queue that refuses when it is full.
 
-    ``submit`` is called from the event loop; a call that is cancelled before it starts never runs.
+    Called from the event loop and from its own threads. A call that is cancelled before it starts
+    never runs.
     """
 
     def __init__(
@@ -38,58 +39,87 @@ class WorkerPool(ThreadPoolExecutor):
         self.max_queue = max_queue
         self._pending = 0
         self._changed = threading.Condition()
-        super().__init__(
+        self._pool = ThreadPoolExecutor(
             self.threads,
             thread_name_prefix="predict",
             initializer=_prepare_thread,
             initargs=(self.library_threads,),
         )
 
-    def submit(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    def submit(self, call: Callable[[], T]) -> Future[T]:
         """Queue a call.
 
         Raises:
             QueueFull: as many calls wait as may.
+            NotReady: no thread can take it: the server stops, or the machine has no more threads.
         """
-        self._take_place()
+        future: Future[T] = self.promise()
         try:
-            future = super().submit(call, *args, **kwargs)
-        except RuntimeError:
-            self._leave()
+            self.run(partial(_fulfil, future, call))
+        except NotReady:
+            # Should a thread still come to it, it finds it cancelled.
+            future.cancel()
             raise
-        future.add_done_callback(self._leave)
         return future
 
     def promise(self) -> Future[T]:
-        """Take a place for a call that another one answers; it is given back with the outcome.
+        """Reserve room for a call that another one answers; the outcome releases it.
 
         Raises:
             QueueFull: as many calls wait as may.
         """
-        self._take_place()
+        with self._changed:
+            if self._pending >= self.threads + self.max_queue:
+                raise QueueFull("this server", self.max_queue)
+            self._pending += 1
         future: Future[T] = Future()
-        future.add_done_callback(self._leave)
+        future.add_done_callback(self._release)
         return future
 
-    def run_promised(self, call: Callable[[], None]) -> None:
-        """Run a call that answers what was promised, and takes no place itself."""
-        super().submit(call)
+    def run(self, call: Callable[[], None]) -> None:
+        """Run a call that fulfils promises, and reserves nothing itself.
+
+        Raises:
+            NotReady: no thread can take it.
+        """
+        try:
+            self._pool.submit(call)
+        except RuntimeError as error:
+            raise NotReady("this server", f"no thread can take the request: {error}", 1) from error
 
     def wait_spare(self, timeout_seconds: float) -> bool:
         """Wait until a thread is free and no call waits for one; False when the time is over."""
         with self._changed:
             return self._changed.wait_for(lambda: self._pending < self.threads, timeout_seconds)
 
-    def _take_place(self) -> None:
-        with self._changed:
-            if self._pending >= self.threads + self.max_queue:
-                raise QueueFull("this server", self.max_queue)
-            self._pending += 1
+    def shutdown(self) -> None:
+        """Take no more calls, and wait for those that run or wait."""
+        self._pool.shutdown(wait=True)
 
-    def _leave(self, _: object = None) -> None:
+    def _release(self, _: object = None) -> None:
         with self._changed:
             self._pending -= 1
             self._changed.notify_all()
+
+
+def _fulfil(future: Future[T], call: Callable[[], T]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = call()
+    except BaseException as error:  # noqa: BLE001  # it belongs to whoever waits
+        fail(future, error)
+    else:
+        future.set_result(result)
+
+
+def fail(future: Future[T], error: BaseException) -> None:
+    """Give whoever waits an error; one that would end the event loop comes as another."""
+    if not isinstance(error, Exception):
+        wrapped = RuntimeError(f"{type(error).__name__}: {error}")
+        wrapped.__cause__ = error
+        error = wrapped
+    future.set_exception(error)
 
 
 def switch_often() -> None:

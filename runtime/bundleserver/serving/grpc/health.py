@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bundleserver.errors import ModelNotFound
 from bundleserver.serving.grpc.open_inference import SERVICE
-from bundleserver.serving.stopping import LendingManager
+from bundleserver.serving.models import ServingManager
 
 SERVICE_NAME = "grpc.health.v1.Health"
 WATCH_SECONDS = 0.5
@@ -25,7 +25,7 @@ Response = health_pb2.HealthCheckResponse
 class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # grpc_health has no types
     """Says SERVING for the server (the empty name) or a model that is ready. On the event loop."""
 
-    def __init__(self, manager: LendingManager) -> None:
+    def __init__(self, manager: ServingManager) -> None:
         self._manager = manager
         self._stopping = asyncio.Event()
 

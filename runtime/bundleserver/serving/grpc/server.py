@@ -14,8 +14,8 @@ from bundleserver.serving.errors import ErrorAnswer, answer_for
 from bundleserver.serving.grpc import open_inference
 from bundleserver.serving.grpc.health import SERVICE_NAME, HealthService
 from bundleserver.serving.grpc.service import InferenceService
+from bundleserver.serving.models import ServingManager
 from bundleserver.serving.options import MESSAGE_BYTES
-from bundleserver.serving.stopping import LendingManager
 from bundleserver.serving.traffic.routing_key import ROUTING_HEADER, routing_key
 
 HOST = "[::]"
@@ -33,7 +33,7 @@ class GrpcServer:
     def __init__(
         self,
         service: InferenceService,
-        manager: LendingManager,
+        manager: ServingManager,
         *,
         max_send_bytes: int = MESSAGE_BYTES,
         max_receive_bytes: int = MESSAGE_BYTES,
@@ -91,7 +91,7 @@ class GrpcServer:
     async def _call(self, rpc: str, body: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
             response = await self._service.call(rpc, body, self._key(rpc, context))
-        except Exception as error:  # the edge: every error becomes a status
+        except (Exception, SystemExit) as error:  # the edge: every error becomes a status
             await _abort(context, answer_for(error))
             raise
         if 0 <= self._max_send_bytes < len(response):

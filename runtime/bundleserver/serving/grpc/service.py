@@ -13,8 +13,8 @@ from bundleserver.serving.execution.answering import ServedModels
 from bundleserver.serving.grpc import codec as grpc_codec
 from bundleserver.serving.grpc import open_inference as messages
 from bundleserver.serving.metadata import tensor_types
+from bundleserver.serving.models import ServingManager
 from bundleserver.serving.rest.routes import EXTENSIONS
-from bundleserver.serving.stopping import LendingManager
 from bundleserver.tensors import TensorSpec
 from bundleserver.tensors.signature import Signature
 
@@ -27,7 +27,7 @@ class InferenceService:
     def __init__(
         self,
         served: ServedModels,
-        manager: LendingManager,
+        manager: ServingManager,
         name: str,
         version: str,
         index: describe.Index | None = None,
@@ -95,6 +95,7 @@ class InferenceService:
             "default_version": about["default_version"],
             "labels": about["labels"],
             **found.metadata,
+            "runs": self._served.runs(request.name, found.version),
             **describe.staleness(status),
         }
         if traffic := self._served.splitter.describe(request.name):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from bundleserver.errors import ModelNotFound, NotReady
 from bundleserver.serving.codecs import v1
 from bundleserver.serving.execution.answering import ServedModels
-from bundleserver.serving.execution.thread_pool import WorkerPool
+from bundleserver.serving.execution.thread_pool import ThreadPool
 from bundleserver.serving.kserve.sdk import InferRequest, InferResponse, Model
 from bundleserver.serving.kserve.types import (
     decode_instances,
@@ -16,9 +16,9 @@ from bundleserver.serving.kserve.types import (
     raising_kserve_errors,
 )
 from bundleserver.serving.metadata import ready_version, tensor_types
-from bundleserver.serving.metrics.collectors import RequestMetrics
+from bundleserver.serving.metrics.requests import RequestMetrics
+from bundleserver.serving.models import ServingManager
 from bundleserver.serving.requests import PredictRequest, PredictResponse
-from bundleserver.serving.stopping import LendingManager
 from bundleserver.tensors.signature import Signature
 
 
@@ -31,8 +31,8 @@ class BundleModel(Model):  # type: ignore[misc]  # kserve publishes no types
     def __init__(
         self,
         name: str,
-        manager: LendingManager,
-        pool: WorkerPool | None = None,
+        manager: ServingManager,
+        pool: ThreadPool | None = None,
         metrics: RequestMetrics | None = None,
         served: ServedModels | None = None,
     ) -> None:

@@ -6,7 +6,7 @@ from bundleserver.errors import ModelNotFound
 from bundleserver.serving.execution.answering import LOAD_TIMEOUT_SECONDS, ServedModels
 from bundleserver.serving.kserve.model import BundleModel
 from bundleserver.serving.kserve.sdk import ModelRepository
-from bundleserver.serving.stopping import LendingManager
+from bundleserver.serving.models import ServingManager
 
 _BLOCKING_SECONDS = 20.0
 """How long kserve's own server may be kept from everything else while it unloads a model."""
@@ -18,7 +18,7 @@ class BundleRepository(ModelRepository):  # type: ignore[misc]  # kserve publish
     Called from the event loop only.
     """
 
-    def __init__(self, manager: LendingManager, served: ServedModels | None = None) -> None:
+    def __init__(self, manager: ServingManager, served: ServedModels | None = None) -> None:
         super().__init__()
         self._manager = manager
         self._served = served or ServedModels(manager)

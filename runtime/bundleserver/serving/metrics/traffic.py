@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from bundleserver.errors import BundleServerError
-from bundleserver.serving.stopping import LendingManager
+from bundleserver.serving.models import ServingManager
 from bundleserver.serving.traffic.splitting import Splitter
 from bundleserver.serving.traffic.totals import OUTCOMES, Pair, Total
 from bundleserver.versions.comparison import OutputDifference
@@ -21,7 +21,7 @@ _PAIR = ("model", "version", "shadow")
 class TrafficCollector(Collector):
     """Reads shares, canaries and comparisons each time Prometheus asks."""
 
-    def __init__(self, manager: LendingManager, splitter: Splitter) -> None:
+    def __init__(self, manager: ServingManager, splitter: Splitter) -> None:
         self._manager = manager
         self._splitter = splitter
 

@@ -7,13 +7,11 @@ the API pages).
 from __future__ import annotations
 
 import re
-from collections.abc import Coroutine, Mapping
 from functools import lru_cache, partial
 
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.rest.fallback import call_fallback
 from bundleserver.serving.rest.http import (
-    Answer,
     AsgiApp,
     Begin,
     ClientDisconnectedError,
@@ -22,11 +20,13 @@ from bundleserver.serving.rest.http import (
     Request,
     Send,
     answer_of_error,
+    begin,
     refused,
     request_of,
+    respond,
     segments_of,
 )
-from bundleserver.serving.rest.routes import Handler, Routes
+from bundleserver.serving.rest.routes import Routes
 
 _KNOWN_ROUTES = 256
 _LONGEST_KNOWN_PATH = 512
@@ -70,7 +70,7 @@ class RestApp:
         is_head = request.method == "HEAD"
         handler = handlers.get("GET" if is_head else request.method)
         try:
-            answer = await _respond(handler, request) if handler else refused(request, handlers)
+            answer = await respond(handler, request) if handler else refused(request, handlers)
         except ClientDisconnectedError:
             return
         await answer.send(send, with_body=not is_head)
@@ -81,18 +81,7 @@ class RestApp:
             return None
         name = method.decode()
         handler = (self._route(segments) or {}).get(name)
-        return partial(self._begin, handler, name, segments) if handler else None
-
-    def _begin(
-        self,
-        handler: Handler,
-        method: str,
-        segments: tuple[str, ...],
-        headers: Mapping[bytes, bytes],
-        body: bytes,
-    ) -> Coroutine[object, None, Answer]:
-        limit = self._max_request_bytes
-        return _respond(handler, Request(method, segments, headers, _gone, limit, 0.0, body))
+        return partial(begin, handler, name, segments, self._max_request_bytes) if handler else None
 
     async def _pass_on(self, request: Request, scope: Message, send: Send) -> None:
         started = False
@@ -110,21 +99,3 @@ class RestApp:
                 raise
             answer = answer_of_error(answer_for(error))
             await answer.send(send, with_body=request.method != "HEAD")
-
-
-async def _respond(handler: Handler, request: Request) -> Answer:
-    """Answer a request; every error becomes an answer.
-
-    Raises:
-        ClientDisconnectedError: nobody waits for one.
-    """
-    try:
-        return await handler(request)
-    except ClientDisconnectedError:
-        raise
-    except Exception as error:  # noqa: BLE001  # the edge
-        return answer_of_error(answer_for(error))
-
-
-async def _gone() -> Message:
-    return {"type": "http.disconnect"}

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from bundleserver.errors import BundleServerError, InvalidInput
 from bundleserver.serving.codecs.time_steps import Frequency
-from bundleserver.serving.metadata import ModelManager, ready_version
+from bundleserver.serving.metadata import ready_version
+from bundleserver.serving.models import ServingManager
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.rest.forecast_request import ForecastRequest, Series, level_of
 from bundleserver.tensors.signature import Signature
@@ -43,7 +44,7 @@ class ForecastPlan:
     uses_series: bool
 
 
-def plan_forecast(asked: ForecastRequest, manager: ModelManager) -> ForecastPlan:
+def plan_forecast(asked: ForecastRequest, manager: ServingManager) -> ForecastPlan:
     """Turn the request into the forecaster's own terms, for the version that answers by default.
 
     Raises:
@@ -98,12 +99,12 @@ def is_forecaster(signature: Signature) -> bool:
     return not signature.rowwise and gives_mean and _takes(signature, "horizon")
 
 
-def forecasters(manager: ModelManager) -> list[str]:
+def forecasters(manager: ServingManager) -> list[str]:
     """Name the models that answer forecasts now."""
     return [model for model in manager.models() if _is_ready_forecaster(manager, model)]
 
 
-def _is_ready_forecaster(manager: ModelManager, model: str) -> bool:
+def _is_ready_forecaster(manager: ServingManager, model: str) -> bool:
     try:
         signature = ready_version(manager, model, None).signature
     except BundleServerError:

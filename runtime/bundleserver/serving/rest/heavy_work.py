@@ -12,7 +12,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from bundleserver.errors import BundleServerError
 from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
 from bundleserver.serving.execution.thread_pool import switch_often
 
@@ -52,16 +51,6 @@ class HeavyWork:
             # Whoever is next begins in a later turn of the loop.
             await asyncio.sleep(0)
         return call()
-
-    async def decode(
-        self, size: int, call: Callable[[], T], note: Callable[[BundleServerError], None]
-    ) -> T:
-        """Run a call that decodes so many bytes; what it refuses is noted, and raised."""
-        try:
-            return call() if size <= SMALL_BYTES else await self.run(size, call)
-        except BundleServerError as error:
-            note(error)
-            raise
 
     def _begin_turn(self) -> None:
         self._left = TURN_BYTES

@@ -22,7 +22,7 @@ from urllib.parse import unquote
 from bundleserver.errors import RequestTooLarge, RequestTooSlow
 from bundleserver.serving.codecs import json_body
 from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
-from bundleserver.serving.errors import ErrorAnswer
+from bundleserver.serving.errors import ErrorAnswer, answer_for
 from bundleserver.serving.rest.compression import decompress
 
 Message = MutableMapping[str, object]
@@ -229,6 +229,43 @@ class Answer(NamedTuple):
 
 Begin = Callable[[Mapping[bytes, bytes], bytes], Coroutine[object, None, Answer]]
 """Answers a request of which everything is there: its headers, in lower case, and its body."""
+
+Handler = Callable[[Request], Awaitable[Answer]]
+Handlers = Mapping[str, Handler]
+"""Who answers each method of a path."""
+
+
+async def begin(
+    handler: Handler,
+    method: str,
+    segments: tuple[str, ...],
+    limit_bytes: int,
+    headers: Mapping[bytes, bytes],
+    body: bytes,
+) -> Answer:
+    """Answer a request of which everything is there; every error becomes an answer."""
+    try:
+        return await handler(Request(method, segments, headers, _gone, limit_bytes, 0.0, body))
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # the edge
+        return answer_of_error(answer_for(error))
+
+
+async def respond(handler: Handler, request: Request) -> Answer:
+    """Answer a request; every error becomes an answer.
+
+    Raises:
+        ClientDisconnectedError: nobody waits for one.
+    """
+    try:
+        return await handler(request)
+    except ClientDisconnectedError:
+        raise
+    except (Exception, SystemExit) as error:  # noqa: BLE001  # the edge
+        return answer_of_error(answer_for(error))
+
+
+async def _gone() -> Message:
+    return {"type": "http.disconnect"}
 
 
 @lru_cache(maxsize=256)

@@ -22,7 +22,7 @@ from bundleserver.serving.rest.http import (
 
 if TYPE_CHECKING:
     from bundleserver.serving.execution.answering import ServedModels
-    from bundleserver.serving.stopping import LendingManager
+    from bundleserver.serving.models import ServingManager
 
 MetricsPage = Callable[[str], Awaitable[Answer]]
 """Writes the metrics in the form that an ``Accept`` header asks for."""
@@ -77,7 +77,7 @@ class KServeApp:
         return self._pages
 
 
-def api_pages(manager: LendingManager, served: ServedModels, with_docs: bool) -> AsgiApp:
+def api_pages(manager: ServingManager, served: ServedModels, with_docs: bool) -> AsgiApp:
     """Make the app that kserve's own server would serve, whose pages describe its routes."""
     from fastapi import FastAPI
 

@@ -6,32 +6,36 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from operator import attrgetter
 
-from bundleserver.errors import BundleServerError, InvalidInput
+from bundleserver.errors import BundleServerError, InvalidInput, ModelNotFound
 from bundleserver.serving.codecs import json_body, v1, v2
 from bundleserver.serving.metadata import (
     Index,
-    ModelManager,
-    check_known,
     model_metadata,
     own_index,
     ready_version,
     unready_reason,
 )
+from bundleserver.serving.models import ServingManager
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.rest import forecast_request, forecast_route
 from bundleserver.serving.rest.cloud_events import decode_request
 from bundleserver.serving.rest.heavy_work import SMALL_BYTES, HeavyWork
-from bundleserver.serving.rest.http import Answer, Request, error_answer, json_answer
+from bundleserver.serving.rest.http import (
+    Answer,
+    Handlers,
+    Request,
+    error_answer,
+    json_answer,
+)
 from bundleserver.serving.traffic.routing_key import ROUTING_HEADER, routing_key
 
 VERSION_HEADER = "x-model-version"
 _HEADER_LENGTH = v2.HEADER_LENGTH.encode()
 EXTENSIONS = ("model_repository", "model_repository_extension", "binary_tensor_data")
 
-Handler = Callable[[Request], Awaitable[Answer]]
-Handlers = Mapping[str, Handler]
-"""Who answers each method of a path."""
+_NBYTES = attrgetter("nbytes")
 
 
 class Routes:
@@ -42,15 +46,18 @@ class Routes:
         *,
         answer: Callable[[PredictRequest], Awaitable[PredictResponse]],
         note_refusal: Callable[[str, str, BundleServerError], None] = lambda *_: None,
-        manager: ModelManager,
+        manager: ServingManager,
         server_name: str,
         server_version: str,
         load_timeout_seconds: float = 600.0,
         routing_header: str = ROUTING_HEADER,
         traffic: Callable[[str], Mapping[str, object]] = lambda model: {},
+        runs: Callable[[str, str], str] | None = None,
         index: Index | None = None,
     ) -> None:
         self._answer = answer
+        self._knows = manager.knows
+        self._runs = runs
         self._note_refusal = note_refusal
         self._manager = manager
         self._server_name = server_name
@@ -135,14 +142,20 @@ class Routes:
 
     async def _infer(self, model: str, version: str | None, request: Request) -> Answer:
         body = await request.body()
-        check_known(self._manager, model)
-        key = routing_key(request.header(self._routing_name), self._routing_header)
-        length = request.header(_HEADER_LENGTH)
-        decode = partial(v2.decode_request, body, model, version, length, key)
-        note = partial(self._note_refusal, model, "v2")
-        asked = await self._heavy.decode(len(body), decode, note)
+        if not self._knows(model):
+            raise ModelNotFound(model, self._manager.models())
+        key, length = self._routing_key(request), request.raw_headers.get(_HEADER_LENGTH)
+        announced = None if length is None else length.decode("latin-1")
+        decode = partial(v2.decode_request, body, model, version, announced, key)
+        try:
+            small = len(body) <= SMALL_BYTES
+            asked = decode() if small else await self._heavy.run(len(body), decode)
+        except BundleServerError as error:
+            self._note_refusal(model, "v2", error)
+            raise
         response = await self._answer(asked)
-        if (size := response.nbytes) <= SMALL_BYTES:
+        size = sum(map(_NBYTES, response.outputs.values()))
+        if size <= SMALL_BYTES:
             encoded = v2.encode_response(response, asked)
         else:
             encoded = await self._heavy.run(size, partial(v2.encode_response, response, asked))
@@ -154,32 +167,45 @@ class Routes:
 
     async def _predict(self, model: str, version: str | None, request: Request) -> Answer:
         body = await request.body()
-        check_known(self._manager, model)
-        key = routing_key(request.header(self._routing_name), self._routing_header)
-        decode = partial(decode_request, body, request, model, version, key)
-        note = partial(self._note_refusal, model, "v1")
-        event, asked = await self._heavy.decode(len(body), decode, note)
+        if not self._knows(model):
+            raise ModelNotFound(model, self._manager.models())
+        decode = partial(decode_request, body, request, model, version, self._routing_key(request))
+        try:
+            small = len(body) <= SMALL_BYTES
+            event, asked = decode() if small else await self._heavy.run(len(body), decode)
+        except BundleServerError as error:
+            self._note_refusal(model, "v1", error)
+            raise
         response = await self._answer(asked)
         headers = {VERSION_HEADER: response.version}
+        size = sum(map(_NBYTES, response.outputs.values()))
         if event is not None:
-            predictions = await self._heavy.run(response.nbytes, partial(v1.predictions, response))
+            predictions = await self._heavy.run(size, partial(v1.predictions, response))
             return event.answer(model, predictions, headers)
-        if (size := response.nbytes) <= SMALL_BYTES:
-            encoded = v1.encode_response(response)
-        else:
-            encoded = await self._heavy.run(size, partial(v1.encode_response, response))
+        if size <= SMALL_BYTES:
+            return Answer(v1.encode_response(response), headers=headers)
+        encoded = await self._heavy.run(size, partial(v1.encode_response, response))
         return Answer(encoded, headers=headers)
 
+    def _routing_key(self, request: Request) -> str | None:
+        key = request.raw_headers.get(self._routing_name)
+        if key is None:
+            return None
+        return routing_key(key.decode("latin-1"), self._routing_header)
+
     async def _explain(self, model: str, _version: str | None, _: Request) -> Answer:
-        check_known(self._manager, model)
+        if not self._knows(model):
+            raise ModelNotFound(model, self._manager.models())
         return error_answer(501, f"model '{model}' has no explainer: a bundle predicts only")
 
     async def _forecast(self, request: Request) -> Answer:
         document = json_body.read_object(await request.body())
         asked = forecast_request.decode_request(document)
-        plan_it = partial(forecast_route.plan_forecast, asked, self._manager)
-        note = partial(self._note_refusal, asked.model, "v1")
-        plan = await self._heavy.decode(0, plan_it, note)
+        try:
+            plan = forecast_route.plan_forecast(asked, self._manager)
+        except BundleServerError as error:
+            self._note_refusal(asked.model, "v1", error)
+            raise
         response = await self._answer(plan.request)
         headers = {VERSION_HEADER: response.version}
         return json_answer(forecast_route.describe_forecast(plan, response), headers)
@@ -208,7 +234,8 @@ class Routes:
 
     async def _model_metadata(self, model: str, version: str | None, _: Request) -> Answer:
         found = ready_version(self._manager, model, version)
-        about = model_metadata(self._manager.status(model), found)
+        runs = {"runs": self._runs(model, found.version)} if self._runs else {}
+        about = model_metadata(self._manager.status(model), found, runs)
         if traffic := self._traffic(model):
             about["traffic"] = traffic
         return json_answer(about, {VERSION_HEADER: found.version})

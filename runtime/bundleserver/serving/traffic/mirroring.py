@@ -15,22 +15,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from bundleserver.errors import BundleServerError, ModelNotFound, NotReady, VersionNotFound
 from bundleserver.serving.codecs.number_rows import NumberRows
-from bundleserver.serving.execution.cpus import limit_library_threads
-from bundleserver.serving.execution.predict import predict
-from bundleserver.serving.execution.thread_pool import WorkerPool
+from bundleserver.serving.cpus import limit_library_threads
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.traffic.totals import Pair, ShadowTotals
 from bundleserver.tensors import Array
 from bundleserver.versions.comparison import Comparison, compare
 
 if TYPE_CHECKING:
-    from bundleserver.serving.stopping import LendingManager
+    from bundleserver.bundle import Bundle
+    from bundleserver.serving.models import ServingManager
 
 LOG = logging.getLogger(__name__)
 
@@ -69,12 +68,30 @@ class _Lane:
     is_running: bool = False
 
 
+class SpareThreads(Protocol):
+    """The threads that go first."""
+
+    @property
+    def library_threads(self) -> int:
+        """How many threads a library may use for one call."""
+
+    def wait_spare(self, timeout_seconds: float) -> bool:
+        """Wait until a thread is free and no call waits for one; False when the time is over."""
+
+
 class Shadows:
     """Takes copies from the event loop, and answers and compares them in threads of its own."""
 
-    def __init__(self, manager: LendingManager, pool: WorkerPool, totals: ShadowTotals) -> None:
+    def __init__(
+        self,
+        manager: ServingManager,
+        pool: SpareThreads,
+        totals: ShadowTotals,
+        predict: Callable[[Bundle, PredictRequest], PredictResponse],
+    ) -> None:
         """Say who lends versions, which threads go first, and who is told how each copy ended."""
         self._manager = manager
+        self._predict = predict
         self._pool = pool
         self._totals = totals
         self._lanes: dict[tuple[str, str], _Lane] = {}
@@ -127,7 +144,7 @@ class Shadows:
         try:
             with self._manager.acquire(pair.model, pair.shadow) as bundle:
                 started = time.perf_counter()
-                other = predict(bundle, copy.request._replace(version=pair.shadow))
+                other = self._predict(bundle, copy.request._replace(version=pair.shadow))
                 seconds = time.perf_counter() - started
             rowwise = copy.response.rowwise and other.rowwise
             found = compare(outputs_of(copy.response), outputs_of(other), rowwise)

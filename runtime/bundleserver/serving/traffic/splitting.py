@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import secrets
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -13,14 +12,11 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from bundleserver.errors import NotReady, VersionNotFound
-from bundleserver.serving.execution.predict import predict
-from bundleserver.serving.metrics.tallies import Measured, outcome_of
+from bundleserver.serving.models import ServingManager
 from bundleserver.serving.requests import PredictRequest, PredictResponse
-from bundleserver.serving.stopping import LendingManager
 from bundleserver.serving.traffic.canaries import Rollouts
 from bundleserver.serving.traffic.mirroring import Copy
 from bundleserver.serving.traffic.totals import Pair, ShadowTotals, described
-from bundleserver.tensors import NamedTensor
 from bundleserver.versions.hashing import choose, shares
 
 if TYPE_CHECKING:
@@ -28,40 +24,29 @@ if TYPE_CHECKING:
     from bundleserver.manager import TrafficStatus
 
 
-Answered = tuple[PredictResponse, tuple[Copy, ...]]
-"""An answer, and the copies of its request that are to be made."""
-
-
-class Route(NamedTuple):
-    """Which version a request falls to.
+class Selection(NamedTuple):
+    """Which version a request goes to.
 
     Attributes:
-        version: the version or label to borrow; None for the default one.
-        traffic: what decided that; None where the request names its version, or the default
-            answers everything.
-        share: the name whose share of a split the request belongs to.
+        version: the version or label to acquire; None for the default one.
+        share: the name whose share of a split the request belongs to, if it belongs to any.
     """
 
-    request: PredictRequest
-    version: str | None
-    traffic: TrafficStatus | None = None
+    version: str | None = None
     share: str | None = None
 
-    @property
-    def is_watched(self) -> bool:
-        """Whether the answer counts for a canary's rules, or is copied."""
-        if self.traffic is None:
-            return False
-        config = self.traffic.config
-        return config.canary is not None or bool(config.shadow)
+
+def is_watched(traffic: TrafficStatus) -> bool:
+    """Ask whether answers count for a canary's rules, or requests are mirrored."""
+    return traffic.config.canary is not None or bool(traffic.config.shadow)
 
 
 class Splitter:
-    """Lends each request the version that it falls to. Called from worker threads."""
+    """Selects and acquires versions. Called from worker threads and the event loop."""
 
     def __init__(
         self,
-        manager: LendingManager,
+        manager: ServingManager,
         rollouts: Rollouts | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -72,68 +57,45 @@ class Splitter:
         self._diverted: Counter[tuple[str, str]] = Counter()
         self.totals = ShadowTotals()
 
-    def route(self, request: PredictRequest) -> Route:
-        """Decide which version a request falls to; one that it names is never rerouted.
-
-        Raises:
-            ModelNotFound: there is no such model.
-        """
-        if request.version is not None or not self._manager.is_split(request.model):
-            return Route(request, request.version)
-        traffic = self._manager.traffic(request.model)
+    def select(self, request: PredictRequest, traffic: TrafficStatus) -> Selection:
+        """Select the version that answers a request; one that it names is never rerouted."""
         config = traffic.config
+        if request.version is not None:
+            return Selection(request.version)
         if not config.traffic and config.canary is None:
-            return Route(request, None, traffic)
+            return Selection()
         weights = self.weights(request.model, traffic)
         if not weights:
-            return Route(request, None, traffic)
+            return Selection()
         # The id where there is no key; else a key that nobody had before.
         key = request.routing_key or request.id or secrets.token_hex(8)
         name = choose(weights, key, request.model)
-        return Route(request, config.resolve(name), traffic, name)
+        return Selection(config.resolve(name), name)
 
     @contextmanager
-    def lease(self, route: Route) -> Iterator[Bundle]:
-        """Borrow the version of a route, or the default one where its share's does not answer.
+    def acquire(self, request: PredictRequest, traffic: TrafficStatus) -> Iterator[Bundle]:
+        """Acquire the version selected, or the default one where that does not answer.
 
         Raises:
-            BundleServerError: there is none to borrow.
+            BundleServerError: neither answers.
         """
-        model = route.request.model
+        model, selection = request.model, self.select(request, traffic)
         with ExitStack() as leases:
             try:
-                bundle = leases.enter_context(self._manager.acquire(model, route.version))
+                bundle = leases.enter_context(self._manager.acquire(model, selection.version))
             except (VersionNotFound, NotReady):
-                if route.share is None:
+                if selection.share is None:
                     raise
                 with self._lock:
-                    self._diverted[model, route.share] += 1
+                    self._diverted[model, selection.share] += 1
                 bundle = leases.enter_context(self._manager.acquire(model))
             yield bundle
 
-    def ask(
-        self,
-        bundle: Bundle,
-        route: Route,
-        measured: Measured,
-        bound: Mapping[str, NamedTensor] | None = None,
-    ) -> Answered:
-        """Let a version that was borrowed answer, and say which copies are to be made.
-
-        Args:
-            bundle: the version.
-            route: the request, and why it falls to that version.
-            measured: is told which version answers.
-            bound: as in ``predict``.
-
-        Raises:
-            BundleServerError: whatever keeps the request from being answered.
-        """
-        measured.version = bundle.version
-        if route.traffic is None or not route.is_watched:
-            return predict(bundle, route.request, bound), ()
-        response, seconds = self._predict(bundle, route, route.traffic, bound)
-        return response, tuple(self._copies(route.request, response, seconds, route.traffic))
+    def count(
+        self, model: str, traffic: TrafficStatus, version: str, outcome: str, seconds: float
+    ) -> None:
+        """Count for a canary's rules how a request to a version ended."""
+        self._rollouts.count(model, traffic, version, outcome, seconds)
 
     def weights(self, model: str, traffic: TrafficStatus) -> Mapping[str, float]:
         """Return the weights of versions and labels in effect; none where the default has all."""
@@ -173,33 +135,14 @@ class Splitter:
         with self._lock:
             return {name: count for (own, name), count in self._diverted.items() if own == model}
 
-    def _predict(
-        self,
-        bundle: Bundle,
-        route: Route,
-        traffic: TrafficStatus,
-        bound: Mapping[str, NamedTensor] | None,
-    ) -> tuple[PredictResponse, float]:
-        """Let a version answer, and count for a canary's rules how that went."""
-        model, version = route.request.model, bundle.version
-        started = time.perf_counter()
-        try:
-            response = predict(bundle, route.request, bound)
-        except Exception as error:
-            seconds = time.perf_counter() - started
-            self._rollouts.count(model, traffic, version, outcome_of(error), seconds)
-            raise
-        seconds = time.perf_counter() - started
-        self._rollouts.count(model, traffic, version, "ok", seconds)
-        return response, seconds
-
-    def _copies(
+    def copies(
         self,
         request: PredictRequest,
         response: PredictResponse,
         seconds: float,
         traffic: TrafficStatus,
     ) -> Iterator[Copy]:
+        """Yield the copies of an answered request that are to be made."""
         config, model, answered = traffic.config, request.model, response.version
         asked: list[str] = []
         if config.shadow and self._draw() < config.shadow_share:

@@ -13,8 +13,9 @@ from prometheus_client.exposition import choose_encoder, generate_latest
 
 from bundleserver.errors import NotReady
 from bundleserver.serving.metadata import repository_index
+from bundleserver.serving.models import ServingManager
 from bundleserver.serving.rest.http import Answer
-from bundleserver.serving.stopping import LendingManager, StoppableManager
+from bundleserver.serving.stopping import StoppableManager
 from bundleserver.serving.workers.lines import Line
 from bundleserver.serving.workers.member import Answers, Call, Member
 from bundleserver.serving.workers.merging import Entry, MergedMetrics, merge_index
@@ -26,7 +27,7 @@ _SECONDS = 5.0
 class ClusterManager(StoppableManager):
     """A manager whose loads and unloads are those of every worker."""
 
-    def __init__(self, manager: LendingManager, member: Member) -> None:
+    def __init__(self, manager: ServingManager, member: Member) -> None:
         super().__init__(manager)
         self._member = member
 
@@ -103,7 +104,7 @@ class Peers:
         return await asyncio.to_thread(self._member.ask, name, {}, _SECONDS)
 
 
-def manager_of(manager: LendingManager, member: Member | None) -> StoppableManager:
+def manager_of(manager: ServingManager, member: Member | None) -> StoppableManager:
     """Return the manager as a server shows it that serves alone, or beside other workers."""
     return StoppableManager(manager) if member is None else ClusterManager(manager, member)
 

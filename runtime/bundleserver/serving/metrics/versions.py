@@ -1,91 +1,22 @@
-"""What Prometheus sees: requests as they are answered, and the manager's state when it is asked."""
+"""What Prometheus sees of versions: the manager's state, read when it is asked."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
-from prometheus_client import REGISTRY, CollectorRegistry, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from bundleserver.errors import ModelNotFound
-from bundleserver.serving.metrics.tallies import (
-    BUCKETS,
-    RequestsCollector,
-    SecondsCollector,
-    Tallies,
-    Timed,
-    outcome_of,
-)
 from bundleserver.versions.lifecycle import State
 
 if TYPE_CHECKING:
     from bundleserver.manager import Manager, ModelStatus, VersionStatus
 
 _FAILED = State.FAILED.value
-
-_POWERS = tuple(2.0**power for power in range(13))
-_KEPT = 1024
-"""So many metrics are found at once; more labels than that are searched for each time."""
-
-
-class RequestMetrics:
-    """Counts and times requests per model, version and protocol.
-
-    Attributes:
-        measure: counts and times the request that a ``with`` block answers, by model and protocol.
-        seconds: the histogram of how long requests take.
-    """
-
-    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        self._tallies = Tallies()
-        self.measure = partial(Timed, self._tallies)
-        self.seconds = SecondsCollector(self._tallies)
-        registry.register(self.seconds)
-        registry.register(RequestsCollector(self._tallies))
-        self._queue = Histogram(
-            "bundleserver_queue_seconds",
-            "Seconds until a thread took a request up; what runs on the event loop never waits.",
-            ("model",),
-            buckets=BUCKETS,
-            registry=registry,
-        )
-        self._batch_requests = Histogram(
-            "bundleserver_batch_requests",
-            "Requests that one call answered, for models whose waiting requests gather.",
-            ("model", "version"),
-            buckets=_POWERS[:8],
-            registry=registry,
-        )
-        self._batch_rows = Histogram(
-            "bundleserver_batch_rows",
-            "Rows that one call answered, for models whose waiting requests gather.",
-            ("model", "version"),
-            buckets=_POWERS,
-            registry=registry,
-        )
-        # Finding a metric by its labels costs more than counting.
-        self._queue_of = lru_cache(_KEPT)(self._queue.labels)
-        self._batch_requests_of = lru_cache(_KEPT)(self._batch_requests.labels)
-        self._batch_rows_of = lru_cache(_KEPT)(self._batch_rows.labels)
-
-    def refused(self, model: str, protocol: str, error: Exception) -> None:
-        """Count a request to a known model that was refused before a version was chosen."""
-        if not isinstance(error, ModelNotFound):
-            self._tallies.count(model, "", protocol, outcome_of(error))
-
-    def waited(self, model: str, seconds: float) -> None:
-        """Time how long a request waited until a thread took it up."""
-        self._queue_of(model).observe(seconds)
-
-    def called(self, model: str, version: str, requests: int, rows: int) -> None:
-        """Count how many requests, and how many rows of them, one call answered."""
-        self._batch_requests_of(model, version).observe(requests)
-        self._batch_rows_of(model, version).observe(rows)
 
 
 class ManagerCollector(Collector):

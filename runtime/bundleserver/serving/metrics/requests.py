@@ -1,0 +1,101 @@
+"""What Prometheus sees of requests: how they ended, how long they took, how they were batched."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from bundleserver.errors import ModelNotFound
+from bundleserver.serving.errors import outcome_of
+
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""The upper bounds in seconds of the histograms of time."""
+
+_POWERS = tuple(2.0**power for power in range(13))
+_KEPT = 1024
+"""So many metrics are found at once; more labels than that are searched for each time."""
+
+
+class RequestMetrics:
+    """Counts and times requests per model, version and protocol. Called from any thread.
+
+    Attributes:
+        seconds: the histogram of how long requests take.
+        in_flight: finds the gauge of a model and protocol.
+        ended: finds the counter of a model, version, protocol and outcome.
+        seconds_of: finds the histogram of a model, version and protocol.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self.seconds = Histogram(
+            "bundleserver_request_seconds",
+            "Seconds from decoding to the answer, waiting for a thread included.",
+            ("model", "version", "protocol"),
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        ended = Counter(
+            "bundleserver_requests",
+            "Requests by the way they ended.",
+            ("model", "version", "protocol", "outcome"),
+            registry=registry,
+        )
+        in_flight = Gauge(
+            "bundleserver_requests_in_flight",
+            "Requests that wait or run.",
+            ("model", "protocol"),
+            registry=registry,
+        )
+        queue = Histogram(
+            "bundleserver_queue_seconds",
+            "Seconds until a thread took a request up; what runs inline never waits.",
+            ("model",),
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        batch_requests = Histogram(
+            "bundleserver_batch_requests",
+            "Requests that one call answered, for models that can be batched.",
+            ("model", "version"),
+            buckets=_POWERS[:8],
+            registry=registry,
+        )
+        batch_rows = Histogram(
+            "bundleserver_batch_rows",
+            "Rows that one call answered, for models that can be batched.",
+            ("model", "version"),
+            buckets=_POWERS,
+            registry=registry,
+        )
+        self._overruns = Counter(
+            "bundleserver_inline_overruns",
+            "Inline calls that took too long; they sent their version to the thread pool.",
+            ("model", "version"),
+            registry=registry,
+        )
+        # Finding a metric by its labels costs more than counting.
+        self.in_flight = lru_cache(_KEPT)(in_flight.labels)
+        self.ended = lru_cache(_KEPT)(ended.labels)
+        self.seconds_of = lru_cache(_KEPT)(self.seconds.labels)
+        self._queue_of = lru_cache(_KEPT)(queue.labels)
+        self._batch_requests_of = lru_cache(_KEPT)(batch_requests.labels)
+        self._batch_rows_of = lru_cache(_KEPT)(batch_rows.labels)
+
+    def refused(self, model: str, protocol: str, error: Exception) -> None:
+        """Count a request to a known model that was refused before a version was chosen."""
+        if not isinstance(error, ModelNotFound):
+            self.ended(model, "", protocol, outcome_of(error)).inc()
+
+    def waited(self, model: str, seconds: float) -> None:
+        """Time how long a request waited until a thread took it up."""
+        self._queue_of(model).observe(seconds)
+
+    def called(self, model: str, version: str, requests: int, rows: int) -> None:
+        """Count how many requests, and how many rows of them, one call answered."""
+        self._batch_requests_of(model, version).observe(requests)
+        self._batch_rows_of(model, version).observe(rows)
+
+    def overran(self, model: str, version: str) -> None:
+        """Count an inline call that took too long."""
+        self._overruns.labels(model, version).inc()
