@@ -53,6 +53,25 @@ def imports_of(path):
                 yield from (f"bundleserver.{alias.name}" for alias in node.names)
 
 
+def runtime_imports_of(path):
+    """Yield what a file imports when it runs: not what only a type checker reads."""
+    tree = ast.parse(path.read_text())
+    for_types = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    ]
+    skipped = {id(inner) for node in for_types for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_module_imports_only_from_its_floor_and_below(path):
     """No module knows of a floor above its own."""
@@ -76,14 +95,70 @@ def test_the_ground_floor_does_no_input_or_output(path):
     assert set() == PURE & {name.split(".")[0] for name in imports_of(path)}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_the_serving_floor_imports_kserve_and_grpc(path):
-    """Whatever is below floor 4 works where no server is installed."""
-    if FLOORS[part_of(path)] >= 4:
-        return
-    assert set() == {"kserve", "grpc", "fastapi"} & {
-        name.split(".")[0] for name in imports_of(path)
-    }
+SERVING = {
+    "codecs": ("models", "metadata", "rest", "grpc", "execution", "traffic", "metrics", "kserve"),
+    "traffic": ("rest", "grpc", "execution", "metrics", "kserve", "connection", "workers"),
+    "metrics": ("rest", "grpc", "execution", "kserve", "connection", "workers"),
+    "execution": ("rest", "grpc", "kserve", "connection", "workers", "server", "metadata"),
+    "rest": ("grpc", "connection", "workers", "server"),
+    "grpc": ("rest", "connection", "workers", "server"),
+    "connection": ("grpc", "execution", "traffic", "metrics", "workers", "server"),
+    "kserve": ("rest", "grpc", "connection", "workers", "server"),
+}
+"""What each package of the edge may not know of: the arrows of docs/design.md."""
+
+
+@pytest.mark.parametrize("package", SERVING)
+def test_the_arrows_inside_the_edge_hold(package):
+    """Codecs know no manager and no protocol's server; execution knows no protocol at all."""
+    forbidden = tuple(f"bundleserver.serving.{name}" for name in SERVING[package])
+    if package == "codecs":
+        forbidden += ("bundleserver.manager",)
+    above = [
+        f"{path.name} imports {name}"
+        for path in sorted((PACKAGE / "serving" / package).rglob("*.py"))
+        for name in runtime_imports_of(path)
+        if f"{name}.".startswith(tuple(f"{part}." for part in forbidden))
+    ]
+
+    assert [] == above
+
+
+ONE_ROOM = {
+    "kserve": ("serving/kserve",),
+    "fastapi": ("serving/kserve",),
+    "grpc": ("serving/grpc",),
+    "grpc_health": ("serving/grpc",),
+    "grpc_reflection": ("serving/grpc",),
+    "uvicorn": ("serving/connection",),
+    "httptools": ("serving/connection",),
+}
+
+
+@pytest.mark.parametrize("library", ONE_ROOM)
+def test_a_servers_library_is_imported_in_one_package_only(library):
+    """Whoever replaces uvicorn, grpc or kserve has one package to change."""
+    rooms = ONE_ROOM[library]
+    elsewhere = [
+        str(path.relative_to(PACKAGE))
+        for path in MODULES
+        if library in {name.split(".")[0] for name in imports_of(path)}
+        and not str(path.relative_to(PACKAGE)).startswith(rooms)
+    ]
+
+    assert [] == elsewhere
+
+
+@pytest.mark.parametrize(
+    "folder", sorted({path.parent for path in MODULES}), ids=lambda path: path.name
+)
+def test_a_folder_can_be_taken_in_at_a_glance(folder):
+    """No folder of the package has more than fifteen modules, no module over 300 lines."""
+    modules = sorted(folder.glob("*.py"))
+    long = [path.name for path in modules if len(path.read_text().splitlines()) > 300]
+
+    assert len(modules) <= MOST_MODULES
+    assert [] == long
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from threading import current_thread, main_thread
 
 from bundleserver.bundle import integrity
 from bundleserver.bundle.examples import check_output
@@ -174,9 +175,11 @@ class Bundle:
                 taken = tuple(t for name in step.inputs for t in tensors.get(name, ()))
             try:
                 results = step.call(taken, parameters)
-            except (BundleServerError, KeyboardInterrupt):
+            except BundleServerError:
                 raise
             except BaseException as error:  # a framework's own code may raise anything, and exit
+                if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
+                    raise  # Ctrl-C
                 raise self.failure(step.what, f"{type(error).__name__}: {error}", error) from error
             if len(results) < len(step.outputs):
                 raise self._too_few(step, len(results))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bundleserver.manager import ModelStatus, VersionStatus
 
 PLATFORM = "bundleserver"
+EXTENSIONS = ("model_repository", "model_repository_extension", "binary_tensor_data")
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 

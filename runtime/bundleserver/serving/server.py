@@ -28,8 +28,8 @@ from bundleserver.serving.metrics.traffic import TrafficCollector
 from bundleserver.serving.metrics.versions import ManagerCollector
 from bundleserver.serving.options import ServerOptions, rest_port
 from bundleserver.serving.rest.app import RestApp
-from bundleserver.serving.rest.http import AsgiApp
-from bundleserver.serving.rest.pages import KServeApp, api_pages, metrics_page
+from bundleserver.serving.rest.asgi import AsgiApp
+from bundleserver.serving.rest.pages import KServeApp, metrics_page
 from bundleserver.serving.rest.routes import Routes
 from bundleserver.serving.stopping import SIGNALS
 from bundleserver.serving.workers.peers import Peers, manager_of, peers_of
@@ -180,7 +180,10 @@ class BundleServer:
         )
 
     def _api_pages(self) -> AsgiApp:
-        pages = api_pages(self.manager, self.served, self.options.enable_docs_url)
+        # kserve, which is imported for nothing else, takes a second and 50 MiB.
+        from bundleserver.serving.kserve.pages import api_pages
+
+        pages: AsgiApp = api_pages(self.manager, self.served, self.options.enable_docs_url)
         drop_unused_histograms(self._registry)
         return pages
 

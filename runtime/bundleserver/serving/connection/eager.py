@@ -14,7 +14,8 @@ from functools import partial
 
 from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
 from bundleserver.serving.connection.slow_clients import ImpatientProtocol
-from bundleserver.serving.rest.http import Answer, AsgiApp, Begin, Message, Receive, Send
+from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
+from bundleserver.serving.rest.http import Answer, Begin
 
 _LONGEST_URL = 512
 """A path may be as long as its sender likes; those of models are not, and are remembered."""

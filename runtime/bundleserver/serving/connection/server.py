@@ -13,7 +13,7 @@ from bundleserver.errors import ConfigError, Problem
 from bundleserver.serving.connection.eager import protocol_with
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.rest.app import RestApp
-from bundleserver.serving.rest.http import AsgiApp
+from bundleserver.serving.rest.asgi import AsgiApp
 
 HOST = "0.0.0.0"  # noqa: S104  # as kserve: a container's probes and sidecars come from outside
 _BACKLOG = 2048

@@ -12,7 +12,8 @@ from typing import Any
 
 from bundleserver.serving.connection.one_write import OneWriteProtocol
 from bundleserver.serving.errors import answer_for
-from bundleserver.serving.rest.http import answer_of_error, too_slow
+from bundleserver.serving.rest.arriving import too_slow
+from bundleserver.serving.rest.http import answer_of_error
 
 _NO_HEAD = object()
 """What a look remembers that found no head awaited: something is answered, or uvicorn waits."""

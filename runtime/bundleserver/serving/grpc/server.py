@@ -91,7 +91,11 @@ class GrpcServer:
     async def _call(self, rpc: str, body: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
             response = await self._service.call(rpc, body, self._key(rpc, context))
-        except (Exception, SystemExit) as error:  # the edge: every error becomes a status
+        except (
+            Exception,
+            SystemExit,
+            KeyboardInterrupt,
+        ) as error:  # the edge: every error becomes a status
             await _abort(context, answer_for(error))
             raise
         if 0 <= self._max_send_bytes < len(response):

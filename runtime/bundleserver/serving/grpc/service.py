@@ -12,9 +12,8 @@ from bundleserver.serving.codecs import json_body
 from bundleserver.serving.execution.answering import ServedModels
 from bundleserver.serving.grpc import codec as grpc_codec
 from bundleserver.serving.grpc import open_inference as messages
-from bundleserver.serving.metadata import tensor_types
+from bundleserver.serving.metadata import EXTENSIONS, tensor_types
 from bundleserver.serving.models import ServingManager
-from bundleserver.serving.rest.routes import EXTENSIONS
 from bundleserver.tensors import TensorSpec
 from bundleserver.tensors.signature import Signature
 

@@ -34,6 +34,7 @@ with hidden_arguments():
     from kserve.protocol.model_repository_extension import ModelRepositoryExtension
     from kserve.protocol.rest import server as kserve_rest
     from kserve.protocol.rest.ssl_cert_refresher import SSLCertRefresher
+    from kserve.utils.utils import create_response_cloudevent
 
 __all__ = [
     "DataPlane",
@@ -45,6 +46,7 @@ __all__ = [
     "ModelRepository",
     "ModelRepositoryExtension",
     "SSLCertRefresher",
+    "create_response_cloudevent",
     "hidden_arguments",
     "kserve_errors",
     "kserve_logging",

@@ -10,15 +10,12 @@ import re
 from functools import lru_cache, partial
 
 from bundleserver.serving.errors import answer_for
+from bundleserver.serving.rest.arriving import ClientDisconnectedError
+from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
 from bundleserver.serving.rest.fallback import call_fallback
 from bundleserver.serving.rest.http import (
-    AsgiApp,
     Begin,
-    ClientDisconnectedError,
-    Message,
-    Receive,
     Request,
-    Send,
     answer_of_error,
     begin,
     refused,

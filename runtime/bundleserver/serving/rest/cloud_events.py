@@ -27,10 +27,8 @@ class CloudEvent:
 
     def answer(self, model: str, document: object, headers: Mapping[str, str]) -> Answer:
         """Answer with an event in the same mode, named by KServe's CE_* environment variables."""
-        from bundleserver.serving.kserve.sdk import hidden_arguments
+        from bundleserver.serving.kserve.sdk import create_response_cloudevent
 
-        with hidden_arguments():
-            from kserve.utils.utils import create_response_cloudevent
         # kserve prints with json, which would write NaN, and replaces both of these attributes.
         plain = orjson.loads(json_body.write(document))
         attributes = {"id": "", "time": "", **self.attributes}

@@ -7,7 +7,8 @@ from typing import cast
 
 import orjson
 
-from bundleserver.serving.rest.http import Answer, AsgiApp, Message, Receive, Send, error_answer
+from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
+from bundleserver.serving.rest.http import Answer, error_answer
 
 _KEPT_HEADERS = ("allow", "retry-after")
 

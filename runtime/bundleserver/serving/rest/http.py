@@ -11,7 +11,6 @@ from collections.abc import (
     Coroutine,
     Iterable,
     Mapping,
-    MutableMapping,
 )
 from functools import lru_cache
 from http import HTTPStatus
@@ -19,26 +18,16 @@ from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from bundleserver.errors import RequestTooLarge, RequestTooSlow
+from bundleserver.errors import RequestTooLarge
 from bundleserver.serving.codecs import json_body
-from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
 from bundleserver.serving.errors import ErrorAnswer, answer_for
+from bundleserver.serving.rest.arriving import ArrivingBody, ClientDisconnectedError
+from bundleserver.serving.rest.asgi import Message, Receive, Send
 from bundleserver.serving.rest.compression import decompress
-
-Message = MutableMapping[str, object]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-AsgiApp = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _LONGEST_KNOWN_PATH = 512
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_SLOWEST_BYTES_PER_SECOND = 16 * 2**10
-"""What a body that takes longer than its seconds has to come with, on average."""
-
-
-class ClientDisconnectedError(Exception):
-    """The client went away before its request was complete; nobody waits for an answer."""
 
 
 class Request(NamedTuple):
@@ -104,91 +93,17 @@ class Request(NamedTuple):
     async def _read(self) -> bytes:
         message = await self.receive()
         if message.get("more_body", False) or message["type"] != "http.request":
-            return await _Arriving(self, message).read()
+            return await ArrivingBody(
+                message,
+                self.receive,
+                self.limit_bytes,
+                self.timeout_receive,
+                self.header(b"content-length") or "",
+            ).read()
         body: bytes = message.get("body", b"")  # type: ignore[assignment]  # ASGI's promise
         if len(body) > self.limit_bytes:
             raise RequestTooLarge(self.limit_bytes)
         return body
-
-
-class _Arriving:
-    """A body that comes in several messages; a client that drips it is not waited for."""
-
-    def __init__(self, request: Request, first: Message) -> None:
-        self._request = request
-        chunk = _checked_chunk(first, 0, request.limit_bytes)
-        self._chunks = [chunk]
-        self._size = len(chunk)
-
-    async def read(self) -> bytes:
-        """Wait for all of it.
-
-        Raises:
-            RequestTooLarge: it is over the limit.
-            RequestTooSlow: nothing came for its seconds, or too little in all the time it took.
-            ClientDisconnectedError: the client is gone.
-        """
-        if not self._request.timeout_receive:
-            return await self._gather()
-        # One task for the whole of it: to wait for each message with a deadline costs one for each.
-        gathering = asyncio.ensure_future(self._gather())
-        try:
-            await self._watch(gathering)
-            return gathering.result()
-        finally:
-            gathering.cancel()
-
-    async def _gather(self) -> bytes:
-        more = True
-        while more:
-            message = await self._request.receive()
-            chunk = _checked_chunk(message, self._size, self._request.limit_bytes)
-            self._chunks.append(chunk)
-            self._size += len(chunk)
-            more = bool(message.get("more_body", False))
-        if self._size > LARGE_BYTES:
-            # To join them takes a while, and does not need the interpreter.
-            return await asyncio.to_thread(b"".join, self._chunks)
-        return b"".join(self._chunks)
-
-    async def _watch(self, gathering: asyncio.Future[bytes]) -> None:
-        now = asyncio.get_running_loop().time
-        seconds, begun = self._request.timeout_receive, now()
-        while True:
-            seen, left = self._size, self._due(begun) - now()
-            done, _ = await asyncio.wait({gathering}, timeout=min(seconds, left))
-            if done:
-                return
-            if self._size == seen or now() >= self._due(begun):
-                raise too_slow(self._so_far(), now() - begun, seconds)
-
-    def _due(self, begun: float) -> float:
-        """Return until when it may take; a client that is slow and steady gains time by it."""
-        return begun + self._request.timeout_receive + self._size / _SLOWEST_BYTES_PER_SECOND
-
-    def _so_far(self) -> str:
-        declared = self._request.header(b"content-length") or ""
-        of_all = f" of the {declared}" if declared.isdigit() else ""
-        return f"{self._size}{of_all} bytes of its body"
-
-
-def _checked_chunk(message: Message, size: int, limit_bytes: int) -> bytes:
-    """Return what a message brings to a body of that size so far."""
-    if message["type"] == "http.disconnect":
-        raise ClientDisconnectedError
-    chunk: bytes = message.get("body", b"")  # type: ignore[assignment]  # ASGI's promise
-    if size + len(chunk) > limit_bytes:
-        raise RequestTooLarge(limit_bytes)
-    return chunk
-
-
-def too_slow(came: str, waited_seconds: float, timeout_receive: float) -> RequestTooSlow:
-    """Say that a request takes too long to arrive, and how long it may take."""
-    return RequestTooSlow(
-        f"the request came too slowly: {came} after {round(waited_seconds, 1):g} s; it may take "
-        f"{timeout_receive:g} s, and a large one a second for every "
-        f"{_SLOWEST_BYTES_PER_SECOND >> 10} KiB; send it without pauses, or raise --timeout_receive"
-    )
 
 
 class Answer(NamedTuple):
@@ -246,7 +161,7 @@ async def begin(
     """Answer a request of which everything is there; every error becomes an answer."""
     try:
         return await handler(Request(method, segments, headers, _gone, limit_bytes, 0.0, body))
-    except (Exception, SystemExit) as error:  # noqa: BLE001  # the edge
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # the edge
         return answer_of_error(answer_for(error))
 
 
@@ -260,7 +175,7 @@ async def respond(handler: Handler, request: Request) -> Answer:
         return await handler(request)
     except ClientDisconnectedError:
         raise
-    except (Exception, SystemExit) as error:  # noqa: BLE001  # the edge
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # the edge
         return answer_of_error(answer_for(error))
 
 

@@ -9,20 +9,11 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from bundleserver.serving.rest.http import (
-    Answer,
-    AsgiApp,
-    Message,
-    Receive,
-    Send,
-    error_answer,
-    json_answer,
-    request_of,
-)
+from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
+from bundleserver.serving.rest.http import Answer, error_answer, json_answer, request_of
 
 if TYPE_CHECKING:
-    from bundleserver.serving.execution.answering import ServedModels
-    from bundleserver.serving.models import ServingManager
+    pass
 
 MetricsPage = Callable[[str], Awaitable[Answer]]
 """Writes the metrics in the form that an ``Accept`` header asks for."""
@@ -75,18 +66,3 @@ class KServeApp:
         if self._pages is None:
             self._pages = await asyncio.to_thread(self._make_pages)
         return self._pages
-
-
-def api_pages(manager: ServingManager, served: ServedModels, with_docs: bool) -> AsgiApp:
-    """Make the app that kserve's own server would serve, whose pages describe its routes."""
-    from fastapi import FastAPI
-
-    from bundleserver.serving.kserve.repository import BundleRepository
-    from bundleserver.serving.kserve.sdk import DataPlane, ModelRepositoryExtension, kserve_rest
-
-    app = FastAPI(title="bundleserver", docs_url="/docs" if with_docs else None, redoc_url=None)
-    repository = BundleRepository(manager, served)
-    dataplane, extension = DataPlane(repository), ModelRepositoryExtension(repository)
-    kserve_rest.register_v1_endpoints(app, dataplane, extension)
-    kserve_rest.register_v2_endpoints(app, dataplane, extension)
-    return app

@@ -11,6 +11,7 @@ from operator import attrgetter
 from bundleserver.errors import BundleServerError, InvalidInput, ModelNotFound
 from bundleserver.serving.codecs import json_body, v1, v2
 from bundleserver.serving.metadata import (
+    EXTENSIONS,
     Index,
     model_metadata,
     own_index,
@@ -33,7 +34,6 @@ from bundleserver.serving.traffic.routing_key import ROUTING_HEADER, routing_key
 
 VERSION_HEADER = "x-model-version"
 _HEADER_LENGTH = v2.HEADER_LENGTH.encode()
-EXTENSIONS = ("model_repository", "model_repository_extension", "binary_tensor_data")
 
 _NBYTES = attrgetter("nbytes")
 
