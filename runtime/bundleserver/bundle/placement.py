@@ -30,7 +30,7 @@ MANY_ROWS = 256
 MOST_INLINE_ROWS = 16 * MANY_ROWS
 """What was measured is not extrapolated further than this."""
 
-_CALLS = 5
+_CALLS = 9
 _BUDGET_SECONDS = 0.1
 """After so long no further call is timed."""
 
