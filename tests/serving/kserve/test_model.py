@@ -1,4 +1,4 @@
-"""BundleModel: answering in worker threads, and serving under an untouched kserve.ModelServer."""
+"""ManagedModel: answering in worker threads, and serving under an untouched kserve.ModelServer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from bundleserver.errors import InvalidInput, ModelNotFound, NotReady, QueueFull, VersionNotFound
 from bundleserver.serving.execution.cpus import cpu_limit, limit_library_threads
 from bundleserver.serving.execution.thread_pool import WorkerPool
-from bundleserver.serving.kserve.model import BundleModel
+from bundleserver.serving.kserve.model import ManagedModel
 from bundleserver.serving.metrics.collectors import RequestMetrics
 from bundleserver.serving.requests import PredictRequest, RequestedOutput
 from bundleserver.tensors import NamedTensor
@@ -45,7 +45,7 @@ ROWS = [[1.0, 2.0], [3.0, 4.0]]
 def model_of(*versions, **about):
     """Make the model 'sums' of a manager that has it."""
     manager = FakeManager(FakeModel("sums", versions or (FakeVersion("1"),), **about))
-    return BundleModel("sums", manager), manager
+    return ManagedModel("sums", manager), manager
 
 
 def ask(model, **request):
@@ -206,7 +206,7 @@ def test_a_full_queue_refuses_and_frees_itself():
     """One thread and one place in the queue take two requests; the third is refused at once."""
     gate = Gate()
     manager = FakeManager(FakeModel("sums", (FakeVersion("1", gate),)))
-    model = BundleModel("sums", manager, WorkerPool(threads=1, max_queue=1))
+    model = ManagedModel("sums", manager, WorkerPool(threads=1, max_queue=1))
     request = PredictRequest("sums", rows=ROWS)
 
     async def three():
@@ -228,7 +228,7 @@ def test_a_request_that_is_cancelled_while_it_waits_never_runs():
     gate = Gate()
     manager = FakeManager(FakeModel("sums", (FakeVersion("1", gate),)))
     pool = WorkerPool(threads=1, max_queue=1)
-    model = BundleModel("sums", manager, pool)
+    model = ManagedModel("sums", manager, pool)
     request = PredictRequest("sums", rows=ROWS)
 
     async def leave():
@@ -312,17 +312,16 @@ def test_a_pool_survives_a_library_whose_threads_cannot_be_limited(monkeypatch, 
 
 
 def test_readiness_is_the_managers_whatever_kserve_assigns():
-    """Neither start(), load() nor an assignment makes a model ready; its default version does."""
+    """Neither start(), load() nor an assignment makes a model healthy; its default version does."""
     model, manager = model_of(*all_versions([("1", State.LOADING, "")]))
     model.start()
     model.ready = True
 
-    assert not model.ready
     assert not model.load()
     assert not asyncio.run(model.healthy())
     manager.load("sums", timeout_seconds=1)
     model.stop()
-    assert model.ready
+    assert asyncio.run(model.healthy())
 
 
 @pytest.mark.parametrize(
@@ -342,7 +341,7 @@ def test_predict_raises_errors_that_kserve_knows(model, payload, error, sentence
     )
 
     with pytest.raises(error, match=sentence) as caught:
-        asyncio.run(BundleModel(model, manager).predict(payload))
+        asyncio.run(ManagedModel(model, manager).predict(payload))
 
     assert str(caught.value) == caught.value.reason
 
@@ -518,7 +517,7 @@ def test_requests_are_measured():
     """A model counts its requests where it was given metrics."""
     registry = CollectorRegistry()
     manager = FakeManager(FakeModel("sums"))
-    model = BundleModel("sums", manager, metrics=RequestMetrics(registry))
+    model = ManagedModel("sums", manager, metrics=RequestMetrics(registry))
 
     ask(model, rows=ROWS)
 
@@ -540,4 +539,4 @@ def test_an_echo_gives_back_what_came():
 def test_an_unknown_model_is_not_found():
     """A model that the manager has dropped is not found any more."""
     with pytest.raises(ModelNotFound):
-        ask(BundleModel("sums", FakeManager()), rows=ROWS)
+        ask(ManagedModel("sums", FakeManager()), rows=ROWS)
