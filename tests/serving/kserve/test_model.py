@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -329,7 +330,8 @@ def test_readiness_is_the_managers_whatever_kserve_assigns():
     [
         ("sums", {"instances": [["a", "b"]]}, kserve_errors.InvalidInput, "takes FP64"),
         ("sums", {}, kserve_errors.InvalidInput, "'instances' or 'inputs'"),
-        ("sums", b"x", kserve_errors.InvalidInput, "should be a JSON object"),
+        ("sums", [[1, 2]], kserve_errors.InvalidInput, "should be a JSON object"),
+        ("sums", b"x", kserve_errors.InvalidInput, "is not valid JSON"),
         ("loading", {"instances": [[1, 2]]}, kserve_errors.ModelNotReady, "LOADING"),
         ("nope", {"instances": [[1, 2]]}, kserve_errors.ModelNotFound, "not served here"),
     ],
@@ -406,15 +408,18 @@ def untouched(free_ports):
     reader.join(DEADLINE_SECONDS)
 
 
-def test_an_untouched_kserve_server_answers_v1(untouched):
-    """V1 requests reach the model through kserve's own routes."""
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded"])
+def test_an_untouched_kserve_server_answers_v1(untouched, content_type):
+    """V1 requests reach the model through kserve's own routes, those of a bare curl too."""
     rest, _ = untouched
+    body, headers = json.dumps({"instances": ROWS}), {"content-type": content_type}
 
-    answer = httpx.post(f"{rest}/v1/models/sums:predict", json={"instances": ROWS})
+    answer = httpx.post(f"{rest}/v1/models/sums:predict", content=body, headers=headers)
 
     assert {
         "predictions": [{"sum": 3.0, "label": "low"}, {"sum": 7.0, "label": "high"}]
     } == answer.json()
+    assert "1" == answer.headers["x-model-version"]
 
 
 @pytest.mark.parametrize("binary", [False, True])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from functools import cache
 from pathlib import Path
+from typing import NoReturn
 
 # First of all: it reads the command line, which our own server hides from it (``sdk``).
 import kserve  # noqa: F401
@@ -74,6 +75,13 @@ class BundleModel(ManagedModel):
         """
         self.ready = False
         threading.Thread(target=self._close, name=f"close {self.name}").start()
+
+    def __reduce__(self) -> NoReturn:
+        # kserve 0.21 pickles its models for the worker processes that it starts.
+        raise TypeError(
+            f"model '{self.name}' cannot be sent to another process; run kserve.ModelServer with "
+            "workers=1, or use: bundleserver serve --workers N"
+        )
 
     def _close(self) -> None:
         self._manager.close()
