@@ -1,4 +1,4 @@
-"""An untouched ``kserve.ModelServer`` with two models.
+"""An untouched ``kserve.ModelServer`` with three models.
 
 Usage: kserve_server.py ROOT [flags, which KServe reads from the command line itself]
 """
@@ -26,9 +26,7 @@ class Doubled(BundleModel):
 
 logging.basicConfig(level=logging.INFO)
 root = Path(sys.argv[1])
+classes = {"plain": BundleModel, "doubled": Doubled, "late": BundleModel}
 kserve.ModelServer().start(
-    [
-        BundleModel("plain", root / "plain", poll_interval_seconds=0.1),
-        Doubled("doubled", root / "doubled", poll_interval_seconds=0.1),
-    ]
+    [make(name, root / name, poll_interval_seconds=0.1) for name, make in classes.items()]
 )

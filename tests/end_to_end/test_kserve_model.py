@@ -56,16 +56,18 @@ class Server:
         except httpx.ConnectError:
             return self._has_ended()
 
-    def is_ready(self, model):
-        """Ask over REST and gRPC, which must say the same."""
-        over_rest = self.status("GET", f"/v2/models/{model}/ready").status_code == 200
+    def ready(self, model):
+        """Return what REST and gRPC say of a model's readiness."""
 
         async def over_grpc():
             async with InferenceGRPCClient(f"127.0.0.1:{self.grpc_port}") as client:
                 return await client.is_model_ready(model)
 
-        assert asyncio.run(over_grpc()) == over_rest
-        return over_rest
+        over_rest = self.status("GET", f"/v2/models/{model}/ready").status_code == 200
+        return over_rest, asyncio.run(over_grpc())
+
+    def wait_until_ready(self, model):
+        eventually(lambda: all(self.ready(model)), f"{model} is ready")
 
     def ask(self, protocol, model, value=10.0, version=None):
         """Return which version answers, and its first number."""
@@ -97,6 +99,7 @@ def running(directory, *command):
     server = Server(directory, *command)
     try:
         eventually(lambda: server.status("GET", "/v2/health/live"), "kserve's server is live")
+        # Said just before it listens; KServe's client tries again.
         server.wait_for_line("Starting gRPC server on")
         yield server
     finally:
@@ -106,10 +109,11 @@ def running(directory, *command):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Make a volume on which one of two models has a version."""
+    """Make a volume on which two of three models have a version."""
     root = tmp_path_factory.mktemp("models")
-    (root / "plain").mkdir()
-    (root / "doubled").mkdir()
+    for name in ("plain", "doubled", "late"):
+        (root / name).mkdir()
+    publish(root / "plain", "v1", 1.0)
     publish(root / "doubled", "v1", 3.0)
     return root
 
@@ -118,42 +122,34 @@ def root(tmp_path_factory):
 def server(root):
     """Run the server that all tests here share."""
     with running(root, SERVER, root) as server:
-        eventually(lambda: server.is_ready("doubled"), "the other model is ready")
+        server.wait_until_ready("plain")
+        server.wait_until_ready("doubled")
         yield server
-
-
-@pytest.fixture
-def plain(server, root):
-    """Have version v1 of the plain model, or a later one, answer."""
-    if not (root / "plain" / "v1").exists():
-        publish(root / "plain", "v1", 1.0)
-    eventually(lambda: server.is_ready("plain"), "the plain model is ready")
-    return root / "plain"
 
 
 def test_a_model_is_not_ready_before_a_version_answers_and_then_by_itself(server, root):
     """Without a version every protocol says unavailable; a first version changes that alone."""
-    assert not server.is_ready("plain")
-    refused = server.status("POST", "/v1/models/plain:predict", json={"instances": [[1.0]]})
+    assert (False, False) == server.ready("late")
+    refused = server.status("POST", "/v1/models/late:predict", json={"instances": [[1.0]]})
     assert 503 == refused.status_code
     with pytest.raises(grpc.RpcError) as caught:
-        server.ask("grpc", "plain")
+        server.ask("grpc", "late")
     assert grpc.StatusCode.UNAVAILABLE == caught.value.code()
-    assert "plain" in caught.value.details()
+    assert "'late' is not ready" in caught.value.details()
 
-    publish(root / "plain", "v1", 1.0)
+    publish(root / "late", "v1", 1.0)
 
-    eventually(lambda: server.is_ready("plain"), "v1 answers")
-    assert [("v1", 10.0)] * 3 == [server.ask(protocol, "plain") for protocol in PROTOCOLS]
+    server.wait_until_ready("late")
+    assert [("v1", 10.0)] * 3 == [server.ask(protocol, "late") for protocol in PROTOCOLS]
 
 
-def test_a_new_version_takes_over_and_a_broken_one_does_not(server, plain):
+def test_a_new_version_takes_over_and_a_broken_one_does_not(server, root):
     """The answers name v2 once it is there, and go on naming it when v3 fails."""
-    publish(plain, "v2", 2.0)
+    publish(root / "plain", "v2", 2.0)
     eventually(lambda: server.ask("v2", "plain")[0] == "v2", "v2 answers")
     assert [("v2", 20.0)] * 3 == [server.ask(protocol, "plain") for protocol in PROTOCOLS]
 
-    publish(plain, "v3", 3.0, other_bytes)
+    publish(root / "plain", "v3", 3.0, other_bytes)
     server.wait_for_line(r"plain v3: failed")
 
     assert [("v2", 20.0)] * 3 == [server.ask(protocol, "plain") for protocol in PROTOCOLS]
@@ -222,7 +218,7 @@ def test_sigterm_answers_what_is_in_flight_and_closes_the_versions(tmp_path):
     (tmp_path / "plain").mkdir()
     publish(tmp_path / "plain", "v1", gated.SlowToPredict(2.0, str(pipe)))
     with running(tmp_path, SERVER, tmp_path) as server, ThreadPoolExecutor(1) as pool:
-        eventually(lambda: server.is_ready("plain"), "plain is ready")
+        server.wait_until_ready("plain")
         answer = pool.submit(server.ask, "grpc", "plain")
         with pipe.open("w") as gate:  # opens when the model's code has been entered
             server.popen.send_signal(signal.SIGTERM)
@@ -238,7 +234,7 @@ def test_the_example_serves(tmp_path):
     publish(tmp_path, "v1", 1.23456)
     command = (EXAMPLE, "--model_name=rounded", "--model_dir", tmp_path)
     with running(tmp_path, *command) as server:
-        eventually(lambda: server.is_ready("rounded"), "the example is ready")
+        server.wait_until_ready("rounded")
 
         assert ("v1", 12.35) == server.ask("v1", "rounded")
         assert 10.0 * 1.23456 == server.ask("v2", "rounded")[1]

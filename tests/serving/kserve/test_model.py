@@ -27,6 +27,7 @@ from bundleserver.serving.metrics.collectors import RequestMetrics
 from bundleserver.serving.requests import PredictRequest, RequestedOutput
 from bundleserver.tensors import NamedTensor
 from bundleserver.versions.lifecycle import State
+from bundleserver.versions.serving_config import ServingConfig
 from tests.serving.fakes import (
     DEADLINE_SECONDS,
     ECHO,
@@ -356,6 +357,41 @@ def test_metadata_types_are_those_of_the_version_that_answers():
     assert [{"name": "features", "datatype": "FP64", "shape": [-1, 2]}] == ready.get_input_types()
     assert ["sum", "label"] == [output["name"] for output in ready.get_output_types()]
     assert [] == loading.get_input_types()
+
+
+def call(model, key=""):
+    """Ask over V1 as kserve's data plane does, and return the version that its headers name."""
+    _, headers = asyncio.run(model({"instances": ROWS}, headers={"x-routing-key": key}))
+    return headers["X-Model-Version"]
+
+
+def test_a_routing_key_stays_with_its_version():
+    """Traffic is split by the header that ``serve`` splits it by."""
+    config = ServingConfig(traffic={"1": 50, "2": 50})
+    model, _ = model_of(FakeVersion("1"), FakeVersion("2"), config=config)
+
+    found = {number: {call(model, f"user-{number}") for _ in range(3)} for number in range(12)}
+
+    assert {1} == {len(versions) for versions in found.values()}
+    assert {"1", "2"} == set.union(*found.values())
+
+
+def test_the_header_names_the_models_own_version():
+    """A model that asks another one before and after its own prediction names its own version."""
+    other, _ = model_of(FakeVersion("1"))
+
+    class Asking(ManagedModel):
+        async def preprocess(self, payload, headers=None):
+            await other(payload)
+            return payload
+
+        async def postprocess(self, result, headers=None):
+            await other.predict({"instances": ROWS})
+            return result
+
+    manager = FakeManager(FakeModel("own", (FakeVersion("2"),), default="2"))
+
+    assert "2" == call(Asking("own", manager))
 
 
 UNTOUCHED = """
