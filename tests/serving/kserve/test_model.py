@@ -1,8 +1,9 @@
-"""BundleModel: answering in worker threads, and serving under an untouched kserve.ModelServer."""
+"""ManagedModel: answering in worker threads, and serving under an untouched kserve.ModelServer."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -21,11 +22,12 @@ from prometheus_client import CollectorRegistry
 from bundleserver.errors import InvalidInput, ModelNotFound, NotReady, QueueFull, VersionNotFound
 from bundleserver.serving.cpus import cpu_limit, limit_library_threads
 from bundleserver.serving.execution.thread_pool import ThreadPool
-from bundleserver.serving.kserve.model import BundleModel
+from bundleserver.serving.kserve.model import ManagedModel
 from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.serving.requests import PredictRequest, RequestedOutput
 from bundleserver.tensors import NamedTensor
 from bundleserver.versions.lifecycle import State
+from bundleserver.versions.serving_config import ServingConfig
 from tests.serving.fakes import (
     DEADLINE_SECONDS,
     ECHO,
@@ -45,7 +47,7 @@ ROWS = [[1.0, 2.0], [3.0, 4.0]]
 def model_of(*versions, **about):
     """Make the model 'sums' of a manager that has it."""
     manager = FakeManager(FakeModel("sums", versions or (FakeVersion("1"),), **about))
-    return BundleModel("sums", manager), manager
+    return ManagedModel("sums", manager), manager
 
 
 def ask(model, **request):
@@ -206,7 +208,7 @@ def test_a_full_queue_refuses_and_frees_itself():
     """One thread and one place in the queue take two requests; the third is refused at once."""
     gate = Gate()
     manager = FakeManager(FakeModel("sums", (FakeVersion("1", gate),)))
-    model = BundleModel("sums", manager, ThreadPool(threads=1, max_queue=1))
+    model = ManagedModel("sums", manager, ThreadPool(threads=1, max_queue=1))
     request = PredictRequest("sums", rows=ROWS)
 
     async def three():
@@ -228,7 +230,7 @@ def test_a_request_that_is_cancelled_while_it_waits_never_runs():
     gate = Gate()
     manager = FakeManager(FakeModel("sums", (FakeVersion("1", gate),)))
     pool = ThreadPool(threads=1, max_queue=1)
-    model = BundleModel("sums", manager, pool)
+    model = ManagedModel("sums", manager, pool)
     request = PredictRequest("sums", rows=ROWS)
 
     async def leave():
@@ -312,17 +314,16 @@ def test_a_pool_survives_a_library_whose_threads_cannot_be_limited(monkeypatch, 
 
 
 def test_readiness_is_the_managers_whatever_kserve_assigns():
-    """Neither start(), load() nor an assignment makes a model ready; its default version does."""
+    """Neither start(), load() nor an assignment makes a model healthy; its default version does."""
     model, manager = model_of(*all_versions([("1", State.LOADING, "")]))
     model.start()
     model.ready = True
 
-    assert not model.ready
     assert not model.load()
     assert not asyncio.run(model.healthy())
     manager.load("sums", timeout_seconds=1)
     model.stop()
-    assert model.ready
+    assert asyncio.run(model.healthy())
 
 
 @pytest.mark.parametrize(
@@ -330,7 +331,8 @@ def test_readiness_is_the_managers_whatever_kserve_assigns():
     [
         ("sums", {"instances": [["a", "b"]]}, kserve_errors.InvalidInput, "takes FP64"),
         ("sums", {}, kserve_errors.InvalidInput, "'instances' or 'inputs'"),
-        ("sums", b"x", kserve_errors.InvalidInput, "should be a JSON object"),
+        ("sums", [[1, 2]], kserve_errors.InvalidInput, "should be a JSON object"),
+        ("sums", b"x", kserve_errors.InvalidInput, "is not valid JSON"),
         ("loading", {"instances": [[1, 2]]}, kserve_errors.ModelNotReady, "LOADING"),
         ("nope", {"instances": [[1, 2]]}, kserve_errors.ModelNotFound, "not served here"),
     ],
@@ -342,7 +344,7 @@ def test_predict_raises_errors_that_kserve_knows(model, payload, error, sentence
     )
 
     with pytest.raises(error, match=sentence) as caught:
-        asyncio.run(BundleModel(model, manager).predict(payload))
+        asyncio.run(ManagedModel(model, manager).predict(payload))
 
     assert str(caught.value) == caught.value.reason
 
@@ -355,6 +357,41 @@ def test_metadata_types_are_those_of_the_version_that_answers():
     assert [{"name": "features", "datatype": "FP64", "shape": [-1, 2]}] == ready.get_input_types()
     assert ["sum", "label"] == [output["name"] for output in ready.get_output_types()]
     assert [] == loading.get_input_types()
+
+
+def call(model, key=""):
+    """Ask over V1 as kserve's data plane does, and return the version that its headers name."""
+    _, headers = asyncio.run(model({"instances": ROWS}, headers={"x-routing-key": key}))
+    return headers["X-Model-Version"]
+
+
+def test_a_routing_key_stays_with_its_version():
+    """Traffic is split by the header that ``serve`` splits it by."""
+    config = ServingConfig(traffic={"1": 50, "2": 50})
+    model, _ = model_of(FakeVersion("1"), FakeVersion("2"), config=config)
+
+    found = {number: {call(model, f"user-{number}") for _ in range(3)} for number in range(12)}
+
+    assert {1} == {len(versions) for versions in found.values()}
+    assert {"1", "2"} == set.union(*found.values())
+
+
+def test_the_header_names_the_models_own_version():
+    """A model that asks another one before and after its own prediction names its own version."""
+    other, _ = model_of(FakeVersion("1"))
+
+    class Asking(ManagedModel):
+        async def preprocess(self, payload, headers=None):
+            await other(payload)
+            return payload
+
+        async def postprocess(self, result, headers=None):
+            await other.predict({"instances": ROWS})
+            return result
+
+    manager = FakeManager(FakeModel("own", (FakeVersion("2"),), default="2"))
+
+    assert "2" == call(Asking("own", manager))
 
 
 UNTOUCHED = """
@@ -407,15 +444,18 @@ def untouched(free_ports):
     reader.join(DEADLINE_SECONDS)
 
 
-def test_an_untouched_kserve_server_answers_v1(untouched):
-    """V1 requests reach the model through kserve's own routes."""
+@pytest.mark.parametrize("content_type", ["application/json", "application/x-www-form-urlencoded"])
+def test_an_untouched_kserve_server_answers_v1(untouched, content_type):
+    """V1 requests reach the model through kserve's own routes, those of a bare curl too."""
     rest, _ = untouched
+    body, headers = json.dumps({"instances": ROWS}), {"content-type": content_type}
 
-    answer = httpx.post(f"{rest}/v1/models/sums:predict", json={"instances": ROWS})
+    answer = httpx.post(f"{rest}/v1/models/sums:predict", content=body, headers=headers)
 
     assert {
         "predictions": [{"sum": 3.0, "label": "low"}, {"sum": 7.0, "label": "high"}]
     } == answer.json()
+    assert "1" == answer.headers["x-model-version"]
 
 
 @pytest.mark.parametrize("binary", [False, True])
@@ -518,7 +558,7 @@ def test_requests_are_measured():
     """A model counts its requests where it was given metrics."""
     registry = CollectorRegistry()
     manager = FakeManager(FakeModel("sums"))
-    model = BundleModel("sums", manager, metrics=RequestMetrics(registry))
+    model = ManagedModel("sums", manager, metrics=RequestMetrics(registry))
 
     ask(model, rows=ROWS)
 
@@ -540,4 +580,4 @@ def test_an_echo_gives_back_what_came():
 def test_an_unknown_model_is_not_found():
     """A model that the manager has dropped is not found any more."""
     with pytest.raises(ModelNotFound):
-        ask(BundleModel("sums", FakeManager()), rows=ROWS)
+        ask(ManagedModel("sums", FakeManager()), rows=ROWS)

@@ -1,1 +1,1 @@
-"""KServe's own types and ``BundleModel``; the only package that imports kserve."""
+"""KServe's own types and models; the only package that imports kserve."""

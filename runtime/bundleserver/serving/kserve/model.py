@@ -1,8 +1,9 @@
-"""A model as KServe knows one, for any ``kserve.ModelServer``."""
+"""A manager's model as KServe knows one: a ``kserve.Model`` that keeps no state of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 
 from bundleserver.errors import ModelNotFound, NotReady
 from bundleserver.serving.codecs import v1
@@ -19,13 +20,20 @@ from bundleserver.serving.metadata import ready_version, tensor_types
 from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.requests import PredictRequest, PredictResponse
+from bundleserver.serving.traffic.routing_key import ROUTING_HEADER, routing_key
 from bundleserver.tensors.signature import Signature
 
+VERSION_HEADER = "X-Model-Version"
 
-class BundleModel(Model):  # type: ignore[misc]  # kserve publishes no types
+_ANSWERED: ContextVar[dict[str, str]] = ContextVar("answered")
+"""The versions that answered while one request is being served, by model."""
+
+
+class ManagedModel(Model):  # type: ignore[misc]  # kserve publishes no types
     """One model of a manager, all its versions, as ``kserve.ModelServer`` takes them.
 
-    It holds no state of its own: whether it is ready is the manager's to say.
+    ``ready`` stays True: kserve 0.21 registers only models that are ready when its server starts,
+    and asks ``healthy`` from then on. Whether the model is healthy is the manager's to say.
     """
 
     def __init__(
@@ -39,6 +47,23 @@ class BundleModel(Model):  # type: ignore[misc]  # kserve publishes no types
         self._manager = manager
         self._served = served or ServedModels(manager, pool, metrics)
         super().__init__(name)
+        self.ready = True
+
+    async def __call__(self, *request: object, **more: object) -> tuple[object, dict[str, str]]:
+        """Answer as ``kserve.Model`` does, and name the version in the response's headers.
+
+        kserve's own way to response headers calls ``postprocess`` with a third argument, which
+        not every subclass takes.
+        """
+        answered: dict[str, str] = {}
+        token = _ANSWERED.set(answered)
+        try:
+            response, headers = await super().__call__(*request, **more)
+        finally:
+            _ANSWERED.reset(token)
+        if version := answered.get(self.name):
+            headers.setdefault(VERSION_HEADER, version)
+        return response, headers
 
     async def answer(self, request: PredictRequest, protocol: str | None = None) -> PredictResponse:
         """Answer a decoded request for this model, as ``ServedModels.answer`` does.
@@ -46,28 +71,20 @@ class BundleModel(Model):  # type: ignore[misc]  # kserve publishes no types
         Raises:
             BundleServerError: whatever keeps the request from being answered.
         """
-        return await self._served.answer(request, protocol)
-
-    @property
-    def ready(self) -> bool:
-        """Whether the default version answers; kserve's own assignments to it have no effect."""
-        return self._manager.is_ready(self.name)
-
-    @ready.setter
-    def ready(self, value: bool) -> None:
-        # kserve 0.21 sets it True in start() whatever has been loaded.
-        pass
+        response = await self._served.answer(request, protocol)
+        _ANSWERED.get({})[self.name] = response.version
+        return response
 
     async def healthy(self) -> bool:
         """Say whether the default version answers."""
-        return self.ready
+        return self._manager.is_ready(self.name)
 
     def load(self) -> bool:
         """Say whether the default version answers, and load nothing.
 
         kserve 0.21 calls this on the event loop, inside a request, when a model is unhealthy.
         """
-        return self.ready
+        return self._manager.is_ready(self.name)
 
     def start(self) -> None:
         """Do nothing: the manager decides what is loaded."""
@@ -87,11 +104,13 @@ class BundleModel(Model):  # type: ignore[misc]  # kserve publishes no types
             kserve.errors.InvalidInput, ModelNotFound, ModelNotReady: as our errors translate.
         """
         with raising_kserve_errors(self.name):
+            key = routing_key((headers or {}).get(ROUTING_HEADER.lower()), ROUTING_HEADER)
             if isinstance(payload, InferRequest):
                 protocol = "grpc" if payload.from_grpc else "v2"
-                response = await self.answer(decode_request(self.name, payload), protocol)
-                return encode_response(response, payload)
-            return v1.predictions(await self.answer(decode_instances(self.name, payload)))
+                request = decode_request(self.name, payload)._replace(routing_key=key)
+                return encode_response(await self.answer(request, protocol), payload)
+            request = decode_instances(self.name, payload)._replace(routing_key=key)
+            return v1.predictions(await self.answer(request))
 
     def get_input_types(self) -> list[dict[str, object]]:
         """Return the inputs of the version that answers; none while none does or they are open."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bundleserver.errors import ModelNotFound
 from bundleserver.serving.execution.answering import LOAD_TIMEOUT_SECONDS, ServedModels
-from bundleserver.serving.kserve.model import BundleModel
+from bundleserver.serving.kserve.model import ManagedModel
 from bundleserver.serving.kserve.sdk import ModelRepository
 from bundleserver.serving.models import ServingManager
 
@@ -13,7 +13,7 @@ _BLOCKING_SECONDS = 20.0
 
 
 class BundleRepository(ModelRepository):  # type: ignore[misc]  # kserve publishes no types
-    """Every model of a manager, each as one ``BundleModel`` made when it is first asked for.
+    """Every model of a manager, each as one ``ManagedModel`` made when it is first asked for.
 
     Called from the event loop only.
     """
@@ -23,24 +23,19 @@ class BundleRepository(ModelRepository):  # type: ignore[misc]  # kserve publish
         self._manager = manager
         self._served = served or ServedModels(manager)
 
-    def get_model(self, name: str) -> BundleModel | None:
+    def get_model(self, name: str) -> ManagedModel | None:
         """Return the model of that name, the same object each time; None when none is served."""
         if name not in self._manager.models():
             return None
         if name not in self.models:
-            self.update(BundleModel(name, self._manager, served=self._served))
-        model: BundleModel = self.models[name]
+            self.update(ManagedModel(name, self._manager, served=self._served))
+        model: ManagedModel = self.models[name]
         return model
 
-    def get_models(self) -> dict[str, BundleModel]:
+    def get_models(self) -> dict[str, ManagedModel]:
         """Return every model that the manager knows now, ready or not."""
         found = {name: self.get_model(name) for name in self._manager.models()}
         return {name: model for name, model in found.items() if model is not None}
-
-    async def is_model_ready(self, name: str) -> bool:
-        """Say whether the model's default version answers; False for an unknown one."""
-        model = self.get_model(name)
-        return model is not None and model.ready
 
     async def load(
         self, name: str, version: str | None = None, timeout_seconds: float = LOAD_TIMEOUT_SECONDS

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from bundleserver.errors import InvalidInput, ModelNotFound, NotReady, QueueFull, VersionNotFound
 from bundleserver.serving.codecs import v1
+from bundleserver.serving.codecs.json_body import read_object
 from bundleserver.serving.codecs.tensor_binary import array_from_bytes
 from bundleserver.serving.codecs.tensor_form import checked_shape, known_datatype, texts
 from bundleserver.serving.codecs.tensor_json import array_from_json, kind_of
@@ -46,11 +47,13 @@ def raising_kserve_errors(model: str) -> Iterator[None]:
 
 
 def decode_instances(model: str, payload: object) -> PredictRequest:
-    """Read the V1 body that kserve has parsed.
+    """Read a V1 body, which kserve has parsed only where the content type says JSON.
 
     Raises:
         InvalidInput: it is no V1 request.
     """
+    if isinstance(payload, bytes):
+        payload = read_object(payload)
     if not isinstance(payload, dict):
         raise InvalidInput(f"the request body is {kind_of(payload)}; it should be a JSON object")
     return v1.decode_request(payload, model, None)
