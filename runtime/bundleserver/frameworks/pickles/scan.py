@@ -186,7 +186,7 @@ def _inspect(raw: io.BufferedReader) -> Contents:
     failure: Exception | None = None
     reader: _InertUnpickler | None = None
     try:
-        reader = _InertUnpickler(decompressed(raw, head), named, versions)
+        reader = _InertUnpickler(_decompressed(raw, head), named, versions)
         top = reader.load()
     except Exception as error:  # noqa: BLE001 - any bytes may come; load() words the failure
         failure = error
@@ -194,7 +194,7 @@ def _inspect(raw: io.BufferedReader) -> Contents:
     return Contents(head, top, frozenset(named), frozenset(versions), failure)
 
 
-def decompressed(raw: io.BufferedReader, magic: bytes) -> BinaryIO:
+def _decompressed(raw: io.BufferedReader, magic: bytes) -> BinaryIO:
     """Look through the compression that joblib may have written with, as a stream."""
     if magic.startswith(b"\x1f\x8b"):
         return cast(BinaryIO, gzip.GzipFile(fileobj=raw))
