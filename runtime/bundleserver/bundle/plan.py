@@ -13,6 +13,7 @@ from functools import partial
 
 from bundleserver.errors import BundleError
 from bundleserver.frameworks import Predictor
+from bundleserver.frameworks.interface import RemembersAnswers, TellsCallTraits
 from bundleserver.manifest import Manifest, Step
 from bundleserver.operations import OPERATIONS
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
@@ -148,11 +149,10 @@ def _plan_step(step: Step, index: int, predictors: Mapping[str, Predictor]) -> P
     signature = methods[method]
     _check_names_of_forecast(step, index, signature)
     what = f"steps[{index}] ({step.component}.{method})"
-    # A framework of another distribution need not know of it.
-    tell = getattr(predictor, "call_traits", None)
-    traits = UNKNOWN if tell is None else tell(method)
-    memory = getattr(predictor, "remembers", None)
-    remembers = None if memory is None else partial(memory, method)
+    traits = predictor.call_traits(method) if isinstance(predictor, TellsCallTraits) else UNKNOWN
+    remembers = (
+        partial(predictor.remembers, method) if isinstance(predictor, RemembersAnswers) else None
+    )
     return PlannedStep(what, method, call, step.inputs, step.outputs, signature, traits, remembers)
 
 

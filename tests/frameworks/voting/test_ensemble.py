@@ -222,15 +222,6 @@ def test_save_names_the_file_that_it_cannot_write(tmp_path):
         ensemble.save(NOTEBOOK, tmp_path / "missing", "e")
 
 
-@pytest.mark.parametrize(
-    ("model", "expected"),
-    [(NOTEBOOK, True), ({"methods": []}, False), (["methods", "weights"], False), (None, False)],
-)
-def test_recognises_a_dict_with_methods_and_weights(model, expected):
-    """An ensemble's dict has both keys; nothing else is one."""
-    assert expected is ensemble.recognises(model)
-
-
 MEMBER_PROBLEM = "expected a finite number that is not negative"
 
 

@@ -24,9 +24,11 @@ from bundleserver.frameworks.pickles.scan import (
     globals_of,
     inspect_pickle,
     top_class,
+    top_package,
 )
 
 __all__ = [
+    "PICKLE_SUFFIXES",
     "ClassName",
     "first_line",
     "globals_of",
@@ -34,9 +36,13 @@ __all__ = [
     "notebook_names",
     "save_line",
     "top_class",
+    "top_package",
 ]
 
 logger = logging.getLogger(__name__)
+
+PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".joblib", ".sav"})
+"""How files are called that pickle, cloudpickle or joblib wrote."""
 
 _NOTEBOOK = frozenset({"__main__", "__mp_main__"})
 _PLAIN_DATA = frozenset({"builtins", "collections", "datetime", "numpy"})

@@ -14,6 +14,7 @@ import math
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, NamedTuple, cast
@@ -42,6 +43,22 @@ def top_class(path: Path) -> ClassName | None:
     Raises:
         LoadError: the file cannot be read.
     """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise LoadError(f"'{path}' cannot be read: {error.strerror or error}") from error
+    return _top_class(path, (status.st_ino, status.st_mtime_ns, status.st_size))
+
+
+def top_package(path: Path) -> str:
+    """Name the top-level package of a pickle's :func:`top_class`; empty where that is None."""
+    held = top_class(path)
+    return held.module.partition(".")[0] if held is not None else ""
+
+
+@lru_cache(maxsize=16)
+def _top_class(path: Path, which: tuple[int, ...]) -> ClassName | None:
+    """Read each file once, however many frameworks ask; ``which`` says that it is the same."""
     return class_of(inspect_pickle(path).top)
 
 

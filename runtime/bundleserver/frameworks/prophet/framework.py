@@ -93,14 +93,6 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
     return path, {}
 
 
-def recognises(model: object) -> bool:
-    """Ask whether an object is a Prophet model; imports nothing."""
-    return any(
-        cls.__module__.split(".")[0] == "prophet" and cls.__qualname__ == "Prophet"
-        for cls in type(model).__mro__
-    )
-
-
 class Forecaster(RememberingForecaster):
     """A fitted Prophet model.
 

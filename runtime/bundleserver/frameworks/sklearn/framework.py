@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
-from sklearn.base import BaseEstimator
 
 from bundleserver.errors import InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext, pickles
 from bundleserver.frameworks.sklearn.call_traits import answers_alike, is_predictable, is_row_by_row
 from bundleserver.frameworks.sklearn.estimators import (
     intake_of,
-    is_estimator,
     methods_of,
     output_of,
     why_not_served,
@@ -92,13 +90,6 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
             "to a module that is installed in the server's image too, and import it from there"
         )
     return path, {}
-
-
-def recognises(model: object) -> bool:
-    """Ask whether this framework saves that object: an estimator, fitted or not."""
-    return isinstance(model, BaseEstimator) or (
-        is_estimator(model) and hasattr(model, "fit") and hasattr(model, "get_params")
-    )
 
 
 class SklearnPredictor:

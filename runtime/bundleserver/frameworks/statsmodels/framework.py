@@ -69,11 +69,6 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
     return path, {}
 
 
-def recognises(model: object) -> bool:
-    """Ask whether an object is of a class of statsmodels; imports nothing."""
-    return any(cls.__module__.split(".")[0] == "statsmodels" for cls in type(model).__mro__)
-
-
 class Forecaster(RememberingForecaster):
     """Fitted results of one time series.
 

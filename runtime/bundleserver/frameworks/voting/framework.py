@@ -105,11 +105,6 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
     return path, {}
 
 
-def recognises(model: object) -> bool:
-    """Ask whether this is an ensemble's dict: it has ``methods`` and ``weights``."""
-    return isinstance(model, dict) and {"methods", "weights"} <= model.keys()
-
-
 def _encoding(path: Path, options: Mapping[str, object]) -> voting.Encoding:
     for name in options:
         if name != "votes":
