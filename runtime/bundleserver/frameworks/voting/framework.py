@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -13,10 +12,9 @@ from bundleserver.errors import LoadError, StoreError
 from bundleserver.frameworks import LoadContext, pickles
 from bundleserver.frameworks.voting.config import (
     KEYS,
-    Config,
     Ensemble,
+    json_config,
     names_a_combination,
-    plain,
     problems_with_config,
 )
 from bundleserver.operations import voting
@@ -63,10 +61,10 @@ def load(path: Path, context: LoadContext) -> EnsemblePredictor:
             f"{path} holds a {type(raw).__name__}; expected a dict with the keys "
             f"{', '.join(repr(key) for key in KEYS)}"
         )
-    config = {str(key): plain(value) for key, value in raw.items()}
+    config = json_config(raw)
     problems = problems_with_config(config)
     if problems:
-        raise LoadError(f"{path} is no configuration of an ensemble: {'; '.join(problems)}")
+        raise LoadError(f"{path} is not a valid ensemble configuration: {'; '.join(problems)}")
     ensemble = Ensemble.from_config(config, encoding)
     best = config.get("best_method")
     if ensemble.rule == "weighted" and not names_a_combination(best):
@@ -76,7 +74,7 @@ def load(path: Path, context: LoadContext) -> EnsemblePredictor:
             path,
             best,
         )
-    metadata = _for_json(config) | {
+    metadata = config | {
         "members": list(ensemble.members),
         "weights": list(ensemble.weights),
         "threshold": ensemble.threshold,
@@ -93,13 +91,13 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
     """
     if not isinstance(model, Mapping):
         raise StoreError(f"'{stem}' is a {type(model).__name__}; expected an ensemble's dict")
-    config = {str(key): plain(value) for key, value in model.items()}
+    config = json_config(model)
     problems = problems_with_config(config)
     if problems:
-        raise StoreError(f"'{stem}' is no configuration of an ensemble: {'; '.join(problems)}")
+        raise StoreError(f"'{stem}' is not a valid ensemble configuration: {'; '.join(problems)}")
     path = directory / f"{stem}.json"
     try:
-        path.write_text(json.dumps(_for_json(config), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error
     return path, {}
@@ -131,18 +129,3 @@ def _read(path: Path) -> object:
         return cast(object, json.loads(data))
     except (ValueError, RecursionError) as error:
         raise LoadError(f"{path} is not valid JSON: {error}") from error
-
-
-def _for_json(config: Config) -> dict[str, object]:
-    return {key: _json_value(value) for key, value in config.items()}
-
-
-def _json_value(value: object) -> object:
-    """Turn a value into what JSON has: NaN and infinities are null, foreign objects their text."""
-    if isinstance(value, dict):
-        return _for_json(value)
-    if isinstance(value, list):
-        return [_json_value(entry) for entry in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
