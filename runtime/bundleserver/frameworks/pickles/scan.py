@@ -62,15 +62,6 @@ def _top_class(path: Path, which: tuple[int, ...]) -> ClassName | None:
     return class_of(inspect_pickle(path).top)
 
 
-def globals_of(path: Path) -> frozenset[ClassName]:
-    """Name every class and function in a pickle, as far as it can be read, running nothing.
-
-    Raises:
-        LoadError: the file cannot be read.
-    """
-    return inspect_pickle(path).named
-
-
 @dataclass(frozen=True)
 class Contents:
     """What reading a pickle without running it found; ``failure`` says why it stopped early.

@@ -33,7 +33,7 @@ from bundleserver.frameworks.forecasting.contract import (
     forecast_signature,
     no_interval,
 )
-from bundleserver.frameworks.forecasting.forecaster import RememberingForecaster, max_horizon_option
+from bundleserver.frameworks.forecasting.forecaster import CachingForecaster, max_horizon_option
 from bundleserver.tensors import Array, TensorSpec
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
     return path, {}
 
 
-class Forecaster(RememberingForecaster):
+class Forecaster(CachingForecaster):
     """A fitted Prophet model.
 
     Every call works on a shallow copy with its own interval width. Any thread may call; calls that

@@ -48,7 +48,7 @@ _WEIGHTED = frozenset(
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class VotingEnsemble:
     """What a configuration says: who votes, with what weight, and how the votes are combined.
 
     ``rule`` is ``hard``, ``weighted``, or the name of the one member that decides alone.
@@ -61,7 +61,7 @@ class Ensemble:
     encoding: voting.Encoding
 
     @classmethod
-    def from_config(cls, config: Mapping[str, object], encoding: voting.Encoding) -> Ensemble:
+    def from_config(cls, config: Mapping[str, object], encoding: voting.Encoding) -> VotingEnsemble:
         """Read a dict in which ``problems_with_config`` found none."""
         form = ConfigForm.model_validate(config)
         members = _members(form.methods, form.weights)

@@ -12,7 +12,7 @@ from bundleserver.errors import LoadError, StoreError
 from bundleserver.frameworks import LoadContext, pickles
 from bundleserver.frameworks.voting.config import (
     KEYS,
-    Ensemble,
+    VotingEnsemble,
     json_config,
     names_a_combination,
     problems_with_config,
@@ -24,10 +24,10 @@ from bundleserver.tensors.signature import Signature
 logger = logging.getLogger(__name__)
 
 
-class EnsemblePredictor:
+class VotingPredictor:
     """An ensemble with its one method ``predict``: votes by member → ``label`` and ``score``."""
 
-    def __init__(self, ensemble: Ensemble, metadata: Mapping[str, object]) -> None:
+    def __init__(self, ensemble: VotingEnsemble, metadata: Mapping[str, object]) -> None:
         self._ensemble = ensemble
         self.metadata = metadata
         inputs = tuple(TensorSpec(name, "INT64", (-1,)) for name in ensemble.inputs)
@@ -48,7 +48,7 @@ class EnsemblePredictor:
         """Hold nothing that could be given back."""
 
 
-def load(path: Path, context: LoadContext) -> EnsemblePredictor:
+def load(path: Path, context: LoadContext) -> VotingPredictor:
     """Open a pickled or JSON configuration; option ``votes``: ``anomaly`` (default) or ``sklearn``.
 
     Raises:
@@ -65,7 +65,7 @@ def load(path: Path, context: LoadContext) -> EnsemblePredictor:
     problems = problems_with_config(config)
     if problems:
         raise LoadError(f"{path} is not a valid ensemble configuration: {'; '.join(problems)}")
-    ensemble = Ensemble.from_config(config, encoding)
+    ensemble = VotingEnsemble.from_config(config, encoding)
     best = config.get("best_method")
     if ensemble.rule == "weighted" and not names_a_combination(best):
         logger.warning(
@@ -80,7 +80,7 @@ def load(path: Path, context: LoadContext) -> EnsemblePredictor:
         "threshold": ensemble.threshold,
         "rule": ensemble.rule,
     }
-    return EnsemblePredictor(ensemble, metadata)
+    return VotingPredictor(ensemble, metadata)
 
 
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:

@@ -10,7 +10,7 @@ import pytest
 
 from bundleserver.errors import InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext
-from bundleserver.frameworks.voting import framework as ensemble
+from bundleserver.frameworks.voting import framework
 from bundleserver.tensors import NamedTensor, TensorSpec
 
 NOTEBOOK = {
@@ -36,12 +36,12 @@ def config_path(tmp_path):
     return write
 
 
-def opened(path, **options: object) -> ensemble.EnsemblePredictor:
+def opened(path, **options: object) -> framework.VotingPredictor:
     """Open a configuration with these options."""
-    return ensemble.load(path, LoadContext(options))
+    return framework.load(path, LoadContext(options))
 
 
-def answer(predictor: ensemble.EnsemblePredictor, *members: list[float]):
+def answer(predictor: framework.VotingPredictor, *members: list[float]):
     """Call a predictor with one list of votes per member."""
     inputs = [NamedTensor(f"m{index}", np.array(votes)) for index, votes in enumerate(members)]
     label, score = predictor.call("predict", inputs, {})
@@ -200,7 +200,7 @@ def test_load_reads_joblib_too(tmp_path):
 
 def test_save_writes_json_that_answers_alike(tmp_path, config_path):
     """A saved ensemble opens from JSON, without options, to the same answers."""
-    path, options = ensemble.save(NOTEBOOK, tmp_path, "ensemble")
+    path, options = framework.save(NOTEBOOK, tmp_path, "ensemble")
 
     assert tmp_path / "ensemble.json" == path
     assert {} == options
@@ -213,7 +213,7 @@ def test_save_refuses_a_malformed_dict(tmp_path):
     with pytest.raises(
         StoreError, match="'e' is not a valid ensemble configuration: weights has 2"
     ):
-        ensemble.save({"methods": ["a"], "weights": [1, 1]}, tmp_path, "e")
+        framework.save({"methods": ["a"], "weights": [1, 1]}, tmp_path, "e")
 
     assert [] == list(tmp_path.iterdir())
 
@@ -221,7 +221,7 @@ def test_save_refuses_a_malformed_dict(tmp_path):
 def test_save_names_the_file_that_it_cannot_write(tmp_path):
     """A directory that is not there is the store's error."""
     with pytest.raises(StoreError, match="cannot be written: No such file or directory"):
-        ensemble.save(NOTEBOOK, tmp_path / "missing", "e")
+        framework.save(NOTEBOOK, tmp_path / "missing", "e")
 
 
 WEIGHT_IS = "expected a weight: a number that is not negative"
