@@ -130,7 +130,7 @@ class Framework:
         name: what a manifest's ``framework`` says.
         module: the module with the functions of :class:`FrameworkModule`, imported when a bundle
             needs it and not before.
-        library: the package that has to be importable, if the module itself does not import it.
+        library: the package that has to be importable, if it needs one.
         extra: the extra of bundleserver that installs the library; empty when none does.
         distributions: the distributions whose versions a bundle records.
         suffixes: how its files end, in lower case.
