@@ -28,10 +28,10 @@ OPEN = """
     import sys
     from pathlib import Path
     import numpy as np
-    from bundleserver.frameworks import LoadContext, framework_module
+    from bundleserver.frameworks import LoadContext, framework_named
     from bundleserver.tensors import NamedTensor
 
-    module = framework_module("sklearn")
+    module = framework_named("sklearn").imported()
     first = "pandas" in sys.modules
     predictor = module.load(Path(sys.argv[1]), LoadContext())
     method = next(iter(predictor.methods))

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from bundleserver.frameworks import framework_names
+from bundleserver.frameworks import frameworks
 from bundleserver.manifest import MANIFEST_VERSION
 from tests.kubernetes.documents import BASE, OVERLAYS, examples, read
 from tests.kubernetes.kustomize import build_here
@@ -135,7 +135,7 @@ def test_every_format_is_one_that_the_server_opens():
     """Each format but ``bundle`` is a framework of the server's, by the name that KServe knows."""
     names = {entry.name for entry in BASE_RUNTIME.formats} - {"bundle"}
 
-    assert set() == {name.replace("pytorch", "torch") for name in names} - set(framework_names())
+    assert set() == {name.replace("pytorch", "torch") for name in names} - set(frameworks())
 
 
 def test_the_format_is_the_manifests():

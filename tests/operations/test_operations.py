@@ -3,7 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bundleserver.bundle.plan import make_plan
+from bundleserver.documents.strict_json import json_path
 from bundleserver.errors import BundleError, InvalidInput
+from bundleserver.manifest import Manifest, Step
 from bundleserver.operations import OPERATIONS
 from bundleserver.tensors import NamedTensor
 
@@ -14,7 +17,8 @@ def run(name: str, arrays: list[object], **params: object):
         NamedTensor(f"t{index}", array if isinstance(array, np.ndarray) else np.array(array))
         for index, array in enumerate(arrays)
     ]
-    return OPERATIONS[name].run(tensors, params)
+    operation = OPERATIONS[name]
+    return operation.run(tensors, operation.read(("steps", 0), params, len(tensors), 1))
 
 
 def test_operations_are_the_closed_set_of_the_contract():
@@ -256,58 +260,60 @@ def test_concat_refuses_what_does_not_fit(arrays, params, message):
 
 
 @pytest.mark.parametrize(
-    ("name", "inputs", "params", "expected"),
+    ("name", "counts", "params", "expected"),
     [
-        ("reconstruction_error", 2, {}, ()),
+        ("reconstruction_error", (2, 1), {}, []),
+        ("reconstruction_error", (1, 1), {}, ["inputs has 1 names; this operation has 2"]),
         (
-            "reconstruction_error",
-            1,
+            "vote",
+            (0, 3),
             {},
-            ("'reconstruction_error' takes 2 inputs, the step gives 1",),
+            ["inputs has 0 names", "outputs has 3 names; this operation has 1 or 2"],
         ),
-        ("reconstruction_error", 2, {"axis": 1}, ("axis is unknown; known: no params",)),
-        ("threshold", 1, {}, ("above is None; expected a number",)),
-        ("threshold", 1, {"above": True}, ("above is True; expected a number",)),
-        ("threshold", 1, {"above": float("nan")}, ("above is nan; expected a number",)),
+        ("vote", (2, 1), {"weights": [1]}, ["params.weights has 1 weights; the step has 2 inputs"]),
+        (
+            "mean",
+            (1, 1),
+            {"weights": [0]},
+            ["params.weights adds up to 0.0; expected a finite sum"],
+        ),
+        ("mean", (1, 1), {"weights": [10**400]}, ["params.weights[0] is 1000"]),
         (
             "threshold",
-            1,
-            {"above": 1, "labels": [1]},
-            ("labels is [1]; expected two whole numbers, numbers or texts",),
-        ),
-        (
-            "threshold",
-            1,
-            {"above": 1, "labels": ["a", 1]},
-            ("labels is ['a', 1]; expected two whole numbers, numbers or texts",),
-        ),
-        (
-            "threshold",
-            2,
+            (2, 1),
             {"above": "1", "lables": [1, 2]},
-            (
-                "lables is unknown; known: above, labels",
-                "'threshold' takes 1 inputs, the step gives 2",
-                "above is '1'; expected a number",
-            ),
+            [
+                "inputs has 2 names; this operation has 1",
+                "params.above is '1'; expected a number",
+                "params.lables is no known key; did you mean 'labels'?",
+            ],
         ),
-        ("vote", 0, {}, ("'vote' takes at least 1 inputs, the step gives 0",)),
-        ("vote", 2, {"weights": [1]}, ("weights has 1 entries for 2 members",)),
-        ("vote", 1, {"threshold": 2}, ("threshold is 2; expected a number from 0 to 1",)),
-        ("vote", 1, {"votes": "x"}, ("votes is 'x'; expected one of 'anomaly', 'sklearn'",)),
-        ("vote", 1, {"votes": []}, ("votes is []; expected one of 'anomaly', 'sklearn'",)),
-        ("mean", 1, {"weights": [0]}, ("weights add up to 0; expected a finite sum above 0",)),
-        ("concat", 1, {"axis": 1.0}, ("axis is 1.0; expected a whole number",)),
+        ("threshold", (1, 1), {"above": float("nan")}, ["params.above is NaN; expected a number"]),
+        ("threshold", (1, 1), {"above": 1, "labels": [2**63, 1]}, ["params.labels is a list; exp"]),
     ],
 )
-def test_problems_lists_what_is_wrong_with_a_step(name, inputs, params, expected):
-    """A step's params and number of inputs are checked before any request comes."""
-    assert expected == OPERATIONS[name].problems(params, inputs)
+def test_read_lists_everything_that_is_wrong_with_a_step(name, counts, params, expected):
+    """A step's params and numbers of tensors are checked before any request comes."""
+    problems = [*OPERATIONS[name].problems(("steps", 3), params, *counts)]
+
+    assert len(expected) == len(problems)
+    for said, (place, what) in zip(expected, problems, strict=True):
+        assert f"{json_path(place)} {what}".startswith(f"steps[3].{said}")
 
 
-def test_run_refuses_a_step_that_has_problems():
+def test_read_refuses_a_step_that_has_problems():
     """A step that slipped through is refused as the bundle's fault, not the caller's."""
-    with pytest.raises(BundleError) as caught:
+    with pytest.raises(
+        BundleError, match=r"operation 'threshold': steps\[0\]\.params\.above is miss"
+    ):
         run("threshold", [[1.0]])
 
-    assert "operation 'threshold': above is None; expected a number" == str(caught.value)
+
+def test_a_step_takes_as_many_tensors_as_its_manifest_names():
+    """A request that brings more than a step names is refused, and no tensor is dropped."""
+    step = Step(op="threshold", params={"above": 1}, inputs=("x",), outputs=("y",))
+    (planned,) = make_plan(Manifest(steps=(step,)), {}).steps
+    tensors = [NamedTensor(name, np.zeros(1)) for name in ("a", "b")]
+
+    with pytest.raises(InvalidInput, match=r"steps\[0\] \(threshold\) takes 1 tensors; 'a', 'b' c"):
+        planned.call(tensors, {})

@@ -24,15 +24,9 @@ from bundleserver.errors import (
     Problem,
     WarmUpError,
 )
-from bundleserver.frameworks import (
-    BUNDLE,
-    MODEL,
-    LoadContext,
-    Predictor,
-    framework_module,
-    framework_names,
-)
-from bundleserver.manifest import MANIFEST_NAME, Component, Example, Manifest
+from bundleserver.frameworks import LoadContext, Predictor, framework_named, frameworks
+from bundleserver.frameworks.interface import HasMetadata
+from bundleserver.manifest import BUNDLE, MANIFEST_NAME, MODEL, Component, Example, Manifest
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, array_from_rows
 
 LOG = logging.getLogger(__name__)
@@ -62,7 +56,7 @@ def check_frameworks(directory: Path, manifest: Manifest) -> None:
     Raises:
         ManifestError: one has not; lists the known ones.
     """
-    problems = manifest.problems_with_frameworks(framework_names())
+    problems = manifest.problems_with_frameworks(frameworks())
     if problems:
         raise ManifestError(str(directory / MANIFEST_NAME), problems)
 
@@ -224,8 +218,7 @@ class Bundle:
             "inferred": self.manifest.inferred,
             "rows_independent": self.call_traits.batchable,
             "components": {
-                name: {"framework": component.framework}
-                | dict(getattr(self._predictors[name], "metadata", {}))
+                name: {"framework": component.framework} | _metadata_of(self._predictors[name])
                 for name, component in self.manifest.components.items()
             },
         }
@@ -286,7 +279,11 @@ def _open_component(
         )
         return BundleMember(bundle)
     context = LoadContext(component.options, device)
-    return framework_module(component.framework).load(path, context)
+    return framework_named(component.framework).load(path, context)
+
+
+def _metadata_of(predictor: Predictor) -> dict[str, object]:
+    return dict(predictor.metadata) if isinstance(predictor, HasMetadata) else {}
 
 
 def _nested_manifest(path: Path, name: str) -> Manifest:

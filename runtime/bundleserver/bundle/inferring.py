@@ -1,7 +1,7 @@
 """Directories without a manifest: what their files are, and the manifest that follows from that.
 
-The rules are those of ADR-031's directories as they lie on disk. A pickle's framework is found from
-the class that it holds, read without unpickling anything; files pair by stem and role suffix, as
+The rules are those of ADR-031's directories as they lie on disk. The frameworks say whose a file is
+(by its suffix and content; nothing is unpickled); files pair by stem and role suffix, as
 ``lstm_autoencoder.pt`` and ``lstm_scaler.pkl`` do.
 """
 
@@ -13,15 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundleserver.errors import BundleError
-from bundleserver.frameworks import framework_of_class, pickles
+from bundleserver.frameworks import framework_of_file, model_suffixes
 from bundleserver.manifest import Component, Manifest, Step
 from bundleserver.tensors.signature import DEFAULT_INPUT, DEFAULT_OUTPUT
-
-_PICKLES = frozenset({".pkl", ".pickle", ".joblib", ".sav"})
-_TORCH = frozenset({".pt", ".pth", ".pt2"})
-_FORECAST_JSON = frozenset({".json"})
-MODEL_SUFFIXES = _PICKLES | _TORCH | _FORECAST_JSON
-"""How the files are called that may hold a model."""
 
 _TRANSFORMING = ("preprocessor", "encoder", "scaler")
 """Roles that come before a model, in the order in which they run."""
@@ -29,8 +23,6 @@ _TRANSFORMING = ("preprocessor", "encoder", "scaler")
 _ROLE = re.compile(
     r"(?:(?P<stem>.+)[_-])?(?P<role>model|autoencoder|config|preprocessor|encoder|scaler)"
 )
-
-_TRANSFORMING_MODULES = ("sklearn.preprocessing", "sklearn.impute", "sklearn.feature_extraction")
 
 
 @dataclass(frozen=True)
@@ -129,51 +121,25 @@ def _model_files(directory: Path, only: Collection[str]) -> list[_ModelFile]:
         found = f"holds only {_listed(chosen)}" if chosen else "is empty"
         raise BundleError(
             f"{directory} {found}; expected manifest.json, or a model file "
-            f"({', '.join('*' + suffix for suffix in sorted(MODEL_SUFFIXES - _FORECAST_JSON))})"
+            f"({', '.join('*' + suffix for suffix in sorted(model_suffixes()))})"
         )
     order = {role: index for index, role in enumerate(_TRANSFORMING)}
     return sorted(files, key=lambda file: (order.get(file.role, len(order)), file.name))
 
 
 def _model_file(path: Path) -> _ModelFile | None:
-    suffix = path.suffix.lower()
-    if suffix not in MODEL_SUFFIXES:
+    if path.suffix.lower() not in model_suffixes():
         return None
     if not path.is_file():
         # Left out, a scaler would be missing from the answers and nobody would know.
         raise BundleError(f"'{path}' is a link to nothing, or no file; put the file itself there")
+    found = framework_of_file(path)
+    if found is None:
+        return None
+    framework, content = found
     match = _ROLE.fullmatch(path.stem.lower())
-    stem, role = (match["stem"] or "", match["role"]) if match else (path.stem.lower(), "")
-    if suffix in _TORCH:
-        return _ModelFile(path.name, stem, role or "model", "torch")
-    if suffix in _FORECAST_JSON:
-        known = _framework_of_json(path)
-        return _ModelFile(path.name, stem, role or "model", known) if known else None
-    held = pickles.top_class(path)
-    module = held.module if held is not None else ""
-    framework = (
-        "ensemble" if _is_ensemble(path, module) else framework_of_class(module) or "sklearn"
-    )
-    if not role:
-        role = "preprocessor" if module.startswith(_TRANSFORMING_MODULES) else "model"
+    stem, role = (match["stem"] or "", match["role"]) if match else (path.stem.lower(), content)
     return _ModelFile(path.name, stem, role, framework)
-
-
-def _is_ensemble(path: Path, module: str) -> bool:
-    return module == "builtins" and (
-        "config" in path.stem.lower() or "ensemble" in path.stem.lower()
-    )
-
-
-def _framework_of_json(path: Path) -> str | None:
-    """Tell a Prophet model and an ensemble's configuration from any other JSON, or None."""
-    with path.open("rb") as file:
-        head = file.read(65536)
-    if b"changepoint_prior_scale" in head and b"growth" in head:
-        return "prophet"
-    if b'"methods"' in head and b'"weights"' in head:
-        return "ensemble"
-    return None
 
 
 def _last_transformer(directory: Path, files: Sequence[_ModelFile]) -> _ModelFile:

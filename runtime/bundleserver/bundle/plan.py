@@ -11,8 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from bundleserver.errors import BundleError
+from bundleserver.errors import BundleError, InvalidInput
 from bundleserver.frameworks import Predictor
+from bundleserver.frameworks.interface import RemembersAnswers, TellsCallTraits
 from bundleserver.manifest import Manifest, Step
 from bundleserver.operations import OPERATIONS
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
@@ -148,26 +149,26 @@ def _plan_step(step: Step, index: int, predictors: Mapping[str, Predictor]) -> P
     signature = methods[method]
     _check_names_of_forecast(step, index, signature)
     what = f"steps[{index}] ({step.component}.{method})"
-    # A framework of another distribution need not know of it.
-    tell = getattr(predictor, "call_traits", None)
-    traits = UNKNOWN if tell is None else tell(method)
-    memory = getattr(predictor, "remembers", None)
-    remembers = None if memory is None else partial(memory, method)
+    traits = predictor.call_traits(method) if isinstance(predictor, TellsCallTraits) else UNKNOWN
+    remembers = (
+        partial(predictor.remembers, method) if isinstance(predictor, RemembersAnswers) else None
+    )
     return PlannedStep(what, method, call, step.inputs, step.outputs, signature, traits, remembers)
 
 
 def _plan_operation(step: Step, index: int) -> PlannedStep:
     operation = OPERATIONS[step.op or ""]
-    problems = operation.problems(step.params, len(step.inputs))
-    if problems:
-        raise BundleError(f"steps[{index}] ({step.op}): {'; '.join(problems)}")
+    what = f"steps[{index}] ({step.op})"
+    params = operation.read(("steps", index), step.params, len(step.inputs), len(step.outputs))
 
     def call(inputs: Sequence[NamedTensor], parameters: Mapping[str, object]) -> Sequence[Array]:
-        return operation.run(inputs, step.params)
+        if len(inputs) != len(step.inputs):
+            came = ", ".join(f"'{tensor.name}'" for tensor in inputs)
+            raise InvalidInput(f"{what} takes {len(step.inputs)} tensors; {came} came")
+        return operation.run(inputs, params)
 
-    what = f"steps[{index}] ({step.op})"
     signature = Signature((), operation.outputs)
-    call_traits = operation.call_traits(step.params)
+    call_traits = operation.call_traits(params)
     return PlannedStep(what, None, call, step.inputs, step.outputs, signature, call_traits)
 
 

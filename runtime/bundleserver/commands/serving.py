@@ -102,7 +102,6 @@ def run(settings: Settings, place: Place | None = None) -> None:
 
     collect_rarely()
     try:
-        from bundleserver.frameworks.pickles.shared_arrays import share_arrays_in
         from bundleserver.serving.cpus import limit_library_threads
         from bundleserver.serving.server import BundleServer
         from bundleserver.serving.workers.member import Member
@@ -113,7 +112,6 @@ def run(settings: Settings, place: Place | None = None) -> None:
         ) from error
     if place is not None:
         settings = replace(settings, http_port=place.http_port, grpc_port=place.grpc_port)
-        share_arrays_in(place.directory)
     manager = _make_manager(settings)
     member = None if place is None else Member(place, manager)
     server = BundleServer(manager, _server_options(settings), member=member)

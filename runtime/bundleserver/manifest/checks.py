@@ -6,7 +6,6 @@ and nothing is said that its loss may have caused.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 
@@ -24,7 +23,7 @@ from bundleserver.manifest.forms import (
     StepForm,
 )
 from bundleserver.manifest.tensor_flow import Flow
-from bundleserver.operations.forms import OPERATION_FORMS, OperationForm
+from bundleserver.operations import OPERATIONS, Operation
 
 
 def manifest_problems(document: Mapping[str, object]) -> dict[Place, Problem]:
@@ -112,36 +111,17 @@ def _step_problems(
     if named == ["op"] and form.method is not None:
         yield (*step.place, "method"), "goes with 'component'; an operation has 'params'"
     if named == ["op"] and form.op is not None:
-        yield from _operation_problems(step, OPERATION_FORMS[form.op])
+        yield from _operation_problems(step, OPERATIONS[form.op])
 
 
-def _operation_problems(step: Draft[StepForm], operation: OperationForm) -> Found:
-    for key, limits in (("inputs", operation.inputs), ("outputs", operation.outputs)):
-        if key not in step.lost:
-            yield from _count_problems((*step.place, key), len(getattr(step.form, key)), limits)
-    if "params" in step.lost:
-        return
-    place = (*step.place, "params")
-    problems = form_problems(operation.params, step.form.params, place)
-    yield from ((at, problem.what) for at, problem in problems.items())
-    weights = step.form.params.get("weights")
-    if not problems and isinstance(weights, list):
-        yield from _weight_problems((*place, "weights"), weights, step.form.inputs)
-
-
-def _count_problems(place: Place, count: int, limits: tuple[int, int | None]) -> Found:
-    fewest, most = limits
-    if fewest <= count and (most is None or count <= most):
-        return
-    least = f"{fewest} or {most}" if most else f"{fewest} or more"
-    yield place, f"has {count} names; this operation has {fewest if most == fewest else least}"
-
-
-def _weight_problems(place: Place, weights: list[float], inputs: list[str] | None) -> Found:
-    if inputs is not None and len(weights) != len(inputs):
-        yield place, f"has {len(weights)} weights; the step has {len(inputs)} inputs"
-    elif not 0 < sum(map(float, weights)) < math.inf:
-        yield place, f"adds up to {sum(map(float, weights))}; expected a finite sum above 0"
+def _operation_problems(step: Draft[StepForm], operation: Operation) -> Found:
+    form, lost = step.form, step.lost
+    return operation.problems(
+        step.place,
+        None if "params" in lost else form.params,
+        None if "inputs" in lost else len(form.inputs),
+        None if "outputs" in lost else len(form.outputs),
+    )
 
 
 def _key_problems(

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from bundleserver.documents.forms import ABSENT, Form, form_schema, must
-from bundleserver.operations.forms import OPERATION_FORMS, operation_schema
+from bundleserver.operations import OPERATIONS
 from bundleserver.tensors import NUMPY_DTYPES
 from bundleserver.versions import is_version_label
 
@@ -145,13 +145,15 @@ class StepForm(Form):
                 },
                 {"properties": {"component": False, "method": False}, "required": ["op"]},
             ],
-            "allOf": [operation_schema(name, form) for name, form in OPERATION_FORMS.items()],
+            "allOf": [operation.schema() for operation in OPERATIONS.values()],
         }
     )
 
     component: str = Field(default=ABSENT, min_length=1, description="the name of a component")
     method: str = Field(default=ABSENT, min_length=1, description="the name of a method")
-    op: Literal["reconstruction_error", "threshold", "vote", "mean", "concat"] = ABSENT
+    op: Annotated[str, must(lambda name: name in OPERATIONS)] = Field(
+        default=ABSENT, json_schema_extra={"enum": list(OPERATIONS)}
+    )
     params: _Json = Field(
         default_factory=dict, description="an object with the operation's settings"
     )

@@ -2,72 +2,125 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
+from bundleserver.documents.forms import Form, form_problems, form_schema
+from bundleserver.documents.strict_json import Place, json_path
 from bundleserver.errors import BundleError, InvalidInput
 from bundleserver.operations import voting
+from bundleserver.operations.params import (
+    ConcatParams,
+    MeanParams,
+    NoParams,
+    ThresholdParams,
+    VoteParams,
+    dtype_of_labels,
+    problem_with_weights,
+)
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
 from bundleserver.tensors.call_traits import CallTraits
 
-Params = Mapping[str, object]
-
-_LABELS = (1, -1)
+_Limits = tuple[int, int | None]
 
 
 @dataclass(frozen=True)
 class Operation:
     """One operation; the docstring of the function that runs it says what it takes and gives.
 
-    ``most`` is None where any number of inputs goes; ``outputs`` say what is known before it runs.
+    Attributes:
+        name: what a step's ``op`` says.
+        params: the form of a step's ``params``.
+        inputs: the fewest and most tensors that it takes; None is any number.
+        outputs: what is known of its outputs before it runs; a step names one or more of them.
+        run: computes the outputs by position from the inputs by position and the params' form.
+            Raises InvalidInput where shapes, datatypes or values do not fit; names the tensors.
+        is_batchable: asks whether a row's answer never depends on other rows, to the bit.
     """
 
     name: str
-    params: frozenset[str]
-    fewest: int
-    most: int | None
+    params: type[Form]
+    inputs: _Limits
     outputs: tuple[TensorSpec, ...]
-    _run: Callable[[Sequence[NamedTensor], Params], Sequence[Array]]
-    _problems: Callable[[Params, int], Sequence[str]]
+    run: Callable[[Sequence[NamedTensor], Any], Sequence[Array]]
+    is_batchable: Callable[[Any], bool] = lambda params: False
 
-    def problems(self, params: Params, inputs: int) -> tuple[str, ...]:
-        """List what is wrong with a step that runs this on so many inputs; empty: nothing is."""
-        unknown = [
-            f"{key} is unknown; known: {', '.join(sorted(self.params)) or 'no params'}"
-            for key in params
-            if key not in self.params
-        ]
-        return (*unknown, *self._problems_with_count(inputs), *self._problems(params, inputs))
+    def problems(
+        self, step: Place, params: object, inputs: int | None, outputs: int | None
+    ) -> Iterator[tuple[Place, str]]:
+        """Find what is wrong with a step; a part that is None is not looked at.
 
-    def run(self, inputs: Sequence[NamedTensor], params: Params) -> Sequence[Array]:
-        """Run on the inputs by position and return the outputs by position.
+        Args:
+            step: where the step stands in its document.
+            params: what the step says.
+            inputs: how many tensors it takes.
+            outputs: how many it names.
+        """
+        for key, count, limits in (
+            ("inputs", inputs, self.inputs),
+            ("outputs", outputs, (1, len(self.outputs))),
+        ):
+            if count is not None and (problem := _problem_with_count(count, limits)):
+                yield (*step, key), problem
+        if params is None:
+            return
+        found = form_problems(self.params, params, (*step, "params"))
+        yield from ((place, problem.what) for place, problem in found.items())
+        weights = params.get("weights") if isinstance(params, Mapping) and not found else None
+        if weights is not None and (problem := problem_with_weights(weights, inputs)):
+            yield (*step, "params", "weights"), problem
+
+    def read(self, step: Place, params: Mapping[str, object], inputs: int, outputs: int) -> Form:
+        """Return a step's params as their form.
 
         Raises:
-            InvalidInput: shapes, datatypes or values do not fit; names the tensors.
-            BundleError: the step's params or number of inputs are wrong (see ``problems``).
+            BundleError: lists what is wrong with the step.
         """
-        problems = self.problems(params, len(inputs))
-        if problems:
-            raise BundleError(f"operation '{self.name}': {'; '.join(problems)}")
-        return self._run(inputs, params)
+        found = [*self.problems(step, dict(params), inputs, outputs)]
+        if found:
+            listed = "; ".join(f"{json_path(place)} {what}" for place, what in found)
+            raise BundleError(f"operation '{self.name}': {listed}")
+        return self.params.model_validate(dict(params))
 
-    def call_traits(self, params: Params) -> CallTraits:
+    def call_traits(self, params: Form) -> CallTraits:
         """Say how a step behaves; what adds numbers up may do so in another order for more rows."""
-        beside = self.name == "concat" and params.get("axis", 1) in (-1, 1)
-        return CallTraits(predictable=True, batchable=beside or self.name == "threshold")
+        return CallTraits(predictable=True, batchable=self.is_batchable(params))
 
-    def _problems_with_count(self, inputs: int) -> tuple[str, ...]:
-        if self.fewest <= inputs and (self.most is None or inputs <= self.most):
-            return ()
-        wanted = f"{self.fewest}" if self.most == self.fewest else f"at least {self.fewest}"
-        return (f"'{self.name}' takes {wanted} inputs, the step gives {inputs}",)
+    def schema(self) -> dict[str, Any]:
+        """Return the part of a step's JSON Schema that holds where its ``op`` has this name."""
+        params = dict(form_schema(self.params))
+        then: dict[str, Any] = {
+            "properties": {
+                "params": params,
+                "inputs": _count_schema(self.inputs),
+                "outputs": _count_schema((1, len(self.outputs))),
+            },
+            "required": ["params"] if "required" in params else [],
+        }
+        return {
+            "if": {"properties": {"op": {"const": self.name}}, "required": ["op"]},
+            "then": then,
+        }
 
 
-def reconstruction_error(inputs: Sequence[NamedTensor], params: Params) -> Sequence[Array]:
+def _problem_with_count(count: int, limits: _Limits) -> str | None:
+    fewest, most = limits
+    if fewest <= count and (most is None or count <= most):
+        return None
+    least = f"{fewest} or {most}" if most else f"{fewest} or more"
+    return f"has {count} names; this operation has {fewest if most == fewest else least}"
+
+
+def _count_schema(limits: _Limits) -> dict[str, int]:
+    keys = zip(("minItems", "maxItems"), limits, strict=True)
+    return {key: limit for key, limit in keys if limit is not None}
+
+
+def reconstruction_error(inputs: Sequence[NamedTensor], params: NoParams) -> Sequence[Array]:
     """Measure how far a reconstruction is off: two tensors ``[n, …]`` of one shape → FP64 ``[n]``.
 
     The mean of the squared differences over all axes but the first, in double precision.
@@ -84,46 +137,41 @@ def reconstruction_error(inputs: Sequence[NamedTensor], params: Params) -> Seque
         return [squares.mean(axis=tuple(range(1, squares.ndim)))]
 
 
-def threshold(inputs: Sequence[NamedTensor], params: Params) -> Sequence[Array]:
+def threshold(inputs: Sequence[NamedTensor], params: ThresholdParams) -> Sequence[Array]:
     """Label values: any shape → the same shape, the second label where a value is above ``above``.
 
     ``labels`` (default ``[1, -1]``) are two whole numbers (INT64), numbers (FP64), truths (BOOL)
     or texts (BYTES). Above is strictly above; NaN is not above.
     """
     values = _numbers(inputs[0])
-    above = cast(float, params["above"])
-    labels = cast("Sequence[object]", params.get("labels", _LABELS))
-    choice = np.array(list(labels), dtype=_dtype_of_labels(labels))
-    return [np.asarray(choice[(values > above).astype(np.intp)], dtype=choice.dtype)]
+    choice = np.array(params.labels, dtype=dtype_of_labels(params.labels))
+    return [np.asarray(choice[(values > params.above).astype(np.intp)], dtype=choice.dtype)]
 
 
-def vote(inputs: Sequence[NamedTensor], params: Params) -> Sequence[Array]:
+def vote(inputs: Sequence[NamedTensor], params: VoteParams) -> Sequence[Array]:
     """Combine votes ``[n]``, one tensor per member → label INT64 ``[n]`` and score FP64 ``[n]``.
 
     ``weights``: equal ones when left out; ``threshold``: 0.5; ``votes``, for the label too:
     ``anomaly`` (1 is an anomaly, 0 normal) or ``sklearn`` (-1 is an anomaly, 1 normal).
     """
-    weights = params.get("weights", (1,) * len(inputs))
-    least = params.get("threshold", voting.THRESHOLD)
-    encoding = voting.ENCODINGS[str(params.get("votes", "anomaly"))]
-    return voting.combine(inputs, cast("Sequence[float]", weights), cast(float, least), encoding)
+    weights = params.weights or (1,) * len(inputs)
+    return voting.combine(inputs, weights, params.threshold, voting.ENCODINGS[params.votes])
 
 
-def mean(inputs: Sequence[NamedTensor], params: Params) -> Sequence[Array]:
+def mean(inputs: Sequence[NamedTensor], params: MeanParams) -> Sequence[Array]:
     """Average tensors of one shape → FP64 of that shape; ``weights``: equal ones when left out."""
     arrays = [_numbers(tensor) for tensor in inputs]
     _check_same_shape(inputs)
-    weights = cast("Sequence[float]", params.get("weights", (1,) * len(arrays)))
-    return [np.asarray(np.average(np.stack(arrays), axis=0, weights=weights))]
+    return [np.asarray(np.average(np.stack(arrays), axis=0, weights=params.weights))]
 
 
-def concat(inputs: Sequence[NamedTensor], params: Params) -> Sequence[Array]:
+def concat(inputs: Sequence[NamedTensor], params: ConcatParams) -> Sequence[Array]:
     """Put tensors beside each other along ``axis`` (default 1; -1 is the last) → one tensor.
 
     All other axes are equal. Numbers of different datatypes get the one that holds them all, as
     long as no value changes; texts only go with texts.
     """
-    axis = cast(int, params.get("axis", 1))
+    axis = params.axis
     shapes = [tensor.values.shape for tensor in inputs]
     if any(not -len(shape) <= axis < len(shape) for shape in shapes):
         raise InvalidInput(
@@ -180,55 +228,8 @@ def _is_held_exactly(values: Array, target: np.dtype[np.generic]) -> bool:
     return -largest <= int(values.min()) and int(values.max()) <= largest
 
 
-def _dtype_of_labels(labels: object) -> type | None:
-    """Return the dtype that holds two labels; None when no single datatype does."""
-    if not isinstance(labels, Sequence) or isinstance(labels, (str, bytes)) or len(labels) != 2:
-        return None
-    kinds = {type(label) for label in labels}
-    if kinds == {str}:
-        return object
-    if kinds == {bool}:
-        return np.bool_
-    if kinds == {int}:
-        return np.int64 if all(-(2**63) <= label < 2**63 for label in labels) else None
-    return np.float64 if all(voting.is_finite_number(label) for label in labels) else None
-
-
-def _no_problems(params: Params, inputs: int) -> Sequence[str]:
-    return ()
-
-
-def _problems_with_threshold(params: Params, inputs: int) -> Sequence[str]:
-    problems = []
-    if not voting.is_finite_number(params.get("above")):
-        problems.append(f"above is {params.get('above')!r}; expected a number")
-    labels = params.get("labels", _LABELS)
-    if _dtype_of_labels(labels) is None:
-        problems.append(f"labels is {labels!r}; expected two whole numbers, numbers or texts")
-    return problems
-
-
-def _problems_with_weights(params: Params, inputs: int) -> Sequence[str]:
-    if "weights" not in params:
-        return ()
-    return voting.problems_with_weights(params["weights"], inputs)
-
-
-def _problems_with_vote(params: Params, inputs: int) -> Sequence[str]:
-    problems = list(_problems_with_weights(params, inputs))
-    problems += voting.problems_with_threshold(params.get("threshold", voting.THRESHOLD))
-    votes = params.get("votes", "anomaly")
-    if not isinstance(votes, str) or votes not in voting.ENCODINGS:
-        known = ", ".join(f"'{name}'" for name in voting.ENCODINGS)
-        problems.append(f"votes is {votes!r}; expected one of {known}")
-    return problems
-
-
-def _problems_with_concat(params: Params, inputs: int) -> Sequence[str]:
-    axis = params.get("axis", 1)
-    if isinstance(axis, int) and not isinstance(axis, bool):
-        return ()
-    return (f"axis is {axis!r}; expected a whole number",)
+def _joins_columns(params: ConcatParams) -> bool:
+    return params.axis in (-1, 1)
 
 
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(
@@ -237,48 +238,40 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
         for operation in (
             Operation(
                 name="reconstruction_error",
-                params=frozenset(),
-                fewest=2,
-                most=2,
+                params=NoParams,
+                inputs=(2, 2),
                 outputs=(TensorSpec("error", "FP64", (-1,)),),
-                _run=reconstruction_error,
-                _problems=_no_problems,
+                run=reconstruction_error,
             ),
             Operation(
                 name="threshold",
-                params=frozenset({"above", "labels"}),
-                fewest=1,
-                most=1,
+                params=ThresholdParams,
+                inputs=(1, 1),
                 outputs=(TensorSpec("label"),),
-                _run=threshold,
-                _problems=_problems_with_threshold,
+                run=threshold,
+                is_batchable=lambda params: True,
             ),
             Operation(
                 name="vote",
-                params=frozenset({"weights", "threshold", "votes"}),
-                fewest=1,
-                most=None,
+                params=VoteParams,
+                inputs=(1, None),
                 outputs=(TensorSpec("label", "INT64", (-1,)), TensorSpec("score", "FP64", (-1,))),
-                _run=vote,
-                _problems=_problems_with_vote,
+                run=vote,
             ),
             Operation(
                 name="mean",
-                params=frozenset({"weights"}),
-                fewest=1,
-                most=None,
+                params=MeanParams,
+                inputs=(1, None),
                 outputs=(TensorSpec("mean", "FP64"),),
-                _run=mean,
-                _problems=_problems_with_weights,
+                run=mean,
             ),
             Operation(
                 name="concat",
-                params=frozenset({"axis"}),
-                fewest=1,
-                most=None,
+                params=ConcatParams,
+                inputs=(1, None),
                 outputs=(TensorSpec("joined"),),
-                _run=concat,
-                _problems=_problems_with_concat,
+                run=concat,
+                is_batchable=_joins_columns,
             ),
         )
     }

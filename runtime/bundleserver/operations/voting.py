@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -78,7 +76,7 @@ def combine(
 
     Args:
         votes: one tensor per member.
-        weights: one per member, as ``problems_with_weights`` accepts them; equal: hard voting.
+        weights: one per member, with a finite sum above 0; equal: hard voting.
         threshold: a row is an anomaly from this score on (within ``TOLERANCE``).
         encoding: what the votes mean; the label comes back in the same one.
 
@@ -93,36 +91,6 @@ def combine(
     _check_lengths(votes)
     score = _share(flags, weights)
     return encoding.label(score >= threshold - TOLERANCE), score
-
-
-def problems_with_weights(weights: object, count: int | None = None) -> tuple[str, ...]:
-    """List what keeps ``weights`` from being those of ``count`` members (None: of any number)."""
-    if isinstance(weights, (str, bytes)) or not isinstance(weights, Sequence):
-        return (f"weights is {weights!r}; expected a list of numbers",)
-    problems = [
-        f"weights[{index}] is {weight!r}; expected a finite number that is not negative"
-        for index, weight in enumerate(weights)
-        if not is_finite_number(weight) or weight < 0
-    ]
-    if count is not None and len(weights) != count:
-        problems.append(f"weights has {len(weights)} entries for {count} members")
-    if not problems and not 0 < sum(weights) <= sys.float_info.max:
-        problems.append(f"weights add up to {sum(weights)}; expected a finite sum above 0")
-    return tuple(problems)
-
-
-def problems_with_threshold(threshold: object) -> tuple[str, ...]:
-    """List what keeps ``threshold`` from being the share of votes that makes an anomaly."""
-    if is_finite_number(threshold) and 0 <= threshold <= 1:
-        return ()
-    return (f"threshold is {threshold!r}; expected a number from 0 to 1",)
-
-
-def is_finite_number(value: object) -> TypeGuard[float]:
-    """Ask whether a value is a number that a float holds: no truth, NaN or infinity."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
-    return -sys.float_info.max <= value <= sys.float_info.max
 
 
 def _check_lengths(votes: Sequence[NamedTensor]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundleserver.bundle.inferring import MODEL_SUFFIXES
+from bundleserver.frameworks import model_suffixes
 from bundleserver.manifest import MANIFEST_NAME
 from bundleserver.versions import is_version_label
 from bundleserver.versions.serving_config import CONFIG_NAME
@@ -42,7 +42,7 @@ class Folder:
 def is_model_file(name: str) -> bool:
     """Ask whether a file of that name may hold a model."""
     special = name in (MANIFEST_NAME, CONFIG_NAME)
-    return Path(name).suffix.lower() in MODEL_SUFFIXES and not special
+    return Path(name).suffix.lower() in model_suffixes() and not special
 
 
 def look_into(path: Path) -> Folder:
@@ -197,7 +197,7 @@ def _no_model(directory: Path, names: list[str]) -> str | None:
     if not names or any(map(is_model_file, names)):
         return None
     shown = ", ".join(f"'{name}'" for name in names[:5])
-    suffixes = ", ".join(f"*{suffix}" for suffix in sorted(MODEL_SUFFIXES))
+    suffixes = ", ".join(f"*{suffix}" for suffix in sorted(model_suffixes()))
     return (
         f"'{directory}' holds {shown}{', …' if len(names) > 5 else ''} and neither "
         f"'{MANIFEST_NAME}' nor a model file ({suffixes})"

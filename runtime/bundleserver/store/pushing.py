@@ -160,7 +160,7 @@ def _mlmodel() -> dict[str, object]:
 def _requirements(manifest: Manifest) -> Iterator[str]:
     rows = frameworks()
     used = {c.framework for c in manifest.components.values() if c.framework in rows}
-    extras = ",".join(sorted({rows[name].extra for name in used}))
+    extras = ",".join(sorted({rows[name].extra for name in used} - {""}))
     version = bundleserver.__version__
     yield f"bundleserver[{extras}]=={version}" if extras else f"bundleserver=={version}"
     yield from (f"{name}=={pin}" for name, pin in manifest.requirements.packages.items())

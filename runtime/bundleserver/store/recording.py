@@ -15,9 +15,16 @@ import orjson
 
 from bundleserver.bundle import Bundle, read_manifest
 from bundleserver.bundle.integrity import file_sha256
-from bundleserver.errors import BundleServerError, StoreError
-from bundleserver.frameworks import BUNDLE, MODEL, framework_for, framework_module, frameworks
-from bundleserver.manifest import MANIFEST_NAME, MANIFEST_VERSION, Component, Manifest
+from bundleserver.errors import StoreError
+from bundleserver.frameworks import framework_for, framework_named, frameworks
+from bundleserver.manifest import (
+    BUNDLE,
+    MANIFEST_NAME,
+    MANIFEST_VERSION,
+    MODEL,
+    Component,
+    Manifest,
+)
 from bundleserver.store.sampling import plain_json, record_example, written_examples
 
 LOG = logging.getLogger(__name__)
@@ -62,7 +69,7 @@ class Recording:
         check_names("options", options or {}, models)
         for key, framework in chosen.items():
             if not is_member(models[key]):
-                framework_module(framework)
+                framework_named(framework).imported()
         requirements = _requirements([(model, chosen[key]) for key, model in models.items()])
         everything = {**described, "requirements": requirements}
         recording = cls(name, models, chosen, options or {}, everything, examples)
@@ -104,17 +111,8 @@ class Recording:
     def _write_component(self, name: str, directory: Path) -> dict[str, object]:
         if member := self._member(name):
             return member
-        model = self.models[name]
-        module = framework_module(self.frameworks[name])
-        try:
-            path, options = module.save(model, directory, name)
-        except (BundleServerError, OSError):
-            raise
-        except Exception as error:  # the object's own code runs while it is pickled
-            raise StoreError(
-                f"component '{name}' ({_class_of(model)}) cannot be written: "
-                f"{type(error).__name__}: {error}"
-            ) from error
+        framework = framework_named(self.frameworks[name])
+        path, options = framework.save(self.models[name], directory, name)
         return {
             "path": path.relative_to(directory).as_posix(),
             "sha256": file_sha256(path),

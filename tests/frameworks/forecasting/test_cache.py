@@ -16,7 +16,7 @@ from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 from bundleserver.bundle.plan import Plan, make_plan
 from bundleserver.errors import InvalidInput
 from bundleserver.frameworks import LoadContext
-from bundleserver.frameworks.forecasting.cache import ForecastMemo
+from bundleserver.frameworks.forecasting.cache import ForecastCache
 from bundleserver.frameworks.forecasting.contract import ForecastRequest
 from bundleserver.frameworks.prophet import framework as prophet_framework
 from bundleserver.frameworks.statsmodels import framework
@@ -78,9 +78,9 @@ def asked(predictor, horizon, *more, **parameters):
 
 
 def test_the_same_request_is_computed_once():
-    """A repeat is answered from the memo."""
-    memo, (compute, calls) = ForecastMemo(prefixes=False), steps(3)
-    answers = [memo.answer(request(), compute) for _ in range(3)]
+    """A repeat is answered from the cache."""
+    cache, (compute, calls) = ForecastCache(prefixes=False), steps(3)
+    answers = [cache.answer(request(), compute) for _ in range(3)]
 
     assert [[[0.0, 1.0, 2.0]]] * 3 == [[a.tolist() for a in answer] for answer in answers]
     assert [3] == calls
@@ -88,23 +88,23 @@ def test_the_same_request_is_computed_once():
 
 def test_a_memo_tells_what_it_has():
     """What is on its way, has failed, or is longer than what is there, is not there."""
-    memo, (compute, _), failed = ForecastMemo(prefixes=True), steps(3), request(level=0.5)
+    cache, (compute, _), failed = ForecastCache(prefixes=True), steps(3), request(level=0.5)
     seen = []
 
     def watched():
-        seen.append(memo.has(request()))
+        seen.append(cache.has(request()))
         return compute()
 
-    assert not memo.has(request())
-    memo.answer(request(), watched)
+    assert not cache.has(request())
+    cache.answer(request(), watched)
     with pytest.raises(ZeroDivisionError):
-        memo.answer(failed, lambda: 1 // 0)
+        cache.answer(failed, lambda: 1 // 0)
 
     assert [False] == seen
-    assert [True, True, False] == [memo.has(request(horizon)) for horizon in (2, 3, 4)]
-    assert not memo.has(failed)
-    memo.clear()
-    assert not memo.has(request())
+    assert [True, True, False] == [cache.has(request(horizon)) for horizon in (2, 3, 4)]
+    assert not cache.has(failed)
+    cache.clear()
+    assert not cache.has(request())
 
 
 def test_a_forecaster_tells_what_it_remembers(tmp_path):
@@ -151,26 +151,30 @@ def test_a_bundle_remembers_where_a_forecaster_stands_alone(tmp_path):
 )
 def test_every_part_of_a_request_counts(other):
     """Requests that differ in anything do not share an answer."""
-    memo, (first, _), (second, calls) = ForecastMemo(prefixes=True), steps(3), steps(3, 10.0)
+    cache, (first, _), (second, calls) = ForecastCache(prefixes=True), steps(3), steps(3, 10.0)
     for given in (
         {},
         {"history": np.array([1.0, 2.5])},
         {"regressors": {"price": np.array([1.0, 2.0, 3.5])}},
         {"horizon": None, "ds": ("2020-01-01", "2020-02-01", "2020-04-01")},
     ):
-        memo.answer(request(**given), first)
+        cache.answer(request(**given), first)
 
-    assert 10.0 == memo.answer(request(**other), second)[0][0]
+    assert 10.0 == cache.answer(request(**other), second)[0][0]
     assert [3] == calls
 
 
 def test_a_shorter_horizon_is_the_beginning_of_a_longer_one():
     """With prefixes only a longer horizon than any before is computed."""
-    memo, (long, long_calls), (short, short_calls) = ForecastMemo(prefixes=True), steps(9), steps(4)
-    memo.answer(request(4), short)
-    memo.answer(request(9), long)
+    cache, (long, long_calls), (short, short_calls) = (
+        ForecastCache(prefixes=True),
+        steps(9),
+        steps(4),
+    )
+    cache.answer(request(4), short)
+    cache.answer(request(9), long)
 
-    assert [0.0, 1.0, 2.0] == memo.answer(request(3), short)[0].tolist()
+    assert [0.0, 1.0, 2.0] == cache.answer(request(3), short)[0].tolist()
     assert [9] == long_calls
     assert [4] == short_calls
 
@@ -180,62 +184,62 @@ def test_a_shorter_horizon_is_the_beginning_of_a_longer_one():
 )
 def test_dates_and_regressors_have_no_prefixes(given):
     """What names its steps is answered for exactly these steps."""
-    memo, (compute, calls) = ForecastMemo(prefixes=True), steps(2)
+    cache, (compute, calls) = ForecastCache(prefixes=True), steps(2)
     longer = {
         "ds": ("a", "b", "c") if "ds" in given else None,
         "regressors": {"price": np.arange(3.0)} if "regressors" in given else {},
     }
-    memo.answer(request(None if "ds" in given else 3, **longer), steps(3)[0])
-    memo.answer(request(**{"horizon": 2, **given}), compute)
+    cache.answer(request(None if "ds" in given else 3, **longer), steps(3)[0])
+    cache.answer(request(**{"horizon": 2, **given}), compute)
 
     assert [2] == calls
 
 
-def test_callers_cannot_write_into_the_memo():
+def test_callers_cannot_write_into_the_cache():
     """Neither the answer nor the array that was computed leads to what is remembered."""
-    memo, computed = ForecastMemo(prefixes=True), np.arange(3.0)
-    answer = memo.answer(request(), lambda: [computed])
+    cache, computed = ForecastCache(prefixes=True), np.arange(3.0)
+    answer = cache.answer(request(), lambda: [computed])
     computed[:] = 7
 
     with pytest.raises(ValueError, match="read-only"):
         answer[0][0] = 9
     with pytest.raises(ValueError, match="read-only"):
-        memo.answer(request(2), steps(2)[0])[0][0] = 9
-    assert [0.0, 1.0, 2.0] == memo.answer(request(), steps(3)[0])[0].tolist()
+        cache.answer(request(2), steps(2)[0])[0][0] = 9
+    assert [0.0, 1.0, 2.0] == cache.answer(request(), steps(3)[0])[0].tolist()
 
 
 def test_the_answer_not_asked_for_longest_goes_first():
     """The number of answers is bounded; asking for one keeps it."""
-    memo, (compute, calls) = ForecastMemo(prefixes=False, max_entries=2), steps(1)
+    cache, (compute, calls) = ForecastCache(prefixes=False, max_entries=2), steps(1)
     for level in (0.1, 0.2, 0.1, 0.3, 0.1):
-        memo.answer(request(level=level), compute)
+        cache.answer(request(level=level), compute)
 
     assert 3 == len(calls)
-    memo.answer(request(level=0.2), compute)
+    cache.answer(request(level=0.2), compute)
     assert 4 == len(calls)
 
 
 def test_the_bytes_of_all_answers_are_bounded():
     """Answers, the texts in them too, go when together they take too much."""
-    memo, calls = ForecastMemo(prefixes=False, max_bytes=10_000), []
+    cache, calls = ForecastCache(prefixes=False, max_bytes=10_000), []
 
     def compute():
         calls.append(1)
         return [np.array([f"{i:01000d}" for i in range(6)], dtype=object)]
 
     for level in (0.1, 0.1, 0.2, 0.1):
-        memo.answer(request(level=level), compute)
+        cache.answer(request(level=level), compute)
 
     assert 3 == len(calls)
 
 
 def test_an_answer_over_the_limit_is_given_and_not_kept():
-    """One answer that is larger than the memo does not stay, and drives no other out."""
-    memo, (large, large_calls) = ForecastMemo(prefixes=True, max_bytes=100), steps(50)
+    """One answer that is larger than the cache does not stay, and drives no other out."""
+    cache, (large, large_calls) = ForecastCache(prefixes=True, max_bytes=100), steps(50)
     small, small_calls = steps(5)
     for _ in range(2):
-        assert 50 == len(memo.answer(request(50, level=0.5), large)[0])
-        assert 5 == len(memo.answer(request(5), small)[0])
+        assert 50 == len(cache.answer(request(50, level=0.5), large)[0])
+        assert 5 == len(cache.answer(request(5), small)[0])
 
     assert [50, 50] == large_calls
     assert [5] == small_calls
@@ -243,20 +247,20 @@ def test_an_answer_over_the_limit_is_given_and_not_kept():
 
 def test_what_raises_is_not_remembered():
     """After a failure the same request is computed again."""
-    memo = ForecastMemo(prefixes=True)
+    cache = ForecastCache(prefixes=True)
 
     def fail():
         raise InvalidInput("no")
 
     with pytest.raises(InvalidInput):
-        memo.answer(request(), fail)
-    assert [0.0] == memo.answer(request(1), steps(1)[0])[0].tolist()
+        cache.answer(request(), fail)
+    assert [0.0] == cache.answer(request(1), steps(1)[0])[0].tolist()
 
 
 def test_threads_that_ask_at_once_compute_once():
     """While one thread computes, others that ask the same, or a part of it, wait for it."""
-    memo, started, release, calls = (
-        ForecastMemo(prefixes=True),
+    cache, started, release, calls = (
+        ForecastCache(prefixes=True),
         threading.Event(),
         threading.Event(),
         [],
@@ -269,10 +273,10 @@ def test_threads_that_ask_at_once_compute_once():
         return [np.arange(9.0)]
 
     with ThreadPoolExecutor(5) as pool:
-        first = pool.submit(memo.answer, request(9), slow)
+        first = pool.submit(cache.answer, request(9), slow)
         assert started.wait(WAIT_SECONDS)
-        others = [pool.submit(memo.answer, request(n), slow) for n in (9, 9, 4, 1)]
-        other_key = memo.answer(request(2, level=0.5), steps(2)[0])
+        others = [pool.submit(cache.answer, request(n), slow) for n in (9, 9, 4, 1)]
+        other_key = cache.answer(request(2, level=0.5), steps(2)[0])
         release.set()
         lengths = [len(each.result(WAIT_SECONDS)[0]) for each in (first, *others)]
 
@@ -283,7 +287,7 @@ def test_threads_that_ask_at_once_compute_once():
 
 def test_who_waits_for_a_failure_computes_itself():
     """A thread whose predecessor failed gets its own answer or its own error."""
-    memo, started, release = ForecastMemo(prefixes=True), threading.Event(), threading.Event()
+    cache, started, release = ForecastCache(prefixes=True), threading.Event(), threading.Event()
 
     def fail():
         started.set()
@@ -291,9 +295,9 @@ def test_who_waits_for_a_failure_computes_itself():
         raise InvalidInput("no")
 
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(memo.answer, request(), fail)
+        first = pool.submit(cache.answer, request(), fail)
         assert started.wait(WAIT_SECONDS)
-        second = pool.submit(memo.answer, request(), steps(3)[0])
+        second = pool.submit(cache.answer, request(), steps(3)[0])
         release.set()
 
         assert 3 == len(second.result(WAIT_SECONDS)[0])
@@ -301,17 +305,17 @@ def test_who_waits_for_a_failure_computes_itself():
 
 
 def test_a_cleared_memo_keeps_nothing_that_comes_later():
-    """An answer that arrives after the memo was cleared is given to its caller only."""
-    memo, (compute, calls) = ForecastMemo(prefixes=True), steps(3)
+    """An answer that arrives after the cache was cleared is given to its caller only."""
+    cache, (compute, calls) = ForecastCache(prefixes=True), steps(3)
 
     def clearing():
-        memo.clear()
+        cache.clear()
         return compute()
 
-    memo.answer(request(), clearing)
-    memo.answer(request(), compute)
-    memo.clear()
-    memo.answer(request(), compute)
+    cache.answer(request(), clearing)
+    cache.answer(request(), compute)
+    cache.clear()
+    cache.answer(request(), compute)
 
     assert 3 == len(calls)
 

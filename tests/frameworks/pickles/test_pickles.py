@@ -26,6 +26,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from bundleserver.errors import LoadError
 from bundleserver.frameworks import pickles
 from bundleserver.frameworks.pickles import ClassName
+from bundleserver.frameworks.pickles.scan import inspect_pickle
 
 X = np.random.default_rng(0).normal(size=(60, 3))
 Y = (X[:, 0] > 0).astype(int)
@@ -147,7 +148,7 @@ def test_top_class_is_found_in_pickles_of_every_protocol(tmp_path, thing, expect
     longer = written(tmp_path / "longer.pkl", [thing, Slotted], protocol)
 
     assert expected == str(pickles.top_class(path))
-    assert ClassName(__name__, "Slotted") in pickles.globals_of(longer)
+    assert ClassName(__name__, "Slotted") in inspect_pickle(longer).named
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 4, 5])
@@ -159,7 +160,7 @@ def test_top_class_is_found_in_joblib_files(tmp_path, thing, expected, protocol)
     joblib.dump([thing, Slotted], longer, protocol=protocol)
 
     assert expected == str(pickles.top_class(path))
-    assert ClassName(__name__, "Slotted") in pickles.globals_of(longer)
+    assert ClassName(__name__, "Slotted") in inspect_pickle(longer).named
 
 
 @pytest.mark.parametrize("compress", ["zlib", "gzip", "bz2", "lzma", "xz"])
@@ -172,7 +173,7 @@ def test_top_class_is_found_under_each_compression(tmp_path, thing, compress):
     top = written(tmp_path / "top.pkl", thing)
     joblib.dump(thing, tmp_path / "top.joblib", compress=(compress, 3))
 
-    assert pickles.globals_of(plain) - pickles.globals_of(path) == set()
+    assert inspect_pickle(plain).named - inspect_pickle(path).named == set()
     assert pickles.top_class(top) == pickles.top_class(tmp_path / "top.joblib")
 
 
@@ -191,7 +192,7 @@ def test_top_class_of_a_file_without_padded_arrays(tmp_path):
     path = tmp_path / "m.joblib"
     path.write_bytes(pipe.getvalue())
 
-    assert ClassName(__name__, "Slotted") in pickles.globals_of(path)
+    assert ClassName(__name__, "Slotted") in inspect_pickle(path).named
     np.testing.assert_array_equal(X, pickles.load(path)[0])
 
 
@@ -235,7 +236,7 @@ def test_inspecting_a_pickle_runs_nothing(tmp_path):
     unknown = tmp_path / "u.pkl"
     unknown.write_bytes(b"cno_such_module.inner\nThing\n)\x81.")
 
-    assert {str(name) for name in pickles.globals_of(path)} == {f"{os.name}.mkdir"}
+    assert {str(name) for name in inspect_pickle(path).named} == {f"{os.name}.mkdir"}
     assert not trace.exists()
     assert ClassName("no_such_module.inner", "Thing") == pickles.top_class(unknown)
 
@@ -319,7 +320,7 @@ def test_load_of_other_bytes_is_a_load_error(tmp_path, content):
         pickles.load(path)
 
 
-@pytest.mark.parametrize("read", [pickles.load, pickles.top_class, pickles.globals_of])
+@pytest.mark.parametrize("read", [pickles.load, pickles.top_class, inspect_pickle])
 def test_a_file_that_cannot_be_read_is_a_load_error(tmp_path, read):
     """A missing file and a directory are reported by path, not as an OSError."""
     with pytest.raises(LoadError, match=r"absent.pkl' cannot be read: No such file"):

@@ -389,29 +389,13 @@ def test_a_regressor_that_the_model_predicts_is_no_input(co2, tmp_path):
         ask(forecaster, tensor("horizon", [1]), tensor("wave", [1.0]))
 
 
-def test_recognises_a_prophet_model(model, co2):
-    """A Prophet model is this framework's, and nothing else is."""
-    assert framework.recognises(model)
-    assert not framework.recognises(co2)
-    assert not framework.recognises("prophet")
-
-
-def test_recognises_imports_nothing():
-    """Asking whether an object is a Prophet model does not import Prophet, nor pandas."""
-    code = (
-        "import sys; from bundleserver.frameworks import prophet as f; f.recognises({}); "
-        "sys.exit(any(name in sys.modules for name in ('prophet', 'pandas')))"
-    )
-
-    assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode
-
-
 def test_load_is_quiet(model, tmp_path):
     """Opening and asking a model prints nothing and logs nothing of Prophet's own."""
     path, _ = framework.save(model, tmp_path, "model")
     code = (
         "import logging, sys, pathlib, numpy; logging.basicConfig(level=logging.DEBUG); "
-        "from bundleserver.frameworks import LoadContext, prophet as f; "
+        "from bundleserver.frameworks import LoadContext; "
+        "from bundleserver.frameworks.prophet import framework as f; "
         "from bundleserver.tensors import NamedTensor; "
         f"p = f.load(pathlib.Path({str(path)!r}), LoadContext()); "
         "p.call('forecast', [NamedTensor('horizon', numpy.array([2]))], {})"

@@ -107,7 +107,7 @@ def test_a_model_that_cannot_answer_drawn_rows_is_left_alone():
     assert not answers_alike(broken, 3)
 
 
-def test_a_model_that_runs_as_it_was_saved_has_no_conduct(tmp_path):
+def test_a_model_that_runs_as_it_was_saved_has_no_call_traits(tmp_path):
     """The option accelerate: off keeps everything off that is not the model's own."""
     path = tmp_path / "model.joblib"
     joblib.dump(IsolationForest(n_estimators=5, random_state=0).fit(X), path)
@@ -127,9 +127,11 @@ def test_a_model_that_runs_as_it_was_saved_has_no_conduct(tmp_path):
         ("reconstruction_error", {}, PREDICTABLE),
     ],
 )
-def test_operations_that_add_up_are_not_independent(op, params, expected):
+def test_operations_that_add_up_are_not_batchable(op, params, expected):
     """A sum over more rows may be added up in another order."""
-    assert expected == OPERATIONS[op].call_traits(params)
+    operation = OPERATIONS[op]
+
+    assert expected == operation.call_traits(operation.read((), params, operation.inputs[0], 1))
 
 
 def test_steps_behave_as_the_least_known_of_them():

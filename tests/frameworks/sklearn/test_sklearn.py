@@ -697,7 +697,7 @@ NOT_SERVED = [
     (np.square, "a numpy.ufunc, which is no fitted estimator"),
     (
         {"methods": ["ARIMA"], "weights": [1.0], "threshold": 0.5},
-        "the configuration of an ensemble; its framework is 'ensemble'",
+        "a dict; its framework is 'ensemble'",
     ),
     (
         {"scaler": MODELS["scaler"], "model": SOLO, "threshold": 0.5},
@@ -772,23 +772,6 @@ def test_load_refuses_an_unknown_option(tmp_path):
         LoadError, match="has the options 'jobs'; framework 'sklearn' has 'accelerate'"
     ):
         framework.load(path, LoadContext({"jobs": 3}))
-
-
-@pytest.mark.parametrize(
-    ("thing", "expected"),
-    [
-        (SOLO, True),
-        (LogisticRegression(), True),
-        (MODELS["search"], True),
-        (OnlyPredicts(), False),
-        (FRAME, False),
-        ({"model": SOLO}, False),
-        (LogisticRegression, False),
-    ],
-)
-def test_recognises_estimators(thing, expected):
-    """Estimators are saved here, fitted or not; other objects are for other frameworks."""
-    assert expected is framework.recognises(thing)
 
 
 def test_close_lets_go_of_the_model(tmp_path):

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -507,21 +505,3 @@ def test_load_with_an_unknown_option_is_refused(arima, tmp_path):
     """A misspelt option does not load."""
     with pytest.raises(LoadError, match="option 'max_horizn' is unknown"):
         reload(arima, tmp_path, max_horizn=3)
-
-
-def test_recognises_the_classes_of_the_library(arima, co2):
-    """Anything of statsmodels is this framework's, and nothing else is."""
-    assert framework.recognises(arima)
-    assert framework.recognises(ARIMA(co2))
-    assert not framework.recognises(co2)
-    assert not framework.recognises({})
-
-
-def test_recognises_imports_nothing():
-    """Asking whether an object is of statsmodels does not import it, nor pandas."""
-    code = (
-        "import sys; from bundleserver.frameworks import statsmodels as f; f.recognises({}); "
-        "sys.exit(any(name in sys.modules for name in ('statsmodels', 'pandas')))"
-    )
-
-    assert 0 == subprocess.run([sys.executable, "-c", code], check=False).returncode

@@ -1115,12 +1115,3 @@ def test_save_names_the_file_that_it_cannot_write(tmp_path):
     """A directory that is not there is the store's error."""
     with pytest.raises(StoreError, match=r"missing/model\.pt cannot be written: "):
         framework.save(Autoencoder(), tmp_path / "missing", "model")
-
-
-def test_recognises_modules_scripts_and_programs(exported_scorer, scorer):
-    """Modules, scripts and exported programs are models; tensors and state dicts are not."""
-    assert framework.recognises(scorer)
-    assert framework.recognises(torch.jit.script(scorer))
-    assert framework.recognises(torch.export.load(exported_scorer))
-    assert not framework.recognises(scorer.state_dict())
-    assert not framework.recognises(torch.zeros(1))

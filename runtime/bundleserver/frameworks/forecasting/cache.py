@@ -1,7 +1,7 @@
-"""The memo of a forecaster: what was computed once for a request is not computed again.
+"""The cache of a forecaster: what was computed once for a request is not computed again.
 
 A forecast follows from the fitted model and the request alone, so the same request has the same
-answer, to the bit. The memo belongs to one predictor and is cleared with it.
+answer, to the bit. The cache belongs to one predictor and is cleared with it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bundleserver.tensors import Array
 
 MAX_ENTRIES = 256
 MAX_BYTES = 16 * 1024 * 1024
-"""What the answers of one memo may take; the one that was not asked for longest goes first."""
+"""What the answers of one cache may take; the one that was not asked for longest goes first."""
 
 Answer = tuple[Array, ...]
 
@@ -35,7 +35,7 @@ class _Entry:
     size: int = 0
 
 
-class ForecastMemo:
+class ForecastCache:
     """Answers by request, the last ones asked for; any thread may ask.
 
     With ``prefixes``, a forecast by ``horizon`` without regressors is answered from a longer one:

@@ -1,4 +1,4 @@
-"""What the forecasters of all libraries share: their option, their methods and their memo."""
+"""What the forecasters of all libraries share: their option, their methods and their cache."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from bundleserver.errors import LoadError
-from bundleserver.frameworks.forecasting.cache import ForecastMemo
+from bundleserver.frameworks.forecasting.cache import ForecastCache
 from bundleserver.frameworks.forecasting.contract import ForecastRequest, read_request
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.signature import Signature
@@ -35,7 +35,7 @@ def max_horizon_option(options: Mapping[str, object], where: str) -> int:
     return value
 
 
-class RememberingForecaster(ABC):
+class CachingForecaster(ABC):
     """A fitted forecaster; methods ``forecast`` and ``predict``, which are the same.
 
     Any thread may call it; what was computed once for a request is not computed again.
@@ -46,7 +46,7 @@ class RememberingForecaster(ABC):
     ) -> None:
         """Say what it takes, how far it goes and by which step, where it has dates.
 
-        ``prefixes`` as in ``ForecastMemo``.
+        ``prefixes`` as in ``ForecastCache``.
         """
         self.methods: Mapping[str, Signature] = MappingProxyType(
             {"forecast": signature, "predict": signature}
@@ -54,7 +54,7 @@ class RememberingForecaster(ABC):
         facts: dict[str, object] = {"max_horizon": max_horizon}
         self.metadata: Mapping[str, object] = facts if step is None else {**facts, "step": step}
         self._max_horizon = max_horizon
-        self._memo = ForecastMemo(prefixes=prefixes)
+        self._cache = ForecastCache(prefixes=prefixes)
 
     def call(
         self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
@@ -65,7 +65,7 @@ class RememberingForecaster(ABC):
             InvalidInput: the request does not fit the contract or the model.
         """
         request = read_request(inputs, parameters, self.methods[method], self._max_horizon)
-        return self._memo.answer(request, lambda: self._forecast(request))
+        return self._cache.answer(request, lambda: self._forecast(request))
 
     def remembers(
         self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
@@ -76,11 +76,11 @@ class RememberingForecaster(ABC):
             InvalidInput: as ``call`` does.
         """
         asked = read_request(inputs, parameters, self.methods[method], self._max_horizon)
-        return self._memo.has(asked)
+        return self._cache.has(asked)
 
     def close(self) -> None:
         """Let go of what was forecast."""
-        self._memo.clear()
+        self._cache.clear()
 
     @abstractmethod
     def _forecast(self, request: ForecastRequest) -> Sequence[Array]:

@@ -21,26 +21,28 @@ from bundleserver.frameworks.pickles.scan import (
     Contents,
     Made,
     class_of,
-    globals_of,
     inspect_pickle,
     top_class,
+    top_package,
 )
-from bundleserver.frameworks.pickles.shared_arrays import shared_arrays
 
 __all__ = [
+    "PICKLE_SUFFIXES",
     "ClassName",
     "first_line",
-    "globals_of",
     "load",
     "notebook_names",
     "save_line",
     "top_class",
+    "top_package",
 ]
 
 logger = logging.getLogger(__name__)
 
+PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".joblib", ".sav"})
+"""How files are called that pickle, cloudpickle or joblib wrote."""
+
 _NOTEBOOK = frozenset({"__main__", "__mp_main__"})
-_JOBLIB_ARRAY = ClassName("joblib.numpy_pickle", "NumpyArrayWrapper")
 _PLAIN_DATA = frozenset({"builtins", "collections", "datetime", "numpy"})
 
 
@@ -55,30 +57,16 @@ def load(path: Path) -> object:
         _refuse_other_formats(path, contents)
     _refuse_notebook_classes(path, contents)
     try:
+        import joblib
+
         with _version_warnings_hushed():
-            model = _opened(path, contents)
-    except (Exception, SystemExit) as error:
+            model: object = joblib.load(path)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # the file's own code runs here
         raise LoadError(f"'{path}' {_what_failed(error, contents)}") from error
     if skew := _version_skew(contents):
         logger.warning("%s%s: answers may differ", path, skew)
-    return model
-
-
-def _opened(path: Path, contents: Contents) -> object:
-    """Open a file with joblib; where this is one of several workers, share its large arrays."""
-    import joblib
-
-    shared, why = shared_arrays(), None
-    if shared is not None and _JOBLIB_ARRAY in contents.named:
-        from bundleserver.frameworks.pickles.shared_pickles import load_shared
-
-        try:
-            return load_shared(path, shared)
-        except Exception as error:  # noqa: BLE001 - joblib's own way opens it, or says why not
-            why = first_line(error)
-    model: object = joblib.load(path)
-    if why is not None:
-        logger.warning("%s: each worker keeps arrays of its own, as sharing fails: %s", path, why)
     return model
 
 

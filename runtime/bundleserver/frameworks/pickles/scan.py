@@ -14,6 +14,7 @@ import math
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, NamedTuple, cast
@@ -42,16 +43,23 @@ def top_class(path: Path) -> ClassName | None:
     Raises:
         LoadError: the file cannot be read.
     """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise LoadError(f"'{path}' cannot be read: {error.strerror or error}") from error
+    return _top_class(path, (status.st_ino, status.st_mtime_ns, status.st_size))
+
+
+def top_package(path: Path) -> str:
+    """Name the top-level package of a pickle's :func:`top_class`; empty where that is None."""
+    held = top_class(path)
+    return held.module.partition(".")[0] if held is not None else ""
+
+
+@lru_cache(maxsize=16)
+def _top_class(path: Path, which: tuple[int, ...]) -> ClassName | None:
+    """Read each file once, however many frameworks ask; ``which`` says that it is the same."""
     return class_of(inspect_pickle(path).top)
-
-
-def globals_of(path: Path) -> frozenset[ClassName]:
-    """Name every class and function in a pickle, as far as it can be read, running nothing.
-
-    Raises:
-        LoadError: the file cannot be read.
-    """
-    return inspect_pickle(path).named
 
 
 @dataclass(frozen=True)
@@ -186,7 +194,7 @@ def _inspect(raw: io.BufferedReader) -> Contents:
     failure: Exception | None = None
     reader: _InertUnpickler | None = None
     try:
-        reader = _InertUnpickler(decompressed(raw, head), named, versions)
+        reader = _InertUnpickler(_decompressed(raw, head), named, versions)
         top = reader.load()
     except Exception as error:  # noqa: BLE001 - any bytes may come; load() words the failure
         failure = error
@@ -194,7 +202,7 @@ def _inspect(raw: io.BufferedReader) -> Contents:
     return Contents(head, top, frozenset(named), frozenset(versions), failure)
 
 
-def decompressed(raw: io.BufferedReader, magic: bytes) -> BinaryIO:
+def _decompressed(raw: io.BufferedReader, magic: bytes) -> BinaryIO:
     """Look through the compression that joblib may have written with, as a stream."""
     if magic.startswith(b"\x1f\x8b"):
         return cast(BinaryIO, gzip.GzipFile(fileobj=raw))

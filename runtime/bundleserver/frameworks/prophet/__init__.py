@@ -1,1 +1,32 @@
 """Prophet models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bundleserver.frameworks.interface import FileRole, Flavour, Framework, has_class_of
+from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, top_package
+
+_HEAD_BYTES = 65_536
+
+
+def _sniff(path: Path) -> FileRole | None:
+    """Tell a model's JSON from any other by two of its keys, near its beginning."""
+    if path.suffix.lower() != ".json":
+        return "model" if top_package(path) == "prophet" else None
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    return "model" if b"changepoint_prior_scale" in head and b"growth" in head else None
+
+
+FRAMEWORK = Framework(
+    name="prophet",
+    module="bundleserver.frameworks.prophet.framework",
+    library="prophet",
+    extra="prophet",
+    distributions=("prophet", "pandas"),
+    suffixes=PICKLE_SUFFIXES | {".json"},
+    sniff=_sniff,
+    recognises=lambda model: has_class_of(model, "prophet"),
+    flavour=Flavour("prophet", lambda directory, said: str(said.get("data", ""))),
+)

@@ -33,7 +33,7 @@ from bundleserver.frameworks.forecasting.contract import (
     forecast_signature,
     no_interval,
 )
-from bundleserver.frameworks.forecasting.forecaster import RememberingForecaster, max_horizon_option
+from bundleserver.frameworks.forecasting.forecaster import CachingForecaster, max_horizon_option
 from bundleserver.tensors import Array, TensorSpec
 
 if TYPE_CHECKING:
@@ -93,15 +93,7 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
     return path, {}
 
 
-def recognises(model: object) -> bool:
-    """Ask whether an object is a Prophet model; imports nothing."""
-    return any(
-        cls.__module__.split(".")[0] == "prophet" and cls.__qualname__ == "Prophet"
-        for cls in type(model).__mro__
-    )
-
-
-class Forecaster(RememberingForecaster):
+class Forecaster(CachingForecaster):
     """A fitted Prophet model.
 
     Every call works on a shallow copy with its own interval width. Any thread may call; calls that

@@ -1,1 +1,13 @@
 """Any model that ``mlflow.pyfunc`` loads."""
+
+from __future__ import annotations
+
+from bundleserver.frameworks.interface import Framework
+
+FRAMEWORK = Framework(
+    name="pyfunc",
+    module="bundleserver.frameworks.pyfunc.framework",
+    library="mlflow",
+    extra="mlflow",
+    distributions=("mlflow-skinny",),
+)

@@ -16,7 +16,7 @@ import mlflow.pyfunc
 from mlflow.exceptions import MlflowException
 
 from bundleserver.errors import FrameworkError, InvalidInput, LoadError, StoreError
-from bundleserver.frameworks import LoadContext
+from bundleserver.frameworks import LoadContext, frameworks
 from bundleserver.frameworks.isolated_code import IsolatedCode
 from bundleserver.frameworks.pyfunc.values import (
     answers,
@@ -66,11 +66,6 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
         f"component '{stem}' is for MLflow to save: mlflow.pyfunc.log_model(…); serve it with "
         "--model_uri models:/NAME"
     )
-
-
-def recognises(model: object) -> bool:
-    """Ask whether this framework saves that object: it saves none."""
-    return False
 
 
 class PyfuncPredictor:
@@ -139,9 +134,8 @@ def _code_of(path: Path) -> IsolatedCode | None:
 
 def _missing(path: Path, error: ModuleNotFoundError) -> str:
     package = (error.name or "").partition(".")[0] or "a package"
-    extra = {"sklearn": "sklearn", "torch": "torch", "statsmodels": "statsmodels"}
-    name = extra.get(package, "prophet" if package == "prophet" else None)
-    what = f"'bundleserver[{name}]'" if name else package
+    extras = {row.library: row.extra for row in frameworks().values() if row.extra}
+    what = f"'bundleserver[{extras[package]}]'" if package in extras else package
     return (
         f"'{path}' needs the package '{package}', which is not installed; install it with: pip "
         f"install {what}, or log the model with its code_paths if it is code of your own"

@@ -20,8 +20,9 @@ from sklearn.preprocessing import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from bundleserver.frameworks import framework_of_class
+from bundleserver.frameworks import framework_for
 from bundleserver.frameworks.pickles import save_line
+from bundleserver.frameworks.sklearn import native_model
 from bundleserver.frameworks.sklearn.tables import Intake, dense
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
 
@@ -68,6 +69,8 @@ def methods_of(model: object) -> tuple[str, ...]:
 
 def why_not_served(model: object) -> str | None:
     """Say what is wrong with an object as a component here; ``None`` when nothing is."""
+    if problem := native_model(model):
+        return problem
     if not (isinstance(model, BaseEstimator) or is_estimator(model)):
         return _what_instead(model)
     name = type(model).__name__
@@ -88,15 +91,13 @@ def _what_instead(model: object) -> str:
         return f"a {name}; its framework is '{framework}', not 'sklearn'"
     if isinstance(model, type):
         return f"the class {model.__name__} itself; fit an instance of it and save that"
-    if isinstance(model, dict) and {"methods", "weights"} <= model.keys():
-        return "the configuration of an ensemble; its framework is 'ensemble', not 'sklearn'"
     if parts := _estimators_in(model):
         return f"a {name} of several models; save each as a component: {save_line(parts)}"
     return f"a {name}, which is no fitted estimator: it has neither 'predict' nor 'transform'"
 
 
 def _other_framework(model: object) -> str | None:
-    framework = framework_of_class(type(model).__module__)
+    framework = framework_for(model)
     return None if framework == "sklearn" else framework
 
 

@@ -11,14 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
-from sklearn.base import BaseEstimator
 
 from bundleserver.errors import InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext, pickles
 from bundleserver.frameworks.sklearn.call_traits import answers_alike, is_predictable, is_row_by_row
 from bundleserver.frameworks.sklearn.estimators import (
     intake_of,
-    is_estimator,
     methods_of,
     output_of,
     why_not_served,
@@ -94,13 +92,6 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
     return path, {}
 
 
-def recognises(model: object) -> bool:
-    """Ask whether this framework saves that object: an estimator, fitted or not."""
-    return isinstance(model, BaseEstimator) or (
-        is_estimator(model) and hasattr(model, "fit") and hasattr(model, "get_params")
-    )
-
-
 class SklearnPredictor:
     """One fitted estimator behind the methods that it has; immutable, so any thread may call it."""
 
@@ -174,23 +165,33 @@ class SklearnPredictor:
         self._model = self._shortcut = None
 
     def _call(self, method: str, inputs: Sequence[NamedTensor]) -> Array:
-        table = self._intakes[method].table(inputs)
-        declared = self._methods[method].outputs[0]
+        intake, declared = self._intakes[method], self._methods[method].outputs[0]
+        table: Array | pd.DataFrame = inputs[0].values
+        if len(inputs) > 1 or not (
+            # What most requests are is a table already; this spares them the calls that find out.
+            intake.takes_arrays
+            and table.ndim == 2
+            and table.shape[1] == intake.width
+            and table.dtype.kind in "biuf"
+        ):
+            table = intake.table(inputs)
         if len(table) == 0:
             return _no_rows(declared, inputs[0].name)
         try:
             with np.errstate(all="ignore"):  # log(0) in predict_log_proba is an answer, not news
-                answer = self._answer(method, table)
+                quick = None if self._shortcut is None else self._shortcut.answer(method, table)
+                answer = getattr(self._model, method)(table) if quick is None else quick
         except (TypeError, ValueError) as error:
             if not _blames_the_input(error.__traceback__):
                 raise
             taker = type(self._model).__name__
             raise InvalidInput(f"{taker} refuses the input: {pickles.first_line(error)}") from error
-        return _as_declared(dense(answer), declared)
-
-    def _answer(self, method: str, table: Array | pd.DataFrame) -> object:
-        quick = None if self._shortcut is None else self._shortcut.answer(method, table)
-        return getattr(self._model, method)(table) if quick is None else quick
+        if type(answer) is not np.ndarray or answer.dtype.kind not in "biufc":
+            answer = dense(answer)
+        if declared.datatype == "FP64" and answer.dtype.kind in "biuf":
+            # Numbers follow the input's datatype; the output keeps the declared one.
+            answer = answer.astype(np.float64, copy=False)
+        return answer
 
 
 def _no_rows(declared: TensorSpec, name: str) -> Array:
@@ -198,13 +199,6 @@ def _no_rows(declared: TensorSpec, name: str) -> Array:
     if declared.datatype is None or declared.shape is None:
         raise InvalidInput(f"input '{name}' has no rows; send at least one")
     return np.empty((0, *declared.shape[1:]), dtype=NUMPY_DTYPES[declared.datatype])
-
-
-def _as_declared(answer: Array, declared: TensorSpec) -> Array:
-    """Widen numbers that follow the input's datatype, so that the output keeps the declared one."""
-    if declared.datatype == "FP64" and answer.dtype.kind in "biuf":
-        return answer.astype(np.float64, copy=False)
-    return answer
 
 
 def _blames_the_input(traceback: TracebackType | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,11 @@ class Intake:
     columns: tuple[str, ...] = ()
     text: bool = False
     numeric: bool = False
+
+    @cached_property
+    def takes_arrays(self) -> bool:
+        """Whether an array of numbers of the right width is taken as it comes."""
+        return not self.text and not self.columns and self.width is not None
 
     @property
     def spec(self) -> TensorSpec:

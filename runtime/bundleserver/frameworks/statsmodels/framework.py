@@ -29,7 +29,7 @@ from bundleserver.frameworks.forecasting.contract import (
     check_names,
     forecast_signature,
 )
-from bundleserver.frameworks.forecasting.forecaster import RememberingForecaster, max_horizon_option
+from bundleserver.frameworks.forecasting.forecaster import CachingForecaster, max_horizon_option
 from bundleserver.frameworks.statsmodels.regression import RegressionPredictor
 from bundleserver.frameworks.statsmodels.series import (
     Family,
@@ -69,12 +69,7 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
     return path, {}
 
 
-def recognises(model: object) -> bool:
-    """Ask whether an object is of a class of statsmodels; imports nothing."""
-    return any(cls.__module__.split(".")[0] == "statsmodels" for cls in type(model).__mro__)
-
-
-class Forecaster(RememberingForecaster):
+class Forecaster(CachingForecaster):
     """Fitted results of one time series.
 
     statsmodels writes into the model while it predicts (parameters, extended matrices, prediction

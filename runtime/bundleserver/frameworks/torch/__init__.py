@@ -1,1 +1,49 @@
 """PyTorch: exported programs, TorchScript, state dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from bundleserver.errors import LoadError
+from bundleserver.frameworks.interface import FileRole, Flavour, Framework, has_class_of
+from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, top_package
+from bundleserver.frameworks.torch.files import Kind, kind_of
+
+_SUFFIXES = frozenset({".pt", ".pth", ".pt2"})
+
+
+def _sniff(path: Path) -> FileRole | None:
+    """Take every file with a suffix of torch's, and pickles of its classes, which load refuses."""
+    is_own = path.suffix.lower() in _SUFFIXES or top_package(path) == "torch"
+    return "model" if is_own else None
+
+
+def _logged_file(directory: Path, said: Mapping[str, object]) -> str | None:
+    """Take exported programs and TorchScript; a pickled module needs the classes that it is of."""
+    data = str(said.get("model_data", "data"))
+    for name in ("model.pt2", "model.pth"):
+        path = directory / data / name
+        if path.is_file() and (path.suffix == ".pt2" or _needs_no_code(path)):
+            return f"{data}/{name}"
+    return None
+
+
+def _needs_no_code(path: Path) -> bool:
+    try:
+        return kind_of(path) in (Kind.SCRIPT, Kind.EXPORTED)
+    except LoadError:
+        return False
+
+
+FRAMEWORK = Framework(
+    name="torch",
+    module="bundleserver.frameworks.torch.framework",
+    library="torch",
+    extra="torch",
+    distributions=("torch",),
+    suffixes=_SUFFIXES | PICKLE_SUFFIXES,
+    sniff=_sniff,
+    recognises=lambda model: has_class_of(model, "torch"),
+    flavour=Flavour("pytorch", _logged_file),
+)

@@ -93,11 +93,6 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
     return path, {"architecture": LSTM_AUTOENCODER, "decoder_input": decoder_input}
 
 
-def recognises(model: object) -> bool:
-    """Ask whether this is a module, a scripted function or an exported program of torch's."""
-    return isinstance(model, (nn.Module, torch.jit.ScriptFunction, ExportedProgram))
-
-
 def _check_options(
     path: Path, kind: Kind, given: Mapping[str, object], known: tuple[str, ...]
 ) -> None:

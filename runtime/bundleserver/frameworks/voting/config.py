@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Annotated
 
 import numpy as np
+from pydantic import ConfigDict, Field
 
+from bundleserver.documents.forms import ABSENT, Form, form_problems, must
 from bundleserver.errors import InvalidInput
 from bundleserver.operations import voting
+from bundleserver.operations.params import Share, Weights, problem_with_weights
 from bundleserver.tensors import NamedTensor
 
-Config = Mapping[str, object]
 
-KEYS = ("methods", "weights", "threshold", "best_method", "performance")
-"""The keys that mean something; a notebook may keep others as notes."""
+class ConfigForm(Form):
+    """What an ensemble's configuration says; a notebook may keep other keys as notes."""
+
+    model_config = ConfigDict(extra="allow")
+
+    methods: list[
+        Annotated[
+            str,
+            must(lambda name: bool(_snake_case(name))),
+            Field(description="a name with a letter or digit"),
+        ]
+    ] = Field(min_length=1, description="a list of the members' names")
+    weights: Weights = ABSENT
+    threshold: Share = voting.THRESHOLD
+    best_method: str = Field(default=ABSENT, description="a name")
+
+
+KEYS = (*ConfigForm.model_fields, "performance")
+"""The keys that mean something."""
 
 _HARD = frozenset(
     {"hard", "hard_vote", "hard_voting", "majority", "majority_vote", "majority_voting"}
@@ -28,7 +48,7 @@ _WEIGHTED = frozenset(
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class VotingEnsemble:
     """What a configuration says: who votes, with what weight, and how the votes are combined.
 
     ``rule`` is ``hard``, ``weighted``, or the name of the one member that decides alone.
@@ -41,18 +61,13 @@ class Ensemble:
     encoding: voting.Encoding
 
     @classmethod
-    def from_config(cls, config: Config, encoding: voting.Encoding) -> Ensemble:
+    def from_config(cls, config: Mapping[str, object], encoding: voting.Encoding) -> VotingEnsemble:
         """Read a dict in which ``problems_with_config`` found none."""
-        methods = cast("list[str]", config["methods"])
-        weights = cast("list[float] | None", config.get("weights"))
-        members = _members(methods, weights)
-        return cls(
-            tuple(members),
-            tuple(float(weight) for weight in weights or [1.0] * len(members)),
-            float(cast(float, config.get("threshold", voting.THRESHOLD))),
-            _rule(config.get("best_method"), members),
-            encoding,
-        )
+        form = ConfigForm.model_validate(config)
+        members = _members(form.methods, form.weights)
+        weights = tuple(form.weights or [1.0] * len(members))
+        rule = _rule(form.best_method, members)
+        return cls(tuple(members), weights, form.threshold, rule, encoding)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -83,30 +98,35 @@ class Ensemble:
         return voting.combine(named, weights, self.threshold, self.encoding)
 
 
-def plain(value: object) -> object:
-    """Turn numpy's arrays and numbers, inside lists and dicts too, into Python's own."""
+def json_config(config: Mapping[object, object]) -> dict[str, object]:
+    """Write a configuration, as a notebook holds it, in what JSON has; None is a key left out."""
+    return {str(key): _json(value) for key, value in config.items() if value is not None}
+
+
+def _json(value: object) -> object:
+    """Turn numpy's values into Python's, NaN and infinities into null, other objects into text."""
     if isinstance(value, (np.ndarray, np.generic)):
-        return plain(value.tolist()) if isinstance(value, np.ndarray) else value.item()
+        value = value.tolist()
     if isinstance(value, Mapping):
-        return {str(key): plain(entry) for key, entry in value.items()}
+        return {str(key): _json(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(entry) for entry in value]
-    return value
+        return [_json(entry) for entry in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
-def problems_with_config(config: Config) -> list[str]:
-    """List everything that is wrong with a configuration's dict."""
+def problems_with_config(config: Mapping[str, object]) -> list[str]:
+    """List everything that is wrong with a configuration as ``json_config`` returns it."""
+    found = form_problems(ConfigForm, config)
+    problems = [*_misspelt(config), *map(str, found.values())]
     methods, weights = config.get("methods"), config.get("weights")
-    problems = [*_misspelt(config), *_problems_with_methods(methods)]
     if isinstance(methods, list) and methods and (weights is None or isinstance(weights, list)):
         names = [name if isinstance(name, str) else "" for name in methods]
         problems += _problems_with_members(names, weights)
-    if weights is not None:
-        problems += voting.problems_with_weights(weights)
-    problems += voting.problems_with_threshold(config.get("threshold", voting.THRESHOLD))
-    best = config.get("best_method")
-    if best is not None and not isinstance(best, str):
-        problems.append(f"best_method is {best!r}; expected a name")
+    is_read = not any(place[0] == "weights" for place in found)
+    if isinstance(weights, list) and is_read and (problem := problem_with_weights(weights)):
+        problems.append(f"weights: {problem}")
     return problems
 
 
@@ -115,7 +135,7 @@ def names_a_combination(best: object) -> bool:
     return isinstance(best, str) and _is_combination(best)
 
 
-def _misspelt(config: Config) -> list[str]:
+def _misspelt(config: Mapping[str, object]) -> list[str]:
     """List unknown keys that look like a known one; others are the notebook's own notes."""
     found = []
     for key in config:
@@ -123,18 +143,6 @@ def _misspelt(config: Config) -> list[str]:
         if near and key not in KEYS and near[0] not in config:
             found.append(f"'{key}' is unknown; did you mean '{near[0]}'?")
     return found
-
-
-def _problems_with_methods(methods: object) -> list[str]:
-    if methods is None:
-        return ["methods is missing; expected the list of the members' names"]
-    if not isinstance(methods, list) or not methods:
-        return [f"methods is {methods!r}; expected a list of the members' names"]
-    return [
-        f"methods[{index}] is {name!r}; expected a name with a letter or digit"
-        for index, name in enumerate(methods)
-        if not isinstance(name, str) or not _snake_case(name)
-    ]
 
 
 def _problems_with_members(methods: list[str], weights: list[object] | None) -> list[str]:

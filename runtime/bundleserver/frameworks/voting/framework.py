@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -13,10 +12,9 @@ from bundleserver.errors import LoadError, StoreError
 from bundleserver.frameworks import LoadContext, pickles
 from bundleserver.frameworks.voting.config import (
     KEYS,
-    Config,
-    Ensemble,
+    VotingEnsemble,
+    json_config,
     names_a_combination,
-    plain,
     problems_with_config,
 )
 from bundleserver.operations import voting
@@ -26,10 +24,10 @@ from bundleserver.tensors.signature import Signature
 logger = logging.getLogger(__name__)
 
 
-class EnsemblePredictor:
+class VotingPredictor:
     """An ensemble with its one method ``predict``: votes by member → ``label`` and ``score``."""
 
-    def __init__(self, ensemble: Ensemble, metadata: Mapping[str, object]) -> None:
+    def __init__(self, ensemble: VotingEnsemble, metadata: Mapping[str, object]) -> None:
         self._ensemble = ensemble
         self.metadata = metadata
         inputs = tuple(TensorSpec(name, "INT64", (-1,)) for name in ensemble.inputs)
@@ -50,7 +48,7 @@ class EnsemblePredictor:
         """Hold nothing that could be given back."""
 
 
-def load(path: Path, context: LoadContext) -> EnsemblePredictor:
+def load(path: Path, context: LoadContext) -> VotingPredictor:
     """Open a pickled or JSON configuration; option ``votes``: ``anomaly`` (default) or ``sklearn``.
 
     Raises:
@@ -63,11 +61,11 @@ def load(path: Path, context: LoadContext) -> EnsemblePredictor:
             f"{path} holds a {type(raw).__name__}; expected a dict with the keys "
             f"{', '.join(repr(key) for key in KEYS)}"
         )
-    config = {str(key): plain(value) for key, value in raw.items()}
+    config = json_config(raw)
     problems = problems_with_config(config)
     if problems:
-        raise LoadError(f"{path} is no configuration of an ensemble: {'; '.join(problems)}")
-    ensemble = Ensemble.from_config(config, encoding)
+        raise LoadError(f"{path} is not a valid ensemble configuration: {'; '.join(problems)}")
+    ensemble = VotingEnsemble.from_config(config, encoding)
     best = config.get("best_method")
     if ensemble.rule == "weighted" and not names_a_combination(best):
         logger.warning(
@@ -76,13 +74,13 @@ def load(path: Path, context: LoadContext) -> EnsemblePredictor:
             path,
             best,
         )
-    metadata = _for_json(config) | {
+    metadata = config | {
         "members": list(ensemble.members),
         "weights": list(ensemble.weights),
         "threshold": ensemble.threshold,
         "rule": ensemble.rule,
     }
-    return EnsemblePredictor(ensemble, metadata)
+    return VotingPredictor(ensemble, metadata)
 
 
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
@@ -93,21 +91,16 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
     """
     if not isinstance(model, Mapping):
         raise StoreError(f"'{stem}' is a {type(model).__name__}; expected an ensemble's dict")
-    config = {str(key): plain(value) for key, value in model.items()}
+    config = json_config(model)
     problems = problems_with_config(config)
     if problems:
-        raise StoreError(f"'{stem}' is no configuration of an ensemble: {'; '.join(problems)}")
+        raise StoreError(f"'{stem}' is not a valid ensemble configuration: {'; '.join(problems)}")
     path = directory / f"{stem}.json"
     try:
-        path.write_text(json.dumps(_for_json(config), indent=2, ensure_ascii=False) + "\n", "utf-8")
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
     except OSError as error:
         raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error
     return path, {}
-
-
-def recognises(model: object) -> bool:
-    """Ask whether this is an ensemble's dict: it has ``methods`` and ``weights``."""
-    return isinstance(model, dict) and {"methods", "weights"} <= model.keys()
 
 
 def _encoding(path: Path, options: Mapping[str, object]) -> voting.Encoding:
@@ -136,18 +129,3 @@ def _read(path: Path) -> object:
         return cast(object, json.loads(data))
     except (ValueError, RecursionError) as error:
         raise LoadError(f"{path} is not valid JSON: {error}") from error
-
-
-def _for_json(config: Config) -> dict[str, object]:
-    return {key: _json_value(value) for key, value in config.items()}
-
-
-def _json_value(value: object) -> object:
-    """Turn a value into what JSON has: NaN and infinities are null, foreign objects their text."""
-    if isinstance(value, dict):
-        return _for_json(value)
-    if isinstance(value, list):
-        return [_json_value(entry) for entry in value]
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, (bool, int, str)) else str(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 VARIABLE = "BUNDLESERVER_WORKER"
 """Set by the supervisor for its workers, and by nobody else."""
@@ -19,11 +18,6 @@ class Place:
     http_port: int
     grpc_port: int
     number: int = 0
-
-    @property
-    def directory(self) -> Path:
-        """The directory that the supervisor keeps for its workers, and for nobody else."""
-        return Path(self.socket).parent
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> Place | None:

@@ -7,7 +7,7 @@ there that code is kept apart from other versions'.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +17,7 @@ from bundleserver.bundle import read_manifest
 from bundleserver.bundle.inferring import infer_manifest
 from bundleserver.bundle.integrity import file_sha256
 from bundleserver.errors import BundleError, FrameworkError
+from bundleserver.frameworks import frameworks
 from bundleserver.manifest import Component, Manifest, Requirements
 
 MLMODEL = "MLmodel"
@@ -24,6 +25,8 @@ PYFUNC = "pyfunc"
 
 _PYTHON_FUNCTION = "python_function"
 _COMPONENT = "model"
+_PATHS = frozenset({"pickled_model", "data", "model_data"})
+"""Where flavours name their file or directory."""
 # What opens a model here is this server's own; it need not be what logged it.
 _NOT_REQUIRED = ("mlflow", "mlflow-skinny")
 
@@ -77,12 +80,17 @@ def _read(path: Path) -> Mapping[str, object]:
 def _component(directory: Path, mlmodel: Mapping[str, object], path: Path) -> Component:
     flavours = _flavours(mlmodel)
     brings_code = any(flavour.get("code") for flavour in flavours.values())
-    for name, make in _EXACT.items():
-        if name in flavours and not brings_code:
-            component = make(directory, flavours[name])
-            if component is not None:
-                _check_inside(component.path or "", path)
-                return component
+    for framework in frameworks().values():
+        flavour = framework.flavour
+        if flavour is None or flavour.name not in flavours or brings_code:
+            continue
+        said = flavours[flavour.name]
+        for key in _PATHS & said.keys():
+            _check_inside(str(said[key]), path)
+        file = flavour.file_of(directory, said)
+        if file is not None:
+            _check_inside(file, path)
+            return Component(_COMPONENT, framework.name, path=file)
     if _PYTHON_FUNCTION in flavours:
         return Component(_COMPONENT, PYFUNC, path=MLMODEL)
     listed = ", ".join(f"'{name}'" for name in sorted(flavours)) or "none"
@@ -91,49 +99,6 @@ def _component(directory: Path, mlmodel: Mapping[str, object], path: Path) -> Co
         f"flavour that has '{_PYTHON_FUNCTION}' too, which the extra of MLflow opens: pip install "
         "'bundleserver[mlflow]'"
     )
-
-
-def _sklearn(directory: Path, flavour: Mapping[str, object]) -> Component | None:
-    """Take pickles, joblib's and cloudpickle's included; skops has a format of its own."""
-    is_pickle = flavour.get("serialization_format", "pickle") in ("pickle", "cloudpickle")
-    path = str(flavour.get("pickled_model", ""))
-    return Component(_COMPONENT, "sklearn", path=path) if is_pickle and path else None
-
-
-def _statsmodels(directory: Path, flavour: Mapping[str, object]) -> Component:
-    return Component(_COMPONENT, "statsmodels", path=str(flavour.get("data", "")))
-
-
-def _prophet(directory: Path, flavour: Mapping[str, object]) -> Component:
-    return Component(_COMPONENT, "prophet", path=str(flavour.get("data", "")))
-
-
-def _pytorch(directory: Path, flavour: Mapping[str, object]) -> Component | None:
-    """Take exported programs and TorchScript; a pickled module needs the classes that it is of."""
-    data = str(flavour.get("model_data", "data"))
-    _check_inside(data, directory / MLMODEL)
-    for name in ("model.pt2", "model.pth"):
-        path = directory / data / name
-        if path.is_file() and (path.suffix == ".pt2" or _is_script(path)):
-            return Component(_COMPONENT, "torch", path=f"{data}/{name}")
-    return None
-
-
-def _is_script(path: Path) -> bool:
-    from bundleserver.frameworks.torch.files import Kind, kind_of
-
-    try:
-        return kind_of(path) in (Kind.SCRIPT, Kind.EXPORTED)
-    except BundleError:
-        return False
-
-
-_EXACT: Mapping[str, Callable[[Path, Mapping[str, object]], Component | None]] = {
-    "sklearn": _sklearn,
-    "pytorch": _pytorch,
-    "statsmodels": _statsmodels,
-    "prophet": _prophet,
-}
 
 
 def _flavours(mlmodel: Mapping[str, object]) -> dict[str, Mapping[str, object]]:

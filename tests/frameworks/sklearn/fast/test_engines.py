@@ -28,7 +28,7 @@ from bundleserver.errors import InvalidInput, LoadError
 from bundleserver.frameworks import LoadContext
 from bundleserver.frameworks.sklearn import framework
 from bundleserver.frameworks.sklearn.fast.engines import (
-    EnsembleShortcut,
+    TreeEnsembleShortcut,
     accelerate,
     use_one_thread,
 )
@@ -120,7 +120,7 @@ def with_engine(model, make):
     """Answer any number of rows by one engine."""
     ensemble = take_apart(model)
     columns = tuple(getattr(model, "feature_names_in_", ()))
-    return EnsembleShortcut(ensemble, columns, ((None, make(ensemble.total)),), {})
+    return TreeEnsembleShortcut(ensemble, columns, ((None, make(ensemble.total)),), {})
 
 
 CASES = [

@@ -21,7 +21,7 @@ from sklearn.pipeline import Pipeline
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.sklearn.fast.scaling import ScalerShortcut
 from bundleserver.frameworks.sklearn.fast.timing import Way, choose_ways
-from bundleserver.frameworks.sklearn.fast.tree_ensembles import Ensemble, is_forest, take_apart
+from bundleserver.frameworks.sklearn.fast.tree_ensembles import TreeEnsemble, is_forest, take_apart
 from bundleserver.frameworks.sklearn.fast.tree_sums import (
     Engine,
     Rows,
@@ -147,14 +147,14 @@ def _pipeline_shortcut(model: Pipeline) -> Shortcut | None:
 
 
 @dataclass(frozen=True)
-class EnsembleShortcut:
+class TreeEnsembleShortcut:
     """The answers of one tree ensemble, by the engine that is fastest for the number of rows.
 
     ``engines`` are pairs of the most rows an engine is used for (None: any number) and the engine,
     in rising order; an engine that is None stands for the library.
     """
 
-    ensemble: Ensemble
+    ensemble: TreeEnsemble
     columns: tuple[str, ...]
     engines: tuple[tuple[int | None, Engine | None], ...]
     metadata: Mapping[str, object]
@@ -193,7 +193,7 @@ def plain_rows(table: Any, columns: tuple[str, ...], datatype: type) -> Rows | N
     return rows if np.isfinite(rows).all() else None
 
 
-def _ensemble_shortcut(model: Any, ensemble: Ensemble) -> Shortcut | None:
+def _ensemble_shortcut(model: Any, ensemble: TreeEnsemble) -> Shortcut | None:
     rows = draw_rows(ensemble.total, CHECKED_ROWS)
     engines = _equal_engines(model, ensemble, rows)
     method, columns = next(iter(ensemble.finish)), _columns(model)
@@ -215,15 +215,15 @@ def _ensemble_shortcut(model: Any, ensemble: Ensemble) -> Shortcut | None:
         known["treelite"] = treelite_version()
         known["memory_bytes"] = ensemble.total.treelite_bytes
     by_size = tuple((most, engines.get(name or "")) for most, name in choices)
-    return EnsembleShortcut(ensemble, columns, by_size, MappingProxyType(known))
+    return TreeEnsembleShortcut(ensemble, columns, by_size, MappingProxyType(known))
 
 
-def _way(ensemble: Ensemble, method: str, columns: tuple[str, ...], engine: Engine) -> Way:
-    shortcut = EnsembleShortcut(ensemble, columns, ((None, engine),), {})
+def _way(ensemble: TreeEnsemble, method: str, columns: tuple[str, ...], engine: Engine) -> Way:
+    shortcut = TreeEnsembleShortcut(ensemble, columns, ((None, engine),), {})
     return lambda table: shortcut.answer(method, table)
 
 
-def _equal_engines(model: Any, ensemble: Ensemble, rows: Rows) -> dict[str, Engine]:
+def _equal_engines(model: Any, ensemble: TreeEnsemble, rows: Rows) -> dict[str, Engine]:
     """Build the engines; keep those equal in every method, for all rows at once and for one."""
     # Of two that are equally fast, the library's own trees need no copy.
     built = {"direct": direct_engine(ensemble.total), "treelite": treelite_engine(ensemble.total)}

@@ -32,14 +32,14 @@ Finish = Callable[[FloatArray], Array]
 
 
 @dataclass(frozen=True)
-class Ensemble:
+class TreeEnsemble:
     """An ensemble in parts: its sum over trees, and for each method what it makes of the sum."""
 
     total: TreeSum
     finish: Mapping[str, Finish]
 
 
-def take_apart(model: Any) -> Ensemble | None:
+def take_apart(model: Any) -> TreeEnsemble | None:
     """Take a fitted ensemble apart; None for an estimator, or an option of one, not known here.
 
     The class must be the library's own: a subclass may have changed any step.
@@ -56,15 +56,15 @@ def is_forest(model: object) -> bool:
     )
 
 
-def _forest(model: Any) -> Ensemble | None:
+def _forest(model: Any) -> TreeEnsemble | None:
     if model.n_outputs_ != 1:
         return None
     classes = getattr(model, "n_classes_", 1)
     trees = tuple(_tree(part.tree_, part.tree_.value[:, 0, :classes]) for part in model.estimators_)
     total = TreeSum(trees, classes, model.n_features_in_, np.float32, vectors=True, averaged=True)
     if not hasattr(model, "classes_"):
-        return Ensemble(total, {"predict": lambda mean: mean[:, 0]})
-    return Ensemble(
+        return TreeEnsemble(total, {"predict": lambda mean: mean[:, 0]})
+    return TreeEnsemble(
         total,
         {
             "predict": lambda proba: model.classes_.take(np.argmax(proba, axis=1), axis=0),
@@ -74,7 +74,7 @@ def _forest(model: Any) -> Ensemble | None:
     )
 
 
-def _isolation_forest(model: Any) -> Ensemble:
+def _isolation_forest(model: Any) -> TreeEnsemble:
     trees = tuple(
         _tree(part.tree_, path + beyond - 1.0, features)
         for part, features, path, beyond in zip(
@@ -93,7 +93,7 @@ def _isolation_forest(model: Any) -> Ensemble:
         share = depth / longest if longest else np.ones_like(depth)
         return -(2**-share)
 
-    return Ensemble(
+    return TreeEnsemble(
         TreeSum(trees, 1, model.n_features_in_, np.float32),
         {
             "predict": lambda depths: np.where(scores(depths) - model.offset_ < 0, -1, 1),
@@ -111,7 +111,7 @@ def _average_path_length(sample: int) -> float:
     return float(2.0 * (np.log(count - 1.0) + np.euler_gamma) - 2.0 * (count - 1.0) / count)
 
 
-def _gradient_boosting(model: Any) -> Ensemble | None:
+def _gradient_boosting(model: Any) -> TreeEnsemble | None:
     constant = isinstance(model.init_, DummyClassifier | DummyRegressor) or (
         isinstance(model.init_, str) and model.init_ == "zero"
     )
@@ -125,11 +125,11 @@ def _gradient_boosting(model: Any) -> Ensemble | None:
             trees.append(_tree(part.tree_, start[column] + values if stage == 0 else values))
     total = TreeSum(tuple(_unasked(trees)), len(start), model.n_features_in_, np.float32)
     if not hasattr(model, "classes_"):
-        return Ensemble(total, {"predict": lambda raw: raw[:, 0]})
-    return Ensemble(total, _boosted_classes(model, lambda raw: raw >= 0))
+        return TreeEnsemble(total, {"predict": lambda raw: raw[:, 0]})
+    return TreeEnsemble(total, _boosted_classes(model, lambda raw: raw >= 0))
 
 
-def _hist_gradient_boosting(model: Any) -> Ensemble | None:
+def _hist_gradient_boosting(model: Any) -> TreeEnsemble | None:
     if getattr(model, "is_categorical_", None) is not None:
         return None
     start = model._baseline_prediction.reshape(-1)
@@ -141,8 +141,8 @@ def _hist_gradient_boosting(model: Any) -> Ensemble | None:
     total = TreeSum(tuple(trees), len(start), model.n_features_in_, np.float64)
     if not hasattr(model, "classes_"):
         inverse = model._loss.link.inverse
-        return Ensemble(total, {"predict": lambda raw: inverse(raw[:, 0])})
-    return Ensemble(total, _boosted_classes(model, lambda raw: raw > 0))
+        return TreeEnsemble(total, {"predict": lambda raw: inverse(raw[:, 0])})
+    return TreeEnsemble(total, _boosted_classes(model, lambda raw: raw > 0))
 
 
 def _boosted_classes(model: Any, second: Callable[[FloatArray], Array]) -> dict[str, Finish]:
@@ -193,7 +193,7 @@ def _binned(nodes: Any, values: FloatArray) -> Tree:
     return Tree(left, right, feature, np.where(leaf, -2.0, nodes["num_threshold"]), values)
 
 
-_READERS: Mapping[type, Callable[[Any], Ensemble | None]] = {
+_READERS: Mapping[type, Callable[[Any], TreeEnsemble | None]] = {
     IsolationForest: _isolation_forest,
     RandomForestClassifier: _forest,
     RandomForestRegressor: _forest,

@@ -10,7 +10,7 @@ import pytest
 
 from bundleserver.errors import InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext
-from bundleserver.frameworks.voting import framework as ensemble
+from bundleserver.frameworks.voting import framework
 from bundleserver.tensors import NamedTensor, TensorSpec
 
 NOTEBOOK = {
@@ -36,12 +36,12 @@ def config_path(tmp_path):
     return write
 
 
-def opened(path, **options: object) -> ensemble.EnsemblePredictor:
+def opened(path, **options: object) -> framework.VotingPredictor:
     """Open a configuration with these options."""
-    return ensemble.load(path, LoadContext(options))
+    return framework.load(path, LoadContext(options))
 
 
-def answer(predictor: ensemble.EnsemblePredictor, *members: list[float]):
+def answer(predictor: framework.VotingPredictor, *members: list[float]):
     """Call a predictor with one list of votes per member."""
     inputs = [NamedTensor(f"m{index}", np.array(votes)) for index, votes in enumerate(members)]
     label, score = predictor.call("predict", inputs, {})
@@ -200,7 +200,7 @@ def test_load_reads_joblib_too(tmp_path):
 
 def test_save_writes_json_that_answers_alike(tmp_path, config_path):
     """A saved ensemble opens from JSON, without options, to the same answers."""
-    path, options = ensemble.save(NOTEBOOK, tmp_path, "ensemble")
+    path, options = framework.save(NOTEBOOK, tmp_path, "ensemble")
 
     assert tmp_path / "ensemble.json" == path
     assert {} == options
@@ -210,8 +210,10 @@ def test_save_writes_json_that_answers_alike(tmp_path, config_path):
 
 def test_save_refuses_a_malformed_dict(tmp_path):
     """What load would refuse is not written."""
-    with pytest.raises(StoreError, match="'e' is no configuration of an ensemble: weights has 2"):
-        ensemble.save({"methods": ["a"], "weights": [1, 1]}, tmp_path, "e")
+    with pytest.raises(
+        StoreError, match="'e' is not a valid ensemble configuration: weights has 2"
+    ):
+        framework.save({"methods": ["a"], "weights": [1, 1]}, tmp_path, "e")
 
     assert [] == list(tmp_path.iterdir())
 
@@ -219,32 +221,23 @@ def test_save_refuses_a_malformed_dict(tmp_path):
 def test_save_names_the_file_that_it_cannot_write(tmp_path):
     """A directory that is not there is the store's error."""
     with pytest.raises(StoreError, match="cannot be written: No such file or directory"):
-        ensemble.save(NOTEBOOK, tmp_path / "missing", "e")
+        framework.save(NOTEBOOK, tmp_path / "missing", "e")
 
 
-@pytest.mark.parametrize(
-    ("model", "expected"),
-    [(NOTEBOOK, True), ({"methods": []}, False), (["methods", "weights"], False), (None, False)],
-)
-def test_recognises_a_dict_with_methods_and_weights(model, expected):
-    """An ensemble's dict has both keys; nothing else is one."""
-    assert expected is ensemble.recognises(model)
-
-
-MEMBER_PROBLEM = "expected a finite number that is not negative"
+WEIGHT_IS = "expected a weight: a number that is not negative"
 
 
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"methods": None}, "methods is missing; expected the list of the members' names"),
-        ({"methods": "ARIMA"}, "methods is 'ARIMA'; expected a list of the members' names"),
-        ({"methods": []}, "methods is []; expected a list of the members' names"),
+        ({"methods": None}, "methods: is missing; expected a list of the members' names"),
+        ({"methods": "ARIMA"}, "methods: is 'ARIMA'; expected a list of the members' names"),
+        ({"methods": []}, "methods: is a list; expected a list of the members' names"),
         (
             {"methods": ["a", 2, "c", "d"]},
-            "methods[1] is 2; expected a name with a letter or digit",
+            "methods[1]: is 2; expected a name with a letter or digit",
         ),
-        ({"methods": ["a", "-", "c", "d"]}, "methods[1] is '-'; expected a name with a letter"),
+        ({"methods": ["a", "-", "c", "d"]}, "methods[1]: is '-'; expected a name with a letter"),
         ({"methods": ["a", "b"]}, "weights has 4 entries for 2 methods"),
         ({"methods": ["A-b", "c", "a_b", "d"]}, "methods 'A-b', 'a_b' make one input name, 'a_b'"),
         (
@@ -255,14 +248,20 @@ MEMBER_PROBLEM = "expected a finite number that is not negative"
             {"methods": ["hard", "weighted"], "weights": None},
             "methods is ['hard', 'weighted'], which names combinations and no member",
         ),
-        ({"weights": {"a": 1}}, "weights is {'a': 1}; expected a list of numbers"),
-        ({"weights": [1, -1, 1, 1]}, f"weights[1] is -1; {MEMBER_PROBLEM}"),
-        ({"weights": [1, np.nan, 1, 1]}, f"weights[1] is nan; {MEMBER_PROBLEM}"),
-        ({"weights": [0, 0, 0, 0]}, "weights add up to 0; expected a finite sum above 0"),
-        ({"weights": []}, "weights add up to 0; expected a finite sum above 0"),
-        ({"threshold": 1.5}, "threshold is 1.5; expected a number from 0 to 1"),
-        ({"threshold": np.nan}, "threshold is nan; expected a number from 0 to 1"),
-        ({"best_method": 3}, "best_method is 3; expected a name"),
+        ({"weights": {"a": 1}}, "weights: is an object; expected a list of weights"),
+        ({"weights": [1, -1, 1, 1]}, f"weights[1]: is -1; {WEIGHT_IS}"),
+        ({"weights": [1, np.nan, 1, 1]}, f"weights[1]: is null; {WEIGHT_IS}"),
+        ({"weights": [0, 0, 0, 0]}, "weights: adds up to 0.0; expected a finite sum above 0"),
+        ({"weights": []}, "weights: is a list; expected a list of weights, one per input"),
+        (
+            {"threshold": 1.5},
+            "threshold: is 1.5; expected a share of the votes: a number from 0 to 1",
+        ),
+        (
+            {"threshold": np.nan},
+            "threshold: is null; expected a share of the votes: a number from 0 to 1",
+        ),
+        ({"best_method": 3}, "best_method: is 3; expected a name"),
     ],
 )
 def test_load_refuses_a_malformed_dict(config_path, change, expected):
@@ -272,7 +271,7 @@ def test_load_refuses_a_malformed_dict(config_path, change, expected):
 
     with pytest.raises(LoadError) as caught:
         opened(path)
-    problems = str(caught.value).removeprefix(f"{path} is no configuration of an ensemble: ")
+    problems = str(caught.value).removeprefix(f"{path} is not a valid ensemble configuration: ")
     assert problems.startswith(expected)
     assert ";" not in problems.removeprefix(expected)
 
@@ -292,8 +291,8 @@ def test_load_lists_every_problem_at_once(config_path):
     for problem in (
         "'treshold' is unknown; did you mean 'threshold'?",
         "weights has 2 entries for 1 methods",
-        "weights[1] is -1",
-        "best_method is 1",
+        "weights[1]: is -1",
+        "best_method: is 1",
     ):
         assert problem in str(caught.value)
 
@@ -302,7 +301,7 @@ def test_load_lists_every_problem_at_once(config_path):
     ("content", "expected"),
     [
         (b"{", "is not valid JSON: "),
-        (b'{"methods": ["a"], "weights": [NaN]}', "weights[0] is nan"),
+        (b'{"methods": ["a"], "weights": [NaN]}', "weights[0]: is null"),
         (b"[1]", "holds a list; expected a dict with the keys 'methods', 'weights', 'threshold'"),
         (pickle.dumps(3), "holds a int; expected a dict with the keys 'methods'"),
         (b"", "empty"),

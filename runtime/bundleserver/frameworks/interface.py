@@ -1,0 +1,217 @@
+"""What a framework is: its declaration, its module, and the predictors that it opens."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, Protocol, cast, runtime_checkable
+
+from bundleserver.errors import BundleServerError, FrameworkError, LoadError, StoreError
+from bundleserver.frameworks.lean_imports import without
+from bundleserver.tensors import Array, NamedTensor
+from bundleserver.tensors.call_traits import CallTraits
+from bundleserver.tensors.signature import Signature
+
+
+class Predictor(Protocol):
+    """One opened component: named methods over arrays.
+
+    Called from worker threads, several at a time. A predictor that can do more has the methods of
+    :class:`TellsCallTraits`, :class:`RemembersAnswers` or :class:`HasMetadata` too.
+    """
+
+    @property
+    def methods(self) -> Mapping[str, Signature]:
+        """The methods, each with its inputs and outputs; the first is the default."""
+
+    def call(
+        self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
+    ) -> Sequence[Array]:
+        """Run one method on the inputs, given by position, and return its outputs by position.
+
+        Raises:
+            InvalidInput: the model refuses a value (the caller's to fix).
+            Exception: anything else is the model's own failure and is passed on as it is.
+        """
+
+    def close(self) -> None:
+        """Release what the component holds; no call comes after."""
+
+
+@runtime_checkable
+class TellsCallTraits(Protocol):
+    """A predictor that knows what its calls are like."""
+
+    def call_traits(self, method: str) -> CallTraits:
+        """Return the call traits of one method."""
+
+
+@runtime_checkable
+class RemembersAnswers(Protocol):
+    """A predictor that caches answers."""
+
+    def remembers(
+        self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
+    ) -> bool:
+        """Ask whether ``call`` would be a cache hit.
+
+        Raises:
+            InvalidInput: as ``call`` does.
+        """
+
+
+@runtime_checkable
+class HasMetadata(Protocol):
+    """A predictor that has facts for the version's metadata."""
+
+    @property
+    def metadata(self) -> Mapping[str, object]:
+        """The facts, ready for JSON."""
+
+
+@dataclass(frozen=True)
+class LoadContext:
+    """What a framework may know while it opens a file: its options and where to put tensors."""
+
+    options: Mapping[str, object] = field(default_factory=dict)
+    device: str = "cpu"
+
+
+class FrameworkModule(Protocol):
+    """The two functions of a framework's module."""
+
+    def load(self, path: Path, context: LoadContext) -> Predictor:
+        """Open one file.
+
+        Raises:
+            LoadError: names the file, what is wrong with it and what to do.
+        """
+
+    def save(self, model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
+        """Write a fitted object as ``directory/stem.<suffix>``; return the file and options.
+
+        Raises:
+            StoreError: names the component, what is wrong with it and what to do.
+        """
+
+
+FileRole = Literal["model", "preprocessor"]
+"""What a file's object does in a bundle: it answers, or it transforms what comes before a model."""
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """A flavour of MLflow's; ``file_of`` returns the file that the framework opens as MLflow does.
+
+    ``file_of`` gets the model's directory and what ``MLmodel`` says of the flavour; the file is
+    relative to the directory. None: only MLflow opens this model.
+    """
+
+    name: str
+    file_of: Callable[[Path, Mapping[str, object]], str | None]
+
+
+def _recognises_nothing(model: object) -> bool:
+    return False
+
+
+def _is_model(path: Path) -> FileRole:
+    return "model"
+
+
+@dataclass(frozen=True)
+class Framework:
+    """One framework, declared where importing it costs nothing.
+
+    Attributes:
+        name: what a manifest's ``framework`` says.
+        module: the module with the functions of :class:`FrameworkModule`, imported when a bundle
+            needs it and not before.
+        library: the package that has to be importable, if it needs one.
+        extra: the extra of bundleserver that installs the library; empty when none does.
+        distributions: the distributions whose versions a bundle records.
+        suffixes: how its files end, in lower case.
+        sniff: asks what the object in a file with such a suffix does, without unpickling anything;
+            None when the file is not this framework's.
+        recognises: asks whether the framework saves an object; imports nothing.
+        flavour: the flavour of MLflow whose files it opens.
+        left_out: packages that the library imports where they are installed, and does not need.
+    """
+
+    name: str
+    module: str
+    library: str | None = None
+    extra: str = ""
+    distributions: tuple[str, ...] = ()
+    suffixes: frozenset[str] = frozenset()
+    sniff: Callable[[Path], FileRole | None] = _is_model
+    recognises: Callable[[object], bool] = _recognises_nothing
+    flavour: Flavour | None = None
+    left_out: tuple[str, ...] = ()
+
+    def load(self, path: Path, context: LoadContext) -> Predictor:
+        """Open one file.
+
+        Raises:
+            FrameworkError: the library is not installed.
+            LoadError: names the file, what is wrong with it and what to do.
+        """
+        module = self.imported()
+        try:
+            return module.load(path, context)
+        except (BundleServerError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # the model's own code may raise anything, SystemExit too
+            raise LoadError(f"'{path}' cannot be opened: {_first_line(error)}") from error
+
+    def save(self, model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
+        """Write a fitted object as ``directory/stem.<suffix>``; return the file and options.
+
+        Raises:
+            FrameworkError: the library is not installed.
+            StoreError: the object cannot be written.
+            OSError: the disk refuses.
+        """
+        module = self.imported()
+        try:
+            return module.save(model, directory, stem)
+        except (BundleServerError, OSError, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # the object's own code runs while it is pickled
+            raise StoreError(
+                f"component '{stem}' ({type(model).__module__}.{type(model).__qualname__}) cannot "
+                f"be written: {_first_line(error)}"
+            ) from error
+
+    def imported(self) -> FrameworkModule:
+        """Import the framework's module, and make sure that its library can be imported.
+
+        Raises:
+            FrameworkError: the library is not installed.
+        """
+        if self.library is not None and find_spec(self.library) is None:
+            raise self._not_installed(self.library)
+        try:
+            with without(self.left_out):
+                return cast(FrameworkModule, importlib.import_module(self.module))
+        except ModuleNotFoundError as error:
+            raise self._not_installed(error.name) from error
+
+    def _not_installed(self, package: str | None) -> FrameworkError:
+        remedy = f"install it with: pip install 'bundleserver[{self.extra}]'"
+        return FrameworkError(
+            f"framework '{self.name}' needs the package '{package}', which is not installed; "
+            + (remedy if self.extra else "install it")
+        )
+
+
+def has_class_of(model: object, package: str) -> bool:
+    """Ask whether an object's class, or a base of it, is defined in a top-level package."""
+    return any(base.__module__.partition(".")[0] == package for base in type(model).__mro__)
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
