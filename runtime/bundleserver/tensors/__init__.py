@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -97,7 +98,8 @@ class TensorSpec:
         Raises:
             InvalidInput: rank, a dimension or the datatype differs.
         """
-        if self.shape is not None and not _matches(array.shape, self.shape):
+        is_rows = array.ndim and array.shape[1:] == self._row
+        if not is_rows and not self._matches(array.shape):
             raise InvalidInput(
                 f"input '{self.name}' has shape {list(array.shape)}; {taker} takes "
                 f"{list(self.shape or ())}"
@@ -125,20 +127,25 @@ class TensorSpec:
                     f"it has datatype {datatype_of(array)}; the manifest declares {self.datatype}"
                 )
             array = array.astype(target)
-        if self.shape is not None and not _matches(array.shape, self.shape):
+        is_rows = array.ndim and array.shape[1:] == self._row
+        if not is_rows and not self._matches(array.shape):
             raise ValueError(
                 f"it has shape {list(array.shape)}; the manifest declares {list(self.shape or ())}"
             )
         return array
 
+    @cached_property
+    def _row(self) -> tuple[int, ...] | None:
+        """The shape of a row, where that and no more is declared: what most requests bring."""
+        shape = self.shape or ()
+        return shape[1:] if shape[:1] == (-1,) and -1 not in shape[1:] else None
 
-def _matches(came: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
-    if len(came) != len(wanted):
-        return False
-    for size, known in zip(came, wanted, strict=True):  # noqa: SIM110  # asked every time
-        if known not in (-1, size):
-            return False
-    return True
+    def _matches(self, came: tuple[int, ...]) -> bool:
+        wanted = self.shape
+        return wanted is None or (
+            len(came) == len(wanted)
+            and all(known in (-1, size) for size, known in zip(came, wanted, strict=True))
+        )
 
 
 class NamedTensor(NamedTuple):

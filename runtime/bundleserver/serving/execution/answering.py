@@ -169,7 +169,9 @@ class ServedModels:
     ) -> PredictResponse | Future[PredictResponse]:
         """Run a request inline, or have it run elsewhere; the bundle is held meanwhile."""
         rows, inputs = row_count(request), None
-        if 0 < bundle.placement.inline_rows >= rows and not _is_wide_table(request.rows):
+        if 0 < bundle.placement.inline_rows >= rows and (
+            request.rows is None or rows <= MOST_INLINE_OBJECTS or not _are_objects(request.rows)
+        ):
             inputs = validate(bundle, request)
             if are_finite(inputs):
                 return self._run_inline(bundle, request, inputs)
@@ -265,8 +267,8 @@ def answer_watched(
         return response, tuple(splitter.copies(request, response, seconds, traffic))
 
 
-def _is_wide_table(rows: Sequence[object] | None) -> bool:
-    return rows is not None and len(rows) > MOST_INLINE_OBJECTS and isinstance(rows[0], dict)
+def _are_objects(rows: Sequence[object]) -> bool:
+    return isinstance(rows[0], dict)
 
 
 def _is_short(request: PredictRequest) -> bool:
