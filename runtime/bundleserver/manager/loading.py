@@ -20,6 +20,9 @@ WAIT_FOR_MEMBERS_SECONDS = (5.0, 10.0, 30.0, 60.0, 300.0)
 """How long a version waits for a model that it calls before it asks again by itself; the last one
 for all more. A model that comes up is noticed at once."""
 
+WAIT_FOR_THREAD_SECONDS = (1.0, 2.0, 5.0, 15.0)
+"""As above, for a version whose load could not get a thread."""
+
 
 class Loader:
     """Loads versions, each in a thread of its own; a load that hangs keeps one thread, no more.
@@ -50,11 +53,14 @@ class Loader:
 
     def claim(self, record: VersionRecord) -> None:
         """Count a load that is about to start; called under the lock."""
-        record.underway_since = self._clock()
+        record.begin_load(self._clock())
         self._underway += 1
 
     def start(self, model: ModelRecord, record: VersionRecord, candidate: Candidate) -> None:
-        """Begin the load of a version that was claimed; without threads, also end it."""
+        """Begin the load of a version that was claimed; without threads, also end it.
+
+        Where no thread can be started the version waits a while and is loaded then.
+        """
         if self._threads == 0:
             self._run(model, record, candidate)
             return
@@ -62,7 +68,12 @@ class Loader:
         run = threading.Thread(target=self._run, args=(model, record, candidate), name=name)
         # A load that hangs must not keep the process from ending.
         run.daemon = True
-        run.start()
+        try:
+            run.start()
+        except (RuntimeError, MemoryError) as error:
+            why = f"waits, as no thread could be started for it: {error}"
+            self._postpone(model, record, why, WAIT_FOR_THREAD_SECONDS, logging.WARNING)
+            self._end(record)
 
     def wait(self, timeout_seconds: float) -> bool:
         """Wait until no load is underway; returns whether that was in time."""
@@ -74,14 +85,17 @@ class Loader:
             if not self._bring_up(model, record, candidate):
                 give_memory_back()
         finally:
-            with self._shared.changed:
-                record.underway_since = None
-                self._underway -= 1
-                is_idle = not self._underway
-                self._shared.changed.notify_all()
-            if is_idle:
+            if self._end(record):
                 settle_memory()
             self._shared.work.set()
+
+    def _end(self, record: VersionRecord) -> bool:
+        """Give a load's place back; returns whether it was the last one."""
+        with self._shared.changed:
+            record.end_load()
+            self._underway -= 1
+            self._shared.changed.notify_all()
+            return not self._underway
 
     def _bring_up(self, model: ModelRecord, record: VersionRecord, candidate: Candidate) -> bool:
         """Take a version from DISCOVERED to READY, or to FAILED; returns whether it is up."""
@@ -101,8 +115,10 @@ class Loader:
                 loaded.close()
                 return False
         except (NotReady, ModelNotFound) as error:
-            # It calls another model of this process, which is not there yet.
-            self._wait_for_member(model, record, error)
+            # It calls another model of this process, which is not there yet; one that is not there
+            # at all is likely to be somebody's mistake.
+            level = logging.WARNING if isinstance(error, ModelNotFound) else logging.INFO
+            self._postpone(model, record, f"waits, as {error}", WAIT_FOR_MEMBERS_SECONDS, level)
         except BundleServerError as error:
             self._fail(model, record, candidate, at, str(error))
         except (Exception, SystemExit) as error:  # noqa: BLE001  # a framework may raise anything
@@ -159,15 +175,20 @@ class Loader:
         log_notes(notes)
         return may_answer
 
-    def _wait_for_member(self, model: ModelRecord, record: VersionRecord, why: Exception) -> None:
+    def _postpone(
+        self,
+        model: ModelRecord,
+        record: VersionRecord,
+        why: str,
+        pauses_seconds: Sequence[float],
+        level: int,
+    ) -> None:
+        """Let a version wait, through no fault of its files."""
         with self._shared.changed:
-            is_new = record.wait(f"waits, as {why}", self._clock(), WAIT_FOR_MEMBERS_SECONDS)
+            if record.wait(why, self._clock(), pauses_seconds):
+                model.note(level, why, record.version)
             model.settle()
             notes = self._shared.take_notes()
-        if is_new:
-            # A model that is not there at all is likely to be somebody's mistake.
-            level = logging.WARNING if isinstance(why, ModelNotFound) else logging.INFO
-            LOG.log(level, "%s %s: %s", model.name, record.version, record.waits_for)
         log_notes(notes)
 
     def _fail(

@@ -205,18 +205,26 @@ class Manager:
         """
         self._place(Order(model, version, loads=False), timeout_seconds)
 
-    def reconcile(self) -> None:
-        """Look at what is there and do or start all that follows; for the watcher's thread only.
+    def reconcile(self, poll: bool = True) -> None:
+        """Poll the source and do or start all that follows; for the watcher's thread only.
+
+        Args:
+            poll: poll in any case; else only for an order, and for versions demanded since.
 
         Raises:
             Exception: a source or framework broke its promise; what is open goes on.
         """
-        self._reconciler.reconcile()
+        self._reconciler.reconcile(poll)
 
-    def wait_for_work(self, timeout_seconds: float) -> None:
-        """Wait until there is an order, a load has ended, or a drained bundle can be closed."""
-        self._shared.work.wait(timeout_seconds)
+    def wait_for_work(self, timeout_seconds: float) -> bool:
+        """Wait until there is an order, a load has ended, or a drained bundle can be closed.
+
+        Returns:
+            Whether there was any of it in time.
+        """
+        is_work = self._shared.work.wait(timeout_seconds)
         self._shared.work.clear()
+        return is_work
 
     def wait_for_loads(self, timeout_seconds: float) -> bool:
         """Wait until no version is being loaded; returns whether that was in time."""

@@ -94,8 +94,12 @@ class ModelRecord:
 
     def settle(self) -> None:
         """Bring the configuration in effect and the default version up to date."""
-        self._note_all(self.configuration.advance(self.versions, self.held, self.default))
-        self.default = default_version(self.snapshots(), self.policy, self.default)
+        is_settled = False
+        while not is_settled:
+            before = self.default
+            self._note_all(self.configuration.advance(self.versions, self.held, before))
+            self.default = default_version(self.snapshots(), self.policy, before)
+            is_settled = self.default == before
         self.is_split = self.configuration.in_effect.is_split
 
     def demand(self) -> Demand:
@@ -111,6 +115,14 @@ class ModelRecord:
                 by_name.add(version)
             further += takes_no_place and record.is_loadable
         return Demand(self.policy, further, frozenset(by_name))
+
+    def demands_more_than(self, polled: Demand | None) -> bool:
+        """Ask whether versions are demanded now that a poll with that demand did not reach."""
+        if not self.unseen or polled is None:
+            return False
+        demand = self.demand()
+        is_wider = demand.policy != polled.policy or demand.further > polled.further
+        return is_wider or not (demand.versions - polled.versions).isdisjoint(self.unseen)
 
     def next_action(self, now: float, may_load: bool = True) -> Load | Unload | None:
         """Return the one thing to do next, or None."""
@@ -202,7 +214,7 @@ class ModelRecord:
     def wait_no_longer(self) -> None:
         """Try what waits for other models again: one of them has come."""
         for record in self.versions.values():
-            record.waits_until = None
+            record.end_wait()
 
     def install(self, version: Version, loaded: Loaded) -> None:
         """Lend a new bundle, and say what it replaces."""
@@ -245,11 +257,21 @@ class ModelRecord:
         for level, text in notes:
             self.note(level, text)
 
+    def drop(self, loaded: Loaded) -> None:
+        """Note that a bundle is closed."""
+        record = self.versions.get(loaded.version)
+        if record is not None and loaded in record.draining:
+            record.drop(loaded)
+            self._forget_lost(record)
+
     def _lose(self, version: Version) -> None:
         record = self.versions[version]
-        record.candidate = None
-        if not record.is_open and not record.is_underway:
-            del self.versions[version]
+        record.lose()
+        self._forget_lost(record)
+
+    def _forget_lost(self, record: VersionRecord) -> None:
+        if record.candidate is None and not (record.is_open or record.is_underway):
+            del self.versions[record.version]
 
     def _release_republished(self) -> None:
         """Hold no longer what was unloaded by hand once there is something new."""

@@ -32,29 +32,42 @@ class Reconciler:
         self._new_model = new_model
         self._loader = loader
         self._clock = clock
+        self._demanded: dict[str, Demand] = {}
 
-    def reconcile(self) -> None:
-        """Poll and act until there is nothing to do now; one action per model between two polls."""
-        progressing = True
-        while progressing and not self._shared.is_closing:
-            demands, orders = self._demands(), self._new_orders()
-            self._poll()
-            self._apply(orders)
-            acted = [self._advance(model) for model in list(self._shared.models.values())]
-            self._finish_orders()
-            progressing = any(acted) or self._demands() != demands
+    def reconcile(self, poll: bool = True) -> None:
+        """Poll, then act until there is nothing to do now.
 
-    def _demands(self) -> dict[str, Demand]:
+        The source is polled again for a new order, which may be about what is there only now, and
+        where a decision or a failure demands versions that the last poll did not reach.
+        """
+        is_busy = True
+        while is_busy and not self._shared.is_closing:
+            orders = self._new_orders()
+            if poll or orders:
+                self._poll()
+                self._apply(orders)
+            acted = any([self._advance(model) for model in list(self._shared.models.values())])
+            poll = not acted and self._demands_more()
+            if not poll:
+                self._finish_orders()
+            is_busy = acted or poll
+
+    def _demands_more(self) -> bool:
         with self._shared.changed:
-            return {name: model.demand() for name, model in self._shared.models.items()}
+            return any(
+                model.demands_more_than(self._demanded.get(name))
+                for name, model in self._shared.models.items()
+            )
 
     def _demand_of(self, name: str) -> Demand:
         with self._shared.changed:
-            model = self._shared.models.get(name)
-            return (model or self._new_model(name)).demand()
+            model = self._shared.models.get(name) or self._new_model(name)
+            demand = self._demanded[name] = model.demand()
+        return demand
 
     def _poll(self) -> None:
         """Ask the source what is there; what is open goes on when it cannot say."""
+        self._demanded = {}
         try:
             listings = self._source.discover(self._demand_of)
         except SourceError as error:
@@ -139,9 +152,8 @@ class Reconciler:
         for _, loaded in claimed:
             loaded.close()
         with self._shared.changed:
-            for record in model.versions.values():
-                for loaded in [loaded for _, loaded in claimed if loaded in record.draining]:
-                    record.drop(loaded)
+            for _, loaded in claimed:
+                model.drop(loaded)
             self._shared.changed.notify_all()
         for _, loaded in claimed:
             LOG.info("%s %s: unloaded", model.name, loaded.version)

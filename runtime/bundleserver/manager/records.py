@@ -95,6 +95,18 @@ class VersionRecord:
             return False
         return candidate.settled and not self.is_open and self._fail_on_sight(candidate)
 
+    def lose(self) -> None:
+        """Note that the source does not list it any more."""
+        self.candidate = None
+
+    def begin_load(self, now: float) -> None:
+        """Note that its load is underway."""
+        self.underway_since = now
+
+    def end_load(self) -> None:
+        """Note that its load is over, whatever has come of it."""
+        self.underway_since = None
+
     def _fail_on_sight(self, candidate: Candidate) -> bool:
         known = self.failure
         self.failure = f"FAILED while {State.DISCOVERED.value}: {candidate.problem}"
@@ -142,6 +154,10 @@ class VersionRecord:
         if self.loaded is None:
             self.state = State.DISCOVERED
         return is_new
+
+    def end_wait(self) -> None:
+        """Let it be loaded as soon as it is due."""
+        self.waits_until = None
 
     def is_about(self, loaded: Loaded) -> bool:
         """Ask whether what was opened is what is there now."""
