@@ -135,7 +135,15 @@ class Loader:
         bundle = self._open(candidate, enter)
         try:
             seconds = self._clock() - started
-            return Loaded(bundle, candidate.version, candidate.fingerprint, seconds, time.time())
+            return Loaded(
+                bundle,
+                candidate.version,
+                candidate.fingerprint,
+                seconds,
+                time.time(),
+                self._shared.lock,
+                self._shared.note_drained,
+            )
         except BaseException:
             bundle.close()
             raise

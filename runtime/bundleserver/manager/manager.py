@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from bundleserver.errors import ModelNotFound, NotReady, VersionNotFound
-from bundleserver.manager.leases import Lease, Loaded, give_memory_back
+from bundleserver.manager.leases import Loaded, give_memory_back
 from bundleserver.manager.loading import Loader
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.opening import BundleOpener, OpenBundle
@@ -97,23 +97,27 @@ class Manager:
         """Say why no model is known, while none is."""
         return self._shared.last_poll_error or f"there is no model in {self._source.place} yet"
 
-    def acquire(self, model: str, version: str | None = None) -> Lease:
-        """Lend a version, by its name or a label, or the default one, to a ``with`` statement.
+    def acquire(self, model: str, version: str | None = None) -> Loaded:
+        """Acquire a lease of a version, by its name or a label, or of the default one.
 
-        It stays open until the end of the block.
+        The lease is for a ``with`` statement: its version stays open until the end of the block.
 
         Raises:
-            ModelNotFound, VersionNotFound, NotReady: why there is none to lend.
+            ModelNotFound, VersionNotFound, NotReady: why there is none.
         """
-        with self._shared.lock:
-            loaded = self._lendable(model, version)
+        shared = self._shared
+        with shared.lock:
+            record = shared.models.get(model)
+            loaded = None if record is None or version is not None else record.serving
+            if loaded is None or loaded.is_withdrawn:
+                loaded = self._find_ready(model, version)
             loaded.in_flight += 1
-        return Lease(loaded, self._take_back)
+        return loaded
 
     def check_ready(self, model: str, version: str | None = None) -> None:
-        """Raise what ``acquire`` would raise, and lend nothing."""
+        """Raise what ``acquire`` would raise, and acquire nothing."""
         with self._shared.changed:
-            self._lendable(model, version)
+            self._find_ready(model, version)
 
     def is_ready(self, model: str, version: str | None = None) -> bool:
         """Ask whether a version, or the default one, answers now; an unknown one does not."""
@@ -274,7 +278,7 @@ class Manager:
         self.together.teach(model)
         return model
 
-    def _lendable(self, model: str, version: str | None) -> Loaded:
+    def _find_ready(self, model: str, version: str | None) -> Loaded:
         if self._shared.is_closing:
             raise shutting_down(model)
         record = self._shared.models.get(model) or self._shared.find(model)
@@ -285,15 +289,6 @@ class Manager:
         if found is None or found.loaded is None:
             raise why_not(record, wanted, self._clock())
         return found.loaded
-
-    def _take_back(self, loaded: Loaded) -> None:
-        with self._shared.lock:
-            loaded.in_flight -= 1
-            is_drained = loaded.is_withdrawn and loaded.in_flight == 0
-            if is_drained:
-                self._shared.changed.notify_all()
-        if is_drained:
-            self.wake()
 
     def _place(self, order: Order, timeout_seconds: float) -> None:
         with self._shared.changed:

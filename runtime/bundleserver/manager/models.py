@@ -34,6 +34,7 @@ class ModelRecord:
         pinned: versions loaded by hand that the policy does not want.
         is_stopped: the whole model was unloaded by hand, and nothing was published since.
         default: the version that answers requests which name none.
+        serving: its open bundle.
         is_split: as in ``Manager.is_split``.
         reason: what the source waits for where it found nothing.
     """
@@ -55,6 +56,7 @@ class ModelRecord:
         self.pinned: set[Version] = set()
         self.is_stopped = False
         self.default: Version | None = None
+        self.serving: Loaded | None = None
         self.is_split = False
         self.reason = "waiting for the first look at the models"
         self._is_listed = False
@@ -100,6 +102,7 @@ class ModelRecord:
             self._note_all(self.configuration.advance(self.versions, self.held, before))
             self.default = default_version(self.snapshots(), self.policy, before)
             is_settled = self.default == before
+        self.serving = None if self.default is None else self.versions[self.default].loaded
         self.is_split = self.configuration.in_effect.is_split
 
     def demand(self) -> Demand:

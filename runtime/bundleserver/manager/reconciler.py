@@ -46,11 +46,11 @@ class Reconciler:
             if poll or orders:
                 self._poll()
                 self._apply(orders)
-            acted = any([self._advance(model) for model in list(self._shared.models.values())])
-            poll = not acted and self._demands_more()
+            acted = [self._advance(model) for model in list(self._shared.models.values())]
+            poll = not any(acted) and self._demands_more()
             if not poll:
                 self._finish_orders()
-            is_busy = acted or poll
+            is_busy = poll or any(acted)
 
     def _demands_more(self) -> bool:
         with self._shared.changed:

@@ -74,6 +74,12 @@ class Shared:
             for loaded in record.draining
         )
 
+    def note_drained(self) -> None:
+        """Wake whoever waits for the last lease of a version; called without the lock."""
+        with self.changed:
+            self.changed.notify_all()
+        self.work.set()
+
     def take_notes(self) -> list[Note]:
         """Return what models have to say in the log; called under the lock."""
         return [note for model in self.models.values() for note in model.take_notes()]
