@@ -15,7 +15,7 @@ import psutil
 import pytest
 from sklearn.neighbors import KNeighborsRegressor
 
-from bundleserver.serving.workers.identity import Place
+from bundleserver.serving.workers.identity import WorkerIdentity
 from tests.end_to_end import gated
 from tests.end_to_end.processes import DEADLINE_SECONDS, eventually, running
 from tests.end_to_end.test_workers import pids
@@ -51,8 +51,8 @@ def shared_by(pid: int) -> dict[str, str]:
 
 def links(server) -> list[Path]:
     """Return what the workers tell each other of their arrays."""
-    place = Place.of(psutil.Process(pids(server)[1]).environ())
-    return [path for path in place.directory.iterdir() if path.is_symlink()]
+    identity = WorkerIdentity.of(psutil.Process(pids(server)[1]).environ())
+    return [path for path in identity.directory.iterdir() if path.is_symlink()]
 
 
 def answers_of_both(server, model: str, rows: object) -> list[list[float]]:
@@ -153,7 +153,7 @@ def test_a_worker_that_takes_anothers_place_maps_what_is_there(two):
     before = shared_by(pids(server)[2])
     seen = len(server.lines)
     os.kill(pids(server)[1], signal.SIGKILL)
-    server.wait_for_line("worker 1 listens: 2 of 2", seen)
+    server.wait_for_line("worker process 1 listens: 2 of 2", seen)
 
     assert before
     assert before == shared_by(pids(server)[1]) == shared_by(pids(server)[2])
@@ -164,8 +164,8 @@ def test_a_worker_that_takes_anothers_place_maps_what_is_there(two):
 def test_without_a_place_to_share_every_worker_serves_its_own(two):
     """Sharing that fails is a line in the log, and no reason not to serve."""
     server, root, _ = two
-    place = Place.of(psutil.Process(pids(server)[1]).environ())
-    shutil.rmtree(place.directory)
+    identity = WorkerIdentity.of(psutil.Process(pids(server)[1]).environ())
+    shutil.rmtree(identity.directory)
     put(root, "2", neighbours(2))
     eventually(lambda: all_say(server, neighbours(2)), "version 2 answers")
     said = [line for line in server.lines if "as sharing fails" in line]

@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from bundleserver.errors import BundleServerError, SourceError
+from bundleserver.manager.admission import VersionKey
 from bundleserver.manager.leases import give_memory_back
 from bundleserver.manager.loading import Loader
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.orders import Order
-from bundleserver.manager.shared import LOG, Shared, claim_drained, log_notes
+from bundleserver.manager.shared import LOG, Shared, log_notes
 from bundleserver.sources import Candidate, Demand, LastKnownListings, Listing, Source
 from bundleserver.versions import Version
 from bundleserver.versions.lifecycle import Load, Unload
@@ -81,9 +82,9 @@ class Reconciler:
             notes = self._shared.take_notes()
             self._shared.changed.notify_all()
         if had_error is not None:
-            LOG.info("the models can be listed again")
+            LOG.info("the model source can be read again")
         if not (has_looked or listings):
-            LOG.info("there is no model in %s yet; waiting for one", self._source.place)
+            LOG.info("no model found in %s yet; waiting for one", self._source.place)
         log_notes(notes)
 
     def _note_outage(self, error: SourceError) -> None:
@@ -99,7 +100,7 @@ class Reconciler:
             notes = self._shared.take_notes()
             self._shared.changed.notify_all()
         if is_new:
-            LOG.warning("%s; what is open goes on being served", error)
+            LOG.warning("%s; keeping the versions that are loaded", error)
         log_notes(notes)
 
     def _take_in(self, listings: Sequence[Listing]) -> None:
@@ -115,8 +116,8 @@ class Reconciler:
                 del models[name]
 
     def _advance(self, model: ModelRecord) -> bool:
-        """Close what nobody holds and do what is next; returns whether anything was."""
-        if self._close_drained(model):
+        """Close what has drained and do what is next; returns whether anything was."""
+        if self.close_drained([model]):
             give_memory_back()
         claimed: Candidate | None = None
         with self._shared.changed:
@@ -135,28 +136,33 @@ class Reconciler:
         return action is not None
 
     def _claim(self, model: ModelRecord, version: Version) -> Candidate | None:
-        """Lend again what is open still; else return what is to be loaded now. Under the lock."""
+        """Reactivate what is open still; else return what is to be loaded now. Under the lock."""
         record = model.versions[version]
         candidate = record.candidate
         if candidate is not None:
-            key = (model.name, version.label, candidate.fingerprint)
-            if self._shared.gate.passes(key) and model.lend_again(version):
+            key = VersionKey(model.name, version.label, candidate.fingerprint)
+            if self._shared.admission.may_serve(key) and model.reactivate(version):
                 return None
         self._loader.claim(record)
         return candidate
 
-    def _close_drained(self, model: ModelRecord) -> bool:
-        """Close the bundles that nobody holds any more; returns whether there were any."""
+    def close_drained(self, models: Sequence[ModelRecord]) -> bool:
+        """Close the bundles that have drained; returns whether there were any. From any thread."""
         with self._shared.changed:
-            claimed = claim_drained([model])
-        for _, loaded in claimed:
+            claimed = [
+                (model, loaded)
+                for model in models
+                for record in model.versions.values()
+                for loaded in record.draining
+                if loaded.claim_to_close()
+            ]
+        for model, loaded in claimed:
             loaded.close()
+            LOG.info("%s %s: unloaded", model.name, loaded.version)
         with self._shared.changed:
-            for _, loaded in claimed:
+            for model, loaded in claimed:
                 model.drop(loaded)
             self._shared.changed.notify_all()
-        for _, loaded in claimed:
-            LOG.info("%s %s: unloaded", model.name, loaded.version)
         return bool(claimed)
 
     def _new_orders(self) -> list[Order]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import reduce
 
-from bundleserver.manager.gate import Key
+from bundleserver.manager.admission import VersionKey
 
 
 class Agreement:
@@ -17,12 +17,12 @@ class Agreement:
     """
 
     def __init__(self) -> None:
-        self._opened: dict[int, frozenset[Key]] = {}
-        self._failed: dict[int, Mapping[Key, str]] = {}
+        self._opened: dict[int, frozenset[VersionKey]] = {}
+        self._failed: dict[int, Mapping[VersionKey, str]] = {}
         self._joined: set[int] = set()
 
     @property
-    def agreed(self) -> frozenset[Key]:
+    def agreed(self) -> frozenset[VersionKey]:
         """What every worker that counts has open."""
         opened = [self._opened[number] for number in sorted(self._joined)]
         return reduce(frozenset.intersection, opened) if opened else frozenset()
@@ -32,7 +32,7 @@ class Agreement:
         """The workers that count."""
         return frozenset(self._joined)
 
-    def failed_elsewhere(self, number: int) -> dict[Key, str]:
+    def failed_elsewhere(self, number: int) -> dict[VersionKey, str]:
         """Return what does not load in a worker that counts, other than the one that asks."""
         return {
             key: why
@@ -41,7 +41,9 @@ class Agreement:
             for key, why in failed.items()
         }
 
-    def report(self, number: int, opened: frozenset[Key], failed: Mapping[Key, str]) -> None:
+    def report(
+        self, number: int, opened: frozenset[VersionKey], failed: Mapping[VersionKey, str]
+    ) -> None:
         """Take in what a worker says of itself, and let it count if it has caught up."""
         self._opened[number], self._failed[number] = opened, failed
         if opened >= self.agreed:

@@ -1,4 +1,7 @@
-"""The supervisor's ear: it hears what workers have open, tells all what all have, and passes on."""
+"""Supervisor side of the worker protocol.
+
+Collects reports, broadcasts the agreed set, forwards calls.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from bundleserver.serving.workers.lines import Line
 LOG = logging.getLogger(__name__)
 
 _ASKING_SECONDS = 5.0
-"""How long a worker that begins waits to hear what was ordered by hand."""
+"""How long a worker process that begins waits for the manual loads and unloads."""
 
 
 class Hub:
@@ -53,17 +56,17 @@ class Hub:
             while data := await reader.readline():
                 self._hear(number, lines.read(data))
         except (OSError, ValueError, KeyError) as error:
-            LOG.warning("worker %s: what it says cannot be read: %s", number, error)
+            LOG.warning("worker process %s sent what cannot be decoded: %s", number, error)
         finally:
             self._forget(number, writer)
 
     async def _welcome(self, number: int) -> None:
-        """Tell a worker that begins what was ordered by hand, and what the others have open."""
+        """Tell a worker process that begins the manual orders, and what the others have open."""
         known = sorted(self._agreement.joined - {number})[:1]
-        values = await self._gather("by_hand", {}, known, _ASKING_SECONDS)
-        by_hand = next((line["value"] for line in values.values() if "value" in line), {})
+        values = await self._gather("manual_orders", {}, known, _ASKING_SECONDS)
+        orders = next((line["value"] for line in values.values() if "value" in line), {})
         agreed = lines.write_keys(self._agreement.agreed)
-        self._tell(number, {"welcome": {"by_hand": by_hand, "agreed": agreed}})
+        self._tell(number, {"welcome": {"manual_orders": orders, "agreed": agreed}})
 
     def _hear(self, number: int, line: Line) -> None:
         if "opened" in line:

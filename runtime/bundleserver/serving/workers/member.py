@@ -1,4 +1,4 @@
-"""A worker's side of the conversation with its supervisor, in threads beside the event loop."""
+"""Worker side of the worker protocol, in threads beside the event loop."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from bundleserver.serving.workers import lines
-from bundleserver.serving.workers.identity import Place
+from bundleserver.serving.workers.admission import SharedAdmission
+from bundleserver.serving.workers.identity import WorkerIdentity
 from bundleserver.serving.workers.lines import Line
 
 if TYPE_CHECKING:
     from bundleserver.manager import Manager
-    from bundleserver.manager.together import ByHand
 
 LOG = logging.getLogger(__name__)
 
 Call = Callable[[Line], object]
-"""Answers what another worker asks, in a thread; its value must be ready for JSON."""
+"""Answers what another worker process asks, in a thread; its value must be ready for JSON."""
 
 _NEWS_SECONDS = 1.0
 """How long news may take that nobody announces."""
@@ -31,7 +31,7 @@ _THREADS = 8
 
 @dataclass(frozen=True)
 class Answers:
-    """What the other workers answered, by their numbers; ``silent`` are those that did not."""
+    """What the other worker processes answered, by their numbers; ``silent`` did not."""
 
     values: Mapping[int, object] = field(default_factory=dict)
     errors: Mapping[int, str] = field(default_factory=dict)
@@ -45,31 +45,41 @@ class _Question:
 
 
 class Member:
-    """One worker among several: says what it has open, and asks what the others have.
+    """One worker process among several: reports what it has open, and asks what the others have.
 
     ``ask`` is called from any thread but the event loop's.
+
+    Attributes:
+        admission: what may answer here; for the manager.
+        manual_orders: the manual loads and unloads that the manager is to begin with.
     """
 
-    def __init__(self, place: Place, manager: Manager) -> None:
-        """Say hello to the supervisor, and let the manager wait for the others from now on.
+    def __init__(self, identity: WorkerIdentity) -> None:
+        """Say hello to the supervisor, and hear what the others have.
 
         Raises:
             OSError: there is no supervisor.
         """
-        self.number = place.number
-        self._manager = manager
+        self.number = identity.number
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.connect(place.socket)
+        self._socket.connect(identity.socket)
         self._incoming = self._socket.makefile("rb")
         self._writing = threading.Lock()
         self._numbers = itertools.count(1)
         self._questions: dict[int, _Question] = {}
-        self._calls: dict[str, Call] = {"by_hand": lambda _: manager.together.by_hand()}
+        self._calls: dict[str, Call] = {}
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="worker-call")
         self._on_join: Callable[[], None] = lambda: None
         self._on_lost: Callable[[], None] = lambda: None
         self._say({"hello": self.number})
-        self._early = self._wait_for_welcome()
+        self._early, welcome = self._wait_for_welcome()
+        self.admission = SharedAdmission(lines.read_keys(welcome["agreed"]))
+        self.manual_orders = cast("Mapping[str, Line]", welcome["manual_orders"])
+
+    def manage(self, manager: Manager) -> None:
+        """Speak for a manager; before ``start``."""
+        self._manager = manager
+        self._calls["manual_orders"] = lambda _: manager.manual_orders()
 
     def start(
         self,
@@ -80,8 +90,8 @@ class Member:
         """Begin to speak.
 
         Args:
-            calls: what other workers may ask of this one.
-            on_join: is told when this worker may listen.
+            calls: what other worker processes may ask of this one.
+            on_join: is told when this one may listen.
             on_lost: is told when the supervisor has ended.
         """
         self._calls.update(calls)
@@ -90,11 +100,11 @@ class Member:
             threading.Thread(target=run, name=run.__name__.strip("_"), daemon=True).start()
 
     def say_listening(self) -> None:
-        """Tell the supervisor that this worker answers."""
+        """Tell the supervisor that this worker process answers."""
         self._say({"listening": True})
 
     def ask(self, name: str, about: Line, seconds: float) -> Answers:
-        """Ask all other workers one thing and wait for their answers."""
+        """Ask all other worker processes one thing and wait for their answers."""
         question, ticket = _Question(), next(self._numbers)
         self._questions[ticket] = question
         self._say({"ask": ticket, "name": name, "about": about, "seconds": seconds})
@@ -102,16 +112,13 @@ class Member:
         del self._questions[ticket]
         return question.answers
 
-    def _wait_for_welcome(self) -> list[Line]:
-        """Take in what the others have; return what came before that, for later."""
+    def _wait_for_welcome(self) -> tuple[list[Line], Line]:
+        """Return what came before the welcome, for later, and what the others have."""
         early: list[Line] = []
         for data in self._incoming:
             line = lines.read(data)
             if "welcome" in line:
-                known = cast(Line, line["welcome"])
-                by_hand = cast("ByHand", known["by_hand"])
-                self._manager.together.begin(by_hand, lines.read_keys(known["agreed"]))
-                return early
+                return early, cast(Line, line["welcome"])
             early.append(line)
         raise ConnectionError("the supervisor has ended")
 
@@ -128,9 +135,11 @@ class Member:
     def _hear(self, line: Line) -> None:
         if "agreed" in line:
             agreed, failed = lines.read_keys(line["agreed"]), lines.read_failures(line["failed"])
-            self._manager.together.agree(agreed, failed)
+            self.admission.agree(agreed, failed)
+            self._manager.reconsider()
         elif "join" in line:
-            self._manager.together.join()
+            self.admission.join()
+            self._manager.reconsider()
             self._on_join()
         elif "call" in line:
             self._pool.submit(self._answer, line)
@@ -154,17 +163,15 @@ class Member:
     def _report_all(self) -> None:
         known = None
         while True:
-            report = self._manager.together.report()
-            if report != known:
-                opened, failed = report.opened, report.failed
+            found = self._manager.outcomes(known, _NEWS_SECONDS)
+            if found != known:
                 line: Line = {
-                    "opened": lines.write_keys(opened),
-                    "failed": lines.write_failures(failed),
+                    "opened": lines.write_keys(found.opened),
+                    "failed": lines.write_failures(found.failed),
                 }
                 if not self._say(line):
                     return
-                known = report
-            self._manager.together.wait_for_news(known, _NEWS_SECONDS)
+                known = found
 
     def _say(self, line: Line) -> bool:
         """Say one line; returns whether there is still somebody who hears it."""
