@@ -6,7 +6,7 @@ Nothing here waits, reads or remembers: the manager shows snapshots and does wha
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
 
@@ -161,6 +161,26 @@ def default_version(
     if current in answering:
         return current
     return max(answering, key=lambda v: (not answering[v].manually_loaded, v), default=None)
+
+
+def settled_versions(
+    sound: Collection[Version],
+    policy: VersionPolicy,
+    named: Collection[Version] = (),
+    default: Version | None = None,
+) -> tuple[frozenset[Version], Version | None]:
+    """Return what answers, and what answers by default, once all that is wanted is loaded.
+
+    Args:
+        sound: the versions that load.
+        policy: the policy in force.
+        named: the versions that ``serving.json`` refers to.
+        default: the version that it pins.
+    """
+    found = [Snapshot(v, State.DISCOVERED, named=v in named, default=v == default) for v in sound]
+    wanted = wanted_versions(found, policy)
+    ready = [replace(s, state=State.READY) for s in found if s.version in wanted]
+    return wanted, default_version(ready, policy, None)
 
 
 def retry_pause(attempts: int, pauses_seconds: Sequence[float]) -> float | None:
