@@ -116,7 +116,7 @@ def test_the_newest_version_takes_over(model):
     assert ("v10", 10.0) == model.ask()
     model.wait_for_ready("v10")
     status, said = model.ask("v9")
-    assert (404, True) == (status, "the not selected by the policy 'latest'" in said)
+    assert (404, True) == (status, "not selected by the policy 'latest'" in said)
 
 
 def test_the_old_version_answers_while_the_new_one_opens(model, pipe):

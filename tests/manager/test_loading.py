@@ -386,3 +386,23 @@ def test_close_while_versions_load_keeps_nothing_open(serve, source):
 
     assert (False, True) == (early, ended)
     assert [] == source.open_labels()
+
+
+def test_a_version_that_is_unloaded_while_it_reloads_gets_no_new_lease(serve, source):
+    """Manually unloaded while other files of it are opened, the default is closed, not acquired."""
+    gate = Gate()
+    source.publish("v1")
+    manager = serve()
+    manager.load("fraud", timeout_seconds=DEADLINE_SECONDS)
+    source.publish("v1", gate=gate)
+    gate.wait_until_reached()
+    with ThreadPoolExecutor(1) as pool:
+        unload = pool.submit(manager.unload, "fraud", "v1", DEADLINE_SECONDS)
+        wait_until(manager, lambda: not manager.is_ready("fraud"))
+        gate.open()
+        unload.result(DEADLINE_SECONDS)
+
+    assert manager._shared.models["fraud"].serving is None
+    assert [] == source.open_labels()
+    with pytest.raises(NotReady, match="UNLOADED: manually"):
+        manager.acquire("fraud")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from bundleserver.versions import Version
@@ -17,17 +16,8 @@ class VersionKey(NamedTuple):
     fingerprint: str
 
 
-@dataclass(frozen=True)
-class Outcomes:
-    """What has come of a manager's versions.
-
-    Attributes:
-        opened: those that answer, or wait to be admitted.
-        failed: those whose files do not load, with the reason; none that were refused.
-    """
-
-    opened: frozenset[VersionKey] = frozenset()
-    failed: Mapping[VersionKey, str] = field(default_factory=dict)
+Outcomes = Mapping[VersionKey, str | None]
+"""What has come of versions: why one does not load; None where it answers, or awaits admission."""
 
 
 class Admission(Protocol):

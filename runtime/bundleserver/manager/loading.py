@@ -164,6 +164,7 @@ class Loader:
             self._shared.changed.notify_all()
             self._shared.changed.wait_for(is_decided)
             self._underway += 1
+            record.await_admission(None)
             is_ready = self._conclude(model, record, loaded, key)
             model.settle()
             notes = self._shared.take_notes()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from bundleserver.errors import ModelNotFound, NotReady, VersionNotFound
-from bundleserver.manager.admission import Admission, AdmitAll, Outcomes
+from bundleserver.manager.admission import Admission, AdmitAll
 from bundleserver.manager.leases import Loaded, give_memory_back
 from bundleserver.manager.loading import Loader
 from bundleserver.manager.manual import ManualOrders
@@ -38,6 +38,7 @@ class Manager:
 
     Attributes:
         knows: asks whether there is a model of that name, ready or not.
+        manual_orders, outcomes, reconsider: for an admission; see ``Shared``.
     """
 
     def __init__(
@@ -88,6 +89,9 @@ class Manager:
         self._manual_orders = manual_orders or {}
         self._shared = Shared(admission=admission or AdmitAll())
         self.knows: Callable[[str], bool] = self._shared.models.__contains__
+        self.manual_orders = self._shared.manual_orders
+        self.outcomes = self._shared.outcomes
+        self.reconsider = self._shared.reconsider
         opener = open_bundle or BundleOpener(source, device, version_mismatch, self.acquire)
         self._loader = Loader(self._shared, opener, retry_pauses_seconds, clock, load_threads)
         self._reconciler = Reconciler(self._shared, source, self._new_model, self._loader, clock)
@@ -101,7 +105,7 @@ class Manager:
 
     def why_no_models(self) -> str:
         """Say why no model is known, while none is."""
-        return self._shared.last_poll_error or f"no model found in {self._source.place} yet"
+        return self._shared.last_poll_error or f"there is no model in {self._source.place} yet"
 
     def acquire(self, model: str, version: str | None = None) -> Loaded:
         """Acquire a lease of a version, by its name or a label, or of the default one.
@@ -214,18 +218,6 @@ class Manager:
             NotReady: its requests take longer than that.
         """
         self._shared.carry_out(Order(model, version, loads=False), timeout_seconds)
-
-    def manual_orders(self) -> Mapping[str, Mapping[str, object]]:
-        """Return the manual loads and unloads that are in effect by model, ready for JSON."""
-        return self._shared.manual_orders()
-
-    def outcomes(self, known: Outcomes | None = None, timeout_seconds: float = 0.0) -> Outcomes:
-        """Return what has come of the versions; wait a while for it to differ from ``known``."""
-        return self._shared.outcomes(known, timeout_seconds)
-
-    def reconsider(self) -> None:
-        """Ask the admission again about what waits for it, and load what it refuses no more."""
-        self._shared.reconsider()
 
     def reconcile(self, poll: bool = True) -> None:
         """Poll the source and do or start all that follows; for the watcher's thread only.

@@ -84,7 +84,7 @@ class Reconciler:
         if had_error is not None:
             LOG.info("the model source can be read again")
         if not (has_looked or listings):
-            LOG.info("no model found in %s yet; waiting for one", self._source.place)
+            LOG.info("there is no model in %s yet; waiting for one", self._source.place)
         log_notes(notes)
 
     def _note_outage(self, error: SourceError) -> None:
@@ -179,6 +179,7 @@ class Reconciler:
                     model.settle()
                 except BundleServerError as error:
                     order.finish(error)
+            self._shared.changed.notify_all()
 
     def _finish_orders(self) -> None:
         with self._shared.changed:

@@ -164,13 +164,13 @@ class VersionRecord:
         """Let it be loaded as soon as it is due."""
         self.waits_until = None
 
-    def await_admission(self, loaded: Loaded) -> None:
-        """Note that it is open and warm, and answers once it is admitted."""
+    def await_admission(self, loaded: Loaded | None) -> None:
+        """Note that it is open and warm, and answers once it is admitted; None ends that."""
         self.awaiting = loaded
 
     def give_up(self) -> None:
         """Note that nothing comes of a load; a bundle that is open goes on."""
-        self.awaiting = self.reloading = None
+        self.reloading = None
         if self.loaded is None:
             self.state = State.DISCOVERED
 
@@ -185,14 +185,13 @@ class VersionRecord:
         """Let a new bundle answer from now on; the one before drains."""
         self._drain()
         self.forget_failure()
-        self.loaded, self.state = loaded, State.READY
-        self.awaiting = self.reloading = None
+        self.loaded, self.state, self.reloading = loaded, State.READY, None
 
     def withdraw(self) -> None:
         """Let it answer no more."""
         self._drain()
         self.forget_failure()
-        self.awaiting = self.reloading = None
+        self.reloading = None
         self.state = State.DRAINING if self.draining else State.UNLOADED
 
     def _drain(self) -> None:

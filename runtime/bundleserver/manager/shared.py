@@ -85,7 +85,7 @@ class Shared:
             told = {name: model.manual.to_json() for name, model in self.models.items()}
         return {name: orders for name, orders in told.items() if orders}
 
-    def outcomes(self, known: Outcomes | None, timeout_seconds: float) -> Outcomes:
+    def outcomes(self, known: Outcomes | None = None, timeout_seconds: float = 0.0) -> Outcomes:
         """Return what has come of the versions; wait a while for it to differ from ``known``."""
         with self.changed:
             self.changed.wait_for(lambda: outcomes(self.models) != known, timeout_seconds)

@@ -137,17 +137,16 @@ def _traffic_status(model: ModelRecord) -> TrafficStatus:
 
 
 def outcomes(models: Mapping[str, ModelRecord]) -> Outcomes:
-    """Return what has come of every version."""
-    opened: set[VersionKey] = set()
-    failed: dict[VersionKey, str] = {}
+    """Return what has come of every version; what was refused is left out."""
+    found: dict[VersionKey, str | None] = {}
     for name, model in models.items():
         for version, record in model.versions.items():
             for loaded in filter(None, (record.loaded, record.awaiting)):
-                opened.add(VersionKey(name, version.label, loaded.fingerprint))
+                found[VersionKey(name, version.label, loaded.fingerprint)] = None
             is_over = not (record.is_underway or record.is_refused)
             if record.tried is not None and record.failure and is_over:
-                failed[VersionKey(name, version.label, record.tried)] = record.failure
-    return Outcomes(frozenset(opened), failed)
+                found[VersionKey(name, version.label, record.tried)] = record.failure
+    return found
 
 
 def _version_status(

@@ -7,7 +7,6 @@ from contextlib import ExitStack
 import pytest
 
 from bundleserver.manager import Manager
-from bundleserver.manager.admission import Outcomes
 from bundleserver.serving.workers.admission import SharedAdmission
 from bundleserver.serving.workers.agreement import Agreement
 from bundleserver.versions import VersionPolicy
@@ -35,7 +34,7 @@ class Worker:
             admission=self.admission,
             manual_orders=manual_orders,
         )
-        self.said = Outcomes()
+        self.said = {}
 
     def look(self):
         """Poll the source, and start what follows."""
@@ -44,7 +43,14 @@ class Worker:
     def say(self):
         """Wait until there is something new to say, and say it."""
         self.said = self.manager.outcomes(self.said, DEADLINE_SECONDS)
-        self.agreement.report(self.number, self.said.opened, self.said.failed)
+        self.report()
+
+    def report(self):
+        """Report what has come of the versions."""
+        said = self.manager.outcomes()
+        opened = frozenset(key for key, why in said.items() if why is None)
+        failed = {key: why for key, why in said.items() if why is not None}
+        self.agreement.report(self.number, opened, failed)
 
     def hear(self):
         """Hear what all have."""
@@ -103,8 +109,7 @@ def exchange(workers):
     """Let every worker look, say what it has, and hear what all have."""
     for worker in workers:
         worker.look()
-        report = worker.manager.outcomes()
-        worker.agreement.report(worker.number, report.opened, report.failed)
+        worker.report()
     for worker in workers:
         worker.hear()
     return True
@@ -254,7 +259,7 @@ def test_a_worker_that_begins_knows_the_manual_orders(workers):
 
     late.say()
 
-    assert {"v1"} == {key.version for key in late.said.opened}
+    assert {"v1"} == {key.version for key, why in late.said.items() if why is None}
     assert "UNLOADED: manually" in late.reason("v2")
     assert ["v1"] == late.manager.manual_orders()["fraud"]["loaded"]
     late.manager.close()

@@ -165,11 +165,11 @@ class Member:
         while True:
             found = self._manager.outcomes(known, _NEWS_SECONDS)
             if found != known:
-                line: Line = {
-                    "opened": lines.write_keys(found.opened),
-                    "failed": lines.write_failures(found.failed),
-                }
-                if not self._say(line):
+                opened = [key for key, why in found.items() if why is None]
+                failed = {key: why for key, why in found.items() if why is not None}
+                if not self._say(
+                    {"opened": lines.write_keys(opened), "failed": lines.write_failures(failed)}
+                ):
                     return
                 known = found
 
