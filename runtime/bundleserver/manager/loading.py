@@ -13,7 +13,7 @@ from bundleserver.manager.leases import Loaded, give_memory_back, settle_memory
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.opening import OpenBundle
 from bundleserver.manager.records import VersionRecord
-from bundleserver.manager.shared import LOG, Shared, log_notes
+from bundleserver.manager.shared import LOG, Shared
 from bundleserver.sources import Candidate
 from bundleserver.versions.lifecycle import State
 
@@ -92,10 +92,9 @@ class Loader:
 
     def _end(self, record: VersionRecord) -> bool:
         """Give a load's place back; returns whether it was the last one."""
-        with self._shared.changed:
+        with self._shared.change():
             record.end_load()
             self._underway -= 1
-            self._shared.changed.notify_all()
             return not self._underway
 
     def _load(self, model: ModelRecord, record: VersionRecord, candidate: Candidate) -> bool:
@@ -105,9 +104,8 @@ class Loader:
         def enter(state: State) -> None:
             nonlocal at
             at = state
-            with self._shared.changed:
+            with self._shared.change():
                 record.enter(state)
-                self._shared.changed.notify_all()
             LOG.info("%s %s: %s", model.name, record.version, state.value.lower())
 
         try:
@@ -158,7 +156,7 @@ class Loader:
             is_over = self._is_unwanted(model, record) or not record.is_about(loaded)
             return is_over or admission.may_serve(key) or admission.refusal(key) is not None
 
-        with self._shared.changed:
+        with self._shared.change():
             record.await_admission(loaded)
             self._underway -= 1
             self._shared.changed.notify_all()
@@ -167,9 +165,6 @@ class Loader:
             record.await_admission(None)
             is_ready = self._conclude(model, record, loaded, key)
             model.settle()
-            notes = self._shared.take_notes()
-            self._shared.changed.notify_all()
-        log_notes(notes)
         if not is_ready:
             loaded.close()
         return is_ready
@@ -206,12 +201,10 @@ class Loader:
         level: int,
     ) -> None:
         """Let a version wait, through no fault of its files."""
-        with self._shared.changed:
+        with self._shared.change():
             if record.wait(why, self._clock(), pauses_seconds):
                 model.note(level, why, record.version)
             model.settle()
-            notes = self._shared.take_notes()
-        log_notes(notes)
 
     def _fail(
         self,
@@ -221,7 +214,7 @@ class Loader:
         at: State,
         why: str,
     ) -> None:
-        with self._shared.changed:
+        with self._shared.change():
             record.fail(candidate.fingerprint, at, why, self._clock(), self._pauses_seconds)
             self._shared.failures[model.name, at] += 1
             if record.version in model.manual.unloaded:
@@ -229,6 +222,3 @@ class Loader:
             else:
                 model.note_failure(record)
             model.settle()
-            notes = self._shared.take_notes()
-            self._shared.changed.notify_all()
-        log_notes(notes)

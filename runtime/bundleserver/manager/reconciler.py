@@ -11,7 +11,7 @@ from bundleserver.manager.leases import give_memory_back
 from bundleserver.manager.loading import Loader
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.orders import Order
-from bundleserver.manager.shared import LOG, Shared, log_notes
+from bundleserver.manager.shared import LOG, Shared
 from bundleserver.sources import Candidate, Demand, LastKnownListings, Listing, Source
 from bundleserver.versions import Version
 from bundleserver.versions.lifecycle import Load, Unload
@@ -74,34 +74,25 @@ class Reconciler:
         except SourceError as error:
             self._note_outage(error)
             return
-        has_looked = self._shared.last_poll_at is not None
-        with self._shared.changed:
-            had_error, self._shared.last_poll_error = self._shared.last_poll_error, None
-            self._shared.last_poll_at = time.time()
-            self._take_in(listings)
-            notes = self._shared.take_notes()
-            self._shared.changed.notify_all()
-        if had_error is not None:
+        if self._shared.last_poll_error is not None:
             LOG.info("the model source can be read again")
-        if not (has_looked or listings):
+        if self._shared.last_poll_at is None and not listings:
             LOG.info("there is no model in %s yet; waiting for one", self._source.place)
-        log_notes(notes)
+        with self._shared.change():
+            self._shared.last_poll_error, self._shared.last_poll_at = None, time.time()
+            self._take_in(listings)
 
     def _note_outage(self, error: SourceError) -> None:
         """Let what is open go on; at a start in an outage, take what the source last knew."""
-        with self._shared.changed:
-            is_new = str(error) != self._shared.last_poll_error
+        if str(error) != self._shared.last_poll_error:
+            LOG.warning("%s; keeping the versions that are loaded", error)
+        with self._shared.change():
             self._shared.last_poll_error = str(error)
             if isinstance(error, LastKnownListings):
                 self._shared.last_poll_at = error.as_of
                 self._take_in(error.listings)
             for model in self._shared.models.values():
                 model.reason = str(error)
-            notes = self._shared.take_notes()
-            self._shared.changed.notify_all()
-        if is_new:
-            LOG.warning("%s; keeping the versions that are loaded", error)
-        log_notes(notes)
 
     def _take_in(self, listings: Sequence[Listing]) -> None:
         models = self._shared.models
@@ -126,14 +117,14 @@ class Reconciler:
             action = None if is_closing else model.next_action(self._clock(), may_load)
             if isinstance(action, Unload):
                 model.withdraw(action.version)
-                self._shared.changed.notify_all()
             elif isinstance(action, Load):
                 claimed = self._claim(model, action.version)
-            notes = self._shared.take_notes()
-        log_notes(notes)
+        if action is None:
+            return False
+        self._shared.announce()
         if claimed is not None:
             self._loader.start(model, model.versions[claimed.version], claimed)
-        return action is not None
+        return True
 
     def _claim(self, model: ModelRecord, version: Version) -> Candidate | None:
         """Reactivate what is open still; else return what is to be loaded now. Under the lock."""
@@ -156,14 +147,15 @@ class Reconciler:
                 for loaded in record.draining
                 if loaded.claim_to_close()
             ]
+        if not claimed:
+            return False
         for model, loaded in claimed:
             loaded.close()
             LOG.info("%s %s: unloaded", model.name, loaded.version)
-        with self._shared.changed:
+        with self._shared.change():
             for model, loaded in claimed:
                 model.drop(loaded)
-            self._shared.changed.notify_all()
-        return bool(claimed)
+        return True
 
     def _new_orders(self) -> list[Order]:
         """Return the orders that the next poll is for; they may be about what it finds."""
@@ -171,7 +163,7 @@ class Reconciler:
             return [order for order in self._shared.orders if not order.is_applied]
 
     def _apply(self, orders: Sequence[Order]) -> None:
-        with self._shared.changed:
+        with self._shared.change():
             for order in orders:
                 try:
                     model = self._shared.find(order.model)
@@ -179,7 +171,6 @@ class Reconciler:
                     model.settle()
                 except BundleServerError as error:
                     order.finish(error)
-            self._shared.changed.notify_all()
 
     def _finish_orders(self) -> None:
         with self._shared.changed:

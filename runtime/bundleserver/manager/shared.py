@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bundleserver.errors import ModelNotFound, NotReady
 from bundleserver.manager.admission import Admission, AdmitAll, Outcomes
-from bundleserver.manager.configuration import Note
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.orders import Order
 from bundleserver.manager.status import TrafficMemo, outcomes
@@ -75,8 +75,7 @@ class Shared:
 
     def note_drained(self) -> None:
         """Wake whoever waits for the last lease of a version; called without the lock."""
-        with self.changed:
-            self.changed.notify_all()
+        self.announce()
         self.work.set()
 
     def manual_orders(self) -> Mapping[str, Mapping[str, object]]:
@@ -93,10 +92,9 @@ class Shared:
 
     def reconsider(self) -> None:
         """Ask the admission again about what waits for it, and load what it refuses no more."""
-        with self.changed:
+        with self.change():
             for model in self.models.values():
                 model.reconsider()
-            self.changed.notify_all()
         self.work.set()
 
     def carry_out(self, order: Order, timeout_seconds: float) -> None:
@@ -127,7 +125,7 @@ class Shared:
 
     def close(self, timeout_seconds: float) -> list[ModelRecord]:
         """Let nothing be acquired or loaded any more, and drain; returns every model."""
-        with self.changed:
+        with self.change():
             self.is_closing = True
             self.changed.notify_all()
             for order in self.orders:
@@ -136,19 +134,22 @@ class Shared:
                 for version in model.open_versions():
                     model.withdraw(version)
             self.changed.wait_for(lambda: not self.in_flight(), timeout_seconds)
-            notes, models = self.take_notes(), list(self.models.values())
-        log_notes(notes)
-        return models
+            return list(self.models.values())
 
-    def take_notes(self) -> list[Note]:
-        """Return what models have to say in the log; called under the lock."""
-        return [note for model in self.models.values() for note in model.take_notes()]
+    def announce(self) -> None:
+        """Wake whoever waits for a change, and write the lines for the log."""
+        with self.change():
+            pass
 
-
-def log_notes(notes: Sequence[Note]) -> None:
-    """Write what has come together under the lock; called without it."""
-    for level, line in notes:
-        LOG.log(level, "%s", line)
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Hold the lock; wake whoever waits for a change then, and write the lines for the log."""
+        with self.changed:
+            yield
+            notes = [note for model in self.models.values() for note in model.take_notes()]
+            self.changed.notify_all()
+        for level, line in notes:
+            LOG.log(level, "%s", line)
 
 
 def shutting_down(model: str) -> NotReady:

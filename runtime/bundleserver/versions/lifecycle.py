@@ -169,14 +169,7 @@ def settled_versions(
     named: Collection[Version] = (),
     default: Version | None = None,
 ) -> tuple[frozenset[Version], Version | None]:
-    """Return what answers, and what answers by default, once all that is wanted is loaded.
-
-    Args:
-        sound: the versions that load.
-        policy: the policy in force.
-        named: the versions that ``serving.json`` refers to.
-        default: the version that it pins.
-    """
+    """Return what answers, and what by default, once what is wanted of sound versions is loaded."""
     found = [Snapshot(v, State.DISCOVERED, named=v in named, default=v == default) for v in sound]
     wanted = wanted_versions(found, policy)
     ready = [replace(s, state=State.READY) for s in found if s.version in wanted]
