@@ -55,7 +55,7 @@ class Member:
     """
 
     def __init__(self, identity: WorkerIdentity) -> None:
-        """Say hello to the supervisor, and hear what the others have.
+        """Say hello to the supervisor, and wait for what the others have.
 
         Raises:
             OSError: there is no supervisor.
@@ -71,7 +71,7 @@ class Member:
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="worker-call")
         self._on_join: Callable[[], None] = lambda: None
         self._on_lost: Callable[[], None] = lambda: None
-        self._say({"hello": self.number})
+        self._send({"hello": self.number})
         self._early, welcome = self._wait_for_welcome()
         self.admission = SharedAdmission(lines.read_keys(welcome["agreed"]))
         self.manual_orders = cast("Mapping[str, Line]", welcome["manual_orders"])
@@ -87,7 +87,7 @@ class Member:
         on_join: Callable[[], None],
         on_lost: Callable[[], None],
     ) -> None:
-        """Begin to speak.
+        """Begin to report and to answer.
 
         Args:
             calls: what other worker processes may ask of this one.
@@ -96,18 +96,18 @@ class Member:
         """
         self._calls.update(calls)
         self._on_join, self._on_lost = on_join, on_lost
-        for run in (self._hear_all, self._report_all):
+        for run in (self._receive_all, self._report_all):
             threading.Thread(target=run, name=run.__name__.strip("_"), daemon=True).start()
 
     def say_listening(self) -> None:
         """Tell the supervisor that this worker process answers."""
-        self._say({"listening": True})
+        self._send({"listening": True})
 
     def ask(self, name: str, about: Line, seconds: float) -> Answers:
         """Ask all other worker processes one thing and wait for their answers."""
         question, ticket = _Question(), next(self._numbers)
         self._questions[ticket] = question
-        self._say({"ask": ticket, "name": name, "about": about, "seconds": seconds})
+        self._send({"ask": ticket, "name": name, "about": about, "seconds": seconds})
         question.answered.wait(seconds + 1)
         del self._questions[ticket]
         return question.answers
@@ -122,17 +122,17 @@ class Member:
             early.append(line)
         raise ConnectionError("the supervisor has ended")
 
-    def _hear_all(self) -> None:
+    def _receive_all(self) -> None:
         try:
             for line in self._early:
-                self._hear(line)
+                self._receive(line)
             for data in self._incoming:
-                self._hear(lines.read(data))
+                self._receive(lines.read(data))
         except OSError:
             pass
         self._on_lost()
 
-    def _hear(self, line: Line) -> None:
+    def _receive(self, line: Line) -> None:
         if "agreed" in line:
             agreed, failed = lines.read_keys(line["agreed"]), lines.read_failures(line["failed"])
             self.admission.agree(agreed, failed)
@@ -156,9 +156,9 @@ class Member:
     def _answer(self, line: Line) -> None:
         try:
             value = self._calls[str(line["name"])](cast(Line, line["about"] or {}))
-            self._say({"reply": line["call"], "value": value})
+            self._send({"reply": line["call"], "value": value})
         except Exception as error:  # noqa: BLE001  # whatever it is, somebody waits for it
-            self._say({"reply": line["call"], "error": str(error) or type(error).__name__})
+            self._send({"reply": line["call"], "error": str(error) or type(error).__name__})
 
     def _report_all(self) -> None:
         known = None
@@ -167,14 +167,14 @@ class Member:
             if found != known:
                 opened = [key for key, why in found.items() if why is None]
                 failed = {key: why for key, why in found.items() if why is not None}
-                if not self._say(
+                if not self._send(
                     {"opened": lines.write_keys(opened), "failed": lines.write_failures(failed)}
                 ):
                     return
                 known = found
 
-    def _say(self, line: Line) -> bool:
-        """Say one line; returns whether there is still somebody who hears it."""
+    def _send(self, line: Line) -> bool:
+        """Send one line; returns whether the supervisor is still there."""
         try:
             with self._writing:
                 self._socket.sendall(lines.write(line))
