@@ -120,4 +120,4 @@ def test_tritonclient_unloads_and_loads(triton):
     assert [("detector", "v2"), ("detector", "v1"), ("sentiment", "v1")] == ready
     assert [False, True] == [repository["unloaded"], repository["loaded"]]
     assert repository["refused"]["status"] in ("503", "StatusCode.UNAVAILABLE")
-    assert "by hand" in repository["refused"]["message"]
+    assert "manually" in repository["refused"]["message"]

@@ -116,7 +116,7 @@ def test_the_newest_version_takes_over(model):
     assert ("v10", 10.0) == model.ask()
     model.wait_for_ready("v10")
     status, said = model.ask("v9")
-    assert (404, True) == (status, "the policy 'latest' does not want it" in said)
+    assert (404, True) == (status, "not selected by the policy 'latest'" in said)
 
 
 def test_the_old_version_answers_while_the_new_one_opens(model, pipe):
@@ -197,7 +197,7 @@ def test_a_version_replaced_in_place_is_loaded_anew(model):
 
     model.server.wait_for_line(f"{model.name} v1: ready in")
     assert [f"{model.name} v1: ready in" in line for line in model.server.lines].count(True) == 2
-    assert any("replaces its former files" in line for line in model.server.lines)
+    assert any("replaces its previous files" in line for line in model.server.lines)
 
 
 def test_times_of_files_do_not_order_versions(model):
@@ -409,10 +409,10 @@ def test_a_bad_serving_json_keeps_the_last_good_one(model):
     for text in BAD_CONFIGS.values():
         before = len(model.server.lines)
         (model.root / "serving.json").write_text(text)
-        model.server.wait_for_line("the last good configuration goes on", before)
+        model.server.wait_for_line("keeping the last valid configuration", before)
 
         assert ("v1", 1.0) == model.ask()
-        assert "the last good configuration goes on" in model.state("v1")[1]
+        assert "keeping the last valid configuration" in model.state("v1")[1]
         assert ["v2", "v1"] == model.ready()
     configure(model.root, policy="all", default="v2")
     model.wait_for_default("v2")
@@ -449,8 +449,8 @@ def test_what_is_unloaded_by_hand_stays_so(model):
     assert ("v1", 1.0) == model.ask()
     polls(model.server, 3)
     status, said = model.ask("v2")
-    assert (503, True) == (status, "UNLOADED: by hand" in said)
-    assert ("UNAVAILABLE", True) == ((s := model.state("v2"))[0], "by hand" in s[1])
+    assert (503, True) == (status, "UNLOADED: manually" in said)
+    assert ("UNAVAILABLE", True) == ((s := model.state("v2"))[0], "manually" in s[1])
     assert 200 == model.change("load", "v2").status_code
     assert ("v2", 2.0) == model.ask()
 

@@ -24,7 +24,7 @@ from tests.end_to_end.versions import publish
 
 pytestmark = pytest.mark.timeout(600)
 
-_STARTED = re.compile(r"worker (\d+) starts as process (\d+)")
+_STARTED = re.compile(r"worker process (\d+) starts with pid (\d+)")
 
 
 def pids(server):
@@ -117,7 +117,7 @@ def test_index_metrics_load_and_unload_are_those_of_all(two):
     assert "READY" == ready
     assert [200, 200] == [unloaded.status_code, loaded.status_code]
     assert ({503}, {200}) == (gone, back)
-    assert reason.startswith("UNLOADED: by hand")
+    assert reason.startswith("UNLOADED: manually")
     unknown = two.post("/v2/repository/models/nothing/load")
     assert 404 == unknown.status_code
 
@@ -151,7 +151,7 @@ def test_a_version_that_loads_in_one_worker_only_answers_in_none(tmp_path):
         server.wait_for_line("2 of 2")
         server.wait_until_ready("numbers")
         publish(root, "v2", gated.OpensOnce(2.0, str(token)))
-        server.wait_for_line("failed in another worker while loading")
+        server.wait_for_line("failed in another worker process while loading")
         answers = Counter()
         for _ in range(16):
             with httpx.Client(base_url=server.rest, timeout=DEADLINE_SECONDS) as http:
@@ -185,8 +185,8 @@ def test_a_worker_that_is_killed_is_replaced(two):
         victim = pids(two)[2]
         seen = len(two.lines)
         os.kill(victim, signal.SIGKILL)
-        two.wait_for_line("worker 2 has been ended by SIGKILL; another one starts", seen)
-        two.wait_for_line("worker 2 listens: 2 of 2", seen)
+        two.wait_for_line("worker process 2 was ended by SIGKILL; starting another one", seen)
+        two.wait_for_line("worker process 2 listens: 2 of 2", seen)
         before = Counter(answered)
         eventually(lambda: all(answered[n] > before[n] for n in range(8)), "all are answered again")
     finally:
@@ -241,4 +241,4 @@ def test_a_port_that_is_taken_is_named(tmp_path, flag, other):
 
     assert 1 == ended.code
     assert f"--{flag}: cannot listen on" in ended.err
-    assert "starts as process" not in ended.err
+    assert "starts with pid" not in ended.err

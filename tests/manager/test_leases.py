@@ -2,17 +2,35 @@ from __future__ import annotations
 
 import gc
 import logging
+import sys
+import threading
 import weakref
 
-from bundleserver.manager import collect_rarely
+from bundleserver.manager import Manager, collect_rarely
 from bundleserver.manager.leases import Loaded, give_memory_back, settle_memory
 from bundleserver.versions import Version
-from tests.fakes import FakeBundle
+from tests.fakes import FakeBundle, FakeSource
 
 
-def load(bundle: FakeBundle) -> Loaded:
+def load(bundle: FakeBundle, on_drained=lambda: None) -> Loaded:
     """Count the leases of a bundle."""
-    return Loaded(bundle, Version("v1"), "fingerprint", 0.1, 0.0)
+    lock = threading.Lock()
+    return Loaded(bundle, Version("v1"), "fingerprint", 0.1, 0.0, lock, on_drained)
+
+
+def test_only_the_last_lease_of_a_withdrawn_version_tells_of_it():
+    """A lease that ends while others go on, or while new ones may come, wakes nobody."""
+    told = []
+    loaded = load(FakeBundle("fraud", "v1"), lambda: told.append(loaded.in_flight))
+    loaded.in_flight = 3
+    with loaded as bundle:
+        assert "v1" == bundle.version
+    loaded.is_withdrawn = True
+    for _ in range(2):
+        with loaded:
+            assert [] == told
+
+    assert [0] == told
 
 
 def test_only_one_may_close_a_bundle_and_nobody_while_it_is_held():
@@ -77,3 +95,26 @@ def test_collections_are_rare_until_the_first_load():
 
     assert starting[0] > 100 * before[0]
     assert before == gc.get_threshold()
+
+
+def test_a_request_of_the_default_version_makes_three_calls():
+    """Acquiring and releasing the default version costs three Python calls in two modules."""
+    source = FakeSource()
+    source.publish("v3")
+    manager = Manager(source, open_bundle=source.open)
+    manager.reconcile()
+    calls = []
+
+    def note(frame, event, _):
+        if event == "call":
+            calls.append(frame.f_code.co_name)
+
+    sys.setprofile(note)
+    try:
+        with manager.acquire("fraud") as bundle:
+            calls.append(bundle.version)
+    finally:
+        sys.setprofile(None)
+    manager.close()
+
+    assert ["acquire", "__enter__", "v3", "__exit__"] == calls

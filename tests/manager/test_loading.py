@@ -110,7 +110,7 @@ def test_a_hanging_load_keeps_nobody_waiting(serve, source):
     gate.open()
 
     assert "LOADING" == during
-    assert "UNLOADED: by hand" in reason(manager, "v1", "b")
+    assert "UNLOADED: manually" in reason(manager, "v1", "b")
 
 
 def test_a_newer_version_does_not_wait_for_one_that_hangs(serve, source):
@@ -225,18 +225,18 @@ def test_a_version_that_is_unloaded_by_hand_while_it_loads_never_answers(serve, 
     gate.wait_until_reached()
     with ThreadPoolExecutor(1) as pool:
         unload = pool.submit(manager.unload, "fraud", "v1", DEADLINE_SECONDS)
-        wait_until(manager, lambda: "fraud" in manager.models() and _is_held(manager))
+        wait_until(manager, lambda: "fraud" in manager.models() and _is_unloaded(manager))
         early = unload.done()
         gate.open()
         unload.result(DEADLINE_SECONDS)
 
     assert not early
     assert [] == source.open_labels()
-    assert "UNLOADED: by hand" in reason(manager, "v1")
+    assert "UNLOADED: manually" in reason(manager, "v1")
 
 
-def _is_held(manager: Manager) -> bool:
-    return bool(manager._shared.models["fraud"].held)
+def _is_unloaded(manager: Manager) -> bool:
+    return bool(manager._shared.models["fraud"].manual.unloaded)
 
 
 def test_a_version_that_vanishes_while_it_loads_gives_way(serve, source):
@@ -386,3 +386,23 @@ def test_close_while_versions_load_keeps_nothing_open(serve, source):
 
     assert (False, True) == (early, ended)
     assert [] == source.open_labels()
+
+
+def test_a_version_that_is_unloaded_while_it_reloads_gets_no_new_lease(serve, source):
+    """Manually unloaded while other files of it are opened, the default is closed, not acquired."""
+    gate = Gate()
+    source.publish("v1")
+    manager = serve()
+    manager.load("fraud", timeout_seconds=DEADLINE_SECONDS)
+    source.publish("v1", gate=gate)
+    gate.wait_until_reached()
+    with ThreadPoolExecutor(1) as pool:
+        unload = pool.submit(manager.unload, "fraud", "v1", DEADLINE_SECONDS)
+        wait_until(manager, lambda: not manager.is_ready("fraud"))
+        gate.open()
+        unload.result(DEADLINE_SECONDS)
+
+    assert manager._shared.models["fraud"].serving is None
+    assert [] == source.open_labels()
+    with pytest.raises(NotReady, match="UNLOADED: manually"):
+        manager.acquire("fraud")

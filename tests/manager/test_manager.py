@@ -231,7 +231,7 @@ def test_a_lent_bundle_is_not_closed_until_it_is_given_back(manager, source):
     manager.reconcile()
 
     assert (False, {"v2": "READY", "v1": "DRAINING"}) == during[:2]
-    assert "DRAINING: requests that still hold it: 1" in during[2]
+    assert "DRAINING: waiting for requests in flight: 1" in during[2]
     assert "v2" == newer
     assert bundle.is_closed
     assert {"v2": "READY", "v1": "UNLOADED"} == states(manager)
@@ -290,7 +290,9 @@ def test_a_version_replaced_in_place_is_loaded_anew(manager, source, caplog):
     assert first.is_closed
     assert not second.is_closed
     assert "v1" == ask(manager)
-    assert any("fraud v1: ready in 0.0 s, replaces its former files" in m for m in caplog.messages)
+    assert any(
+        "fraud v1: ready in 0.0 s, replaces its previous files" in m for m in caplog.messages
+    )
 
 
 def test_a_version_replaced_in_place_by_a_broken_one_goes_on(manager, source, clock):
@@ -307,7 +309,7 @@ def test_a_version_replaced_in_place_by_a_broken_one_goes_on(manager, source, cl
     assert "v1" == ask(manager)
     assert {"v1": "READY"} == states(manager)
     assert (
-        "READY: with its former files; the new ones FAILED while VERIFYING: sha256 differs"
+        "READY (serving the previous files); reload FAILED while VERIFYING: sha256 differs"
         == reasons(manager)["v1"]
     )
     assert (2, 3) == (tries, len(source.opened))
@@ -370,7 +372,7 @@ def test_nothing_there_is_not_ready_and_says_what_it_waits_for(manager, source):
     source.list_as(Listing("fraud", reason="waiting for '/mnt/models', which does not exist yet"))
     manager.reconcile()
 
-    assert "model 'fraud' is not ready: waiting for the first look at the models" == before
+    assert "model 'fraud' is not ready: waiting for the first poll of the model source" == before
     assert refusal(manager).endswith("waiting for '/mnt/models', which does not exist yet")
     assert not manager.is_server_ready()
 
@@ -393,7 +395,7 @@ def test_an_outage_is_logged_once(manager, source, caplog):
     manager.reconcile()
 
     assert 1 == sum("Stale file handle" in message for message in caplog.messages)
-    assert "the models can be listed again" in caplog.messages
+    assert "the model source can be read again" in caplog.messages
 
 
 def test_unknown_names_are_not_found(manager, source):
@@ -414,7 +416,7 @@ def test_a_version_that_the_policy_does_not_want_is_not_found_and_says_so(manage
     manager.reconcile()
 
     for version in ("v1", "v0"):
-        with pytest.raises(VersionNotFound, match="policy 'latest' does not want it"):
+        with pytest.raises(VersionNotFound, match="not selected by the policy 'latest'"):
             ask(manager, version)
 
 
@@ -533,17 +535,19 @@ def test_a_version_that_was_unloaded_by_hand_is_named_in_vain(manager, source, w
     manager.reconcile()
 
     assert "v2" == ask(manager)
-    assert "serving.json names 'v1', which is not ready" in manager.status("fraud").config_problem
+    assert (
+        "serving.json refers to 'v1', which is not ready" in manager.status("fraud").config_problem
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('{"default": "v9"}', "serving.json names 'v9', not there"),
-        ('{"policy": "specific:v9"}', "serving.json names 'v9', not there"),
-        ('{"labels": {"stable": "v9"}}', "serving.json names 'v9', not there"),
-        ('{"traffic": {"v1": 90, "v9": 10}}', "serving.json names 'v9', not there"),
-        ('{"default": "v2"}', "serving.json names 'v2', which FAILED while LOADING"),
+        ('{"default": "v9"}', "serving.json refers to unknown version 'v9'"),
+        ('{"policy": "specific:v9"}', "serving.json refers to unknown version 'v9'"),
+        ('{"labels": {"stable": "v9"}}', "serving.json refers to unknown version 'v9'"),
+        ('{"traffic": {"v1": 90, "v9": 10}}', "serving.json refers to unknown version 'v9'"),
+        ('{"default": "v2"}', "serving.json refers to 'v2', which FAILED while LOADING"),
     ],
 )
 def test_a_wrong_serving_json_is_reported_and_the_last_good_one_goes_on(
@@ -560,7 +564,7 @@ def test_a_wrong_serving_json_is_reported_and_the_last_good_one_goes_on(
     problem = manager.status("fraud").config_problem
 
     assert says in problem
-    assert problem.endswith("the last good configuration goes on")
+    assert problem.endswith("keeping the last valid configuration")
     assert ("v1", "v1") == (ask(manager), ask(manager, "stable"))
     assert 1 == sum(says in message for message in caplog.messages)
 
@@ -598,7 +602,7 @@ def test_a_broken_serving_json_is_reported_and_mended(manager, source):
     source.configure(None)
     manager.reconcile()
 
-    assert ("serving.json: is no JSON; the last good configuration goes on", "v1") == broken
+    assert ("serving.json: is no JSON; keeping the last valid configuration", "v1") == broken
     assert manager.status("fraud").config_problem is None
     assert "v2" == ask(manager)
 
@@ -622,7 +626,7 @@ def test_at_a_fresh_start_a_default_that_fails_does_not_silence_the_model(manage
     manager.reconcile()
 
     assert "v2" == ask(manager)
-    assert "names 'v1', which FAILED while LOADING" in manager.status("fraud").config_problem
+    assert "refers to 'v1', which FAILED while LOADING" in manager.status("fraud").config_problem
 
 
 def test_an_empty_listing_leaves_the_configuration_alone(make, source):
@@ -807,7 +811,7 @@ def test_what_was_unloaded_by_hand_stays_so_until_it_is_asked_for(manager, sourc
     manager.load("fraud", timeout_seconds=DEADLINE_SECONDS)
 
     assert [] == silent[0]
-    assert all("UNLOADED: by hand" in reason for reason in silent[1:])
+    assert all("UNLOADED: manually" in reason for reason in silent[1:])
     assert "v2" == ask(manager)
 
 
@@ -849,7 +853,7 @@ def test_unloading_the_newest_by_hand_brings_the_one_before(manager, source, wat
 
     assert "v1" == ask(manager)
     assert ["v1"] == source.open_labels()
-    assert "UNLOADED: by hand" in refusal(manager, "v2")
+    assert "UNLOADED: manually" in refusal(manager, "v2")
 
 
 def test_unload_by_hand_waits_for_the_requests_that_hold_it(manager, source, watched):
@@ -858,7 +862,7 @@ def test_unload_by_hand_waits_for_the_requests_that_hold_it(manager, source, wat
     watched(manager)
     manager.load("fraud", timeout_seconds=DEADLINE_SECONDS)
     with manager.acquire("fraud") as bundle:
-        with pytest.raises(NotReady, match="requests that still hold it: 1"):
+        with pytest.raises(NotReady, match="waiting for requests in flight: 1"):
             manager.unload("fraud", "v1", timeout_seconds=0.1)
         during = bundle.is_closed
     manager.unload("fraud", "v1", timeout_seconds=DEADLINE_SECONDS)
@@ -879,7 +883,7 @@ def test_unload_by_hand_during_the_load(manager, source, watched):
         unload.result(DEADLINE_SECONDS)
 
     assert [] == source.open_labels()
-    assert "UNLOADED: by hand" in refusal(manager)
+    assert "UNLOADED: manually" in refusal(manager)
 
 
 def test_others_answer_while_a_load_hangs(make, source, watched):
@@ -968,7 +972,7 @@ def test_close_leaves_a_bundle_that_is_still_held(manager, source, caplog):
 
     assert not during
     assert bundle.is_closed
-    assert "1 requests still hold a version after 0.01 s" in caplog.text
+    assert "1 requests are still in flight after 0.01 s" in caplog.text
 
 
 def test_close_during_a_load_keeps_nothing_open(manager, source, watched):
@@ -1050,10 +1054,11 @@ def test_demand_reaches_beyond_what_failed_and_names_what_matters(make, source):
     for label in ("v1", "v2"):
         source.publish(label)
     source.publish("v3", fails_at=State.LOADING)
+    source.list_as(Listing("fraud", unseen=(Version("v0"),)))
     discover = source.discover
     source.discover = lambda demand_of: asked.append(demand_of("fraud")) or discover(demand_of)
     manager.reconcile()
 
     assert (2, 0, frozenset()) == (asked[0].policy.count, asked[0].further, asked[0].versions)
-    assert 1 == asked[-1].further
+    assert [0, 1] == [demand.further for demand in asked]
     assert {Version("v1"), Version("v2"), Version("v3")} == asked[-1].versions

@@ -77,7 +77,7 @@ def test_a_flag_that_names_an_unknown_label_is_told(source):
     """The problem names the flag and the label, until serving.json has the label."""
     manager = managed(source, traffic={"stable": 90.0, "canary": 10.0})
 
-    assert "--traffic names 'stable', which is no version and no label" in problem(manager)
+    assert "--traffic refers to 'stable', which is not a version or a label" in problem(manager)
     source.configure('{"labels": {"stable": "1", "canary": "2"}}')
     manager.reconcile()
     assert problem(manager) is None
@@ -85,14 +85,19 @@ def test_a_flag_that_names_an_unknown_label_is_told(source):
 
 def test_a_flag_that_names_a_version_that_is_not_there_is_told(source):
     """As is a version that nobody published."""
-    assert problem(managed(source, traffic={"9": 1.0})) == "--traffic names '9', which is not there"
+    assert (
+        problem(managed(source, traffic={"9": 1.0}))
+        == "--traffic refers to '9', which does not exist"
+    )
 
 
 def test_a_shadow_of_the_version_that_answers_by_default_is_told(source):
     """Where the policy makes the shadow the default, it has nothing to be compared with."""
     manager = managed(source, '{"shadow": ["3"]}')
 
-    assert "serving.json has the shadow '3', which answers by default itself" == problem(manager)
+    assert "serving.json has the shadow '3', which is the default version itself" == problem(
+        manager
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,7 +115,7 @@ def test_a_version_that_is_not_there_leaves_the_last_good_configuration(source, 
     manager.reconcile()
 
     assert split(manager) == TWO
-    assert "'9', not there; the last good configuration goes on" in problem(manager)
+    assert "refers to unknown version '9'; keeping the last valid configuration" in problem(manager)
 
 
 def test_a_file_that_breaks_its_rules_leaves_the_last_good_configuration(source):
@@ -120,7 +125,7 @@ def test_a_file_that_breaks_its_rules_leaves_the_last_good_configuration(source)
     manager.reconcile()
 
     assert split(manager) == TWO
-    assert "traffic.1: is -1; the last good configuration goes on" in problem(manager)
+    assert "traffic.1: is -1; keeping the last valid configuration" in problem(manager)
 
 
 def test_a_canary_is_loaded_before_its_configuration_takes_effect(source):

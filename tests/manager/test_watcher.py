@@ -80,7 +80,7 @@ def test_the_watcher_survives_any_error(bug, caplog):
     watcher.stop()
 
     assert manager.is_ready("fraud")
-    assert "a look at the models failed" in caplog.text
+    assert "polling the model source failed" in caplog.text
     assert "Traceback" in caplog.text
 
 

@@ -900,7 +900,7 @@ def test_a_split_without_shares_ends(three):
         (lambda store: store.split("line", {"canary": 1}), StoreError, "label 'canary'"),
         (lambda store: store.split("line", {"v1": 0}), ConfigError, "traffic"),
         (lambda store: store.split("line", {"v1": -1, "v2": 5}), ConfigError, "traffic.v1"),
-        (lambda store: store.promote("other", "v1"), StoreError, "is no directory"),
+        (lambda store: store.promote("other", "v1"), StoreError, "is not a directory"),
         (lambda store: store.promote("../line", "v1"), StoreError, "name is '../line'"),
     ],
 )

@@ -44,7 +44,7 @@ def failed(number: int, **facts: object) -> Snapshot:
 
 
 def draining(number: int, **facts: object) -> Snapshot:
-    """Describe a version that is held by its last requests."""
+    """Describe a version that waits for its last requests."""
     return replace(Snapshot(v(number), State.DRAINING), **facts)
 
 
@@ -83,17 +83,42 @@ BOTH = [
     ),
     ("a failed successor unloads nothing", "latest", [ready(1), failed(2)], None),
     ("nor does a policy that finds nothing", "specific:v9", [ready(1)], None),
-    ("nor a pinned one beside a failure", "specific:v9", [ready(1), ready(2, pinned=True)], None),
+    (
+        "nor a manual load beside a failure",
+        "specific:v9",
+        [ready(1), ready(2, manually_loaded=True)],
+        None,
+    ),
     ("an unwanted one goes", "latest", [ready(1), ready(2)], Unload(v(1))),
     ("the oldest first", "latest", [ready(1), ready(2), ready(3)], Unload(v(1))),
     ("deleted ones go when another answers", "latest", [ready(1), gone(2)], Unload(v(2))),
-    ("held is not loaded", "latest", [new(1, held=True)], None),
-    ("held leaves its place", "latest", [new(1), new(2, held=True)], Load(v(1))),
-    ("held is not retried", "latest", [failed(2, held=True, retry_at=0.0)], None),
-    ("held goes without a successor", "latest", [ready(1, held=True)], Unload(v(1))),
-    ("pinned is loaded too", "latest", [new(1, pinned=True), ready(2)], Load(v(1))),
-    ("pinned stays", "latest", [ready(1, pinned=True), ready(2)], None),
-    ("pinned is retried", "latest", [failed(1, pinned=True, retry_at=NOW), ready(2)], Load(v(1))),
+    ("a manual unload is not loaded", "latest", [new(1, manually_unloaded=True)], None),
+    (
+        "a manual unload leaves its place",
+        "latest",
+        [new(1), new(2, manually_unloaded=True)],
+        Load(v(1)),
+    ),
+    (
+        "a manual unload is not retried",
+        "latest",
+        [failed(2, manually_unloaded=True, retry_at=0.0)],
+        None,
+    ),
+    (
+        "a manual unload needs no successor",
+        "latest",
+        [ready(1, manually_unloaded=True)],
+        Unload(v(1)),
+    ),
+    ("a manual load is loaded too", "latest", [new(1, manually_loaded=True), ready(2)], Load(v(1))),
+    ("a manual load stays", "latest", [ready(1, manually_loaded=True), ready(2)], None),
+    (
+        "a manual load is retried",
+        "latest",
+        [failed(1, manually_loaded=True, retry_at=NOW), ready(2)],
+        Load(v(1)),
+    ),
     ("named is loaded too", "latest", [new(1, named=True), ready(2)], Load(v(1))),
     ("named stays", "latest", [ready(1, named=True), ready(2)], None),
     ("named stays when it is deleted", "latest", [gone(1, named=True), ready(2)], None),
@@ -129,7 +154,13 @@ SWAPS = [
     ("in place", "latest", [ready(1, changed=True)], Load(v(1)), Unload(v(1))),
     ("rollback", "specific:v1", [new(1), ready(2)], Load(v(1)), Unload(v(2))),
     ("two of three", "latest:2", [ready(1), ready(2), new(3)], Load(v(3)), Unload(v(1))),
-    ("held", "latest", [new(1), ready(2, held=True)], Load(v(1)), Unload(v(2))),
+    (
+        "a manual unload",
+        "latest",
+        [new(1), ready(2, manually_unloaded=True)],
+        Load(v(1)),
+        Unload(v(2)),
+    ),
     ("while the old one drains", "latest", [draining(1), new(2)], Load(v(2)), None),
     ("a draining one is wanted again", "latest", [draining(1)], Load(v(1)), None),
     ("room is there", "latest:2", [ready(1), new(2)], Load(v(2)), Load(v(2))),
@@ -157,15 +188,15 @@ def test_next_action_of_a_swap(policy, snapshots, available, frugal):
     [
         ("latest", [new(1), new(2)], [2], [2]),
         ("latest", [new(1), failed(2)], [1], [1]),
-        ("latest", [new(1, named=True), new(2, pinned=True), ready(3)], [3], [1, 2, 3]),
+        ("latest", [new(1, named=True), new(2, manually_loaded=True), ready(3)], [3], [1, 2, 3]),
         ("latest", [failed(1, named=True), ready(3)], [3], [3]),
         ("latest", [gone(1), gone(2, named=True)], [], [2]),
-        ("all", [new(1), new(2, held=True), failed(3), ready(4)], [4, 1], [4, 1]),
+        ("all", [new(1), new(2, manually_unloaded=True), failed(3), ready(4)], [4, 1], [4, 1]),
         ("specific:v1,v9", [new(1), new(2)], [1], [1]),
     ],
 )
-def test_wanted_versions_are_chosen_named_or_pinned(policy, snapshots, chosen, wanted):
-    """The policy chooses among what may answer; names and hands add to it."""
+def test_wanted_versions_are_chosen_named_or_loaded_manually(policy, snapshots, chosen, wanted):
+    """The policy chooses among what may answer; names and manual loads add to it."""
     parsed = VersionPolicy.parse(policy)
 
     assert tuple(map(v, chosen)) == chosen_versions(snapshots, parsed)
@@ -181,16 +212,16 @@ def test_wanted_versions_are_chosen_named_or_pinned(policy, snapshots, chosen, w
         ("latest", [ready(1), new(2)], 1, 1),
         ("latest", [ready(1), ready(2)], 1, 2),
         ("latest", [ready(1), failed(2)], 1, 1),
-        ("latest", [ready(1, pinned=True), ready(2)], 2, 2),
-        ("specific:v1", [ready(1), ready(5, pinned=True)], 1, 1),
-        ("specific:v2", [ready(1), new(2), ready(5, pinned=True)], None, 1),
+        ("latest", [ready(1, manually_loaded=True), ready(2)], 2, 2),
+        ("specific:v1", [ready(1), ready(5, manually_loaded=True)], 1, 1),
+        ("specific:v2", [ready(1), new(2), ready(5, manually_loaded=True)], None, 1),
         ("latest", [gone(1)], 1, 1),
         ("latest:2", [ready(1, default=True), ready(2)], 2, 1),
         ("latest:2", [new(1, default=True), ready(2)], None, None),
         ("latest:2", [new(1, default=True), ready(2)], 2, 2),
         ("latest:2", [failed(1, default=True), ready(2)], None, 2),
-        ("latest:2", [new(1, default=True, held=True), ready(2)], None, 2),
-        ("latest", [ready(1, held=True), new(2)], 1, 1),
+        ("latest:2", [new(1, default=True, manually_unloaded=True), ready(2)], None, 2),
+        ("latest", [ready(1, manually_unloaded=True), new(2)], 1, 1),
     ],
 )
 def test_default_version(policy, snapshots, current, default):

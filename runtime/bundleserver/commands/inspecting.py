@@ -23,9 +23,10 @@ from bundleserver.commands.console import (
 from bundleserver.commands.validating import list_models
 from bundleserver.errors import BundleServerError
 from bundleserver.manifest import Manifest
-from bundleserver.sources import Candidate, Listing
+from bundleserver.sources import Candidate, Listing, named_versions, policy_of
 from bundleserver.sources.directory import DirectorySource
-from bundleserver.versions import Version, VersionPolicy, select_versions
+from bundleserver.versions import Version, VersionPolicy
+from bundleserver.versions.lifecycle import settled_versions
 from bundleserver.versions.serving_config import ServingConfig
 
 
@@ -111,10 +112,11 @@ def _row(candidate: Candidate) -> Row:
 def _print(listing: Listing, rows: list[Row]) -> None:
     config = listing.config or ServingConfig()
     headings = ("version", "serves", "components", "trained", "metrics", "digest", "reason")
+    roles = _roles(rows, config)
     cells = [
         (
             row.version.label,
-            _role(row, rows, config),
+            roles[row.version],
             ", ".join(f"{name}: {framework}" for name, framework in row.components.items()),
             str(row.known("trained_at") or ""),
             told_metrics(row.known("metrics")),
@@ -131,7 +133,8 @@ def _print(listing: Listing, rows: list[Row]) -> None:
 
 
 def _rules(config: ServingConfig) -> str:
-    parts = [f"policy {config.policy or VersionPolicy()}"]
+    assumed = "" if config.policy else " (assumed; serving.json sets none)"
+    parts = [f"policy {policy_of(config, VersionPolicy())}{assumed}"]
     if config.default:
         parts.append(f"default {config.default}")
     parts += [f"{label} → {version}" for label, version in config.labels.items()]
@@ -141,23 +144,19 @@ def _rules(config: ServingConfig) -> str:
     return ", ".join(parts)
 
 
-def _role(row: Row, rows: Iterable[Row], config: ServingConfig) -> str:
-    """Say what a server would do with a version, as far as its files tell."""
-    if row.reason:
-        return "cannot"
-    sound = [other.version for other in rows if not other.reason]
-    chosen = select_versions(sound, VersionPolicy.parse(config.policy or "latest"))
-    default = config.labels.get(config.default or "", config.default)
-    if row.version.label == default or (default is None and chosen[:1] == (row.version,)):
-        return "default"
-    canary = [config.canary.version] if config.canary else []
-    named = {config.resolve(name) for name in (*config.traffic, *config.shadow, *canary)}
-    is_named = row.version.label in named | set(config.labels.values())
-    return "yes" if is_named or row.version in chosen else "no"
+def _roles(rows: Iterable[Row], config: ServingConfig) -> dict[Version, str]:
+    """Say what a server would do with each version, as far as the files tell."""
+    sound = [row.version for row in rows if not row.reason]
+    pinned = None if config.default is None else Version(config.resolve(config.default))
+    policy = policy_of(config, VersionPolicy())
+    wanted, default = settled_versions(sound, policy, named_versions(config), pinned)
+    roles = {row.version: "no" if not row.reason else "cannot" for row in rows}
+    return {**roles, **dict.fromkeys(wanted, "yes"), **({default: "default"} if default else {})}
 
 
 def _document(listing: Listing, rows: list[Row]) -> dict[str, object]:
     config = listing.config or ServingConfig()
+    roles = _roles(rows, config)
     return {
         "model": listing.model,
         "policy": config.policy or str(VersionPolicy()),
@@ -172,7 +171,7 @@ def _document(listing: Listing, rows: list[Row]) -> dict[str, object]:
         "versions": [
             {
                 "version": row.version.label,
-                "serves": _role(row, rows, config),
+                "serves": roles[row.version],
                 "components": row.components,
                 "inferred": row.manifest.inferred if row.manifest else None,
                 "metadata": dict(row.manifest.metadata) if row.manifest else {},

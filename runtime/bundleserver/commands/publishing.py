@@ -29,18 +29,18 @@ def publish(
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Copy a bundle into a store as a new version, once it opens and its examples hold.
+    """Copy a bundle into a store as a new version, once it opens and its examples pass.
 
     Example: bundleserver publish ./fraud /mnt/models/fraud --version v3
     """
     store, name = _store_and_name(model)
     with working(f"publishing {bundle_dir}"):
         published = store.publish(bundle_dir, name, version)
-    place = store.path(name, published)
+    path = store.path(name, published)
     if as_json:
-        say_json({"model": name, "version": published.label, "path": str(place)})
+        say_json({"model": name, "version": published.label, "path": str(path)})
     else:
-        say(f"published '{name}' version {published} to {place}")
+        say(f"published '{name}' version {published} to {path}")
 
 
 def promote(
@@ -53,7 +53,7 @@ def promote(
 ) -> None:
     """Move a label, or the default, to a version.
 
-    VERSION latest takes the pin off the default, as the version policy decides then.
+    VERSION latest unpins the default: the version policy selects it again.
     Moving the default ends a traffic split.
 
     Example: bundleserver promote /mnt/models/fraud v3 --label stable
@@ -68,13 +68,13 @@ def rollback(
         str | None,
         typer.Option(
             "--to",
-            help="The version to go back to; without it the one before the default, or before the "
-            "newest whose files are whole.",
+            help="The version to go back to; if not given the one before the version that serves, "
+            "of those that the policy in serving.json selects.",
         ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Let an earlier version answer by default; a server takes it up with its next poll.
+    """Pin the default to an earlier version; a server follows at its next poll.
 
     Example: bundleserver rollback /mnt/models/fraud --to v2
     """
@@ -86,11 +86,11 @@ def split(
     model: Model,
     shares: Annotated[
         list[str] | None,
-        typer.Argument(metavar="LABEL=SHARE...", help="Labels or versions, with their shares."),
+        typer.Argument(metavar="LABEL=WEIGHT...", help="Labels or versions, with their weights."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Split the requests that name no version over labels or versions; no shares end a split.
+    """Split the requests that name no version over labels or versions; no weights end a split.
 
     Example: bundleserver split /mnt/models/fraud stable=90 canary=10
     """
@@ -107,7 +107,7 @@ def _shares(texts: Sequence[str]) -> dict[str, float]:
     shares: dict[str, float] = {}
     for name, share in map(_share, texts):
         if name in shares:
-            raise StoreError(f"'{name}' is given two shares; expected each label once")
+            raise StoreError(f"'{name}' has two weights; expected each label once")
         shares[name] = share
     return shares
 
@@ -117,7 +117,9 @@ def _share(text: str) -> tuple[str, float]:
     try:
         share = float(number)
     except ValueError:
-        raise StoreError(f"'{text}' is no share; expected LABEL=SHARE, as in stable=90") from None
+        raise StoreError(
+            f"'{text}' is not a valid weight; expected LABEL=WEIGHT, as in stable=90"
+        ) from None
     return name, int(share) if share.is_integer() else share
 
 
@@ -132,7 +134,9 @@ def _say_config(name: str, config: ServingConfig, as_json: bool) -> None:
             }
         )
         return
-    parts = [f"default {config.default}" if config.default else "default: as the policy says"]
+    parts = [
+        f"default {config.default}" if config.default else "default: selected by the version policy"
+    ]
     parts += [f"{label} → {version}" for label, version in config.labels.items()]
     parts += [f"{share:g} to {target}" for target, share in config.traffic.items()]
     say(f"'{name}': {', '.join(parts)}")

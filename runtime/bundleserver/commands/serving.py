@@ -15,12 +15,13 @@ from bundleserver.commands.console import say_error
 from bundleserver.commands.flags import ignored_flags, read_settings
 from bundleserver.commands.sources import make_source, served_name
 from bundleserver.errors import ConfigError, FrameworkError
-from bundleserver.serving.workers.identity import Place
+from bundleserver.serving.workers.identity import WorkerIdentity
 from bundleserver.settings import Settings
 
 if TYPE_CHECKING:
     from bundleserver.manager import Manager
     from bundleserver.serving.options import ServerOptions
+    from bundleserver.serving.workers.member import Member
 
 LOG = logging.getLogger(__name__)
 
@@ -35,14 +36,14 @@ def serve(context: typer.Context) -> None:
     except ConfigError as error:
         say_error(error)
         raise typer.Exit(2) from None
-    place = Place.of(os.environ) if settings.workers > 1 else None
-    if settings.workers > 1 and place is None:
+    identity = WorkerIdentity.of(os.environ) if settings.workers > 1 else None
+    if settings.workers > 1 and identity is None:
         raise SystemExit(_supervise(settings, context.args))
-    run(settings, place)
+    run(settings, identity)
 
 
 def _supervise(settings: Settings, arguments: Sequence[str]) -> int:
-    """Start the workers, each with the same flags, and keep them running until a signal."""
+    """Start the worker processes, each with the same flags, and keep them until a signal."""
     from bundleserver.serving.log_config import set_up_logging
     from bundleserver.serving.options import rest_port
     from bundleserver.serving.workers.supervisor import supervise
@@ -66,7 +67,7 @@ def _server_options(settings: Settings) -> ServerOptions:
     )
 
 
-def _make_manager(settings: Settings) -> Manager:
+def _make_manager(settings: Settings, member: Member | None) -> Manager:
     from bundleserver.manager import Manager
 
     return Manager(
@@ -79,15 +80,17 @@ def _make_manager(settings: Settings) -> Manager:
         version_mismatch=settings.version_mismatch,
         strict_readiness=settings.strict_readiness,
         load_threads=settings.load_threads,
+        admission=None if member is None else member.admission,
+        manual_orders=None if member is None else member.manual_orders,
     )
 
 
-def run(settings: Settings, place: Place | None = None) -> None:
+def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
     """Serve until a signal; the directory may be empty, or not there yet.
 
     Args:
         settings: what to serve, and how.
-        place: where this process belongs as one of several workers; None where it serves alone.
+        identity: which of several worker processes this is; None where it serves alone.
 
     Raises:
         ConfigError: --model_uri is given, and no registry.
@@ -110,10 +113,12 @@ def run(settings: Settings, place: Place | None = None) -> None:
             f"serve needs the package '{error.name}', which is not installed; install it with: "
             "pip install 'bundleserver[server]'"
         ) from error
-    if place is not None:
-        settings = replace(settings, http_port=place.http_port, grpc_port=place.grpc_port)
-    manager = _make_manager(settings)
-    member = None if place is None else Member(place, manager)
+    if identity is not None:
+        settings = replace(settings, http_port=identity.http_port, grpc_port=identity.grpc_port)
+    member = None if identity is None else Member(identity)
+    manager = _make_manager(settings, member)
+    if member is not None:
+        member.manage(manager)
     server = BundleServer(manager, _server_options(settings), member=member)
     # Before a model is opened: a library that comes with it reads the number when it is imported.
     limit_library_threads(server.pool.library_threads)

@@ -1,4 +1,4 @@
-"""Which ``serving.json`` is in effect: a new one only when every version that it names answers."""
+"""Which ``serving.json`` is in effect: a new one once every version it refers to is ready."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bundleserver.manager.records import VersionRecord
 from bundleserver.sources import Listing, named_versions, policy_of
 from bundleserver.versions import Version, VersionPolicy, is_version_label
 from bundleserver.versions.lifecycle import State
-from bundleserver.versions.serving_config import ServingConfig
+from bundleserver.versions.serving_config import CONFIG_NAME, ServingConfig
 
 Note = tuple[int, str]
 """A line for the log and its level."""
 
-_GOES_ON = "the last good configuration goes on"
+_KEEPING = "keeping the last valid configuration"
 
 
 class Configuration:
@@ -41,7 +41,7 @@ class Configuration:
     def in_effect(self) -> ServingConfig:
         """``serving.json`` as it is in effect; the flags' traffic where it leaves that open.
 
-        A default or a canary is no leaving open: whoever rolls back wants one version to answer.
+        A default or a canary goes before them: whoever rolls back wants one version to answer.
         """
         active = self.active or ServingConfig()
         decides = active.traffic or active.default or active.canary
@@ -59,14 +59,14 @@ class Configuration:
 
     @property
     def default(self) -> Version | None:
-        """The version that should answer requests which name none, if anybody said so."""
+        """The version that should answer requests which name none, if one is pinned."""
         if self.active is None or self.active.default is None:
             return None
         return Version(self.labels.get(self.active.default, self.active.default))
 
     @property
     def named(self) -> frozenset[Version]:
-        """Every version that the configuration in effect, or the one that waits, names."""
+        """Every version that the configuration in effect, or the one that waits, refers to."""
         return named_versions(self.in_effect) | _required(self._proposed)
 
     def consider(
@@ -82,14 +82,16 @@ class Configuration:
         config, self.name = listing.config, listing.config_name
         self._proposed, self._refusal = None, None
         if listing.config_problem is not None:
-            self._refusal = f"{listing.config_problem}; {_GOES_ON}"
+            self._refusal = f"{listing.config_problem}; {_KEEPING}"
         elif config == self.active:
             pass
         elif config is None:
             self.active = None
-            return [(logging.INFO, f"{self.name} says nothing any more; the flags decide")]
+            gone = "was removed" if self.name == CONFIG_NAME else "configures nothing"
+            return [(logging.INFO, f"{self.name} {gone}; using command-line flags")]
         elif (unknown := sorted(_required(config) - {*known})) and is_answering:
-            self._refusal = f"{self.name} names {_quoted(unknown)}, not there; {_GOES_ON}"
+            what = "version" if len(unknown) == 1 else "versions"
+            self._refusal = f"{self.name} refers to unknown {what} {_quoted(unknown)}; {_KEEPING}"
         else:
             self._proposed = config
         return []
@@ -97,14 +99,14 @@ class Configuration:
     def advance(
         self,
         versions: Mapping[Version, VersionRecord],
-        held: Collection[Version],
+        unloaded: Collection[Version],
         default: Version | None,
     ) -> list[Note]:
-        """Put a configuration that waits into effect, if it can be; returns what is new to say.
+        """Put a configuration that waits into effect, if it can be; returns what is new to log.
 
         Args:
             versions: how each version stands.
-            held: those that were unloaded by hand, so do not come by themselves.
+            unloaded: those that were manually unloaded, so are not loaded for it.
             default: the version that answers, or None.
         """
         before, awaited = self.problem, self._awaited
@@ -115,8 +117,8 @@ class Configuration:
             notes.append((logging.INFO, f"{self.name} in effect: {_told(self.active)}"))
         if self._proposed is None:
             self.problem = self._refusal or self._trouble(versions, default)
-        elif vain := [v for v in self._awaited if v in held or not _may_come(versions, v)]:
-            self.problem = f"{self.name} {_unready(versions, vain)}; {_GOES_ON}"
+        elif vain := [v for v in self._awaited if v in unloaded or not _may_come(versions, v)]:
+            self.problem = f"{self.name} {_unready(versions, vain)}; {_KEEPING}"
         else:
             self.problem = None
             if self._awaited != awaited:
@@ -129,15 +131,15 @@ class Configuration:
     def _trouble(
         self, versions: Mapping[Version, VersionRecord], default: Version | None
     ) -> str | None:
-        """Say what the configuration in effect names in vain; what is on its way is none."""
+        """Say what the configuration in effect refers to in vain; nothing while that is loading."""
         config = self.in_effect
         lost = [n for n in config.traffic if not is_version_label(config.resolve(n))]
         if lost:
-            known = f"which is no version and no label of {self.name}"
-            return f"--traffic names '{lost[0]}', {known}"
+            known = f"which is not a version or a label of {self.name}"
+            return f"--traffic refers to '{lost[0]}', {known}"
         own = [name for name in config.shadow if config.resolve(name) == str(default)]
         if own:
-            return f"{self.name} has the shadow '{own[0]}', which answers by default itself"
+            return f"{self.name} has the shadow '{own[0]}', which is the default version itself"
         vain = [
             version
             for version in sorted(named_versions(config))
@@ -157,9 +159,9 @@ def _answers(versions: Mapping[Version, VersionRecord], version: Version) -> boo
 
 
 def _may_come(versions: Mapping[Version, VersionRecord], version: Version) -> bool:
-    """Ask whether a version that is there and does not answer is on its way."""
+    """Ask whether a version that exists and does not answer may be loaded."""
     record = versions.get(version)
-    # Without a record it has not been looked at yet, because nobody wanted it so far.
+    # Without a record its files are not known yet, because nobody wanted it so far.
     return record is None or record.state is not State.FAILED
 
 
@@ -168,12 +170,12 @@ def _unready(versions: Mapping[Version, VersionRecord], named: Iterable[Version]
     for version in named:
         record = versions.get(version)
         if record is None:
-            told.append(f"'{version}', which is not there")
+            told.append(f"'{version}', which does not exist")
         elif record.state is State.FAILED:
             told.append(f"'{version}', which {record.failure}")
         else:
             told.append(f"'{version}', which is not ready")
-    return "names " + "; ".join(told)
+    return "refers to " + "; ".join(told)
 
 
 def _quoted(versions: Iterable[Version]) -> str:
@@ -187,4 +189,4 @@ def _told(config: ServingConfig) -> str:
     parts += [f"{weight:g} to {name}" for name, weight in config.traffic.items()]
     parts += [f"shadow {name}" for name in config.shadow]
     parts += [f"canary {config.canary.version}"] if config.canary else []
-    return ", ".join(parts) or "it leaves all to the flags"
+    return ", ".join(parts) or "empty, using command-line flags"

@@ -1,10 +1,11 @@
-"""Open bundles and who holds them: a bundle is closed by nobody while a request has it."""
+"""Open bundles and their leases: a bundle is closed by nobody while a request has a lease."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
@@ -16,13 +17,14 @@ LOG = logging.getLogger(__name__)
 
 
 class Loaded:
-    """One open bundle and the number of requests that hold it.
+    """One open bundle and its leases; a lease ends with its ``with`` block.
 
-    The manager's lock is held around every method but ``close``.
+    Whoever acquires a lease has counted it in ``in_flight``, under the manager's lock. The lock is
+    held around ``claim_to_close`` too.
 
     Attributes:
-        in_flight: the requests that hold it.
-        is_withdrawn: it is lent no more.
+        in_flight: the leases that have not been released.
+        is_withdrawn: no new lease is given.
         is_closing: somebody closes it, or has; that is final.
     """
 
@@ -33,7 +35,10 @@ class Loaded:
         fingerprint: str,
         load_seconds: float,
         loaded_at: float,
+        lock: threading.Lock,
+        on_drained: Callable[[], None],
     ) -> None:
+        """Take what was opened, the manager's lock, and whom the last lease of a drain tells."""
         self.bundle = bundle
         self.version = version
         self.fingerprint = fingerprint
@@ -44,9 +49,23 @@ class Loaded:
         self.in_flight = 0
         self.is_withdrawn = False
         self.is_closing = False
+        self._lock = lock
+        self._on_drained = on_drained
+
+    def __enter__(self) -> Bundle:
+        """Return the bundle, whose lease was counted when it was acquired."""
+        return self.bundle
+
+    def __exit__(self, *_: object) -> None:
+        """Release the lease, whatever has happened."""
+        with self._lock:
+            self.in_flight -= 1
+            is_drained = self.is_withdrawn and not self.in_flight
+        if is_drained:
+            self._on_drained()
 
     def claim_to_close(self) -> bool:
-        """Ask to be the one who closes; nobody is while a request holds it, and only one ever."""
+        """Ask to be the one who closes; nobody is while there is a lease, and only one ever."""
         is_free = self.in_flight == 0 and not self.is_closing
         self.is_closing = self.is_closing or is_free
         return is_free
@@ -57,24 +76,6 @@ class Loaded:
             self.bundle.close()
         except Exception:  # a framework's own code may raise anything
             LOG.exception("%s %s: closing it failed", self.bundle.model, self.bundle.version)
-
-
-class Lease:
-    """A bundle that was lent; it is given back at the end of the ``with`` block."""
-
-    __slots__ = ("_give_back", "_loaded")
-
-    def __init__(self, loaded: Loaded, give_back: Callable[[Loaded], None]) -> None:
-        self._loaded = loaded
-        self._give_back = give_back
-
-    def __enter__(self) -> Bundle:
-        """Return what was lent."""
-        return self._loaded.bundle
-
-    def __exit__(self, *_: object) -> None:
-        """Give it back, whatever has happened."""
-        self._give_back(self._loaded)
 
 
 _THRESHOLDS = gc.get_threshold()

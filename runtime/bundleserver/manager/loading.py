@@ -1,4 +1,4 @@
-"""Bringing a version up, from DISCOVERED to READY or FAILED, while the watcher goes on looking."""
+"""Loading a version, from DISCOVERED to READY or FAILED, beside everything else."""
 
 from __future__ import annotations
 
@@ -8,24 +8,28 @@ import time
 from collections.abc import Callable, Sequence
 
 from bundleserver.errors import BundleServerError, ModelNotFound, NotReady
+from bundleserver.manager.admission import VersionKey
 from bundleserver.manager.leases import Loaded, give_memory_back, settle_memory
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.opening import OpenBundle
 from bundleserver.manager.records import VersionRecord
-from bundleserver.manager.shared import LOG, Shared, log_notes
+from bundleserver.manager.shared import LOG, Shared
 from bundleserver.sources import Candidate
 from bundleserver.versions.lifecycle import State
 
 WAIT_FOR_MEMBERS_SECONDS = (5.0, 10.0, 30.0, 60.0, 300.0)
-"""How long a version waits for a model that it calls before it asks again by itself; the last one
-for all more. A model that comes up is noticed at once."""
+"""How long a version waits for a model that it calls before it is loaded again by itself; the last
+one for all more. A model that becomes ready is noticed at once."""
+
+WAIT_FOR_THREAD_SECONDS = (1.0, 2.0, 5.0, 15.0)
+"""As above, for a version whose load could not get a thread."""
 
 
 class Loader:
     """Loads versions, each in a thread of its own; a load that hangs keeps one thread, no more.
 
-    The watcher's thread claims a version under the lock and starts it; what the load has come to is
-    put into the records under the lock as well.
+    The watcher's thread claims a version under the lock and starts its load, whose outcome is
+    recorded under the lock as well.
     """
 
     def __init__(
@@ -50,11 +54,14 @@ class Loader:
 
     def claim(self, record: VersionRecord) -> None:
         """Count a load that is about to start; called under the lock."""
-        record.underway_since = self._clock()
+        record.begin_load(self._clock())
         self._underway += 1
 
     def start(self, model: ModelRecord, record: VersionRecord, candidate: Candidate) -> None:
-        """Begin the load of a version that was claimed; without threads, also end it."""
+        """Begin the load of a version that was claimed; without threads, also end it.
+
+        Where no thread can be started the version waits a while and is loaded then.
+        """
         if self._threads == 0:
             self._run(model, record, candidate)
             return
@@ -62,7 +69,12 @@ class Loader:
         run = threading.Thread(target=self._run, args=(model, record, candidate), name=name)
         # A load that hangs must not keep the process from ending.
         run.daemon = True
-        run.start()
+        try:
+            run.start()
+        except (RuntimeError, MemoryError) as error:
+            why = f"waits, as no thread could be started for it: {error}"
+            self._postpone(model, record, why, WAIT_FOR_THREAD_SECONDS, logging.WARNING)
+            self._end(record)
 
     def wait(self, timeout_seconds: float) -> bool:
         """Wait until no load is underway; returns whether that was in time."""
@@ -71,38 +83,38 @@ class Loader:
 
     def _run(self, model: ModelRecord, record: VersionRecord, candidate: Candidate) -> None:
         try:
-            if not self._bring_up(model, record, candidate):
+            if not self._load(model, record, candidate):
                 give_memory_back()
         finally:
-            with self._shared.changed:
-                record.underway_since = None
-                self._underway -= 1
-                is_idle = not self._underway
-                self._shared.changed.notify_all()
-            if is_idle:
+            if self._end(record):
                 settle_memory()
             self._shared.work.set()
 
-    def _bring_up(self, model: ModelRecord, record: VersionRecord, candidate: Candidate) -> bool:
-        """Take a version from DISCOVERED to READY, or to FAILED; returns whether it is up."""
+    def _end(self, record: VersionRecord) -> bool:
+        """Give a load's place back; returns whether it was the last one."""
+        with self._shared.change():
+            record.end_load()
+            self._underway -= 1
+            return not self._underway
+
+    def _load(self, model: ModelRecord, record: VersionRecord, candidate: Candidate) -> bool:
+        """Take a version from DISCOVERED to READY, or to FAILED; returns whether it is READY."""
         started, at = self._clock(), State.DISCOVERED
 
         def enter(state: State) -> None:
             nonlocal at
             at = state
-            with self._shared.changed:
+            with self._shared.change():
                 record.enter(state)
-                self._shared.changed.notify_all()
             LOG.info("%s %s: %s", model.name, record.version, state.value.lower())
 
         try:
             loaded = self._open_candidate(candidate, enter, started)
-            if not self._wait_for_others(model, record, loaded):
-                loaded.close()
-                return False
         except (NotReady, ModelNotFound) as error:
-            # It calls another model of this process, which is not there yet.
-            self._wait_for_member(model, record, error)
+            # It calls another model of this process, which is not there yet; one that is not there
+            # at all is likely to be somebody's mistake.
+            level = logging.WARNING if isinstance(error, ModelNotFound) else logging.INFO
+            self._postpone(model, record, f"waits, as {error}", WAIT_FOR_MEMBERS_SECONDS, level)
         except BundleServerError as error:
             self._fail(model, record, candidate, at, str(error))
         except (Exception, SystemExit) as error:  # noqa: BLE001  # a framework may raise anything
@@ -110,7 +122,7 @@ class Loader:
             LOG.exception("%s %s: unexpected error while %s", *what)
             self._fail(model, record, candidate, at, f"{type(error).__name__}: {error}")
         else:
-            return self._install(model, record, loaded)
+            return self._admit(model, record, loaded)
         return False
 
     def _open_candidate(
@@ -119,56 +131,80 @@ class Loader:
         bundle = self._open(candidate, enter)
         try:
             seconds = self._clock() - started
-            return Loaded(bundle, candidate.version, candidate.fingerprint, seconds, time.time())
+            return Loaded(
+                bundle,
+                candidate.version,
+                candidate.fingerprint,
+                seconds,
+                time.time(),
+                self._shared.lock,
+                self._shared.note_drained,
+            )
         except BaseException:
             bundle.close()
             raise
 
-    def _wait_for_others(self, model: ModelRecord, record: VersionRecord, loaded: Loaded) -> bool:
-        """Wait until the version may answer, or is to be withdrawn; returns False for all else.
+    def _admit(self, model: ModelRecord, record: VersionRecord, loaded: Loaded) -> bool:
+        """Let what was opened answer once it is admitted; returns False where it is closed.
 
-        What waits keeps no other version from being loaded.
+        What waits for that keeps no other version from being loaded.
         """
-        gate, key = self._shared.gate, (model.name, record.version.label, loaded.fingerprint)
-        if gate.agreed is None:
-            return True
+        key = VersionKey(model.name, record.version.label, loaded.fingerprint)
 
-        def is_withdrawn() -> bool:
-            return self._shared.is_closing or record.version in model.held
+        def is_decided() -> bool:
+            admission = self._shared.admission
+            is_over = self._is_unwanted(model, record) or not record.is_about(loaded)
+            return is_over or admission.may_serve(key) or admission.refusal(key) is not None
 
-        def is_over() -> bool:
-            is_decided = gate.passes(key) or key in gate.failed
-            return is_decided or is_withdrawn() or not record.is_about(loaded)
-
-        with self._shared.changed:
-            gate.waiting.add(key)
+        with self._shared.change():
+            record.await_admission(loaded)
             self._underway -= 1
             self._shared.changed.notify_all()
-            self._shared.changed.wait_for(is_over)
+            self._shared.changed.wait_for(is_decided)
             self._underway += 1
-            gate.waiting.discard(key)
-            may_answer = gate.passes(key) or is_withdrawn()
-            if not may_answer and key in gate.failed:
-                record.block(key, gate.failed[key])
-                model.note_failure(record)
-                model.settle()
-            elif not may_answer:
-                record.give_up()
-            notes = self._shared.take_notes()
-            self._shared.changed.notify_all()
-        log_notes(notes)
-        return may_answer
-
-    def _wait_for_member(self, model: ModelRecord, record: VersionRecord, why: Exception) -> None:
-        with self._shared.changed:
-            is_new = record.wait(f"waits, as {why}", self._clock(), WAIT_FOR_MEMBERS_SECONDS)
+            record.await_admission(None)
+            is_ready = self._conclude(model, record, loaded, key)
             model.settle()
-            notes = self._shared.take_notes()
-        if is_new:
-            # A model that is not there at all is likely to be somebody's mistake.
-            level = logging.WARNING if isinstance(why, ModelNotFound) else logging.INFO
-            LOG.log(level, "%s %s: %s", model.name, record.version, record.waits_for)
-        log_notes(notes)
+        if not is_ready:
+            loaded.close()
+        return is_ready
+
+    def _is_unwanted(self, model: ModelRecord, record: VersionRecord) -> bool:
+        return self._shared.is_closing or record.version in model.manual.unloaded
+
+    def _conclude(
+        self, model: ModelRecord, record: VersionRecord, loaded: Loaded, key: VersionKey
+    ) -> bool:
+        """Note what becomes of an open bundle, under the lock; returns whether it answers."""
+        admission = self._shared.admission
+        if self._is_unwanted(model, record):
+            record.withdraw()
+            model.note(logging.INFO, "closed, as it was unloaded meanwhile", record.version)
+        elif admission.may_serve(key):
+            model.install(record.version, loaded)
+            for other in self._shared.models.values():
+                other.end_waits()
+            return True
+        elif (why := admission.refusal(key)) is not None:
+            record.refuse(loaded.fingerprint, why)
+            model.note_failure(record)
+        else:
+            record.give_up()
+        return False
+
+    def _postpone(
+        self,
+        model: ModelRecord,
+        record: VersionRecord,
+        why: str,
+        pauses_seconds: Sequence[float],
+        level: int,
+    ) -> None:
+        """Let a version wait, through no fault of its files."""
+        with self._shared.change():
+            if record.wait(why, self._clock(), pauses_seconds):
+                model.note(level, why, record.version)
+            model.settle()
 
     def _fail(
         self,
@@ -178,32 +214,11 @@ class Loader:
         at: State,
         why: str,
     ) -> None:
-        with self._shared.changed:
+        with self._shared.change():
             record.fail(candidate.fingerprint, at, why, self._clock(), self._pauses_seconds)
             self._shared.failures[model.name, at] += 1
-            if record.version in model.held:
+            if record.version in model.manual.unloaded:
                 record.withdraw()
             else:
                 model.note_failure(record)
             model.settle()
-            notes = self._shared.take_notes()
-            self._shared.changed.notify_all()
-        log_notes(notes)
-
-    def _install(self, model: ModelRecord, record: VersionRecord, loaded: Loaded) -> bool:
-        """Lend what was opened, unless it was unloaded by hand meanwhile, or the process ends."""
-        with self._shared.changed:
-            is_wanted = not self._shared.is_closing and record.version not in model.held
-            if is_wanted:
-                model.install(record.version, loaded)
-                for other in self._shared.models.values():
-                    other.wait_no_longer()
-            else:
-                record.withdraw()
-            notes = self._shared.take_notes()
-            self._shared.changed.notify_all()
-        log_notes(notes)
-        if not is_wanted:
-            loaded.close()
-            LOG.info("%s %s: closed, as it was unloaded meanwhile", model.name, record.version)
-        return is_wanted

@@ -1,4 +1,4 @@
-"""The manager: lends open versions to requests, and keeps open what should be."""
+"""The manager: gives requests leases of versions, and keeps loaded what should be."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from bundleserver.errors import ModelNotFound, NotReady, VersionNotFound
-from bundleserver.manager.leases import Lease, Loaded, give_memory_back
+from bundleserver.manager.admission import Admission, AdmitAll
+from bundleserver.manager.leases import Loaded, give_memory_back
 from bundleserver.manager.loading import Loader
+from bundleserver.manager.manual import ManualOrders
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.opening import BundleOpener, OpenBundle
 from bundleserver.manager.orders import Order
 from bundleserver.manager.reconciler import Reconciler
-from bundleserver.manager.shared import LOG, Shared, claim_drained, log_notes, shutting_down
+from bundleserver.manager.shared import LOG, Shared, shutting_down
 from bundleserver.manager.status import (
     ModelStatus,
     TrafficStatus,
@@ -21,7 +23,6 @@ from bundleserver.manager.status import (
     why_no_default,
     why_not,
 )
-from bundleserver.manager.together import Together
 from bundleserver.sources import Source
 from bundleserver.versions import VersionPolicy
 from bundleserver.versions.lifecycle import State, SwapPolicy
@@ -30,13 +31,14 @@ RETRY_PAUSES_SECONDS = (5.0, 15.0, 60.0, 300.0, 900.0)
 
 
 class Manager:
-    """Every model of a source: which versions are open, and who holds them.
+    """Every model of a source: which versions are open, and their leases.
 
-    Request threads borrow, ask and order; the watcher's thread alone calls ``reconcile``, which
+    Request threads acquire, ask and order; the watcher's thread alone calls ``reconcile``, which
     decides, starts loads and closes.
 
     Attributes:
         knows: asks whether there is a model of that name, ready or not.
+        manual_orders, outcomes, reconsider: for an admission; see ``Shared``.
     """
 
     def __init__(
@@ -53,24 +55,29 @@ class Manager:
         retry_pauses_seconds: Sequence[float] = RETRY_PAUSES_SECONDS,
         load_threads: int = 0,
         open_bundle: OpenBundle | None = None,
+        admission: Admission | None = None,
+        manual_orders: Mapping[str, Mapping[str, object]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Say what to serve; nothing is looked at before the first ``reconcile``.
+        """Say what to serve; nothing is read before the first ``reconcile``.
 
         Args:
             source: where versions come from.
             model_name: the one model that was asked for; None serves what is found.
-            policy: the versions wanted where no ``serving.json`` says so; None is the newest.
-            traffic: how requests are split where no ``serving.json`` says who answers.
+            policy: the version policy where ``serving.json`` has none; None is the newest version.
+            traffic: the traffic split where ``serving.json`` does not say who answers.
             swap: what goes first in a swap.
             device: where torch models run.
             version_mismatch: ``warn`` or ``refuse`` where libraries differ from the bundle's.
             strict_readiness: with several models, be ready only when all answer.
-            retry_pauses_seconds: when, and so how often, a version that failed is tried again.
+            retry_pauses_seconds: the backoff of a version that failed; its length is the number of
+                retries.
             load_threads: how many versions are loaded at a time, beside everything else; with 0
                 ``reconcile`` loads them itself, one after the other, and returns when all are done.
-            open_bundle: opens a candidate; None is the real way up.
-            clock: seconds that only grow.
+            open_bundle: opens a candidate; None is the real opener.
+            admission: decides what may answer once it is open; None admits everything at once.
+            manual_orders: manual loads and unloads to begin with, as ``manual_orders`` tells them.
+            clock: monotonic seconds.
         """
         self._source = source
         self._asked = model_name
@@ -79,9 +86,12 @@ class Manager:
         self._swap = swap
         self._strict = strict_readiness
         self._clock = clock
-        self._shared = Shared()
+        self._manual_orders = manual_orders or {}
+        self._shared = Shared(admission=admission or AdmitAll())
         self.knows: Callable[[str], bool] = self._shared.models.__contains__
-        self.together = Together(self._shared)
+        self.manual_orders = self._shared.manual_orders
+        self.outcomes = self._shared.outcomes
+        self.reconsider = self._shared.reconsider
         opener = open_bundle or BundleOpener(source, device, version_mismatch, self.acquire)
         self._loader = Loader(self._shared, opener, retry_pauses_seconds, clock, load_threads)
         self._reconciler = Reconciler(self._shared, source, self._new_model, self._loader, clock)
@@ -97,23 +107,27 @@ class Manager:
         """Say why no model is known, while none is."""
         return self._shared.last_poll_error or f"there is no model in {self._source.place} yet"
 
-    def acquire(self, model: str, version: str | None = None) -> Lease:
-        """Lend a version, by its name or a label, or the default one, to a ``with`` statement.
+    def acquire(self, model: str, version: str | None = None) -> Loaded:
+        """Acquire a lease of a version, by its name or a label, or of the default one.
 
-        It stays open until the end of the block.
+        The lease is for a ``with`` statement: its version stays open until the end of the block.
 
         Raises:
-            ModelNotFound, VersionNotFound, NotReady: why there is none to lend.
+            ModelNotFound, VersionNotFound, NotReady: why there is none.
         """
-        with self._shared.lock:
-            loaded = self._lendable(model, version)
+        shared = self._shared
+        with shared.lock:
+            record = shared.models.get(model)
+            loaded = None if record is None or version is not None else record.serving
+            if loaded is None or loaded.is_withdrawn:
+                loaded = self._find_ready(model, version)
             loaded.in_flight += 1
-        return Lease(loaded, self._take_back)
+        return loaded
 
     def check_ready(self, model: str, version: str | None = None) -> None:
-        """Raise what ``acquire`` would raise, and lend nothing."""
+        """Raise what ``acquire`` would raise, and acquire nothing."""
         with self._shared.changed:
-            self._lendable(model, version)
+            self._find_ready(model, version)
 
     def is_ready(self, model: str, version: str | None = None) -> bool:
         """Ask whether a version, or the default one, answers now; an unknown one does not."""
@@ -149,12 +163,12 @@ class Manager:
             return replace(status, stale_since=self._shared.stale_since)
 
     def is_split(self, model: str) -> bool:
-        """Ask whether anything but the default version answers, or gets copies of, its requests.
+        """Ask whether other versions than the default one get its requests, or mirrored ones.
 
         Raises:
             ModelNotFound: there is no such model.
         """
-        # One look at what the watcher's thread replaces as a whole: it needs no lock.
+        # The watcher's thread replaces it as a whole: reading it needs no lock.
         record = self._shared.models.get(model)
         return self.traffic(model).config.is_split if record is None else record.is_split
 
@@ -183,40 +197,48 @@ class Manager:
         return self._shared.last_poll_error
 
     def load(self, model: str, version: str | None = None, timeout_seconds: float = 600.0) -> None:
-        """Load a model or one version by hand, and wait until it answers.
+        """Load a model or one version manually, and wait until it answers.
 
-        A version that the policy does not want stays until it is unloaded by hand.
+        A version that the policy does not want stays until it is manually unloaded.
 
         Raises:
             ModelNotFound, VersionNotFound, NotReady: why it does not answer.
         """
-        self._place(Order(model, version, loads=True), timeout_seconds)
+        self._shared.carry_out(Order(model, version, loads=True), timeout_seconds)
 
     def unload(
         self, model: str, version: str | None = None, timeout_seconds: float = 600.0
     ) -> None:
-        """Unload a model or one version by hand, and wait until nobody holds it and it is closed.
+        """Unload a model or one version manually, and wait until it has drained and is closed.
 
-        It stays so until it is loaded by hand or published again.
+        It stays so until it is loaded manually or published again.
 
         Raises:
             ModelNotFound, VersionNotFound: there is no such thing.
-            NotReady: requests hold it for longer than that.
+            NotReady: its requests take longer than that.
         """
-        self._place(Order(model, version, loads=False), timeout_seconds)
+        self._shared.carry_out(Order(model, version, loads=False), timeout_seconds)
 
-    def reconcile(self) -> None:
-        """Look at what is there and do or start all that follows; for the watcher's thread only.
+    def reconcile(self, poll: bool = True) -> None:
+        """Poll the source and do or start all that follows; for the watcher's thread only.
+
+        Args:
+            poll: poll in any case; else only for an order, and for versions demanded since.
 
         Raises:
             Exception: a source or framework broke its promise; what is open goes on.
         """
-        self._reconciler.reconcile()
+        self._reconciler.reconcile(poll)
 
-    def wait_for_work(self, timeout_seconds: float) -> None:
-        """Wait until there is an order, a load has ended, or a drained bundle can be closed."""
-        self._shared.work.wait(timeout_seconds)
+    def wait_for_work(self, timeout_seconds: float) -> bool:
+        """Wait until there is an order, a load has ended, or a drained bundle can be closed.
+
+        Returns:
+            Whether there was any of it in time.
+        """
+        is_work = self._shared.work.wait(timeout_seconds)
         self._shared.work.clear()
+        return is_work
 
     def wait_for_loads(self, timeout_seconds: float) -> bool:
         """Wait until no version is being loaded; returns whether that was in time."""
@@ -227,7 +249,7 @@ class Manager:
         self._shared.work.set()
 
     def is_settling(self) -> bool:
-        """Ask whether somebody waits for files that seem to be still written."""
+        """Ask whether somebody waits for files that seem to be still written to."""
         with self._shared.changed:
             ordered = {order.model for order in self._shared.orders}
             return any(
@@ -236,37 +258,26 @@ class Manager:
             )
 
     def close(self, timeout_seconds: float = 10.0) -> None:
-        """Lend no more, wait for the requests that hold a version, and close every one.
+        """Drain every version, and close those whose requests end in time.
 
-        A bundle that is still held when the time is over stays open: its request goes on.
+        A bundle that still has requests then stays open for them.
         """
+        models = self._shared.close(timeout_seconds)
+        self._reconciler.close_drained(models)
         with self._shared.changed:
-            self._shared.is_closing = True
-            self._shared.changed.notify_all()
-            for order in self._shared.orders:
-                order.finish(shutting_down(order.model))
-            for model in self._shared.models.values():
-                for version in model.open_versions():
-                    model.withdraw(version)
-            self._shared.changed.wait_for(lambda: not self._shared.held(), timeout_seconds)
-            claimed = claim_drained(list(self._shared.models.values()))
-            held = self._shared.held()
-            notes = self._shared.take_notes()
-        log_notes(notes)
-        for model, loaded in claimed:
-            loaded.close()
-            LOG.info("%s %s: unloaded", model.name, loaded.version)
-        if held:
-            LOG.warning("%s requests still hold a version after %s s", held, timeout_seconds)
-        claimed.clear()
+            in_flight = self._shared.in_flight()
+        if in_flight:
+            LOG.warning("%s requests are still in flight after %s s", in_flight, timeout_seconds)
         give_memory_back()
 
     def _new_model(self, name: str) -> ModelRecord:
-        model = ModelRecord(name, self._policy, self._swap, name == self._asked, self._traffic)
-        self.together.teach(model)
-        return model
+        manual = ManualOrders.from_json(self._manual_orders.get(name, {}))
+        is_asked, admission = name == self._asked, self._shared.admission
+        return ModelRecord(
+            name, self._policy, self._swap, admission, manual, is_asked, self._traffic
+        )
 
-    def _lendable(self, model: str, version: str | None) -> Loaded:
+    def _find_ready(self, model: str, version: str | None) -> Loaded:
         if self._shared.is_closing:
             raise shutting_down(model)
         record = self._shared.models.get(model) or self._shared.find(model)
@@ -277,33 +288,3 @@ class Manager:
         if found is None or found.loaded is None:
             raise why_not(record, wanted, self._clock())
         return found.loaded
-
-    def _take_back(self, loaded: Loaded) -> None:
-        with self._shared.lock:
-            loaded.in_flight -= 1
-            is_drained = loaded.is_withdrawn and loaded.in_flight == 0
-            if is_drained:
-                self._shared.changed.notify_all()
-        if is_drained:
-            self.wake()
-
-    def _place(self, order: Order, timeout_seconds: float) -> None:
-        with self._shared.changed:
-            if self._shared.is_closing:
-                raise shutting_down(order.model)
-            self._shared.orders.append(order)
-        self.wake()
-        if not order.done.wait(timeout_seconds):
-            self._give_up(order, timeout_seconds)
-        if order.error is not None:
-            raise order.error
-
-    def _give_up(self, order: Order, timeout_seconds: float) -> None:
-        with self._shared.changed:
-            if order.done.is_set():
-                return
-            self._shared.orders.remove(order)
-            stands = order.stands(self._shared.models.get(order.model))
-        verb = "load" if order.loads else "unload"
-        reason = f"{stands}; the {verb} goes on, but not within {timeout_seconds:g} s"
-        order.finish(NotReady(f"model '{order.model}'", reason))

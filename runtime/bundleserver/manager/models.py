@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from bundleserver.errors import VersionNotFound
+from bundleserver.manager.admission import Admission, VersionKey
 from bundleserver.manager.configuration import Configuration, Note
 from bundleserver.manager.leases import Loaded
+from bundleserver.manager.manual import ManualOrders
 from bundleserver.manager.records import VersionRecord
 from bundleserver.sources import Demand, Listing
 from bundleserver.versions import Version, VersionPolicy, is_version_label
@@ -25,15 +27,13 @@ from bundleserver.versions.lifecycle import (
 
 
 class ModelRecord:
-    """One model: its versions, what was ordered by hand, and which version answers.
+    """One model: its versions, its manual loads and unloads, and which version answers.
 
     Attributes:
         is_asked: the process was started for this model, so it is known even when nothing is there.
         unseen: versions known by name only; nobody has wanted them yet.
-        held: versions unloaded by hand, with the fingerprint of the files they had.
-        pinned: versions loaded by hand that the policy does not want.
-        is_stopped: the whole model was unloaded by hand, and nothing was published since.
         default: the version that answers requests which name none.
+        serving: its open bundle.
         is_split: as in ``Manager.is_split``.
         reason: what the source waits for where it found nothing.
     """
@@ -43,6 +43,8 @@ class ModelRecord:
         name: str,
         policy: VersionPolicy,
         swap: SwapPolicy,
+        admission: Admission,
+        manual: ManualOrders,
         is_asked: bool = False,
         traffic: Mapping[str, float] = MappingProxyType({}),
     ) -> None:
@@ -51,15 +53,15 @@ class ModelRecord:
         self.configuration = Configuration(policy, traffic)
         self.versions: dict[Version, VersionRecord] = {}
         self.unseen: tuple[Version, ...] = ()
-        self.held: dict[Version, str | None] = {}
-        self.pinned: set[Version] = set()
-        self.is_stopped = False
+        self.manual = manual
         self.default: Version | None = None
+        self.serving: Loaded | None = None
         self.is_split = False
-        self.reason = "waiting for the first look at the models"
+        self.reason = "waiting for the first poll of the model source"
         self._is_listed = False
         self._warnings: tuple[str, ...] = ()
         self._swap = swap
+        self._admission = admission
         self._notes: list[Note] = []
 
     @property
@@ -79,7 +81,7 @@ class ModelRecord:
         listed = {candidate.version: candidate for candidate in listing.candidates}
         if listed or self.unseen or not self.open_versions():
             known = {*listed, *self.unseen, *self.open_versions()}
-            self.pinned &= known
+            self.manual.loaded &= known
             self._note_all(self.configuration.consider(listing, known, self.default is not None))
         elif any(record.candidate for record in self.versions.values()):
             self.note(logging.WARNING, f"{listing.reason or 'no version is listed'}; {self.kept()}")
@@ -89,28 +91,43 @@ class ModelRecord:
             record = self.versions.setdefault(version, VersionRecord(version))
             if record.see(candidate):
                 self.note_failure(record)
-        self._release_republished()
+            if self.manual.see(candidate):
+                self.note(logging.INFO, "published again, so its manual unload ends", version)
         self.settle()
 
     def settle(self) -> None:
         """Bring the configuration in effect and the default version up to date."""
-        self._note_all(self.configuration.advance(self.versions, self.held, self.default))
-        self.default = default_version(self.snapshots(), self.policy, self.default)
+        is_settled = False
+        while not is_settled:
+            before = self.default
+            self._note_all(self.configuration.advance(self.versions, self.manual.unloaded, before))
+            self.default = default_version(self.snapshots(), self.policy, before)
+            is_settled = self.default == before
+        self.serving = None if self.default is None else self.versions[self.default].loaded
         self.is_split = self.configuration.in_effect.is_split
 
     def demand(self) -> Demand:
         """Say which versions the source should look at: none that is only old."""
-        if self.is_stopped:
+        if self.manual.is_stopped:
             opened = frozenset(v for v, record in self.versions.items() if record.is_open)
             return Demand(self.policy, 0, opened)
-        by_name = {*self.pinned, *self.configuration.named}
+        required = self._admission.required(self.name)
+        by_name = {*self.manual.loaded, *required, *self.configuration.named}
         further = 0
         for version, record in self.versions.items():
-            takes_no_place = version in self.held or record.state is State.FAILED
-            if record.is_open or takes_no_place:
+            is_left_out = version in self.manual.unloaded or record.state is State.FAILED
+            if record.is_open or is_left_out:
                 by_name.add(version)
-            further += takes_no_place and record.is_loadable
+            further += is_left_out and record.is_loadable
         return Demand(self.policy, further, frozenset(by_name))
+
+    def demands_more_than(self, polled: Demand | None) -> bool:
+        """Ask whether versions are demanded now that a poll with that demand did not reach."""
+        if not self.unseen or polled is None:
+            return False
+        demand = self.demand()
+        is_wider = demand.policy != polled.policy or demand.further > polled.further
+        return is_wider or not (demand.versions - polled.versions).isdisjoint(self.unseen)
 
     def next_action(self, now: float, may_load: bool = True) -> Load | Unload | None:
         """Return the one thing to do next, or None."""
@@ -119,6 +136,7 @@ class ModelRecord:
     def snapshots(self) -> list[Snapshot]:
         """Show every version as the lifecycle decides upon it."""
         named, default = self.configuration.named, self.configuration.default
+        loaded = {*self.manual.loaded, *self._admission.required(self.name)}
         return [
             Snapshot(
                 version,
@@ -126,8 +144,8 @@ class ModelRecord:
                 listed=record.candidate is not None,
                 loadable=record.is_loadable,
                 changed=record.is_changed,
-                held=version in self.held,
-                pinned=version in self.pinned,
+                manually_unloaded=version in self.manual.unloaded,
+                manually_loaded=version in loaded,
                 named=version in named,
                 default=version == default,
                 retry_at=record.retry_at,
@@ -183,7 +201,7 @@ class ModelRecord:
         return f"versions: {shown}{more}" + (f"; labels: {labels}" if labels else "")
 
     def withdraw(self, version: Version) -> None:
-        """Lend a version no more."""
+        """Let a version answer no more."""
         record = self.versions[version]
         was_open = record.loaded is not None
         record.withdraw()
@@ -191,28 +209,36 @@ class ModelRecord:
             self.note(logging.INFO, "draining", version)
         self.settle()
 
-    def lend_again(self, version: Version) -> bool:
-        """Lend what drains once more, if its files are still those; returns whether."""
-        is_open = self.versions[version].lend_again()
+    def reactivate(self, version: Version) -> bool:
+        """Reactivate a draining version if its files are unchanged; returns whether."""
+        is_open = self.versions[version].reactivate()
         if is_open:
-            self.note(logging.INFO, "ready again, it was still open", version)
+            self.note(logging.INFO, "ready again, as it was still open", version)
             self.settle()
         return is_open
 
-    def wait_no_longer(self) -> None:
-        """Try what waits for other models again: one of them has come."""
+    def reconsider(self) -> None:
+        """Let what was refused and is refused no more be loaded again."""
+        for version, record in self.versions.items():
+            if record.is_refused:
+                key = VersionKey(self.name, version.label, str(record.tried))
+                if self._admission.refusal(key) is None:
+                    record.forget_failure()
+
+    def end_waits(self) -> None:
+        """Load what waits for another model: one has become ready."""
         for record in self.versions.values():
-            record.waits_until = None
+            record.end_wait()
 
     def install(self, version: Version, loaded: Loaded) -> None:
-        """Lend a new bundle, and say what it replaces."""
+        """Let a new bundle answer, and say what it replaces."""
         record, before = self.versions[version], self.default
         in_place = record.loaded is not None
         record.install(loaded)
         self.settle()
         replaced = ""
         if in_place:
-            replaced = ", replaces its former files"
+            replaced = ", replaces its previous files"
         elif self.default == version and before is not None:
             replaced = f", replaces {before}"
         self.note(logging.INFO, f"ready in {loaded.load_seconds:.1f} s{replaced}", version)
@@ -245,23 +271,18 @@ class ModelRecord:
         for level, text in notes:
             self.note(level, text)
 
+    def drop(self, loaded: Loaded) -> None:
+        """Note that a bundle is closed."""
+        record = self.versions.get(loaded.version)
+        if record is not None and loaded in record.draining:
+            record.drop(loaded)
+            self._forget_lost(record)
+
     def _lose(self, version: Version) -> None:
         record = self.versions[version]
-        record.candidate = None
-        if not record.is_open and not record.is_underway:
-            del self.versions[version]
+        record.lose()
+        self._forget_lost(record)
 
-    def _release_republished(self) -> None:
-        """Hold no longer what was unloaded by hand once there is something new."""
-        for version, record in self.versions.items():
-            candidate = record.candidate
-            if candidate is None or not candidate.settled:
-                continue
-            if version not in self.held:
-                self.is_stopped = False
-            elif self.held[version] is None:
-                self.held[version] = candidate.fingerprint
-            elif self.held[version] != candidate.fingerprint:
-                del self.held[version]
-                self.is_stopped = False
-                self.note(logging.INFO, "published again, so it is held no longer", version)
+    def _forget_lost(self, record: VersionRecord) -> None:
+        if record.candidate is None and not (record.is_open or record.is_underway):
+            del self.versions[record.version]

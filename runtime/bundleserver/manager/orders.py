@@ -1,12 +1,13 @@
-"""Loads and unloads by hand: what they change at once, and when they are fulfilled."""
+"""Manual loads and unloads: what they change at once, and when they are fulfilled."""
 
 from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
 
-from bundleserver.errors import BundleServerError, NotReady, VersionNotFound
+from bundleserver.errors import BundleServerError, VersionNotFound
 from bundleserver.manager.models import ModelRecord
+from bundleserver.manager.records import VersionRecord
 from bundleserver.manager.status import describe, why_no_default, why_not, why_not_ready
 from bundleserver.versions import Version
 from bundleserver.versions.lifecycle import State
@@ -33,13 +34,15 @@ class Order:
             self.done.set()
 
     def apply(self, model: ModelRecord) -> None:
-        """Change what is held and pinned; the lifecycle does the rest."""
+        """Note what was ordered; the lifecycle does the rest."""
         self.is_applied = True
         if self.version is None:
-            _release_all(model) if self.loads else _hold_all(model)
+            _load_all(model) if self.loads else _unload_all(model)
         else:
             version = model.resolve(self.version)
-            _release(model, version) if self.loads else _hold(model, version)
+            if version not in model.versions and version not in model.unseen:
+                raise VersionNotFound(model.name, version.label, model.known_names())
+            _load(model, version) if self.loads else _unload(model, version)
 
     def is_fulfilled(self, model: ModelRecord, now: float) -> bool:
         """Ask whether the state is reached.
@@ -57,14 +60,18 @@ class Order:
     def stands(self, model: ModelRecord | None) -> str:
         """Say how far it has come."""
         if model is None:
-            return "the models have not been looked at since"
+            return "the model source has not been polled since"
         if self.version is None:
-            return f"{model.default} is READY" if model.default else why_not_ready(model)
+            return (
+                f"{model.default} is READY"
+                if model.default
+                else why_not_ready(model, model.wanted())
+            )
         label = model.configuration.labels.get(self.version, self.version)
         for version, record in model.versions.items():
             if version.label == label:
-                return f"version {version} is {describe(model, record)}"
-        return f"version {label} has not been looked at"
+                return f"version {version} is {describe(model, record, model.wanted())}"
+        return f"version {label} is not known yet"
 
 
 def _is_unloaded(model: ModelRecord, version: Version | None) -> bool:
@@ -94,7 +101,7 @@ def _is_ready(model: ModelRecord, version: Version, now: float) -> bool:
             return False
         raise why_not(model, version, now)
     if record.loaded is not None and record.failure:
-        raise NotReady(f"'{model.name}' version {version}", describe(model, record))
+        raise why_not(model, version, now)
     if record.loaded is not None and not record.is_changed:
         return True
     if _is_draining(model) or not (record.candidate is None or record.candidate.settled):
@@ -106,44 +113,33 @@ def _is_draining(model: ModelRecord) -> bool:
     return any(record.state is State.DRAINING for record in model.versions.values())
 
 
-def _release_all(model: ModelRecord) -> None:
-    model.held.clear()
-    model.is_stopped = False
+def _load_all(model: ModelRecord) -> None:
+    model.manual.load_all()
     for record in model.versions.values():
-        _start_again(model, record.version)
+        _try_again(record)
 
 
-def _release(model: ModelRecord, version: Version) -> None:
-    _check_known(model, version)
-    model.held.pop(version, None)
-    model.is_stopped = False
-    _start_again(model, version)
+def _load(model: ModelRecord, version: Version) -> None:
+    model.manual.load(version)
+    if version in model.versions:
+        _try_again(model.versions[version])
     if version not in model.wanted():
-        model.pinned.add(version)
+        model.manual.loaded.add(version)
 
 
-def _start_again(model: ModelRecord, version: Version) -> None:
-    record = model.versions.get(version)
-    if record is not None and record.candidate is not None and record.candidate.problem is None:
+def _try_again(record: VersionRecord) -> None:
+    if record.candidate is not None and record.candidate.problem is None:
         record.forget_failure()
 
 
-def _hold_all(model: ModelRecord) -> None:
+def _unload_all(model: ModelRecord) -> None:
     for version in (*model.versions, *model.unseen):
-        _hold(model, version)
-    model.is_stopped = True
+        _unload(model, version)
+    model.manual.is_stopped = True
 
 
-def _hold(model: ModelRecord, version: Version) -> None:
-    _check_known(model, version)
+def _unload(model: ModelRecord, version: Version) -> None:
     record = model.versions.get(version)
-    candidate = record.candidate if record else None
-    model.held[version] = candidate.fingerprint if candidate else None
-    model.pinned.discard(version)
+    model.manual.unload(version, record.candidate if record else None)
     if record is not None and not record.is_open:
         record.withdraw()
-
-
-def _check_known(model: ModelRecord, version: Version) -> None:
-    if version not in model.versions and version not in model.unseen:
-        raise VersionNotFound(model.name, version.label, model.known_names())

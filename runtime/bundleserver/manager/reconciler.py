@@ -6,11 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 
 from bundleserver.errors import BundleServerError, SourceError
+from bundleserver.manager.admission import VersionKey
 from bundleserver.manager.leases import give_memory_back
 from bundleserver.manager.loading import Loader
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.orders import Order
-from bundleserver.manager.shared import LOG, Shared, claim_drained, log_notes
+from bundleserver.manager.shared import LOG, Shared
 from bundleserver.sources import Candidate, Demand, LastKnownListings, Listing, Source
 from bundleserver.versions import Version
 from bundleserver.versions.lifecycle import Load, Unload
@@ -32,62 +33,66 @@ class Reconciler:
         self._new_model = new_model
         self._loader = loader
         self._clock = clock
+        self._demanded: dict[str, Demand] = {}
 
-    def reconcile(self) -> None:
-        """Poll and act until there is nothing to do now; one action per model between two polls."""
-        progressing = True
-        while progressing and not self._shared.is_closing:
-            demands, orders = self._demands(), self._new_orders()
-            self._poll()
-            self._apply(orders)
+    def reconcile(self, poll: bool = True) -> None:
+        """Poll, then act until there is nothing to do now.
+
+        The source is polled again for a new order, which may be about what is there only now, and
+        where a decision or a failure demands versions that the last poll did not reach.
+        """
+        is_busy = True
+        while is_busy and not self._shared.is_closing:
+            orders = self._new_orders()
+            if poll or orders:
+                self._poll()
+                self._apply(orders)
             acted = [self._advance(model) for model in list(self._shared.models.values())]
-            self._finish_orders()
-            progressing = any(acted) or self._demands() != demands
+            poll = not any(acted) and self._demands_more()
+            if not poll:
+                self._finish_orders()
+            is_busy = poll or any(acted)
 
-    def _demands(self) -> dict[str, Demand]:
+    def _demands_more(self) -> bool:
         with self._shared.changed:
-            return {name: model.demand() for name, model in self._shared.models.items()}
+            return any(
+                model.demands_more_than(self._demanded.get(name))
+                for name, model in self._shared.models.items()
+            )
 
     def _demand_of(self, name: str) -> Demand:
         with self._shared.changed:
-            model = self._shared.models.get(name)
-            return (model or self._new_model(name)).demand()
+            model = self._shared.models.get(name) or self._new_model(name)
+            demand = self._demanded[name] = model.demand()
+        return demand
 
     def _poll(self) -> None:
         """Ask the source what is there; what is open goes on when it cannot say."""
+        self._demanded = {}
         try:
             listings = self._source.discover(self._demand_of)
         except SourceError as error:
             self._note_outage(error)
             return
-        has_looked = self._shared.last_poll_at is not None
-        with self._shared.changed:
-            had_error, self._shared.last_poll_error = self._shared.last_poll_error, None
-            self._shared.last_poll_at = time.time()
-            self._take_in(listings)
-            notes = self._shared.take_notes()
-            self._shared.changed.notify_all()
-        if had_error is not None:
-            LOG.info("the models can be listed again")
-        if not (has_looked or listings):
+        if self._shared.last_poll_error is not None:
+            LOG.info("the model source can be read again")
+        if self._shared.last_poll_at is None and not listings:
             LOG.info("there is no model in %s yet; waiting for one", self._source.place)
-        log_notes(notes)
+        with self._shared.change():
+            self._shared.last_poll_error, self._shared.last_poll_at = None, time.time()
+            self._take_in(listings)
 
     def _note_outage(self, error: SourceError) -> None:
         """Let what is open go on; at a start in an outage, take what the source last knew."""
-        with self._shared.changed:
-            is_new = str(error) != self._shared.last_poll_error
+        if str(error) != self._shared.last_poll_error:
+            LOG.warning("%s; keeping the versions that are loaded", error)
+        with self._shared.change():
             self._shared.last_poll_error = str(error)
             if isinstance(error, LastKnownListings):
                 self._shared.last_poll_at = error.as_of
                 self._take_in(error.listings)
             for model in self._shared.models.values():
                 model.reason = str(error)
-            notes = self._shared.take_notes()
-            self._shared.changed.notify_all()
-        if is_new:
-            LOG.warning("%s; what is open goes on being served", error)
-        log_notes(notes)
 
     def _take_in(self, listings: Sequence[Listing]) -> None:
         models = self._shared.models
@@ -102,8 +107,8 @@ class Reconciler:
                 del models[name]
 
     def _advance(self, model: ModelRecord) -> bool:
-        """Close what nobody holds and do what is next; returns whether anything was."""
-        if self._close_drained(model):
+        """Close what has drained and do what is next; returns whether anything was."""
+        if self.close_drained([model]):
             give_memory_back()
         claimed: Candidate | None = None
         with self._shared.changed:
@@ -112,40 +117,45 @@ class Reconciler:
             action = None if is_closing else model.next_action(self._clock(), may_load)
             if isinstance(action, Unload):
                 model.withdraw(action.version)
-                self._shared.changed.notify_all()
             elif isinstance(action, Load):
                 claimed = self._claim(model, action.version)
-            notes = self._shared.take_notes()
-        log_notes(notes)
+        if action is None:
+            return False
+        self._shared.announce()
         if claimed is not None:
             self._loader.start(model, model.versions[claimed.version], claimed)
-        return action is not None
+        return True
 
     def _claim(self, model: ModelRecord, version: Version) -> Candidate | None:
-        """Lend again what is open still; else return what is to be loaded now. Under the lock."""
+        """Reactivate what is open still; else return what is to be loaded now. Under the lock."""
         record = model.versions[version]
         candidate = record.candidate
         if candidate is not None:
-            key = (model.name, version.label, candidate.fingerprint)
-            if self._shared.gate.passes(key) and model.lend_again(version):
+            key = VersionKey(model.name, version.label, candidate.fingerprint)
+            if self._shared.admission.may_serve(key) and model.reactivate(version):
                 return None
         self._loader.claim(record)
         return candidate
 
-    def _close_drained(self, model: ModelRecord) -> bool:
-        """Close the bundles that nobody holds any more; returns whether there were any."""
+    def close_drained(self, models: Sequence[ModelRecord]) -> bool:
+        """Close the bundles that have drained; returns whether there were any. From any thread."""
         with self._shared.changed:
-            claimed = claim_drained([model])
-        for _, loaded in claimed:
+            claimed = [
+                (model, loaded)
+                for model in models
+                for record in model.versions.values()
+                for loaded in record.draining
+                if loaded.claim_to_close()
+            ]
+        if not claimed:
+            return False
+        for model, loaded in claimed:
             loaded.close()
-        with self._shared.changed:
-            for record in model.versions.values():
-                for loaded in [loaded for _, loaded in claimed if loaded in record.draining]:
-                    record.drop(loaded)
-            self._shared.changed.notify_all()
-        for _, loaded in claimed:
             LOG.info("%s %s: unloaded", model.name, loaded.version)
-        return bool(claimed)
+        with self._shared.change():
+            for model, loaded in claimed:
+                model.drop(loaded)
+        return True
 
     def _new_orders(self) -> list[Order]:
         """Return the orders that the next poll is for; they may be about what it finds."""
@@ -153,7 +163,7 @@ class Reconciler:
             return [order for order in self._shared.orders if not order.is_applied]
 
     def _apply(self, orders: Sequence[Order]) -> None:
-        with self._shared.changed:
+        with self._shared.change():
             for order in orders:
                 try:
                     model = self._shared.find(order.model)

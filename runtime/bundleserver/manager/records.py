@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bundleserver.manager.gate import Key
 from bundleserver.manager.leases import Loaded
 from bundleserver.sources import Candidate
 from bundleserver.versions import Version
@@ -16,21 +15,24 @@ from bundleserver.versions.lifecycle import State, retry_pause
 class VersionRecord:
     """One version: what the source says of it, and how far it has come.
 
+    Its states change by its own methods only; others read.
+
     Attributes:
         candidate: as it was last listed; None when it is not there any more.
-        state: where it stands; READY while its former bundle answers and new files are loaded.
+        state: where it stands; READY while its previous bundle answers and new files are loaded.
         reloading: the state of the new files meanwhile.
-        loaded: the open bundle that is lent.
-        draining: open bundles that are lent no more.
+        loaded: the open bundle that answers.
+        awaiting: the open bundle that waits to be admitted.
+        draining: open bundles that get no new leases.
         failure: why the files last tried do not load; empty when they did.
         tried: the fingerprint of the files that failed.
-        attempts: how often these have failed.
+        is_refused: these files load here, and were not admitted.
+        attempts: how often the files have failed.
         retry_at: when they are tried again by themselves, on the manager's clock.
         underway_since: when its load began, on the manager's clock; None while there is none.
-        waits_for: why its load waits for another model of this process; empty when it does not.
-        waits_until: when that is asked again by itself, on the manager's clock.
-        waits: how often it has waited for that in a row.
-        blocked_as: what fails in another process, and so counts as failed here; None if not that.
+        waits_for: what its load waits for, through no fault of its files; empty when it does not.
+        waits_until: when that is tried again by itself, on the manager's clock.
+        waits: how often it has waited in a row.
     """
 
     version: Version
@@ -38,16 +40,17 @@ class VersionRecord:
     state: State = State.DISCOVERED
     reloading: State | None = None
     loaded: Loaded | None = None
+    awaiting: Loaded | None = None
     draining: list[Loaded] = field(default_factory=list)
     failure: str = ""
     tried: str | None = None
+    is_refused: bool = False
     attempts: int = 0
     retry_at: float | None = None
     underway_since: float | None = None
     waits_for: str = ""
     waits_until: float | None = None
     waits: int = 0
-    blocked_as: Key | None = None
 
     @property
     def is_changed(self) -> bool:
@@ -66,7 +69,7 @@ class VersionRecord:
 
     @property
     def is_open(self) -> bool:
-        """Whether any bundle of it is open, lent or not."""
+        """Whether any bundle of it answers or drains."""
         return self.loaded is not None or bool(self.draining)
 
     @property
@@ -76,10 +79,14 @@ class VersionRecord:
 
     @property
     def is_hopeful(self) -> bool:
-        """Whether it may answer soon: it has not failed, and waits for no other model."""
+        """Whether it may answer soon: it has not failed, and its load does not have to wait."""
         is_waiting = self.waits_until is not None
         may_come = self.is_loadable or self.is_underway
         return may_come and not (self.loaded or self.failure or is_waiting)
+
+    def is_about(self, loaded: Loaded) -> bool:
+        """Ask whether what was opened is what is there now."""
+        return self.candidate is not None and self.candidate.fingerprint == loaded.fingerprint
 
     def see(self, candidate: Candidate) -> bool:
         """Take in what the source says; returns whether that is a failure not known yet."""
@@ -101,6 +108,18 @@ class VersionRecord:
         self.state, self.tried, self.retry_at = State.FAILED, candidate.fingerprint, None
         return self.failure != known
 
+    def lose(self) -> None:
+        """Note that the source does not list it any more."""
+        self.candidate = None
+
+    def begin_load(self, now: float) -> None:
+        """Note that its load is underway."""
+        self.underway_since = now
+
+    def end_load(self) -> None:
+        """Note that its load is over, whatever has come of it."""
+        self.underway_since = None
+
     def enter(self, state: State) -> None:
         """Note how far the files that are there now have come."""
         if self.loaded is None:
@@ -113,42 +132,44 @@ class VersionRecord:
     ) -> None:
         """Note that files do not load; a bundle that is open goes on."""
         self.attempts = self.attempts + 1 if self.tried == tried else 1
-        self.tried = tried
-        self.blocked_as = None
         pause = retry_pause(self.attempts, pauses_seconds)
         self.retry_at = None if pause is None else now + pause
-        self.failure = f"FAILED while {at.value}: {why}"
-        self.reloading, self.waits_for, self.waits_until = None, "", None
-        if self.loaded is None:
-            self.state = State.FAILED
+        self.is_refused, self.waits_for, self.waits_until = False, "", None
+        self._end_with(tried, f"FAILED while {at.value}: {why}")
 
-    def block(self, key: Key, why: str) -> None:
-        """Count as failed while another process cannot load it; ``why`` is its failure there."""
-        self.tried, self.blocked_as, self.retry_at = key[2], key, None
-        self.failure = why.replace("FAILED", "FAILED in another worker", 1)
+    def refuse(self, tried: str, why: str) -> None:
+        """Count files as failed that load and are not admitted; a bundle that is open goes on."""
+        self.is_refused, self.retry_at = True, None
+        self._end_with(tried, why)
+
+    def _end_with(self, tried: str, failure: str) -> None:
         self.give_up()
+        self.tried, self.failure = tried, failure
         if self.loaded is None:
             self.state = State.FAILED
 
     def wait(self, why: str, now: float, pauses_seconds: Sequence[float]) -> bool:
-        """Note that it cannot be loaded before another model answers; returns whether it is news.
+        """Note that it cannot be loaded now; returns whether it is news.
 
         That is no failure: nothing is wrong with its files.
         """
         is_new = why != self.waits_for
         pause = pauses_seconds[min(self.waits, len(pauses_seconds) - 1)]
-        self.waits_for, self.waits_until, self.reloading = why, now + pause, None
+        self.waits_for, self.waits_until = why, now + pause
         self.waits += 1
-        if self.loaded is None:
-            self.state = State.DISCOVERED
+        self.give_up()
         return is_new
 
-    def is_about(self, loaded: Loaded) -> bool:
-        """Ask whether what was opened is what is there now."""
-        return self.candidate is not None and self.candidate.fingerprint == loaded.fingerprint
+    def end_wait(self) -> None:
+        """Let it be loaded as soon as it is due."""
+        self.waits_until = None
+
+    def await_admission(self, loaded: Loaded | None) -> None:
+        """Note that it is open and warm, and answers once it is admitted; None ends that."""
+        self.awaiting = loaded
 
     def give_up(self) -> None:
-        """Note that what was opened is not there any more; a bundle that is open goes on."""
+        """Note that nothing comes of a load; a bundle that is open goes on."""
         self.reloading = None
         if self.loaded is None:
             self.state = State.DISCOVERED
@@ -156,34 +177,35 @@ class VersionRecord:
     def forget_failure(self) -> None:
         """Count as never tried; a bundle that is open goes on."""
         self.failure, self.tried, self.attempts, self.retry_at = "", None, 0, None
-        self.waits_for, self.waits_until, self.waits, self.blocked_as = "", None, 0, None
+        self.waits_for, self.waits_until, self.waits, self.is_refused = "", None, 0, False
         if self.state is State.FAILED:
             self.state = State.DISCOVERED
 
     def install(self, loaded: Loaded) -> None:
-        """Lend a new bundle from now on; the one that was lent before drains."""
-        self._let_drain()
+        """Let a new bundle answer from now on; the one before drains."""
+        self._drain()
         self.forget_failure()
         self.loaded, self.state, self.reloading = loaded, State.READY, None
 
     def withdraw(self) -> None:
-        """Lend no more."""
-        self._let_drain()
+        """Let it answer no more."""
+        self._drain()
         self.forget_failure()
+        self.reloading = None
         self.state = State.DRAINING if self.draining else State.UNLOADED
 
-    def _let_drain(self) -> None:
+    def _drain(self) -> None:
         if self.loaded is not None:
             self.loaded.is_withdrawn = True
             self.draining.append(self.loaded)
             self.loaded = None
 
-    def lend_again(self) -> bool:
-        """Lend what is draining once more if its files are still those; returns whether."""
+    def reactivate(self) -> bool:
+        """Let a draining bundle answer again, if its files are unchanged; returns whether."""
         if self.loaded is not None or self.candidate is None:
             return False
         for loaded in self.draining:
-            if loaded.fingerprint == self.candidate.fingerprint and not loaded.is_closing:
+            if self.is_about(loaded) and not loaded.is_closing:
                 self.draining.remove(loaded)
                 loaded.is_withdrawn = False
                 self.loaded, self.state = loaded, State.READY

@@ -5,16 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bundleserver.errors import ModelNotFound, NotReady
-from bundleserver.manager.configuration import Note
-from bundleserver.manager.gate import Gate
-from bundleserver.manager.leases import Loaded
+from bundleserver.manager.admission import Admission, AdmitAll, Outcomes
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.orders import Order
-from bundleserver.manager.traffic_memo import TrafficMemo
+from bundleserver.manager.status import TrafficMemo, outcomes
 from bundleserver.versions.lifecycle import State
 
 LOG = logging.getLogger("bundleserver.manager")
@@ -27,8 +26,8 @@ class Shared:
     Attributes:
         lock: the one lock.
         changed: the news that something under the lock has changed; holding it is holding the lock.
-        work: set when the watcher's thread should look before its next poll.
-        gate: lets an open version answer, where other processes serve the same.
+        work: set when there is work for the watcher's thread before its next poll.
+        admission: decides whether a version that is open and warm may answer.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -38,7 +37,7 @@ class Shared:
     orders: list[Order] = field(default_factory=list)
     failures: Counter[tuple[str, State]] = field(default_factory=Counter)
     traffic: TrafficMemo = field(default_factory=TrafficMemo)
-    gate: Gate = field(default_factory=Gate)
+    admission: Admission = field(default_factory=AdmitAll)
     is_closing: bool = False
     last_poll_at: float | None = None
     last_poll_error: str | None = None
@@ -65,8 +64,8 @@ class Shared:
             raise NotReady(f"model '{model}'", self.last_poll_error)
         raise ModelNotFound(model, sorted(self.models))
 
-    def held(self) -> int:
-        """Count the requests that hold a version that drains; called under the lock."""
+    def in_flight(self) -> int:
+        """Count the requests that draining versions wait for; called under the lock."""
         return sum(
             loaded.in_flight
             for model in self.models.values()
@@ -74,28 +73,85 @@ class Shared:
             for loaded in record.draining
         )
 
-    def take_notes(self) -> list[Note]:
-        """Return what models have to say in the log; called under the lock."""
-        return [note for model in self.models.values() for note in model.take_notes()]
+    def note_drained(self) -> None:
+        """Wake whoever waits for the last lease of a version; called without the lock."""
+        self.announce()
+        self.work.set()
 
+    def manual_orders(self) -> Mapping[str, Mapping[str, object]]:
+        """Return the manual loads and unloads that are in effect by model, ready for JSON."""
+        with self.changed:
+            told = {name: model.manual.to_json() for name, model in self.models.items()}
+        return {name: orders for name, orders in told.items() if orders}
 
-def claim_drained(models: Sequence[ModelRecord]) -> list[tuple[ModelRecord, Loaded]]:
-    """Return the bundles that nobody holds any more, to be closed by the caller; under the lock."""
-    return [
-        (model, loaded)
-        for model in models
-        for record in model.versions.values()
-        for loaded in record.draining
-        if loaded.claim_to_close()
-    ]
+    def outcomes(self, known: Outcomes | None = None, timeout_seconds: float = 0.0) -> Outcomes:
+        """Return what has come of the versions; wait a while for it to differ from ``known``."""
+        with self.changed:
+            self.changed.wait_for(lambda: outcomes(self.models) != known, timeout_seconds)
+            return outcomes(self.models)
 
+    def reconsider(self) -> None:
+        """Ask the admission again about what waits for it, and load what it refuses no more."""
+        with self.change():
+            for model in self.models.values():
+                model.reconsider()
+        self.work.set()
 
-def log_notes(notes: Sequence[Note]) -> None:
-    """Write what has come together under the lock; called without it."""
-    for level, line in notes:
-        LOG.log(level, "%s", line)
+    def carry_out(self, order: Order, timeout_seconds: float) -> None:
+        """Hand an order to the watcher's thread, and wait until it is fulfilled.
+
+        Raises:
+            BundleServerError: it is not, and why.
+        """
+        with self.changed:
+            if self.is_closing:
+                raise shutting_down(order.model)
+            self.orders.append(order)
+        self.work.set()
+        if not order.done.wait(timeout_seconds):
+            self._give_up(order, timeout_seconds)
+        if order.error is not None:
+            raise order.error
+
+    def _give_up(self, order: Order, timeout_seconds: float) -> None:
+        with self.changed:
+            if order.done.is_set():
+                return
+            self.orders.remove(order)
+            stands = order.stands(self.models.get(order.model))
+        verb = "load" if order.loads else "unload"
+        reason = f"{stands}; the {verb} goes on, and took longer than {timeout_seconds:g} s"
+        order.finish(NotReady(f"model '{order.model}'", reason))
+
+    def close(self, timeout_seconds: float) -> list[ModelRecord]:
+        """Let nothing be acquired or loaded any more, and drain; returns every model."""
+        with self.change():
+            self.is_closing = True
+            self.changed.notify_all()
+            for order in self.orders:
+                order.finish(shutting_down(order.model))
+            for model in self.models.values():
+                for version in model.open_versions():
+                    model.withdraw(version)
+            self.changed.wait_for(lambda: not self.in_flight(), timeout_seconds)
+            return list(self.models.values())
+
+    def announce(self) -> None:
+        """Wake whoever waits for a change, and write the lines for the log."""
+        with self.change():
+            pass
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Hold the lock; wake whoever waits for a change then, and write the lines for the log."""
+        with self.changed:
+            yield
+            notes = [note for model in self.models.values() for note in model.take_notes()]
+            self.changed.notify_all()
+        for level, line in notes:
+            LOG.log(level, "%s", line)
 
 
 def shutting_down(model: str) -> NotReady:
-    """Say that nothing is lent or loaded any more."""
+    """Say that nothing is acquired or loaded any more."""
     return NotReady(f"model '{model}'", "the server is shutting down", 1)

@@ -1,4 +1,4 @@
-"""The one thread that looks for versions, has them loaded and closes them."""
+"""The one thread that polls for versions, has them loaded and closes them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from bundleserver.manager import Manager
 LOG = logging.getLogger(__name__)
 
 SETTLING_SECONDS = 1.0
-"""The pause between two looks while somebody waits for files that seem to be still written."""
+"""The pause between two polls while somebody waits for files that seem to be still written."""
 
 
 class Watcher:
-    """Reconciles a manager at once, at every poll, and whenever something is ordered by hand.
+    """Reconciles a manager: polls at once and at every interval, and acts whenever there is work.
 
     Started and stopped by whoever serves; a thread that hangs in a load does not keep the process.
     """
@@ -27,12 +27,8 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch, with a first look at once."""
+        """Begin to watch, with a first poll at once."""
         self._thread.start()
-
-    def wake(self) -> None:
-        """Look now instead of at the next poll."""
-        self._manager.wake()
 
     def stop(self, timeout_seconds: float = 10.0) -> bool:
         """Watch no more, and wait for the work in hand; returns whether it has ended in time."""
@@ -48,12 +44,16 @@ class Watcher:
         return is_idle and not self._thread.is_alive()
 
     def _run(self) -> None:
+        polled_at, is_due = 0.0, True
         while not self._is_stopping.is_set():
             try:
-                self._manager.reconcile()
+                self._manager.reconcile(poll=is_due)
             except (Exception, SystemExit):  # a dead watcher would serve stale versions for ever
-                LOG.exception("a look at the models failed; the next one follows")
-            self._manager.wait_for_work(self._pause_seconds())
+                LOG.exception("polling the model source failed; retrying at the next poll")
+            if is_due:
+                polled_at = time.monotonic()
+            left = polled_at + self._pause_seconds() - time.monotonic()
+            is_due = left <= 0 or not self._manager.wait_for_work(left)
 
     def _pause_seconds(self) -> float:
         if self._manager.is_settling():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import insort
 from dataclasses import dataclass, field
 
-from bundleserver.versions import Version, place, same_order
+from bundleserver.versions import Version, same_order, sort_key
 
 _FEW = 100
 """So many new versions are put in their places one by one; more are sorted with the rest."""
@@ -35,9 +35,9 @@ class OrderedVersions:
         ordered = [v for v in reversed(self.newest_first) if v.label in present]
         new = [Version(label) for label in labels if label not in self.known]
         if len(new) > _FEW:
-            ordered = sorted([*ordered, *new], key=place)
+            ordered = sorted([*ordered, *new], key=sort_key)
         else:
             for version in new:
-                insort(ordered, version, key=place)
+                insort(ordered, version, key=sort_key)
         known = {version.label: version for version in ordered}
         return OrderedVersions(labels, tuple(reversed(ordered)), same_order(ordered), known)

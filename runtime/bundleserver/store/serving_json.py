@@ -1,7 +1,7 @@
 """Which version answers: ``serving.json`` at a model root, changed by one atomic rename.
 
 A change is read, made and written under a lock, so that of two people who promote at once neither
-undoes the other's change; and it is checked as the server will check it.
+undoes the other's change; and it is validated as the server will do it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +20,10 @@ from bundleserver.bundle import read_manifest
 from bundleserver.bundle.integrity import verify_files
 from bundleserver.errors import BundleServerError, StoreError
 from bundleserver.manifest import MANIFEST_NAME
+from bundleserver.sources import named_versions, policy_of
 from bundleserver.store.staging import STAGING_PREFIX, open_to_group, versions_in
-from bundleserver.versions import Version
+from bundleserver.versions import Version, VersionPolicy, select_versions
+from bundleserver.versions.lifecycle import settled_versions
 from bundleserver.versions.serving_config import CONFIG_NAME, ServingConfig
 
 LOG = logging.getLogger(__name__)
@@ -77,17 +79,21 @@ def resolve(root: Path, config: ServingConfig, name: str) -> Version:
 
 
 def serving_version(root: Path, config: ServingConfig) -> Version:
-    """Return the version that answers requests which name none: the default, else the newest sound.
+    """Return the version that a server answers with where a request names none.
 
     Raises:
-        StoreError: there are no versions, or not the default one.
+        StoreError: there are no versions, not the default one, or none that the policy selects.
     """
     if config.default is not None:
         return resolve(root, config, config.default)
-    versions = complete_versions(root)
+    versions, policy = complete_versions(root), policy_of(config, VersionPolicy())
     if not versions:
         raise StoreError(f"{root} holds no versions")
-    return _newest_sound(root, versions) or versions[-1]
+    named = named_versions(config)
+    found = _first_sound(root, versions, lambda left: settled_versions(left, policy, named)[1])
+    if found is None:
+        raise StoreError(f"{root} has no sound version that the policy '{policy}' selects")
+    return found
 
 
 def check_sound(root: Path, version: Version) -> None:
@@ -127,7 +133,8 @@ def promote(root: Path, name: str, label: str | None = None) -> ServingConfig:
 def rollback(root: Path, to: str | None = None) -> ServingConfig:
     """Pin the default to a version: ``to``, or the newest sound one before the one that serves.
 
-    A traffic split ends, for it goes before the default; so does a canary's rollout.
+    That is never one which the policy excludes. Of a traffic split or a canary's rollout the newest
+    version counts; both end, for they go before the default.
     """
 
     def change(config: ServingConfig) -> ServingConfig:
@@ -138,7 +145,7 @@ def rollback(root: Path, to: str | None = None) -> ServingConfig:
 
 
 def split(root: Path, shares: Mapping[str, float]) -> ServingConfig:
-    """Split the requests that name no version over versions and labels; no shares end the split.
+    """Split the requests that name no version over versions and labels; no weights end the split.
 
     A canary's rollout, which splits by itself, ends.
     """
@@ -147,7 +154,7 @@ def split(root: Path, shares: Mapping[str, float]) -> ServingConfig:
         for name, share in shares.items():
             resolve(root, config, name)
             if not math.isfinite(share):
-                raise StoreError(f"the share of '{name}' is {share}; expected a finite number")
+                raise StoreError(f"the weight of '{name}' is {share}; expected a finite number")
         return replace(config, traffic=shares, canary=None)
 
     return _edit(root, change)
@@ -163,12 +170,34 @@ def _with_default(config: ServingConfig, version: Version | None) -> ServingConf
 
 
 def _earlier(root: Path, config: ServingConfig) -> Version:
-    serving = serving_version(root, config)
+    policy = policy_of(config, VersionPolicy())
+    if config.policy is None:
+        LOG.warning(
+            "%s sets no policy; assuming '%s', as --version_policy is unknown here",
+            root / CONFIG_NAME,
+            policy,
+        )
+    in_use = _in_use(root, config)
+    serving = max(in_use)
+
+    def choose(left: Collection[Version]) -> Version | None:
+        return max((*select_versions(left, policy), *in_use.intersection(left)), default=None)
+
     earlier = [version for version in complete_versions(root) if version < serving]
-    found = _newest_sound(root, earlier)
+    found = _first_sound(root, earlier, choose)
     if found is None:
-        raise StoreError(f"'{serving}' serves, and {root} holds no sound version before it")
+        selected = f" that the policy '{policy}' selects" if policy.specific else ""
+        raise StoreError(f"'{serving}' serves, and {root} has no sound version before it{selected}")
     return found
+
+
+def _in_use(root: Path, config: ServingConfig) -> frozenset[Version]:
+    """Return the versions that get requests which name none."""
+    canary = [config.canary.version] if config.canary else []
+    names = [name for name, share in config.traffic.items() if share] or canary
+    versions = {Version(config.resolve(name)) for name in names}
+    found = versions.intersection(complete_versions(root))
+    return frozenset(found if found and config.traffic else {*found, serving_version(root, config)})
 
 
 def _resolve_sound(root: Path, config: ServingConfig, name: str) -> Version:
@@ -177,12 +206,19 @@ def _resolve_sound(root: Path, config: ServingConfig, name: str) -> Version:
     return version
 
 
-def _newest_sound(root: Path, versions: Sequence[Version]) -> Version | None:
-    for version in reversed(versions):
+def _first_sound(
+    root: Path,
+    versions: Collection[Version],
+    choose: Callable[[Collection[Version]], Version | None],
+) -> Version | None:
+    """Return the version that is chosen of those that load; only what is chosen is checked."""
+    left = {*versions}
+    while (version := choose(left)) is not None:
         try:
             check_sound(root, version)
         except BundleServerError as error:
-            LOG.warning("passed over '%s': %s", version, error)
+            LOG.warning("skipped '%s': %s", version, error)
+            left.discard(version)
         else:
             return version
     return None
@@ -195,11 +231,11 @@ def _quoted(names: Iterator[str] | Mapping[str, str]) -> str:
 def _edit(root: Path, change: Callable[[ServingConfig], ServingConfig]) -> ServingConfig:
     """Read ``serving.json``, change it and put it back, alone."""
     if not root.is_dir():
-        raise StoreError(f"{root} is no directory; expected the one where a model's versions lie")
+        raise StoreError(f"{root} is not a directory; expected the one with a model's versions")
     path = root / CONFIG_NAME
     with _locked(root):
         text = change(read_config(root)).to_json()
-        # Read as the server will: a label that is none, or shares of 0, are refused here.
+        # Read as the server will: an invalid label, or weights of 0, are refused here.
         config = ServingConfig.from_json(text, str(path))
         replace_file(path, text.encode())
     return config
@@ -236,7 +272,7 @@ def _locked(root: Path) -> Iterator[None]:
         open_to_group(root / _LOCK_NAME)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
-        LOG.warning("%s has no lock (%s); a change made now by another may be lost", root, error)
+        LOG.warning("cannot lock %s (%s); a concurrent change may be lost", root, error)
     try:
         yield
     finally:

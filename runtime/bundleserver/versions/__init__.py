@@ -141,7 +141,7 @@ def select_versions(versions: Iterable[Version], policy: VersionPolicy) -> tuple
     return tuple(heapq.nlargest(policy.count, set(versions)))
 
 
-def place(version: Version) -> tuple[object, str]:
+def sort_key(version: Version) -> tuple[object, str]:
     """Return the key that sorts as versions compare; for thousands it is much faster than they."""
     return version.order, version.label
 

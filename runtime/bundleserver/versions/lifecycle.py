@@ -6,7 +6,7 @@ Nothing here waits, reads or remembers: the manager shows snapshots and does wha
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
 
@@ -31,10 +31,10 @@ class SwapPolicy(str, Enum):
     """What goes first when one version takes over from another."""
 
     AVAILABILITY = "availability"
-    """The new version is ready before the old one is let go."""
+    """The new version is ready before the old one is unloaded."""
 
     RESOURCE = "resource"
-    """The old version is gone before the new one is loaded: for machines that hold only one."""
+    """The old version is unloaded before the new one is loaded: for memory that holds only one."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class Snapshot:
         listed: the source listed it when last asked.
         loadable: listed, its files at rest and nothing wrong that can be seen without opening them.
         changed: its files differ from those that were last loaded or tried.
-        held: unloaded by hand, and neither asked for nor republished since.
-        pinned: loaded by hand, so wanted whatever the policy says.
+        manually_unloaded: and neither manually loaded nor published again since.
+        manually_loaded: so wanted whatever the policy says.
         named: ``serving.json`` names it, directly or by a label, so wanted too.
         default: ``serving.json`` names it as the default.
         retry_at: when a failed load may be tried again, on the manager's clock; None is never.
@@ -60,8 +60,8 @@ class Snapshot:
     listed: bool = True
     loadable: bool = True
     changed: bool = False
-    held: bool = False
-    pinned: bool = False
+    manually_unloaded: bool = False
+    manually_loaded: bool = False
     named: bool = False
     default: bool = False
     retry_at: float | None = None
@@ -70,7 +70,7 @@ class Snapshot:
 
     @property
     def answers(self) -> bool:
-        """Whether requests may be lent this version."""
+        """Whether requests may acquire this version."""
         return self.state is State.READY
 
     @property
@@ -81,14 +81,14 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Load:
-    """Bring this version up, again if it is up already with other files."""
+    """Load this version, anew if it answers already with other files."""
 
     version: Version
 
 
 @dataclass(frozen=True)
 class Unload:
-    """Stop lending this version, and close it when nobody holds it."""
+    """Drain this version, and close it after its last request."""
 
     version: Version
 
@@ -107,7 +107,7 @@ def next_action(
     """Decide the one next thing to do for a model, or None when there is nothing to do now.
 
     Whatever fails, lists nothing or is not there, a version that answers goes on until one that is
-    chosen instead answers; only a version that is held goes without a successor.
+    chosen instead answers; only a manual unload goes without a successor.
 
     Loads go on beside each other. Newer versions, and those that somebody asked for, need not wait
     for one; older ones do for a while, so that at a start the newest is the first to answer. Where
@@ -127,16 +127,16 @@ def next_action(
 def chosen_versions(snapshots: Sequence[Snapshot], policy: VersionPolicy) -> tuple[Version, ...]:
     """Return what the policy chooses, newest first, of the versions that answer or may yet.
 
-    A version that has failed or is held does not take the place of an older one, so ``latest`` is
-    the newest version *that loads*.
+    A version that has failed or was manually unloaded does not count, so ``latest`` is the newest
+    version *that loads*.
     """
     possible = [s.version for s in snapshots if _is_possible(s) and s.listed]
     return select_versions(possible, policy)
 
 
 def wanted_versions(snapshots: Sequence[Snapshot], policy: VersionPolicy) -> frozenset[Version]:
-    """Return every version that should answer: chosen, named by ``serving.json``, or pinned."""
-    extra = (s.version for s in snapshots if _is_possible(s) and (s.named or s.pinned))
+    """Return every version that should answer: chosen, named, or manually loaded."""
+    extra = (s.version for s in snapshots if _is_possible(s) and (s.named or s.manually_loaded))
     return frozenset({*chosen_versions(snapshots, policy), *extra})
 
 
@@ -160,7 +160,20 @@ def default_version(
         return ready[0]
     if current in answering:
         return current
-    return max(answering, key=lambda v: (not answering[v].pinned, v), default=None)
+    return max(answering, key=lambda v: (not answering[v].manually_loaded, v), default=None)
+
+
+def settled_versions(
+    sound: Collection[Version],
+    policy: VersionPolicy,
+    named: Collection[Version] = (),
+    default: Version | None = None,
+) -> tuple[frozenset[Version], Version | None]:
+    """Return what answers, and what by default, once what is wanted of sound versions is loaded."""
+    found = [Snapshot(v, State.DISCOVERED, named=v in named, default=v == default) for v in sound]
+    wanted = wanted_versions(found, policy)
+    ready = [replace(s, state=State.READY) for s in found if s.version in wanted]
+    return wanted, default_version(ready, policy, None)
 
 
 def retry_pause(attempts: int, pauses_seconds: Sequence[float]) -> float | None:
@@ -169,11 +182,15 @@ def retry_pause(attempts: int, pauses_seconds: Sequence[float]) -> float | None:
 
 
 def _is_possible(snapshot: Snapshot) -> bool:
-    return not snapshot.held and not snapshot.has_failed and (snapshot.loadable or snapshot.answers)
+    return (
+        not snapshot.manually_unloaded
+        and not snapshot.has_failed
+        and (snapshot.loadable or snapshot.answers)
+    )
 
 
 def _may_come(snapshot: Snapshot) -> bool:
-    return snapshot.listed and not snapshot.held and not snapshot.has_failed
+    return snapshot.listed and not snapshot.manually_unloaded and not snapshot.has_failed
 
 
 def _next_load(
@@ -191,7 +208,7 @@ def _next_load(
         s
         for s in snapshots
         if s.loadable
-        and not s.held
+        and not s.manually_unloaded
         and not _is_waiting(s, now)
         and (_is_asked(s, is_serving) or all(s.version > version for version in ahead))
         and (
@@ -216,7 +233,7 @@ def _is_waiting(snapshot: Snapshot, now: float) -> bool:
 
 def _is_asked(snapshot: Snapshot, is_serving: bool) -> bool:
     """Ask whether somebody named the version; labels alone decide nothing about a start."""
-    return snapshot.default or snapshot.pinned or (snapshot.named and is_serving)
+    return snapshot.default or snapshot.manually_loaded or (snapshot.named and is_serving)
 
 
 def _lacks_its_files(snapshot: Snapshot) -> bool:
@@ -224,7 +241,7 @@ def _lacks_its_files(snapshot: Snapshot) -> bool:
 
 
 def _is_due(snapshot: Snapshot, now: float, careful: bool) -> bool:
-    if careful and (snapshot.answers or not (snapshot.named or snapshot.pinned)):
+    if careful and (snapshot.answers or not (snapshot.named or snapshot.manually_loaded)):
         # Unloading what answers for another try of what has failed would be an outage per try.
         return False
     return snapshot.retry_at is not None and snapshot.retry_at <= now
@@ -240,16 +257,16 @@ def _is_hoped_for(
     version = snapshot.version
     return (
         snapshot.named
-        or snapshot.pinned
+        or snapshot.manually_loaded
         or version in wanted
         or version in select_versions([*chosen, version], policy)
     )
 
 
 def _next_unload(snapshots: Sequence[Snapshot], chosen: Sequence[Version]) -> Unload | None:
-    held = [s.version for s in snapshots if s.held and s.answers]
-    if held:
-        return Unload(max(held))
+    ordered = [s.version for s in snapshots if s.manually_unloaded and s.answers]
+    if ordered:
+        return Unload(max(ordered))
     if not any(s.listed for s in snapshots):
         return None
     if not any(s.answers and (s.version in chosen or s.default) for s in snapshots):
@@ -260,7 +277,7 @@ def _next_unload(snapshots: Sequence[Snapshot], chosen: Sequence[Version]) -> Un
 def _make_room(
     snapshots: Sequence[Snapshot], chosen: Sequence[Version], load: Load
 ) -> Load | Unload | None:
-    """Let what is in the way go first; None while it is still going."""
+    """Unload what is in the way first; None while it drains."""
     by_version: Mapping[Version, Snapshot] = MappingProxyType({s.version: s for s in snapshots})
     if by_version[load.version].answers:
         return Unload(load.version)
@@ -274,6 +291,7 @@ def _oldest_unwanted(snapshots: Sequence[Snapshot], chosen: Sequence[Version]) -
     unwanted = [
         s.version
         for s in snapshots
-        if s.answers and (s.held or not (s.named or s.pinned or s.version in chosen))
+        if s.answers
+        and (s.manually_unloaded or not (s.named or s.manually_loaded or s.version in chosen))
     ]
     return Unload(min(unwanted)) if unwanted else None

@@ -20,12 +20,12 @@ def entry(state, reason=None, version="v1", name="fraud"):
         (
             entry("READY"),
             entry("LOADING", "WARMING"),
-            ("LOADING", "WARMING (worker 2)"),
+            ("LOADING", "WARMING (worker process 2)"),
         ),
         (
             entry("UNAVAILABLE", "FAILED while LOADING: no memory"),
             entry("READY"),
-            ("UNAVAILABLE", "FAILED while LOADING: no memory (worker 1)"),
+            ("UNAVAILABLE", "FAILED while LOADING: no memory (worker process 1)"),
         ),
         (
             entry("UNAVAILABLE", "FAILED: x"),
@@ -45,7 +45,10 @@ def test_a_version_that_one_worker_does_not_know_is_not_ready():
     """A version that only one worker lists does not count as ready."""
     (merged,) = merge_index({1: [entry("READY")], 2: []}, ready_only=False)
 
-    assert ("LOADING", "not every worker knows it yet") == (merged["state"], merged["reason"])
+    assert ("LOADING", "not every worker process knows it yet") == (
+        merged["state"],
+        merged["reason"],
+    )
 
 
 def test_a_model_without_versions_is_listed_once_and_only_where_nobody_knows_one():

@@ -1,4 +1,7 @@
-"""The supervisor's ear: it hears what workers have open, tells all what all have, and passes on."""
+"""Supervisor side of the worker protocol.
+
+Collects reports, broadcasts the agreed set, forwards calls.
+"""
 
 from __future__ import annotations
 
@@ -16,17 +19,17 @@ from bundleserver.serving.workers.lines import Line
 LOG = logging.getLogger(__name__)
 
 _ASKING_SECONDS = 5.0
-"""How long a worker that begins waits to hear what was ordered by hand."""
+"""How long a worker process that begins waits for the manual loads and unloads."""
 
 
 class Hub:
-    """Speaks with every worker over one Unix-domain socket. Lives on one event loop."""
+    """Serves every worker process over one Unix-domain socket. Lives on one event loop."""
 
     def __init__(self, on_listening: Callable[[int], None]) -> None:
         self._on_listening = on_listening
         self._agreement = Agreement()
         self._writers: dict[int, asyncio.StreamWriter] = {}
-        self._told_to_join: set[int] = set()
+        self._joined: set[int] = set()
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Queue[tuple[int, Line]]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -34,42 +37,42 @@ class Hub:
 
     async def start(self, path: Path) -> None:
         """Listen for workers."""
-        self._server = await asyncio.start_unix_server(self._converse, path, limit=lines.MOST_BYTES)
+        self._server = await asyncio.start_unix_server(self._serve, path, limit=lines.MOST_BYTES)
 
     def close(self) -> None:
-        """Listen no more; workers that are still there notice."""
+        """Listen no more; worker processes that are still there notice."""
         if self._server is not None:
             self._server.close()
         for writer in self._writers.values():
             writer.close()
 
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Speak with one worker until it ends."""
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one worker process until it ends."""
         number = 0
         try:
             number = cast(int, lines.read(await reader.readline())["hello"])
             self._writers[number] = writer
             self._begin(self._welcome(number))
             while data := await reader.readline():
-                self._hear(number, lines.read(data))
+                self._receive(number, lines.read(data))
         except (OSError, ValueError, KeyError) as error:
-            LOG.warning("worker %s: what it says cannot be read: %s", number, error)
+            LOG.warning("worker process %s sent what cannot be decoded: %s", number, error)
         finally:
             self._forget(number, writer)
 
     async def _welcome(self, number: int) -> None:
-        """Tell a worker that begins what was ordered by hand, and what the others have open."""
+        """Send a worker process that begins the manual orders, and what the others have open."""
         known = sorted(self._agreement.joined - {number})[:1]
-        values = await self._gather("by_hand", {}, known, _ASKING_SECONDS)
-        by_hand = next((line["value"] for line in values.values() if "value" in line), {})
+        values = await self._gather("manual_orders", {}, known, _ASKING_SECONDS)
+        orders = next((line["value"] for line in values.values() if "value" in line), {})
         agreed = lines.write_keys(self._agreement.agreed)
-        self._tell(number, {"welcome": {"by_hand": by_hand, "agreed": agreed}})
+        self._send(number, {"welcome": {"manual_orders": orders, "agreed": agreed}})
 
-    def _hear(self, number: int, line: Line) -> None:
+    def _receive(self, number: int, line: Line) -> None:
         if "opened" in line:
             opened, failed = lines.read_keys(line["opened"]), lines.read_failures(line["failed"])
             self._agreement.report(number, opened, failed)
-            self._tell_all()
+            self._broadcast()
         elif "ask" in line:
             self._begin(self._pass_on(number, line))
         elif "reply" in line:
@@ -79,23 +82,23 @@ class Hub:
         elif "listening" in line:
             self._on_listening(number)
 
-    def _tell_all(self) -> None:
-        """Tell every worker what all have open, and those that have caught up that they count."""
+    def _broadcast(self) -> None:
+        """Send every worker process the agreed set, and "join" to those that have caught up."""
         agreed = lines.write_keys(self._agreement.agreed)
         for number in list(self._writers):
             failed = lines.write_failures(self._agreement.failed_elsewhere(number))
-            self._tell(number, {"agreed": agreed, "failed": failed})
-            if number in self._agreement.joined and number not in self._told_to_join:
-                self._told_to_join.add(number)
-                self._tell(number, {"join": True})
+            self._send(number, {"agreed": agreed, "failed": failed})
+            if number in self._agreement.joined and number not in self._joined:
+                self._joined.add(number)
+                self._send(number, {"join": True})
 
     async def _pass_on(self, number: int, line: Line) -> None:
-        """Ask all other workers what one of them asks, and give it their answers."""
+        """Ask all other worker processes what one of them asks, and give it their answers."""
         others = [other for other in self._writers if other != number]
         seconds = cast(float, line["seconds"])
         found = await self._gather(str(line["name"]), line["about"], others, seconds)
         counting = {n: f for n, f in found.items() if n in self._agreement.joined}
-        self._tell(
+        self._send(
             number,
             {
                 "answers": line["ask"],
@@ -108,15 +111,15 @@ class Hub:
     async def _gather(
         self, name: str, about: object, numbers: Collection[int], seconds: float
     ) -> dict[int, Line]:
-        """Ask workers one thing; those that end or take longer are left out."""
+        """Ask worker processes one thing; those that end or take longer are left out."""
         ticket = next(self._numbers)
         replies = self._answers[ticket] = asyncio.Queue()
         for number in numbers:
-            self._tell(number, {"call": ticket, "name": name, "about": about})
+            self._send(number, {"call": ticket, "name": name, "about": about})
         found: dict[int, Line] = {}
         until = asyncio.get_running_loop().time() + seconds
         while any(number in self._agreement.joined and number not in found for number in numbers):
-            # In small steps, since a worker may end without a word.
+            # In small steps, since a worker process may end without an answer.
             left = until - asyncio.get_running_loop().time()
             try:
                 number, line = await asyncio.wait_for(replies.get(), min(0.2, max(0.0, left)))
@@ -127,7 +130,7 @@ class Hub:
         del self._answers[ticket]
         return found
 
-    def _tell(self, number: int, line: Line) -> None:
+    def _send(self, number: int, line: Line) -> None:
         writer = self._writers.get(number)
         if writer is not None and not writer.is_closing():
             writer.write(lines.write(line))
@@ -136,9 +139,9 @@ class Hub:
         writer.close()
         if self._writers.get(number) is writer:
             del self._writers[number]
-            self._told_to_join.discard(number)
+            self._joined.discard(number)
             self._agreement.leave(number)
-            self._tell_all()
+            self._broadcast()
 
     def _begin(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.ensure_future(work)

@@ -1,4 +1,4 @@
-"""Where a worker belongs, handed from the supervisor to its workers in one environment variable."""
+"""Which worker process this is, told by the supervisor in one environment variable."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 VARIABLE = "BUNDLESERVER_WORKER"
-"""Set by the supervisor for its workers, and by nobody else."""
+"""Set by the supervisor for its worker processes, and by nobody else."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """One worker's place: its number from 1, where to speak to the supervisor, and the ports."""
+class WorkerIdentity:
+    """One worker process: its number from 1, the supervisor's socket, and the ports."""
 
     socket: str
     http_port: int
@@ -20,11 +20,11 @@ class Place:
     number: int = 0
 
     @classmethod
-    def of(cls, environ: Mapping[str, str]) -> Place | None:
-        """Return this process's place; None where it is no worker."""
+    def of(cls, environ: Mapping[str, str]) -> WorkerIdentity | None:
+        """Return this process's identity; None where it is not a worker process."""
         text = environ.get(VARIABLE)
         return None if not text else cls(**json.loads(text))
 
     def environment(self, number: int) -> dict[str, str]:
-        """Return what tells a worker its place."""
+        """Return what tells a worker process which one it is."""
         return {VARIABLE: json.dumps(asdict(replace(self, number=number)))}

@@ -1,4 +1,4 @@
-"""One answer made of those of all workers: the index of the repository, and the metrics."""
+"""One answer merged from all worker processes: the repository index, and the metrics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 Entry = dict[str, object]
 
 _ORDER = ("READY", "UNLOADING", "LOADING", "UNAVAILABLE")
-"""The protocol's states; a version is as far as the worker in which it is the least far."""
+"""The protocol's states; of several worker processes the last one in this order decides."""
 
 _SUMMED = (
     "bundleserver_requests_in_flight",
@@ -29,17 +29,17 @@ _READY = ("state", "READY")
 
 
 def merge_index(indexes: Mapping[int, Sequence[Entry]], *, ready_only: bool) -> list[Entry]:
-    """Say of each version how it stands in the worker in which it is the least far.
+    """Say of each version how it stands in the worker process in which it is the least far.
 
     Args:
-        indexes: the whole index of each worker, by its number.
+        indexes: the whole index of each worker process, by its number.
         ready_only: leave out what does not answer in all.
     """
     found: dict[tuple[object, object], dict[int, Entry]] = {}
     for number, entries in sorted(indexes.items()):
         for entry in entries:
             found.setdefault((entry["name"], entry.get("version")), {})[number] = entry
-    # A model without any version says so only where no worker knows one.
+    # A model without any version says so only where no worker process knows one.
     with_versions = {name for name, version in found if version is not None}
     merged = [
         _least_far(by_worker, len(indexes))
@@ -52,11 +52,11 @@ def merge_index(indexes: Mapping[int, Sequence[Entry]], *, ready_only: bool) -> 
 def _least_far(by_worker: Mapping[int, Entry], workers: int) -> Entry:
     number, worst = max(by_worker.items(), key=lambda item: _ORDER.index(str(item[1]["state"])))
     if worst["state"] == "READY" and len(by_worker) < workers:
-        return {**worst, "state": "LOADING", "reason": "not every worker knows it yet"}
+        return {**worst, "state": "LOADING", "reason": "not every worker process knows it yet"}
     is_same = len({(str(e["state"]), str(e["reason"])) for e in by_worker.values()}) == 1
     if is_same:
         return worst
-    return {**worst, "reason": f"{worst['reason']} (worker {number})"}
+    return {**worst, "reason": f"{worst['reason']} (worker process {number})"}
 
 
 class MergedMetrics(Collector):

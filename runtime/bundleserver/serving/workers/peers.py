@@ -1,4 +1,4 @@
-"""What a worker answers for all workers: loads and unloads, the index, the metrics."""
+"""What a worker process answers for all of them: loads and unloads, the index, the metrics."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from bundleserver.serving.workers.member import Answers, Call, Member
 from bundleserver.serving.workers.merging import Entry, MergedMetrics, merge_index
 
 _SECONDS = 5.0
-"""How long another worker may take to tell of itself; without it the others are told."""
+"""How long another worker process may take to answer; it is left out after that."""
 
 
 class ClusterManager(StoppableManager):
-    """A manager whose loads and unloads are those of every worker."""
+    """A manager whose loads and unloads are those of every worker process."""
 
     def __init__(self, manager: ServingManager, member: Member) -> None:
         super().__init__(manager)
         self._member = member
 
     def load(self, model: str, version: str | None = None, *, timeout_seconds: float) -> None:
-        """Block until a model or version is READY in every worker, or raise the reason why not."""
+        """Block until a model or version is READY in every worker process, or raise why not."""
         self._change("load", model, version, timeout_seconds)
 
     def unload(self, model: str, version: str | None = None, *, timeout_seconds: float) -> None:
-        """Block until it is unloaded in every worker, or raise the reason why not."""
+        """Block until it is unloaded in every worker process, or raise why not."""
         self._change("unload", model, version, timeout_seconds)
 
     def change_here(self, verb: str, about: Line) -> None:
-        """Load or unload in this worker, as another one asks."""
+        """Load or unload in this worker process, as another one asks."""
         change = self._manager.load if verb == "load" else self._manager.unload
         version = cast("str | None", about["version"])
         change(str(about["model"]), version, timeout_seconds=cast(float, about["seconds"]))
@@ -52,13 +52,13 @@ class ClusterManager(StoppableManager):
             self.change_here(verb, about)
             answers = others.result()
         for number, why in answers.errors.items():
-            raise NotReady(f"model '{model}'", f"worker {number}: {why}")
+            raise NotReady(f"model '{model}'", f"worker process {number}: {why}")
         for number in answers.silent:
-            raise NotReady(f"model '{model}'", f"worker {number} has not answered; ask again")
+            raise NotReady(f"model '{model}'", f"worker process {number} did not answer; retry")
 
 
 class Peers:
-    """Asks all workers, this one included, and makes one answer of theirs. On the event loop."""
+    """Asks all worker processes, this one included, and merges their answers. On the event loop."""
 
     def __init__(
         self, member: Member, manager: ClusterManager, registry: CollectorRegistry
@@ -68,7 +68,7 @@ class Peers:
         self._registry = registry
 
     def start(self, on_join: Callable[[], None], on_lost: Callable[[], None]) -> None:
-        """Answer what other workers ask; the callbacks are those of ``Member.start``."""
+        """Answer what other worker processes ask; the callbacks are those of ``Member.start``."""
         calls: dict[str, Call] = {
             "index": lambda _: repository_index(self._manager, ready_only=False),
             "metrics": lambda _: self._own_metrics(),
@@ -78,18 +78,18 @@ class Peers:
         self._member.start(calls, on_join, on_lost)
 
     def say_listening(self) -> None:
-        """Tell the supervisor that this worker answers."""
+        """Tell the supervisor that this worker process answers."""
         self._member.say_listening()
 
     async def index(self, ready_only: bool) -> list[Entry]:
-        """List every version of every model as it stands in all workers."""
+        """List every version of every model as it stands in all worker processes."""
         answers = await self._ask("index")
         indexes = {n: cast("list[Entry]", found) for n, found in answers.values.items()}
         indexes[self._member.number] = repository_index(self._manager, ready_only=False)
         return merge_index(indexes, ready_only=ready_only)
 
     async def write_metrics(self, accept: str) -> Answer:
-        """Write the page of all workers' metrics."""
+        """Write the page of all worker processes' metrics."""
         answers = await self._ask("metrics")
         pages = [self._own_metrics(), *map(str, answers.values.values())]
         encode, content_type = choose_encoder(accept)
@@ -105,14 +105,14 @@ class Peers:
 
 
 def manager_of(manager: ServingManager, member: Member | None) -> StoppableManager:
-    """Return the manager as a server shows it that serves alone, or beside other workers."""
+    """Return the manager as a server shows it, alone or among several worker processes."""
     return StoppableManager(manager) if member is None else ClusterManager(manager, member)
 
 
 def peers_of(
     manager: StoppableManager, member: Member | None, registry: CollectorRegistry
 ) -> Peers | None:
-    """Return the other workers; None where there are none."""
+    """Return the other worker processes; None where there are none."""
     if member is None or not isinstance(manager, ClusterManager):
         return None
     return Peers(member, manager, registry)

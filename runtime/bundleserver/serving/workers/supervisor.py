@@ -1,4 +1,4 @@
-"""The process that starts the workers, replaces those that end, and ends them all."""
+"""The process that starts the worker processes, replaces those that end, and ends them all."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from pathlib import Path
 
 from bundleserver.errors import ConfigError, Problem
 from bundleserver.serving.workers.hub import Hub
-from bundleserver.serving.workers.identity import Place
+from bundleserver.serving.workers.identity import WorkerIdentity
 
 LOG = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 PAUSES_SECONDS = (0.0, 1.0, 2.0, 5.0, 15.0, 30.0)
-"""Before a worker is replaced that has ended so many times in a row; the last one for all more."""
+"""Backoff before a worker process is replaced, by how often it has ended in a row."""
 STEADY_SECONDS = 60.0
-"""A worker that was there for so long begins with the first pause again."""
-_PATIENCE_SECONDS = 5.0
-"""What workers get beyond their grace period before they are killed."""
+"""A worker process that ran for so long begins with the first pause again."""
+_EXTRA_SECONDS = 5.0
+"""What worker processes get beyond their grace period before they are killed."""
 
 
 class Supervisor:
     """Runs a command several times and keeps that many running until a signal."""
 
     def __init__(
-        self, command: Sequence[str], workers: int, place: Place, grace_seconds: float
+        self, command: Sequence[str], workers: int, identity: WorkerIdentity, grace_seconds: float
     ) -> None:
         self._command = command
         self._workers = workers
-        self._place = place
+        self._identity = identity
         self._grace_seconds = grace_seconds
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._listening: set[int] = set()
@@ -51,17 +51,17 @@ class Supervisor:
         for number in SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
         hub = Hub(self._on_listening)
-        await hub.start(Path(self._place.socket))
+        await hub.start(Path(self._identity.socket))
         try:
             kept = [asyncio.create_task(self._keep(n + 1)) for n in range(self._workers)]
             await asyncio.gather(*kept)
         finally:
             hub.close()
-        LOG.info("stopped: every worker has ended")
+        LOG.info("stopped: every worker process has ended")
         return self._code
 
     async def _keep(self, number: int) -> None:
-        """Keep one worker running."""
+        """Keep one worker process running."""
         ended = 0
         while not self._stopping.is_set():
             started = asyncio.get_running_loop().time()
@@ -76,18 +76,18 @@ class Supervisor:
             is_steady = asyncio.get_running_loop().time() - started > STEADY_SECONDS
             ended = 1 if is_steady else ended + 1
             pause = PAUSES_SECONDS[min(ended, len(PAUSES_SECONDS)) - 1]
-            LOG.warning("worker %s has %s; another one starts", number, _how(code))
+            LOG.warning("worker process %s %s; starting another one", number, _how(code))
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
 
     async def _run_once(self, number: int) -> int:
-        """Run one worker from its start to its end."""
-        environment = {**os.environ, **self._place.environment(number)}
+        """Run one worker process from its start to its end."""
+        environment = {**os.environ, **self._identity.environment(number)}
         # In a session of its own: what the terminal sends to all is the supervisor's to pass on.
         process = await asyncio.create_subprocess_exec(
             *self._command, env=environment, start_new_session=True
         )
-        LOG.info("worker %s starts as process %s", number, process.pid)
+        LOG.info("worker process %s starts with pid %s", number, process.pid)
         self._processes[number] = process
         if self._stopping.is_set():
             process.send_signal(signal.SIGTERM)
@@ -98,7 +98,7 @@ class Supervisor:
     def _on_listening(self, number: int) -> None:
         self._was_up = True
         self._listening.add(number)
-        LOG.info("worker %s listens: %s of %s", number, len(self._listening), self._workers)
+        LOG.info("worker process %s listens: %s of %s", number, len(self._listening), self._workers)
 
     def _on_signal(self, number: signal.Signals) -> None:
         if self._stopping.is_set():
@@ -106,15 +106,15 @@ class Supervisor:
             self._code = 1
             self._signal_all(signal.SIGKILL)
             return
-        LOG.info("%s: stopping %s workers", number.name, len(self._processes))
+        LOG.info("%s: stopping %s worker processes", number.name, len(self._processes))
         self._stop(0)
 
     def _stop(self, code: int) -> None:
         self._code = code
         self._stopping.set()
         self._signal_all(signal.SIGTERM)
-        patience = self._grace_seconds + _PATIENCE_SECONDS
-        asyncio.get_running_loop().call_later(patience, self._signal_all, signal.SIGKILL)
+        timeout = self._grace_seconds + _EXTRA_SECONDS
+        asyncio.get_running_loop().call_later(timeout, self._signal_all, signal.SIGKILL)
 
     def _signal_all(self, number: signal.Signals) -> None:
         for process in self._processes.values():
@@ -130,10 +130,10 @@ def supervise(
     grpc_port: int | None,
     grace_seconds: float,
 ) -> int:
-    """Run a command as so many workers on the same ports; return the exit code of the whole.
+    """Run a command as several worker processes on the same ports; return the exit code of all.
 
     Args:
-        command: serves, with what the environment says of its place.
+        command: serves, as the worker process that its environment names.
         workers: how many.
         http_port: of REST; 0 takes a free one.
         grpc_port: of gRPC; None where it is not served.
@@ -145,12 +145,12 @@ def supervise(
     with contextlib.ExitStack() as held, tempfile.TemporaryDirectory() as directory:
         rest = held.enter_context(_reserved("--http_port", socket.AF_INET, http_port))
         grpc = rest if grpc_port is None else held.enter_context(_reserved_grpc(grpc_port))
-        place = Place(
+        identity = WorkerIdentity(
             f"{directory}/supervisor.sock",
             rest.getsockname()[1],
             0 if grpc_port is None else grpc.getsockname()[1],
         )
-        return Supervisor(command, workers, place, grace_seconds).run()
+        return Supervisor(command, workers, identity, grace_seconds).run()
 
 
 @contextlib.contextmanager
@@ -194,5 +194,5 @@ def _bound(family: int, host: str, port: int, *, shared: bool = False) -> socket
 
 def _how(code: int) -> str:
     if code < 0:
-        return f"been ended by {signal.Signals(-code).name}"
+        return f"was ended by {signal.Signals(-code).name}"
     return f"ended with code {code}"

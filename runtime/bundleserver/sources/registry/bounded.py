@@ -1,4 +1,4 @@
-"""Calls into a library that may hang: each ends in time, and is not made in vain."""
+"""Calls into a library that may hang: with a timeout, and a breaker after failures."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def call_within(seconds: float, what: str, function: Callable[[], T]) -> T:
 
 
 class Breaker:
-    """Lets no call through for a while after one has failed: a growing, jittered pause.
+    """Refuses calls for a while after one has failed: it is open for a growing, jittered pause.
 
-    One thread asks and notes; others may check.
+    One thread calls and notes; others may check.
     """
 
     def __init__(
@@ -62,28 +62,28 @@ class Breaker:
         self._most = most_seconds
         self._clock = clock
         self._failures = 0
-        self._closed_until = 0.0
+        self._open_until = 0.0
         self._error: SourceError | None = None
 
     def check(self) -> None:
-        """Let a call through.
+        """Return while the breaker is closed.
 
         Raises:
-            SourceError: the last one's; it is too early to try again.
+            SourceError: the last call's; the breaker is open.
         """
         error = self._error
-        if error is not None and self._clock() < self._closed_until:
+        if error is not None and self._clock() < self._open_until:
             raise error
 
     def note_failure(self, error: SourceError) -> None:
-        """Let nothing through for a while, each time for longer."""
+        """Open the breaker for a while, each time for longer."""
         pause = min(self._most, self._first * 2 ** min(self._failures, 30))
         # Jittered, so that many replicas do not all come back at one moment.
         pause *= random.uniform(0.5, 1.0)  # noqa: S311
         self._failures += 1
-        self._closed_until = self._clock() + pause
+        self._open_until = self._clock() + pause
         self._error = error
 
     def note_success(self) -> None:
-        """Let everything through again."""
+        """Close the breaker."""
         self._failures, self._error = 0, None

@@ -1,4 +1,4 @@
-"""Several managers that serve the same: a version answers in all of them or in none."""
+"""Several worker processes' managers: a version answers in all of them or in none."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from bundleserver.manager import Manager
-from bundleserver.manager.together import Report
+from bundleserver.serving.workers.admission import SharedAdmission
 from bundleserver.serving.workers.agreement import Agreement
 from bundleserver.versions import VersionPolicy
 from bundleserver.versions.lifecycle import State
@@ -18,11 +18,12 @@ from tests.fakes import DEADLINE_SECONDS, Clock, FakeSource
 class Worker:
     """One manager, what it has said, and the agreement that it takes part in."""
 
-    def __init__(self, number, agreement, *, begins_with=(), by_hand=None):
+    def __init__(self, number, agreement, *, begins_with=(), manual_orders=None):
         self.number = number
         self.agreement = agreement
         self.source = FakeSource()
         self.clock = Clock()
+        self.admission = SharedAdmission(begins_with)
         self.manager = Manager(
             self.source,
             policy=VersionPolicy.parse("latest"),
@@ -30,23 +31,32 @@ class Worker:
             clock=self.clock,
             load_threads=4,
             retry_pauses_seconds=(5.0,),
+            admission=self.admission,
+            manual_orders=manual_orders,
         )
-        self.manager.together.begin(by_hand or {}, begins_with)
-        self.said = Report()
+        self.said = {}
 
     def look(self):
-        """Look once at the source, and start what follows."""
+        """Poll the source, and start what follows."""
         self.manager.reconcile()
 
     def say(self):
         """Wait until there is something new to say, and say it."""
-        self.said = self.manager.together.wait_for_news(self.said, DEADLINE_SECONDS)
-        self.agreement.report(self.number, self.said.opened, self.said.failed)
+        self.said = self.manager.outcomes(self.said, DEADLINE_SECONDS)
+        self.report()
+
+    def report(self):
+        """Report what has come of the versions."""
+        said = self.manager.outcomes()
+        opened = frozenset(key for key, why in said.items() if why is None)
+        failed = {key: why for key, why in said.items() if why is not None}
+        self.agreement.report(self.number, opened, failed)
 
     def hear(self):
         """Hear what all have."""
         failed = self.agreement.failed_elsewhere(self.number)
-        self.manager.together.agree(self.agreement.agreed, failed)
+        self.admission.agree(self.agreement.agreed, failed)
+        self.manager.reconsider()
 
     def answer(self):
         """Ask for an answer by default, and return the version that gave it."""
@@ -99,8 +109,7 @@ def exchange(workers):
     """Let every worker look, say what it has, and hear what all have."""
     for worker in workers:
         worker.look()
-        report = worker.manager.together.report()
-        worker.agreement.report(worker.number, report.opened, report.failed)
+        worker.report()
     for worker in workers:
         worker.hear()
     return True
@@ -149,7 +158,7 @@ def test_a_version_that_fails_in_one_worker_answers_in_none(workers):
     first.hear()
 
     eventually(lambda: ["v1"] == first.source.open_labels(), "v2 is closed again")
-    assert "FAILED in another worker while LOADING: no memory is left" == first.reason("v2")
+    assert "FAILED in another worker process while LOADING: no memory is left" == first.reason("v2")
     assert ["v1", "v1"] == [worker.answer() for worker in workers]
 
 
@@ -184,7 +193,7 @@ def test_new_files_of_a_version_answer_in_all_or_none(workers):
     for worker in workers:
         worker.hear()
 
-    assert "READY: with its former files; the new ones are WARMING" == waiting
+    assert "READY (serving the previous files); reload WARMING" == waiting
     for worker in workers:
         eventually(
             lambda worker=worker: (
@@ -231,29 +240,28 @@ def test_a_worker_that_begins_loads_what_the_others_have(workers):
     eventually(lambda: late.manager.is_ready("fraud", "v1"), "v1 answers")
     late.say()
     late.hear()
-    late.manager.together.join()
+    late.admission.join()
 
     assert {1, 2} == first.agreement.joined
     assert "v1" == late.answer()
-    assert {} == late.manager.together.by_hand()
+    assert {} == late.manager.manual_orders()
     late.manager.close()
 
 
-def test_a_worker_that_begins_knows_what_was_ordered_by_hand(workers):
-    """What was unloaded by hand stays so in a worker that begins later."""
+def test_a_worker_that_begins_knows_the_manual_orders(workers):
+    """What was manually unloaded stays so in a worker process that begins later."""
     first, _ = workers
-    by_hand = {"fraud": {"held": {"v2": None}, "pinned": ["v1"], "stopped": False}}
-    late = Worker(3, first.agreement, by_hand=by_hand)
+    orders = {"fraud": {"unloaded": {"v2": None}, "loaded": ["v1"]}}
+    late = Worker(3, first.agreement, manual_orders=orders)
     publish([late], "v1")
     publish([late], "v2")
     late.look()
 
-    assert {"v1"} == {
-        label
-        for _, label, _ in late.manager.together.wait_for_news(Report(), DEADLINE_SECONDS).opened
-    }
-    assert "by hand" in late.reason("v2")
-    assert ["v1"] == late.manager.together.by_hand()["fraud"]["pinned"]
+    late.say()
+
+    assert {"v1"} == {key.version for key, why in late.said.items() if why is None}
+    assert "UNLOADED: manually" in late.reason("v2")
+    assert ["v1"] == late.manager.manual_orders()["fraud"]["loaded"]
     late.manager.close()
 
 
