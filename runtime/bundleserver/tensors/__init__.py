@@ -40,7 +40,9 @@ NUMPY_DTYPES: Mapping[str, np.dtype[np.generic]] = MappingProxyType(
 
 _MANTISSA_BITS = {"FP16": 11, "FP32": 24, "FP64": 53}
 
-_DATATYPES = {dtype: datatype for datatype, dtype in NUMPY_DTYPES.items()}
+DATATYPES: Mapping[np.dtype[np.generic], str] = {
+    dtype: datatype for datatype, dtype in NUMPY_DTYPES.items()
+}
 
 
 def datatype_of(array: Array) -> str:
@@ -49,12 +51,12 @@ def datatype_of(array: Array) -> str:
     Raises:
         TypeError: the dtype has no datatype in the protocol (complex numbers, structured arrays).
     """
-    datatype = _DATATYPES.get(array.dtype)
+    datatype = DATATYPES.get(array.dtype)
     if datatype is not None:
         return datatype
     if array.dtype.kind in "OSUTMm":
         return "BYTES"
-    datatype = _DATATYPES.get(array.dtype.newbyteorder("="))
+    datatype = DATATYPES.get(array.dtype.newbyteorder("="))
     if datatype is not None:
         return datatype
     raise TypeError(f"dtype '{array.dtype}' has no datatype in the Open Inference Protocol")

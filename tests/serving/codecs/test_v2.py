@@ -233,7 +233,7 @@ def test_encode_writes_the_protocols_answer():
         "m",
         "v3",
         {"y": np.array([[1, 2], [3, 4]]), "s": np.array(["a", b"b"], dtype=object)},
-        {"level": 0.9, "binary_data_output": True},
+        {"level": 0.9},
         "42",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -10,18 +11,29 @@ import orjson
 
 from bundleserver.errors import InvalidInput
 from bundleserver.serving.codecs import simd_numbers
-from bundleserver.serving.codecs.json_pieces import (
-    LARGE_BYTES,
-    LONG_BYTES,
-    PIECE_BYTES,
-    decode_apart,
-)
+from bundleserver.serving.codecs.json_pieces import LONG_BYTES, decode_apart
 from bundleserver.serving.codecs.tensor_json import kind_of
 
 T = TypeVar("T")
 
 PIECE_VALUES = 2**14
 """So many values are printed without a pause: one or two milliseconds' work."""
+
+
+def _plain(value: object) -> object:
+    """Convert what orjson cannot encode by itself."""
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+
+
+write: Callable[[object], bytes] = partial(
+    orjson.dumps, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY
+)
+"""Encode a document; NaN and infinities become ``null``, numpy arrays become JSON arrays.
+
+They must be contiguous and in this machine's byte order to be encoded without a detour.
+"""
 
 
 def read_object(body: bytes | memoryview) -> dict[str, object]:
@@ -47,20 +59,9 @@ def decode(body: bytes, decode_document: Callable[[dict[str, object]], T]) -> T:
     Raises:
         InvalidInput: it is no JSON object, or its document is refused.
     """
-    decoded = None
-    if len(body) > LARGE_BYTES:
-        decoded = decode_apart(body, decode_document, PIECE_BYTES, PIECE_BYTES)
-    elif len(body) > LONG_BYTES and simd_numbers.IS_INSTALLED:
-        decoded = decode_apart(body, decode_document, LONG_BYTES, LARGE_BYTES)
+    is_long = len(body) > LONG_BYTES and simd_numbers.IS_INSTALLED
+    decoded = decode_apart(body, decode_document) if is_long else None
     return decode_document(read_object(body)) if decoded is None else decoded
-
-
-def write(document: object) -> bytes:
-    """Print a document; NaN and infinities become ``null``, arrays are printed as lists.
-
-    Arrays must be contiguous and in this machine's byte order to be printed without a detour.
-    """
-    return orjson.dumps(document, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def write_list(length: int, step: int, part: Callable[[slice], object]) -> bytes:
@@ -93,10 +94,3 @@ def optional_bool(document: Mapping[str, object], key: str, where: str) -> bool 
     if value is None or isinstance(value, bool):
         return value
     raise InvalidInput(f"{where}'{key}' is {kind_of(value)}; it should be true or false")
-
-
-def _plain(value: object) -> object:
-    """Say what orjson cannot print by itself."""
-    if isinstance(value, (np.ndarray, np.generic)):
-        return value.tolist()
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

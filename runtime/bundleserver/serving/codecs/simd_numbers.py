@@ -1,4 +1,4 @@
-"""Numbers in JSON read straight into arrays by simdjson, where it is installed.
+"""JSON numbers decoded straight into numpy arrays by simdjson, where it is installed.
 
 No Python number is made of any of them, which is most of what it costs to read them. Nothing here
 says what is wrong with a text: whatever is not plain is left to orjson.

@@ -11,7 +11,7 @@ from bundleserver.errors import InvalidInput
 from bundleserver.serving.codecs.tensor_json import shaped
 from bundleserver.tensors import NUMPY_DTYPES, Array
 
-_MOST_DIMENSIONS = 32  # numpy 1's limit
+MOST_DIMENSIONS = 32  # numpy 1's limit
 
 
 def known_datatype(came: str, name: str) -> str:
@@ -38,9 +38,9 @@ def checked_shape(sizes: Iterable[int], name: str) -> tuple[int, ...]:
         InvalidInput: a size is negative, or there are too many of them.
     """
     shape = tuple(sizes)
-    if len(shape) > _MOST_DIMENSIONS:
+    if len(shape) > MOST_DIMENSIONS:
         raise InvalidInput(
-            f"input '{name}' has a shape of {len(shape)} dimensions; at most {_MOST_DIMENSIONS} "
+            f"input '{name}' has a shape of {len(shape)} dimensions; at most {MOST_DIMENSIONS} "
             "are taken"
         )
     if shape and min(shape) < 0:

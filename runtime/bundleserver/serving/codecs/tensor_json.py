@@ -24,9 +24,12 @@ _CODES: Mapping[str, str] = MappingProxyType(
         "INT16": "h",
         "INT32": "i",
         "INT64": "q",
+        "FP16": "d",
+        "FP32": "d",
+        "FP64": "d",
     }
 )
-"""The code of each datatype of whole numbers, for ``struct`` and for numpy alike."""
+"""What numbers of each datatype are packed as: the codes of ``struct`` and of numpy alike."""
 
 _KINDS: Mapping[str, str] = MappingProxyType({"f": "d", "i": "i", "u": "u"})
 """What ``simd_numbers`` calls the kinds of number that numpy has."""
@@ -48,7 +51,14 @@ def array_from_json(data: object, datatype: str, shape: tuple[int, ...], name: s
             return _array_of_numbers(data, datatype, shape, name)
         raise InvalidInput(f"input '{name}' has data that is {kind_of(data)}; it should be a list")
     flat = _flatten(data, shape, name) if data and isinstance(data[0], list) else data
-    values = _array_of(flat, datatype, name)
+    if datatype in _CODES:
+        values = _numbers(flat, datatype, name)
+    elif datatype == "BOOL":
+        _check_kinds(flat, name, datatype)
+        values = np.array(flat, dtype=np.bool_)
+    else:
+        _check_kinds(flat, name, datatype)
+        values = np.fromiter(flat, dtype=object, count=len(flat))
     return shaped(values, shape, name)
 
 
@@ -110,15 +120,13 @@ def plain_values(values: Array, name: str) -> object:
 
 
 def _array_of_numbers(data: Numbers, datatype: str, shape: tuple[int, ...], name: str) -> Array:
-    kinds = _KINDS.get(NUMPY_DTYPES[datatype].kind, "")
-    values = data.read(kinds, lambda flat: _array_of(flat, datatype, name))
-    came = data.shape or ()
-    if len(came) > 1 and came != shape:
-        for length, size in zip(came, shape, strict=False):
+    values = data.read(_KINDS.get(NUMPY_DTYPES[datatype].kind, ""))
+    if values.ndim > 1 and values.shape != shape:
+        for length, size in zip(values.shape, shape, strict=False):
             if length != size:
                 raise _odd_lengths(name, {length}, size, shape)
         raise NotPlain
-    return shaped(values, shape, name)
+    return shaped(_narrowed(values, datatype, name), shape, name)
 
 
 def _flatten(data: list[object], shape: tuple[int, ...], name: str) -> list[object]:
@@ -135,93 +143,68 @@ def _flatten(data: list[object], shape: tuple[int, ...], name: str) -> list[obje
     return level
 
 
-def _array_of(flat: list[object] | Array, datatype: str, name: str) -> Array:
-    if isinstance(flat, np.ndarray):
-        return _narrowed(flat, datatype, name)
-    if datatype == "BYTES":
-        return _texts(flat, name)
-    if datatype == "BOOL":
-        _check_kinds(flat, (bool,), name, "true or false", datatype)
-        return np.array(flat, dtype=np.bool_)
-    if datatype.startswith("FP"):
-        return _floats(flat, datatype, name)
-    return _integers(flat, datatype, name)
-
-
-def _texts(flat: list[object], name: str) -> Array:
-    _check_kinds(flat, (str,), name, "text", "BYTES")
-    return np.fromiter(flat, dtype=object, count=len(flat))
-
-
-def _integers(flat: list[object], datatype: str, name: str) -> Array:
+def _numbers(flat: list[object], datatype: str, name: str) -> Array:
+    """Pack numbers into an array, which checks each: a third of what numpy's own way takes."""
+    code = _CODES[datatype]
+    values: Array = np.empty(len(flat), code)
     try:
-        values = _packed(flat, _CODES[datatype])
+        struct.pack_into(f"{len(flat)}{code}", values.data, 0, *flat)
     except struct.error as error:
-        _check_kinds(flat, (int,), name, "whole numbers", datatype)
-        limits = np.iinfo(datatype.lower())
-        odd = next(v for v in flat if isinstance(v, int) and not limits.min <= v <= limits.max)
-        raise InvalidInput(
-            f"input '{name}' has the value {odd}; {datatype} holds {limits.min} to {limits.max}"
-        ) from error
-    _refuse_truth_values(values, flat, datatype, name, "whole numbers")
-    return values.astype(NUMPY_DTYPES[datatype], copy=False)
-
-
-def _floats(flat: list[object], datatype: str, name: str) -> Array:
-    try:
-        values = _packed(flat, "d")
-    except struct.error:
-        _check_kinds(flat, (int, float, type(None)), name, "numbers or null", datatype)
+        _check_kinds(flat, name, datatype)
+        if code != "d":
+            raise _out_of_range(flat, datatype, name) from error
         values = np.array([math.nan if value is None else value for value in flat], np.float64)
-    _refuse_truth_values(values, flat, datatype, name, "numbers or null")
-    return _narrowed(values, datatype, name)
+    # True and false count as 1 and 0. Python looks at a few values sooner than numpy begins.
+    may_be_bool = len(flat) <= _FEW or ((values == 0) | (values == 1)).any()
+    if may_be_bool and bool in set(map(type, flat)):
+        _check_kinds(flat, name, datatype)
+    return values if values.dtype == NUMPY_DTYPES[datatype] else _narrowed(values, datatype, name)
 
 
 def _narrowed(values: Array, datatype: str, name: str) -> Array:
     """Turn numbers of 64 bits into those of a datatype of the same kind."""
     target = NUMPY_DTYPES[datatype]
-    if values.dtype == target:
-        return values
     if target.kind in "iu":
         limits = np.iinfo(datatype.lower())
         if values.min() < limits.min or values.max() > limits.max:
             raise NotPlain
-        return values.astype(target)
+        return values.astype(target, copy=False)
     with np.errstate(over="ignore"):
-        narrow = values.astype(target)
+        narrow = values.astype(target, copy=False)
     if np.isinf(narrow).any():
         odd = values[np.isinf(narrow)][0]
         raise InvalidInput(f"input '{name}' has the value {odd}, which is too large for {datatype}")
     return narrow
 
 
-def _packed(flat: list[object], code: str) -> Array:
-    """Put numbers into an array, which checks each: a third of what numpy's own way takes."""
-    values = np.empty(len(flat), code)
-    struct.pack_into(f"{len(flat)}{code}", values.data, 0, *flat)
-    return values
+_WANTED: Mapping[str, tuple[tuple[type, ...], str]] = MappingProxyType(
+    {
+        "b": ((bool,), "true or false"),
+        "O": ((str,), "text"),
+        "i": ((int,), "whole numbers"),
+        "u": ((int,), "whole numbers"),
+        "f": ((int, float, type(None)), "numbers or null"),
+    }
+)
+"""What JSON values each of numpy's kinds takes, and how a message says so."""
 
 
-def _refuse_truth_values(
-    values: Array, flat: list[object], datatype: str, name: str, wanted: str
-) -> None:
-    """Look at the kinds only where a value may come from true or false, which count as 1 and 0."""
-    # Python looks at a few values sooner than numpy begins.
-    may = len(flat) <= _FEW or ((values == 0) | (values == 1)).any()
-    if may and bool in set(map(type, flat)):
-        allowed = (int,) if wanted == "whole numbers" else (int, float, type(None))
-        _check_kinds(flat, allowed, name, wanted, datatype)
-
-
-def _check_kinds(
-    flat: Sequence[object], allowed: tuple[type, ...], name: str, wanted: str, datatype: str
-) -> None:
+def _check_kinds(flat: Sequence[object], name: str, datatype: str) -> None:
+    allowed, wanted = _WANTED[NUMPY_DTYPES[datatype].kind]
     if set(map(type, flat)) <= set(allowed):
         return
     position, odd = next((i, v) for i, v in enumerate(flat) if type(v) not in allowed)
     raise InvalidInput(
         f"input '{name}' has {kind_of(odd)} at position {position} of its data; {datatype} takes "
         f"{wanted}"
+    )
+
+
+def _out_of_range(flat: list[object], datatype: str, name: str) -> InvalidInput:
+    limits = np.iinfo(datatype.lower())
+    odd = next(v for v in flat if isinstance(v, int) and not limits.min <= v <= limits.max)
+    return InvalidInput(
+        f"input '{name}' has the value {odd}; {datatype} holds {limits.min} to {limits.max}"
     )
 
 

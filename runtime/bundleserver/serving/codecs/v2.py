@@ -12,17 +12,17 @@ import orjson
 from bundleserver.errors import InvalidInput
 from bundleserver.serving.codecs import json_body
 from bundleserver.serving.codecs.json_body import PIECE_VALUES
+from bundleserver.serving.codecs.json_pieces import LONG_BYTES
 from bundleserver.serving.codecs.tensor_binary import array_from_bytes, bytes_from_array
-from bundleserver.serving.codecs.tensor_form import checked_shape, known_datatype
+from bundleserver.serving.codecs.tensor_form import MOST_DIMENSIONS, checked_shape, known_datatype
 from bundleserver.serving.codecs.tensor_json import array_from_json, kind_of, v2_data
 from bundleserver.serving.requests import PredictRequest, PredictResponse, RequestedOutput
-from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, datatype_of
+from bundleserver.tensors import DATATYPES, NUMPY_DTYPES, Array, NamedTensor, datatype_of
 
 HEADER_LENGTH = "inference-header-content-length"
 """The header that says how many bytes of a body are its JSON part."""
 
-
-_WHOLE = frozenset({int})
+_INTEGER = frozenset({int})
 
 
 class Encoded(NamedTuple):
@@ -51,12 +51,15 @@ def decode_request(
     Raises:
         InvalidInput: the body does not follow the protocol; the sentence names what came.
     """
-    decode = partial(decode_document, model, version, routing_key)
-    if header_length is None:
-        return json_body.decode(body, decode)
-    size = _json_size(header_length, len(body))
-    view = memoryview(body)
-    return decode(json_body.read_object(view[:size]), _RawData(view[size:], announced=True))
+    if header_length is not None:
+        size = _json_size(header_length, len(body))
+        view = memoryview(body)
+        raw = _RawData(view[size:], announced=True)
+        document = json_body.read_object(view[:size])
+        return decode_document(model, version, routing_key, document, raw)
+    if len(body) > LONG_BYTES:
+        return json_body.decode(body, partial(decode_document, model, version, routing_key))
+    return decode_document(model, version, routing_key, json_body.read_object(body))
 
 
 def decode_document(
@@ -104,7 +107,7 @@ def encode_response(response: PredictResponse, request: PredictRequest) -> Encod
         described: dict[str, object] = {
             "name": name,
             "shape": values.shape,
-            "datatype": datatype_of(values),
+            "datatype": DATATYPES.get(values.dtype) or datatype_of(values),
         }
         if binary_by_default if binary is None else binary:
             raw.append(bytes_from_array(values))
@@ -113,7 +116,16 @@ def encode_response(response: PredictResponse, request: PredictRequest) -> Encod
             data = v2_data(values, name)
             described["data"] = data if len(data) <= PIECE_VALUES else _written(data)
         outputs.append(described)
-    head = json_body.write(_envelope(response, outputs))
+    envelope: dict[str, object] = {
+        "model_name": response.model,
+        "model_version": response.version,
+    }
+    if response.id is not None:
+        envelope["id"] = response.id
+    if response.parameters:
+        envelope["parameters"] = response.parameters
+    envelope["outputs"] = outputs
+    head = json_body.write(envelope)
     return Encoded(b"".join((head, *raw)), len(head)) if raw else Encoded(head)
 
 
@@ -204,9 +216,10 @@ def _decode_input(item: object, position: int, raw: _RawData) -> NamedTensor:
         name = _decode_name(item, f"inputs[{position}]")
     if not isinstance(datatype, str) or datatype not in NUMPY_DTYPES:
         datatype = _decode_datatype(item, name)
-    if not isinstance(shape, list) or not _WHOLE.issuperset(map(type, shape)):
+    if not isinstance(shape, list) or not _INTEGER.issuperset(map(type, shape)):
         raise _odd_shape(item, name)
-    shape = checked_shape(shape, name)
+    if len(shape) > MOST_DIMENSIONS or min(shape, default=0) < 0:
+        checked_shape(shape, name)
     parameters: Mapping[str, object] = {}
     if "parameters" in item:
         parameters = json_body.optional_object(item, "parameters", f"input '{name}': ")
@@ -216,13 +229,13 @@ def _decode_input(item: object, position: int, raw: _RawData) -> NamedTensor:
             raise InvalidInput(
                 f"input '{name}' has no 'data'; it should be a list of {datatype} values"
             )
-        return NamedTensor(name, array_from_json(item["data"], datatype, shape, name))
+        return NamedTensor(name, array_from_json(item["data"], datatype, tuple(shape), name))
     if has_data:
         raise InvalidInput(
             f"input '{name}' has both 'data' and binary_data_size; it should have one"
         )
     content = raw.take(parameters["binary_data_size"], name)
-    return NamedTensor(name, array_from_bytes(content, datatype, shape, name))
+    return NamedTensor(name, array_from_bytes(content, datatype, tuple(shape), name))
 
 
 def _decode_name(item: Mapping[str, object], where: str) -> str:
@@ -281,19 +294,3 @@ def _decode_outputs(document: Mapping[str, object]) -> tuple[RequestedOutput, ..
 def _unknown_output(name: str, response: PredictResponse) -> InvalidInput:
     known = ", ".join(f"'{output}'" for output in response.outputs)
     return InvalidInput(f"unknown output '{name}'; model '{response.model}' gives {known}")
-
-
-def _envelope(response: PredictResponse, outputs: list[dict[str, object]]) -> dict[str, object]:
-    envelope: dict[str, object] = {
-        "model_name": response.model,
-        "model_version": response.version,
-    }
-    if response.id is not None:
-        envelope["id"] = response.id
-    parameters = response.parameters
-    if "binary_data_output" in parameters:
-        parameters = {k: v for k, v in parameters.items() if k != "binary_data_output"}
-    if parameters:
-        envelope["parameters"] = parameters
-    envelope["outputs"] = outputs
-    return envelope
