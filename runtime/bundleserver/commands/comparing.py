@@ -13,12 +13,12 @@ import numpy as np
 import orjson
 import typer
 
-from bundleserver.bundle import Bundle, read_manifest
-from bundleserver.bundle.inferring import infer_manifest
-from bundleserver.bundle.integrity import verify_files
+from bundleserver.bundle import Bundle
 from bundleserver.commands.bundles import has_tensors
 from bundleserver.commands.console import JsonFlag, one_line, say, say_json, say_table, working
 from bundleserver.errors import BundleError, BundleServerError, FrameworkError, InvalidInput
+from bundleserver.sources import open_candidate
+from bundleserver.sources.directory import find_version
 from bundleserver.store.serving_json import read_config, resolve
 from bundleserver.tensors import Array
 from bundleserver.versions.comparison import OutputDifference, SideBySide, compare_output
@@ -141,11 +141,9 @@ def _ask(bundle: Bundle, request: PredictRequest) -> tuple[dict[str, Array], flo
 
 
 def _open(opened: ExitStack, directory: Path, label: str, device: str) -> Bundle:
-    place, model = directory / label, directory.absolute().name
-    manifest = read_manifest(place) or infer_manifest(place, model)
-    verify_files(place, manifest)
-    with working(f"opening {place}"):
-        bundle = Bundle.open(place, manifest, model=model, version=label, device=device)
+    source, candidate = find_version(directory, label)
+    with working(f"opening {candidate.location}"):
+        bundle = open_candidate(source, candidate, device=device)
     opened.callback(bundle.close)
     return bundle
 

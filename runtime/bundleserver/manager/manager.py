@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from bundleserver.errors import ModelNotFound, NotReady, VersionNotFound
 from bundleserver.manager.leases import Lease, Loaded, give_memory_back
 from bundleserver.manager.loading import Loader
 from bundleserver.manager.models import ModelRecord
-from bundleserver.manager.opening import BundleOpener, OpenBundle
 from bundleserver.manager.orders import Order
 from bundleserver.manager.reconciler import Reconciler
 from bundleserver.manager.shared import LOG, Shared, claim_drained, log_notes, shutting_down
@@ -22,7 +22,7 @@ from bundleserver.manager.status import (
     why_not,
 )
 from bundleserver.manager.together import Together
-from bundleserver.sources import Source
+from bundleserver.sources import OpenBundle, Source, open_candidate
 from bundleserver.versions import VersionPolicy
 from bundleserver.versions.lifecycle import State, SwapPolicy
 
@@ -82,7 +82,13 @@ class Manager:
         self._shared = Shared()
         self.knows: Callable[[str], bool] = self._shared.models.__contains__
         self.together = Together(self._shared)
-        opener = open_bundle or BundleOpener(source, device, version_mismatch, self.acquire)
+        opener = open_bundle or partial(
+            open_candidate,
+            source,
+            device=device,
+            version_mismatch=version_mismatch,
+            members=self.acquire,
+        )
         self._loader = Loader(self._shared, opener, retry_pauses_seconds, clock, load_threads)
         self._reconciler = Reconciler(self._shared, source, self._new_model, self._loader, clock)
         if model_name is not None:
