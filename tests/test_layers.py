@@ -1,6 +1,7 @@
 """The floors of docs/design.md, held by walking the imports."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -159,6 +160,35 @@ def test_a_folder_can_be_taken_in_at_a_glance(folder):
 
     assert len(modules) <= MOST_MODULES
     assert [] == long
+
+
+def name_of(path):
+    """Name a module as imports do."""
+    return ".".join(
+        ("bundleserver", *path.relative_to(PACKAGE).with_suffix("").parts)
+    ).removesuffix(".__init__")
+
+
+def module_imports(path, known):
+    """Return the modules of the package that a module imports, in functions and for types too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= (inner & known) | ({node.module} if inner - known else set())
+    return (found & known) - {name_of(path)}
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Modules can be read in an order in which each knows only what came before it."""
+    modules = {name_of(path): path for path in MODULES}
+    graph = {name: module_imports(path, modules.keys()) for name, path in modules.items()}
+    # Its attributes are lazy: whoever imports the package imports none of what they are.
+    graph["bundleserver"] = set()
+
+    graphlib.TopologicalSorter(graph).prepare()
 
 
 @pytest.mark.parametrize(

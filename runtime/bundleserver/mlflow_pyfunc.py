@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bundleserver.bundle import Bundle, read_manifest
-from bundleserver.bundle.integrity import verify_files
-from bundleserver.errors import BundleError, InvalidInput
+from bundleserver.bundle import Bundle
+from bundleserver.bundle.opening import open_bundle
+from bundleserver.errors import InvalidInput
 from bundleserver.tensors import Array, NamedTensor
 
 if TYPE_CHECKING:
@@ -80,17 +80,6 @@ def _load_pyfunc(data_path: str) -> BundleModel:
     """Open the bundle that lies in a directory; MLflow calls this by its name.
 
     Raises:
-        BundleServerError: there is none, or it does not open.
+        BundleServerError: there is none, or it cannot be served.
     """
-    directory = Path(data_path)
-    manifest = read_manifest(directory)
-    if manifest is None:
-        raise BundleError(f"'{directory}' holds no manifest.json; expected a bundle")
-    verify_files(directory, manifest)
-    bundle = Bundle.open(
-        directory,
-        manifest,
-        model=manifest.name or directory.name,
-        version=manifest.version or "1",
-    )
-    return BundleModel(bundle)
+    return BundleModel(open_bundle(Path(data_path), links_lead_anywhere=True))

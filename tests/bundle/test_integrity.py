@@ -18,6 +18,7 @@ from bundleserver.bundle.integrity import (
     file_sha256,
     verify_files,
 )
+from bundleserver.bundle.links import Links
 from bundleserver.errors import IntegrityError
 from bundleserver.manifest import Component, Manifest, Requirements
 from bundleserver.tensors import TensorSpec
@@ -41,10 +42,10 @@ def listed(*components: Component) -> Manifest:
     return Manifest(components={component.name: component for component in components})
 
 
-def differences(directory: Path, *components: Component, within: Path | None = None) -> list[str]:
+def differences(directory: Path, *components: Component, links: Links | None = None) -> list[str]:
     """Return what is told about a bundle that differs."""
     with pytest.raises(IntegrityError) as raised:
-        verify_files(directory, listed(*components), within=within)
+        verify_files(directory, listed(*components), links)
     return [str(problem) for problem in raised.value.problems]
 
 
@@ -133,7 +134,7 @@ def test_files_are_verified_without_being_opened_as_models(bundle):
         (
             lambda d: None,
             Component("inner", "bundle", "scaler.joblib"),
-            "scaler.joblib: is no directory; a component with framework 'bundle' is one",
+            "scaler.joblib: is not a directory; a component with framework 'bundle' must be one",
         ),
         (
             lambda d: (d / "inner" / "manifest.json").unlink(),
@@ -177,8 +178,8 @@ def test_link_out_of_the_version_is_refused(bundle, link):
     told = differences(bundle, scaler(path, sha256=hashlib.sha256(b"outside").hexdigest()))
 
     assert [
-        f"{path}: is a link to '{outside}', outside '{bundle.resolve()}'; a file lies inside its "
-        "bundle"
+        f"{path}: is a link to '{outside}', outside of the version's directory '{bundle}'; put "
+        "the file itself there"
     ] == told
 
 
@@ -198,7 +199,7 @@ def test_nested_manifest_linked_out_of_the_version_is_refused(bundle):
 
     (told,) = differences(bundle, Component("inner", "bundle", "inner", size=7))
 
-    assert told.startswith("inner: has a manifest.json that is a link out of ")
+    assert told.startswith("inner: its manifest.json is a link to ")
 
 
 def test_links_inside_a_version_and_to_it_are_followed(bundle, tmp_path):
@@ -216,11 +217,11 @@ def test_nested_bundle_may_share_the_files_of_the_outer_one(bundle):
     """Links of a bundle in a bundle stay inside the outer one."""
     (bundle / "inner" / "shared.joblib").symlink_to("../scaler.joblib")
 
-    verify_files(bundle / "inner", listed(scaler("shared.joblib")), within=bundle)
+    verify_files(bundle / "inner", listed(scaler("shared.joblib")), Links(bundle))
 
     assert differences(bundle / "inner", scaler("shared.joblib"))
     (bundle / "inner" / "out.joblib").symlink_to("../../../outside.joblib")
-    assert differences(bundle / "inner", scaler("out.joblib"), within=bundle)
+    assert differences(bundle / "inner", scaler("out.joblib"), links=Links(bundle))
 
 
 def test_all_differences_are_told_together(bundle):

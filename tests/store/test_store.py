@@ -734,13 +734,25 @@ def test_publishing_refuses_files_that_differ_from_their_manifest(store, line):
     assert [] == hidden(store, "copy")
 
 
-def test_publishing_refuses_links_that_lead_out_of_the_bundle(store, bundle_dir, tmp_path):
-    """What a link outside holds is nothing of the bundle's."""
+def test_publishing_copies_what_the_bundles_own_links_lead_to(store, bundle_dir, tmp_path):
+    """The version holds the files themselves, since links of a version may not leave it."""
     model = bundle_dir / "isolation_forest_model.pkl"
     model.rename(tmp_path / "elsewhere.pkl")
     model.symlink_to(tmp_path / "elsewhere.pkl")
 
-    with pytest.raises(IntegrityError, match="link"):
+    version = store.publish(bundle_dir, "model")
+
+    copy = store.path("model", version) / model.name
+    assert not copy.is_symlink()
+    assert (tmp_path / "elsewhere.pkl").read_bytes() == copy.read_bytes()
+
+
+def test_publishing_refuses_deeper_links_that_lead_out_of_the_bundle(store, bundle_dir, tmp_path):
+    """What such a link holds is nothing of the bundle's, even where no manifest lists it."""
+    (bundle_dir / "notes").mkdir()
+    (bundle_dir / "notes" / "secret.txt").symlink_to("/etc/hostname")
+
+    with pytest.raises(IntegrityError, match=r"'notes/secret\.txt' is a link to '/etc/hostname'"):
         store.publish(bundle_dir, "model")
 
 

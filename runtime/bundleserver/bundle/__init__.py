@@ -50,6 +50,22 @@ def read_manifest(directory: Path) -> Manifest | None:
     return Manifest.from_json(data, str(path))
 
 
+def read_nested_manifest(path: Path, component: str) -> Manifest:
+    """Read the manifest of a component that is a bundle itself.
+
+    Raises:
+        ManifestError, IntegrityError: it cannot be used.
+        BundleError: there is none.
+    """
+    manifest = read_manifest(path)
+    if manifest is None:
+        raise BundleError(
+            f"component '{component}' is a bundle, but {path / MANIFEST_NAME} does not exist; "
+            f"write it with: bundleserver init {path}"
+        )
+    return manifest
+
+
 def check_frameworks(directory: Path, manifest: Manifest) -> None:
     """Make sure that every component has a framework which is known here.
 
@@ -108,18 +124,16 @@ class Bundle:
         version: str,
         device: str = "cpu",
         members: Members | None = None,
-        within: Path | None = None,
     ) -> Bundle:
         """Open every component of a verified directory and decide how they run together.
 
         Args:
-            directory: where the files are; ``integrity.verify_files`` has passed on it.
+            directory: where the files are; ``opening.verify`` has passed on it.
             manifest: what the files are; written or inferred.
             model: the model's name, for messages.
             version: the version's label, for messages.
             device: where tensors go, for frameworks that have devices: ``cpu``, ``cuda``, ``auto``.
             members: lends other models of this process to components of kind ``model``.
-            within: the directory that links must not leave; the outermost bundle's by default.
 
         Raises:
             ManifestError: a framework is unknown.
@@ -129,9 +143,7 @@ class Bundle:
         with ExitStack() as opened:
             predictors: dict[str, Predictor] = {}
             for name, component in manifest.components.items():
-                predictor = _open_component(
-                    directory, component, device, members, within or directory
-                )
+                predictor = _open_component(directory, component, device, members)
                 opened.callback(predictor.close)
                 predictors[name] = predictor
             plan = make_plan(manifest, predictors)
@@ -260,22 +272,16 @@ class Bundle:
 
 
 def _open_component(
-    directory: Path, component: Component, device: str, members: Members | None, within: Path
+    directory: Path, component: Component, device: str, members: Members | None
 ) -> Predictor:
     if component.framework == MODEL:
         return ModelMember(component.model or "", members)
     path = directory / (component.path or "")
     if component.framework == BUNDLE:
-        manifest = _nested_manifest(path, component.name)
-        integrity.verify_files(path, manifest, within=within)
+        manifest = read_nested_manifest(path, component.name)
+        version = manifest.version or "1"
         bundle = Bundle.open(
-            path,
-            manifest,
-            model=component.name,
-            version=manifest.version or "1",
-            device=device,
-            members=members,
-            within=within,
+            path, manifest, model=component.name, version=version, device=device, members=members
         )
         return BundleMember(bundle)
     context = LoadContext(component.options, device)
@@ -284,13 +290,3 @@ def _open_component(
 
 def _metadata_of(predictor: Predictor) -> dict[str, object]:
     return dict(predictor.metadata) if isinstance(predictor, HasMetadata) else {}
-
-
-def _nested_manifest(path: Path, name: str) -> Manifest:
-    manifest = read_manifest(path)
-    if manifest is None:
-        raise BundleError(
-            f"component '{name}' is a bundle, but {path / MANIFEST_NAME} does not exist; write it "
-            f"with: bundleserver init {path}"
-        )
-    return manifest

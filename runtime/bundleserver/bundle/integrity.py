@@ -14,40 +14,51 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from bundleserver.bundle.links import Links
 from bundleserver.errors import IntegrityError, Problem
 from bundleserver.manifest import BUNDLE, MANIFEST_NAME, Component, Manifest, Requirements
 
 _CHUNK_BYTES = 1 << 20
 
 
-def verify_files(directory: Path, manifest: Manifest, *, within: Path | None = None) -> None:
+def verify_files(directory: Path, manifest: Manifest, links: Links | None = None) -> None:
     """Check that every file a manifest lists is there, inside the bundle, and the one listed.
 
     Sizes and digests are compared where the manifest has them. A ``bundle`` component is a
     directory: ``sha256`` and ``size`` are those of its ``manifest.json``, whose own entries are
-    verified when it is opened, so that one digest covers it all. Nothing is unpickled.
+    those of a bundle to verify, so that one digest covers it all. Nothing is unpickled.
 
     Args:
-        directory: the bundle's; it may be a link to anywhere.
+        directory: the bundle's; with ``links`` it lies below their ``base``.
         manifest: what its files should be.
-        within: the directory that links must not leave, for a bundle in a bundle the outer one;
-            ``directory`` itself when None.
+        links: which links are trusted; when None, those that stay inside ``directory``.
 
     Raises:
         IntegrityError: lists every difference.
     """
-    try:
-        root = (within or directory).resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        raise IntegrityError(str(directory), [Problem("", _reason(directory, error))]) from error
+    if links is None:
+        links = trusted_links(directory)
+        directory = links.base
     problems = [
         Problem(component.path, difference)
         for component in manifest.components.values()
         if component.path is not None
-        for difference in _differences(directory / component.path, component, root)
+        for difference in _differences(directory / component.path, component, links)
     ]
     if problems:
         raise IntegrityError(f"{directory} differs from its manifest", problems)
+
+
+def trusted_links(directory: Path, *, lead_anywhere: bool = False) -> Links:
+    """Say which links of a version's directory, or of the one that it links to, are trusted.
+
+    Raises:
+        IntegrityError: it leads to nothing.
+    """
+    try:
+        return Links(directory.resolve(strict=True), lead_anywhere)
+    except (OSError, RuntimeError) as error:
+        raise IntegrityError(str(directory), [Problem("", _reason(directory, error))]) from error
 
 
 def file_sha256(path: Path) -> str:
@@ -85,32 +96,30 @@ def compare_requirements(requirements: Requirements) -> tuple[Problem, ...]:
     return tuple(problem for problem in found if problem is not None)
 
 
-def _differences(path: Path, component: Component, root: Path) -> Iterator[str]:
+def _differences(path: Path, component: Component, links: Links) -> Iterator[str]:
     """Find what is wrong with one component's file; one thing hides what would follow from it."""
     try:
         file = path.resolve(strict=True)
-        if not file.is_relative_to(root):
-            yield f"is a link to '{file}', outside '{root}'; a file lies inside its bundle"
+        if outside := links.problem(path):
+            yield outside
         elif component.framework == BUNDLE:
-            yield from _nested_differences(file, component, root)
+            yield from _nested_differences(path, component, links)
         else:
             yield from _file_differences(file, component)
     except (OSError, RuntimeError) as error:
         yield _reason(path, error)
 
 
-def _nested_differences(directory: Path, component: Component, root: Path) -> Iterator[str]:
-    if not directory.is_dir():
-        yield f"is no directory; a component with framework '{BUNDLE}' is one"
-        return
-    if component.sha256 is None and component.size is None:
-        return
+def _nested_differences(directory: Path, component: Component, links: Links) -> Iterator[str]:
     listed = directory / MANIFEST_NAME
-    if not listed.is_file():
-        yield f"has no {MANIFEST_NAME}, whose digest is listed"
-    elif not listed.resolve(strict=True).is_relative_to(root):
-        yield f"has a {MANIFEST_NAME} that is a link out of '{root}'; a file lies inside its bundle"
-    else:
+    if not directory.is_dir():
+        yield f"is not a directory; a component with framework '{BUNDLE}' must be one"
+    elif listed.is_file() and (outside := links.problem(listed)):
+        yield f"its {MANIFEST_NAME} {outside}"
+    elif component.sha256 is not None or component.size is not None:
+        if not listed.is_file():
+            yield f"has no {MANIFEST_NAME}, whose digest is listed"
+            return
         for difference in _file_differences(listed, component):
             yield f"its {MANIFEST_NAME} {difference}"
 

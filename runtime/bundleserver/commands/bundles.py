@@ -10,12 +10,13 @@ from typing import Annotated
 import orjson
 import typer
 
-from bundleserver.bundle import Bundle, read_manifest
+from bundleserver.bundle import Bundle
 from bundleserver.bundle.inferring import infer_manifest
-from bundleserver.bundle.integrity import verify_files
 from bundleserver.commands.console import JsonFlag, say, say_json, working
 from bundleserver.errors import BundleError, StoreError
 from bundleserver.manifest import MANIFEST_NAME, Manifest, manifest_schema
+from bundleserver.sources import open_candidate
+from bundleserver.sources.directory import find_version
 from bundleserver.store.recording import with_digests, write_manifest
 from bundleserver.store.serving_json import (
     complete_versions,
@@ -84,18 +85,9 @@ def predict(
     Example: echo '{"instances": [[0.5, 0.3, 0.8]]}' | bundleserver predict ./fraud --input -
     """
     body = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-    place, label = _choose_version(directory, version)
-    model = directory.absolute().name
-    manifest = read_manifest(place) or infer_manifest(place, model)
-    verify_files(place, manifest)
-    with working(f"opening {place}"):
-        bundle = Bundle.open(
-            place,
-            manifest,
-            model=manifest.name or model,
-            version=label or manifest.version or "1",
-            device=device,
-        )
+    found, candidate = find_version(directory, _choose_version(directory, version))
+    with working(f"opening {candidate.location}"):
+        bundle = open_candidate(found, candidate, device=device)
     try:
         say(_answer(bundle, body))
     finally:
@@ -135,15 +127,15 @@ def has_tensors(document: object) -> bool:
     return isinstance(first, dict) and {"name", "datatype", "shape"} <= first.keys()
 
 
-def _choose_version(directory: Path, wanted: str | None) -> tuple[Path, str | None]:
-    """Find the directory to open: the one named, or the version in it that answers by default."""
+def _choose_version(directory: Path, wanted: str | None) -> str | None:
+    """Choose the version of a directory to open, the default if none is wanted; None is itself."""
     versions = complete_versions(directory)
     if (directory / MANIFEST_NAME).exists() or not versions:
         if wanted is not None:
             raise BundleError(
                 f"{directory} is one bundle and holds no versions; leave --version out"
             )
-        return directory, None
+        return None
     config = read_config(directory)
     chosen = resolve(directory, config, wanted) if wanted else serving_version(directory, config)
-    return directory / chosen.label, chosen.label
+    return chosen.label

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,49 +13,20 @@ import numpy as np
 import orjson
 import typer
 
-from bundleserver.bundle import Bundle, read_manifest
-from bundleserver.bundle.inferring import infer_manifest
-from bundleserver.bundle.integrity import verify_files
+from bundleserver.bundle import Bundle
 from bundleserver.commands.bundles import has_tensors
 from bundleserver.commands.console import JsonFlag, one_line, say, say_json, say_table, working
 from bundleserver.errors import BundleError, BundleServerError, FrameworkError, InvalidInput
+from bundleserver.sources import open_candidate
+from bundleserver.sources.directory import find_version
 from bundleserver.store.serving_json import read_config, resolve
 from bundleserver.tensors import Array
-from bundleserver.versions.comparison import OutputDifference, compare_output
+from bundleserver.versions.comparison import OutputDifference, SideBySide, compare_output
 
 if TYPE_CHECKING:
     from bundleserver.serving.requests import PredictRequest
 
-_MOST_POINTS = 5000
 _FIRST, _SECOND = 0, 1
-
-
-@dataclass
-class SideBySide:
-    """What two versions did with the same requests.
-
-    Attributes:
-        versions: their labels, the one that is measured by first.
-        requests: how many both were given.
-        compared: how many both answered.
-        outputs: the differences by output.
-        seconds: how long each took, for the requests that both answered.
-        failed: how many each failed, and why it did so first.
-        points: pairs of numbers of each output, some thousands of them, for the plot.
-    """
-
-    versions: tuple[str, str]
-    requests: int = 0
-    compared: int = 0
-    outputs: dict[str, OutputDifference] = field(default_factory=dict)
-    seconds: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
-    failed: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
-    points: dict[str, list[tuple[Array, Array]]] = field(default_factory=dict)
-
-    @property
-    def latency_ratio(self) -> float:
-        """How many times as long as the first the second version took, by their medians."""
-        return float(np.median(self.seconds[_SECOND]) / np.median(self.seconds[_FIRST]))
 
 
 def compare(
@@ -150,14 +120,6 @@ def _compare(found: SideBySide, first: dict[str, Array], second: dict[str, Array
             found.points.setdefault(name, []).append((first[name].ravel(), second[name].ravel()))
 
 
-def points_of(found: SideBySide, name: str) -> tuple[Array, Array]:
-    """Return some thousands of an output's pairs of numbers, evenly chosen."""
-    pairs = found.points[name]
-    first, second = (np.concatenate([pair[at] for pair in pairs]) for at in (_FIRST, _SECOND))
-    step = max(1, len(first) // _MOST_POINTS)
-    return first[::step], second[::step]
-
-
 def _ask_all(
     bundles: Sequence[Bundle], request: PredictRequest
 ) -> list[tuple[dict[str, Array], float, str]]:
@@ -179,11 +141,9 @@ def _ask(bundle: Bundle, request: PredictRequest) -> tuple[dict[str, Array], flo
 
 
 def _open(opened: ExitStack, directory: Path, label: str, device: str) -> Bundle:
-    place, model = directory / label, directory.absolute().name
-    manifest = read_manifest(place) or infer_manifest(place, model)
-    verify_files(place, manifest)
-    with working(f"opening {place}"):
-        bundle = Bundle.open(place, manifest, model=model, version=label, device=device)
+    source, candidate = find_version(directory, label)
+    with working(f"opening {candidate.location}"):
+        bundle = open_candidate(source, candidate, device=device)
     opened.callback(bundle.close)
     return bundle
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from bundleserver.commands.comparing import SideBySide
+    from bundleserver.versions.comparison import SideBySide
 
 _MOST_SCATTERS = 2
 _MOST_BARS = 20
@@ -56,9 +56,7 @@ def _draw_latencies(axes: Axes, found: SideBySide) -> None:
 
 
 def _draw_scatter(axes: Axes, found: SideBySide, name: str) -> None:
-    from bundleserver.commands.comparing import points_of
-
-    first, second = points_of(found, name)
+    first, second = found.points_of(name)
     axes.scatter(first, second, s=8, alpha=0.4, color="tab:blue")
     finite = np.concatenate([first, second]).astype(float)
     finite = finite[np.isfinite(finite)]

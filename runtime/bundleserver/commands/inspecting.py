@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from bundleserver.bundle.integrity import bundle_digest, verify_files
+from bundleserver.bundle.integrity import bundle_digest
+from bundleserver.bundle.opening import verify
 from bundleserver.commands import asking
 from bundleserver.commands.console import (
     JsonFlag,
@@ -103,7 +104,7 @@ def _row(candidate: Candidate) -> Row:
     try:
         path, manifest = DirectorySource(candidate.location).fetch(candidate)
         if candidate.problem is None:
-            verify_files(path, manifest)
+            verify(path, manifest, links_lead_anywhere=candidate.links_lead_anywhere)
     except BundleServerError as error:
         return Row(candidate.version, manifest, candidate.problem or one_line(error))
     return Row(candidate.version, manifest, candidate.problem or "")

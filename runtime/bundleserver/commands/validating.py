@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from bundleserver.bundle import Bundle
-from bundleserver.bundle.integrity import compare_requirements, verify_files
+from bundleserver.bundle.integrity import compare_requirements
+from bundleserver.bundle.opening import calls_other_models, open_bundle
 from bundleserver.commands.console import JsonFlag, one_line, say, say_json, working
 from bundleserver.errors import (
     BundleServerError,
@@ -20,7 +20,7 @@ from bundleserver.errors import (
     Problem,
     StoreError,
 )
-from bundleserver.manifest import MODEL, Manifest
+from bundleserver.manifest import Manifest
 from bundleserver.sources import Candidate, Listing, named_versions
 from bundleserver.sources.directory import DirectorySource
 
@@ -88,7 +88,7 @@ def _check_listing(directory: Path, listing: Listing, device: str) -> Iterator[F
         yield Finding(listing.model, problems, listing.warnings)
     for candidate in listing.candidates:
         with working(f"checking {candidate.location}"):
-            yield _check(candidate, device)
+            yield _check(DirectorySource(directory), candidate, device)
 
 
 def _config_problems(listing: Listing) -> Iterator[str]:
@@ -101,36 +101,27 @@ def _config_problems(listing: Listing) -> Iterator[str]:
         yield f"{listing.config_name} names '{version}', which is not there; versions: {there}"
 
 
-def _check(candidate: Candidate, device: str) -> Finding:
+def _check(source: DirectorySource, candidate: Candidate, device: str) -> Finding:
     """Check one version; what its files promise is found out before any of them is opened."""
     where = str(candidate.location)
+    warnings: tuple[str, ...] = ()
     if candidate.problem:
         return Finding(where, (candidate.problem,))
     try:
-        path, manifest = DirectorySource(candidate.location).fetch(candidate)
-    except BundleServerError as error:
-        return Finding(where, _sentences(error))
-    warnings = tuple(str(problem) for problem in compare_requirements(manifest.requirements))
-    try:
-        verify_files(path, manifest)
-        _open(path, manifest, candidate, device)
+        path, manifest = source.fetch(candidate)
+        warnings = tuple(map(str, compare_requirements(manifest.requirements)))
+        open_bundle(
+            path,
+            manifest,
+            model=candidate.model,
+            version=candidate.version.label,
+            links_lead_anywhere=candidate.links_lead_anywhere,
+            version_mismatch="ignore",
+            device=device,
+        ).close()
     except BundleServerError as error:
         return Finding(where, _sentences(error), warnings)
     return Finding(where, (), warnings, _summary(manifest))
-
-
-def _open(path: Path, manifest: Manifest, candidate: Candidate, device: str) -> None:
-    version = candidate.version.label
-    bundle = Bundle.open(path, manifest, model=candidate.model, version=version, device=device)
-    try:
-        if not _needs_server(manifest):
-            bundle.warm_up()
-    finally:
-        bundle.close()
-
-
-def _needs_server(manifest: Manifest) -> bool:
-    return any(component.framework == MODEL for component in manifest.components.values())
 
 
 def _sentences(error: BundleServerError) -> tuple[str, ...]:
@@ -145,7 +136,9 @@ def _summary(manifest: Manifest) -> str:
     files = [c for c in manifest.components.values() if c.path is not None]
     digests = sum(c.sha256 is not None for c in files)
     held = (
-        "not run: other models answer in it" if _needs_server(manifest) else "answered as recorded"
+        "not run: other models answer in it"
+        if calls_other_models(manifest)
+        else "answered as recorded"
     )
     checks = [
         "manifest inferred" if manifest.inferred else "manifest",

@@ -2,13 +2,11 @@
 
 from bundleserver.manager.leases import collect_rarely
 from bundleserver.manager.manager import Manager
-from bundleserver.manager.opening import OpenBundle
 from bundleserver.manager.status import ModelStatus, TrafficStatus, VersionStatus
 
 __all__ = [
     "Manager",
     "ModelStatus",
-    "OpenBundle",
     "TrafficStatus",
     "VersionStatus",
     "collect_rarely",

@@ -11,10 +11,9 @@ from bundleserver.errors import BundleServerError, ModelNotFound, NotReady
 from bundleserver.manager.admission import VersionKey
 from bundleserver.manager.leases import Loaded, give_memory_back, settle_memory
 from bundleserver.manager.models import ModelRecord
-from bundleserver.manager.opening import OpenBundle
 from bundleserver.manager.records import VersionRecord
 from bundleserver.manager.shared import LOG, Shared
-from bundleserver.sources import Candidate
+from bundleserver.sources import Candidate, OpenBundle
 from bundleserver.versions.lifecycle import State
 
 WAIT_FOR_MEMBERS_SECONDS = (5.0, 10.0, 30.0, 60.0, 300.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from bundleserver.errors import ModelNotFound, NotReady, VersionNotFound
 from bundleserver.manager.admission import Admission, AdmitAll
@@ -12,7 +13,6 @@ from bundleserver.manager.leases import Loaded, give_memory_back
 from bundleserver.manager.loading import Loader
 from bundleserver.manager.manual import ManualOrders
 from bundleserver.manager.models import ModelRecord
-from bundleserver.manager.opening import BundleOpener, OpenBundle
 from bundleserver.manager.orders import Order
 from bundleserver.manager.reconciler import Reconciler
 from bundleserver.manager.shared import LOG, Shared, shutting_down
@@ -23,7 +23,7 @@ from bundleserver.manager.status import (
     why_no_default,
     why_not,
 )
-from bundleserver.sources import Source
+from bundleserver.sources import OpenBundle, Source, open_candidate
 from bundleserver.versions import VersionPolicy
 from bundleserver.versions.lifecycle import State, SwapPolicy
 
@@ -92,7 +92,13 @@ class Manager:
         self.manual_orders = self._shared.manual_orders
         self.outcomes = self._shared.outcomes
         self.reconsider = self._shared.reconsider
-        opener = open_bundle or BundleOpener(source, device, version_mismatch, self.acquire)
+        opener = open_bundle or partial(
+            open_candidate,
+            source,
+            device=device,
+            version_mismatch=version_mismatch,
+            members=self.acquire,
+        )
         self._loader = Loader(self._shared, opener, retry_pauses_seconds, clock, load_threads)
         self._reconciler = Reconciler(self._shared, source, self._new_model, self._loader, clock)
         if model_name is not None:

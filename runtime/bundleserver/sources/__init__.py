@@ -8,14 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from bundleserver.errors import SourceError
+from bundleserver.bundle import Bundle
+from bundleserver.bundle.members import Members
+from bundleserver.bundle.opening import Enter, open_bundle
+from bundleserver.errors import BundleError, SourceError
+from bundleserver.manifest import Manifest
 from bundleserver.versions import Version, VersionPolicy, is_version_label
+from bundleserver.versions.lifecycle import State
 from bundleserver.versions.serving_config import CONFIG_NAME, ServingConfig
-
-if TYPE_CHECKING:
-    from bundleserver.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Candidate:
         fingerprint: changes whenever the files change; compared for equality only.
         settled: nobody seems to be writing it any more.
         problem: why it cannot be loaded, as far as can be seen without opening its files.
-        links_lead_anywhere: it lies at the top of ``--model_dir``, whose own links are trusted.
+        links_lead_anywhere: it is ``--model_dir`` itself, whose direct children may be links.
     """
 
     model: str
@@ -37,6 +39,10 @@ class Candidate:
     settled: bool
     problem: str | None = None
     links_lead_anywhere: bool = False
+
+
+OpenBundle = Callable[[Candidate, Enter], Bundle]
+"""Opens a candidate and says which state it enters; whoever calls it closes the bundle."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,37 @@ class Source(Protocol):
         Raises:
             BundleServerError: it cannot be had, or its manifest is wrong.
         """
+
+
+def open_candidate(
+    source: Source,
+    candidate: Candidate,
+    enter: Enter = lambda state: None,
+    *,
+    device: str = "cpu",
+    version_mismatch: str = "warn",
+    members: Members | None = None,
+) -> Bundle:
+    """Fetch a candidate and open it, as ``opening.open_bundle`` says.
+
+    Raises:
+        BundleServerError: why it cannot be served.
+    """
+    if candidate.problem is not None:
+        raise BundleError(candidate.problem)
+    enter(State.FETCHING)
+    directory, manifest = source.fetch(candidate)
+    return open_bundle(
+        directory,
+        manifest,
+        model=candidate.model,
+        version=candidate.version.label,
+        links_lead_anywhere=candidate.links_lead_anywhere,
+        version_mismatch=version_mismatch,
+        device=device,
+        members=members,
+        enter=enter,
+    )
 
 
 def named_versions(config: ServingConfig | None) -> frozenset[Version]:

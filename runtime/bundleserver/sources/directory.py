@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bundleserver.bundle import read_manifest
-from bundleserver.bundle.inferring import infer_manifest
-from bundleserver.errors import ConfigError, SourceError
+from bundleserver.bundle.opening import manifest_of
+from bundleserver.errors import BundleError, ConfigError, SourceError
 from bundleserver.manifest import MANIFEST_NAME, Manifest
 from bundleserver.sources import Candidate, Demand, DemandOf, Listing, named_versions, policy_of
 from bundleserver.sources.files import (
@@ -97,7 +96,7 @@ class DirectorySource:
             directory = candidate.location.resolve(strict=True)
         except (OSError, RuntimeError) as error:
             raise SourceError(f"'{candidate.location}' cannot be read: {error}") from error
-        return directory, read_manifest(directory) or infer_manifest(directory, candidate.model)
+        return directory, manifest_of(directory, candidate.model)
 
     def _listings(self, demand_of: DemandOf | None) -> Iterator[Listing]:
         top = self._top()
@@ -254,6 +253,23 @@ class DirectorySource:
             return None, str(error)
         except OSError as error:
             return None, f"'{path}' cannot be read: {error.strerror or error}"
+
+
+def find_version(model_dir: Path, label: str | None) -> tuple[DirectorySource, Candidate]:
+    """Find one version as a server of that ``--model_dir`` does; None is the directory itself.
+
+    Raises:
+        BundleError: it holds nothing that could be a model.
+        SourceError: the directory cannot be read.
+    """
+    source = DirectorySource(model_dir, label and model_dir.absolute().name)
+    only = Demand(VersionPolicy(0), versions=frozenset({Version(label)} if label else ()))
+    location = model_dir / label if label else model_dir
+    for listing in source.discover(lambda _: only):
+        for candidate in listing.candidates:
+            if candidate.location == location:
+                return source, candidate
+    raise BundleError(f"'{location}' holds no bundle; expected '{MANIFEST_NAME}' or model files")
 
 
 def _most(policies: Iterable[VersionPolicy]) -> int | None:

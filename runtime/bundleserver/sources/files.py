@@ -5,18 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundleserver.bundle.links import NO_MODEL_NAMES, FileWalk, Links, cause
 from bundleserver.frameworks import model_suffixes
 from bundleserver.manifest import MANIFEST_NAME
 from bundleserver.versions import is_version_label
 from bundleserver.versions.serving_config import CONFIG_NAME
-
-# Ours, and those that NFS leaves behind when an open file is deleted.
-_PASSING_PREFIXES = (".nfs", ".serving", ".staging-")
-_NO_MODEL_NAMES = frozenset({"lost+found"})
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ def look_into(path: Path) -> Folder:
     labels, directories, files = [], [], []
     with os.scandir(path) as entries:
         for entry in entries:
-            if entry.name.startswith((".", "_")) or entry.name in _NO_MODEL_NAMES:
+            if entry.name.startswith((".", "_")) or entry.name in NO_MODEL_NAMES:
                 continue
             if not _leads_to_directory(entry):
                 files.append(entry.name)
@@ -91,81 +87,22 @@ class Contents:
 
 
 def read_contents(directory: Path, *, links_lead_anywhere: bool = False) -> Contents:
-    """Look at the files of one version.
-
-    With a manifest every file below counts, without one those at the top, as inference reads them.
-
-    Args:
-        directory: the version's directory, or a link to it.
-        links_lead_anywhere: the directory is ``--model_dir`` itself, whose own links are trusted.
-    """
+    """Look at the files of one version: its directory, or a link to it."""
     try:
         manifest = _read_manifest(directory)
-        base = directory.resolve(strict=True)
-        walk = _Walk(base, links_lead_anywhere, deep=manifest is not None)
-        files = sorted(walk.files(base, ""))
+        links = Links(directory.resolve(strict=True), links_lead_anywhere)
+        walk = FileWalk(links, deep=manifest is not None)
     except (OSError, RuntimeError) as error:
-        # pathlib reports a loop of links as RuntimeError before Python 3.13.
-        what = f"'{directory}' cannot be read: {_cause(error)}"
+        what = f"'{directory}' cannot be read: {cause(error)}"
         return Contents(_digest(what.encode()), problem=what)
     if manifest is None:
         # Sizes and times may stay the same where models are written by a build; inodes do not.
-        digest = _digest(repr(files).encode())
-        names = [file[0] for file in files if not file[0].startswith((".", "_"))]
+        digest = _digest(repr(walk.files).encode())
+        names = [file[0] for file in walk.files if not file[0].startswith((".", "_"))]
         return Contents(digest, None, not names, walk.problem or _no_model(directory, names))
     # The manifest vouches for the content; inodes change at will on some network file systems.
-    digest = _digest(manifest + repr([file[:3] for file in files]).encode())
+    digest = _digest(manifest + repr([file[:3] for file in walk.files]).encode())
     return Contents(digest, _digest(manifest) if _is_whole(manifest) else "", False, walk.problem)
-
-
-_File = tuple[str, int, int, int]
-
-
-class _Walk:
-    """One walk over a version's files; ``problem`` is the first thing found wrong."""
-
-    def __init__(self, base: Path, links_lead_anywhere: bool, deep: bool) -> None:
-        self.problem: str | None = None
-        self._base = base
-        self._trusts_top = links_lead_anywhere
-        self._deep = deep
-
-    def files(self, directory: Path, prefix: str) -> Iterator[_File]:
-        """Yield name, size, time and inode of every file; links to directories are not entered."""
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if entry.name.startswith(_PASSING_PREFIXES) or entry.name in _NO_MODEL_NAMES:
-                    continue
-                if prefix == "" and entry.name == CONFIG_NAME:
-                    continue
-                yield from self._entry(entry, prefix)
-
-    def _entry(self, entry: os.DirEntry[str], prefix: str) -> Iterator[_File]:
-        name = prefix + entry.name
-        is_trusted = self._trusts_top and prefix == ""
-        try:
-            if entry.is_symlink() and not is_trusted:
-                self._check_link(Path(entry.path), name)
-            is_directory = entry.is_dir(follow_symlinks=is_trusted)
-            if is_directory and self._deep and not entry.name.startswith("."):
-                yield from self.files(Path(entry.path), name + "/")
-            elif not entry.is_dir():
-                facts = entry.stat()
-                yield name, facts.st_size, facts.st_mtime_ns, facts.st_ino
-        except FileNotFoundError:
-            # Deleted meanwhile, or a link to nothing: whoever needs it will say that it is missing.
-            yield name, -1, 0, 0
-        except (OSError, RuntimeError) as error:
-            self.problem = self.problem or f"'{entry.path}' cannot be read: {_cause(error)}"
-            yield name, -2, 0, 0
-
-    def _check_link(self, path: Path, name: str) -> None:
-        target = path.resolve()
-        if not target.is_relative_to(self._base):
-            self.problem = self.problem or (
-                f"'{name}' is a link to '{target}', outside of the version's directory "
-                f"'{self._base}'; put the file itself there"
-            )
 
 
 def leads_outside(path: Path, root: Path) -> str | None:
@@ -175,7 +112,7 @@ def leads_outside(path: Path, root: Path) -> str | None:
             return None
         return f"'{path}' is a link to '{path.resolve()}', outside of '{root}'; put the files there"
     except (OSError, RuntimeError) as error:
-        return f"'{path}' cannot be read: {_cause(error)}"
+        return f"'{path}' cannot be read: {cause(error)}"
 
 
 def _read_manifest(directory: Path) -> bytes | None:
@@ -206,9 +143,3 @@ def _no_model(directory: Path, names: list[str]) -> str | None:
 
 def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
-
-
-def _cause(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return "it is a link to itself" if isinstance(error, RuntimeError) else str(error)

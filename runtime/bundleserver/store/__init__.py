@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bundleserver.bundle import check_frameworks, read_manifest
-from bundleserver.bundle.inferring import infer_manifest
-from bundleserver.bundle.integrity import verify_files
+from bundleserver.bundle import check_frameworks
+from bundleserver.bundle.opening import manifest_of, open_bundle
 from bundleserver.errors import StoreError
 from bundleserver.frameworks import framework_for
 from bundleserver.manifest import MANIFEST_NAME, MODEL_NAME_IS, Manifest, is_model_name
@@ -19,11 +18,16 @@ from bundleserver.store.recording import (
     Recording,
     describe,
     is_member,
-    prove,
     with_digests,
     write_manifest,
 )
-from bundleserver.store.staging import STAGING_PREFIX, make_directory, publish_staged, staged
+from bundleserver.store.staging import (
+    STAGING_PREFIX,
+    copy_bundle,
+    make_directory,
+    publish_staged,
+    staged,
+)
 from bundleserver.tensors import TensorSpec
 from bundleserver.versions import Version
 from bundleserver.versions.serving_config import ServingConfig
@@ -142,17 +146,15 @@ class BundleStore:
             raise StoreError(
                 f"{source} holds {root}; a bundle is published to a place outside itself"
             )
-        manifest = read_manifest(source) or infer_manifest(source, name)
+        manifest = replace(manifest_of(source, name), name=name, inferred=False)
         check_frameworks(source, manifest)
         if wanted is None and manifest.version is not None:
             wanted = Version.parse(manifest.version)
             self._refuse_existing(root, wanted)
         with staged(root) as staging:
-            _copy(source, staging)
-            verify_files(staging, manifest)
-            complete = replace(with_digests(staging, manifest), name=name)
-            prove(staging, complete)
-            return self._publish(staging, complete, wanted)
+            copy_bundle(source, staging, _LEFT_BEHIND)
+            open_bundle(staging, manifest, version=manifest.version or "new").close()
+            return self._publish(staging, with_digests(staging, manifest), wanted)
 
     def push(
         self,
@@ -276,25 +278,3 @@ def _models(components: Mapping[str, object] | object) -> dict[str, object]:
     if not components:
         raise StoreError("there are no components to save; expected fitted objects by name")
     return {str(name): model for name, model in components.items()}
-
-
-def _copy(source: Path, target: Path) -> None:
-    """Copy a bundle's files into a directory; links stay links, so none is followed in a circle."""
-    entries = list(os.scandir(source))
-    left = _LEFT_BEHIND(str(source), [entry.name for entry in entries])
-    for entry in entries:
-        place = target / entry.name
-        if entry.name in left:
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            _copy_tree(Path(entry.path), place)
-        else:
-            shutil.copyfile(entry.path, place, follow_symlinks=False)
-
-
-def _copy_tree(source: Path, target: Path) -> None:
-    try:
-        shutil.copytree(source, target, symlinks=True, ignore=_LEFT_BEHIND)
-    except shutil.Error as error:
-        failures = "; ".join(f"{name}: {reason}" for name, _, reason in error.args[0])
-        raise StoreError(f"{source} cannot be copied: {failures}") from error

@@ -8,22 +8,21 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bundleserver
-from bundleserver.bundle import read_manifest
-from bundleserver.bundle.inferring import infer_manifest
-from bundleserver.bundle.integrity import verify_files
+from bundleserver.bundle.opening import manifest_of, open_bundle
 from bundleserver.errors import SourceError, StoreError
 from bundleserver.frameworks import frameworks
 from bundleserver.manifest import Manifest
 from bundleserver.sources.registry.client import RegistryClient
 from bundleserver.sources.registry.flavours import MLMODEL
 from bundleserver.sources.registry.uri import ModelUri, alias_problem
-from bundleserver.store.recording import prove, with_digests, write_manifest
+from bundleserver.store.recording import with_digests, write_manifest
 from bundleserver.store.serving_json import complete_versions
+from bundleserver.store.staging import copy_bundle
 from bundleserver.versions import Version
 from bundleserver.versions.serving_config import CONFIG_NAME
 
@@ -131,15 +130,14 @@ def _aliases(uri: ModelUri, aliases: Sequence[str]) -> tuple[str, ...]:
 
 def _stage(source: Path, staging: Path, name: str) -> Manifest:
     """Copy a bundle, prove that it serves, and write what makes it a model for MLflow."""
-    manifest = read_manifest(source) or infer_manifest(source, name)
+    manifest = replace(manifest_of(source, name), inferred=False)
     try:
-        # A link out of the bundle stays one, so that it is refused below.
-        shutil.copytree(source, staging, symlinks=True, ignore=_LEFT_BEHIND)
-    except (OSError, shutil.Error) as error:
+        staging.mkdir()
+        copy_bundle(source, staging, _LEFT_BEHIND)
+    except OSError as error:
         raise StoreError(f"{source} cannot be copied: {error}") from error
-    verify_files(staging, manifest)
+    open_bundle(staging, manifest, model=name, version=manifest.version or "new").close()
     complete = with_digests(staging, manifest)
-    prove(staging, complete)
     write_manifest(staging, complete)
     requirements = [*_requirements(complete)]
     (staging / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import logging
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -13,8 +12,9 @@ from pathlib import Path
 
 import orjson
 
-from bundleserver.bundle import Bundle, read_manifest
+from bundleserver.bundle import read_manifest
 from bundleserver.bundle.integrity import file_sha256
+from bundleserver.bundle.opening import open_bundle
 from bundleserver.errors import StoreError
 from bundleserver.frameworks import framework_for, framework_named, frameworks
 from bundleserver.manifest import (
@@ -26,10 +26,6 @@ from bundleserver.manifest import (
     Manifest,
 )
 from bundleserver.store.sampling import plain_json, record_example, written_examples
-
-LOG = logging.getLogger(__name__)
-
-_UNSAVED = "new"
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ class Recording:
         manifest = self._manifest(files)
         if self.examples is not None and not manifest.examples:
             manifest = record_example(directory, manifest, self.examples)
-        prove(directory, manifest)
+        open_bundle(directory, manifest, version="new").close()
         return manifest
 
     def _member(self, name: str) -> dict[str, object]:
@@ -194,25 +190,6 @@ def check_names(what: str, given: Iterable[str], components: Iterable[str]) -> N
             hint = f"; did you mean '{near[0]}'?" if near else ""
             listed = ", ".join(f"'{entry}'" for entry in known)
             raise StoreError(f"{what} names '{name}'; the components are {listed}{hint}")
-
-
-def prove(directory: Path, manifest: Manifest) -> None:
-    """Open a directory as the server will, run its examples and close it again.
-
-    Raises:
-        BundleError: it does not open, or an example gives another answer.
-    """
-    version = manifest.version or _UNSAVED
-    bundle = Bundle.open(
-        directory, manifest, model=manifest.name or directory.name, version=version
-    )
-    try:
-        if any(component.framework == MODEL for component in manifest.components.values()):
-            LOG.info("%s: examples run in the server only, which lends the other models", directory)
-        else:
-            bundle.warm_up()
-    finally:
-        bundle.close()
 
 
 def with_digests(directory: Path, manifest: Manifest) -> Manifest:

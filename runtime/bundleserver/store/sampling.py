@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -13,12 +12,11 @@ import numpy as np
 import orjson
 
 from bundleserver.bundle import Bundle
+from bundleserver.bundle.opening import open_bundle
 from bundleserver.errors import InvalidInput, StoreError
 from bundleserver.manifest import DEFAULT_RTOL, Example, Manifest
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, array_from_rows
 from bundleserver.tensors.signature import Signature
-
-LOG = logging.getLogger(__name__)
 
 _JSON_OPTIONS = (
     orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
@@ -87,8 +85,7 @@ def record_example(directory: Path, manifest: Manifest, rows: object) -> Manifes
         BundleError: the bundle does not open.
         PredictionError: a model's own code raised.
     """
-    name = manifest.name or directory.name
-    bundle = Bundle.open(directory, manifest, model=name, version="new")
+    bundle = open_bundle(directory, manifest, version="new")
     try:
         sample = _sample(rows, bundle.signature)
         bound = _bind(sample, bundle)

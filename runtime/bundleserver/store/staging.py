@@ -28,6 +28,9 @@ from bundleserver.versions import Version, is_version_label
 LOG = logging.getLogger(__name__)
 
 STAGING_PREFIX = ".staging-"
+LeftBehind = Callable[[str, list[str]], set[str]]
+"""Says which of a directory's names are not copied, as :func:`shutil.ignore_patterns` makes it."""
+
 _ABANDONED_AFTER_SECONDS = 24 * 3600.0
 _MOST_ATTEMPTS = 1000
 # What rename answers when the target is there: a directory with files, or something else.
@@ -124,6 +127,37 @@ def publish_staged(
                 "choose another version"
             )
     raise StoreError(f"no version could be published to {root}: every next one was taken first")
+
+
+def copy_bundle(source: Path, target: Path, left_behind: LeftBehind) -> None:
+    """Copy a bundle's files into a directory, and what its direct children link to as files.
+
+    Links deeper down stay links, so that those which lead out are refused and none is followed in
+    a circle; what names two dots first is Kubernetes' own bookkeeping of a mounted volume.
+
+    Raises:
+        StoreError: something cannot be copied.
+    """
+    with os.scandir(source) as entries:
+        found = list(entries)
+    left = left_behind(str(source), [entry.name for entry in found])
+    for entry in found:
+        if entry.name in left or entry.name.startswith(".."):
+            continue
+        path, place = Path(entry.path), target / entry.name
+        if path.is_dir():
+            _copy_tree(path, place, left_behind)
+        else:
+            # A link to nothing stays one: whoever needs it says that it is missing.
+            shutil.copyfile(path, place, follow_symlinks=path.exists())
+
+
+def _copy_tree(source: Path, target: Path, left_behind: LeftBehind) -> None:
+    try:
+        shutil.copytree(source, target, symlinks=True, ignore=left_behind)
+    except shutil.Error as error:
+        failures = "; ".join(f"{name}: {reason}" for name, _, reason in error.args[0])
+        raise StoreError(f"{source} cannot be copied: {failures}") from error
 
 
 def make_directory(directory: Path) -> None:

@@ -13,6 +13,7 @@ CLOSE = 0.01
 """Numbers that are no labels agree when they differ by at most this share of the answered one."""
 
 _TINY = 1e-9
+_MOST_POINTS = 5000
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,40 @@ class Comparison:
         return "; ".join(
             f"output '{name}' {one.problem}" for name, one in self.outputs.items() if one.problem
         )
+
+
+@dataclass
+class SideBySide:
+    """What two versions did with the same requests.
+
+    Attributes:
+        versions: their labels, the one that is measured by first.
+        requests: how many both were given.
+        compared: how many both answered.
+        outputs: the differences by output.
+        seconds: how long each took, for the requests that both answered.
+        failed: how many each failed, and why it did so first.
+        points: pairs of numbers of each output, some thousands of them, for the plot.
+    """
+
+    versions: tuple[str, str]
+    requests: int = 0
+    compared: int = 0
+    outputs: dict[str, OutputDifference] = field(default_factory=dict)
+    seconds: tuple[list[float], list[float]] = field(default_factory=lambda: ([], []))
+    failed: tuple[list[str], list[str]] = field(default_factory=lambda: ([], []))
+    points: dict[str, list[tuple[Array, Array]]] = field(default_factory=dict)
+
+    @property
+    def latency_ratio(self) -> float:
+        """How many times as long as the first the second version took, by their medians."""
+        return float(np.median(self.seconds[1]) / np.median(self.seconds[0]))
+
+    def points_of(self, name: str) -> tuple[Array, Array]:
+        """Return some thousands of an output's pairs of numbers, evenly chosen."""
+        first, second = (np.concatenate(values) for values in zip(*self.points[name], strict=True))
+        step = max(1, len(first) // _MOST_POINTS)
+        return first[::step], second[::step]
 
 
 def compare(answered: Mapping[str, Array], other: Mapping[str, Array], rowwise: bool) -> Comparison:

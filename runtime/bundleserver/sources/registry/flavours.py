@@ -13,12 +13,11 @@ from pathlib import Path, PurePosixPath
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from bundleserver.bundle import read_manifest
-from bundleserver.bundle.inferring import infer_manifest
+from bundleserver.bundle import opening
 from bundleserver.bundle.integrity import file_sha256
 from bundleserver.errors import BundleError, FrameworkError
 from bundleserver.frameworks import frameworks
-from bundleserver.manifest import Component, Manifest, Requirements
+from bundleserver.manifest import MANIFEST_NAME, Component, Manifest, Requirements
 
 MLMODEL = "MLmodel"
 PYFUNC = "pyfunc"
@@ -43,12 +42,9 @@ def manifest_of(directory: Path, name: str) -> Manifest:
         FrameworkError: nothing here opens its flavours.
         BundleError: it is neither a bundle nor a model of MLflow's.
     """
-    written = read_manifest(directory)
-    if written is not None:
-        return written
     path = directory / MLMODEL
-    if not path.is_file():
-        return infer_manifest(directory, name)
+    if (directory / MANIFEST_NAME).exists() or not path.is_file():
+        return opening.manifest_of(directory, name)
     mlmodel = _read(path)
     component = _component(directory, mlmodel, path)
     file = directory / (component.path or "")

@@ -1,0 +1,134 @@
+"""The one way from a directory to an open bundle: read or infer, verify, open, warm up.
+
+A server, every command, the notebook and MLflow come here, so that what one of them accepts no
+other refuses. ``links_lead_anywhere`` is the trust in links of all of them: it holds for the
+directory that somebody named (``--model_dir``, a command's ``DIR``, MLflow's data path), and for no
+version directory below it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from bundleserver.bundle import Bundle, read_manifest, read_nested_manifest
+from bundleserver.bundle.inferring import infer_manifest
+from bundleserver.bundle.integrity import compare_requirements, trusted_links, verify_files
+from bundleserver.bundle.links import FileWalk, Links
+from bundleserver.bundle.members import Members
+from bundleserver.errors import IntegrityError, Problem
+from bundleserver.manifest import BUNDLE, MODEL, Manifest
+from bundleserver.versions.lifecycle import State
+
+LOG = logging.getLogger(__name__)
+
+Enter = Callable[[State], None]
+"""Is told each state before its work begins."""
+
+
+def manifest_of(directory: Path, name: str) -> Manifest:
+    """Read a directory's manifest, or infer it for a model of that name.
+
+    Raises:
+        ManifestError, IntegrityError, BundleError: what the directory is cannot be told.
+    """
+    return read_manifest(directory) or infer_manifest(directory, name)
+
+
+def verify(directory: Path, manifest: Manifest, *, links_lead_anywhere: bool = False) -> Path:
+    """Check every link and every listed file of a directory, those of nested bundles included.
+
+    Returns:
+        The directory, links resolved.
+
+    Raises:
+        IntegrityError: a link leads out, or a file is not the one listed.
+        ManifestError, BundleError: a nested bundle has no valid manifest.
+    """
+    links = trusted_links(directory, lead_anywhere=links_lead_anywhere)
+    if problem := FileWalk(links, deep=not manifest.inferred).problem:
+        raise IntegrityError(str(directory), [Problem("", problem)])
+    _verify_files(links.base, manifest, links)
+    return links.base
+
+
+def open_bundle(
+    directory: Path,
+    manifest: Manifest | None = None,
+    *,
+    model: str | None = None,
+    version: str | None = None,
+    links_lead_anywhere: bool = False,
+    version_mismatch: str = "warn",
+    device: str = "cpu",
+    members: Members | None = None,
+    enter: Enter = lambda state: None,
+) -> Bundle:
+    """Open a directory as a server does; what was opened is closed on failure.
+
+    Args:
+        directory: where the files are.
+        manifest: what they are; read or inferred when None.
+        model: the model's name; the manifest's or the directory's when None.
+        version: the version's label; the manifest's, else ``1``, when None.
+        links_lead_anywhere: the directory's direct children may be links to anywhere.
+        version_mismatch: what happens where libraries differ from the recorded ones: ``warn``,
+            ``refuse``, or ``ignore`` for whoever reports them itself.
+        device: where torch models run.
+        members: lends other models of this process; without it no example of a bundle that calls
+            them is run.
+        enter: is told each state before its work begins.
+
+    Raises:
+        BundleServerError: why it cannot be served.
+    """
+    directory_name = directory.absolute().name
+    manifest = manifest or manifest_of(directory, model or directory_name)
+    model = model or manifest.name or directory_name
+    version = version or manifest.version or "1"
+    if manifest.inferred:
+        written = json.dumps(json.loads(manifest.to_json()), ensure_ascii=False)
+        LOG.info("%s %s: inferred manifest %s", model, version, written)
+    enter(State.VERIFYING)
+    directory = verify(directory, manifest, links_lead_anywhere=links_lead_anywhere)
+    _check_libraries(manifest, model, version, version_mismatch)
+    enter(State.LOADING)
+    bundle = Bundle.open(
+        directory, manifest, model=model, version=version, device=device, members=members
+    )
+    try:
+        enter(State.WARMING)
+        if members is not None or not calls_other_models(manifest):
+            bundle.warm_up()
+        elif manifest.examples:
+            LOG.info("%s: examples run in a server only, as they call other models", directory)
+    except BaseException:
+        bundle.close()
+        raise
+    return bundle
+
+
+def calls_other_models(manifest: Manifest) -> bool:
+    """Ask whether a component is another model, which only a server lends."""
+    return any(component.framework == MODEL for component in manifest.components.values())
+
+
+def _verify_files(directory: Path, manifest: Manifest, links: Links) -> None:
+    verify_files(directory, manifest, links)
+    for component in manifest.components.values():
+        if component.framework == BUNDLE:
+            path = directory / (component.path or "")
+            _verify_files(path, read_nested_manifest(path, component.name), links)
+
+
+def _check_libraries(manifest: Manifest, model: str, version: str, version_mismatch: str) -> None:
+    problems = compare_requirements(manifest.requirements)
+    if not problems or version_mismatch == "ignore":
+        return
+    if version_mismatch == "refuse":
+        what = f"'{model}' version {version} was saved with other libraries"
+        raise IntegrityError(what, problems)
+    listed = "; ".join(map(str, problems))
+    LOG.warning("%s %s: saved with other libraries: %s", model, version, listed)
