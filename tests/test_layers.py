@@ -86,6 +86,17 @@ def test_only_the_serving_floor_imports_kserve_and_grpc(path):
     }
 
 
+def test_only_the_connection_imports_uvicorn():
+    """The rest of the server does not depend on what uvicorn is like inside."""
+    importers = {
+        path.parent.relative_to(PACKAGE).as_posix()
+        for path in MODULES
+        if "uvicorn" in {name.split(".")[0] for name in imports_of(path)}
+    }
+
+    assert {"serving/connection"} == importers
+
+
 @pytest.mark.parametrize(
     "statement",
     [
