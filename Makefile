@@ -10,7 +10,7 @@ JOBS ?= 3
 # One thread per library: the test processes would otherwise fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test coverage bench image image-gpu image-test check format constraints clean
+.PHONY: help demo test test-lowest coverage bench image image-gpu image-test check format constraints clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 14
@@ -28,6 +28,15 @@ demo: $(VENV)/.installed  ## Train, save and serve the systems of ADR-031; ONCE=
 test: $(VENV)/.installed  ## Run every test but those of the image, three files at a time (JOBS).
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS) \
 		|| $(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(TESTS)
+
+.venv-lowest/.installed: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt \
+		--editable '.[all,dev]'
+	touch $@
+
+test-lowest: .venv-lowest/.installed  ## Run the tests with the lowest versions that pyproject.toml allows.
+	.venv-lowest/bin/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS)
 
 coverage: $(VENV)/.installed  ## Run them with branch coverage, which takes a third longer.
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --cov --cov-report=term $(TESTS)
@@ -62,4 +71,4 @@ constraints:  ## Pin anew what a fresh environment resolves to.
 	mv build/constraints.txt constraints.txt
 
 clean:  ## Remove the environment and everything built.
-	rm -rf $(VENV) build dist .coverage* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest build dist .coverage* .mypy_cache .pytest_cache .ruff_cache
