@@ -10,7 +10,7 @@ JOBS ?= 3
 # One thread per library: the test processes would otherwise fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test coverage bench image image-gpu image-test check format constraints clean
+.PHONY: help demo test test-lowest coverage bench image image-gpu image-test check format constraints clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 14
@@ -32,6 +32,15 @@ test: $(VENV)/.installed  ## Run every test but those of the image, three files 
 coverage: $(VENV)/.installed  ## Run them with branch coverage, which takes a third longer, and hold its floor.
 	$(BIN)/python -m tests.gate $(PYTEST_OPTIONS) --cov --cov-report= --cov-fail-under=0 $(TESTS)
 	$(BIN)/coverage report
+
+.venv-lowest/.installed: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt \
+		--editable '.[all,dev]'
+	touch $@
+
+test-lowest: .venv-lowest/.installed  ## Run the tests with the lowest versions that pyproject.toml allows.
+	.venv-lowest/bin/python -m tests.gate $(PYTEST_OPTIONS) $(TESTS)
 
 bench: $(VENV)/.installed  ## Measure beside KServe's server, for ten minutes; QUICK=1 for one round.
 	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
@@ -63,4 +72,4 @@ constraints:  ## Pin anew what a fresh environment resolves to.
 	mv build/constraints.txt constraints.txt
 
 clean:  ## Remove the environment and everything built.
-	rm -rf $(VENV) build dist .coverage* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest build dist .coverage* .mypy_cache .pytest_cache .ruff_cache

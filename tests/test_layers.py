@@ -191,6 +191,17 @@ def test_no_modules_import_each_other_in_a_circle():
     graphlib.TopologicalSorter(graph).prepare()
 
 
+def test_only_the_connection_imports_uvicorn():
+    """The rest of the server does not depend on what uvicorn is like inside."""
+    importers = {
+        path.parent.relative_to(PACKAGE).as_posix()
+        for path in MODULES
+        if "uvicorn" in {name.split(".")[0] for name in imports_of(path)}
+    }
+
+    assert {"serving/connection"} == importers
+
+
 @pytest.mark.parametrize(
     "statement",
     [

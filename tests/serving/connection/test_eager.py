@@ -7,11 +7,15 @@ import gzip
 import json
 import socket
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
-from bundleserver.serving.connection.eager import Begun, EagerProtocol, protocol_with
+from bundleserver.serving.connection.eager import _Begun
+from bundleserver.serving.connection.protocols import eager_protocol
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.rest.http import Answer
 from bundleserver.tensors import TensorSpec
@@ -73,22 +77,25 @@ def models():
 
 @pytest.fixture
 def said(monkeypatch):
-    """Collect the answers that were said where their requests were parsed."""
+    """Collect the answers that were written where their requests were parsed."""
     collected = []
-    say = EagerProtocol._say
+    head = Answer.head
 
-    def listen(self, answer):
-        collected.append(answer)
-        say(self, answer)
+    def listen(self, defaults):
+        collected.append(self)
+        return head(self, defaults)
 
-    monkeypatch.setattr(EagerProtocol, "_say", listen)
+    monkeypatch.setattr(Answer, "head", listen)
     return collected
 
 
 @pytest.fixture(scope="module")
 def usual():
-    """Serve them in uvicorn's way: it sees every request that it logs."""
-    with serving(models(), ServerOptions(access_log=True)) as server:
+    """Serve them in uvicorn's own way, as with a version that is not tested."""
+    with ExitStack() as held:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(uvicorn, "__version__", "99.0")
+            server = held.enter_context(serving(models()))
         yield server
 
 
@@ -122,7 +129,7 @@ def read_answers(connection, count=1, *, with_bodies=True):
             received = body[size:]
             continue
         piece = connection.recv(65536)
-        assert piece, f"the server hung up after {received!r}"
+        assert piece, f"the connection was closed after {received!r}"
         received += piece
     assert not received
     return answers
@@ -350,22 +357,85 @@ def test_an_answer_that_ends_like_a_head_is_sent():
         assert body.endswith(b"\r\n\r\n\r\n\r\n" * count)
 
 
-def test_a_header_that_would_end_its_line_is_never_sent(monkeypatch, said):
-    """Whatever a header holds, it makes no second one: as under uvicorn nothing is sent."""
+def test_a_header_that_would_end_its_line_is_never_sent(monkeypatch, caplog):
+    """Whatever a header holds, it makes no second one: the answer is 500, and logged."""
     odd = {"x-version": "1\r\nset-cookie: a=b"}
-    head, send = Answer.head, Answer.send
-    monkeypatch.setattr(Answer, "head", lambda self, own: head(self._replace(headers=odd), own))
-    monkeypatch.setattr(Answer, "send", lambda self, to: send(self._replace(headers=odd), to))
+    head = Answer.head
+    monkeypatch.setattr(
+        Answer,
+        "head",
+        lambda one, own: head(one if one.status == 500 else one._replace(headers=odd), own),
+    )
     with serving(models()) as server, connect(server) as connection:
-        connection.sendall(request("GET", "/v2/health/live"))
-        assert b"" == connection.recv(1)
-    assert said
+        status, headers, _ = answer_to(connection, request("GET", "/v2/health/live"))
+
+    assert b"http/1.1 500 internal server error" == status
+    assert not any(b"cookie" in line for line in headers)
+    assert 1 == len([one for one in caplog.records if one.exc_info])
 
 
-def test_a_server_that_writes_an_access_log_answers_in_uvicorns_way():
+@pytest.mark.parametrize("pauses", [False, True], ids=["in the callback", "in its task"])
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt(), RuntimeError("no")], ids=repr
+)
+def test_whatever_a_request_raises_is_a_500_and_one_log_line(caplog, error, pauses):
+    """No exception of a begun coroutine ends the connection or the event loop."""
+
+    async def fail(headers, body):
+        if pauses:
+            await asyncio.sleep(0)
+        raise error
+
+    def find(method, path):
+        return fail if path == b"/fail" else None
+
+    async def app(scope, receive, send):
+        await Answer(b"alive").send(send)
+
+    async def ask(port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        answers = []
+        for path in ("/fail", "/fail", "/live"):
+            writer.write(request("GET", path))
+            head = await reader.readuntil(b"\r\n\r\n")
+            size = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+            answers.append((int(head.split()[1]), await reader.readexactly(size)))
+        writer.close()
+        return answers
+
+    async def main():
+        config = uvicorn.Config(app, log_config=None, http=eager_protocol(0.0, find))
+        state = ServerState()
+
+        def make():
+            return config.http_protocol_class(config=config, server_state=state, app_state={})
+
+        config.load()
+        server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
+        try:
+            port = server.sockets[0].getsockname()[1]
+            return await asyncio.wait_for(ask(port), DEADLINE_SECONDS)
+        finally:
+            server.close()
+
+    (first, body), (second, _), last = asyncio.run(main())
+
+    assert [500, 500] == [first, second]
+    assert b"incident" in body
+    assert (200, b"alive") == last
+    assert [error, error] == [one.exc_info[1] for one in caplog.records if one.exc_info]
+
+
+def test_a_server_that_writes_an_access_log_answers_in_uvicorns_way(said):
     """Uvicorn logs what it sees, so it sees everything."""
-    assert not issubclass(protocol_with(1.0), EagerProtocol)
-    assert issubclass(protocol_with(1.0, lambda method, path: None), EagerProtocol)
+    with (
+        serving(models(), ServerOptions(access_log=True)) as server,
+        connect(server) as connection,
+    ):
+        answer = answer_to(connection, request("GET", "/v2/health/live"))
+
+    assert b"http/1.1 200 ok" == answer[0]
+    assert not said
 
 
 def test_what_has_begun_goes_on_with_values_and_errors():
@@ -385,7 +455,7 @@ def test_what_has_begun_goes_on_with_values_and_errors():
         loop = asyncio.get_running_loop()
         first, second = loop.create_future(), loop.create_future()
         coroutine = work(first, second)
-        begun = Begun(coroutine, coroutine.send(None))
+        begun = _Begun(coroutine, coroutine.send(None))
         task = asyncio.ensure_future(_wait_for(begun))
         loop.call_soon(first.set_result, 1)
         loop.call_soon(second.set_exception, ValueError("no"))
@@ -410,7 +480,7 @@ def test_what_has_begun_is_cancelled_with_its_task():
     async def main():
         loop = asyncio.get_running_loop()
         coroutine = work(loop.create_future())
-        task = asyncio.ensure_future(_wait_for(Begun(coroutine, coroutine.send(None))))
+        task = asyncio.ensure_future(_wait_for(_Begun(coroutine, coroutine.send(None))))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

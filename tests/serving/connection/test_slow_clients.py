@@ -1,4 +1,4 @@
-"""Clients that begin a request and do not go on: each is told, or hung up on, in time."""
+"""Clients that begin a request and do not go on: each is told, or disconnected, in time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from bundleserver.serving.connection.eager import protocol_with
+from bundleserver.serving.connection.protocols import eager_protocol, plain_protocol
 from bundleserver.serving.options import ServerOptions
 from tests.serving.connection.test_bad_clients import (
     ANSWER,
@@ -43,15 +43,16 @@ EXPECT = HEAD.replace(b"\r\n\r\n", b"\r\nExpect: 100-continue\r\n\r\n")
 OK = ("HTTP/1.1 200 OK", {"predictions": ANSWER})
 
 
-@pytest.fixture
-def served():
-    """Serve a quick model to clients that have a third of a second."""
+@pytest.fixture(params=[uvicorn.__version__, "99.0"], ids=["eager", "plain"])
+def served(request, monkeypatch):
+    """Serve a quick model to clients that have a third of a second, with each protocol."""
+    monkeypatch.setattr(uvicorn, "__version__", request.param)
     with serving(FakeManager(FakeModel("sums")), OPTIONS) as server:
         yield server
 
 
 def is_quiet(connection, seconds):
-    """Tell whether the server says nothing, and does not hang up, for that long."""
+    """Tell whether the server says nothing, and leaves the connection open, for that long."""
     connection.settimeout(seconds)
     try:
         connection.recv(1)
@@ -63,7 +64,7 @@ def is_quiet(connection, seconds):
 
 
 def said_at_last(connection):
-    """Read until the server hangs up."""
+    """Read until the server closes the connection."""
     said = b""
     while piece := connection.recv(65536):
         said += piece
@@ -71,7 +72,7 @@ def said_at_last(connection):
 
 
 def drip(connection, drop):
-    """Send a few bytes again and again until the server hangs up; return what it said."""
+    """Send a few bytes again and again until the server closes; return what it said."""
     ends, said = time.monotonic() + DEADLINE_SECONDS, b""
     connection.settimeout(SECONDS / 6)
     while time.monotonic() < ends:
@@ -85,7 +86,7 @@ def drip(connection, drop):
         said += piece
         if not piece:
             return said
-    raise AssertionError("the server listens on and on")
+    raise AssertionError("the connection stayed open")
 
 
 def assert_too_slow(said, came):
@@ -160,7 +161,7 @@ def test_a_large_part_of_a_body_buys_no_long_pause(served, caplog):
     assert [] == [record.message for record in caplog.records if record.name == "asyncio"]
 
 
-def test_who_sends_nothing_is_hung_up_on_without_a_word(served):
+def test_the_connection_of_a_client_that_sends_nothing_is_closed(served):
     """There is no request that could be answered."""
     with connect(served) as connection:
         said = said_at_last(connection)
@@ -316,7 +317,8 @@ def test_a_client_that_drips_does_not_hold_up_the_end():
     assert_too_slow(said, b"20 of the")
 
 
-def test_a_connection_that_is_gone_is_not_looked_at():
+@pytest.mark.parametrize("is_plain", [False, True], ids=["eager", "plain"])
+def test_a_connection_that_is_gone_is_not_checked(is_plain):
     """Nothing keeps a connection after its end, its timer neither."""
 
     async def app(scope, receive, send):
@@ -327,9 +329,14 @@ def test_a_connection_that_is_gone_is_not_looked_at():
     async def come_and_go():
         loop = asyncio.get_running_loop()
         state, config = ServerState(), uvicorn.Config(app, log_config=None)
+        config.load()
+        if is_plain:
+            kind = plain_protocol(3600.0, config.http_protocol_class)
+        else:
+            kind = eager_protocol(3600.0, lambda method, path: None)
 
         def make():
-            protocol = protocol_with(3600.0)(config=config, server_state=state, app_state={})
+            protocol = kind(config=config, server_state=state, app_state={})
             made.append(weakref.ref(protocol))
             return protocol
 

@@ -1,9 +1,10 @@
-"""A request that has come whole is begun where its last byte is parsed, and mostly answered there.
+"""Starts a fully received request directly in the parser callback, without an asyncio task.
 
 uvicorn gives each request a task and an application its messages, which costs more than a small
-request does. What cannot be answered without a pause goes on in uvicorn's own way, from where it
-has come to; so does everything that is not plain: chunked or very large bodies, pipelined requests,
-old versions of HTTP, connections that are to be closed.
+request does. What awaits something goes on in uvicorn's own way, from where it has come to; so does
+everything that is not plain: chunked or very large bodies, pipelined requests, old versions of
+HTTP, connections that are to be closed. The internals of uvicorn's protocol that are used here are
+those of the versions that ``protocols`` names.
 """
 
 from __future__ import annotations
@@ -11,14 +12,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
-from bundleserver.serving.connection.slow_clients import ImpatientProtocol
+from bundleserver.serving.connection.head_deadline import NO_HEAD, HeadDeadline
+from bundleserver.serving.connection.one_write import JOINED_BYTES, OneWriteTransport
+from bundleserver.serving.errors import answer_for
 from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
-from bundleserver.serving.rest.http import Answer, Begin
+from bundleserver.serving.rest.http import Answer, Begin, answer_of_error
 
 _LONGEST_URL = 512
-"""A path may be as long as its sender likes; those of models are not, and are remembered."""
+"""A path may be as long as its sender likes; those of models are not, and are cached."""
 
 _MOST_DIGITS = 8
 """Longer lengths are large, whatever they say."""
@@ -26,46 +32,47 @@ _MOST_DIGITS = 8
 _DRIP_BYTES = 4096
 """Who sends less, and still not all, is slow; others fill the pieces that the network carries."""
 
-Find = Callable[[bytes, bytes], "Begin | None"]
-"""Finds who answers a method and a path; None leaves the request to the application."""
 
+class _Complete:
+    """Stands where uvicorn looks for its last request when that was answered in the callback."""
 
-class Answered:
-    """What stands for a request that was answered at once, where uvicorn looks for its own."""
-
-    __slots__ = ("scope",)
+    scope: object = None
     response_complete = True
     message_event = asyncio.Event()
     """Nobody waits for it."""
 
-    def __init__(self, scope: Message) -> None:
-        self.scope = scope
 
-
-class EagerProtocol(ImpatientProtocol):
+class EagerProtocol(HeadDeadline, HttpToolsProtocol):
     """One connection of a client.
 
-    A request is held back from uvicorn from the end of its head to the end of its body, if it may
-    be answered at once; whatever happens in between hands it over.
+    A request that may be answered in the callback is kept from uvicorn from the end of its head to
+    the end of its body; whatever happens in between hands it over.
     """
 
-    find: Find
+    find: Callable[[bytes, bytes], Begin | None]
+    """Finds who answers a method and a path; None leaves the request to the application."""
     app: AsgiApp
     """What uvicorn gives a request to."""
+    cycle: Any
+    """uvicorn's last request, or what stands for it."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for a first request."""
         super().connection_made(transport)
-        # A request that may be answered at once, between its head and the end of its body.
+        self._write = self._connection.write
+        self._joining = OneWriteTransport(self._connection)
+        self.transport = cast(asyncio.Transport, self._joining)
+        # A request that may be answered in the callback, from the end of its head to its last byte.
         self._begin: Begin | None = None
         self._came: dict[bytes, bytes] = {}
         self._pieces: list[bytes] = []
         self._is_first = True
-        self._head_of: list[tuple[bytes, bytes]] = []
+        self._complete = _Complete()
+        self._defaults: list[tuple[bytes, bytes]] = []
         self._default_head = b""
 
     def data_received(self, data: bytes) -> None:
-        """Take in a piece; a request that goes on in small ones is waited for as usual."""
+        """Parse a piece; a request that goes on in small ones is waited for as usual."""
         self._is_first = True
         goes_on = self._begin is not None
         super().data_received(data)
@@ -74,50 +81,10 @@ class EagerProtocol(ImpatientProtocol):
 
     def on_headers_complete(self) -> None:
         """Decide how this request is answered."""
-        self._begin = self.find(self.parser.get_method(), self.url) if self._is_plain() else None
-        if self._begin is None:
-            super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        """Keep a piece of the body."""
-        if self._begin is None:
-            super().on_body(body)
-        else:
-            self._pieces.append(body)
-
-    def on_message_complete(self) -> None:
-        """Begin the request whose last byte has come; it ends here where it does not pause."""
-        begin = self._begin
-        if begin is None:
-            super().on_message_complete()
-            return
-        self._is_first = False
-        pieces, self._pieces = self._pieces, []
-        answering = begin(self._came, pieces[0] if len(pieces) == 1 else b"".join(pieces))
-        try:
-            awaited = answering.send(None)
-        except StopIteration as ended:
-            self._say(ended.value)
-        else:
-            self._hand_over(partial(_go_on, Begun(answering, awaited)))
-            super().on_message_complete()
-
-    def shutdown(self) -> None:
-        """Let uvicorn know of a request that has begun to come."""
-        if self._begin is not None:
-            self._hand_over()
-        super().shutdown()
-
-    def _look(self) -> None:
-        if self._begin is not None and not self.transport.is_closing():
-            self._hand_over()
-        super()._look()
-
-    def _is_plain(self) -> bool:
-        parser, request, headers = self.parser, self.cycle, dict(self.headers)
-        self._came = headers
+        parser, request = self.parser, self.cycle
+        self._came = headers = dict(self.headers)
         size = headers.get(b"content-length", b"0")
-        return (
+        if (
             self._is_first
             and (request is None or request.response_complete)
             and not self.expect_100_continue
@@ -130,22 +97,97 @@ class EagerProtocol(ImpatientProtocol):
             and parser.should_keep_alive()
             and not parser.should_upgrade()
             and not self.flow.write_paused
-        )
+        ):
+            self._begin = self.find(parser.get_method(), self.url)
+        if self._begin is None:
+            super().on_headers_complete()
 
-    def _say(self, answer: Answer) -> None:
-        """Write an answer, and wait for the next request."""
-        defaults = self.server_state.default_headers
-        if defaults is not self._head_of:
-            self._head_of = defaults
-            self._default_head = b"".join(b"%b: %b\r\n" % pair for pair in defaults)
+    def on_body(self, body: bytes) -> None:
+        """Keep a piece of the body."""
+        if self._begin is None:
+            super().on_body(body)
+        else:
+            self._pieces.append(body)
+
+    def on_message_complete(self) -> None:
+        """Begin the request whose last byte has come; mostly it is answered here.
+
+        No exception leaves here: it would end the connection, and SystemExit the event loop.
+        """
+        begin = self._begin
+        if begin is None:
+            super().on_message_complete()
+            return
+        self._is_first = False
+        pieces, self._pieces = self._pieces, []
+        try:
+            answering = begin(self._came, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            awaited = answering.send(None)
+        except StopIteration as ended:
+            answer: Answer = ended.value
+        except BaseException as error:  # noqa: BLE001  # a model's code may raise anything
+            answer = answer_of_error(answer_for(error))
+        else:
+            self._hand_over(partial(_go_on, _Begun(answering, awaited)))
+            super().on_message_complete()
+            return
+        if self.server_state.default_headers is not self._defaults:
+            self.default_head()
         try:
             head = answer.head(self._default_head)
-        except ValueError:
-            self._hand_over(partial(_send, answer))
-            return
-        self._begin, self.cycle = None, Answered(self.scope)
-        self.transport.write_answer(head, answer.body)
-        self.on_response_complete()
+        except ValueError as error:
+            answer = answer_of_error(answer_for(error))
+            head = answer.head(self._default_head)
+        self._begin = None
+        self._complete.scope, self.cycle = self.scope, self._complete
+        if len(answer.body) <= JOINED_BYTES:
+            self._write(head + answer.body)
+        else:
+            self._write(head)
+            self._write(answer.body)
+        super().on_response_complete()
+
+    def on_response_complete(self) -> None:
+        """Send what an answer without a body has left, as one to HEAD has."""
+        self._joining.flush()
+        super().on_response_complete()
+
+    def shutdown(self) -> None:
+        """Let uvicorn know of a request that has begun to come."""
+        if self._begin is not None:
+            self._hand_over()
+        super().shutdown()
+
+    def head_awaited_after(self) -> object:
+        """Return the scope of the last request; uvicorn is told what a request goes on with."""
+        if self._begin is not None:
+            self._hand_over()
+        request = self.cycle
+        if request is not None and not request.response_complete:
+            if request.more_body:
+                # Whoever waits for its first bytes goes on with none, and starts its deadline.
+                request.message_event.set()
+            return NO_HEAD
+        if self.timeout_keep_alive_task is not None:
+            return NO_HEAD
+        if request is not None and not self.has_head_begun():
+            # What came after the answer began no request; uvicorn would wait for ever.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        return request and request.scope
+
+    def has_head_begun(self) -> bool:
+        """Tell whether a part of the awaited head has arrived."""
+        return self.scope is not (self.cycle and self.cycle.scope)
+
+    def default_head(self) -> bytes:
+        """Return uvicorn's own header lines, of which the date changes."""
+        defaults = self.server_state.default_headers
+        if defaults is not self._defaults:
+            self._defaults = defaults
+            self._default_head = b"".join(map(b"%b: %b\r\n".__mod__, defaults))
+        return self._default_head
 
     def _hand_over(self, app: AsgiApp | None = None) -> None:
         """Let uvicorn go on with a request, and an application that may have begun with it."""
@@ -160,24 +202,7 @@ class EagerProtocol(ImpatientProtocol):
             super().on_body(piece)
 
 
-def protocol_with(timeout_receive: float, find: Find | None = None) -> type[ImpatientProtocol]:
-    """Make the protocol of connections.
-
-    Args:
-        timeout_receive: the seconds between two looks at a head that does not arrive; 0: none.
-        find: who answers requests that may be answered at once; None: they are all uvicorn's.
-    """
-    # h11, where httptools is not installed, has no such moment.
-    is_eager = find is not None and hasattr(ImpatientProtocol, "on_headers_complete")
-    base = EagerProtocol if is_eager else ImpatientProtocol
-    return type(
-        "Protocol",
-        (base,),
-        {"timeout_receive": timeout_receive, "find": find and staticmethod(find)},
-    )
-
-
-class Begun:
+class _Begun:
     """A coroutine that has run to its first pause, to be awaited by a task that goes on with it."""
 
     def __init__(self, coroutine: Coroutine[object, None, Answer], awaited: object) -> None:
@@ -199,9 +224,9 @@ class Begun:
             return answer
 
 
-async def _go_on(begun: Begun, _scope: Message, _receive: Receive, send: Send) -> None:
-    await (await begun).send(send)
-
-
-async def _send(answer: Answer, _scope: Message, _receive: Receive, send: Send) -> None:
+async def _go_on(begun: _Begun, _scope: Message, _receive: Receive, send: Send) -> None:
+    try:
+        answer = await begun
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # as above
+        answer = answer_of_error(answer_for(error))
     await answer.send(send)

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, with an answer's head and body in one write instead of two.
+"""An answer's head and body in one write instead of uvicorn's two.
 
 A write is a system call that also wakes the client, which for small answers costs more than to
 make them.
@@ -7,11 +7,9 @@ make them.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any
 
-from uvicorn.protocols.http.auto import AutoHTTPProtocol
-
-_JOINED_BYTES = 2**16
+JOINED_BYTES = 2**16
 """To copy a larger body costs more than a second write."""
 
 
@@ -31,7 +29,7 @@ class OneWriteTransport:
         """Send data, after the head if there is one; a head alone waits."""
         if self.head:
             head, self.head = self.head, b""
-            if len(data) <= _JOINED_BYTES:
+            if len(data) <= JOINED_BYTES:
                 data = head + data
             else:
                 self._transport.write(head)
@@ -39,14 +37,6 @@ class OneWriteTransport:
             self.head = data
             return
         self._transport.write(data)
-
-    def write_answer(self, head: bytes, body: bytes) -> None:
-        """Send both, together if that costs less."""
-        if len(body) <= _JOINED_BYTES:
-            self._transport.write(head + body)
-        else:
-            self._transport.write(head)
-            self._transport.write(body)
 
     def flush(self) -> None:
         """Send a head that nothing has followed."""
@@ -61,20 +51,6 @@ class OneWriteTransport:
     def __getattr__(self, name: str) -> Any:
         """Do everything else as the connection does."""
         return getattr(self._transport, name)
-
-
-class OneWriteProtocol(AutoHTTPProtocol):  # type: ignore[misc, valid-type]  # one of two, by name
-    """One connection of a client."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:
-        """Answer through a connection that joins writes."""
-        super().connection_made(cast(asyncio.Transport, OneWriteTransport(transport)))
-
-    def on_response_complete(self) -> None:
-        """Send what an answer without a body has left, as one to HEAD has."""
-        if self.transport.head:
-            self.transport.flush()
-        super().on_response_complete()
 
 
 def _is_head(data: bytes) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -10,12 +11,15 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from bundleserver.errors import ConfigError, Problem
-from bundleserver.serving.connection.eager import protocol_with
+from bundleserver.serving.connection.plain import watched
+from bundleserver.serving.connection.protocols import eager_protocol, plain_protocol, why_plain
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.rest.app import RestApp
 from bundleserver.serving.rest.asgi import AsgiApp
 
 HOST = "0.0.0.0"  # noqa: S104  # as kserve: a container's probes and sidecars come from outside
+LOG = logging.getLogger(__name__)
+
 _BACKLOG = 2048
 
 
@@ -26,11 +30,6 @@ class RestServer(uvicorn.Server):
         super().__init__(_uvicorn_config(app, options))
         self._on_listening = on_listening
 
-    async def serve(self, sockets: list[socket.socket] | None = None) -> None:
-        """Answer until ``begin_stop``."""
-        with _refreshed(self.config):
-            await super().serve(sockets)
-
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so."""
         await super().startup(sockets)
@@ -38,8 +37,12 @@ class RestServer(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals to ``BundleServer``: uvicorn raises them again after a clean shutdown."""
-        yield
+        """Leave signals to ``BundleServer``: uvicorn raises them again after a clean shutdown.
+
+        uvicorn enters it for as long as it serves, so TLS files are followed here.
+        """
+        with _refreshed(self.config):
+            yield
 
     def begin_stop(self, grace_seconds: float) -> None:
         """Stop accepting, and give the requests in flight that long."""
@@ -93,12 +96,17 @@ def _uvicorn_config(rest: RestApp, options: ServerOptions) -> uvicorn.Config:
     app: AsgiApp = rest
     if options.access_log_format is not None:
         app = _with_access_log(app, options.access_log_format)
+    timeout_receive, problem = options.timeout_receive, why_plain()
+    if problem is not None:
+        LOG.warning("%s; requests take uvicorn's own way, which is slower", problem)
+        app = watched(app, timeout_receive)
+    # uvicorn and middleware log the requests that they see.
+    find = _find_none if options.access_log else rest.find
     config = uvicorn.Config(
         app,
         log_config=None,
         lifespan="off",
-        # uvicorn and middleware log the requests that they see.
-        http=protocol_with(options.timeout_receive, None if options.access_log else rest.find),
+        http="auto" if problem else eager_protocol(timeout_receive, find),
         ws="none",
         # Nothing but the access log asks who a client behind a proxy is.
         proxy_headers=options.access_log,
@@ -111,9 +119,15 @@ def _uvicorn_config(rest: RestApp, options: ServerOptions) -> uvicorn.Config:
         config.load()
     except (OSError, ssl.SSLError) as error:
         files = f"{options.ssl_certfile} and {options.ssl_keyfile}"
-        problem = Problem("--ssl_certfile", f"cannot use {files} for TLS: {error}")
-        raise ConfigError("serve", [problem]) from error
+        unusable = Problem("--ssl_certfile", f"cannot use {files} for TLS: {error}")
+        raise ConfigError("serve", [unusable]) from error
+    if problem is not None:
+        config.http_protocol_class = plain_protocol(timeout_receive, config.http_protocol_class)
     return config
+
+
+def _find_none(_method: bytes, _path: bytes) -> None:
+    """Leave every request to the application."""
 
 
 def _with_access_log(app: AsgiApp, form: str) -> AsgiApp:

@@ -174,7 +174,16 @@ class ServedModels:
         ):
             inputs = validate(bundle, request)
             if are_finite(inputs):
-                return self._run_inline(bundle, request, inputs)
+                if not self._loop_is_prepared:
+                    self._prepare_loop()
+                # Processor time: what a busy machine takes from a call is not the call's own.
+                started = time.thread_time()
+                try:
+                    return predict(bundle, request, inputs)
+                finally:
+                    seconds = time.thread_time() - started
+                    if seconds > OVERRUN_SECONDS:
+                        self._leave_the_loop(bundle, seconds)
         elif bundle.remembers is not None and _is_short(request):
             inputs = _cached(bundle.remembers, bundle, request)
             if inputs is not None:
@@ -184,20 +193,10 @@ class ServedModels:
         work = partial(self._run_in_thread, bundle, request, inputs, time.perf_counter())
         return self._threads.submit(work)
 
-    def _run_inline(
-        self, bundle: Bundle, request: PredictRequest, inputs: Inputs
-    ) -> PredictResponse:
-        if not self._loop_is_prepared:
-            self._loop_is_prepared = True
-            limit_library_threads(self._threads.library_threads)
-        # Processor time: what a busy machine takes from a call is not the call's own.
-        started = time.thread_time()
-        try:
-            return predict(bundle, request, inputs)
-        finally:
-            seconds = time.thread_time() - started
-            if seconds > OVERRUN_SECONDS:
-                self._leave_the_loop(bundle, seconds)
+    def _prepare_loop(self) -> None:
+        """Let libraries use as many threads for an inline call as for one in the thread pool."""
+        self._loop_is_prepared = True
+        limit_library_threads(self._threads.library_threads)
 
     def _leave_the_loop(self, bundle: Bundle, seconds: float) -> None:
         bundle.placement.leave_the_loop()

@@ -1,0 +1,48 @@
+"""Chooses what serves a connection: ours with the tested versions of uvicorn, else uvicorn's."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Callable
+
+import uvicorn
+from packaging.specifiers import SpecifierSet
+
+from bundleserver.serving.connection.plain import PlainProtocol
+from bundleserver.serving.rest.http import Begin
+
+Find = Callable[[bytes, bytes], Begin | None]
+"""Finds who answers a method and a path; None leaves the request to the application."""
+
+TESTED = SpecifierSet(">=0.53,<0.55")
+"""The versions of uvicorn whose internals ``eager`` is tested with; pyproject.toml has them too."""
+
+
+def why_plain() -> str | None:
+    """Return why requests take uvicorn's own way; None where they need not."""
+    if uvicorn.__version__ not in TESTED:
+        return f"uvicorn {uvicorn.__version__} is installed; tested versions are {TESTED}"
+    try:
+        importlib.import_module("httptools")
+    except ImportError as error:
+        return f"httptools cannot be used: {error}"
+    return None
+
+
+def eager_protocol(timeout_receive: float, find: Find) -> type[asyncio.Protocol]:
+    """Make the protocol that answers most requests in the parser callback.
+
+    Args:
+        timeout_receive: seconds between two checks for a head that does not arrive; 0: none.
+        find: who answers requests that may be answered there.
+    """
+    from bundleserver.serving.connection.eager import EagerProtocol
+
+    settings = {"timeout_receive": timeout_receive, "find": staticmethod(find)}
+    return type("Protocol", (EagerProtocol,), settings)
+
+
+def plain_protocol(timeout_receive: float, own: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
+    """Make uvicorn's own protocol one that closes connections whose head does not arrive."""
+    return type("Protocol", (PlainProtocol, own), {"timeout_receive": timeout_receive})
