@@ -20,7 +20,7 @@ from tests.end_to_end.published import save_times
 from tests.serving.grpc_client import connected, tensor
 
 GOOD = v2_input("features", "FP64", [1, 3], [0.5, 0.3, 0.8])
-TAKES = "'detector' version v2 takes"
+TAKES = "'detector' version v2 expects"
 FEATURES = "'features' FP64 [-1, 3] with columns 'cpu', 'memory', 'io'"
 
 

@@ -204,7 +204,7 @@ def test_a_root_that_vanishes_is_an_error_until_it_comes_back(root, source, tmp_
     write_bundle(root / "v1")
     source.discover()
     root.rename(tmp_path / "away")
-    with pytest.raises(SourceError, match="does not exist any more"):
+    with pytest.raises(SourceError, match="no longer exists"):
         source.discover()
     (tmp_path / "away").rename(root)
 

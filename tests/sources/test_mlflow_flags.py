@@ -47,7 +47,7 @@ def test_the_uri_may_come_from_the_environment():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--model_uri", "fraud"], "--model_uri: 'fraud' is no URI of a registered model"),
+        (["--model_uri", "fraud"], "--model_uri: 'fraud' is not a valid URI of a registered model"),
         (["--model_uri", "models:/f", "--labels", "3"], "--labels: '3' is no alias"),
         (["--labels", "champion"], "--labels: names aliases of a registry, and --model_uri"),
         (["--model_uri", "models:/f", "--cache_max_bytes", "0"], "--cache_max_bytes: is 0"),

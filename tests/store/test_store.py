@@ -258,7 +258,7 @@ def test_labels_that_are_text_are_recorded_too(store):
         ({"components": {}}, StoreError, "no components"),
         ({"components": {"m": object()}}, StoreError, "component 'm' is a object, which no"),
         ({"components": {"a b": "line"}}, ManifestError, "components['a b']"),
-        ({"version": "latest"}, StoreError, "'latest' is no version label"),
+        ({"version": "latest"}, StoreError, "'latest' is not a valid version label"),
         ({"options": {"modl": {}}}, StoreError, "did you mean 'model'?"),
         ({"frameworks": {"modl": "sklearn"}}, StoreError, "did you mean 'model'?"),
         ({"frameworks": {"model": "sklern"}}, BundleServerError, "did you mean 'sklearn'?"),

@@ -1,4 +1,4 @@
-"""What a directory holds, found without opening a model: names, links, sizes and times."""
+"""The contents of a directory, read without opening a model: names, links, sizes and times."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_MODEL_NAMES = frozenset({"lost+found"})
 
 @dataclass(frozen=True)
 class Folder:
-    """One look at a directory's own entries; a link counts as what it leads to."""
+    """A directory's own entries at one moment; links count as their targets."""
 
     path: Path
     labels: tuple[str, ...]
@@ -30,7 +30,7 @@ class Folder:
 
     @property
     def has_manifest(self) -> bool:
-        """Whether it is a bundle that says so."""
+        """Whether it is a bundle with a manifest."""
         return MANIFEST_NAME in self.files
 
     @property
@@ -40,7 +40,7 @@ class Folder:
 
 
 def is_model_file(name: str) -> bool:
-    """Ask whether a file of that name may hold a model."""
+    """Ask whether a file of that name may be a model."""
     special = name in (MANIFEST_NAME, CONFIG_NAME)
     return Path(name).suffix.lower() in MODEL_SUFFIXES and not special
 
@@ -49,7 +49,7 @@ def look_into(path: Path) -> Folder:
     """List a directory once; hidden names and ``lost+found`` are left out.
 
     Raises:
-        OSError: it is not there, is no directory or cannot be read.
+        OSError: it does not exist, is not a directory or cannot be read.
     """
     labels, directories, files = [], [], []
     with os.scandir(path) as entries:
@@ -69,18 +69,18 @@ def _leads_to_directory(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:
-        # A loop of links; kept as a directory so that whoever looks into it says so.
+        # A loop of links; kept as a directory, so that reading it reports the problem.
         return True
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What one version's directory holds.
+    """The contents of one version's directory.
 
     Attributes:
-        fingerprint: changes whenever a file that matters changes.
-        manifest: the digest of ``manifest.json``; empty while it is half written, None without one.
-        is_empty: nothing in it could be a model.
+        fingerprint: changes whenever a relevant file changes.
+        manifest: the digest of ``manifest.json``; empty while it is incomplete, None without one.
+        is_empty: no file in it could be a model.
         problem: why it cannot be loaded, or None.
     """
 
@@ -91,9 +91,10 @@ class Contents:
 
 
 def read_contents(directory: Path, *, links_lead_anywhere: bool = False) -> Contents:
-    """Look at the files of one version.
+    """Read the file names, sizes and times of one version.
 
-    With a manifest every file below counts, without one those at the top, as inference reads them.
+    With a manifest all files count, without one those at the top, which the manifest is inferred
+    from.
 
     Args:
         directory: the version's directory, or a link to it.
@@ -109,11 +110,11 @@ def read_contents(directory: Path, *, links_lead_anywhere: bool = False) -> Cont
         what = f"'{directory}' cannot be read: {_cause(error)}"
         return Contents(_digest(what.encode()), problem=what)
     if manifest is None:
-        # Sizes and times may stay the same where models are written by a build; inodes do not.
+        # A build may write models with equal sizes and times; inodes differ.
         digest = _digest(repr(files).encode())
         names = [file[0] for file in files if not file[0].startswith((".", "_"))]
         return Contents(digest, None, not names, walk.problem or _no_model(directory, names))
-    # The manifest vouches for the content; inodes change at will on some network file systems.
+    # The manifest has digests; inodes are not stable on some network file systems.
     digest = _digest(manifest + repr([file[:3] for file in files]).encode())
     return Contents(digest, _digest(manifest) if _is_whole(manifest) else "", False, walk.problem)
 
@@ -122,7 +123,7 @@ _File = tuple[str, int, int, int]
 
 
 class _Walk:
-    """One walk over a version's files; ``problem`` is the first thing found wrong."""
+    """One walk over a version's files; ``problem`` is the first problem found."""
 
     def __init__(self, base: Path, links_lead_anywhere: bool, deep: bool) -> None:
         self.problem: str | None = None
@@ -131,7 +132,7 @@ class _Walk:
         self._deep = deep
 
     def files(self, directory: Path, prefix: str) -> Iterator[_File]:
-        """Yield name, size, time and inode of every file; links to directories are not entered."""
+        """Yield name, size, time and inode of every file; links to directories are not followed."""
         with os.scandir(directory) as entries:
             for entry in entries:
                 if entry.name.startswith(_PASSING_PREFIXES) or entry.name in _NO_MODEL_NAMES:
@@ -153,7 +154,7 @@ class _Walk:
                 facts = entry.stat()
                 yield name, facts.st_size, facts.st_mtime_ns, facts.st_ino
         except FileNotFoundError:
-            # Deleted meanwhile, or a link to nothing: whoever needs it will say that it is missing.
+            # Deleted meanwhile, or a dangling link: reported as missing when it is opened.
             yield name, -1, 0, 0
         except (OSError, RuntimeError) as error:
             self.problem = self.problem or f"'{entry.path}' cannot be read: {_cause(error)}"
@@ -164,16 +165,19 @@ class _Walk:
         if not target.is_relative_to(self._base):
             self.problem = self.problem or (
                 f"'{name}' is a link to '{target}', outside of the version's directory "
-                f"'{self._base}'; put the file itself there"
+                f"'{self._base}'; replace the link with the file"
             )
 
 
 def leads_outside(path: Path, root: Path) -> str | None:
-    """Say what is wrong with a version that is a link to somewhere outside of its model's root."""
+    """Return the problem of a version that is a link out of its model's directory, or None."""
     try:
         if not path.is_symlink() or path.resolve().is_relative_to(root.resolve()):
             return None
-        return f"'{path}' is a link to '{path.resolve()}', outside of '{root}'; put the files there"
+        return (
+            f"'{path}' is a link to '{path.resolve()}', outside of '{root}'; replace the link with "
+            "the directory"
+        )
     except (OSError, RuntimeError) as error:
         return f"'{path}' cannot be read: {_cause(error)}"
 
@@ -199,8 +203,8 @@ def _no_model(directory: Path, names: list[str]) -> str | None:
     shown = ", ".join(f"'{name}'" for name in names[:5])
     suffixes = ", ".join(f"*{suffix}" for suffix in sorted(MODEL_SUFFIXES))
     return (
-        f"'{directory}' holds {shown}{', …' if len(names) > 5 else ''} and neither "
-        f"'{MANIFEST_NAME}' nor a model file ({suffixes})"
+        f"'{directory}' has neither '{MANIFEST_NAME}' nor a model file ({suffixes}); found {shown}"
+        f"{', …' if len(names) > 5 else ''}"
     )
 
 
@@ -211,4 +215,4 @@ def _digest(data: bytes) -> str:
 def _cause(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return "it is a link to itself" if isinstance(error, RuntimeError) else str(error)
+    return "it is a loop of links" if isinstance(error, RuntimeError) else str(error)

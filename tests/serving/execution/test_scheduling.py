@@ -210,7 +210,7 @@ def test_a_canary_counts_alike_on_the_event_loop():
 
     asyncio.run(ask())
 
-    canary = served.splitter.describe("sums")["canary"]
+    canary = served.splitter.describe_traffic("sums")["canary"]
     assert MEASURED_FIRST + 5 == canary["requests"]
 
 

@@ -109,7 +109,7 @@ class Served:
     @property
     def canary(self):
         """How the canary stands."""
-        return self.splitter.describe("sums")["canary"]
+        return self.splitter.describe_traffic("sums")["canary"]
 
 
 def test_a_canary_walks_its_steps_and_is_promoted(caplog):

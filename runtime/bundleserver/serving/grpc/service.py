@@ -97,7 +97,7 @@ class InferenceService:
             **found.metadata,
             **describe.staleness(status),
         }
-        if traffic := self._served.splitter.describe(request.name):
+        if traffic := self._served.splitter.describe_traffic(request.name):
             properties["traffic"] = traffic
         return messages.ModelMetadataResponse(
             name=about["name"],

@@ -1,4 +1,4 @@
-"""What KServe's own app answers behind our routes: liveness, metrics, the pages of the API."""
+"""KServe's routes behind ours: liveness, metrics, the API documentation."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from bundleserver.serving.stopping import LendingManager
 
 MetricsPage = Callable[[str], Awaitable[Answer]]
-"""Writes the metrics in the form that an ``Accept`` header asks for."""
+"""Encodes the metrics in the format of an ``Accept`` header."""
 
 _PAGES = ("docs", "openapi.json")
 
 
 def metrics_page(registry: CollectorRegistry) -> MetricsPage:
-    """Make the page of a registry's metrics."""
+    """Make the metrics page of a collector registry."""
 
     async def write(accept: str) -> Answer:
         encode, content_type = choose_encoder(accept)
@@ -41,9 +41,9 @@ def metrics_page(registry: CollectorRegistry) -> MetricsPage:
 
 
 class KServeApp:
-    """An ASGI application; kserve itself is imported only for the pages of the API.
+    """An ASGI application; kserve itself is imported only for the API documentation.
 
-    It takes a second and 50 MiB, and nothing that a model's client or a probe asks needs it.
+    The import takes a second and 50 MiB, and neither clients nor probes require it.
     """
 
     def __init__(self, metrics: MetricsPage, make_pages: Callable[[], AsgiApp]) -> None:
@@ -52,7 +52,7 @@ class KServeApp:
         self._pages: AsgiApp | None = None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] == "http":
             request = request_of(scope, receive, 0)
             if request.segments[:1] and request.segments[0] in _PAGES:
@@ -78,7 +78,7 @@ class KServeApp:
 
 
 def api_pages(manager: LendingManager, served: ServedModels, with_docs: bool) -> AsgiApp:
-    """Make the app that kserve's own server would serve, whose pages describe its routes."""
+    """Make the app of kserve's own server, for its API documentation."""
     from fastapi import FastAPI
 
     from bundleserver.serving.kserve.repository import BundleRepository

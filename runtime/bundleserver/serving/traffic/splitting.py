@@ -1,4 +1,4 @@
-"""Who answers a request that names no version, and who gets a copy of it."""
+"""Traffic splits: the version of a request that names none, and its mirrored requests."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from bundleserver.serving.metrics.tallies import Measured, outcome_of
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.stopping import LendingManager
 from bundleserver.serving.traffic.canaries import Rollouts
-from bundleserver.serving.traffic.mirroring import Copy
-from bundleserver.serving.traffic.totals import Pair, ShadowTotals, described
+from bundleserver.serving.traffic.mirroring import MirroredRequest
+from bundleserver.serving.traffic.totals import Pair, ShadowTotals, describe_shadow
 from bundleserver.tensors import NamedTensor
 from bundleserver.versions.hashing import choose, shares
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from bundleserver.manager import TrafficStatus
 
 
-Answered = tuple[PredictResponse, tuple[Copy, ...]]
-"""An answer, and the copies of its request that are to be made."""
+Answered = tuple[PredictResponse, tuple[MirroredRequest, ...]]
+"""A response, and the mirrored requests to queue."""
 
 
 class Route(NamedTuple):
-    """Which version a request falls to.
+    """The version of a request.
 
     Attributes:
-        version: the version or label to borrow; None for the default one.
-        traffic: what decided that; None where the request names its version, or the default
-            answers everything.
-        share: the name whose share of a split the request belongs to.
+        version: the version or label to acquire; None for the default one.
+        traffic: the traffic configuration that decided it; None if the request names its version,
+            or the default version gets all requests.
+        share: the request's name in the traffic split.
     """
 
     request: PredictRequest
@@ -49,7 +49,7 @@ class Route(NamedTuple):
 
     @property
     def is_watched(self) -> bool:
-        """Whether the answer counts for a canary's rules, or is copied."""
+        """Whether the request counts for a canary's rules, or is mirrored."""
         if self.traffic is None:
             return False
         config = self.traffic.config
@@ -57,7 +57,7 @@ class Route(NamedTuple):
 
 
 class Splitter:
-    """Lends each request the version that it falls to. Called from worker threads."""
+    """Splits requests over versions. Called from the thread pool."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Splitter:
         self.totals = ShadowTotals()
 
     def route(self, request: PredictRequest) -> Route:
-        """Decide which version a request falls to; one that it names is never rerouted.
+        """Choose a request's version; a version that it names is never changed.
 
         Raises:
             ModelNotFound: there is no such model.
@@ -87,17 +87,17 @@ class Splitter:
         weights = self.weights(request.model, traffic)
         if not weights:
             return Route(request, None, traffic)
-        # The id where there is no key; else a key that nobody had before.
+        # Without a routing key the request id, else a random key.
         key = request.routing_key or request.id or secrets.token_hex(8)
         name = choose(weights, key, request.model)
         return Route(request, config.resolve(name), traffic, name)
 
     @contextmanager
     def lease(self, route: Route) -> Iterator[Bundle]:
-        """Borrow the version of a route, or the default one where its share's does not answer.
+        """Acquire the version of a route, or the default one if that of a split is not ready.
 
         Raises:
-            BundleServerError: there is none to borrow.
+            BundleServerError: no version can be acquired.
         """
         model = route.request.model
         with ExitStack() as leases:
@@ -118,25 +118,25 @@ class Splitter:
         measured: Measured,
         bound: Mapping[str, NamedTensor] | None = None,
     ) -> Answered:
-        """Let a version that was borrowed answer, and say which copies are to be made.
+        """Run a request on an acquired version, and return its mirrored requests too.
 
         Args:
             bundle: the version.
-            route: the request, and why it falls to that version.
-            measured: is told which version answers.
+            route: the request, and how its version was chosen.
+            measured: gets the version, for metrics.
             bound: as in ``predict``.
 
         Raises:
-            BundleServerError: whatever keeps the request from being answered.
+            BundleServerError: the prediction failed.
         """
         measured.version = bundle.version
         if route.traffic is None or not route.is_watched:
             return predict(bundle, route.request, bound), ()
         response, seconds = self._predict(bundle, route, route.traffic, bound)
-        return response, tuple(self._copies(route.request, response, seconds, route.traffic))
+        return response, tuple(self._mirrored(route.request, response, seconds, route.traffic))
 
     def weights(self, model: str, traffic: TrafficStatus) -> Mapping[str, float]:
-        """Return the weights of versions and labels in effect; none where the default has all."""
+        """Return the weights in effect; empty if the default version gets all requests."""
         config = traffic.config
         if config.canary is None or traffic.default is None:
             return config.traffic
@@ -145,8 +145,8 @@ class Splitter:
             return {}
         return {config.canary.version: percent, config.default or traffic.default: 100 - percent}
 
-    def describe(self, model: str) -> dict[str, object]:
-        """Say how a model's requests are split, copied and rolled out; empty where they are not.
+    def describe_traffic(self, model: str) -> dict[str, object]:
+        """Return a model's traffic split, canary and shadows as JSON; empty if it has none.
 
         Raises:
             ModelNotFound: there is no such model.
@@ -157,19 +157,19 @@ class Splitter:
         if weights:
             told |= {"shares": shares(weights), "diverted": self.diverted(model)}
         if config.canary is not None:
-            told["canary"] = self._rollouts.describe(model, traffic) or {
+            told["canary"] = self._rollouts.describe_canary(model, traffic) or {
                 "version": config.resolve(config.canary.version),
                 "state": "waiting",
                 "percent": 0.0,
-                "reason": "it does not answer now, or it is the default itself",
+                "reason": "not ready, or the default version itself",
             }
-        pairs = [described(pair, total) for pair, total in self.totals.snapshot(model)]
+        pairs = [describe_shadow(pair, total) for pair, total in self.totals.snapshot(model)]
         if pairs or config.shadow:
             told["shadow"] = pairs
         return told
 
     def diverted(self, model: str) -> dict[str, int]:
-        """Return how many requests the default got in place of a name that does not answer."""
+        """Return how many requests the default got instead of a version that was not ready."""
         with self._lock:
             return {name: count for (own, name), count in self._diverted.items() if own == model}
 
@@ -180,7 +180,7 @@ class Splitter:
         traffic: TrafficStatus,
         bound: Mapping[str, NamedTensor] | None,
     ) -> tuple[PredictResponse, float]:
-        """Let a version answer, and count for a canary's rules how that went."""
+        """Run a request, and count its outcome for the canary's rules."""
         model, version = route.request.model, bundle.version
         started = time.perf_counter()
         try:
@@ -193,13 +193,13 @@ class Splitter:
         self._rollouts.count(model, traffic, version, "ok", seconds)
         return response, seconds
 
-    def _copies(
+    def _mirrored(
         self,
         request: PredictRequest,
         response: PredictResponse,
         seconds: float,
         traffic: TrafficStatus,
-    ) -> Iterator[Copy]:
+    ) -> Iterator[MirroredRequest]:
         config, model, answered = traffic.config, request.model, response.version
         asked: list[str] = []
         if config.shadow and self._draw() < config.shadow_share:
@@ -213,4 +213,5 @@ class Splitter:
             judged = contest is not None and (answered, shadow) == (contest.canary, contest.base)
             tell = partial(self._rollouts.compare, model, contest) if judged and contest else None
             files = (traffic.ready.get(answered, ""), traffic.ready.get(shadow, ""))
-            yield Copy(Pair(model, answered, shadow, files), request, response, seconds, tell)
+            pair = Pair(model, answered, shadow, files)
+            yield MirroredRequest(pair, request, response, seconds, tell)

@@ -1,8 +1,8 @@
-"""What a directory from a registry is: a bundle, or a native MLflow model and its manifest.
+"""The manifest of a directory from a registry: a bundle's own, or that of a native MLflow model.
 
-A flavour is mapped to a component of ours where that opens the same file in the same way. All else
-goes through ``mlflow.pyfunc``, and so does every model that brings code of its own, since only
-there that code is kept apart from other versions'.
+A flavour is mapped to a component of ours where that loads the same file in the same way. All
+others use ``mlflow.pyfunc``, and so does every model with code of its own, since only there its
+code is isolated from other versions'.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ PYFUNC = "pyfunc"
 
 _PYTHON_FUNCTION = "python_function"
 _COMPONENT = "model"
-# What opens a model here is this server's own; it need not be what logged it.
+# The server's own version loads a model; it may differ from the version that logged it.
 _NOT_REQUIRED = ("mlflow", "mlflow-skinny")
 
 
 def manifest_of(directory: Path, name: str) -> Manifest:
-    """Say what a registered version is.
+    """Return the manifest of a registered version.
 
     Args:
         directory: its artifacts.
-        name: the model's name, which an inferred manifest gets.
+        name: the model's name, for an inferred manifest.
 
     Raises:
-        ManifestError, IntegrityError: its manifest cannot be used.
-        FrameworkError: nothing here opens its flavours.
-        BundleError: it is neither a bundle nor a model of MLflow's.
+        ManifestError, IntegrityError: its manifest is invalid.
+        FrameworkError: none of its flavours is supported.
+        BundleError: it is neither a bundle nor an MLflow model.
     """
     written = read_manifest(directory)
     if written is not None:
@@ -50,7 +50,7 @@ def manifest_of(directory: Path, name: str) -> Manifest:
     component = _component(directory, mlmodel, path)
     file = directory / (component.path or "")
     if not file.is_file():
-        raise BundleError(f"'{path}' names '{component.path}', which is not among the artifacts")
+        raise BundleError(f"'{path}' refers to '{component.path}', which is not an artifact")
     measured = replace(component, sha256=file_sha256(file), size=file.stat().st_size)
     return Manifest(
         name=name,
@@ -70,7 +70,7 @@ def _read(path: Path) -> Mapping[str, object]:
         first = str(error).partition("\n")[0]
         raise BundleError(f"'{path}' cannot be read: {first}") from error
     if not isinstance(document, dict) or not isinstance(document.get("flavors"), dict):
-        raise BundleError(f"'{path}' has no 'flavors'; expected what MLflow writes")
+        raise BundleError(f"'{path}' has no 'flavors'; expected a file written by MLflow")
     return document
 
 
@@ -87,14 +87,13 @@ def _component(directory: Path, mlmodel: Mapping[str, object], path: Path) -> Co
         return Component(_COMPONENT, PYFUNC, path=MLMODEL)
     listed = ", ".join(f"'{name}'" for name in sorted(flavours)) or "none"
     raise FrameworkError(
-        f"'{path}' has the flavours {listed}, which nothing here opens; log the model with a "
-        f"flavour that has '{_PYTHON_FUNCTION}' too, which the extra of MLflow opens: pip install "
-        "'bundleserver[mlflow]'"
+        f"'{path}' has only unsupported flavours: {listed}; log the model with a flavour that "
+        f"includes '{_PYTHON_FUNCTION}', which requires: pip install 'bundleserver[mlflow]'"
     )
 
 
 def _sklearn(directory: Path, flavour: Mapping[str, object]) -> Component | None:
-    """Take pickles, joblib's and cloudpickle's included; skops has a format of its own."""
+    """Map pickles, including joblib's and cloudpickle's; skops has a format of its own."""
     is_pickle = flavour.get("serialization_format", "pickle") in ("pickle", "cloudpickle")
     path = str(flavour.get("pickled_model", ""))
     return Component(_COMPONENT, "sklearn", path=path) if is_pickle and path else None
@@ -109,7 +108,7 @@ def _prophet(directory: Path, flavour: Mapping[str, object]) -> Component:
 
 
 def _pytorch(directory: Path, flavour: Mapping[str, object]) -> Component | None:
-    """Take exported programs and TorchScript; a pickled module needs the classes that it is of."""
+    """Map exported programs and TorchScript; a pickled module would require its classes."""
     data = str(flavour.get("model_data", "data"))
     _check_inside(data, directory / MLMODEL)
     for name in ("model.pt2", "model.pth"):
@@ -145,7 +144,7 @@ def _flavours(mlmodel: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
 def _check_inside(path: str, mlmodel: Path) -> None:
     pure = PurePosixPath(path)
     if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path:
-        raise BundleError(f"'{mlmodel}' names the file '{path}', which is not among the artifacts")
+        raise BundleError(f"'{mlmodel}' refers to the file '{path}', which is not an artifact")
 
 
 def _metadata(mlmodel: Mapping[str, object]) -> dict[str, object]:
