@@ -128,7 +128,7 @@ def test_metrics_and_metadata_show_the_comparison():
     ("call", "outcome", "problem"),
     [
         (crash, "failed", "no such tree"),
-        (three_rows, "differs_in_form", "output 'sum' has the shapes [2] and [3]"),
+        (three_rows, "differs_in_form", "output 'sum' has different shapes: [2] and [3]"),
     ],
 )
 def test_a_shadow_that_fails_or_answers_otherwise_is_counted(call, outcome, problem):
