@@ -151,7 +151,7 @@ def test_a_directory_that_is_no_bundle_is_one_sentence(tmp_path, name, directory
     [
         ("hello", "the request body is not valid JSON"),
         ("{}", "'instances'"),
-        ('{"instances": [[1, 2]]}', "takes [-1, 3]"),
+        ('{"instances": [[1, 2]]}', "expects [-1, 3]"),
         ('{"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [1]}]}', "[-1, 3]"),
     ],
 )

@@ -645,7 +645,11 @@ def test_another_model_alone_is_a_component_too(store):
     ("changes", "error", "said"),
     [
         ({"examples": X[:2, :1]}, StoreError, "component 'forest' is another model"),
-        ({"components": {"forest": {**FOREST, "modle": "x"}}}, ManifestError, "modle: is no known"),
+        (
+            {"components": {"forest": {**FOREST, "modle": "x"}}},
+            ManifestError,
+            "modle: is not a known",
+        ),
         ({"components": {"forest": {"framework": "model"}}}, ManifestError, "forest.model: is mis"),
         ({"options": {"forrest": {}}}, StoreError, "did you mean 'forest'?"),
         ({"frameworks": {"line": "model"}}, BundleServerError, "expected one of 'ensemble', 'pro"),

@@ -39,7 +39,7 @@ def test_what_a_model_cannot_take_is_no_input_and_has_a_reason():
     signature = forecast_signature(timed=True, refused={"history": "it needs a refit"})
 
     assert ["horizon", "ds"] == [spec.name for spec in signature.inputs]
-    with pytest.raises(InvalidInput, match="'history' is not supported: it needs a refit"):
+    with pytest.raises(InvalidInput, match="'history' cannot be taken: it needs a refit"):
         read_request([tensor("history", [1.0])], {}, signature, 10)
 
 
@@ -233,7 +233,7 @@ def test_max_horizon_has_a_default():
     "options", [{"max_horizon": value} for value in (0, -1, 2.0, "7", True, None)] + [{"max": 3}]
 )
 def test_max_horizon_that_is_no_count_is_refused(options):
-    """An option that is unknown or no integer N of at least 1 does not load."""
+    """An option that is unknown or no whole number of at least 1 does not load."""
     with pytest.raises(LoadError, match="'m': option"):
         max_horizon_option(options, "'m'")
 

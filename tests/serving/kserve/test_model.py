@@ -328,7 +328,7 @@ def test_readiness_is_the_managers_whatever_kserve_assigns():
 @pytest.mark.parametrize(
     ("model", "payload", "error", "sentence"),
     [
-        ("sums", {"instances": [["a", "b"]]}, kserve_errors.InvalidInput, "takes FP64"),
+        ("sums", {"instances": [["a", "b"]]}, kserve_errors.InvalidInput, "expects FP64"),
         ("sums", {}, kserve_errors.InvalidInput, "'instances' or 'inputs'"),
         ("sums", b"x", kserve_errors.InvalidInput, "should be a JSON object"),
         ("loading", {"instances": [[1, 2]]}, kserve_errors.ModelNotReady, "LOADING"),
