@@ -41,7 +41,8 @@ def eventually(ask: Callable[[], T], what: str) -> T:
 
 def environment(**more: str) -> dict[str, str]:
     """Return this process's environment, with the classes of ``gated.py`` importable."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent.parent), **more}
+    paths = [str(HERE.parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths), **more}
 
 
 class ServerProcess:

@@ -61,7 +61,7 @@ def test_help_of_a_command_has_an_example_and_is_readable(name):
             "--version_policy: 'newest' is not a valid version policy",
         ),
         (["serve", "--grpc_port=8080"], "--grpc_port: is 8080, the port of REST"),
-        (["serve", "models"], "'models' follows no flag; serve takes only flags"),
+        (["serve", "models"], "unexpected argument 'models'; expected only flags"),
         (["validate"], "Missing argument 'DIR'"),
         (["init", "x", "--nam=y"], "--nam"),
     ],

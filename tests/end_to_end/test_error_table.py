@@ -424,7 +424,9 @@ def test_a_body_over_the_limit_is_413_and_resource_exhausted(store_server):
     )
 
     assert [413, 413] == [announced.status_code, chunked.status_code]
-    assert "over the limit of 1000000 bytes" in announced.json()["error"] == chunked.json()["error"]
+    assert (
+        "exceeds the limit of 1000000 bytes" in announced.json()["error"] == chunked.json()["error"]
+    )
     assert "RESOURCE_EXHAUSTED" == said.code
 
 
