@@ -145,7 +145,7 @@ def test_a_request_parameter_is_the_level_of_every_instance_without_its_own():
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        ([], "'instances' is an empty array"),
+        ([], "'instances' is an empty list"),
         ([{"horizon": 1}, 24], r"instances\[1\] is the number 24; .* takes an object"),
         ([{"horizn": 1}], r"instances\[0\]: unknown input 'horizn'.* did you mean 'horizon'"),
         ([{"horizon": "x"}], r"instances\[0\]: input 'horizon'"),
