@@ -1,7 +1,7 @@
-"""The command line: which commands there are, and how they end.
+"""The command line: its commands and exit codes.
 
-Every error of ours ends as one line on standard error and exit code 1; a wrong flag or argument
-ends with exit code 2. Flags without a command mean ``serve``, as KServe starts its servers.
+Every error of ours is one line on standard error and exit code 1; an invalid flag or argument is
+exit code 2. Flags without a command mean ``serve``, as KServe starts its servers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _OWN_FLAGS = ("--help", "-h", "--version", "--install-completion", "--show-compl
 
 
 class _Commands(TyperGroup):
-    """All commands; flags without a command are those of ``serve``."""
+    """All commands; flags without a command are passed to ``serve``."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # typer calls its own Context by two names
         if args and args[0].startswith("-") and args[0] not in _OWN_FLAGS:
@@ -58,10 +58,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Serve a directory of model files as one versioned model, "
-    "and look after such directories.",
-    epilog="bundleserver COMMAND --help says more. Flags without a command are those of serve: "
-    "python -m bundleserver --model_name fraud --model_dir /mnt/models",
+    help="Serve a directory of model files as one versioned model, and manage such directories.",
+    epilog="See bundleserver COMMAND --help for details. Flags without a command are passed to "
+    "serve: python -m bundleserver --model_name fraud --model_dir /mnt/models",
 )
 app.command(
     "serve",
@@ -97,18 +96,18 @@ def _start(
         bool,
         typer.Option(
             "--version",
-            help="Print the version and stop.",
+            help="Print the version and exit.",
             callback=_say_version,
             is_eager=True,
         ),
     ] = False,
 ) -> None:
-    """Take the flags that stand before a command; ``--version`` has ended it already."""
+    """Accept the flags before a command; ``--version`` has already exited."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command and leave the process with its exit code."""
+    """Run one command and exit with its exit code."""
     if logging.lastResort is not None:
-        # What libraries warn of stands on one line, while nothing has set up logging.
+        # One line per warning of a library, until logging is set up.
         logging.lastResort.setFormatter(console.OneLineFormatter())
     app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="bundleserver")

@@ -1,4 +1,4 @@
-"""Every error that bundleserver raises on purpose, each named after the promise that was broken.
+"""Every error that bundleserver raises on purpose, each named after the broken promise.
 
 ::
 
@@ -8,21 +8,21 @@
     ├── BundleError         a directory cannot be opened as one model
     │   ├── FrameworkError  a framework is unknown or its library is not installed
     │   ├── LoadError       one component's file cannot be opened
-    │   └── WarmUpError     a manifest's example gives another answer than recorded
-    ├── InvalidInput        a request does not fit the model it asks (the caller's to mend)
-    ├── RequestTooLarge     a request is over the size limit
-    ├── RequestTooSlow      a request has begun and does not arrive
-    ├── PredictionError     the model's own code raised (ours or the model author's to mend)
-    ├── ModelNotFound       no such model is known
+    │   └── WarmUpError     an example's outputs differ from those in the manifest
+    ├── InvalidInput        a request does not match the model's inputs (the caller's to fix)
+    ├── RequestTooLarge     a request exceeds the size limit
+    ├── RequestTooSlow      a request did not arrive within its timeout
+    ├── PredictionError     the model's own code raised (ours or the model author's to fix)
+    ├── ModelNotFound       the model is unknown
     ├── VersionNotFound     the model is known, the version or label is not
-    ├── NotReady            known, but not answering now
-    ├── QueueFull           more requests wait than the server holds
+    ├── NotReady            known, but not ready now
+    ├── QueueFull           a model's request queue is full
     ├── SourceError         a source of versions cannot be read now
     ├── StoreError          a bundle cannot be written or published
-    └── ConfigError         a serving.json or a flag has a wrong value (lists every problem)
+    └── ConfigError         a serving.json or a flag has an invalid value (lists every problem)
 
-Messages name which thing, what it is, what it should be, and what to do; lower case, no full stop.
-No class here knows of HTTP or gRPC: ``serving/errors.py`` maps classes to answers.
+Messages say which thing, what is wrong, what is expected and what to do; lower case, no full stop.
+No class here depends on HTTP or gRPC: ``serving/errors.py`` maps classes to responses.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class BundleServerError(Exception):
 
 @dataclass(frozen=True)
 class Problem:
-    """One broken rule: where it is (a JSON path or a file) and what is wrong there."""
+    """One problem: where it is (a JSON path or a file) and what is wrong there."""
 
     where: str
     what: str
@@ -66,11 +66,11 @@ class ManifestError(_ProblemsError):
 
 
 class IntegrityError(_ProblemsError):
-    """Files of a bundle differ from what its manifest promises."""
+    """Files of a bundle differ from its manifest."""
 
 
 class ConfigError(_ProblemsError):
-    """A ``serving.json`` or a setting has values that cannot be used."""
+    """A ``serving.json`` or a setting has invalid values."""
 
 
 class BundleError(BundleServerError):
@@ -82,30 +82,30 @@ class FrameworkError(BundleError):
 
 
 class LoadError(BundleError):
-    """One component's file cannot be opened; the message names file, cause and remedy."""
+    """One component's file cannot be opened; the message names the file, the cause and a fix."""
 
 
 class WarmUpError(BundleError):
-    """An example of the manifest fails or gives another answer than the manifest records."""
+    """An example of the manifest fails, or its outputs differ from the expected ones."""
 
 
 class InvalidInput(BundleServerError):
-    """A request does not fit the model that it asks; says what came and what is taken."""
+    """A request does not match the model's inputs; the message has both."""
 
 
 class RequestTooLarge(BundleServerError):
-    """A request body is over the size limit."""
+    """A request body exceeds the size limit."""
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         super().__init__(
-            f"the request body is over the limit of {limit_bytes} bytes; send fewer rows per "
+            f"the request body exceeds the limit of {limit_bytes} bytes; send fewer rows per "
             "request, or raise --max_request_bytes"
         )
 
 
 class RequestTooSlow(BundleServerError):
-    """A request has begun and did not arrive in time; says what came and what may be."""
+    """A request did not arrive within its timeout; the message has what was received."""
 
 
 class PredictionError(BundleServerError):
@@ -115,7 +115,7 @@ class PredictionError(BundleServerError):
         self.identity = identity
         self.cause = cause
         self.incident = incident
-        super().__init__(f"{identity} failed: {cause} (incident {incident}; the log has more)")
+        super().__init__(f"{identity} failed: {cause} (incident {incident}; see the server log)")
 
 
 class ModelNotFound(BundleServerError):
@@ -129,7 +129,7 @@ class ModelNotFound(BundleServerError):
 
 
 class VersionNotFound(BundleServerError):
-    """The model is known; the version or label is not, or the policy does not want it."""
+    """The model is known; the version or label is not, or the policy excludes it."""
 
     def __init__(self, model: str, version: str, detail: str) -> None:
         self.model = model
@@ -138,7 +138,7 @@ class VersionNotFound(BundleServerError):
 
 
 class NotReady(BundleServerError):
-    """A known model or version that does not answer now; ``reason`` says why."""
+    """A known model or version is not ready now; ``reason`` says why."""
 
     def __init__(self, identity: str, reason: str, retry_after_seconds: int = 1) -> None:
         self.identity = identity
@@ -148,16 +148,16 @@ class NotReady(BundleServerError):
 
 
 class QueueFull(BundleServerError):
-    """More requests wait for a model than the server holds."""
+    """A model's request queue is full."""
 
     def __init__(self, identity: str, limit: int, retry_after_seconds: int = 1) -> None:
         self.identity = identity
         self.retry_after_seconds = retry_after_seconds
-        super().__init__(f"{identity} has {limit} requests waiting, which is the limit; try again")
+        super().__init__(f"the request queue of {identity} is full ({limit} waiting); retry later")
 
 
 class SourceError(BundleServerError):
-    """A source of versions cannot be read now; what is served goes on being served."""
+    """A source of versions cannot be read now; loaded versions keep serving."""
 
 
 class StoreError(BundleServerError):

@@ -1,6 +1,6 @@
-"""What ``serve`` is told: KServe's settings with KServe's names and defaults, and ours.
+"""The settings of ``serve``: KServe's with KServe's names and defaults, and ours.
 
-How each is spelled on the command line stands in ``commands/flags.py``.
+``commands/flags.py`` has the flag of each.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from bundleserver.versions.lifecycle import SwapPolicy
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything ``serve`` is told; ``Settings()`` has the defaults.
+    """Every setting of ``serve``; ``Settings()`` has the defaults.
 
     Raises:
-        ConfigError: values that cannot be used; lists all of them.
+        ConfigError: settings are invalid; lists all of them.
     """
 
     model_name: str | None = None
-    """None: sub-directories that are models are served under their own names."""
+    """None: subdirectories that are models are served under their own names."""
     model_dir: Path = Path("/mnt/models")
     model_uri: str | None = None
-    """A model of the registry that MLFLOW_TRACKING_URI names, in place of ``model_dir``."""
+    """A model in the registry at MLFLOW_TRACKING_URI, instead of ``model_dir``."""
     labels: tuple[str, ...] = ()
     cache_dir: Path | None = None
-    """None: below the directory for temporary files."""
+    """None: in the temporary directory."""
     cache_versions: int = 3
     cache_max_bytes: int | None = None
     version_policy: VersionPolicy = field(default=VersionPolicy())
@@ -43,7 +43,7 @@ class Settings:
     device: str = "cpu"
 
     traffic: tuple[tuple[str, float], ...] | None = None
-    """Names and weights; None: whoever ``serving.json`` names, else the default version."""
+    """Names and weights; None: as in ``serving.json``, else the default version gets all."""
     routing_header: str = "X-Routing-Key"
 
     http_port: int = 8080
@@ -54,18 +54,18 @@ class Settings:
     ssl_keyfile: str | None = None
 
     workers: int = 1
-    """Processes on the same ports; each has the models of its own."""
+    """Worker processes on the same ports; each loads the models itself."""
     max_asyncio_workers: int | None = None
     max_queue: int = 128
     max_batch_rows: int = 1024
-    """0 and 1: every request is answered by a call of its own."""
+    """0 and 1 disable batching."""
     max_request_bytes: int = 64 * 2**20
     grpc_max_send_message_length: int = 8 * 2**20
     grpc_max_receive_message_length: int = 8 * 2**20
     timeout_keep_alive: int = 65
     timeout_receive: float = 60.0
-    """0: a request may take as long as it likes to arrive."""
-    # Kubernetes kills after 30 s by default; what is still open then gets no answer.
+    """0: no timeout."""
+    # Kubernetes kills the process after 30 s by default.
     grace_period_seconds: float = 25.0
 
     log_level: str = "info"
@@ -74,7 +74,7 @@ class Settings:
     access_log: bool = False
     access_log_format: str | None = None
 
-    # KServe's, without effect here.
+    # KServe's, without effect.
     max_threads: int = 4
     event_loop: str = "auto"
     enable_latency_logging: bool = True
@@ -87,26 +87,27 @@ class Settings:
     enable_predictor_health_check: bool = False
 
     def __post_init__(self) -> None:
-        problems = [*self._range_problems(), *self._fit_problems(), *self._registry_problems()]
+        problems = [*self._range_problems(), *self._value_problems(), *self._registry_problems()]
         if problems:
             raise ConfigError("settings", problems)
 
     def _range_problems(self) -> Iterator[Problem]:
         for name, (least, most) in _RANGES.items():
             value = getattr(self, name)
-            # Written so that NaN, which compares with nothing, is out of range too.
+            # In this form NaN is out of range too.
             if value is not None and not least <= value <= most:
                 wanted = f"from {least} to {most}" if most < _ANY else f"of at least {least}"
                 yield Problem(name, f"is {value}; expected a number {wanted}")
 
-    def _fit_problems(self) -> Iterator[Problem]:
+    def _value_problems(self) -> Iterator[Problem]:
         if self.enable_grpc and self.http_port == self.grpc_port != 0:
-            yield Problem("grpc_port", f"is {self.grpc_port}, which is the port of REST")
+            what = f"is {self.grpc_port}, the port of REST; expected another port"
+            yield Problem("grpc_port", what)
         if bool(self.ssl_certfile) != bool(self.ssl_keyfile):
             missing = "ssl_keyfile" if self.ssl_certfile else "ssl_certfile"
-            yield Problem(missing, "is not given; HTTPS needs a certificate and its key")
+            yield Problem(missing, "is missing; HTTPS requires a certificate and its private key")
         if not _HEADER.fullmatch(self.routing_header):
-            what = f"is '{self.routing_header}'; expected a header's name, as in X-User-Id"
+            what = f"is '{self.routing_header}'; expected a header name such as X-User-Id"
             yield Problem("routing_header", what)
         if self.model_name is not None and (not self.model_name or "/" in self.model_name):
             yield Problem("model_name", f"is '{self.model_name}'; expected a name without '/'")
@@ -118,7 +119,7 @@ class Settings:
             except ValueError as error:
                 yield Problem("model_uri", str(error))
         elif self.labels:
-            yield Problem("labels", "names aliases of a registry, and --model_uri is not given")
+            yield Problem("labels", "requires --model_uri; labels are aliases in a registry")
         for label in self.labels:
             if problem := alias_problem(label):
                 yield Problem("labels", problem)
@@ -139,7 +140,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_queue": (1, _ANY),
     "max_batch_rows": (0, _ANY),
     "max_request_bytes": (1, _ANY),
-    # gRPC takes -1 for no limit.
+    # In gRPC -1 is no limit.
     "grpc_max_send_message_length": (-1, 2**31 - 1),
     "grpc_max_receive_message_length": (-1, 2**31 - 1),
     "timeout_keep_alive": (0, _ANY),

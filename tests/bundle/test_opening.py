@@ -213,7 +213,7 @@ def test_a_directory_that_vanishes_and_comes_back(root, make, clock):
     clock.now += 5.0
     manager.reconcile()
 
-    assert (1.0, f"'{root}' does not exist any more") == during
+    assert (1.0, f"'{root}' no longer exists") == during
     assert 1.0 == ask(manager)
     assert loaded_at == manager.status("fraud").versions[0].loaded_at
 

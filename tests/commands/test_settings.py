@@ -60,18 +60,18 @@ def test_flags_are_read_as_kserve_reads_them(arguments, name, expected):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--modle_name", "X"], "there is no flag --modle_name; did you mean --model_name?"),
+        (["--modle_name", "X"], "unknown flag --modle_name; did you mean --model_name?"),
         (["--modle_name=X"], "did you mean --model_name?"),
         (["--event_loop", "auto"], "did you mean --event-loop?"),
         (["--model_nam", "X"], "did you mean --model_name?"),
-        (["--zzz"], "there is no flag --zzz; serve --help lists all of them"),
-        (["fraud"], "'fraud' follows no flag; serve takes only flags"),
+        (["--zzz"], "unknown flag --zzz; see serve --help"),
+        (["fraud"], "unexpected argument 'fraud'; expected only flags"),
         (["--model_name"], "--model_name: expected one argument"),
-        (["--http_port", "many"], "--http_port: is 'many'; expected a whole number"),
+        (["--http_port", "many"], "--http_port: is 'many'; expected an integer"),
         (["--http_port", "65536"], "--http_port: is 65536; expected a number from 0 to 65535"),
         (["--workers", "-1"], "--workers: is -1; expected a number of at least 1"),
         (["--workers", "0"], "--workers: is 0; expected a number of at least 1"),
-        (["--workers", "auto"], "--workers: is 'auto'; expected a whole number"),
+        (["--workers", "auto"], "--workers: is 'auto'; expected an integer"),
         (["--poll_interval_seconds", "0"], "--poll_interval_seconds: is 0.0"),
         (["--poll_interval_seconds", "nan"], "--poll_interval_seconds: is nan"),
         (["--poll_interval_seconds", "soon"], "is 'soon'; expected a number"),
@@ -81,13 +81,19 @@ def test_flags_are_read_as_kserve_reads_them(arguments, name, expected):
         ),
         (["--timeout-receive", "60"], "did you mean --timeout_receive?"),
         (["--enable_grpc", "maybe"], "--enable_grpc: is 'maybe'; expected true or false"),
-        (["--version_policy", "newest"], "--version_policy: 'newest' is no version policy"),
+        (
+            ["--version_policy", "newest"],
+            "--version_policy: 'newest' is not a valid version policy",
+        ),
         (["--swap_policy", "resorce"], "did you mean 'resource'?"),
         (["--log_level", "loud"], "--log_level: is 'loud'; expected debug or info"),
-        (["--max_request_bytes", "big"], "--max_request_bytes: is 'big'; expected bytes"),
+        (
+            ["--max_request_bytes", "big"],
+            "--max_request_bytes: is 'big'; expected a number of bytes",
+        ),
         (["--max_request_bytes", "-1"], "--max_request_bytes"),
-        (["--grpc_port", "8080"], "--grpc_port: is 8080, which is the port of REST"),
-        (["--ssl_certfile", "cert.pem"], "--ssl_keyfile: is not given"),
+        (["--grpc_port", "8080"], "--grpc_port: is 8080, the port of REST"),
+        (["--ssl_certfile", "cert.pem"], "--ssl_keyfile: is missing"),
         (["--model_name", ""], "--model_name: is ''"),
         (["--model_name", "a/b"], "--model_name: is 'a/b'"),
     ],
@@ -204,16 +210,16 @@ def test_traffic_is_read_as_names_and_weights():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("stable", "'stable' has no weight; expected a number that is not negative"),
-        ("stable=-1", "'stable=-1' has no weight; expected a number that is not negative"),
-        ("stable=nan", "'stable=nan' has no weight"),
-        ("stable=inf", "'stable=inf' has no weight"),
-        ("stable=a lot", "'stable=a lot' has no weight"),
+        ("stable", "'stable' has no valid weight; expected a non-negative number"),
+        ("stable=-1", "'stable=-1' has no valid weight; expected a non-negative number"),
+        ("stable=nan", "'stable=nan' has no valid weight"),
+        ("stable=inf", "'stable=inf' has no valid weight"),
+        ("stable=a lot", "'stable=a lot' has no valid weight"),
         ("stable=0,canary=0", "adds up to 0.0; expected a sum above 0"),
-        ("v1=1,v1=2", "names 'v1' once more"),
-        ("", "names no version and no label"),
-        ("latest=1", "names no version and no label"),
-        ("a/b=1", "names no version and no label"),
+        ("v1=1,v1=2", "repeats 'v1'"),
+        ("", "does not name a version or label"),
+        ("latest=1", "does not name a version or label"),
+        ("a/b=1", "does not name a version or label"),
     ],
 )
 def test_traffic_that_is_none_is_told(text, said):
@@ -227,5 +233,5 @@ def test_traffic_that_is_none_is_told(text, said):
 @pytest.mark.parametrize("name", ["", "X Key", "X:Key", "Schlüssel", "x" * 65])
 def test_a_routing_header_is_a_headers_name(name):
     """A name that no header can have is refused at the start."""
-    with pytest.raises(ConfigError, match=r"--routing_header: is '.*'; expected a header's name"):
+    with pytest.raises(ConfigError, match=r"--routing_header: is '.*'; expected a header name"):
         read_settings([f"--routing_header={name}"], {})

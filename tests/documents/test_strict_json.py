@@ -28,32 +28,36 @@ def told(data: bytes | str) -> list[str]:
         ("\ufeff{}", "starts with a byte order mark; save the file as UTF-8 without one"),
         (b'{"a":\n "\xe9"}', "line 2: byte 8 is not UTF-8; save the file as UTF-8"),
         ("{}".encode("utf-16"), "line 1: byte 0 is not UTF-8; save the file as UTF-8"),
-        (b"[]", "holds a list; expected a JSON object"),
-        (b'"text"', "holds 'text'; expected a JSON object"),
-        (b"null", "holds null; expected a JSON object"),
-        (b"3", "holds 3; expected a JSON object"),
-        (b'{"a": 1} x', "line 1 column 10: is not JSON: extra data"),
-        (b'{"a": {"b": 1, "b": 2}}', "a.b: stands more than once in its object; leave one of them"),
+        (b"[]", "is an array; expected a JSON object"),
+        (b'"text"', "is 'text'; expected a JSON object"),
+        (b"null", "is null; expected a JSON object"),
+        (b"3", "is 3; expected a JSON object"),
+        (b'{"a": 1} x', "line 1 column 10: is not valid JSON: extra data"),
+        (b'{"a": {"b": 1, "b": 2}}', "a.b: is a duplicate key; keep one of them"),
         (
             b'{"x": [NaN]}',
-            "x[0]: is no number that JSON has; expected a finite one, or null in a tensor",
+            "x[0]: is not a valid JSON number (NaN or infinity); use a finite number, "
+            "or null in a tensor",
         ),
         (
             b'{"x": -Infinity}',
-            "x: is no number that JSON has; expected a finite one, or null in a tensor",
+            "x: is not a valid JSON number (NaN or infinity); use a finite number, or "
+            "null in a tensor",
         ),
         (
             b'{"x": 1e999}',
-            "x: is no number that JSON has; expected a finite one, or null in a tensor",
+            "x: is not a valid JSON number (NaN or infinity); use a finite number, or "
+            "null in a tensor",
         ),
         (
             b'{"x": 1' + b"0" * 400 + b"}",
-            "x: is no number that JSON has; expected a finite one, or null in a tensor",
+            "x: is not a valid JSON number (NaN or infinity); use a finite number, or "
+            "null in a tensor",
         ),
-        (b'{"x": "\\ud800"}', "x: holds half of a surrogate pair, which is no character"),
+        (b'{"x": "\\ud800"}', "x: contains an unpaired surrogate, which is not a valid character"),
         (
             b'{"x": {"\\udfff": 1}}',
-            "x: has a key with half of a surrogate pair, which is no character",
+            "x: has a key with an unpaired surrogate, which is not a valid character",
         ),
     ],
 )
@@ -66,11 +70,11 @@ def test_text_that_is_not_plain_json_is_told_why(data, problem):
     ("data", "line"),
     [
         (b'{\n  "a": 1,\n}', "line "),
-        (b'{\n  "a": 1\n  "b": 2}', "line 3 column 3: is not JSON: expecting ',' delimiter"),
-        (b"{'a': 1}", "line 1 column 2: is not JSON: "),
-        (b'{"a": tru}', "line 1 column 7: is not JSON: expecting value"),
-        (b'{"a": "b\n"}', "line 1 column 9: is not JSON: invalid control character at"),
-        (b'{"a": 1', "line 1 column 8: is not JSON: "),
+        (b'{\n  "a": 1\n  "b": 2}', "line 3 column 3: is not valid JSON: expecting ',' delimiter"),
+        (b"{'a': 1}", "line 1 column 2: is not valid JSON: "),
+        (b'{"a": tru}', "line 1 column 7: is not valid JSON: expecting value"),
+        (b'{"a": "b\n"}', "line 1 column 9: is not valid JSON: invalid control character at"),
+        (b'{"a": 1', "line 1 column 8: is not valid JSON: "),
     ],
 )
 def test_text_with_broken_syntax_is_told_the_line_and_column(data, line):

@@ -126,7 +126,7 @@ BAD_MANIFESTS = {
     "no-format": (manifest(lambda d: d.pop("format")), "format: is missing"),
     "other-format": (set_in("bundle/v9", "format"), "'bundle/v1'"),
     "no-components": (set_in({}, "components"), "components"),
-    "unknown-key": (set_in([], "step"), "step: is no known key; did you mean 'steps'?"),
+    "unknown-key": (set_in([], "step"), "step: is not a known key; did you mean 'steps'?"),
     "wrong-type": (set_in(7, "components", "model", "path"), "components.model.path: is 7"),
     "wrong-shape": (set_in("[-1]", "outputs", 0, "shape"), "outputs[0].shape"),
     "wrong-datatype": (set_in("FLOAT", "inputs", 0, "datatype"), "inputs[0].datatype: is 'FLOAT'"),

@@ -53,12 +53,15 @@ def test_help_of_a_command_has_an_example_and_is_readable(name):
     ("words", "says"),
     [
         (["inti", "x"], "Did you mean 'init'?"),
-        (["--model_nam=x"], "there is no flag --model_nam; did you mean --model_name?"),
-        (["serve", "--http_port=abc"], "--http_port: is 'abc'; expected a whole number"),
+        (["--model_nam=x"], "unknown flag --model_nam; did you mean --model_name?"),
+        (["serve", "--http_port=abc"], "--http_port: is 'abc'; expected an integer"),
         (["serve", "--http_port=99999"], "--http_port: is 99999; expected a number from 0 to"),
-        (["serve", "--version_policy=newest"], "--version_policy: 'newest' is no version policy"),
-        (["serve", "--grpc_port=8080"], "--grpc_port: is 8080, which is the port of REST"),
-        (["serve", "models"], "'models' follows no flag; serve takes only flags"),
+        (
+            ["serve", "--version_policy=newest"],
+            "--version_policy: 'newest' is not a valid version policy",
+        ),
+        (["serve", "--grpc_port=8080"], "--grpc_port: is 8080, the port of REST"),
+        (["serve", "models"], "unexpected argument 'models'; expected only flags"),
         (["validate"], "Missing argument 'DIR'"),
         (["init", "x", "--nam=y"], "--nam"),
     ],
@@ -148,7 +151,7 @@ def test_a_directory_that_is_no_bundle_is_one_sentence(tmp_path, name, directory
     [
         ("hello", "the request body is not valid JSON"),
         ("{}", "'instances'"),
-        ('{"instances": [[1, 2]]}', "takes [-1, 3]"),
+        ('{"instances": [[1, 2]]}', "expects [-1, 3]"),
         ('{"inputs": [{"name": "x", "shape": [1], "datatype": "FP64", "data": [1]}]}', "[-1, 3]"),
     ],
 )

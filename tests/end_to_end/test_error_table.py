@@ -20,7 +20,7 @@ from tests.end_to_end.published import save_times
 from tests.serving.grpc_client import connected, tensor
 
 GOOD = v2_input("features", "FP64", [1, 3], [0.5, 0.3, 0.8])
-TAKES = "'detector' version v2 takes"
+TAKES = "'detector' version v2 expects"
 FEATURES = "'features' FP64 [-1, 3] with columns 'cpu', 'memory', 'io'"
 
 
@@ -424,7 +424,9 @@ def test_a_body_over_the_limit_is_413_and_resource_exhausted(store_server):
     )
 
     assert [413, 413] == [announced.status_code, chunked.status_code]
-    assert "over the limit of 1000000 bytes" in announced.json()["error"] == chunked.json()["error"]
+    assert (
+        "exceeds the limit of 1000000 bytes" in announced.json()["error"] == chunked.json()["error"]
+    )
     assert "RESOURCE_EXHAUSTED" == said.code
 
 

@@ -545,7 +545,7 @@ def test_versions_that_differ_only_by_v_are_told_apart(model):
     eventually(lambda: sorted(model.ready() or []) == ["2", "v2"], "both are ready")
 
     assert [("2", 2.0), ("v2", 22.0)] == [model.ask("2"), model.ask("v2")]
-    model.server.wait_for_line("order alike")
+    model.server.wait_for_line("have the same order")
 
 
 def test_a_version_without_a_manifest_beside_ones_with_one_does_not_exist(model):

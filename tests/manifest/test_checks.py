@@ -46,13 +46,13 @@ LABEL_IS = (
     "64 characters at most"
 )
 NAME_IS = "a model's name: a letter or digit, then letters, digits, '.', '_', '-'"
-DIGEST_IS = "the file's SHA-256 digest: 64 hexadecimal digits, a-f in lower case"
+DIGEST_IS = "the file's SHA-256 digest: 64 lower-case hexadecimal digits"
 DATATYPES = ", ".join(f"'{name}'" for name in NUMPY_DTYPES)
-SIZE_IS = "a size: a positive whole number, or -1 for any"
-MOMENT_IS = "a date and time as ISO 8601 writes them: '2025-12-09T10:00:00Z'"
+SIZE_IS = "a size: a positive integer, or -1 for any"
+MOMENT_IS = "an ISO 8601 date and time: '2025-12-09T10:00:00Z'"
 LABELS_ARE = "a list of two labels, both numbers, both strings or both booleans"
 WEIGHT_IS = "a weight: a number that is not negative"
-TENSOR_NAMES = "a list with one tensor's name or more"
+TENSOR_NAMES = "an array of one or more tensor names"
 
 ROWS = [
     broken("format is required", "format: is missing; expected 'bundle/v1'", drop("format")),
@@ -60,27 +60,28 @@ ROWS = [
     broken("format is no number", "format: is 1; expected 'bundle/v1'", put(1, "format")),
     broken(
         "components are required",
-        "components: is missing; expected an object with one component or more, by name",
+        "components: is missing; expected an object with one or more components, by name",
         drop("components"),
     ),
     broken(
         "components are not empty",
-        "components: is an object; expected an object with one component or more, by name",
+        "components: is an object; expected an object with one or more components, by name",
         put({}, "components"),
     ),
     broken(
         "components are no list",
-        "components: is a list; expected an object with one component or more, by name",
+        "components: is an array; expected an object with one or more components, by name",
         put([], "components"),
     ),
     broken(
         "an unknown key",
-        "verson: is no known key; did you mean 'version'?",
+        "verson: is not a known key; did you mean 'version'?",
         put("v3", "verson"),
     ),
     broken(
         "a key far from all known ones",
-        "q: is no known key; known: 'format', 'name', 'version', 'components', 'inputs', 'steps', "
+        "q: is not a known key; known: 'format', 'name', 'version', 'components', "
+        "'inputs', 'steps', "
         "'outputs', 'examples', 'metadata', 'requirements'",
         put("v3", "q"),
     ),
@@ -100,7 +101,7 @@ ROWS = [
     broken("the version is no number", f"version: is 3; expected {LABEL_IS}", put(3, "version")),
     broken(
         "a component's name",
-        "components['2nd']: is no name for a component; expected a letter or '_', then letters, "
+        "components['2nd']: is not a valid component name; expected a letter or '_', then letters, "
         "digits, '_' and '-'",
         put({"framework": "sklearn", "path": "a.pkl"}, "components", "2nd"),
     ),
@@ -112,7 +113,7 @@ ROWS = [
     ),
     broken(
         "an unknown key of a component",
-        "components.scaler.Path: is no known key; did you mean 'path'?",
+        "components.scaler.Path: is not a known key; did you mean 'path'?",
         put("a.pkl", "components", "scaler", "Path"),
     ),
     broken(
@@ -127,7 +128,7 @@ ROWS = [
     ),
     broken(
         "a path is required",
-        "components.scaler.path: is missing; a component with framework 'sklearn' names a path",
+        "components.scaler.path: is missing; a component with framework 'sklearn' requires a path",
         drop("components", "scaler", "path"),
     ),
     *(
@@ -150,22 +151,22 @@ ROWS = [
     ),
     broken(
         "another model is named",
-        "components.scaler.model: is missing; a component with framework 'model' names a model",
+        "components.scaler.model: is missing; a component with framework 'model' requires a model",
         component(framework="model"),
     ),
     broken(
         "another model has no file",
         tuple(
-            f"components.scaler.{key}: does not go with a component with framework 'model', which "
-            "names a model"
+            f"components.scaler.{key}: is not allowed for a component with framework "
+            "'model', which requires a model"
             for key in ("path", "sha256", "size")
         ),
         component(framework="model", model="other", path="a", sha256=DIGEST, size=1),
     ),
     broken(
         "a file is no other model",
-        "components.scaler.model: does not go with a component with framework 'sklearn', which "
-        "names a path",
+        "components.scaler.model: is not allowed for a component with framework "
+        "'sklearn', which requires a path",
         component(framework="sklearn", path="a.pkl", model="other"),
     ),
     broken(
@@ -185,22 +186,22 @@ ROWS = [
     ),
     broken(
         "a negative size",
-        "components.scaler.size: is -1; expected the file's size: a whole number of bytes",
+        "components.scaler.size: is -1; expected the file's size in bytes: an integer",
         put(-1, "components", "scaler", "size"),
     ),
     broken(
         "a size is no text",
-        "components.scaler.size: is '12'; expected the file's size: a whole number of bytes",
+        "components.scaler.size: is '12'; expected the file's size in bytes: an integer",
         put("12", "components", "scaler", "size"),
     ),
     broken(
         "options are an object",
-        "components.scaler.options: is a list; expected an object with the framework's own "
+        "components.scaler.options: is an array; expected an object with the framework's own "
         "settings",
         put([], "components", "scaler", "options"),
     ),
     broken(
-        "inputs are a list", "inputs: is an object; expected a list of tensors", put({}, "inputs")
+        "inputs are a list", "inputs: is an object; expected an array of tensors", put({}, "inputs")
     ),
     broken(
         "a tensor is an object",
@@ -222,7 +223,7 @@ ROWS = [
     ),
     broken(
         "an unknown key of a tensor",
-        "outputs[1].dtype: is no known key; did you mean 'datatype'?",
+        "outputs[1].dtype: is not a known key; did you mean 'datatype'?",
         put("FP64", "outputs", 1, "dtype"),
     ),
     broken(
@@ -232,7 +233,7 @@ ROWS = [
     ),
     broken(
         "a shape is a list",
-        "outputs[0].shape: is -1; expected a list of sizes, one per dimension; -1 is any",
+        "outputs[0].shape: is -1; expected an array of sizes, one per dimension; -1 is any",
         put(-1, "outputs", 0, "shape"),
     ),
     *(
@@ -251,7 +252,8 @@ ROWS = [
     ),
     broken(
         "columns are unique",
-        "inputs[0].columns[2]: is 'cpu', which inputs[0].columns[0] is already",
+        "inputs[0].columns[2]: is 'cpu', already used by inputs[0].columns[0]; "
+        "names must be unique",
         put(["cpu", "memory", "cpu"], "inputs", 0, "columns"),
     ),
     broken(
@@ -266,43 +268,43 @@ ROWS = [
     ),
     unfit(
         "columns need a dimension",
-        "inputs[0].columns: has 3 names; there is no dimension",
+        "inputs[0].columns: has 3 names; the shape has no dimension",
         put([], "inputs", 0, "shape"),
     ),
     unfit(
         "inputs have different names",
-        "inputs[1].name: is 'features', which inputs[0].name is already",
+        "inputs[1].name: is 'features', already used by inputs[0].name; names must be unique",
         lambda document: document["inputs"].append({"name": "features"}),
     ),
     unfit(
         "outputs have different names",
-        "outputs[1].name: is 'label', which outputs[0].name is already",
+        "outputs[1].name: is 'label', already used by outputs[0].name; names must be unique",
         put("label", "outputs", 1, "name"),
     ),
     unfit(
         "a step's component is known",
-        "steps[2].component: is 'modle', which is no component; did you mean 'model'?",
+        "steps[2].component: is 'modle', which is not a component; did you mean 'model'?",
         put("modle", "steps", 2, "component"),
     ),
     broken(
         "a method is a text",
-        "steps[2].method: is a list; expected the name of a method",
+        "steps[2].method: is an array; expected the name of a method",
         put(["predict"], "steps", 2, "method"),
     ),
     broken(
         "a method goes with a component",
-        "steps[2].method: goes with 'component'; an operation has 'params'",
+        "steps[2].method: is only allowed with 'component'; use 'params' instead",
         op("mean", ["label"], ["m"]),
         put("predict", "steps", 2, "method"),
     ),
     broken(
         "params go with an operation",
-        "steps[2].params: goes with 'op'; what a component needs stands in its 'options'",
+        "steps[2].params: is only allowed with 'op'; use the component's 'options' instead",
         put({"above": 1}, "steps", 2, "params"),
     ),
     broken(
         "params are an object",
-        "steps[2].params: is a list; expected an object with the operation's settings",
+        "steps[2].params: is an array; expected an object with the operation's settings",
         op("mean", ["label"], ["m"]),
         put([1], "steps", 2, "params"),
     ),
@@ -314,7 +316,7 @@ ROWS = [
     ),
     broken(
         "a step takes something",
-        f"steps[2].inputs: is a list; expected {TENSOR_NAMES}",
+        f"steps[2].inputs: is an array; expected {TENSOR_NAMES}",
         put([], "steps", 2, "inputs"),
     ),
     broken(
@@ -324,7 +326,7 @@ ROWS = [
     ),
     broken(
         "a step gives something",
-        f"steps[2].outputs: is a list; expected {TENSOR_NAMES}",
+        f"steps[2].outputs: is an array; expected {TENSOR_NAMES}",
         put([], "steps", 2, "outputs"),
     ),
     broken(
@@ -334,12 +336,12 @@ ROWS = [
     ),
     broken(
         "reconstruction_error takes two tensors",
-        "steps[2].inputs: has 1 names; this operation has 2",
+        "steps[2].inputs: has 1 names; expected 2",
         op("reconstruction_error", ["label"], ["e"]),
     ),
     broken(
         "reconstruction_error has no params",
-        "steps[2].params.axis: is no known key; known: none",
+        "steps[2].params.axis: is not a known key; known: none",
         op("reconstruction_error", ["label", "scaled"], ["e"], axis=1),
     ),
     broken(
@@ -356,24 +358,24 @@ ROWS = [
     *(
         broken(
             f"threshold's labels are not {labels!r}",
-            f"steps[2].params.labels: is a list; expected {LABELS_ARE}",
+            f"steps[2].params.labels: is an array; expected {LABELS_ARE}",
             op("threshold", ["label"], ["flag"], above=1, labels=labels),
         )
         for labels in ([1], [1, "a"], [True, 1], [None, None])
     ),
     unfit(
         "threshold's labels fit INT64",
-        f"steps[2].params.labels: is a list; expected {LABELS_ARE}",
+        f"steps[2].params.labels: is an array; expected {LABELS_ARE}",
         op("threshold", ["label"], ["flag"], above=1, labels=[1, 2**63]),
     ),
     broken(
         "threshold gives one tensor",
-        "steps[2].outputs: has 2 names; this operation has 1",
+        "steps[2].outputs: has 2 names; expected 1",
         op("threshold", ["label"], ["flag", "more"], above=1),
     ),
     broken(
         "vote gives a label and a score",
-        "steps[2].outputs: has 3 names; this operation has 1 or 2",
+        "steps[2].outputs: has 3 names; expected 1 or 2",
         op("vote", ["label"], ["a", "b", "c"]),
     ),
     broken(
@@ -399,12 +401,12 @@ ROWS = [
     ),
     broken(
         "weights are some",
-        "steps[2].params.weights: is a list; expected a list of weights, one per input",
+        "steps[2].params.weights: is an array; expected a list of weights, one per input",
         op("mean", ["label"], ["a"], weights=[]),
     ),
     unfit(
         "weights are as many as inputs",
-        "steps[2].params.weights: has 1 weights; the step has 2 inputs",
+        "steps[2].params.weights: has 1 weights; expected 2, one per input",
         op("mean", ["label", "scaled"], ["a"], weights=[1]),
     ),
     unfit(
@@ -424,25 +426,25 @@ ROWS = [
     ),
     broken(
         "an unknown param",
-        "steps[2].params.axes: is no known key; did you mean 'axis'?",
+        "steps[2].params.axes: is not a known key; did you mean 'axis'?",
         op("concat", ["label", "scaled"], ["a"], axes=1),
     ),
     unfit(
         "a step takes what is known",
-        "steps[1].inputs[0]: is 'scald', which is no input and no step makes; "
+        "steps[1].inputs[0]: is 'scald', which is not an input and no step produces; "
         "did you mean 'scaled'?",
         put(["scald"], "steps", 1, "inputs"),
     ),
     unfit(
         "a step takes what earlier steps made",
-        "steps[0].inputs[0]: is 'label', which only steps[1] makes, later; put that step before "
+        "steps[0].inputs[0]: is 'label', which steps[1] produces later; put that step before "
         "this one",
         put(["label"], "steps", 0, "inputs"),
         put(["features"], "steps", 1, "inputs"),
     ),
     unfit(
         "open inputs are not made later",
-        "steps[0].inputs[0]: is 'label', which only steps[1] makes, later; put that step before "
+        "steps[0].inputs[0]: is 'label', which steps[1] produces later; put that step before "
         "this one",
         drop("inputs"),
         drop("examples"),
@@ -452,39 +454,41 @@ ROWS = [
     unfit(
         "steps go in no circle",
         "steps[0].inputs[0]: is 'score', which closes a cycle: 'score' -> 'scaled' -> 'label' -> "
-        "'score'; a step takes what earlier steps make",
+        "'score'; a step may only use outputs of earlier steps",
         put(["score"], "steps", 0, "inputs"),
         put(["label"], "steps", 2, "inputs"),
     ),
     unfit(
         "a step does not take its own output",
-        "steps[0].inputs[1]: is 'scaled', which closes a cycle: 'scaled' -> 'scaled'; a step takes "
-        "what earlier steps make",
+        "steps[0].inputs[1]: is 'scaled', which closes a cycle: 'scaled' -> 'scaled'; a step may "
+        "only use outputs of earlier steps",
         put(["features", "scaled"], "steps", 0, "inputs"),
     ),
     unfit(
         "a tensor is made once",
-        "steps[2].outputs[1]: is 'label', which steps[1].outputs[0] is already",
+        "steps[2].outputs[1]: is 'label', already used by steps[1].outputs[0]; "
+        "names must be unique",
         put(["score", "label"], "steps", 2, "outputs"),
     ),
     broken(
         "a step makes a tensor once",
-        "steps[2].outputs[1]: is 'score', which steps[2].outputs[0] is already",
+        "steps[2].outputs[1]: is 'score', already used by steps[2].outputs[0]; "
+        "names must be unique",
         put(["score", "score"], "steps", 2, "outputs"),
     ),
     unfit(
         "a step makes no input",
-        "steps[2].outputs[1]: is 'features', which inputs[0].name is already",
+        "steps[2].outputs[1]: is 'features', already used by inputs[0].name; names must be unique",
         put(["score", "features"], "steps", 2, "outputs"),
     ),
     unfit(
         "an output is made by a step",
-        "outputs[1].name: is 'scores', which no step makes; did you mean 'score'?",
+        "outputs[1].name: is 'scores', which no step produces; did you mean 'score'?",
         put("scores", "outputs", 1, "name"),
     ),
     broken(
         "an unknown key of an example",
-        "examples[0].atol: is no known key; did you mean 'rtol'?",
+        "examples[0].atol: is not a known key; did you mean 'rtol'?",
         put(1, "examples", 0, "atol"),
     ),
     broken(
@@ -494,23 +498,22 @@ ROWS = [
     ),
     unfit(
         "an example's inputs are declared",
-        "examples[0].inputs.feature: is no declared input; did you mean 'features'?",
+        "examples[0].inputs.feature: is not a declared input; did you mean 'features'?",
         put([1], "examples", 0, "inputs", "feature"),
     ),
     unfit(
         "an example has every input",
-        "examples[0].inputs.features: is missing; an example has every declared input",
+        "examples[0].inputs.features: is missing; an example must have every declared input",
         put({}, "examples", 0, "inputs"),
     ),
     unfit(
         "an example's outputs are declared",
-        "examples[0].outputs.scaled: is no declared output; known: 'label', 'score'",
+        "examples[0].outputs.scaled: is not a declared output; known: 'label', 'score'",
         put([1], "examples", 0, "outputs", "scaled"),
     ),
     broken(
         "rtol is not negative",
-        "examples[0].rtol: is -0.1; expected the relative difference allowed: a number that is not "
-        "negative",
+        "examples[0].rtol: is -0.1; expected the relative tolerance: a non-negative number",
         put(-0.1, "examples", 0, "rtol"),
     ),
     broken(
@@ -556,17 +559,17 @@ ROWS = [
     ),
     broken(
         "tags are an object",
-        "metadata.tags: is a list; expected an object with a value per tag",
+        "metadata.tags: is an array; expected an object with a value per tag",
         put(["a"], "metadata", "tags"),
     ),
     broken(
         "an unknown key of requirements",
-        "requirements.package: is no known key; did you mean 'packages'?",
+        "requirements.package: is not a known key; did you mean 'packages'?",
         put({}, "requirements", "package"),
     ),
     broken(
         "python is a text",
-        "requirements.python: is 3.11; expected a version of Python: '3.11'",
+        "requirements.python: is 3.11; expected a Python version: '3.11'",
         put(3.11, "requirements", "python"),
     ),
     broken(
@@ -576,7 +579,8 @@ ROWS = [
     ),
     broken(
         "a package has a name",
-        "requirements.packages['-x']: is no name of a package; expected letters and digits, and "
+        "requirements.packages['-x']: is not a valid package name; expected letters "
+        "and digits, and "
         "'.', '_' or '-' between them",
         put("1", "requirements", "packages", "-x"),
     ),
@@ -677,7 +681,7 @@ def test_names_from_a_manifest_are_shown_on_one_line():
 
     (problem,) = problems_of(document)
 
-    assert problem.startswith(f"steps[1].inputs[0]: is '\\n{'x' * 77}…, which is no input")
+    assert problem.startswith(f"steps[1].inputs[0]: is '\\n{'x' * 77}…, which is not an input")
 
 
 def test_tensors_that_go_in_two_ways_to_a_cycle_are_told_the_shortest():
@@ -692,8 +696,8 @@ def test_tensors_that_go_in_two_ways_to_a_cycle_are_told_the_shortest():
     document = edited(put(steps, "steps"), drop("outputs"), drop("examples"))
 
     assert [
-        "steps[0].inputs[0]: is 'e', which closes a cycle: 'e' -> 'a' -> 'd' -> 'e'; a step takes "
-        "what earlier steps make"
+        "steps[0].inputs[0]: is 'e', which closes a cycle: 'e' -> 'a' -> 'd' -> 'e'; a step may "
+        "only use outputs of earlier steps"
     ] == problems_of(document)
 
 
@@ -702,7 +706,7 @@ def test_manifest_of_a_newer_format_is_told_to_upgrade_and_no_more():
     problems = problems_of({"format": "bundle/v2", "parts": []})
 
     assert [
-        "format: is 'bundle/v2', made by a newer bundleserver; this one reads 'bundle/v1': upgrade "
+        "format: is 'bundle/v2', written by a newer bundleserver; expected 'bundle/v1'; upgrade "
         "this server"
     ] == problems
 

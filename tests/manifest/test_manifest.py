@@ -161,7 +161,7 @@ def test_manifest_that_json_cannot_hold_is_not_written(value):
     """A value that has no form in JSON is an error when it is written, not when it is read."""
     manifest = Manifest(name="fraud", metadata={"metrics": {"f1": value}})
 
-    with pytest.raises(ManifestError, match="manifest 'fraud': cannot be written as JSON: "):
+    with pytest.raises(ManifestError, match="manifest 'fraud': cannot be encoded as JSON: "):
         manifest.to_json()
 
 

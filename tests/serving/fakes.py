@@ -26,7 +26,7 @@ from bundleserver.serving.execution.answering import answer_watched
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.server import BundleServer
-from bundleserver.serving.traffic.mirroring import Copy
+from bundleserver.serving.traffic.mirroring import MirroredRequest
 from bundleserver.serving.traffic.splitting import Splitter
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
 from bundleserver.tensors.call_traits import UNKNOWN, CallTraits
@@ -278,7 +278,7 @@ class FakeManager:
 
 def split_and_answer(
     splitter: Splitter, request: PredictRequest, answered_by: list[str] | None = None
-) -> tuple[PredictResponse, tuple[Copy, ...]]:
+) -> tuple[PredictResponse, tuple[MirroredRequest, ...]]:
     """Select, acquire and answer in this thread, as it is done in those that predict."""
     traffic = splitter._manager.traffic(request.model)
     return answer_watched(splitter, request, traffic, answered_by or [""])

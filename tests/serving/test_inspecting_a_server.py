@@ -42,7 +42,7 @@ def test_it_shows_the_shares_and_the_canary():
     assert 0 == done.exit_code, done.output
     assert "sums: default 1\n" in done.output
     assert ("95.0%", "5.0%") == (rows["1"][2], rows["2"][2])
-    assert "canary 2 running at 5 %: it has just begun" in done.output
+    assert "canary 2 running at 5 %: just started" in done.output
     assert "other: 'other' version 1 is not ready: FAILED: no" in done.output
 
 
@@ -103,10 +103,10 @@ def test_a_server_without_models_says_so():
 @pytest.mark.parametrize(
     ("url", "said"),
     [
-        ("localhost:8080", "'localhost:8080' is no address of a server; expected http://host:port"),
-        ("file:///etc", "'file:///etc' is no address of a server"),
-        ("http://127.0.0.1:1", "'http://127.0.0.1:1/v2/models' does not answer: "),
-        ("http://[", "does not answer: "),
+        ("localhost:8080", "'localhost:8080' is not a valid server URL; expected http://host:port"),
+        ("file:///etc", "'file:///etc' is not a valid server URL"),
+        ("http://127.0.0.1:1", "'http://127.0.0.1:1/v2/models' does not respond: "),
+        ("http://[", "does not respond: "),
     ],
 )
 def test_an_address_that_nobody_answers_at_ends_with_one_line(url, said):

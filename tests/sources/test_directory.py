@@ -164,7 +164,7 @@ def test_a_file_named_like_a_version_is_none(root, source):
 
     assert ["v1"] == [candidate.version.label for candidate in listing.candidates]
     assert (
-        f"'{root / 'v2'}' is named like a version and is a file; a version is a directory",
+        f"'{root / 'v2'}' is named like a version but is a file; a version must be a directory",
     ) == listing.warnings
 
 
@@ -176,7 +176,7 @@ def test_labels_that_differ_by_v_are_both_listed(root, source):
     listing = only(source)
 
     assert ["v2", "2"] == [candidate.version.label for candidate in listing.candidates]
-    assert "order alike; 'v2' counts as the newest" in listing.warnings[0]
+    assert "have the same order; 'v2' counts as the newest" in listing.warnings[0]
 
 
 def test_nothing_there_yet_is_no_error(tmp_path):
@@ -195,7 +195,7 @@ def test_an_empty_directory_is_waited_for(root, source):
     listing = only(source)
 
     assert () == listing.candidates
-    assert f"waiting for '{root}' to hold" in listing.reason
+    assert f"model files in '{root}'" in listing.reason
     assert () == DirectorySource(root).discover()
 
 
@@ -204,7 +204,7 @@ def test_a_root_that_vanishes_is_an_error_until_it_comes_back(root, source, tmp_
     write_bundle(root / "v1")
     source.discover()
     root.rename(tmp_path / "away")
-    with pytest.raises(SourceError, match="does not exist any more"):
+    with pytest.raises(SourceError, match="no longer exists"):
         source.discover()
     (tmp_path / "away").rename(root)
 
@@ -292,7 +292,7 @@ def test_without_a_manifest_only_while_no_sibling_has_one(root, source, clock):
 
     assert {"fraud": ["v3", "v1"]} == before
     assert {"fraud": ["v2"]} == after
-    assert any("v3' has no 'manifest.json'" in warning for warning in only(source).warnings)
+    assert any("v3' is ignored" in warning for warning in only(source).warnings)
 
 
 def test_an_empty_version_does_not_exist_yet(root, source):
@@ -309,7 +309,7 @@ def test_a_version_without_a_model_file_says_so(root, source):
     (root / "v1").mkdir()
     (root / "v1" / "model.xgb").write_bytes(b"?")
 
-    assert "holds 'model.xgb' and neither" in only(source).candidates[0].problem
+    assert "found 'model.xgb'" in only(source).candidates[0].problem
 
 
 @pytest.mark.parametrize("write", [write_bundle, write_plain])

@@ -437,7 +437,7 @@ def test_a_registry_that_hangs_holds_nobody_up(proxy, bundles, name, replica):
 
     assert ("1", 3.0) == served.answer()
     assert done.wait(20.0)
-    assert "no answer in time" in served.manager.last_poll_error
+    assert "timeout" in served.manager.last_poll_error
 
 
 def test_a_download_that_is_cut_leaves_nothing_and_is_made_again(
@@ -458,7 +458,7 @@ def test_a_download_that_is_cut_leaves_nothing_and_is_made_again(
     served.ahead = 3600.0  # by then even what has failed too often is tried again
     served.look()
 
-    assert "the connection was cut" in said
+    assert "connection closed by the server" in said
     assert [] == left
     assert ("1", 3.0) == served.answer()
 
@@ -497,7 +497,7 @@ def test_wrong_credentials_are_named(monkeypatch, replica):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         served = replica("models:/fraud@champion").look()
 
-        assert "refuses the credentials (401)" in served.reason()
+        assert "rejected the credentials (401)" in served.reason()
         assert "MLFLOW_TRACKING_USERNAME" in served.reason()
 
 

@@ -47,9 +47,9 @@ def test_the_uri_may_come_from_the_environment():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--model_uri", "fraud"], "--model_uri: 'fraud' is no URI of a registered model"),
-        (["--model_uri", "models:/f", "--labels", "3"], "--labels: '3' is no alias"),
-        (["--labels", "champion"], "--labels: names aliases of a registry, and --model_uri"),
+        (["--model_uri", "fraud"], "--model_uri: 'fraud' is not a valid URI of a registered model"),
+        (["--model_uri", "models:/f", "--labels", "3"], "--labels: '3' is not a valid alias"),
+        (["--labels", "champion"], "--labels: requires --model_uri"),
         (["--model_uri", "models:/f", "--cache_max_bytes", "0"], "--cache_max_bytes: is 0"),
     ],
 )
@@ -83,14 +83,18 @@ def test_no_registry_is_asked_that_nobody_named(monkeypatch, arguments):
     result = CliRunner().invoke(app, arguments)
 
     assert 1 == result.exit_code
-    assert "needs $MLFLOW_TRACKING_URI, which names the registry" in result.output
+    assert "requires $MLFLOW_TRACKING_URI" in result.output
 
 
 @pytest.mark.parametrize(
     ("names", "error", "said"),
     [
-        (["notes.txt"], StoreError, "holds 'notes.txt' and no bundle; pull into a new or empty"),
-        (["fraud/v1/manifest.json"], StoreError, "holds 'fraud' and no bundle"),
+        (
+            ["notes.txt"],
+            StoreError,
+            "neither empty nor a bundle (found 'notes.txt'); pull into a new",
+        ),
+        (["fraud/v1/manifest.json"], StoreError, "nor a bundle (found 'fraud')"),
         ([], SourceError, "cannot be reached"),
         (["lost+found/x", ".hidden"], SourceError, "cannot be reached"),
         (["model.pkl", "manifest.json"], SourceError, "cannot be reached"),

@@ -258,7 +258,7 @@ def test_labels_that_are_text_are_recorded_too(store):
         ({"components": {}}, StoreError, "no components"),
         ({"components": {"m": object()}}, StoreError, "component 'm' is a object, which no"),
         ({"components": {"a b": "line"}}, ManifestError, "components['a b']"),
-        ({"version": "latest"}, StoreError, "'latest' is no version label"),
+        ({"version": "latest"}, StoreError, "'latest' is not a valid version label"),
         ({"options": {"modl": {}}}, StoreError, "did you mean 'model'?"),
         ({"frameworks": {"modl": "sklearn"}}, StoreError, "did you mean 'model'?"),
         ({"frameworks": {"model": "sklern"}}, BundleServerError, "did you mean 'sklearn'?"),
@@ -645,7 +645,11 @@ def test_another_model_alone_is_a_component_too(store):
     ("changes", "error", "said"),
     [
         ({"examples": X[:2, :1]}, StoreError, "component 'forest' is another model"),
-        ({"components": {"forest": {**FOREST, "modle": "x"}}}, ManifestError, "modle: is no known"),
+        (
+            {"components": {"forest": {**FOREST, "modle": "x"}}},
+            ManifestError,
+            "modle: is not a known",
+        ),
         ({"components": {"forest": {"framework": "model"}}}, ManifestError, "forest.model: is mis"),
         ({"options": {"forrest": {}}}, StoreError, "did you mean 'forest'?"),
         ({"frameworks": {"line": "model"}}, BundleServerError, "expected one of 'ensemble', 'pro"),

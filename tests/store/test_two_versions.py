@@ -105,7 +105,7 @@ def test_a_wrong_serving_json_is_told_and_the_last_good_one_goes_on(store):
         said = server.index("fraud")["v1"]["reason"]
 
         assert "traffic.v1: is -1" in said
-        assert "names 'canary', which is no version and no label" in said
+        assert "refers to 'canary', which is neither a version nor a label" in said
         assert before == answers(server)
 
 

@@ -113,18 +113,18 @@ def test_bind_rows_takes_lists_and_objects(signature, rows, expected):
 @pytest.mark.parametrize(
     ("signature", "rows", "part"),
     [
-        (STRICT, [], "'instances' is an empty list"),
+        (STRICT, [], "'instances' is an empty array"),
         (STRICT, [[1, 2, 3], [4, 5]], "rows of different lengths"),
         (STRICT, [[1, 2]], "has shape [1, 2]"),
-        (STRICT, [{"cpu": 1, "memory": 2}], "lack column 'io'"),
-        (STRICT, [{"cpu": 1, "memory": 2, "io": 3, "disk": 4}], "have the unknown column 'disk'"),
+        (STRICT, [{"cpu": 1, "memory": 2}], "missing column 'io'"),
+        (STRICT, [{"cpu": 1, "memory": 2, "io": 3, "disk": 4}], "unknown column 'disk'"),
         (STRICT, [{"cpu": 1}, {"memory": 1}], "differ in keys: 'cpu', 'memory'"),
         (STRICT, [{"cpu": 1}, [1, 2, 3]], "instances[1] is a list"),
         (STRICT, [["a", "b", "c"]], "the value 'a'"),
         (VOTES, [[1, 0, 1]], "instances[0] has 3 values"),
         (VOTES, [1], "instances[0] has int"),
         (VOTES, [{"forest": 1, "arimo": 0}], "did you mean 'arima'?"),
-        (VOTES, [[1.5, 0]], "takes INT64"),
+        (VOTES, [[1.5, 0]], "expects INT64"),
     ],
 )
 def test_bind_rows_says_which_row_and_what_is_taken(signature, rows, part):

@@ -67,17 +67,17 @@ def test_is_widening_allows_only_what_loses_nothing(came, wanted, lossless):
         (
             TensorSpec("features", "FP64", (-1, 12)),
             np.zeros((4, 11)),
-            "input 'features' has shape [4, 11]; 'fraud' version 7 takes [-1, 12]",
+            "input 'features' has shape [4, 11]; 'fraud' version 7 expects [-1, 12]",
         ),
         (
             TensorSpec("features", "FP64", (-1, 3)),
             np.zeros(3),
-            "input 'features' has shape [3]; 'fraud' version 7 takes [-1, 3]",
+            "input 'features' has shape [3]; 'fraud' version 7 expects [-1, 3]",
         ),
         (
             TensorSpec("features", "FP64"),
             np.zeros((1, 3), np.int64),
-            "input 'features' has datatype INT64; 'fraud' version 7 takes FP64",
+            "input 'features' has datatype INT64; 'fraud' version 7 expects FP64",
         ),
     ],
 )
@@ -127,13 +127,13 @@ def test_array_from_rows_takes_json_values(rows, datatype, expected):
         ([1.0, 1.5], "INT64", "the value 1.5"),
         ([None], "INT64", "the value nan"),
         ([1, 300], "UINT8", "the value 300"),
-        ([2**70], "INT64", "takes INT64"),
+        ([2**70], "INT64", "expects INT64"),
         ([2.0**63], "INT64", "the value 9.223372036854776e+18"),
         ([1], "BOOL", "the value 1"),
         ([1], "BYTES", "the value 1"),
         ([{"a": 1}], "FP64", "the value {'a': 1}"),
         ([0.5, "x"], "FP64", "the value 'x'"),
-        ([float("1e400")], "INT64", "takes INT64"),
+        ([float("1e400")], "INT64", "expects INT64"),
     ],
 )
 def test_array_from_rows_refuses_what_does_not_fit(rows, datatype, part):

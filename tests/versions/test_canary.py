@@ -41,7 +41,7 @@ def verdict(found, step=0, elapsed_seconds=600.0, base=None, rules=RULES):
     [
         (0, Verdict.ADVANCE, "from 5 % to 50 %: 1000 requests, 0.0% errors, p99 1.00 times the"),
         (1, Verdict.ADVANCE, "from 50 % to 100 %"),
-        (2, Verdict.PROMOTE, "stays at 100 %"),
+        (2, Verdict.PROMOTE, "at 100 %"),
     ],
 )
 def test_a_canary_that_keeps_its_rules_goes_on(step, expected, reason):
@@ -55,18 +55,18 @@ def test_a_canary_that_keeps_its_rules_goes_on(step, expected, reason):
 @pytest.mark.parametrize(
     ("found", "elapsed_seconds", "reason"),
     [
-        (window(), 599.0, "at 5 %: 1 s are left"),
-        (window(counts(199)), 9999.0, "at 5 %: it has answered 199 of 200 requests"),
-        (Window(), 9999.0, "at 5 %: it has answered 0 of 200 requests"),
+        (window(), 599.0, "at 5 %: 1 s left"),
+        (window(counts(199)), 9999.0, "at 5 %: 199 of 200 requests"),
+        (Window(), 9999.0, "at 5 %: 0 of 200 requests"),
         (
             window(comparisons=199, compared=400, agreed=0),
             9999.0,
-            "at 5 %: 199 of 200 answers are compared with the default's",
+            "at 5 %: 199 of 200 comparisons with the default",
         ),
         (
             window(base=counts(10, seconds=0.001)),
             9999.0,
-            "at 5 %: the default has answered 10 of 200 requests",
+            "at 5 %: 10 of 200 requests to the default",
         ),
     ],
 )
@@ -80,20 +80,24 @@ def test_a_canary_waits_until_it_can_be_judged(found, elapsed_seconds, reason):
     [
         (
             window(counts(1000, errors=51)),
-            "it failed 51 of 1000 requests; max_error_rate is 0.05",
+            "51 of 1000 requests failed; max_error_rate is 0.05",
         ),
         (
             window(counts(1000, refused=60), counts(1000, refused=5)),
-            "it failed 0 of 1000 requests and called 60 wrong; max_error_rate is 0.05",
+            "0 of 1000 requests failed and 60 were rejected as invalid (400); "
+            "max_error_rate is 0.05",
         ),
         (
             window(counts(slow=20, slow_seconds=0.2)),
-            "its 99th percentile is 2.00 times the default's; max_p99_ratio is 1.5",
+            "the p99 latency is 2.00 times the default's; max_p99_ratio is 1.5",
         ),
-        (window(agreed=979), "97.9% of its answers equal the default's; min_agreement is 0.98"),
+        (
+            window(agreed=979),
+            "97.9% of the compared values equal the default's; min_agreement is 0.98",
+        ),
         (
             window(compared=0, agreed=0),
-            "0.0% of its answers equal the default's; min_agreement is 0.98",
+            "0.0% of the compared values equal the default's; min_agreement is 0.98",
         ),
     ],
 )

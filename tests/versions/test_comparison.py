@@ -39,11 +39,11 @@ def test_an_output_is_compared_value_by_value(answered, other, values, equal, me
 @pytest.mark.parametrize(
     ("other", "problem"),
     [
-        ({"label": np.array([1, 1, 1])}, "output 'label' has the shapes [2] and [3]"),
-        ({}, "output 'label' is given by only one of the two"),
+        ({"label": np.array([1, 1, 1])}, "output 'label' has different shapes: [2] and [3]"),
+        ({}, "output 'label' is missing in one of the two responses"),
         (
             {"label": np.array([1, 1]), "score": np.array([0.5, 0.5])},
-            "output 'score' is given by only one of the two",
+            "output 'score' is missing in one of the two responses",
         ),
     ],
 )

@@ -21,7 +21,7 @@ EXAMPLE = {
 
 TOTAL = "expected a finite sum above 0"
 LABEL_IS = "expected a letter, then letters, digits, '.', '_', '-', 64 characters at most"
-WEIGHT_IS = "expected a weight: a number that is not negative"
+WEIGHT_IS = "expected a weight: a non-negative number"
 SHARE_IS = "expected a share of the requests: above 0, at most 1"
 STEP_IS = "expected a share in percent: above 0, at most 100"
 AGREEMENT_IS = "canary.min_agreement: is '98 %'; expected a share from 0 to 1"
@@ -89,53 +89,55 @@ def test_config_cannot_be_changed():
 @pytest.mark.parametrize(
     ("document", "problem"),
     [
-        ({"defualt": "v1"}, "defualt: is no known key; did you mean 'default'?"),
+        ({"defualt": "v1"}, "defualt: is not a known key; did you mean 'default'?"),
         (
             {"mirror": {"x": 1}},
-            "mirror: is no known key; known: 'policy', 'labels', 'default', 'traffic', 'shadow', "
+            "mirror: is not a known key; known: 'policy', 'labels', 'default', "
+            "'traffic', 'shadow', "
             "'shadow_share', 'canary'",
         ),
         (
             {"policy": "newest"},
-            "policy: 'newest' is no version policy; expected latest, latest:N, all or "
+            "policy: 'newest' is not a valid version policy; expected latest, latest:N, all or "
             "specific:v1,v3",
         ),
         ({"policy": 2}, "policy: is 2; expected a version policy: 'latest:2'"),
         ({"policy": None}, "policy: is null; expected a version policy: 'latest:2'"),
-        ({"labels": ["v1"]}, "labels: is a list; expected an object with a version per label"),
+        ({"labels": ["v1"]}, "labels: is an array; expected an object with a version per label"),
         ({"labels": {"stable": 2}}, "labels.stable: is 2; expected a version"),
         (
             {"labels": {"stable": "canary", "canary": "v1"}},
-            "labels.stable: is 'canary'; expected a version, as in 'v2'",
+            "labels.stable: is 'canary'; expected a version such as 'v2'",
         ),
         (
             {"labels": {"v2": "v1"}},
-            "labels.v2: is a version itself; expected a label, which is no version",
+            "labels.v2: has the form of a version; expected another name for a label",
         ),
         (
             {"labels": {"2025": "v1"}},
-            "labels['2025']: is a version itself; expected a label, which is no version",
+            "labels['2025']: has the form of a version; expected another name for a label",
         ),
         (
             {"labels": {"latest": "v1"}},
-            "labels.latest: is reserved; no label is called 'default', 'latest'",
+            "labels.latest: is reserved; a label must not be 'default', 'latest'",
         ),
         (
             {"labels": {"default": "v1"}},
-            "labels.default: is reserved; no label is called 'default', 'latest'",
+            "labels.default: is reserved; a label must not be 'default', 'latest'",
         ),
-        ({"labels": {"a/b": "v1"}}, f"labels['a/b']: is no label; {LABEL_IS}"),
-        ({"labels": {"": "v1"}}, f"labels['']: is no label; {LABEL_IS}"),
-        ({"labels": {"a" * 65: "v1"}}, f"labels.{'a' * 65}: is no label; {LABEL_IS}"),
-        ({"labels": {"a\n": "v1"}}, f"labels['a\\n']: is no label; {LABEL_IS}"),
-        ({"default": 3}, "default: is 3; expected a version, or a label that 'labels' has"),
+        ({"labels": {"a/b": "v1"}}, f"labels['a/b']: is not a valid label; {LABEL_IS}"),
+        ({"labels": {"": "v1"}}, f"labels['']: is not a valid label; {LABEL_IS}"),
+        ({"labels": {"a" * 65: "v1"}}, f"labels.{'a' * 65}: is not a valid label; {LABEL_IS}"),
+        ({"labels": {"a\n": "v1"}}, f"labels['a\\n']: is not a valid label; {LABEL_IS}"),
+        ({"default": 3}, "default: is 3; expected a version, or a label in 'labels'"),
         (
             {"default": "stabel", "labels": {"stable": "v1"}},
-            "default: names 'stabel', which is no version and no label; did you mean 'stable'?",
+            "default: refers to 'stabel', which is neither a version nor a label; did "
+            "you mean 'stable'?",
         ),
         (
             {"traffic": [1]},
-            "traffic: is a list; expected an object with a weight per version or label",
+            "traffic: is an array; expected an object with a weight per version or label",
         ),
         ({"traffic": {"v1": -1}}, f"traffic.v1: is -1; {WEIGHT_IS}"),
         ({"traffic": {"v1": True}}, f"traffic.v1: is true; {WEIGHT_IS}"),
@@ -144,44 +146,47 @@ def test_config_cannot_be_changed():
         ({"traffic": {"v1": 1e308, "v2": 1e308}}, f"traffic: adds up to inf; {TOTAL}"),
         (
             {"traffic": {"stable": 1}},
-            "traffic.stable: names 'stable', which is no version and no label; known: none",
+            "traffic.stable: refers to 'stable', which is neither a version nor a "
+            "label; known: none",
         ),
-        ({"shadow": "v4"}, "shadow: is 'v4'; expected a list of versions and labels"),
+        ({"shadow": "v4"}, "shadow: is 'v4'; expected an array of versions and labels"),
         (
             {"shadow": ["v4", "canary"]},
-            "shadow[1]: names 'canary', which is no version and no label; known: none",
+            "shadow[1]: refers to 'canary', which is neither a version nor a label; known: none",
         ),
-        ({"shadow": ["v4", "v4"]}, "shadow[1]: is 'v4' once more"),
+        ({"shadow": ["v4", "v4"]}, "shadow[1]: is 'v4', a duplicate; name each shadow once"),
         (
             {"default": "v4", "shadow": ["v4"]},
-            "shadow[0]: is 'v4', the default itself; expected another version",
+            "shadow[0]: is 'v4', the default version; expected another version",
         ),
         (
             {"labels": {"stable": "v4"}, "default": "v4", "shadow": ["stable"]},
-            "shadow[0]: is 'stable', the default itself; expected another version",
+            "shadow[0]: is 'stable', the default version; expected another version",
         ),
         ({"shadow_share": 0}, f"shadow_share: is 0; {SHARE_IS}"),
         ({"shadow_share": 1.5}, f"shadow_share: is 1.5; {SHARE_IS}"),
-        (canary(steps=[50, 25]), "canary.steps[1]: is 25 after 50; expected steps that rise"),
-        (canary(steps=[5, 5]), "canary.steps[1]: is 5 after 5; expected steps that rise"),
+        (canary(steps=[50, 25]), "canary.steps[1]: is 25 after 50; expected increasing steps"),
+        (canary(steps=[5, 5]), "canary.steps[1]: is 5 after 5; expected increasing steps"),
         (
             canary(steps=[]),
-            "canary.steps: is empty; expected shares in percent that rise, as in [5, 100]",
+            "canary.steps: is empty; expected increasing shares in percent, such as [5, 100]",
         ),
         (canary(steps=[0, 5]), f"canary.steps[0]: is 0; {STEP_IS}"),
         (canary(steps=[5, 101]), f"canary.steps[1]: is 101; {STEP_IS}"),
         (canary(steps=["5"]), f"canary.steps[0]: is '5'; {STEP_IS}"),
         (
             canary(steps=5),
-            "canary.steps: is 5; expected a list of shares in percent that rise: [5, 25, 50, 100]",
+            "canary.steps: is 5; expected an array of increasing shares in percent: [5, "
+            "25, 50, 100]",
         ),
         (
             canary(version="v2"),
-            "canary.version: is 'v2', the default itself; expected another version",
+            "canary.version: is 'v2', the default version; expected another version",
         ),
         (
             canary(version="nobody"),
-            "canary.version: names 'nobody', which is no version and no label; known: none",
+            "canary.version: refers to 'nobody', which is neither a version nor a "
+            "label; known: none",
         ),
         (
             canary(interval_seconds=-1),
@@ -189,22 +194,22 @@ def test_config_cannot_be_changed():
         ),
         (
             canary(min_requests=0),
-            "canary.min_requests: is 0; expected a whole number of at least 1",
+            "canary.min_requests: is 0; expected an integer of at least 1",
         ),
         (canary(max_error_rate=5), "canary.max_error_rate: is 5; expected a share from 0 to 1"),
         (canary(max_p99_ratio=0), "canary.max_p99_ratio: is 0; expected a number above 0"),
         (canary(min_agreement="98 %"), AGREEMENT_IS),
         (
             {"default": "v2", "canary": {}},
-            "canary.version: is missing; expected a version, or a label that 'labels' has",
+            "canary.version: is missing; expected a version, or a label in 'labels'",
         ),
         (
             {"canary": {"version": "v3"}},
-            "canary: has no 'default' beside it, the version that it takes over from",
+            "canary: requires 'default', the version that the canary replaces",
         ),
         (
             {**canary(), "traffic": {"v2": 1}},
-            "canary: stands beside 'traffic'; expected one of the two",
+            "canary: cannot be combined with 'traffic'; remove one of them",
         ),
     ],
 )

@@ -49,7 +49,7 @@ def test_label_is_a_version(label):
 )
 def test_label_is_no_version(label):
     """Any other name is refused, and the error quotes it."""
-    with pytest.raises(ValueError, match="is no version label") as caught:
+    with pytest.raises(ValueError, match="is not a valid version label") as caught:
         Version.parse(label)
 
     assert not is_version_label(label)
@@ -156,22 +156,22 @@ def test_policy_is_written_as_it_is_read(text):
     ("text", "says"),
     [
         ("", "expected latest, latest:N, all or specific:v1,v3"),
-        ("newest", "'newest' is no version policy"),
-        ("latest:", "whole number of at least 1"),
-        ("latest:0", "whole number of at least 1"),
-        ("latest:-1", "whole number of at least 1"),
-        ("latest:two", "whole number of at least 1"),
-        ("latest:²", "whole number of at least 1"),
-        ("all:2", "'all:2' is no version policy"),
-        ("specific", "takes version labels"),
-        ("specific:", "takes version labels"),
-        ("specific:v1,,v2", "'' is no version label"),
-        ("specific:stable", "'stable' is no version label"),
+        ("newest", "'newest' is not a valid version policy"),
+        ("latest:", "integer N of at least 1"),
+        ("latest:0", "integer N of at least 1"),
+        ("latest:-1", "integer N of at least 1"),
+        ("latest:two", "integer N of at least 1"),
+        ("latest:²", "integer N of at least 1"),
+        ("all:2", "'all:2' is not a valid version policy"),
+        ("specific", "expected version labels"),
+        ("specific:", "expected version labels"),
+        ("specific:v1,,v2", "'' is not a valid version label"),
+        ("specific:stable", "'stable' is not a valid version label"),
     ],
 )
 def test_policy_refuses_other_words(text, says):
     """A text that is no policy is refused with a sentence that names it and what is expected."""
-    with pytest.raises(ValueError, match="is no version policy") as caught:
+    with pytest.raises(ValueError, match="is not a valid version policy") as caught:
         VersionPolicy.parse(text)
 
     assert says in str(caught.value)

@@ -1,4 +1,4 @@
-"""``inspect --url``: a running server's versions, and how it splits and copies its traffic."""
+"""``inspect --url``: a running server's versions, traffic splits, canaries and shadows."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ _HEADINGS = (
 
 
 def ask_server(url: str) -> list[dict[str, object]]:
-    """Return what a server says of each of its models, one that does not answer with its reason.
+    """Return the metadata of each model of a server; the reason instead if it is not ready.
 
     Raises:
-        SourceError: nobody answers there, or not as a server of models does.
+        SourceError: the server does not respond, or is not a model server.
     """
     if not url.startswith(("http://", "https://")):
-        raise SourceError(f"'{url}' is no address of a server; expected http://host:port")
+        raise SourceError(f"'{url}' is not a valid server URL; expected http://host:port")
     base = url.rstrip("/") + "/v2/models"
     models = _get(base).get("models")
     if not isinstance(models, list):
-        raise SourceError(f"'{base}' lists no models; is it a bundleserver?")
+        raise SourceError(f"'{base}' did not list models; is it a bundleserver?")
     index = _index(url.rstrip("/") + "/v2/repository/index")
     return [_ask_model(base, str(name), index) for name in models]
 
@@ -89,18 +89,18 @@ def _get(address: str) -> Mapping[str, object]:
 
 def _ask(address: str, body: bytes | None = None) -> object:
     try:
-        # The scheme is http or https: ask_server has looked.
+        # The scheme is http or https: ask_server has checked it.
         with urllib.request.urlopen(address, body, _PATIENCE_SECONDS) as answer:  # noqa: S310
             body = answer.read()
     except urllib.error.HTTPError as error:
         body = error.read()
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise SourceError(f"'{address}' does not answer: {reason}") from error
+        raise SourceError(f"'{address}' does not respond: {reason}") from error
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise SourceError(f"'{address}' answers no JSON; is it a bundleserver?") from error
+        raise SourceError(f"'{address}' did not return JSON; is it a bundleserver?") from error
 
 
 def _summary(model: Mapping[str, object]) -> str:
@@ -127,7 +127,7 @@ def _version_row(model: Mapping[str, object], version: Mapping[str, object]) -> 
 
 
 def _answers(model: Mapping[str, object], label: str) -> str:
-    """Say which part of the requests that name no version goes to this one."""
+    """Return this version's share of the requests that name no version."""
     labels = _mapping(model.get("labels"))
     shares = _mapping(_mapping(model.get("traffic")).get("shares"))
     if not shares:
@@ -137,7 +137,7 @@ def _answers(model: Mapping[str, object], label: str) -> str:
 
 
 def _split_lines(traffic: Mapping[str, object], in_table: Collection[str]) -> Iterator[str]:
-    """Say what the table does not: a label's share, and what was diverted."""
+    """Yield what the table lacks: shares of labels, and diverted requests."""
     for name, share in _mapping(traffic.get("shares")).items():
         diverted = _mapping(traffic.get("diverted")).get(name)
         if name in in_table and not diverted:

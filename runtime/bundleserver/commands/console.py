@@ -1,4 +1,4 @@
-"""How commands speak: results on standard output, progress and errors on standard error."""
+"""Output of commands: results on standard output, progress and errors on standard error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 import orjson
 import typer
 
-JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def say(text: str) -> None:
@@ -19,12 +19,12 @@ def say(text: str) -> None:
 
 
 def say_json(value: object) -> None:
-    """Print the result for machines."""
+    """Print the result as JSON."""
     typer.echo(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode())
 
 
 def say_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print a table; columns without any entry are left out."""
+    """Print a table without its empty columns."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -36,16 +36,16 @@ def say_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]
     for at in kept:
         table.add_column(headings[at], overflow="fold")
     for row in filled:
-        # Text, for what a file is called is not to be read as markup.
+        # Text, so that file names are not parsed as markup.
         table.add_row(*(Text(row[at]) for at in kept))
     console = Console(highlight=False)
-    # Not the table's own title, which would be folded where the table is narrow.
+    # Not the table's own title, which would be wrapped to the width of the table.
     if console.is_terminal:
         console.print(Text(title, style="italic"))
         console.print(table)
         return
     say(title)
-    # A file or a pipe has no width; nothing is to be folded there.
+    # A file or a pipe has no width, so lines are not wrapped.
     wide = Console(highlight=False, width=1000)
     with wide.capture() as capture:
         wide.print(table)
@@ -53,7 +53,7 @@ def say_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]
 
 
 def told_metrics(metrics: object) -> str:
-    """Put a bundle's metrics on one line; what are none is left out."""
+    """Format a bundle's metrics on one line; invalid ones are left out."""
     if not isinstance(metrics, dict):
         return ""
     return ", ".join(
@@ -63,18 +63,18 @@ def told_metrics(metrics: object) -> str:
 
 
 def say_error(text: object) -> None:
-    """Print one line that says what went wrong."""
+    """Print an error on one line."""
     typer.echo(f"error: {one_line(text)}", err=True)
 
 
 def one_line(text: object) -> str:
-    """Put a message on one line."""
+    """Join a message's lines into one."""
     return " ".join(str(text).split())
 
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """Show that something takes time, on a terminal only."""
+    """Show a progress indicator, on a terminal only."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -86,7 +86,7 @@ def working(what: str) -> Iterator[None]:
 
 
 class OneLineFormatter(logging.Formatter):
-    """Log records as ``warning: …``, without tracebacks: a command ends with one sentence."""
+    """Formats log records as ``warning: …``, on one line and without tracebacks."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record's level and message."""

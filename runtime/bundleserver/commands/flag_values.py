@@ -1,4 +1,4 @@
-"""How the values of ``serve``'s flags are read."""
+"""Parsers for the values of ``serve``'s flags."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bundleserver.versions.lifecycle import SwapPolicy
 
 
 def parse_bool(text: str) -> bool:
-    """Read a truth value; the words are KServe's.
+    """Parse a boolean; the accepted words are KServe's.
 
     Raises:
-        argparse.ArgumentTypeError: the text is none of them.
+        argparse.ArgumentTypeError: it is none of them.
     """
     word = text.lower()
     if word in ("y", "yes", "t", "true", "on", "1"):
@@ -26,16 +26,17 @@ def parse_bool(text: str) -> bool:
 
 
 def parse_bytes(text: str) -> int:
-    """Read a number of bytes: ``1048576``, ``64MiB``, ``64Mi``, ``1GB``.
+    """Parse a number of bytes: ``1048576``, ``64MiB``, ``64Mi``, ``1GB``.
 
     Raises:
-        argparse.ArgumentTypeError: the text is no such number.
+        argparse.ArgumentTypeError: it is not a valid number of bytes.
     """
     plain = text.strip().lower().removesuffix("b")
     digits = plain.rstrip("kmgi ")
     scale = _SCALES.get(plain[len(digits) :].strip())
     if scale is None or not (digits.isascii() and digits.isdecimal()):
-        raise argparse.ArgumentTypeError(f"is '{text}'; expected bytes, as in 1048576 or 64MiB")
+        what = f"is '{text}'; expected a number of bytes such as 1048576 or 64MiB"
+        raise argparse.ArgumentTypeError(what)
     return int(digits) * scale
 
 
@@ -43,22 +44,22 @@ _SCALES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, 
 
 
 def parse_int(text: str) -> int:
-    """Read a whole number.
+    """Parse an integer.
 
     Raises:
-        argparse.ArgumentTypeError: the text is none.
+        argparse.ArgumentTypeError: it is not an integer.
     """
     try:
         return int(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"is '{text}'; expected a whole number") from None
+        raise argparse.ArgumentTypeError(f"is '{text}'; expected an integer") from None
 
 
 def parse_float(text: str) -> float:
-    """Read a number.
+    """Parse a number.
 
     Raises:
-        argparse.ArgumentTypeError: the text is none.
+        argparse.ArgumentTypeError: it is not a number.
     """
     try:
         return float(text)
@@ -67,10 +68,10 @@ def parse_float(text: str) -> float:
 
 
 def parse_policy(text: str) -> VersionPolicy:
-    """Read a version policy.
+    """Parse a version policy.
 
     Raises:
-        argparse.ArgumentTypeError: the text is none.
+        argparse.ArgumentTypeError: it is not a valid version policy.
     """
     try:
         return VersionPolicy.parse(text)
@@ -79,10 +80,10 @@ def parse_policy(text: str) -> VersionPolicy:
 
 
 def parse_traffic(text: str) -> tuple[tuple[str, float], ...]:
-    """Read names and their weights: ``stable=90,canary=10``.
+    """Parse names and weights: ``stable=90,canary=10``.
 
     Raises:
-        argparse.ArgumentTypeError: the text is none.
+        argparse.ArgumentTypeError: it is not a valid traffic split.
     """
     try:
         return tuple(traffic.parse_traffic(text).items())
@@ -91,7 +92,7 @@ def parse_traffic(text: str) -> tuple[tuple[str, float], ...]:
 
 
 def one_of(*words: str) -> Callable[[str], str]:
-    """Make a reader that takes only these words, and names the nearest."""
+    """Make a parser that accepts only these words, and suggests the nearest."""
 
     def parse(text: str) -> str:
         if text in words:
@@ -104,14 +105,14 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 
 def parse_labels(text: str) -> tuple[str, ...]:
-    """Read names with commas between them, each once."""
+    """Parse comma-separated names; duplicates are dropped."""
     return tuple(dict.fromkeys(label.strip() for label in text.split(",") if label.strip()))
 
 
 def parse_swap_policy(text: str) -> SwapPolicy:
-    """Read a swap policy.
+    """Parse a swap policy.
 
     Raises:
-        argparse.ArgumentTypeError: the text is none.
+        argparse.ArgumentTypeError: it is not a valid swap policy.
     """
     return SwapPolicy(one_of(*(policy.value for policy in SwapPolicy))(text))

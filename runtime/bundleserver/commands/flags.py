@@ -1,4 +1,4 @@
-"""The flags of ``serve``: spelled as KServe spells them, read into ``Settings``."""
+"""The flags of ``serve``: spelled as KServe spells them, parsed into ``Settings``."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from bundleserver.versions.lifecycle import SwapPolicy
 def read_settings(
     arguments: Sequence[str], environ: Mapping[str, str] = MappingProxyType(os.environ)
 ) -> Settings:
-    """Read the flags of ``serve``; the last one wins where one is repeated.
+    """Parse the flags of ``serve``; of a repeated flag the last one counts.
 
-    ``--help`` prints the help and leaves the process with 0.
+    ``--help`` prints the help and exits with 0.
 
     Raises:
-        ConfigError: a flag is unknown (names the nearest), or a value cannot be used.
+        ConfigError: a flag is unknown (names the nearest), or a value is invalid.
     """
     values, unknown = _parser().parse_known_args(list(arguments))
     if problems := _unknown_flags(unknown):
@@ -51,7 +51,7 @@ def read_settings(
 
 
 def ignored_flags(settings: Settings) -> tuple[str, ...]:
-    """Return the flags that were given a value, and have no effect."""
+    """Return the flags that are set but have no effect."""
     return tuple(
         FLAGS[field.name].spelling
         for field in fields(settings)
@@ -61,7 +61,7 @@ def ignored_flags(settings: Settings) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Flag:
-    """How one setting is spelled, explained and read."""
+    """One setting's flag, help text and parser."""
 
     spelling: str
     group: str
@@ -71,136 +71,135 @@ class Flag:
 
 _MODELS = "models and versions"
 _ADDRESSES = "addresses"
-_LIMITS = "limits and patience"
-_LOGS = "logs"
-_IGNORED = "accepted because KServe has them, without effect here"
+_LIMITS = "limits and timeouts"
+_LOGS = "logging"
+_IGNORED = "accepted for compatibility with KServe, without effect"
 _protocol = one_of("v1", "v2", "grpc-v2")
 
 _ALL = (
     Flag(
         "--model_name",
         _MODELS,
-        "the name to serve under; without it, sub-directories of --model_dir that are models are "
-        "served under their own names, and a single bundle under its manifest's",
+        "model name; without it, subdirectories of --model_dir that are models are served under "
+        "their own names, and a single bundle under the name in its manifest",
     ),
-    Flag("--model_dir", _MODELS, "where the model, its versions or several models lie", Path),
+    Flag("--model_dir", _MODELS, "directory of a model, its versions, or several models", Path),
     Flag(
         "--model_uri",
         _MODELS,
-        "a model of an MLflow registry, followed while it is served: models:/NAME@ALIAS, "
-        "models:/NAME/3, models:/NAME/latest, models:/NAME; else $MODEL_URI",
+        "model in an MLflow registry, polled while it is served: models:/NAME@ALIAS, "
+        "models:/NAME/3, models:/NAME/latest, models:/NAME; default: $MODEL_URI",
     ),
     Flag(
         "--labels",
         _MODELS,
-        "further aliases of that model to load side by side, as in champion,challenger",
+        "more aliases of --model_uri to load side by side, such as champion,challenger",
         parse_labels,
     ),
-    Flag(
-        "--cache_dir",
-        _MODELS,
-        "where versions from a registry are kept, shared by replicas; the directory for temporary "
-        "files if not given",
-        Path,
-    ),
+    Flag("--cache_dir", _MODELS, "cache of registry versions, shared by replicas", Path),
     Flag(
         "--cache_versions",
         _MODELS,
-        "how many cached versions to keep besides those in use",
+        "number of cached versions to keep in addition to those in use",
         parse_int,
     ),
-    Flag("--cache_max_bytes", _MODELS, "the most that cached versions may take", parse_bytes),
+    Flag("--cache_max_bytes", _MODELS, "maximum size of all cached versions", parse_bytes),
     Flag(
         "--version_policy",
         _MODELS,
-        "which versions to serve: latest, latest:N, all, specific:v1,v3; serving.json overrides it",
+        "versions to serve: latest, latest:N, all, specific:v1,v3; serving.json overrides it",
         parse_policy,
     ),
-    Flag("--poll_interval_seconds", _MODELS, "time between two looks at --model_dir", parse_float),
+    Flag("--poll_interval_seconds", _MODELS, "seconds between polls of the models", parse_float),
     Flag(
         "--version_mismatch",
         _MODELS,
-        "warn or refuse, when installed libraries differ from those a bundle was saved with",
+        "warn, or refuse to load, if installed libraries differ from those in the manifest",
         one_of("warn", "refuse"),
     ),
     Flag(
         "--swap_policy",
         _MODELS,
-        "availability loads a new version before the old one goes; resource lets the old one go "
-        "first, for machines that hold only one",
+        "availability loads the new version before it unloads the old one; resource unloads the "
+        "old one first, if memory is too small for both",
         parse_swap_policy,
     ),
     Flag(
         "--load_threads",
         _MODELS,
-        "how many versions are loaded at a time; requests, roll-backs and unloads wait for none",
+        "number of versions that are loaded at the same time; requests and unloads do not wait",
         parse_int,
     ),
     Flag(
         "--strict_readiness",
         _MODELS,
-        "with several models, be ready only when all of them are",
+        "with several models, report ready only when all of them are ready",
         parse_bool,
     ),
-    Flag("--device", _MODELS, "where torch models run: cpu, cuda, cuda:1, auto"),
+    Flag("--device", _MODELS, "device for torch models: cpu, cuda, cuda:1, auto"),
     Flag(
         "--traffic",
         _MODELS,
-        "how requests that name no version are split, as in stable=90,canary=10; holds while "
-        "serving.json names no default, traffic or canary",
+        "traffic split of requests that name no version, such as stable=90,canary=10; applies "
+        "unless serving.json has default, traffic or canary",
         parse_traffic,
     ),
     Flag(
         "--routing_header",
         _MODELS,
-        "the header, and gRPC metadata, whose value keeps a caller with one version of a split",
+        "HTTP header and gRPC metadata key with the routing key of a sticky traffic split",
     ),
-    Flag("--http_port", _ADDRESSES, "the port of REST; 0 takes a free one", parse_int),
-    Flag("--grpc_port", _ADDRESSES, "the port of gRPC; 0 takes a free one", parse_int),
+    Flag("--http_port", _ADDRESSES, "REST port; 0 selects a free port", parse_int),
+    Flag("--grpc_port", _ADDRESSES, "gRPC port; 0 selects a free port", parse_int),
     Flag("--enable_grpc", _ADDRESSES, "serve gRPC", parse_bool),
-    Flag("--enable_docs_url", _ADDRESSES, "serve Swagger's page at /docs", parse_bool),
-    Flag("--ssl_certfile", _ADDRESSES, "the certificate for HTTPS, else $KSERVE_TLS_CERT_FILE"),
-    Flag("--ssl_keyfile", _ADDRESSES, "its private key, else $KSERVE_TLS_KEY_FILE"),
+    Flag("--enable_docs_url", _ADDRESSES, "serve the Swagger UI at /docs", parse_bool),
+    Flag("--ssl_certfile", _ADDRESSES, "certificate for HTTPS; default: $KSERVE_TLS_CERT_FILE"),
+    Flag("--ssl_keyfile", _ADDRESSES, "its private key; default: $KSERVE_TLS_KEY_FILE"),
     Flag(
         "--workers",
         _LIMITS,
-        "the number of processes that serve, on the same ports; each has the models of its own",
+        "number of worker processes on the same ports; each loads the models itself",
         parse_int,
     ),
     Flag(
         "--max_asyncio_workers",
         _LIMITS,
-        "the number of threads that predict in each worker; as many as its CPUs if not given",
+        "size of the thread pool for predictions in each process; default: the number of its CPUs",
         parse_int,
     ),
-    Flag("--max_queue", _LIMITS, "how many requests may wait before 503", parse_int),
+    Flag("--max_queue", _LIMITS, "maximum number of waiting requests; more get 503", parse_int),
     Flag(
         "--max_batch_rows",
         _LIMITS,
-        "how many rows of waiting requests one call answers, where that changes no answer; 0 joins "
-        "none",
+        "maximum rows per batch, for models that can be batched; 0 disables batching",
         parse_int,
     ),
-    Flag("--max_request_bytes", _LIMITS, "the largest REST body, as in 64MiB", parse_bytes),
-    Flag("--grpc_max_send_message_length", _LIMITS, "the largest gRPC answer", parse_bytes),
-    Flag("--grpc_max_receive_message_length", _LIMITS, "the largest gRPC request", parse_bytes),
+    Flag("--max_request_bytes", _LIMITS, "maximum size of a REST body, such as 64MiB", parse_bytes),
+    Flag("--grpc_max_send_message_length", _LIMITS, "maximum gRPC response size", parse_bytes),
+    Flag("--grpc_max_receive_message_length", _LIMITS, "maximum gRPC request size", parse_bytes),
     Flag(
         "--event-loop",
         _LIMITS,
-        "auto, asyncio or uvloop; auto is uvloop where it is installed",
+        "auto, asyncio or uvloop; auto is uvloop if it is installed",
         one_of("auto", "asyncio", "uvloop"),
     ),
     Flag(
         "--timeout-keep-alive",
         _LIMITS,
-        "seconds an idle connection is kept; longer than the proxy keeps it",
+        "seconds before an idle connection is closed; keep it above the proxy's timeout",
         parse_int,
     ),
-    Flag("--timeout_receive", _LIMITS, "seconds a request may take to arrive; 0: any", parse_float),
+    Flag(
+        "--timeout_receive",
+        _LIMITS,
+        "timeout in seconds for receiving a request; 0 disables it",
+        parse_float,
+    ),
     Flag(
         "--grace_period_seconds",
         _LIMITS,
-        "what requests in flight get after SIGTERM; less than the pod's",
+        "seconds that in-flight requests may take after SIGTERM; keep it below "
+        "terminationGracePeriodSeconds",
         parse_float,
     ),
     Flag(
@@ -210,24 +209,24 @@ _ALL = (
         one_of("debug", "info", "warning", "error"),
     ),
     Flag("--configure_logging", _LOGS, "set up KServe's and uvicorn's logging", parse_bool),
-    Flag("--log_config_file", _LOGS, "a logging configuration, YAML or JSON"),
+    Flag("--log_config_file", _LOGS, "logging configuration file, YAML or JSON"),
     Flag("--access_log", _LOGS, "log each request", parse_bool),
-    Flag("--access_log_format", _LOGS, "the format of the access log"),
-    Flag("--max_threads", _IGNORED, "gRPC shares the threads that predict", parse_int),
-    Flag("--enable_latency_logging", _IGNORED, "metrics have the latencies", parse_bool),
-    Flag("--predictor_host", _IGNORED, "the predictor of a transformer"),
-    Flag("--protocol", _IGNORED, "the old --predictor_protocol", _protocol),
-    Flag("--predictor_protocol", _IGNORED, "how to call it", _protocol),
-    Flag("--predictor_use_ssl", _IGNORED, "call it over TLS", parse_bool),
-    Flag("--predictor_request_timeout_seconds", _IGNORED, "its timeout", parse_int),
-    Flag("--predictor_request_retries", _IGNORED, "its retries", parse_int),
-    Flag("--enable_predictor_health_check", _IGNORED, "ask for its health", parse_bool),
+    Flag("--access_log_format", _LOGS, "format of the access log"),
+    Flag("--max_threads", _IGNORED, "gRPC uses the thread pool for predictions", parse_int),
+    Flag("--enable_latency_logging", _IGNORED, "latencies are metrics", parse_bool),
+    Flag("--predictor_host", _IGNORED, "predictor of a transformer"),
+    Flag("--protocol", _IGNORED, "older name of --predictor_protocol", _protocol),
+    Flag("--predictor_protocol", _IGNORED, "protocol of the predictor", _protocol),
+    Flag("--predictor_use_ssl", _IGNORED, "TLS for the predictor", parse_bool),
+    Flag("--predictor_request_timeout_seconds", _IGNORED, "timeout of the predictor", parse_int),
+    Flag("--predictor_request_retries", _IGNORED, "retries of the predictor", parse_int),
+    Flag("--enable_predictor_health_check", _IGNORED, "health check of the predictor", parse_bool),
 )
 
 FLAGS: Mapping[str, Flag] = MappingProxyType(
     {flag.spelling.removeprefix("--").replace("-", "_"): flag for flag in _ALL}
 )
-"""Every flag by the name of its setting."""
+"""Every flag by its setting's name."""
 
 _VARIABLES = MappingProxyType(
     {
@@ -239,7 +238,7 @@ _VARIABLES = MappingProxyType(
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser that raises our error instead of leaving the process."""
+    """An argument parser that raises our error instead of exiting."""
 
     def error(self, message: str) -> NoReturn:
         where, _, what = message.removeprefix("argument ").partition(": ")
@@ -270,7 +269,7 @@ def _add_flag(group: argparse._ArgumentGroup, name: str, flag: Flag, default: ob
     shown = "" if plain is None or plain == () else f" (default: {str(plain).lower()})"
     text = (flag.text + shown).replace("%", "%%")
     if flag.parse is parse_bool:
-        # KServe's switches take a value; one without is on, as people write it.
+        # KServe's switches have a value; without one a switch is on.
         group.add_argument(
             flag.spelling,
             dest=name,
@@ -285,15 +284,15 @@ def _add_flag(group: argparse._ArgumentGroup, name: str, flag: Flag, default: ob
 
 
 def _unknown_flags(arguments: Sequence[str]) -> list[Problem]:
-    """Describe every unknown flag; the values that follow one belong to it."""
+    """Describe every unknown flag; values after one belong to it."""
     known = [flag.spelling for flag in FLAGS.values()]
     found: list[Problem] = []
     for argument in arguments:
         name = argument.partition("=")[0]
         if name.startswith("-"):
             near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else "serve --help lists all of them"
-            found.append(Problem("", f"there is no flag {name}; {hint}"))
+            hint = f"did you mean {near[0]}?" if near else "see serve --help"
+            found.append(Problem("", f"unknown flag {name}; {hint}"))
         elif not found:
-            found.append(Problem("", f"'{argument}' follows no flag; serve takes only flags"))
+            found.append(Problem("", f"unexpected argument '{argument}'; expected only flags"))
     return found

@@ -1,4 +1,4 @@
-"""``push`` and ``pull``: bundles into an MLflow Model Registry, registered versions out of it."""
+"""``push`` and ``pull``: bundles to an MLflow Model Registry, registered versions from it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def push(
     model: Annotated[str, typer.Argument(metavar="models:/NAME", help="The registered model.")],
     alias: Annotated[
         list[str] | None,
-        typer.Option("--alias", help="An alias to move to the new version; may be repeated."),
+        typer.Option("--alias", help="An alias to set to the new version; repeatable."),
     ] = None,
     experiment: Annotated[
-        str, typer.Option("--experiment", help="The experiment that gets the run.")
+        str, typer.Option("--experiment", help="The experiment of the MLflow run.")
     ] = "bundleserver",
     as_json: JsonFlag = False,
 ) -> None:
-    """Register a bundle as a new version of a model, once it opens and its examples hold.
+    """Register a bundle as a new version of a model, if it loads and its examples pass.
 
-    The registry is that of MLFLOW_TRACKING_URI.
+    MLFLOW_TRACKING_URI must be set to the registry.
 
     Example: bundleserver push ./fraud models:/fraud --alias champion
     """
@@ -59,12 +59,12 @@ def pull(
     model: Annotated[
         str, typer.Argument(metavar="models:/NAME@ALIAS", help="A registered version.")
     ],
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Where its files go.")],
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The directory to write to.")],
     as_json: JsonFlag = False,
 ) -> None:
-    """Download a registered version; in a pod, KServe's storage initializer for models:/.
+    """Download a registered version; in a pod, as KServe's storage initializer for models:/.
 
-    The registry is that of MLFLOW_TRACKING_URI.
+    MLFLOW_TRACKING_URI must be set to the registry.
 
     Example: bundleserver pull models:/fraud@champion /mnt/models
     """

@@ -1,4 +1,4 @@
-"""``serve``: from flags to a running server, and back to a clean end."""
+"""``serve``: from flags to a running server, until it stops."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LOG = logging.getLogger(__name__)
 
 
 def serve(context: typer.Context) -> None:
-    """Serve the models of a directory (V1, V2, gRPC); KServe's flags, and --help lists them all.
+    """Serve the models of a directory (V1, V2, gRPC); see serve --help for its flags.
 
     Example: bundleserver serve --model_name fraud --model_dir /mnt/models
     """
@@ -43,7 +43,7 @@ def serve(context: typer.Context) -> None:
 
 
 def _supervise(settings: Settings, arguments: Sequence[str]) -> int:
-    """Start the worker processes, each with the same flags, and keep them until a signal."""
+    """Start the worker processes with the same flags, and supervise them until a signal."""
     from bundleserver.serving.log_config import set_up_logging
     from bundleserver.serving.options import rest_port
     from bundleserver.serving.workers.supervisor import supervise
@@ -86,14 +86,14 @@ def _make_manager(settings: Settings, member: Member | None) -> Manager:
 
 
 def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
-    """Serve until a signal; the directory may be empty, or not there yet.
+    """Serve until a signal; the directory may be empty or missing.
 
     Args:
         settings: what to serve, and how.
         identity: which of several worker processes this is; None where it serves alone.
 
     Raises:
-        ConfigError: --model_uri is given, and no registry.
+        ConfigError: --model_uri is set without a registry.
         FrameworkError: the server's libraries, or MLflow, are not installed.
         SystemExit: a port or a TLS file cannot be used.
     """
@@ -110,7 +110,7 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
         from bundleserver.serving.workers.member import Member
     except ModuleNotFoundError as error:
         raise FrameworkError(
-            f"serve needs the package '{error.name}', which is not installed; install it with: "
+            f"serve requires the package '{error.name}', which is not installed; install it with: "
             "pip install 'bundleserver[server]'"
         ) from error
     if identity is not None:
@@ -120,10 +120,10 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
     if member is not None:
         member.manage(manager)
     server = BundleServer(manager, _server_options(settings), member=member)
-    # Before a model is opened: a library that comes with it reads the number when it is imported.
+    # Before a model is loaded: its libraries read the number when they are imported.
     limit_library_threads(server.pool.library_threads)
     for flag in ignored_flags(settings):
-        LOG.warning("%s has no effect here", flag)
+        LOG.warning("%s has no effect", flag)
     watcher = Watcher(manager, settings.poll_interval_seconds)
     watcher.start()
     try:

@@ -1,4 +1,4 @@
-"""Where ``serve`` finds versions: a directory, or a model of a registry."""
+"""The model source of ``serve``: a directory, or a model in a registry."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _NAMES_A_REGISTRY = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 
 
 def check_registry_is_named(environ: Mapping[str, str], what: str, where: str = "") -> None:
-    """Make sure that somebody said which registry is meant; MLflow would take a file in its place.
+    """Require a registry in the environment; MLflow would use a local file without one.
 
     Raises:
-        ConfigError: nobody did.
+        ConfigError: neither variable is set.
     """
     if not any(environ.get(name) for name in _NAMES_A_REGISTRY):
-        problem = Problem(where, "needs $MLFLOW_TRACKING_URI, which names the registry")
+        problem = Problem(where, "requires $MLFLOW_TRACKING_URI; set it to the registry's URL")
         raise ConfigError(what, [problem])
 
 
 def served_name(settings: Settings) -> str | None:
-    """Return the name of the one model to serve; None serves what is found."""
+    """Return the name of the one model to serve; None for all models that are found."""
     if settings.model_name is None and settings.model_uri is not None:
         return ModelUri.parse(settings.model_uri).name
     return settings.model_name
@@ -38,11 +38,11 @@ def served_name(settings: Settings) -> str | None:
 def make_source(
     settings: Settings, environ: Mapping[str, str] = MappingProxyType(os.environ)
 ) -> Source:
-    """Return the source that the settings name; it is not looked at yet.
+    """Return the source in the settings; it is not polled yet.
 
     Raises:
-        ConfigError: nothing says which registry is meant.
-        FrameworkError: MLflow is needed and not installed.
+        ConfigError: the registry is not set.
+        FrameworkError: MLflow is required and not installed.
     """
     if settings.model_uri is None:
         return DirectorySource(settings.model_dir, settings.model_name)

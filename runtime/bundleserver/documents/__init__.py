@@ -1,1 +1,1 @@
-"""JSON documents that people write by hand: strict parsing, and forms with clear sentences."""
+"""JSON documents that people write by hand: strict parsing, and forms with clear messages."""

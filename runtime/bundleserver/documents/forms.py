@@ -1,7 +1,7 @@
-"""Forms: the shape of the objects in a document, and what a value that breaks it is told.
+"""Forms: the shape of the objects in a document, and the message for a value that breaks it.
 
-A wrong type is never converted. Every sentence says what came, what may come and the nearest known
-name. pydantic is seen here and by the forms themselves, nowhere else.
+A wrong type is never converted. Every message gives the value, what is expected and the nearest
+known name. Only this module and the forms themselves use pydantic.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from bundleserver.errors import Problem
 ABSENT: Any = None
 """The default of a :class:`Form` field that may be left out; a written ``null`` is refused."""
 
-_LONGEST, _MANY = 80, 200  # comparing more than this would keep a server busy, and help nobody
+_LONGEST, _MANY = 80, 200  # limits of the search for similar names, whose cost grows with both
 
 
 class Form(BaseModel):
     """The shape of one object in a document: no key but its fields, no value of another type.
 
-    Each field's ``description`` is a noun phrase: it ends the sentence "… is 3; expected …", and
-    documents the field in the JSON Schema.
+    Each field's ``description`` is a noun phrase: it completes the message "… is 3; expected …",
+    and documents the field in the JSON Schema.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -52,7 +52,7 @@ class FormSchema(GenerateJsonSchema):
 
 
 def must(asks: Callable[[Any], bool]) -> AfterValidator:
-    """Refuse a value for which the answer is no; the field's description says what is expected."""
+    """Reject a value that fails a check; the field's description says what is expected."""
 
     def check(value: object) -> object:
         if not asks(value):
@@ -63,12 +63,12 @@ def must(asks: Callable[[Any], bool]) -> AfterValidator:
 
 
 def form_problems(form: type[Form], value: object, at: Place = ()) -> dict[Place, Problem]:
-    """Check one value against a form; each problem stands under the place of the value it is about.
+    """Validate one value against a form; problems are keyed by the place of the invalid value.
 
     Args:
-        form: the shape that is expected.
-        value: what came, as JSON gave it.
-        at: where the value stands in its document.
+        form: the expected shape.
+        value: the parsed JSON value.
+        at: its place in the document.
     """
     try:
         form.model_validate(value)
@@ -88,30 +88,30 @@ def form_schema(form: type[Form]) -> Mapping[str, Any]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Finish a sentence about an unknown name: with the nearest known one, or with all of them."""
+    """Complete a message about an unknown name with the nearest known name, else with all."""
     names = tuple(known)
     return did_you_mean(name, names) or f"; known: {quoted(names)}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Finish a sentence about an unknown name with the nearest known one, if one is near."""
+    """Complete a message about an unknown name with the nearest known name, if one is similar."""
     by_folded = {candidate.casefold(): candidate for candidate in islice(known, _MANY)}
     close = get_close_matches(name[:_LONGEST].casefold(), by_folded, n=1)
     return f"; did you mean {shown(by_folded[close[0]])}?" if close else ""
 
 
 def quoted(names: Iterable[str]) -> str:
-    """List names for a sentence: ``'a', 'b', 'c'``, the first twenty of them."""
+    """List names for a message: ``'a', 'b', 'c'``, at most twenty."""
     listed = [shown(name) for name in names]
     more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
     return (", ".join(listed[:20]) or "none") + more
 
 
 def _sentence(form: type[Form], fault: ErrorDetails) -> str:
-    """Say what a value is and what it may be, in the words of its field."""
+    """Describe an invalid value and what its field expects."""
     place, came = fault["loc"], fault["input"]
     if fault["type"] == "extra_forbidden":
-        return "is no known key" + nearest(str(place[-1]), _node(form, place[:-1])["properties"])
+        return "is not a known key" + nearest(str(place[-1]), _node(form, place[:-1])["properties"])
     node = _node(form, place)
     if fault["type"] == "missing":
         return f"is missing; expected {_expected(node)}"
@@ -135,7 +135,7 @@ def _choices(node: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _node(form: type[Form], place: Place) -> Mapping[str, Any]:
-    """Find the part of a form's JSON Schema that describes a place in the document."""
+    """Return the part of a form's JSON Schema that describes a place in the document."""
     schema = form_schema(form)
     node: Mapping[str, Any] = schema
     for part in place:

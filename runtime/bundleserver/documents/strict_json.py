@@ -1,8 +1,7 @@
-"""Strict JSON text: what people write by hand, read without guessing and written to be read.
+"""Strict JSON: parse and format documents that people write by hand.
 
-What Python's own reader lets pass although other readers differ on it is a problem here: a key
-twice, NaN, half a character. Each problem stands at its JSON path, or at its line where there is no
-path yet.
+What Python's parser accepts although other parsers differ is a problem here: duplicate keys, NaN,
+unpaired surrogates. Each problem has its JSON path, or its line where there is no path yet.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from collections.abc import Iterator
 from bundleserver.errors import ConfigError, ManifestError, Problem
 
 Place = tuple[str | int, ...]
-"""Where a value stands in a document: keys and indexes from the top."""
+"""The place of a value in a document: keys and indexes from the top."""
 
 DEEPEST = 64
-"""Levels of nesting that a document may have; Python's own stack ends later."""
+"""Maximum nesting depth of a document, below Python's recursion limit."""
 
 _LINE = 100
 _SHOWN = 80
@@ -30,14 +29,14 @@ _HALF_PAIR = re.compile("[\ud800-\udfff]")
 def read_object(
     data: bytes | str, where: str, error: type[ManifestError] | type[ConfigError]
 ) -> tuple[dict[str, object], dict[Place, Problem]]:
-    """Read the JSON object in a file's content.
+    """Parse the JSON object in a file's content.
 
     Returns:
-        The object, and the problems of its text that leave it readable: repeated keys, numbers that
-        JSON does not have, broken characters, too much nesting.
+        The object, and its problems that can be parsed: duplicate keys, non-finite numbers,
+        invalid characters, too much nesting.
 
     Raises:
-        ManifestError, ConfigError: ``error``, where the text holds no JSON object.
+        ManifestError, ConfigError: ``error``, where the content is not a JSON object.
     """
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
@@ -45,12 +44,12 @@ def read_object(
     except (ValueError, RecursionError) as fault:
         raise error(where, [_unreadable(fault)]) from fault
     if not isinstance(document, dict):
-        raise error(where, [Problem("", f"holds {shown(document)}; expected a JSON object")])
+        raise error(where, [Problem("", f"is {shown(document)}; expected a JSON object")])
     return document, dict(_oddities(document, ()))
 
 
 def json_path(place: Place) -> str:
-    """Write a place as people do: ``components.model.path``, ``steps[1].inputs[0]``."""
+    """Format a place: ``components.model.path``, ``steps[1].inputs[0]``."""
     path = ""
     for part in place:
         if isinstance(part, int):
@@ -63,25 +62,25 @@ def json_path(place: Place) -> str:
 
 
 def shown(value: object) -> str:
-    """Name a JSON value in a sentence; long ones are cut."""
+    """Format a JSON value for a message; long ones are truncated."""
     if isinstance(value, dict):
         return "an object"
     if isinstance(value, list):
-        return "a list"
+        return "an array"
     return _cut(repr(value) if isinstance(value, str) else json.dumps(value))
 
 
 def pretty(value: object, indent: int = 0, used: int = _LINE) -> str:
-    """Write JSON for people: what fits stands on one line, everything else one entry a line.
+    """Format JSON for people: short values on one line, others with one entry per line.
 
     Args:
-        value: what to write.
-        indent: the spaces before the line that the value begins on.
-        used: the characters that stand on that line already; by default it counts as full, so that
-            a document has a line for each of its keys.
+        value: the value to format.
+        indent: the indentation of the line that the value begins on.
+        used: the characters already on that line; by default it counts as full, so that a document
+            has a line for each of its keys.
 
     Raises:
-        TypeError, ValueError: a value has no form in JSON.
+        TypeError, ValueError: a value cannot be encoded as JSON.
     """
     line = json.dumps(value, ensure_ascii=False, allow_nan=False)
     if used + len(line) < _LINE or not value or not isinstance(value, (dict, list)):
@@ -97,7 +96,7 @@ def pretty(value: object, indent: int = 0, used: int = _LINE) -> str:
 
 
 class _Repeating(dict[str, object]):
-    """An object whose text had a key twice; ``repeated`` names such keys."""
+    """An object with duplicate keys, which ``repeated`` lists."""
 
     repeated: tuple[str, ...] = ()
 
@@ -113,30 +112,30 @@ def _keep_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _unreadable(fault: ValueError | RecursionError) -> Problem:
-    """Say why a text is no JSON, and where."""
+    """Describe why a text is not valid JSON, and where."""
     if isinstance(fault, RecursionError):
         return Problem("", f"is nested deeper than {DEEPEST} levels")
     if isinstance(fault, UnicodeDecodeError):
         line = fault.object.count(b"\n", 0, fault.start) + 1
         return Problem(f"line {line}", f"byte {fault.start} is not UTF-8; save the file as UTF-8")
     if not isinstance(fault, json.JSONDecodeError):
-        return Problem("", "holds a number with thousands of digits")
+        return Problem("", "contains a number with thousands of digits")
     if fault.doc.startswith("\ufeff"):
         return Problem("", "starts with a byte order mark; save the file as UTF-8 without one")
     if not fault.doc.strip():
         return Problem("", "is empty; expected a JSON object")
     reason = fault.msg[0].lower() + fault.msg[1:]
-    return Problem(f"line {fault.lineno} column {fault.colno}", f"is not JSON: {reason}")
+    return Problem(f"line {fault.lineno} column {fault.colno}", f"is not valid JSON: {reason}")
 
 
 def _oddities(value: object, place: Place) -> Iterator[tuple[Place, Problem]]:
-    """Find what Python's reader lets pass although other readers of JSON differ on it."""
+    """Find what Python's parser accepts although other JSON parsers differ."""
     odd = _oddity(value, place)
     if odd:
         yield place, Problem(json_path(place), odd)
     elif isinstance(value, dict):
         for key in getattr(value, "repeated", ()):
-            twice = "stands more than once in its object; leave one of them"
+            twice = "is a duplicate key; keep one of them"
             yield (*place, key), Problem(json_path((*place, key)), twice)
         for key, entry in value.items():
             yield from _oddities(entry, (*place, key))
@@ -149,11 +148,13 @@ def _oddity(value: object, place: Place) -> str | None:
     if len(place) > DEEPEST:
         return f"is nested deeper than {DEEPEST} levels"
     if isinstance(value, (int, float)) and not _is_finite(value):
-        return "is no number that JSON has; expected a finite one, or null in a tensor"
+        return (
+            "is not a valid JSON number (NaN or infinity); use a finite number, or null in a tensor"
+        )
     if isinstance(value, str) and _has_half_pair(value):
-        return "holds half of a surrogate pair, which is no character"
+        return "contains an unpaired surrogate, which is not a valid character"
     if isinstance(value, dict) and any(_has_half_pair(key) for key in value):
-        return "has a key with half of a surrogate pair, which is no character"
+        return "has a key with an unpaired surrogate, which is not a valid character"
     return None
 
 

@@ -1,6 +1,6 @@
 """The manifest of a bundle: which files it has, what runs on what, and how it was made.
 
-``Manifest.from_json`` is the only way from text to these values; above it nobody sees a raw dict.
+``Manifest.from_json`` is the only way from JSON to these values; callers never see a raw dict.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def is_model_name(name: str) -> bool:
 
 
 def _read_only(value: object, *names: str) -> None:
-    """Put a frozen dataclass's mappings out of reach of whoever built it."""
+    """Copy a frozen dataclass's mappings into read-only ones."""
     for name in names:
         object.__setattr__(value, name, MappingProxyType(dict(getattr(value, name))))
 
@@ -96,7 +96,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Example:
-    """One request and what it has to give within ``rtol``; without outputs it only has to run."""
+    """One request and its expected outputs within ``rtol``; without outputs it only has to run."""
 
     inputs: Mapping[str, object]
     outputs: Mapping[str, object] = field(default_factory=dict)
@@ -120,9 +120,9 @@ class Requirements:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a bundle is; components stand in the order in which the file names them.
+    """What a bundle is; components keep the order of the file.
 
-    ``inferred`` marks one that no file holds: it was read off the directory.
+    ``inferred`` marks a manifest that was inferred from the directory, not read from a file.
     """
 
     name: str | None = None
@@ -141,14 +141,14 @@ class Manifest:
 
     @classmethod
     def from_json(cls, data: bytes | str, where: str) -> Manifest:
-        """Read a ``manifest.json``.
+        """Parse and validate a ``manifest.json``.
 
         Args:
             data: the file's content.
-            where: the file's path, which the error names.
+            where: the file's path, for error messages.
 
         Raises:
-            ManifestError: the text is no JSON, or breaks the format; lists every problem.
+            ManifestError: it is not valid JSON or breaks the format; lists every problem.
         """
         document, odd = read_object(data, where, ManifestError)
         _refuse_newer(document.get("format"), where)
@@ -158,21 +158,21 @@ class Manifest:
         return _manifest(ManifestForm.model_validate(document))
 
     def to_json(self) -> str:
-        """Write the manifest for people, without what is absent; ``from_json`` reads it back equal.
+        """Format the manifest without absent values; ``from_json`` parses it back equal.
 
-        ``inferred`` is not written: a manifest that is written down is a written one.
+        ``inferred`` is left out: a manifest in a file is no longer inferred.
 
         Raises:
-            ManifestError: a value has no form in JSON (NaN, an object).
+            ManifestError: a value cannot be encoded as JSON (NaN, a Python object).
         """
         try:
             return pretty(self._document()) + "\n"
         except (TypeError, ValueError) as error:
-            problem = Problem("", f"cannot be written as JSON: {error}")
+            problem = Problem("", f"cannot be encoded as JSON: {error}")
             raise ManifestError(f"manifest '{self.name or MANIFEST_NAME}'", [problem]) from error
 
     def problems_with_frameworks(self, known: Collection[str]) -> tuple[Problem, ...]:
-        """List the components whose framework is unknown; ``bundle`` and ``model`` never are."""
+        """List components with an unknown framework; ``bundle`` and ``model`` are always known."""
         names = dict.fromkeys((*known, BUNDLE, MODEL))
         return tuple(
             Problem(
@@ -201,11 +201,11 @@ class Manifest:
 
 
 def _refuse_newer(number: object, where: str) -> None:
-    """Refuse a manifest whose rules are not known yet; what else looks wrong in it may be right."""
+    """Reject a newer format before validating anything else, as its rules are not known here."""
     match = re.fullmatch(r"bundle/v([0-9]{1,9})", number) if isinstance(number, str) else None
     if match and int(match[1]) > int(MANIFEST_VERSION.removeprefix("bundle/v")):
         what = (
-            f"is '{number}', made by a newer bundleserver; this one reads '{MANIFEST_VERSION}': "
+            f"is '{number}', written by a newer bundleserver; expected '{MANIFEST_VERSION}'; "
             "upgrade this server"
         )
         raise ManifestError(where, [Problem("format", what)])
@@ -251,7 +251,7 @@ def _example(form: ExampleForm) -> Example:
 def _written(
     value: Component | Step | Example | Requirements | TensorSpec, *left_out: str
 ) -> dict[str, object]:
-    """Write a value's fields in their order, without those that say nothing."""
+    """Convert a value's fields to JSON in their order, without defaults."""
     written: dict[str, object] = {}
     for entry in fields(value):
         held = getattr(value, entry.name)
@@ -262,7 +262,7 @@ def _written(
 
 
 def _plain(value: object) -> object:
-    """Turn what a notebook may hold into what JSON has."""
+    """Convert values from a notebook to JSON values."""
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,7 +1,7 @@
-"""What the parts of a manifest promise each other: names that are known, counts that agree.
+"""Validation across the parts of a manifest: names that exist, counts that agree.
 
-Everything that parsed is checked, whatever else is wrong; what did not parse is known to be lost,
-and nothing is said that its loss may have caused.
+Every valid part is checked, whatever else is wrong; consequences of an invalid part are not
+reported.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from bundleserver.operations import OPERATIONS, Operation
 
 
 def manifest_problems(document: Mapping[str, object]) -> dict[Place, Problem]:
-    """List every problem of a manifest: of its objects by themselves, and of their fit."""
+    """List every problem of a manifest: of single objects, and between them."""
     found = form_problems(ManifestForm, document)
-    for place, what in list(_fit_problems(Drafts(document, found))):
+    for place, what in list(_cross_problems(Drafts(document, found))):
         found.setdefault(place, Problem(json_path(place), what))
     return found
 
 
-def _fit_problems(drafts: Drafts) -> Found:
+def _cross_problems(drafts: Drafts) -> Found:
     components = drafts.components()
     inputs, outputs = drafts.declared("inputs"), drafts.declared("outputs")
     steps = drafts.of_list(StepForm, "steps")
     yield from _component_problems(components or {})
     yield from _tensor_problems(inputs, {})
-    # Without steps a forecaster's ``ds`` may come in and go out.
+    # Without steps a forecaster's ``ds`` may be both an input and an output.
     yield from _tensor_problems(outputs, inputs.places if steps else {})
     for step in steps:
         if step is not None:
@@ -57,7 +57,7 @@ def _component_problems(components: Mapping[str, Draft[ComponentForm] | None]) -
     for name, draft in components.items():
         if not re.fullmatch(COMPONENT_NAME, name):
             expected = "expected a letter or '_', then letters, digits, '_' and '-'"
-            yield ("components", name), f"is no name for a component; {expected}"
+            yield ("components", name), f"is not a valid component name; {expected}"
         if draft is None or "framework" in draft.lost:
             continue
         if draft.form.framework == MODEL:
@@ -69,10 +69,10 @@ def _component_problems(components: Mapping[str, Draft[ComponentForm] | None]) -
 def _key_rule(draft: Draft[ComponentForm], needed: str, refused: Sequence[str]) -> Found:
     kind = f"a component with framework {shown(draft.form.framework)}"
     if needed not in draft.lost and getattr(draft.form, needed) is None:
-        yield (*draft.place, needed), f"is missing; {kind} names a {needed}"
+        yield (*draft.place, needed), f"is missing; {kind} requires a {needed}"
     for key in refused:
         if key not in draft.lost and getattr(draft.form, key) is not None:
-            yield (*draft.place, key), f"does not go with {kind}, which names a {needed}"
+            yield (*draft.place, key), f"is not allowed for {kind}, which requires a {needed}"
 
 
 def _tensor_problems(declared: Declared, taken: Mapping[str, Place]) -> Found:
@@ -83,7 +83,7 @@ def _tensor_problems(declared: Declared, taken: Mapping[str, Place]) -> Found:
         places = [(*draft.place, "columns", at) for at in range(len(columns))]
         yield from repeats(zip(places, columns, strict=True), {})
         if columns and shape is not None and (not shape or shape[-1] not in (-1, len(columns))):
-            last = f"the last dimension is {shape[-1]}" if shape else "there is no dimension"
+            last = f"the last dimension is {shape[-1]}" if shape else "the shape has no dimension"
             yield (*draft.place, "columns"), f"has {len(columns)} names; {last}"
 
 
@@ -96,20 +96,20 @@ def _step_problems(
     ]
     if len(named) != 1:
         count = "both 'component' and 'op'" if named else "neither 'component' nor 'op'"
-        yield step.place, f"has {count}; a step has one of them"
+        yield step.place, f"has {count}; expected exactly one of them"
     if form.component is not None and components is not None and form.component not in components:
         yield (
             (*step.place, "component"),
-            f"is {shown(form.component)}, which is no component"
+            f"is {shown(form.component)}, which is not a component"
             f"{nearest(form.component, components)}",
         )
     if named == ["component"] and form.params:
         yield (
             (*step.place, "params"),
-            "goes with 'op'; what a component needs stands in its 'options'",
+            "is only allowed with 'op'; use the component's 'options' instead",
         )
     if named == ["op"] and form.method is not None:
-        yield (*step.place, "method"), "goes with 'component'; an operation has 'params'"
+        yield (*step.place, "method"), "is only allowed with 'component'; use 'params' instead"
     if named == ["op"] and form.op is not None:
         yield from _operation_problems(step, OPERATIONS[form.op])
 
@@ -127,17 +127,17 @@ def _operation_problems(step: Draft[StepForm], operation: Operation) -> Found:
 def _key_problems(
     example: Draft[ExampleForm], key: str, values: Mapping[str, object] | None, declared: Declared
 ) -> Found:
-    """Find an example's tensors that are not declared, and declared inputs that it leaves out."""
+    """Find undeclared tensors in an example, and declared inputs that it lacks."""
     if values is None or not declared.given:
         return
     place = (*example.place, key)
     for name in values:
         if name not in declared.places and declared.complete:
             known = nearest(name, declared.places)
-            yield (*place, name), f"is no declared {key[:-1]}{known}"
+            yield (*place, name), f"is not a declared {key[:-1]}{known}"
     for name in declared.places:
         if key == "inputs" and name not in values:
-            yield (*place, name), "is missing; an example has every declared input"
+            yield (*place, name), "is missing; an example must have every declared input"
 
 
 def _package_problems(requirements: object) -> Found:
@@ -145,4 +145,4 @@ def _package_problems(requirements: object) -> Found:
     for name in packages if isinstance(packages, dict) else ():
         if not re.fullmatch(PACKAGE_NAME, name):
             expected = "expected letters and digits, and '.', '_' or '-' between them"
-            yield ("requirements", "packages", name), f"is no name of a package; {expected}"
+            yield ("requirements", "packages", name), f"is not a valid package name; {expected}"

@@ -1,4 +1,4 @@
-"""A manifest as far as it parsed, so that one broken value does not hide the other problems."""
+"""A partially parsed manifest, so that one invalid value does not hide the other problems."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from bundleserver.manifest.forms import ComponentForm, TensorForm
 
 F = TypeVar("F", bound=Form)
 Found = Iterator[tuple[Place, str]]
-"""Problems on their way: a place and what is wrong there."""
+"""Problems as they are found: a place and what is wrong there."""
 
 
 @dataclass(frozen=True)
 class Draft(Generic[F]):
-    """One object of a document as far as it parsed; fields in ``lost`` did not and are None."""
+    """One partially parsed object; fields in ``lost`` are invalid and None here."""
 
     place: Place
     form: F
@@ -35,7 +35,7 @@ class Declared:
 
 
 class Drafts:
-    """Gives out the parts of a document as far as they parsed."""
+    """The partially parsed objects of a document."""
 
     def __init__(self, document: Mapping[str, object], faults: Iterable[Place]) -> None:
         self.document = document
@@ -45,7 +45,7 @@ class Drafts:
                 self._lost.setdefault(fault[:depth], set()).add(part)
 
     def of_object(self, form: type[F], value: object, place: Place) -> Draft[F] | None:
-        """Draft one object; None when it is none."""
+        """Draft one object; None when the value is not an object."""
         if not isinstance(value, dict):
             return None
         lost = self._lost.get(place, set())
@@ -54,7 +54,7 @@ class Drafts:
         return Draft(place, form.model_construct(**known), frozenset(lost))
 
     def of_list(self, form: type[F], key: str) -> list[Draft[F] | None]:
-        """Draft the entries of a list at the top; a list that is none is one lost entry."""
+        """Draft the entries of a top-level array; a value that is not an array is one None."""
         values = self.document.get(key, [])
         if not isinstance(values, list):
             return [None]
@@ -82,8 +82,11 @@ class Drafts:
 
 
 def repeats(named: Iterable[tuple[Place, str]], taken: Mapping[str, Place]) -> Found:
-    """Find names that stand twice, or that are taken already by what stands elsewhere."""
+    """Find duplicate names, among themselves or with names that are already taken."""
     seen = dict(taken)
     for place, name in named:
         if seen.setdefault(name, place) != place:
-            yield place, f"is {shown(name)}, which {json_path(seen[name])} is already"
+            yield (
+                place,
+                f"is {shown(name)}, already used by {json_path(seen[name])}; names must be unique",
+            )

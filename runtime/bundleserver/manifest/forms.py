@@ -1,7 +1,7 @@
 """The written form of a manifest, object by object: its keys, their types, its JSON Schema.
 
-What one value can break by itself is decided here; what values break together is decided in
-``manifest_checks``. Above :class:`bundleserver.manifest.Manifest` nobody sees these forms.
+Single values are validated here, combinations of values in ``manifest.checks``. Callers of
+:class:`bundleserver.manifest.Manifest` never see these forms.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from bundleserver.tensors import NUMPY_DTYPES
 from bundleserver.versions import is_version_label
 
 MANIFEST_VERSION = "bundle/v1"
-"""The number of the format, which each manifest states as its ``format``.
+"""The version of the format, which each manifest states as its ``format``.
 
-The forward rule: a server reads every manifest of its own number that an older server read, with
-the same meaning. Without a new number may be added: an optional key whose absence means what it
+Compatibility: a server accepts every manifest of its format version that an older server accepted,
+with the same meaning. Additions need no new version: an optional key whose absence means what it
 meant before, a framework, an operation, a datatype, a wider range of a value. An older server
-refuses a manifest that uses the addition, and names it; it never half understands one. A new number
-is needed when a key changes its meaning or default, is taken away, or becomes required. A server
-that knows ``bundle/v2`` keeps reading ``bundle/v1``; one that does not says that it is too old, and
-no more.
+rejects a manifest that uses the addition, and names it; it never ignores what it does not know. A
+new version is needed when a key changes its meaning or default, is removed, or becomes required. A
+server that supports ``bundle/v2`` keeps supporting ``bundle/v1``; one that does not only reports
+that it is too old.
 
-To change the number: change it here, keep the forms of the old one under a name of their own, let
-``Manifest.from_json`` turn either into the same values, and keep an old manifest in a test.
+To change the version: change it here, keep the forms of the old one under a name of their own, let
+``Manifest.from_json`` parse either into the same values, and keep an old manifest in a test.
 """
 
 BUNDLE = "bundle"
 """The framework that opens a sub-directory which is itself a bundle."""
 
 MODEL = "model"
-"""The framework that names another model served by the same process."""
+"""The framework that refers to another model served by the same process."""
 
 DEFAULT_RTOL = 1e-6
-"""The relative difference allowed to an example that names none."""
+"""The relative tolerance of an example that has none of its own."""
 
 COMPONENT_NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
 PACKAGE_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
@@ -94,9 +94,9 @@ class ComponentForm(Form):
     sha256: str = Field(
         default=ABSENT,
         pattern="^[0-9a-f]{64}$",
-        description="the file's SHA-256 digest: 64 hexadecimal digits, a-f in lower case",
+        description="the file's SHA-256 digest: 64 lower-case hexadecimal digits",
     )
-    size: int = Field(default=ABSENT, ge=0, description="the file's size: a whole number of bytes")
+    size: int = Field(default=ABSENT, ge=0, description="the file's size in bytes: an integer")
     model: str = Field(
         default=ABSENT, min_length=1, description="the name of another model of the same server"
     )
@@ -106,7 +106,7 @@ class ComponentForm(Form):
 
 
 class TensorForm(Form):
-    """One tensor that a bundle takes or gives."""
+    """One input or output of a bundle."""
 
     name: _TensorName
     datatype: Annotated[str, must(lambda name: name in NUMPY_DTYPES)] = Field(
@@ -120,15 +120,15 @@ class TensorForm(Form):
             Field(
                 ge=-1,
                 lt=2**63,
-                description="a size: a positive whole number, or -1 for any",
+                description="a size: a positive integer, or -1 for any",
                 json_schema_extra={"not": {"const": 0}},
             ),
             must(lambda size: size != 0),
         ]
-    ] = Field(default=ABSENT, description="a list of sizes, one per dimension; -1 is any")
+    ] = Field(default=ABSENT, description="an array of sizes, one per dimension; -1 is any")
     columns: list[Annotated[str, Field(min_length=1, description="the name of a column")]] = Field(
         default_factory=list,
-        description="a list of names, one per entry of the last dimension",
+        description="an array of names, one per entry of the last dimension",
         json_schema_extra={"uniqueItems": True},
     )
 
@@ -158,26 +158,26 @@ class StepForm(Form):
         default_factory=dict, description="an object with the operation's settings"
     )
     inputs: list[_TensorName] = Field(
-        min_length=1, description="a list with one tensor's name or more"
+        min_length=1, description="an array of one or more tensor names"
     )
     outputs: list[_TensorName] = Field(
         min_length=1,
-        description="a list with one tensor's name or more",
+        description="an array of one or more tensor names",
         json_schema_extra={"uniqueItems": True},
     )
 
 
 class ExampleForm(Form):
-    """One request and what the bundle answered when it was saved; run before a version is ready."""
+    """One request and the response when the bundle was saved; run before a version is ready."""
 
     inputs: _Json = Field(description="an object with the values of each input")
     outputs: _Json = Field(
-        default_factory=dict, description="an object with the values that each output has to have"
+        default_factory=dict, description="an object with the expected values of each output"
     )
     rtol: float = Field(
         default=DEFAULT_RTOL,
         ge=0,
-        description="the relative difference allowed: a number that is not negative",
+        description="the relative tolerance: a non-negative number",
     )
     parameters: _Json = Field(
         default_factory=dict, description="an object with the request's parameters"
@@ -193,7 +193,7 @@ class MetadataForm(Form):
         str,
         Field(
             pattern=_DATE,
-            description="a date and time as ISO 8601 writes them: '2025-12-09T10:00:00Z'",
+            description="an ISO 8601 date and time: '2025-12-09T10:00:00Z'",
         ),
         must(_is_moment),
     ] = ABSENT
@@ -208,7 +208,7 @@ class MetadataForm(Form):
 class RequirementsForm(Form):
     """What the bundle was saved with; a difference is a warning."""
 
-    python: str = Field(default=ABSENT, min_length=1, description="a version of Python: '3.11'")
+    python: str = Field(default=ABSENT, min_length=1, description="a Python version: '3.11'")
     packages: dict[str, _PackageVersion] = Field(
         default_factory=dict,
         description="an object with a version per package",
@@ -233,13 +233,13 @@ class ManifestForm(Form):
     )
     components: dict[str, ComponentForm] = Field(
         min_length=1,
-        description="an object with one component or more, by name",
+        description="an object with one or more components, by name",
         json_schema_extra={"propertyNames": {"pattern": COMPONENT_NAME}},
     )
-    inputs: list[TensorForm] = Field(default_factory=list, description="a list of tensors")
-    steps: list[StepForm] = Field(default_factory=list, description="a list of steps")
-    outputs: list[TensorForm] = Field(default_factory=list, description="a list of tensors")
-    examples: list[ExampleForm] = Field(default_factory=list, description="a list of examples")
+    inputs: list[TensorForm] = Field(default_factory=list, description="an array of tensors")
+    steps: list[StepForm] = Field(default_factory=list, description="an array of steps")
+    outputs: list[TensorForm] = Field(default_factory=list, description="an array of tensors")
+    examples: list[ExampleForm] = Field(default_factory=list, description="an array of examples")
     metadata: MetadataForm = Field(default_factory=MetadataForm)
     requirements: RequirementsForm = Field(default_factory=RequirementsForm)
 
@@ -247,8 +247,8 @@ class ManifestForm(Form):
 def manifest_schema() -> dict[str, object]:
     """Return the JSON Schema (draft 2020-12) of a manifest.
 
-    It states what one object can break by itself. Whether tensors, components and examples fit
-    together is beyond a schema; ``bundleserver validate`` tells.
+    It covers single objects. Whether tensors, components and examples agree is beyond a schema;
+    ``bundleserver validate`` checks that.
     """
     schema = {**copy.deepcopy(form_schema(ManifestForm)), "title": f"{MANIFEST_VERSION} manifest"}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

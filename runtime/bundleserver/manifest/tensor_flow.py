@@ -1,4 +1,4 @@
-"""The way of the tensors through a manifest's steps: each is made once, and before it is taken."""
+"""How tensors flow through a manifest's steps: each is produced once, before it is used."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bundleserver.manifest.forms import StepForm
 
 
 class Flow:
-    """Follows the tensors through the steps in their written order."""
+    """Follows the tensors through the steps in their order in the file."""
 
     def __init__(self, inputs: Declared, steps: Sequence[Draft[StepForm] | None]) -> None:
         self._inputs = inputs
@@ -30,7 +30,7 @@ class Flow:
                 self._takers.setdefault(name, []).append(index)
 
     def problems(self, outputs: Declared) -> Found:
-        """Find tensors made twice, taken before they are made, or not made at all."""
+        """Find tensors that are produced twice, used before they are produced, or missing."""
         yield from repeats(self._named("outputs"), self._inputs.places)
         for place, name in self._named("inputs"):
             what = self._input_problem(int(place[1]), name)
@@ -40,7 +40,7 @@ class Flow:
             for name, place in outputs.places.items():
                 if name not in self._makers:
                     known = nearest(name, self._makers)
-                    yield place, f"is {shown(name)}, which no step makes{known}"
+                    yield place, f"is {shown(name)}, which no step produces{known}"
 
     def _named(self, key: str) -> Iterator[tuple[Place, str]]:
         for step in self._steps.values():
@@ -54,16 +54,16 @@ class Flow:
             return None
         if maker is None:
             known = [*self._inputs.places, *(n for n, at in self._makers.items() if at < index)]
-            hint = f"is no input and no step makes{nearest(name, known)}"
+            hint = f"is not an input and no step produces{nearest(name, known)}"
             return hint if self._inputs.given else None
         cycle = self._cycle(index, name)
         if cycle:
             path = " -> ".join(map(shown, cycle))
-            return f"closes a cycle: {path}; a step takes what earlier steps make"
-        return f"only steps[{maker}] makes, later; put that step before this one"
+            return f"closes a cycle: {path}; a step may only use outputs of earlier steps"
+        return f"steps[{maker}] produces later; put that step before this one"
 
     def _cycle(self, index: int, name: str) -> list[str]:
-        """Return the way from a tensor through a step that takes it back to itself, if any."""
+        """Return the path from a tensor through a step that uses it back to itself, if any."""
         came_from = dict.fromkeys(self._steps[index].form.outputs, name)
         waiting = deque(came_from)
         while waiting and name not in came_from:

@@ -1,4 +1,4 @@
-"""The one table from errors to answers, the same for REST and gRPC."""
+"""The one table from errors to responses, the same for REST and gRPC."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ErrorAnswer:
-    """What the caller is told: an HTTP status, the name of a gRPC status, and one sentence."""
+    """The response to an error: an HTTP status, the name of a gRPC status, and one message."""
 
     status: int
     grpc_code: str
@@ -44,17 +44,17 @@ _ANSWERS: Mapping[type[BaseException], tuple[int, str]] = MappingProxyType(
         PredictionError: (500, "INTERNAL"),
         NotReady: (503, "UNAVAILABLE"),
         QueueFull: (503, "RESOURCE_EXHAUSTED"),
-        # What else is raised on purpose says why a version cannot be loaded now.
+        # All other errors of ours say why a version cannot be loaded now.
         BundleServerError: (503, "UNAVAILABLE"),
     }
 )
 
 
 def answer_for(error: BaseException) -> ErrorAnswer:
-    """Map an error to its answer; the nearest class in the table decides.
+    """Map an error to its response by its nearest class in the table.
 
-    An error that nobody raised on purpose is logged here with its traceback under an incident id,
-    and the caller is told the id only.
+    An unexpected exception is logged here with its traceback and an incident id; the response has
+    only the id.
     """
     for kind in type(error).__mro__:
         if kind in _ANSWERS:
@@ -62,8 +62,8 @@ def answer_for(error: BaseException) -> ErrorAnswer:
             retry_after = getattr(error, "retry_after_seconds", None)
             return ErrorAnswer(status, grpc_code, str(error), retry_after)
     incident = uuid.uuid4().hex[:12]
-    _logger.error("incident %s: a request failed in the server itself", incident, exc_info=error)
-    message = f"the server failed on this request (incident {incident}; the log has more)"
+    _logger.error("incident %s: unexpected exception in a request", incident, exc_info=error)
+    message = f"internal server error (incident {incident}; see the server log)"
     return ErrorAnswer(500, "INTERNAL", message)
 
 

@@ -1,4 +1,4 @@
-"""Where log lines go: ours, uvicorn's and kserve's in one format on standard error."""
+"""Logging configuration: ours, uvicorn's and kserve's logs in one format on standard error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
 
 
 def set_up_logging(options: ServerOptions) -> None:
-    """Set up the loggers of this process; a configuration file replaces everything of ours."""
+    """Set up the loggers of this process; a configuration file replaces our configuration."""
     if not options.configure_logging:
         return
     if options.log_config_file is None:
@@ -23,7 +23,7 @@ def set_up_logging(options: ServerOptions) -> None:
 
 def _default_config(options: ServerOptions) -> dict[str, object]:
     level = options.log_level.upper()
-    # With several workers a line says whose it is.
+    # With several worker processes each line has the process id.
     process = " %(process)d" if options.workers > 1 else ""
     lines = {"handlers": ["lines"], "level": level, "propagate": False}
     return {

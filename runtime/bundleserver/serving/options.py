@@ -1,4 +1,4 @@
-"""How a server listens, how long it is patient and what it logs."""
+"""A server's ports, limits, timeouts and logging."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from bundleserver.serving.traffic.routing_key import ROUTING_HEADER
 
 MESSAGE_BYTES = 8 * 2**20
-"""KServe's limit of one gRPC message."""
+"""KServe's size limit of one gRPC message."""
 
 HTTP_PORT, HTTPS_PORT = 8080, 8443
-"""KServe's ports of REST; its servers take the second one for TLS where none is asked for."""
+"""KServe's REST ports; its servers use the second one for TLS by default."""
 
 
 @dataclass(frozen=True)
 class ServerOptions:
     """The settings of a ``BundleServer``; each has the name and the default of its flag.
 
-    ``workers`` processes share the port and the CPUs. In each ``max_asyncio_workers`` threads
-    predict; None makes them as many as its CPUs. Port 0 takes a
-    free one. ``event_loop`` is ``uvloop``, ``asyncio``, or ``auto``: uvloop where it is installed.
+    ``workers`` processes share the ports and the CPUs; each has a thread pool of
+    ``max_asyncio_workers`` threads, None for the number of its CPUs. Port 0 selects a free port.
+    ``event_loop`` is ``uvloop``, ``asyncio``, or ``auto``: uvloop if it is installed.
     """
 
     http_port: int = 8080
@@ -51,7 +51,7 @@ class ServerOptions:
 
 
 def rest_port(options: ServerOptions) -> int:
-    """Return the port of REST that the options mean."""
+    """Return the REST port: with TLS the default is ``HTTPS_PORT``."""
     return (
         HTTPS_PORT if options.ssl_certfile and options.http_port == HTTP_PORT else options.http_port
     )

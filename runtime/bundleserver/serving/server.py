@@ -168,7 +168,7 @@ class BundleServer:
             server_name=NAME,
             server_version=bundleserver.__version__,
             routing_header=self.options.routing_header,
-            traffic=self.served.splitter.describe,
+            traffic=self.served.splitter.describe_traffic,
             runs=self.served.runs,
             index=None if self.peers is None else self.peers.index,
         )

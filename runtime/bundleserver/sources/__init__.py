@@ -1,6 +1,6 @@
-"""Where versions come from: what a source tells the manager, and what it is asked.
+"""Sources of versions: the interface between the manager and a directory or a registry.
 
-A source states the *whole* set of what is there, or raises: an outage is an error, no empty set.
+A poll returns *all* versions or raises: an outage is an error, not an empty set.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Candidate:
     """One discovered version of a model.
 
     Attributes:
-        location: where it is, as messages name it.
+        location: its directory or URI, for messages.
         fingerprint: changes whenever the files change; compared for equality only.
         settled: nobody seems to be writing it any more.
         problem: why it cannot be loaded, as far as can be seen without opening its files.
@@ -47,16 +47,16 @@ OpenBundle = Callable[[Candidate, Enter], Bundle]
 
 @dataclass(frozen=True)
 class Listing:
-    """Everything a source knows of one model now.
+    """The result of a poll for one model.
 
     Attributes:
-        candidates: the versions whose contents were looked at, newest first.
-        config: what ``serving.json`` says; None when there is none, or none that can be read.
-        config_problem: why ``serving.json`` cannot be read.
-        config_name: how messages name what the configuration stands in.
-        unseen: versions known by name only, because the demand does not reach them.
-        reason: why there are no candidates: what is waited for, and where it would be.
-        warnings: what somebody should mend, each a sentence.
+        candidates: the versions whose contents were read, newest first.
+        config: the parsed ``serving.json``; None when it is missing or invalid.
+        config_problem: why ``serving.json`` is invalid.
+        config_name: the configuration's name, for messages.
+        unseen: versions of which only the name is known, as the demand excludes them.
+        reason: why there are no candidates: what is missing, and where.
+        warnings: what somebody should fix, each a sentence.
     """
 
     model: str
@@ -71,12 +71,12 @@ class Listing:
 
 @dataclass(frozen=True)
 class Demand:
-    """Which of a model's versions are worth a look, so that thousands of old ones cost nothing.
+    """Which versions of a model to read in a poll, so that thousands of old ones cost nothing.
 
     Attributes:
-        policy: the policy in force where ``serving.json`` has none.
-        further: how many versions beyond the policy's, in place of those that failed or are held.
-        versions: versions to look at in any case.
+        policy: the policy that applies if ``serving.json`` has none.
+        further: how many more versions, to replace those that failed or were manually unloaded.
+        versions: versions to read in any case.
     """
 
     policy: VersionPolicy
@@ -85,15 +85,15 @@ class Demand:
 
 
 DemandOf = Callable[[str], Demand]
-"""Says what is demanded of the model of that name."""
+"""Returns the demand for the model of that name."""
 
 
 class LastKnownListings(SourceError):
-    """A source cannot be read, and has not been since the start; this is what it last said.
+    """A source has not been reachable since the start; this is its last known state.
 
     Attributes:
-        listings: what was known then, as far as it can still be fetched.
-        as_of: when that was, in seconds since the epoch.
+        listings: the last known versions, as far as they can still be fetched.
+        as_of: when they were known, in seconds since the epoch.
     """
 
     def __init__(self, message: str, listings: tuple[Listing, ...], as_of: float) -> None:
@@ -105,26 +105,26 @@ class LastKnownListings(SourceError):
 class Source(Protocol):
     """Finds versions and makes their files local.
 
-    ``discover`` is called by the watcher's thread, ``fetch`` by those that load, several at a time.
+    ``discover`` is called from the watcher's thread, ``fetch`` from several load threads.
     """
 
     @property
     def place(self) -> str:
-        """Where it looks, as messages name it."""
+        """Its directory or registry, for messages."""
 
     def discover(self, demand_of: DemandOf | None = None) -> tuple[Listing, ...]:
-        """Return what is known of every model; without a demand every version is looked at.
+        """Poll every model; without a demand every version is read.
 
         Raises:
-            LastKnownListings: it cannot be told now what is there, only what was.
-            SourceError: it cannot be told now what is there.
+            LastKnownListings: the source is unavailable; has the last known state.
+            SourceError: the source is unavailable.
         """
 
     def fetch(self, candidate: Candidate) -> tuple[Path, Manifest]:
-        """Make a candidate's files local, and return where they are and what they are.
+        """Make a candidate's files local, and return their directory and manifest.
 
         Raises:
-            BundleServerError: it cannot be had, or its manifest is wrong.
+            BundleServerError: it cannot be fetched, or its manifest is invalid.
         """
 
 
@@ -160,7 +160,7 @@ def open_candidate(
 
 
 def named_versions(config: ServingConfig | None) -> frozenset[Version]:
-    """Return every version that a ``serving.json`` names, directly or by a label of its own."""
+    """Return every version in a ``serving.json``, by name or by one of its labels."""
     if config is None:
         return frozenset()
     names = [*config.labels.values(), *config.traffic, *config.shadow]
@@ -173,7 +173,7 @@ def named_versions(config: ServingConfig | None) -> frozenset[Version]:
 
 
 def policy_of(config: ServingConfig | None, otherwise: VersionPolicy) -> VersionPolicy:
-    """Return the policy that a ``serving.json`` sets, else the flags' one."""
+    """Return the policy in a ``serving.json``, else that of the flags."""
     if config is None or config.policy is None:
         return otherwise
     return VersionPolicy.parse(config.policy)

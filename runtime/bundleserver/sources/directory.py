@@ -1,4 +1,4 @@
-"""Versions that lie in a directory: ``--model_dir``, in every layout that it may have."""
+"""Versions in a directory: ``--model_dir``, in every supported layout."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ONLY_VERSION = Version("1")
 
 @dataclass(frozen=True)
 class _Look:
-    """What a version's directory was like, since when, and whether it was taken to be complete."""
+    """The contents of a version's directory, since when, and whether they count as complete."""
 
     contents: Contents
     since: float
@@ -37,9 +37,9 @@ class _Look:
 
 
 class DirectorySource:
-    """The models below one directory; keeps what the last looks saw, to tell whether files change.
+    """The models in one directory; keeps the contents of the last poll to detect changes.
 
-    ``discover`` is for one thread; ``fetch`` needs nothing of that and is for any.
+    ``discover`` is for one thread; ``fetch`` uses no state and is for any thread.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class DirectorySource:
         settle_seconds: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Name the directory; it is not looked at before ``discover``.
+        """Set the directory; it is not read before ``discover``.
 
         Args:
-            model_dir: where models are, or will be.
-            model_name: the one model to serve; without it, every model that is found.
-            settle_seconds: for how long files without a manifest must not have changed.
-            clock: seconds that only grow.
+            model_dir: the directory of models, which may not exist yet.
+            model_name: the one model to serve; None for every model that is found.
+            settle_seconds: how long files without a manifest must be unchanged.
+            clock: monotonic seconds.
         """
         self._model_dir = model_dir
         self._model_name = model_name
@@ -74,10 +74,10 @@ class DirectorySource:
         return f"'{self._model_dir}'"
 
     def discover(self, demand_of: DemandOf | None = None) -> tuple[Listing, ...]:
-        """Return what is known of every model; without a demand every version is looked at.
+        """Poll every model; without a demand every version is read.
 
         Raises:
-            SourceError: the directory cannot be read, or is not there any more.
+            SourceError: the directory cannot be read, or was removed.
         """
         self._looks = {}
         listings = tuple(self._listings(demand_of))
@@ -85,11 +85,11 @@ class DirectorySource:
         return listings
 
     def fetch(self, candidate: Candidate) -> tuple[Path, Manifest]:
-        """Return where a candidate's files are, links resolved, and what they are.
+        """Return a candidate's directory, with links resolved, and its manifest.
 
         Raises:
-            SourceError: they are gone.
-            ManifestError, IntegrityError, BundleError: what they are cannot be told.
+            SourceError: the directory was removed.
+            ManifestError, IntegrityError, BundleError: the manifest is invalid or not inferable.
         """
         try:
             # Resolved once, so that an atomic change of links does not mix two versions.
@@ -116,7 +116,7 @@ class DirectorySource:
             top = look_into(self._model_dir)
         except FileNotFoundError as error:
             if self._was_there:
-                raise SourceError(f"'{self._model_dir}' does not exist any more") from error
+                raise SourceError(f"'{self._model_dir}' no longer exists") from error
             return None
         except OSError as error:
             raise SourceError(
@@ -134,8 +134,8 @@ class DirectorySource:
             return replace(listing, candidates=self._list_root_itself(name, root))
         return replace(
             listing,
-            reason=f"waiting for '{root.path}' to hold '{MANIFEST_NAME}', versions such as 'v1', "
-            "or model files",
+            reason=f"waiting for '{MANIFEST_NAME}', versions such as 'v1' or model files in "
+            f"'{root.path}'",
         )
 
     def _list_root_itself(self, name: str, root: Folder) -> tuple[Candidate, ...]:
@@ -150,7 +150,7 @@ class DirectorySource:
     def _list_versions(self, listing: Listing, root: Folder, demand: Demand | None) -> Listing:
         ordered = self._order(root)
         demand = demand or Demand(VersionPolicy(None))
-        # Both policies: the one that serving.json asks for may not be in effect yet.
+        # Both policies: that of serving.json may not be in effect yet.
         policies = (demand.policy, policy_of(listing.config, demand.policy))
         specific = {version for policy in policies for version in policy.specific}
         named = {*demand.versions, *specific, *named_versions(listing.config)}
@@ -177,7 +177,7 @@ class DirectorySource:
             candidates=tuple(candidates),
             unseen=tuple(unseen),
             warnings=tuple(notes),
-            reason="" if candidates else f"waiting for the versions in '{root.path}' to hold files",
+            reason="" if candidates else f"waiting for files in the versions in '{root.path}'",
         )
 
     def _look_at(
@@ -188,7 +188,7 @@ class DirectorySource:
         siblings: OrderedVersions,
         notes: list[str],
     ) -> Candidate | None:
-        """Look at one version's files; None when it does not exist yet."""
+        """Read one version's contents; None when it does not exist yet."""
         location = root.path / version.label
         outside = None if root.path == self._model_dir else leads_outside(location, root.path)
         contents = read_contents(location)
@@ -199,8 +199,8 @@ class DirectorySource:
         if not has_manifest and contents.problem is None and self._any_manifest(root, siblings):
             if candidate.settled:
                 notes.append(
-                    f"'{location}' has no '{MANIFEST_NAME}' and its siblings have one, so it does "
-                    f"not count as a version; write one with: bundleserver init {location}"
+                    f"'{location}' is ignored: it has no '{MANIFEST_NAME}', unlike other versions; "
+                    f"create one with: bundleserver init {location}"
                 )
             return None
         return replace(candidate, problem=outside or candidate.problem)
@@ -212,7 +212,7 @@ class DirectorySource:
         return Candidate(model, version, location, contents.fingerprint, settled, contents.problem)
 
     def _is_settled(self, location: Path, contents: Contents) -> bool:
-        """Ask whether files are at rest: a new manifest says so, as it is written last."""
+        """Ask whether files are complete: at once with a new manifest, which is written last."""
         now = self._clock()
         before = self._seen.get(location)
         if before is None or before.contents.fingerprint != contents.fingerprint:
@@ -225,7 +225,7 @@ class DirectorySource:
         return look.settled
 
     def _any_manifest(self, root: Folder, versions: OrderedVersions) -> bool:
-        """Ask whether any version of a model has a manifest; each is asked once."""
+        """Ask whether any version of a model has a manifest; each is checked once."""
         for version in versions.newest_first:
             location = root.path / version.label
             if location not in self._has_manifest:
@@ -235,7 +235,7 @@ class DirectorySource:
         return False
 
     def _order(self, root: Folder) -> OrderedVersions:
-        """Return a model's versions in order; nothing is kept of those that are gone."""
+        """Return a model's versions in order, and forget removed ones."""
         before = self._ordered.get(root.path, OrderedVersions())
         ordered = self._ordered[root.path] = before.with_labels(root.labels)
         if ordered is not before:
@@ -273,7 +273,7 @@ def find_version(model_dir: Path, label: str | None) -> tuple[DirectorySource, C
 
 
 def _most(policies: Iterable[VersionPolicy]) -> int | None:
-    """Return how many of the newest versions the policies want at most; None is all."""
+    """Return the maximum number of newest versions that the policies select; None is all."""
     counts = [0 if policy.specific else policy.count for policy in policies]
     return None if None in counts else max(count or 0 for count in counts)
 
@@ -282,10 +282,10 @@ def _odd_names(root: Folder, versions: OrderedVersions) -> Iterator[str]:
     for group in versions.alike:
         names = " and ".join(f"'{version}'" for version in group)
         yield (
-            f"versions {names} in '{root.path}' order alike; '{group[-1]}' counts as the newest of "
-            "them; rename one"
+            f"versions {names} in '{root.path}' have the same order; '{group[-1]}' counts as the "
+            "newest; rename one"
         )
     for name in root.files:
         if is_version_label(name) and not is_model_file(name):
             path = root.path / name
-            yield f"'{path}' is named like a version and is a file; a version is a directory"
+            yield f"'{path}' is named like a version but is a file; a version must be a directory"

@@ -1,4 +1,4 @@
-"""What a directory holds, found without opening a model: names, links, sizes and times."""
+"""The contents of a directory, read without opening a model: names, links, sizes and times."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bundleserver.versions.serving_config import CONFIG_NAME
 
 @dataclass(frozen=True)
 class Folder:
-    """One look at a directory's own entries; a link counts as what it leads to."""
+    """A directory's own entries at one moment; links count as their targets."""
 
     path: Path
     labels: tuple[str, ...]
@@ -26,7 +26,7 @@ class Folder:
 
     @property
     def has_manifest(self) -> bool:
-        """Whether it is a bundle that says so."""
+        """Whether it is a bundle with a manifest."""
         return MANIFEST_NAME in self.files
 
     @property
@@ -36,7 +36,7 @@ class Folder:
 
 
 def is_model_file(name: str) -> bool:
-    """Ask whether a file of that name may hold a model."""
+    """Ask whether a file of that name may be a model."""
     special = name in (MANIFEST_NAME, CONFIG_NAME)
     return Path(name).suffix.lower() in model_suffixes() and not special
 
@@ -45,7 +45,7 @@ def look_into(path: Path) -> Folder:
     """List a directory once; hidden names and ``lost+found`` are left out.
 
     Raises:
-        OSError: it is not there, is no directory or cannot be read.
+        OSError: it does not exist, is not a directory or cannot be read.
     """
     labels, directories, files = [], [], []
     with os.scandir(path) as entries:
@@ -65,18 +65,18 @@ def _leads_to_directory(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:
-        # A loop of links; kept as a directory so that whoever looks into it says so.
+        # A loop of links; kept as a directory, so that reading it reports the problem.
         return True
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What one version's directory holds.
+    """The contents of one version's directory.
 
     Attributes:
-        fingerprint: changes whenever a file that matters changes.
-        manifest: the digest of ``manifest.json``; empty while it is half written, None without one.
-        is_empty: nothing in it could be a model.
+        fingerprint: changes whenever a relevant file changes.
+        manifest: the digest of ``manifest.json``; empty while it is incomplete, None without one.
+        is_empty: no file in it could be a model.
         problem: why it cannot be loaded, or None.
     """
 
@@ -96,21 +96,24 @@ def read_contents(directory: Path, *, links_lead_anywhere: bool = False) -> Cont
         what = f"'{directory}' cannot be read: {cause(error)}"
         return Contents(_digest(what.encode()), problem=what)
     if manifest is None:
-        # Sizes and times may stay the same where models are written by a build; inodes do not.
+        # A build may write models with equal sizes and times; inodes differ.
         digest = _digest(repr(walk.files).encode())
         names = [file[0] for file in walk.files if not file[0].startswith((".", "_"))]
         return Contents(digest, None, not names, walk.problem or _no_model(directory, names))
-    # The manifest vouches for the content; inodes change at will on some network file systems.
+    # The manifest has digests; inodes are not stable on some network file systems.
     digest = _digest(manifest + repr([file[:3] for file in walk.files]).encode())
     return Contents(digest, _digest(manifest) if _is_whole(manifest) else "", False, walk.problem)
 
 
 def leads_outside(path: Path, root: Path) -> str | None:
-    """Say what is wrong with a version that is a link to somewhere outside of its model's root."""
+    """Return the problem of a version that is a link out of its model's directory, or None."""
     try:
         if not path.is_symlink() or path.resolve().is_relative_to(root.resolve()):
             return None
-        return f"'{path}' is a link to '{path.resolve()}', outside of '{root}'; put the files there"
+        return (
+            f"'{path}' is a link to '{path.resolve()}', outside of '{root}'; replace the link with "
+            "the directory"
+        )
     except (OSError, RuntimeError) as error:
         return f"'{path}' cannot be read: {cause(error)}"
 
@@ -136,8 +139,8 @@ def _no_model(directory: Path, names: list[str]) -> str | None:
     shown = ", ".join(f"'{name}'" for name in names[:5])
     suffixes = ", ".join(f"*{suffix}" for suffix in sorted(model_suffixes()))
     return (
-        f"'{directory}' holds {shown}{', …' if len(names) > 5 else ''} and neither "
-        f"'{MANIFEST_NAME}' nor a model file ({suffixes})"
+        f"'{directory}' has neither '{MANIFEST_NAME}' nor a model file ({suffixes}); found {shown}"
+        f"{', …' if len(names) > 5 else ''}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Which models lie below a directory, in every layout that ``--model_dir`` may have."""
+"""The models in a directory, in every supported layout of ``--model_dir``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from bundleserver.manifest import MANIFEST_NAME, Manifest
 from bundleserver.sources.files import Folder, look_into
 
 Root = Folder | str
-"""A model's root, or why it cannot be looked at now."""
+"""A model's directory, or why it cannot be read now."""
 
 
 def find_models(top: Folder, model_name: str | None) -> Iterator[tuple[str, Root]]:
-    """Yield the name of every model and its root.
+    """Yield every model's name and directory.
 
     Args:
-        top: what ``--model_dir`` holds.
-        model_name: the one model to serve; None for all that are there.
+        top: the entries of ``--model_dir``.
+        model_name: the one model to serve; None for all models.
     """
     is_model = top.has_manifest or _is_versioned(top, model_name) or top.has_model_files
     if model_name is not None:
@@ -31,7 +31,7 @@ def find_models(top: Folder, model_name: str | None) -> Iterator[tuple[str, Root
 
 
 def readable_manifest(root: Folder) -> Manifest | None:
-    """Read a manifest for its name and version; what is wrong with it is said when it is loaded."""
+    """Read a manifest for its name and version; its problems are reported when it is loaded."""
     try:
         return read_manifest(root.path) if root.has_manifest else None
     except BundleServerError:
@@ -39,9 +39,9 @@ def readable_manifest(root: Folder) -> Manifest | None:
 
 
 def _is_versioned(top: Folder, model_name: str | None) -> bool:
-    """Ask whether directories with names like versions are versions, and not models.
+    """Ask whether directories named like versions are versions, and not models.
 
-    A model may be called '3d-detector': then it holds versions itself, or lies among models.
+    A model may be named '3d-detector': then it has versions itself, or other models beside it.
     """
     if not top.labels:
         return False
@@ -58,13 +58,13 @@ def _child_of_that_name(top: Folder, name: str) -> Root:
     for _, child in _children(top, [name] if name in (*top.directories, *top.labels) else []):
         return child
     return (
-        f"waiting for '{top.path}' to hold '{MANIFEST_NAME}', versions such as 'v1', model files, "
+        f"waiting for '{MANIFEST_NAME}', versions such as 'v1' or model files in '{top.path}', "
         f"or a directory '{name}' with one of them"
     )
 
 
 def _models(top: Folder, names: Iterable[str]) -> Iterator[tuple[str, Root]]:
-    """Yield the sub-directories that are models, or that cannot be read."""
+    """Yield the subdirectories that are models, or that cannot be read."""
     for name, child in _children(top, names):
         if isinstance(child, str) or child.has_manifest or child.has_model_files or child.labels:
             yield name, child

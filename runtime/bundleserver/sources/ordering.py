@@ -1,4 +1,4 @@
-"""A model's versions in their order, kept from look to look: thousands are sorted only once."""
+"""A model's versions in order, kept between polls: thousands are sorted only once."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass, field
 from bundleserver.versions import Version, same_order, sort_key
 
 _FEW = 100
-"""So many new versions are put in their places one by one; more are sorted with the rest."""
+"""Up to so many new versions are inserted one by one; more are sorted with the rest."""
 
 
 @dataclass(frozen=True)
 class OrderedVersions:
-    """The versions of a model as one look found them.
+    """The versions of a model in one poll.
 
     Attributes:
-        labels: their labels, as the directory listed them.
+        labels: their labels in the order of the directory.
         newest_first: the versions in order.
-        alike: groups of versions that order alike, which is likely a mistake.
+        alike: groups of versions of the same order, which are probably a mistake.
         known: the versions by label.
     """
 
@@ -28,7 +28,7 @@ class OrderedVersions:
     known: dict[str, Version] = field(default_factory=dict)
 
     def with_labels(self, labels: tuple[str, ...]) -> OrderedVersions:
-        """Return what a later look found; only what is new in it is worked out and sorted in."""
+        """Return the versions of a later poll; only new ones are parsed and inserted."""
         if labels == self.labels:
             return self
         present = {*labels}

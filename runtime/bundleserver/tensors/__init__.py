@@ -1,4 +1,4 @@
-"""Named tensors: their datatypes, their declared shapes, and the checks before anything runs.
+"""Named tensors: their datatypes, their declared shapes, and their validation.
 
 Datatypes are the Open Inference Protocol's. Inside the server every tensor is a numpy array; BYTES
 is an object array whose elements are ``str`` (``bytes`` only where the value is not UTF-8).
@@ -46,7 +46,7 @@ DATATYPES: Mapping[np.dtype[np.generic], str] = {
 
 
 def datatype_of(array: Array) -> str:
-    """Name the protocol datatype of an array; strings and objects are BYTES.
+    """Return the protocol datatype of an array; strings and objects are BYTES.
 
     Raises:
         TypeError: the dtype has no datatype in the protocol (complex numbers, structured arrays).
@@ -63,25 +63,25 @@ def datatype_of(array: Array) -> str:
 
 
 def is_widening(came: str, wanted: str) -> bool:
-    """Ask whether ``came`` converts to ``wanted`` without loss; INT64 to FP64 does lose."""
+    """Ask whether ``came`` converts to ``wanted`` without loss; INT64 to FP64 does not."""
     if came == wanted:
         return True
     if "BYTES" in (came, wanted) or "BOOL" in (came, wanted):
         return False
     source, target = NUMPY_DTYPES[came], NUMPY_DTYPES[wanted]
     if source.kind in "iu" and target.kind == "f":
-        # numpy calls int64 -> float64 safe; the bits of the mantissa say otherwise.
+        # numpy calls int64 -> float64 safe, although the mantissa has fewer bits.
         return source.itemsize * 8 <= _MANTISSA_BITS[wanted]
     return bool(np.can_cast(source, target, casting="safe"))
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """What a tensor is declared to be.
+    """A declared tensor.
 
-    ``None`` leaves datatype or shape open, -1 one dimension. ``columns`` names the last dimension.
-    ``optional`` marks an input that a request may leave out: the forecast contract has some, a
-    manifest cannot declare any.
+    ``None`` allows any datatype or shape, -1 any size of a dimension. ``columns`` names the entries
+    of the last dimension. ``optional`` marks an input that a request may omit: the forecast
+    contract has some, a manifest cannot declare any.
     """
 
     name: str
@@ -91,11 +91,11 @@ class TensorSpec:
     optional: bool = False
 
     def fit(self, array: Array, taker: str) -> Array:
-        """Check one input against this declaration and widen its datatype where nothing is lost.
+        """Validate one input against this spec and coerce its datatype where that is lossless.
 
         Args:
-            array: what came.
-            taker: who takes it, as the message names it: ``'fraud' version 7``.
+            array: the input's values.
+            taker: the model, for the message: ``'fraud' version 7``.
 
         Raises:
             InvalidInput: rank, a dimension or the datatype differs.
@@ -103,7 +103,7 @@ class TensorSpec:
         is_rows = array.ndim and array.shape[1:] == self._row
         if not is_rows and not self._matches(array.shape):
             raise InvalidInput(
-                f"input '{self.name}' has shape {list(array.shape)}; {taker} takes "
+                f"input '{self.name}' has shape {list(array.shape)}; {taker} expects "
                 f"{list(self.shape or ())}"
             )
         if self.datatype is None or array.dtype == NUMPY_DTYPES[self.datatype]:
@@ -111,12 +111,12 @@ class TensorSpec:
         came = datatype_of(array)
         if not is_widening(came, self.datatype):
             raise InvalidInput(
-                f"input '{self.name}' has datatype {came}; {taker} takes {self.datatype}"
+                f"input '{self.name}' has datatype {came}; {taker} expects {self.datatype}"
             )
         return array.astype(NUMPY_DTYPES[self.datatype], copy=False)
 
     def hold(self, array: Array) -> Array:
-        """Check one output against this declaration; a number may change its width, not its kind.
+        """Validate one output against this spec; numbers may be coerced to another width.
 
         Raises:
             TypeError: the datatype differs in kind.
@@ -126,13 +126,13 @@ class TensorSpec:
         if array.dtype != target and datatype_of(array) != self.datatype:
             if array.dtype.kind in "OSU" or not np.can_cast(array.dtype, target, "same_kind"):
                 raise TypeError(
-                    f"it has datatype {datatype_of(array)}; the manifest declares {self.datatype}"
+                    f"has datatype {datatype_of(array)}; the manifest declares {self.datatype}"
                 )
             array = array.astype(target)
         is_rows = array.ndim and array.shape[1:] == self._row
         if not is_rows and not self._matches(array.shape):
             raise ValueError(
-                f"it has shape {list(array.shape)}; the manifest declares {list(self.shape or ())}"
+                f"has shape {list(array.shape)}; the manifest declares {list(self.shape or ())}"
             )
         return array
 
@@ -151,7 +151,7 @@ class TensorSpec:
 
 
 class NamedTensor(NamedTuple):
-    """One tensor and its name on the way into a bundle or a step; ``columns`` as in TensorSpec."""
+    """One named tensor, as an input of a bundle or a step; ``columns`` as in TensorSpec."""
 
     name: str
     values: Array
@@ -159,22 +159,22 @@ class NamedTensor(NamedTuple):
 
 
 def array_from_rows(rows: Sequence[object], spec: TensorSpec, taker: str) -> Array:
-    """Turn JSON values, nested to any depth, into an array of the declared datatype.
+    """Decode JSON values, nested to any depth, to an array of the declared datatype.
 
-    JSON has one kind of number, so a whole number fits every numeric datatype. ``null`` is NaN in
-    a floating-point tensor. Without a declared datatype whole numbers become INT64, numbers FP64,
-    text BYTES, and values of mixed kinds stay as they are in an object array.
+    JSON has one kind of number, so an integer is valid for every numeric datatype. ``null`` is NaN
+    in a floating-point tensor. Without a declared datatype integers become INT64, other numbers
+    FP64, strings BYTES, and mixed values stay as they are in an object array.
 
     Raises:
-        InvalidInput: the rows are ragged, or a value does not fit the datatype.
+        InvalidInput: the rows are ragged, or a value is not valid for the datatype.
     """
     what = f"input '{spec.name}'"
     try:
         values = np.array(rows)
     except (ValueError, OverflowError) as error:
         raise InvalidInput(
-            f"{what} has rows of different lengths, or is nested too deep; {taker} takes rows that "
-            "are equally long"
+            f"{what} has rows of different lengths, or is nested too deep; {taker} expects rows of "
+            "equal length"
         ) from error
     if values.dtype.kind in "OU":
         values = _array_of_objects(rows)
@@ -184,7 +184,7 @@ def array_from_rows(rows: Sequence[object], spec: TensorSpec, taker: str) -> Arr
 
 
 def _array_of_objects(rows: Sequence[object]) -> Array:
-    """Keep text and mixed values as Python objects; numbers with gaps become floats with NaN."""
+    """Keep strings and mixed values as Python objects; numbers with nulls become floats."""
     values = np.array(rows, dtype=object)
     kinds = {type(value) for value in values.flat}
     if kinds <= {int, float, type(None)} and kinds != {int}:
@@ -207,15 +207,15 @@ def _convert(values: Array, datatype: str, what: str, taker: str) -> Array:
     }.get(kind, False)
     if fits and target.kind in "iu" and values.size:
         limits = np.iinfo(datatype.lower())
-        # As Python's numbers, which compare whole and floating-point ones exactly.
+        # As Python numbers, which compare integers and floats exactly.
         fits = limits.min <= values.min().item() and values.max().item() <= limits.max
     if not fits:
-        raise InvalidInput(f"{what} has {_sample(values, target)}; {taker} takes {datatype}")
+        raise InvalidInput(f"{what} has {_sample(values, target)}; {taker} expects {datatype}")
     return values.astype(target, copy=False)
 
 
 def _sample(values: Array, target: np.dtype[np.generic]) -> str:
-    """Show the first value that does not fit, so that the caller finds it."""
+    """Format the first invalid value, so that the caller finds it."""
     for value in values.flat:
         plain = value.item() if isinstance(value, np.generic) else value
         if not _is_one_of(plain, target):

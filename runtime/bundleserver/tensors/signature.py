@@ -1,8 +1,8 @@
-"""What a model takes and gives, and how a request's tensors or rows are bound to it.
+"""A model's inputs and outputs, and how a request's tensors or rows are bound to them.
 
-A *strict* signature (a written manifest) takes exactly its named inputs. A *lenient* one (an
-inferred bundle) is a drop-in for KServe's sklearn server: a single input takes any tensor name and
-any numeric datatype, and several tensors are the columns of one table.
+A *strict* signature (a manifest file) requires exactly its named inputs. A *lenient* one (an
+inferred bundle) is a drop-in for KServe's sklearn server: a single input accepts any tensor name
+and any numeric datatype, and several tensors are the columns of one table.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from bundleserver.tensors import (
 
 DEFAULT_INPUT = "input-0"
 DEFAULT_OUTPUT = "output-0"
-"""The names that tensors have when nobody named them; the output's is KServe's."""
+"""The default names of tensors; the output's is KServe's."""
 
 
 @dataclass(frozen=True)
 class Signature:
     """Named inputs and outputs of a method or of a whole bundle.
 
-    Empty ``inputs`` or ``outputs`` are open: any tensors are taken as they come. ``rowwise`` says
-    that the first axis of every tensor is the batch, n rows in and n rows out; a forecaster is not.
-    ``refused`` holds inputs that others of its kind take and this one cannot, each with the reason.
+    Empty ``inputs`` or ``outputs`` allow any tensors. ``rowwise``: the first axis of every tensor
+    is the batch, n rows in and n rows out; false for a forecaster. ``refused``: inputs that similar
+    models support and this one does not, each with the reason.
     """
 
     inputs: tuple[TensorSpec, ...] = ()
@@ -47,11 +47,11 @@ class Signature:
     def bind_tensors(
         self, tensors: Sequence[NamedTensor], taker: str, content_type: str | None = None
     ) -> dict[str, NamedTensor]:
-        """Check a V2 request's tensors and give them the names that the model knows.
+        """Validate a V2 request's tensors and key them by the model's input names.
 
         Args:
-            tensors: what came, in the request's order.
-            taker: who takes it, as messages name it: ``'fraud' version 7``.
+            tensors: the request's tensors in their order.
+            taker: the model, for messages: ``'fraud' version 7``.
             content_type: the request's parameter of that name; ``pd`` makes all tensors one table.
 
         Raises:
@@ -78,13 +78,13 @@ class Signature:
         return bound
 
     def bind_rows(self, rows: Sequence[object], taker: str) -> dict[str, NamedTensor]:
-        """Turn V1 rows into the inputs: lists, plain values, or objects keyed by input or column.
+        """Convert V1 rows to inputs: arrays, plain values, or objects keyed by input or column.
 
         Raises:
             InvalidInput: rows are ragged, of mixed kinds, or lack a column.
         """
         if not rows:
-            raise InvalidInput(f"'instances' is an empty list; {taker} takes at least one row")
+            raise InvalidInput(f"'instances' is an empty array; {taker} expects at least one row")
         if isinstance(rows[0], dict):
             return self._bind_objects(rows, taker)
         inputs = self.inputs
@@ -97,7 +97,7 @@ class Signature:
     def _refuse(self, names: Iterable[str]) -> None:
         for name in names:
             if name in self.refused:
-                raise InvalidInput(f"input '{name}' cannot be taken: {self.refused[name]}")
+                raise InvalidInput(f"input '{name}' is not supported: {self.refused[name]}")
 
     def _check_complete(self, bound: Mapping[str, NamedTensor], taker: str) -> None:
         missing = [spec for spec in self.inputs if not spec.optional and spec.name not in bound]
@@ -112,7 +112,7 @@ class Signature:
 
     @cached_property
     def _lenient_input(self) -> TensorSpec | None:
-        """The one input of a drop-in for KServe's sklearn server; takes what that server takes."""
+        """The one input of a drop-in for KServe's sklearn server; accepts what that accepts."""
         if self.lenient and self.rowwise and len(self.inputs) == 1:
             return self.inputs[0]
         return None
@@ -138,7 +138,7 @@ class Signature:
 
 
 def describe(spec: TensorSpec) -> str:
-    """Say what an input is, for messages: ``'features' FP64 [-1, 3]``."""
+    """Format an input for messages: ``'features' FP64 [-1, 3]``."""
     parts = [f"'{spec.name}'"]
     if spec.datatype is not None:
         parts.append(spec.datatype)
@@ -157,7 +157,7 @@ def _bind_single(
     Where it is a table (``content_type: pd``), its name is the name of its one column.
     """
     if not tensors:
-        raise InvalidInput(f"the request has no inputs; {taker} takes one: {describe(spec)}")
+        raise InvalidInput(f"the request has no inputs; {taker} expects {describe(spec)}")
     values = tensors[0].values
     if is_table and values.ndim == 1:
         return {spec.name: NamedTensor(spec.name, values.reshape(-1, 1), (tensors[0].name,))}
@@ -171,7 +171,7 @@ def _unknown_input(name: str, inputs: Sequence[TensorSpec], taker: str) -> str:
     near = difflib.get_close_matches(name, [spec.name for spec in inputs], n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     taken = ", ".join(describe(spec) for spec in inputs)
-    return f"unknown input '{name}'; {taker} takes {taken}{hint}"
+    return f"unknown input '{name}'; {taker} expects {taken}{hint}"
 
 
 def _check_equal_rows(bound: Mapping[str, NamedTensor], taker: str) -> None:
@@ -179,7 +179,7 @@ def _check_equal_rows(bound: Mapping[str, NamedTensor], taker: str) -> None:
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"'{name}' has {length}" for name, length in lengths.items())
         raise InvalidInput(
-            f"inputs differ in their number of rows: {listed}; {taker} takes equal ones"
+            f"inputs differ in their number of rows: {listed}; {taker} expects equal numbers"
         )
 
 
@@ -191,7 +191,7 @@ def _columns_of_rows(
             came = f"{len(row)} values" if isinstance(row, list) else type(row).__name__
             names = ", ".join(f"'{spec.name}'" for spec in inputs)
             raise InvalidInput(
-                f"instances[{index}] has {came}; {taker} takes {len(inputs)} per row: {names}"
+                f"instances[{index}] has {came}; {taker} expects {len(inputs)} per row: {names}"
             )
     columns = zip(*(row for row in rows if isinstance(row, list)), strict=True)
     return [
@@ -201,7 +201,7 @@ def _columns_of_rows(
 
 
 def _table_of_objects(rows: Sequence[object], taker: str, expand: bool) -> dict[str, list[object]]:
-    """Collect rows into columns; with ``expand`` an object may hold lists, several rows at once."""
+    """Collect rows into columns; with ``expand`` an object may have arrays of several rows."""
     table: dict[str, list[object]] = {}
     for index, row in enumerate(rows):
         if isinstance(row, dict) and not index:
@@ -209,14 +209,14 @@ def _table_of_objects(rows: Sequence[object], taker: str, expand: bool) -> dict[
         if not isinstance(row, dict):
             raise InvalidInput(
                 f"instances[{index}] is a {type(row).__name__}, instances[0] an object; {taker} "
-                "takes rows of one kind"
+                "expects rows of one kind"
             )
         if row.keys() != table.keys():
             odd = sorted(row.keys() ^ table.keys())
             raise InvalidInput(
                 f"instances[{index}] and instances[0] differ in keys: "
                 + ", ".join(f"'{key}'" for key in odd)
-                + f"; {taker} takes rows of equal keys"
+                + f"; {taker} expects rows with equal keys"
             )
         for key, value in row.items():
             table[key].extend(value if expand and isinstance(value, list) else (value,))
@@ -227,9 +227,9 @@ def _merge_columns(table: Mapping[str, list[object]], spec: TensorSpec, taker: s
     missing = [column for column in spec.columns if column not in table]
     unknown = [column for column in table if column not in spec.columns]
     if missing or unknown:
-        said = [f"lack column '{column}'" for column in missing]
-        said += [f"have the unknown column '{column}'" for column in unknown]
-        raise InvalidInput(f"the rows {', '.join(said)}; {taker} takes {describe(spec)}")
+        said = [f"missing column '{column}'" for column in missing]
+        said += [f"unknown column '{column}'" for column in unknown]
+        raise InvalidInput(f"instances: {', '.join(said)}; {taker} expects {describe(spec)}")
     column_spec = TensorSpec(spec.name, spec.datatype)
     arrays: list[Array] = [
         array_from_rows(table[column], replace(column_spec, name=column), taker)

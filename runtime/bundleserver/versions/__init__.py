@@ -1,4 +1,4 @@
-"""Version labels in their natural order, and the policies that choose among them."""
+"""Version labels in natural order, and the policies that select versions."""
 
 from __future__ import annotations
 
@@ -24,42 +24,42 @@ _BEFORE_RELEASE = {
     "preview": 3,
     "rc": 3,
 }
-"""Words that make a label older than the same one without them, with their order."""
+"""Pre-release words in their order; a label with one sorts before the same label without it."""
 
 _BEFORE_RELEASE_WITH_NUMBER = {"a": 1, "b": 2, "c": 3}
 """As above when a number follows: ``1.2b1`` is a beta, ``2b`` comes after ``2``."""
 
-# What stands at one place of a label, in the order in which they sort.
+# The kinds of a label's parts in their sort order.
 _EARLIER, _END, _WORD, _NUMBER = range(4)
 
 
 def is_version_label(name: str) -> bool:
-    """Ask whether a directory's name is a version: ``1``, ``v2``, ``1.10.0``, ``2025-12-09``."""
+    """Ask whether a name is a version label: ``1``, ``v2``, ``1.10.0``, ``2025-12-09``."""
     return len(name) <= _LONGEST and _LABEL.match(name) is not None
 
 
 @total_ordering
 @dataclass(frozen=True, eq=False)
 class Version:
-    """A version label; equal labels are equal versions, ``v2`` and ``2`` only order alike.
+    """A version label; equal labels are equal versions, ``v2`` and ``2`` only have the same order.
 
     Order is natural: ``v9 < v10 < 10.1``, ``1.2.0-rc1 < 1.2.0 < 1.2.0-fix``, dates in order.
-    Between labels that order alike the spelling decides: ``2 < v2``, always and everywhere.
+    Between labels of the same order the spelling decides: ``2 < v2``.
     """
 
     label: str
 
     @classmethod
     def parse(cls, text: str) -> Version:
-        """Read a label.
+        """Parse a label.
 
         Raises:
-            ValueError: the text is no version label.
+            ValueError: the string is not a valid version label.
         """
         if not is_version_label(text):
             raise ValueError(
-                f"'{text}' is no version label; it starts with a digit, or v and a digit, and "
-                f"holds only letters, digits, '.', '_', '+', '-', at most {_LONGEST}"
+                f"'{text}' is not a valid version label; expected a digit, or v and a digit, then "
+                f"letters, digits, '.', '_', '+', '-', at most {_LONGEST} characters"
             )
         return cls(text)
 
@@ -78,7 +78,7 @@ class Version:
 
     @cached_property
     def order(self) -> tuple[tuple[int, int, str], ...]:
-        """The key that sorts labels naturally; ``v2`` and ``2`` have the same one."""
+        """The natural sort key; the same for ``v2`` and ``2``."""
         number = self.label.removeprefix("v")
         if number.isdigit():
             return (_NUMBER, int(number), ""), (_END, 0, "")
@@ -108,10 +108,10 @@ class VersionPolicy:
 
     @classmethod
     def parse(cls, text: str) -> VersionPolicy:
-        """Read ``latest``, ``latest:N``, ``all`` or ``specific:v1,v3``.
+        """Parse ``latest``, ``latest:N``, ``all`` or ``specific:v1,v3``.
 
         Raises:
-            ValueError: the text is none of them.
+            ValueError: it is none of them.
         """
         kind, colon, value = text.strip().partition(":")
         if kind == "specific":
@@ -121,7 +121,8 @@ class VersionPolicy:
         if kind == "latest":
             return cls(_parse_count(text, value) if colon else 1)
         raise ValueError(
-            f"'{text}' is no version policy; expected latest, latest:N, all or specific:v1,v3"
+            f"'{text}' is not a valid version policy; expected latest, latest:N, all or "
+            "specific:v1,v3"
         )
 
     def __str__(self) -> str:
@@ -133,7 +134,7 @@ class VersionPolicy:
 
 
 def select_versions(versions: Iterable[Version], policy: VersionPolicy) -> tuple[Version, ...]:
-    """Return the versions that a policy wants among those given, newest first."""
+    """Return the versions that a policy selects, newest first."""
     if policy.specific:
         return tuple(sorted(set(versions) & set(policy.specific), reverse=True))
     if policy.count is None:
@@ -147,7 +148,7 @@ def sort_key(version: Version) -> tuple[object, str]:
 
 
 def same_order(ordered: Iterable[Version]) -> tuple[tuple[Version, ...], ...]:
-    """Return the groups of sorted versions that order alike, as ``2`` and ``v2`` by mistake."""
+    """Return the groups of sorted versions of the same order, such as ``2`` and ``v2``."""
     alike = groupby(ordered, key=lambda version: version.order)
     return tuple(group for _, members in alike if len(group := tuple(members)) > 1)
 
@@ -155,8 +156,8 @@ def same_order(ordered: Iterable[Version]) -> tuple[tuple[Version, ...], ...]:
 def _parse_count(text: str, value: str) -> int:
     if not (value.isascii() and value.isdigit() and int(value) > 0):
         raise ValueError(
-            f"'{text}' is no version policy; latest:N takes a whole number of at least 1, "
-            "as in latest:2"
+            f"'{text}' is not a valid version policy; expected latest:N with an integer N of at "
+            "least 1, such as latest:2"
         )
     return int(value)
 
@@ -165,10 +166,11 @@ def _parse_specific(text: str, value: str) -> tuple[Version, ...]:
     labels = [label.strip() for label in value.split(",")]
     if not value.strip():
         raise ValueError(
-            f"'{text}' is no version policy; specific: takes version labels, as in specific:v1,v3"
+            f"'{text}' is not a valid version policy; expected version labels, such as "
+            "specific:v1,v3"
         )
     try:
         named = {Version.parse(label) for label in labels}
     except ValueError as error:
-        raise ValueError(f"'{text}' is no version policy: {error}") from error
+        raise ValueError(f"'{text}' is not a valid version policy: {error}") from error
     return tuple(sorted(named))

@@ -1,4 +1,4 @@
-"""A canary's rollout: its rules, what is counted, and the pure decision how it goes on."""
+"""A canary's rules, its counts, and the pure decision to wait, advance, promote or demote."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 _LATENCY_STEP = math.log(1.02)
-"""Latencies are counted in classes 2 % wide."""
+"""Latencies are counted in histogram buckets that are 2 % wide."""
 
 
 @dataclass(frozen=True)
 class CanaryRules:
-    """How a new version comes to take the requests of the default one, and what sends it back.
+    """How a canary gets the default version's requests step by step, and what demotes it.
 
     Args:
         version: the version, or a label for it.
-        steps: its shares of the requests in percent, one after the other.
-        interval_seconds: the least time that a step takes.
-        min_requests: what it has to answer in a step before it is judged.
-        max_error_rate: the largest share of requests that it may fail.
-        max_p99_ratio: how many times the default's 99th percentile its own may be; None: any.
-        min_agreement: the least share of answers that equal the default's; None: any.
+        steps: its shares of the requests in percent, in order.
+        interval_seconds: the minimum duration of a step.
+        min_requests: the minimum number of requests in a step before it is judged.
+        max_error_rate: the maximum share of failed requests.
+        max_p99_ratio: the maximum ratio of its p99 latency to the default's; None is no limit.
+        min_agreement: the minimum share of values that equal the default's; None is no limit.
     """
 
     version: str
@@ -36,13 +36,13 @@ class CanaryRules:
 
 @dataclass(frozen=True)
 class Counts:
-    """What one version did in one step.
+    """What was counted for one version in one step.
 
     Args:
-        requests: those that it was given.
-        errors: those that failed by its fault.
-        refused: those that it called wrong (400).
-        latencies: how many answers took how long, by ``latency_class``.
+        requests: its requests.
+        errors: requests that failed.
+        refused: requests that were rejected as invalid (400).
+        latencies: the number of responses by ``latency_class``.
     """
 
     requests: int = 0
@@ -56,8 +56,8 @@ class Window:
     """Everything that was counted in one step.
 
     Args:
-        compared: values of the canary's answers that were held against the default's.
-        agreed: those that were equal.
+        compared: values of the canary's responses that were compared with the default's.
+        agreed: values that were equal.
         comparisons: requests that were compared.
     """
 
@@ -69,7 +69,7 @@ class Window:
 
 
 class Verdict(str, Enum):
-    """What is to be done with a canary."""
+    """What to do with a canary."""
 
     WAIT = "wait"
     ADVANCE = "advance"
@@ -79,7 +79,7 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict and the sentence that explains it."""
+    """A verdict and its reason."""
 
     verdict: Verdict
     reason: str
@@ -88,15 +88,15 @@ class Decision:
 def decide(
     rules: CanaryRules, step: int, window: Window, elapsed_seconds: float, base: Counts
 ) -> Decision:
-    """Say how a rollout goes on; a broken rule sends the canary back at once.
+    """Decide how a canary goes on; a broken rule demotes it immediately.
 
     Args:
-        rules: what the canary has to keep.
-        step: which of the rules' steps is under way, from 0.
-        window: what was counted since the step began.
-        elapsed_seconds: since then.
-        base: what the default version did in the last step in which it answered enough; at 100 %
-            it answers nothing any more.
+        rules: the canary's rules.
+        step: the index of the current step.
+        window: what was counted in this step.
+        elapsed_seconds: how long this step has taken.
+        base: the default version's counts in the last step with enough requests; at 100 % it
+            gets no requests.
     """
     if window.base.requests >= min(rules.min_requests, base.requests):
         base = window.base
@@ -107,20 +107,20 @@ def decide(
     missing = _missing(rules, window, base, share, elapsed_seconds)
     if missing:
         return Decision(Verdict.WAIT, f"at {share:g} %: {missing}")
-    told = _told(rules, window, base)
+    told = _summary(rules, window, base)
     if step + 1 < len(rules.steps):
         further = rules.steps[step + 1]
         return Decision(Verdict.ADVANCE, f"from {share:g} % to {further:g} %: {told}")
-    return Decision(Verdict.PROMOTE, f"stays at {share:g} %: {told}")
+    return Decision(Verdict.PROMOTE, f"at {share:g} %: {told}")
 
 
 def latency_class(seconds: float) -> int:
-    """Return the class that a latency is counted in."""
+    """Return the histogram bucket of a latency."""
     return math.floor(math.log(max(seconds, 1e-7)) / _LATENCY_STEP)
 
 
 def percentile_seconds(latencies: Mapping[int, int], share: float) -> float | None:
-    """Return the latency that a share of the answers did not exceed; None without any answer."""
+    """Return the latency that a share of the responses did not exceed; None without responses."""
     rank = math.ceil(share * sum(latencies.values()))
     seen = 0
     for at in sorted(latencies):
@@ -131,10 +131,10 @@ def percentile_seconds(latencies: Mapping[int, int], share: float) -> float | No
 
 
 def error_rate(canary: Counts, base: Counts) -> float:
-    """Return the share of requests that a canary fails.
+    """Return the share of requests that a canary failed.
 
-    What it calls wrong counts as far as it is more than the default's share: callers err towards
-    both alike, and what only the canary refuses is the canary's change.
+    Invalid requests (400) count as far as their share exceeds the default's: callers make the same
+    mistakes with both, and what only the canary rejects is the canary's change.
     """
     if not canary.requests:
         return 0.0
@@ -144,29 +144,29 @@ def error_rate(canary: Counts, base: Counts) -> float:
 
 
 def _broken_rule(rules: CanaryRules, window: Window, base: Counts) -> str:
-    """Say which rule the canary breaks; nothing while there is too little to judge by."""
+    """Return which rule the canary breaks; an empty string if none, or too early to judge."""
     canary = window.canary
     most = rules.max_error_rate * max(rules.min_requests, canary.requests)
     if canary.errors > most or (
         canary.requests >= rules.min_requests and error_rate(canary, base) > rules.max_error_rate
     ):
-        refused = f" and called {canary.refused} wrong" if canary.refused else ""
+        refused = f" and {canary.refused} were rejected as invalid (400)" if canary.refused else ""
         return (
-            f"it failed {canary.errors} of {canary.requests} requests{refused}; "
+            f"{canary.errors} of {canary.requests} requests failed{refused}; "
             f"max_error_rate is {rules.max_error_rate:g}"
         )
     if canary.requests >= rules.min_requests and base.requests >= rules.min_requests:
         ratio = _p99_ratio(canary, base)
         if rules.max_p99_ratio is not None and ratio is not None and ratio > rules.max_p99_ratio:
             return (
-                f"its 99th percentile is {ratio:.2f} times the default's; "
+                f"the p99 latency is {ratio:.2f} times the default's; "
                 f"max_p99_ratio is {rules.max_p99_ratio:g}"
             )
     if rules.min_agreement is not None and window.comparisons >= rules.min_requests:
         agreement = _agreement(window)
         if agreement < rules.min_agreement:
             return (
-                f"{agreement:.1%} of its answers equal the default's; "
+                f"{agreement:.1%} of the compared values equal the default's; "
                 f"min_agreement is {rules.min_agreement:g}"
             )
     return ""
@@ -175,19 +175,19 @@ def _broken_rule(rules: CanaryRules, window: Window, base: Counts) -> str:
 def _missing(
     rules: CanaryRules, window: Window, base: Counts, share: float, elapsed_seconds: float
 ) -> str:
-    """Say what is still to come before a step is over; the empty text when nothing is."""
+    """Return what a step still waits for; an empty string when it is complete."""
     least = rules.min_requests
     if window.canary.requests < least:
-        return f"it has answered {window.canary.requests} of {least} requests"
+        return f"{window.canary.requests} of {least} requests"
     if rules.min_agreement is not None and window.comparisons < least:
-        return f"{window.comparisons} of {least} answers are compared with the default's"
+        return f"{window.comparisons} of {least} comparisons with the default"
     if rules.max_p99_ratio is not None and base.requests < least and share < 100:
-        return f"the default has answered {base.requests} of {least} requests"
+        return f"{base.requests} of {least} requests to the default"
     left = rules.interval_seconds - elapsed_seconds
-    return f"{left:.0f} s are left" if left > 0 else ""
+    return f"{left:.0f} s left" if left > 0 else ""
 
 
-def _told(rules: CanaryRules, window: Window, base: Counts) -> str:
+def _summary(rules: CanaryRules, window: Window, base: Counts) -> str:
     parts = [f"{window.canary.requests} requests", f"{error_rate(window.canary, base):.1%} errors"]
     if rules.max_p99_ratio is not None:
         ratio = _p99_ratio(window.canary, base)

@@ -1,4 +1,4 @@
-"""How far two versions' answers to the same request differ, output by output."""
+"""How far two versions' responses to the same request differ, output by output."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from bundleserver.tensors import Array
 
 CLOSE = 0.01
-"""Numbers that are no labels agree when they differ by at most this share of the answered one."""
+"""The relative tolerance within which numbers that are not labels agree."""
 
 _TINY = 1e-9
 _MOST_POINTS = 5000
@@ -18,17 +18,17 @@ _MOST_POINTS = 5000
 
 @dataclass(frozen=True)
 class OutputDifference:
-    """What two answers have, or do not have, in common in one output.
+    """The comparison of one output in two responses.
 
     Args:
-        values: how many were compared.
-        equal: how many of them agree: labels (whole numbers, truth values, texts) exactly, other
-            numbers as ``CLOSE`` says.
+        values: how many values were compared.
+        equal: how many of them agree: labels (integers, booleans, strings) exactly, other numbers
+            within ``CLOSE``.
         absolute: the sum of the absolute differences of numbers.
-        largest: the largest of them.
+        largest: the largest absolute difference.
         is_label: the values are labels.
-        is_number: they are numbers, so that the differences mean something.
-        problem: why the two cannot be compared; the empty text when they can.
+        is_number: the values are numbers, so that differences are defined.
+        problem: why the two cannot be compared; an empty string when they can.
     """
 
     values: int = 0
@@ -40,7 +40,7 @@ class OutputDifference:
     problem: str = ""
 
     def plus(self, other: OutputDifference) -> OutputDifference:
-        """Return what both have found together; the newer problem counts."""
+        """Return the sum of both; the newer problem counts."""
         return OutputDifference(
             self.values + other.values,
             self.equal + other.equal,
@@ -53,7 +53,7 @@ class OutputDifference:
 
     @property
     def agreement(self) -> float | None:
-        """The share of equal values; None while none is compared."""
+        """The share of equal values; None while no value was compared."""
         return self.equal / self.values if self.values else None
 
     @property
@@ -69,17 +69,17 @@ class OutputDifference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Every output of two answers; ``rowwise`` as the answers' signature says."""
+    """The comparison of every output of two responses; ``rowwise`` as in their signature."""
 
     outputs: Mapping[str, OutputDifference] = field(default_factory=dict)
     rowwise: bool = True
 
     @property
     def agreement(self) -> tuple[int, int]:
-        """How many values decide whether the answers agree, and how many of them are equal.
+        """The number of values that count for the agreement, and how many of them are equal.
 
-        The labels decide; where there are none, and for forecasts, whose labels are dates, all
-        other numbers do. An output that cannot be compared agrees in nothing.
+        Labels count; without labels, and for forecasts, whose labels are dates, all other numbers
+        do. An output that cannot be compared has no agreement.
         """
         found = self.outputs.values()
         deciding = [one for one in found if one.is_label and self.rowwise]
@@ -92,7 +92,7 @@ class Comparison:
 
     @property
     def problem(self) -> str:
-        """Why outputs cannot be compared; the empty text when all can."""
+        """Why outputs cannot be compared; an empty string when all can."""
         return "; ".join(
             f"output '{name}' {one.problem}" for name, one in self.outputs.items() if one.problem
         )
@@ -133,23 +133,23 @@ class SideBySide:
 
 
 def compare(answered: Mapping[str, Array], other: Mapping[str, Array], rowwise: bool) -> Comparison:
-    """Hold the outputs of an answer against those of another version."""
+    """Compare the outputs of a response with those of another version."""
     outputs = {
         name: compare_output(values, other[name])
         if name in other
-        else OutputDifference(problem="is given by only one of the two")
+        else OutputDifference(problem="is missing in one of the two responses")
         for name, values in answered.items()
     }
     for name in other:
-        outputs.setdefault(name, OutputDifference(problem="is given by only one of the two"))
+        outputs.setdefault(name, OutputDifference(problem="is missing in one of the two responses"))
     return Comparison(outputs, rowwise)
 
 
 def compare_output(answered: Array, other: Array) -> OutputDifference:
-    """Hold one output against another version's; NaN equals NaN."""
+    """Compare one output with another version's; NaN equals NaN."""
     if answered.shape != other.shape:
         return OutputDifference(
-            problem=f"has the shapes {list(answered.shape)} and {list(other.shape)}"
+            problem=f"has different shapes: {list(answered.shape)} and {list(other.shape)}"
         )
     kinds = answered.dtype.kind + other.dtype.kind
     if not set(kinds) <= set("biuf"):
@@ -159,7 +159,7 @@ def compare_output(answered: Array, other: Array) -> OutputDifference:
     with np.errstate(invalid="ignore", over="ignore"):
         differences = np.abs(left - right)
         bound = np.zeros_like(left) if is_label else np.maximum(CLOSE * np.abs(left), _TINY)
-        # As floats large whole numbers would be equal that are not.
+        # Converted to floats, large integers that differ could be equal.
         same = (answered == other) | (np.isnan(left) & np.isnan(right))
         equal = same | (np.isfinite(differences) & (differences <= bound))
     differences = np.where(same, 0.0, differences)

@@ -1,8 +1,8 @@
-"""Which share of the requests a key belongs to: weighted rendezvous hashing.
+"""Sticky traffic splits: weighted rendezvous hashing of routing keys.
 
-Every name draws a number from the key and its own name, as large as its weight allows, and the
-largest wins. Each draw depends on nothing but the key, the name and its weight; so a weight that
-rises takes keys from the others and moves none between them, and one that falls gives only its own.
+Every name gets a score from a hash of the key and the name, scaled by its weight; the highest score
+wins. A score depends only on the key, the name and its weight, so raising a weight moves keys to
+that name only, and lowering it moves keys away from that name only.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Mapping
 from hashlib import blake2b
 
 _BITS = 52
-"""So many random bits and a half fit into a float exactly, which so is never 0 and never 1."""
+"""Hash bits per score: plus one half they are exact in a float, so a score is never 0 or 1."""
 
 
 def choose(weights: Mapping[str, float], key: str, salt: str = "") -> str:
-    """Return the name that a key falls to; the same one as long as the weights stay as they are.
+    """Return the name for a routing key; the same one while the weights are unchanged.
 
     Args:
-        weights: by name, any finite scale; a name of weight 0 gets nothing.
-        key: what stays together: a user, a session, a device.
-        salt: sets one draw of the same keys apart from another, as of another model.
+        weights: by name, on any finite scale; a name of weight 0 gets no keys.
+        key: the routing key: a user, a session, a device.
+        salt: makes splits independent of each other, such as the model's name.
 
     Raises:
         ValueError: no weight is above 0.
@@ -37,13 +37,13 @@ def choose(weights: Mapping[str, float], key: str, salt: str = "") -> str:
 
 
 def shares(weights: Mapping[str, float]) -> dict[str, float]:
-    """Return each name's share of all requests, from 0 to 1."""
+    """Return each name's share of the requests, from 0 to 1."""
     total = math.fsum(weights.values())
     return {name: weight / total for name, weight in weights.items()} if total > 0 else {}
 
 
 def _uniform(*parts: str) -> float:
-    """Return a number between 0 and 1, both excluded, that the parts alone decide."""
+    """Return a number between 0 and 1, both excluded, as a hash of the parts."""
     digest = blake2b(digest_size=8)
     for part in parts:
         data = part.encode("utf-8", "surrogatepass")

@@ -1,4 +1,4 @@
-"""``serving.json``: which versions of a model are wanted, their labels, and who gets how much."""
+"""``serving.json``: which versions of a model to serve, their labels, and the traffic split."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from bundleserver.versions import VersionPolicy, is_version_label
 from bundleserver.versions.canary import CanaryRules
 
 CONFIG_NAME = "serving.json"
-"""The file at a model root that says so."""
+"""The name of the file in a model's directory."""
 
 RESERVED_LABELS = ("default", "latest")
-"""Names that mean something else wherever a label may stand, so no label has them."""
+"""Names with another meaning where a label may be used, so they cannot be labels."""
 
 _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _LABEL_IS = "a letter, then letters, digits, '.', '_', '-', 64 characters at most"
@@ -29,17 +29,17 @@ _LABEL_IS = "a letter, then letters, digits, '.', '_', '-', 64 characters at mos
 
 @dataclass(frozen=True)
 class ServingConfig:
-    """What a model root asks for; everything that is absent is left to the server's flags.
+    """One model's configuration; command-line flags apply to what is absent.
 
     Args:
-        policy: a version policy, as ``VersionPolicy.parse`` reads it.
-        labels: version labels by the names that people give them.
-        default: the version or label that answers where a request names none.
-        traffic: weights of versions and labels among the requests that name none; any finite scale.
-            Two names may stand for one version: their weights then add up.
-        shadow: versions and labels that get a copy of the requests and whose answers nobody gets.
-        shadow_share: the share of the requests that are copied, up to 1.
-        canary: how a version takes over from the default one step by step; ends with ``traffic``.
+        policy: a version policy, as for ``VersionPolicy.parse``.
+        labels: versions by label.
+        default: the version or label for requests that name none.
+        traffic: weights of versions and labels for requests that name none, on any finite scale.
+            If two names refer to one version, their weights add up.
+        shadow: versions that receive mirrored requests; their responses are discarded.
+        shadow_share: the share of the requests that are mirrored, up to 1.
+        canary: how a version replaces the default in steps; excludes ``traffic``.
     """
 
     policy: str | None = None
@@ -56,19 +56,19 @@ class ServingConfig:
 
     @property
     def is_split(self) -> bool:
-        """Whether requests that name no version, or copies of them, go to several versions."""
+        """Whether requests that name no version are split or mirrored."""
         return bool(self.traffic or self.canary or self.shadow)
 
     @classmethod
     def from_json(cls, data: bytes | str, where: str) -> ServingConfig:
-        """Read a ``serving.json``; whether its versions exist is for the server to say.
+        """Parse a ``serving.json``; whether its versions exist is checked by the server.
 
         Args:
             data: the file's content.
-            where: the file's path, which the error names.
+            where: the file's path, for error messages.
 
         Raises:
-            ConfigError: the text is no JSON, or a value cannot be used; lists every problem.
+            ConfigError: it is not valid JSON, or a value is invalid; lists every problem.
         """
         document, odd = read_object(data, where, ConfigError)
         problems = {**_problems(document), **odd}
@@ -86,11 +86,11 @@ class ServingConfig:
         )
 
     def resolve(self, name: str) -> str:
-        """Return the version that a label, or a version's own name, stands for."""
+        """Return the version that a name, a label or a version, refers to."""
         return self.labels.get(name, name)
 
     def to_json(self) -> str:
-        """Write it for people, without what is absent; ``from_json`` reads it back equal."""
+        """Format it without absent values; ``from_json`` parses it back equal."""
         written = {
             "policy": self.policy,
             "labels": dict(self.labels),
@@ -104,20 +104,20 @@ class ServingConfig:
 
 
 def parse_traffic(text: str) -> dict[str, float]:
-    """Read weights as the command line has them: ``stable=90,canary=10``.
+    """Parse weights from the command line: ``stable=90,canary=10``.
 
     Raises:
-        ValueError: the text holds no such weights; says which part is none.
+        ValueError: a part is invalid; the message names it.
     """
     weights: dict[str, float] = {}
     for part in text.split(","):
         name, _, number = part.strip().partition("=")
         if not (is_version_label(name) or _LABEL.fullmatch(name)) or name in RESERVED_LABELS:
             raise ValueError(
-                f"'{part}' names no version and no label; expected stable=90,canary=10"
+                f"'{part}' does not name a version or label; expected stable=90,canary=10"
             )
         if name in weights:
-            raise ValueError(f"'{part}' names '{name}' once more")
+            raise ValueError(f"'{part}' repeats '{name}'; name each version or label once")
         weights[name] = _weight(number, part)
     if not 0 < sum(weights.values()) < math.inf:
         raise ValueError(f"'{text}' adds up to {sum(weights.values())}; expected a sum above 0")
@@ -130,12 +130,12 @@ def _weight(number: str, part: str) -> float:
     except ValueError:
         weight = math.nan
     if not 0 <= weight < math.inf:
-        raise ValueError(f"'{part}' has no weight; expected a number that is not negative")
+        raise ValueError(f"'{part}' has no valid weight; expected a non-negative number")
     return weight
 
 
-_Name = Annotated[str, Field(description="a version, or a label that 'labels' has")]
-_Weight = Annotated[float, Field(ge=0, description="a weight: a number that is not negative")]
+_Name = Annotated[str, Field(description="a version, or a label in 'labels'")]
+_Weight = Annotated[float, Field(ge=0, description="a weight: a non-negative number")]
 _Target = Annotated[str, Field(description="a version")]
 
 
@@ -148,13 +148,13 @@ class _CanaryForm(Form):
     version: _Name
     steps: list[_Step] = Field(
         default=list(CanaryRules.steps),
-        description="a list of shares in percent that rise: [5, 25, 50, 100]",
+        description="an array of increasing shares in percent: [5, 25, 50, 100]",
     )
     interval_seconds: float = Field(
         default=CanaryRules.interval_seconds, ge=0, description="seconds, 0 or more"
     )
     min_requests: int = Field(
-        default=CanaryRules.min_requests, ge=1, description="a whole number of at least 1"
+        default=CanaryRules.min_requests, ge=1, description="an integer of at least 1"
     )
     max_error_rate: float = Field(
         default=CanaryRules.max_error_rate, ge=0, le=1, description="a share from 0 to 1"
@@ -175,7 +175,7 @@ class _ServingForm(Form):
     traffic: dict[str, _Weight] = Field(
         default_factory=dict, description="an object with a weight per version or label"
     )
-    shadow: list[_Name] = Field(default_factory=list, description="a list of versions and labels")
+    shadow: list[_Name] = Field(default_factory=list, description="an array of versions and labels")
     shadow_share: float = Field(
         default=1.0, gt=0, le=1, description="a share of the requests: above 0, at most 1"
     )
@@ -183,7 +183,7 @@ class _ServingForm(Form):
 
 
 def _written(rules: CanaryRules) -> dict[str, object]:
-    """Say rules as a document does, without those that nobody set."""
+    """Convert rules to JSON, without those that are not set."""
     written = {**asdict(rules), "steps": list(rules.steps)}
     return {key: value for key, value in written.items() if value is not None}
 
@@ -203,7 +203,7 @@ def _problems(document: Mapping[str, object]) -> dict[Place, Problem]:
 
 
 def _without(document: Mapping[str, object], found: Mapping[Place, Problem]) -> dict[str, object]:
-    """Leave out what did not parse: entries of objects one by one, everything else as a whole."""
+    """Remove invalid values: single entries of objects, everything else as a whole."""
     kept: dict[str, object] = {}
     for key, value in document.items():
         if isinstance(value, dict) and key != "canary" and (key,) not in found:
@@ -226,13 +226,13 @@ def _label_problems(form: _ServingForm) -> Iterator[tuple[Place, str]]:
     for label, version in form.labels.items():
         place: Place = ("labels", label)
         if is_version_label(label):
-            yield place, "is a version itself; expected a label, which is no version"
+            yield place, "has the form of a version; expected another name for a label"
         elif label in RESERVED_LABELS:
-            yield place, f"is reserved; no label is called {quoted(RESERVED_LABELS)}"
+            yield place, f"is reserved; a label must not be {quoted(RESERVED_LABELS)}"
         elif not _LABEL.fullmatch(label):
-            yield place, f"is no label; expected {_LABEL_IS}"
+            yield place, f"is not a valid label; expected {_LABEL_IS}"
         elif not is_version_label(version):
-            yield place, f"is {shown(version)}; expected a version, as in 'v2'"
+            yield place, f"is {shown(version)}; expected a version such as 'v2'"
 
 
 def _weight_problems(form: _ServingForm) -> Iterator[tuple[Place, str]]:
@@ -242,7 +242,7 @@ def _weight_problems(form: _ServingForm) -> Iterator[tuple[Place, str]]:
 
 
 def _name_problems(form: _ServingForm, labels: Mapping[str, object]) -> Iterator[tuple[Place, str]]:
-    """Find names that are neither a version nor a label, and shadows named twice."""
+    """Find names that are neither a version nor a label, and duplicate shadows."""
     named: list[tuple[Place, str]] = [(("traffic", name), name) for name in form.traffic]
     named += [(("shadow", at), name) for at, name in enumerate(form.shadow)]
     if form.default is not None:
@@ -252,23 +252,23 @@ def _name_problems(form: _ServingForm, labels: Mapping[str, object]) -> Iterator
     for place, name in named:
         if not is_version_label(name) and name not in labels:
             known = nearest(name, labels)
-            yield place, f"names {shown(name)}, which is no version and no label{known}"
+            yield place, f"refers to {shown(name)}, which is neither a version nor a label{known}"
     for at, name in enumerate(form.shadow):
         if name in form.shadow[:at]:
-            yield ("shadow", at), f"is {shown(name)} once more"
+            yield ("shadow", at), f"is {shown(name)}, a duplicate; name each shadow once"
 
 
 def _default_problems(
     form: _ServingForm, labels: Mapping[str, object]
 ) -> Iterator[tuple[Place, str]]:
-    """Find what is to be held against the default version and is that version."""
+    """Find shadows and canaries that are the default version itself."""
     default = None if form.default is None else labels.get(form.default, form.default)
     named: list[tuple[Place, str]] = [(("shadow", at), name) for at, name in enumerate(form.shadow)]
     if form.canary is not None:
         named.append((("canary", "version"), form.canary.version))
     for place, name in named:
         if default is not None and labels.get(name, name) == default:
-            yield place, f"is {shown(name)}, the default itself; expected another version"
+            yield place, f"is {shown(name)}, the default version; expected another version"
 
 
 def _canary_problems(
@@ -277,15 +277,18 @@ def _canary_problems(
     if form.canary is None:
         return
     if "default" not in document:
-        yield ("canary",), "has no 'default' beside it, the version that it takes over from"
+        yield ("canary",), "requires 'default', the version that the canary replaces"
     if document.get("traffic"):
-        yield ("canary",), "stands beside 'traffic'; expected one of the two"
+        yield ("canary",), "cannot be combined with 'traffic'; remove one of them"
     steps = form.canary.steps
     if not steps:
-        yield ("canary", "steps"), "is empty; expected shares in percent that rise, as in [5, 100]"
+        yield (
+            ("canary", "steps"),
+            "is empty; expected increasing shares in percent, such as [5, 100]",
+        )
     for at in range(1, len(steps)):
         if steps[at] <= steps[at - 1]:
             yield (
                 ("canary", "steps", at),
-                f"is {steps[at]:g} after {steps[at - 1]:g}; expected steps that rise",
+                f"is {steps[at]:g} after {steps[at - 1]:g}; expected increasing steps",
             )

@@ -315,7 +315,7 @@ ERRORS = [
     ({"model": "sums", "model_version": "9"}, "NOT_FOUND", "no version or label '9'"),
     ({"model": "sums", "model_version": "3"}, "UNAVAILABLE", "FAILED while VERIFYING"),
     ({"model": "loading"}, "UNAVAILABLE", "LOADING"),
-    ({"model": "full"}, "RESOURCE_EXHAUSTED", "5 requests waiting"),
+    ({"model": "full"}, "RESOURCE_EXHAUSTED", "is full (5 waiting)"),
     ({"model": "broken"}, "INTERNAL", "incident i1"),
 ]
 

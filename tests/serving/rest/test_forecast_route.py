@@ -138,7 +138,7 @@ def test_a_series_without_a_start_follows_the_models_own_history(rest):
     ("changes", "said"),
     [
         ({"model": "sums"}, "model 'sums' version '1' is not a forecaster"),
-        ({"model": ""}, "model is empty; it should be a text"),
+        ({"model": ""}, "model is empty; expected a string"),
         ({"inputs": []}, "'inputs' is empty"),
         ({"inputs": {}}, "'inputs' is an object"),
         ({"inputs": [3]}, "inputs[0] is the number 3"),
@@ -148,10 +148,13 @@ def test_a_series_without_a_start_follows_the_models_own_history(rest):
         ({"options": {"horizon": 0}}, "options.horizon is the number 0"),
         ({"options": {"horizon": 1.0}}, "options.horizon is the number 1.0"),
         ({"options": {"horizon": True}}, "options.horizon is true"),
-        ({"options": {"horizon": 10**12}}, "model 'arima' version '1' takes 1 to 100000 steps"),
+        ({"options": {"horizon": 10**12}}, "model 'arima' version '1' supports 1 to 100000 steps"),
         ({"options": {"horizon": 1, "quantiles": 0.5}}, "options.quantiles is the number 0.5"),
         ({"options": {"horizon": 1, "quantiles": [1]}}, "options.quantiles has the number 1"),
-        ({"options": {"horizon": 1, "quantiles": [1.5]}}, "the number 1.5; quantiles lie between"),
+        (
+            {"options": {"horizon": 1, "quantiles": [1.5]}},
+            "the number 1.5; expected numbers between",
+        ),
         ({"options": {"horizon": 1, "quantiles": ["x"]}}, "has the text 'x'"),
         ({"options": {"horizon": 1, "quantiles": [0.5] * 100}}, "has 100 values"),
         ({"metadata": []}, "'metadata' is a list"),
@@ -170,7 +173,7 @@ def test_a_request_that_breaks_a_rule_is_400(rest, changes, said):
     [
         ({"type": "multivariate_time_series"}, "inputs[0].type is the text 'multivariate_time_ser"),
         ({"type": ...}, "inputs[0].type is missing"),
-        ({"series": [[1, 2], [3, 4]]}, "inputs[0].series[0] is a list; a univariate series"),
+        ({"series": [[1, 2], [3, 4]]}, "inputs[0].series[0] is a list; expected a number or null"),
         ({"series": []}, "inputs[0].series is empty"),
         ({"series": ...}, "inputs[0].series is missing"),
         ({"series": [1, "2"]}, "inputs[0].series[1] is the text '2'"),
@@ -205,12 +208,12 @@ def test_a_series_in_the_models_own_step_is_forecast(frequency):
     [
         (
             {"frequency": "D"},
-            "inputs[0].frequency is 'D'; model 'monthly' version 'v7' was fitted in steps of 'MS', "
-            "which is 'M'",
+            "inputs[0].frequency is 'D'; model 'monthly' version 'v7' expects 'M', as "
+            "it was fitted with the step 'MS'",
         ),
         (
             {"frequency": "M", "options": {"horizon": 11}},
-            "options.horizon is 11; model 'monthly' version 'v7' takes 1 to 10 steps",
+            "options.horizon is 11; model 'monthly' version 'v7' supports 1 to 10 steps",
         ),
     ],
 )
@@ -263,7 +266,7 @@ def test_a_quantile_needs_the_bounds_of_an_interval():
     answer = rest.ask("POST", PATH, json=body("plain", options={"quantiles": [0.9]}))
 
     assert 400 == answer.status_code
-    assert "quantile 0.9 needs the output 'upper'" in answer.json()["error"]
+    assert "quantile 0.9 requires the output 'upper'" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(("model", "status"), [("nix", 404), ("broken", 503)])

@@ -258,7 +258,7 @@ def test_a_wrong_method_is_405_with_those_allowed(rest, method, path, allowed):
         ("/v1/models/sums:predict", b"", "body is empty"),
         ("/v1/models/sums:predict", b"{", "not valid JSON"),
         ("/v1/models/sums:predict", b'{"rows": []}', "'rows'"),
-        ("/v1/models/sums:predict", b'{"instances": []}', "empty list"),
+        ("/v1/models/sums:predict", b'{"instances": []}', "empty array"),
         ("/v1/models/sums:predict", b'{"instances": [[1]]}', "[1, 1]"),
         ("/v2/models/sums/infer", b'{"instances": []}', "'inputs' is missing"),
         ("/v2/models/sums/infer", b'{"inputs": []}', "missing inputs"),
@@ -503,10 +503,10 @@ def test_compressed_bodies_are_read(rest, encoding, compress):
 @pytest.mark.parametrize(
     ("encoding", "body", "said"),
     [
-        ("br", b"{}", "'br'; it should be gzip, deflate or none"),
+        ("br", b"{}", "'br' is not supported; expected gzip"),
         ("gzip, deflate", b"{}", "'gzip, deflate'"),
         ("gzip", b"no gzip", "not valid gzip"),
-        ("gzip", gzip.compress(b"{}" * 500, mtime=0)[:-9], "not valid gzip: it ends too early"),
+        ("gzip", gzip.compress(b"{}" * 500, mtime=0)[:-9], "not valid gzip: it is truncated"),
         ("gzip", gzip.compress(b"{}", mtime=0) + b"junk", "not valid gzip"),
         ("deflate", b"\x78\x9cjunk", "not valid deflate"),
     ],

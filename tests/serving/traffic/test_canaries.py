@@ -109,7 +109,7 @@ class Served:
     @property
     def canary(self):
         """How the canary stands."""
-        return self.splitter.describe("sums")["canary"]
+        return self.splitter.describe_traffic("sums")["canary"]
 
 
 def test_a_canary_walks_its_steps_and_is_promoted(caplog):
@@ -127,8 +127,8 @@ def test_a_canary_walks_its_steps_and_is_promoted(caplog):
     assert 0 < shares[0] < 400
     assert 400 == shares[3]
     assert ("promoted", 100) == (served.canary["state"], served.canary["percent"])
-    assert "stays at 100 %" in served.canary["reason"]
-    said = ["canary goes from 20 % to 50 %", "canary goes from 50 % to 100 %", "canary passed"]
+    assert "at 100 %" in served.canary["reason"]
+    said = ["canary moved from 20 % to 50 %", "canary moved from 50 % to 100 %", "canary promoted"]
     assert said == [
         part for line, part in zip(caplog.messages, said, strict=True) if f"sums 2: {part}" in line
     ]
@@ -146,8 +146,11 @@ def test_a_step_takes_its_interval():
 @pytest.mark.parametrize(
     ("canary", "reason"),
     [
-        (crash, "it failed 2 of 2 requests; max_error_rate is 0.05"),
-        (refuse, "it failed 0 of 20 requests and called 20 wrong; max_error_rate is 0.05"),
+        (crash, "2 of 2 requests failed; max_error_rate is 0.05"),
+        (
+            refuse,
+            "0 of 20 requests failed and 20 were rejected as invalid (400); max_error_rate is 0.05",
+        ),
     ],
 )
 def test_a_canary_that_fails_is_demoted(canary, reason, caplog):
@@ -193,10 +196,13 @@ def test_a_canary_that_disagrees_is_demoted():
         for copy in copies:
             compared += 1
             assert ("2", "1") == (copy.pair.version, copy.pair.shadow)
-            shadows._answer(copy)
+            shadows._compare(copy)
 
     assert 20 == compared
-    assert ("demoted", "0.0% of its answers equal the default's; min_agreement is 0.98") == (
+    assert (
+        "demoted",
+        "0.0% of the compared values equal the default's; min_agreement is 0.98",
+    ) == (
         served.canary["state"],
         served.canary["reason"],
     )
@@ -263,7 +269,7 @@ def test_a_canary_that_does_not_answer_waits():
     served = Served(state=State.FAILED)
 
     assert 0 == served.ask(20)
-    assert ("waiting", "it does not answer now, or it is the default itself") == (
+    assert ("waiting", "not ready, or the default version itself") == (
         served.canary["state"],
         served.canary["reason"],
     )
@@ -319,7 +325,7 @@ def test_a_state_file_that_cannot_be_used_begins_again(tmp_path, text, caplog):
 
     assert 20 == served.canary["percent"]
     assert served.ask() > 0
-    assert any("canaries begin again" in line for line in caplog.messages)
+    assert any("canaries start again" in line for line in caplog.messages)
     assert 50 == served.canary["percent"]
 
 

@@ -13,7 +13,7 @@ from bundleserver.serving.execution.predict import predict
 from bundleserver.serving.execution.thread_pool import ThreadPool
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.requests import PredictRequest, PredictResponse
-from bundleserver.serving.traffic.mirroring import MAX_QUEUE, Copy, Shadows, outputs_of
+from bundleserver.serving.traffic.mirroring import MAX_QUEUE, MirroredRequest, Shadows, outputs_of
 from bundleserver.serving.traffic.totals import Pair, ShadowTotals
 from bundleserver.tensors import NamedTensor
 from bundleserver.versions.comparison import Comparison
@@ -68,8 +68,8 @@ def ended(server, count=1):
     totals = server.server.served.splitter.totals
     while True:
         found = [total for _, total in totals.snapshot("sums")]
-        if sum(sum(total.copies.values()) for total in found) >= count:
-            return dict(found[0].copies), found[0]
+        if sum(sum(total.mirrored.values()) for total in found) >= count:
+            return dict(found[0].mirrored), found[0]
         assert time.monotonic() < deadline, "no copy has ended"
         threading.Event().wait(0.01)
 
@@ -129,7 +129,7 @@ def test_metrics_and_metadata_show_the_comparison():
     ("call", "outcome", "problem"),
     [
         (crash, "failed", "no such tree"),
-        (three_rows, "differs_in_form", "output 'sum' has the shapes [2] and [3]"),
+        (three_rows, "differs_in_form", "output 'sum' has different shapes: [2] and [3]"),
     ],
 )
 def test_a_shadow_that_fails_or_answers_otherwise_is_counted(call, outcome, problem):
@@ -190,7 +190,7 @@ def test_a_copy_waits_until_a_thread_that_predicts_is_free():
     response = PredictResponse("sums", "1", sums({"features": features()}, {}))
     request = PredictRequest("sums", tensors=(features(),))
 
-    shadows.offer(Copy(PAIR, request, response, 0.1, lambda found: compared.set()))
+    shadows.offer(MirroredRequest(PAIR, request, response, 0.1, lambda found: compared.set()))
 
     assert not compared.wait(0.3)
     busy.set()
@@ -210,10 +210,12 @@ def test_copies_that_take_too_much_memory_are_dropped():
     large = NamedTensor("features", np.zeros((3_000_000, 2)))
 
     shadows.offer(
-        Copy(PAIR, PredictRequest("sums", tensors=(large,)), PredictResponse("s", "1"), 1)
+        MirroredRequest(
+            PAIR, PredictRequest("sums", tensors=(large,)), PredictResponse("s", "1"), 1
+        )
     )
 
-    assert [{"dropped": 1}] == [dict(total.copies) for _, total in totals.snapshot()]
+    assert [{"dropped": 1}] == [dict(total.mirrored) for _, total in totals.snapshot()]
 
 
 def test_nothing_begins_after_the_end():
@@ -222,9 +224,9 @@ def test_nothing_begins_after_the_end():
     shadows = Shadows(FakeManager(model()), ThreadPool(threads=1), totals, predict)
     shadows.stop()
 
-    shadows.offer(Copy(PAIR, PredictRequest("sums"), PredictResponse("sums", "1"), 1))
+    shadows.offer(MirroredRequest(PAIR, PredictRequest("sums"), PredictResponse("sums", "1"), 1))
 
-    assert [{"dropped": 1}] == [dict(total.copies) for _, total in totals.snapshot()]
+    assert [{"dropped": 1}] == [dict(total.mirrored) for _, total in totals.snapshot()]
 
 
 def test_a_request_that_names_a_version_is_not_copied():
@@ -279,5 +281,5 @@ def test_what_was_counted_ends_with_the_files():
     totals.add(Pair("sums", "1", "2", ("a", "c")), Comparison(), 1.0, 2.0)
 
     ((_, total),) = totals.snapshot("sums")
-    assert {"compared": 1} == dict(total.copies)
+    assert {"compared": 1} == dict(total.mirrored)
     assert total.latency_ratio == 2.0

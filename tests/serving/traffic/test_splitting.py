@@ -152,7 +152,7 @@ def test_the_header_may_have_another_name():
 def test_a_key_of_ten_kilobytes_is_refused_alike_over_every_protocol(served):
     """It is a 400, INVALID_ARGUMENT, and says what it has and what it may have."""
     key = "k" * 10_240
-    sentence = "the routing key 'X-Routing-Key' has 10240 characters; it should have at most 1024"
+    sentence = "the routing key 'X-Routing-Key' has 10240 characters; expected at most 1024"
     headers = {"X-Routing-Key": key}
 
     first = CLIENT.post(

@@ -27,7 +27,7 @@ from bundleserver.serving.execution.thread_pool import ThreadPool
 from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.requests import PredictRequest, PredictResponse
-from bundleserver.serving.traffic.mirroring import Copy, Shadows
+from bundleserver.serving.traffic.mirroring import MirroredRequest, Shadows
 from bundleserver.serving.traffic.splitting import Splitter, is_watched
 
 if TYPE_CHECKING:
@@ -224,15 +224,15 @@ class ServedModels:
         A canary's progress is kept in files, and its times are compared.
         """
         work = partial(self._run_watched, request, answered_by, time.perf_counter())
-        response, copies = await asyncio.wrap_future(self._threads.submit(work))
-        for copy in copies:
+        response, mirrored_requests = await asyncio.wrap_future(self._threads.submit(work))
+        for mirrored in mirrored_requests:
             # Called when this task pauses next: when the answer is on its way.
-            asyncio.get_running_loop().call_soon(self.shadows.offer, copy)
+            asyncio.get_running_loop().call_soon(self.shadows.offer, mirrored)
         return response
 
     def _run_watched(
         self, request: PredictRequest, answered_by: list[str], since: float
-    ) -> tuple[PredictResponse, tuple[Copy, ...]]:
+    ) -> tuple[PredictResponse, tuple[MirroredRequest, ...]]:
         self._metrics.waited(request.model, time.perf_counter() - since)
         traffic = self._manager.traffic(request.model)
         return answer_watched(self.splitter, request, traffic, answered_by)
@@ -240,7 +240,7 @@ class ServedModels:
 
 def answer_watched(
     splitter: Splitter, request: PredictRequest, traffic: TrafficStatus, answered_by: list[str]
-) -> tuple[PredictResponse, tuple[Copy, ...]]:
+) -> tuple[PredictResponse, tuple[MirroredRequest, ...]]:
     """Answer a request by the version that the traffic selects, and count that for its rules.
 
     Args:
@@ -250,7 +250,7 @@ def answer_watched(
         answered_by: its only element becomes the version's name as soon as that is known.
 
     Returns:
-        The answer, and the copies of the request that are to be made.
+        The response, and the mirrored requests to queue.
     """
     with splitter.acquire(request, traffic) as bundle:
         answered_by[0] = bundle.version
@@ -263,7 +263,7 @@ def answer_watched(
         finally:
             seconds = time.perf_counter() - started
             splitter.count(request.model, traffic, bundle.version, outcome, seconds)
-        return response, tuple(splitter.copies(request, response, seconds, traffic))
+        return response, tuple(splitter.mirrored(request, response, seconds, traffic))
 
 
 def _are_objects(rows: Sequence[object]) -> bool:

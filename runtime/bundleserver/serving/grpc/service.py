@@ -97,7 +97,7 @@ class InferenceService:
             "runs": self._served.runs(request.name, found.version),
             **describe.staleness(status),
         }
-        if traffic := self._served.splitter.describe(request.name):
+        if traffic := self._served.splitter.describe_traffic(request.name):
             properties["traffic"] = traffic
         return messages.ModelMetadataResponse(
             name=about["name"],

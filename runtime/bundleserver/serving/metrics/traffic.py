@@ -31,7 +31,7 @@ class TrafficCollector(Collector):
         for model in self._manager.models():
             # A model may be withdrawn between the two questions.
             with suppress(BundleServerError):
-                told[model] = self._splitter.describe(model)
+                told[model] = self._splitter.describe_traffic(model)
         yield _shares(told)
         yield self._diverted(told)
         yield from _canaries(told)
@@ -98,7 +98,7 @@ def _copies(totals: Iterable[tuple[Pair, Total]]) -> Metric:
     )
     for pair, total in totals:
         for outcome in OUTCOMES:
-            family.add_metric((*_labels(pair), outcome), total.copies[outcome])
+            family.add_metric((*_labels(pair), outcome), total.mirrored[outcome])
     return family
 
 

@@ -1,4 +1,4 @@
-"""V1 requests that come as CloudEvents, structured or binary, as Knative Eventing sends them."""
+"""V1 requests in CloudEvents, structured or binary, as Knative Eventing sends them."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _STRUCTURED = "application/cloudevents+json"
 
 @dataclass(frozen=True)
 class CloudEvent:
-    """An event's attributes; ``binary`` says that they came as headers and go back as headers."""
+    """An event's attributes; with ``binary`` they are headers of request and response."""
 
     attributes: Mapping[str, object]
     binary: bool
 
     def answer(self, model: str, document: object, headers: Mapping[str, str]) -> Answer:
-        """Answer with an event in the same mode, named by KServe's CE_* environment variables."""
+        """Encode the response as an event in the same mode, with KServe's CE_* variables."""
         from bundleserver.serving.kserve.sdk import create_response_cloudevent
 
-        # kserve prints with json, which would write NaN, and replaces both of these attributes.
+        # kserve encodes with json, which would write NaN, and replaces both of these attributes.
         plain = orjson.loads(json_body.write(document))
         attributes = {"id": "", "time": "", **self.attributes}
         event_headers, body = create_response_cloudevent(model, plain, attributes, self.binary)
@@ -46,17 +46,17 @@ def decode_request(
     version: str | None,
     key: str | None,
 ) -> tuple[CloudEvent | None, PredictRequest]:
-    """Decode the body of a V1 request, and the event that it came in, if any.
+    """Decode the body of a V1 request, and its event, if any.
 
     Args:
-        body: what came.
-        request: its head.
-        model: whom its path asks.
-        version: the version or label that its path names.
-        key: what keeps the caller with one version.
+        body: the request body.
+        request: the request's head.
+        model: the model in the path.
+        version: the version or label in the path.
+        key: the routing key.
 
     Raises:
-        InvalidInput: it is neither.
+        InvalidInput: the body is not a valid request or event.
     """
     return json_body.decode(body, partial(decode_document, request, model, version, key))
 
@@ -68,10 +68,10 @@ def decode_document(
     key: str | None,
     document: dict[str, object],
 ) -> tuple[CloudEvent | None, PredictRequest]:
-    """Decode the JSON object of a V1 request, and the event that it is, if it is one.
+    """Decode the JSON object of a V1 request, and its event, if any.
 
     Raises:
-        InvalidInput: it is neither.
+        InvalidInput: the object is not a valid request or event.
     """
     if b"ce-id" not in request.raw_headers and "specversion" not in document:
         return None, v1.decode_request(document, model, version, key)
@@ -82,7 +82,7 @@ def decode_document(
 def _open_event(
     document: dict[str, object], headers: Mapping[str, str]
 ) -> tuple[CloudEvent | None, dict[str, object]]:
-    """Take the request out of its event, if it came in one that wants an event back."""
+    """Extract the request from its event; the event is None if the response must not be one."""
     if all(f"ce-{name}" in headers for name in _ATTRIBUTES):
         carried = {k[3:]: v for k, v in headers.items() if k.startswith("ce-")}
         return CloudEvent(carried, binary=True), document
@@ -90,7 +90,7 @@ def _open_event(
         return None, document
     data = document["data"]
     if not isinstance(data, dict):
-        raise InvalidInput(f"the event's 'data' is {kind_of(data)}; it should be a JSON object")
+        raise InvalidInput(f"the event's 'data' is {kind_of(data)}; expected a JSON object")
     wants_event = headers.get("content-type", "").partition(";")[0].strip().lower() == _STRUCTURED
     attributes = {key: value for key, value in document.items() if key != "data"}
     return CloudEvent(attributes, binary=False) if wants_event else None, data

@@ -14,7 +14,7 @@ _KEPT_HEADERS = ("allow", "retry-after")
 
 
 async def call_fallback(app: AsgiApp, scope: Message, receive: Receive, send: Send) -> None:
-    """Let the app behind answer; HEAD asks it with GET and leaves the body out."""
+    """Call the app behind; HEAD calls it with GET and omits the body."""
     is_head = scope["method"] == "HEAD"
     if is_head:
         scope = {**scope, "method": "GET"}
@@ -22,7 +22,7 @@ async def call_fallback(app: AsgiApp, scope: Message, receive: Receive, send: Se
 
 
 class _ErrorRewriter:
-    """Passes a good answer on as it comes, and holds an error back until its body can be reworded.
+    """Forwards a successful response, and buffers an error until its body can be rewritten.
 
     One instance serves one request, on the event loop.
     """

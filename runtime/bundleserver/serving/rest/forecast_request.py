@@ -1,4 +1,4 @@
-"""A request of KServe's ``/v1/timeseries/forecast``, decoded and checked."""
+"""A request of KServe's ``/v1/timeseries/forecast``, decoded and validated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_QUANTILES = 99
 
 @dataclass(frozen=True)
 class Series:
-    """One series of a request; ``start`` is the moment of its first value, where it came."""
+    """One series of a request; ``start`` is the time of its first value, if it is given."""
 
     name: str
     values: list[object]
@@ -24,7 +24,7 @@ class Series:
 
     @property
     def end(self) -> Moment | None:
-        """The first moment after the series."""
+        """The first time step after the series."""
         return self.start.after(self.frequency, len(self.values)) if self.start else None
 
 
@@ -40,12 +40,12 @@ class ForecastRequest:
 
     @property
     def levels(self) -> tuple[float | None, ...]:
-        """The interval levels that the quantiles need; None where no interval is asked for."""
+        """The interval levels that the quantiles require; None without an interval."""
         return tuple(sorted({level_of(q) for q in self.quantiles if q != 0.5})) or (None,)
 
 
 def decode_request(document: Mapping[str, object]) -> ForecastRequest:
-    """Check a request; KServe's types say what it may hold.
+    """Validate a request against KServe's types.
 
     Raises:
         InvalidInput: a value is missing, of the wrong kind, or not supported.
@@ -53,12 +53,12 @@ def decode_request(document: Mapping[str, object]) -> ForecastRequest:
     inputs = document.get("inputs")
     if not isinstance(inputs, list) or not inputs:
         raise InvalidInput(
-            f"'inputs' {_came(document, 'inputs')}; it should be a list of one series or more"
+            f"'inputs' {_came(document, 'inputs')}; expected an array of one or more series"
         )
     options = document.get("options")
     if not isinstance(options, dict):
         raise InvalidInput(
-            f"'options' {_came(document, 'options')}; it should be an object with a 'horizon'"
+            f"'options' {_came(document, 'options')}; expected an object with a 'horizon'"
         )
     return ForecastRequest(
         model=_text(document, "model", ""),
@@ -70,18 +70,18 @@ def decode_request(document: Mapping[str, object]) -> ForecastRequest:
 
 
 def level_of(q: float) -> float:
-    """Give the level of the central interval that the quantile bounds; 0.1 and 0.9 share 0.8."""
+    """Return the level of the central interval with this quantile; for 0.1 and 0.9 it is 0.8."""
     return round(abs(2 * q - 1), 12)
 
 
 def _series(item: object, where: str) -> Series:
     if not isinstance(item, dict):
-        raise InvalidInput(f"{where} is {kind_of(item)}; it should be an object with a 'series'")
+        raise InvalidInput(f"{where} is {kind_of(item)}; expected an object with a 'series'")
     kind = item.get("type")
     if kind != "univariate_time_series":
         raise InvalidInput(
-            f"{where}.type {_came(item, 'type')}; it should be 'univariate_time_series', which is "
-            "all that is served"
+            f"{where}.type {_came(item, 'type')}; expected 'univariate_time_series', the only "
+            "supported type"
         )
     start = item.get("start_timestamp")
     return Series(
@@ -95,26 +95,21 @@ def _series(item: object, where: str) -> Series:
 def _values(item: Mapping[str, object], where: str) -> list[object]:
     values = item.get("series")
     if not isinstance(values, list) or not values:
-        raise InvalidInput(
-            f"{where}.series {_came(item, 'series')}; it should be a list of numbers"
-        )
+        raise InvalidInput(f"{where}.series {_came(item, 'series')}; expected an array of numbers")
     kinds = set(map(type, values))
     if kinds <= {int, float, type(None)}:
         return values
     position, odd = next(
         (i, v) for i, v in enumerate(values) if type(v) not in (int, float, type(None))
     )
-    raise InvalidInput(
-        f"{where}.series[{position}] is {kind_of(odd)}; a univariate series holds numbers or null"
-    )
+    raise InvalidInput(f"{where}.series[{position}] is {kind_of(odd)}; expected a number or null")
 
 
 def _horizon(options: Mapping[str, object]) -> int:
     horizon = options.get("horizon")
     if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
         raise InvalidInput(
-            f"options.horizon {_came(options, 'horizon')}; it should be a whole number of at least "
-            "1"
+            f"options.horizon {_came(options, 'horizon')}; expected an integer of at least 1"
         )
     return horizon
 
@@ -130,11 +125,13 @@ def _quantiles(options: Mapping[str, object]) -> tuple[float, ...]:
             else f"is {kind_of(quantiles)}"
         )
         raise InvalidInput(
-            f"options.quantiles {size}; it should be a list of at most {MOST_QUANTILES} numbers"
+            f"options.quantiles {size}; expected an array of at most {MOST_QUANTILES} numbers"
         )
     for q in quantiles:
         if not isinstance(q, float) or not 0 < q < 1:
-            raise InvalidInput(f"options.quantiles has {kind_of(q)}; quantiles lie between 0 and 1")
+            raise InvalidInput(
+                f"options.quantiles has {kind_of(q)}; expected numbers between 0 and 1"
+            )
     return tuple(quantiles)
 
 
@@ -142,11 +139,11 @@ def _text(document: Mapping[str, object], key: str, where: str) -> str:
     value = document.get(key)
     if isinstance(value, str) and value:
         return value
-    raise InvalidInput(f"{where}{key} {_came(document, key)}; it should be a text")
+    raise InvalidInput(f"{where}{key} {_came(document, key)}; expected a string")
 
 
 def _came(document: Mapping[str, object], key: str) -> str:
-    """Say what came under a key, for a message."""
+    """Describe the value of a key, for a message."""
     value = document.get(key)
     if key not in document:
         return "is missing"

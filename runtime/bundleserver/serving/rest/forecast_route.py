@@ -1,10 +1,10 @@
 """KServe's ``/v1/timeseries/forecast``: series in, forecasts out.
 
-A model with the input ``history`` takes each series as its history. One without (Prophet) forecasts
-the dates that follow the series, or those that follow its own history where the series has no
-start. Frequencies are compared with the step that the model was fitted in, where KServe has a name
-for it. A quantile q is a bound of the central interval of level |2q - 1|, and 0.5 the mean itself:
-both hold for forecasts that are symmetric around their mean.
+A model with the input ``history`` gets each series as its history. One without (Prophet) forecasts
+the dates after the series, or after its own history if the series has no start. Frequencies are
+compared with the step that the model was fitted with, if KServe has a name for it. A quantile q is
+a bound of the central interval of level |2q - 1|, and 0.5 is the mean: both are true for forecasts
+that are symmetric around their mean.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from bundleserver.manager import VersionStatus
 
 MOST_STEPS = 100_000
-"""The longest forecast of a model that does not say its own."""
+"""The maximum horizon of a model that does not declare its own."""
 
 _UNUSED = (
-    "the model cannot take a new history without being fitted again; the values of the series were "
-    "not used"
+    "the model does not support a new history without a refit; the values of the series were not "
+    "used"
 )
 
 
 @dataclass(frozen=True)
 class ForecastPlan:
-    """The one request that answers all series at all levels, series by series."""
+    """One request for all series at all levels, series by series."""
 
     asked: ForecastRequest
     request: PredictRequest
@@ -45,20 +45,20 @@ class ForecastPlan:
 
 
 def plan_forecast(asked: ForecastRequest, manager: ServingManager) -> ForecastPlan:
-    """Turn the request into the forecaster's own terms, for the version that answers by default.
+    """Convert the request to the forecaster's inputs, for the default version.
 
     Raises:
-        ModelNotFound, NotReady: no version answers.
-        InvalidInput: the model is no forecaster, or its steps are others.
+        ModelNotFound, NotReady: no version is ready.
+        InvalidInput: the model is not a forecaster, or its step or horizon differs.
     """
     version = ready_version(manager, asked.model, None)
     signature = version.signature
     if signature is None or not is_forecaster(signature):
         raise InvalidInput(
             f"model '{asked.model}' version '{version.version}' is not a forecaster; "
-            "ask it by /v1/models or /v2/models"
+            "use /v1/models or /v2/models"
         )
-    _check_fit(asked, version)
+    _check_step_and_horizon(asked, version)
     uses_series = _takes(signature, "history")
     rows: list[object] = [
         _instance(series, asked.horizon, level, uses_series)
@@ -70,10 +70,10 @@ def plan_forecast(asked: ForecastRequest, manager: ServingManager) -> ForecastPl
 
 
 def describe_forecast(plan: ForecastPlan, response: PredictResponse) -> dict[str, object]:
-    """Say the answers as KServe's forecast response does, one output for each series."""
+    """Encode the results as KServe's forecast response, with one output per series."""
     answers = response.answers
     if answers is None or len(answers) != len(plan.request.rows or ()):
-        raise ValueError(f"model '{response.model}' did not answer every series at every level")
+        raise ValueError(f"model '{response.model}' did not forecast every series at every level")
     step = len(plan.asked.levels)
     outputs = []
     for position, series in enumerate(plan.asked.series):
@@ -100,7 +100,7 @@ def is_forecaster(signature: Signature) -> bool:
 
 
 def forecasters(manager: ServingManager) -> list[str]:
-    """Name the models that answer forecasts now."""
+    """Return the names of the forecasters that are ready."""
     return [model for model in manager.models() if _is_ready_forecaster(manager, model)]
 
 
@@ -112,25 +112,27 @@ def _is_ready_forecaster(manager: ServingManager, model: str) -> bool:
     return signature is not None and is_forecaster(signature)
 
 
-def _check_fit(asked: ForecastRequest, version: VersionStatus) -> None:
-    """Hold a request to the step and the longest horizon that the model itself has."""
+def _check_step_and_horizon(asked: ForecastRequest, version: VersionStatus) -> None:
+    """Validate a request against the model's step and maximum horizon."""
     model = f"model '{asked.model}' version '{version.version}'"
     facts = _facts(version.metadata)
     most = facts.get("max_horizon", MOST_STEPS)
     if isinstance(most, int) and asked.horizon > most:
-        raise InvalidInput(f"options.horizon is {asked.horizon}; {model} takes 1 to {most} steps")
+        raise InvalidInput(
+            f"options.horizon is {asked.horizon}; {model} supports 1 to {most} steps"
+        )
     step = facts.get("step")
     own = Frequency.of_step(step) if isinstance(step, str) else None
     for position, series in enumerate(asked.series):
         if own is not None and series.frequency.length != own.length:
             raise InvalidInput(
-                f"inputs[{position}].frequency is '{series.frequency.name}'; {model} was fitted in "
-                f"steps of '{step}', which is '{own.name}'"
+                f"inputs[{position}].frequency is '{series.frequency.name}'; {model} expects "
+                f"'{own.name}', as it was fitted with the step '{step}'"
             )
 
 
 def _facts(metadata: Mapping[str, object]) -> Mapping[str, object]:
-    """Find what the one forecaster among a bundle's components says of itself."""
+    """Return the metadata of the one forecaster among a bundle's components."""
     components = metadata.get("components")
     entries = components.values() if isinstance(components, Mapping) else ()
     found = [entry for entry in entries if isinstance(entry, Mapping) and "max_horizon" in entry]
@@ -184,13 +186,13 @@ def _quantile(
     answer = by_level[level_of(q)]
     if bound not in answer:
         raise InvalidInput(
-            f"quantile {q} needs the output '{bound}', which the model does not give"
+            f"quantile {q} requires the output '{bound}', which the model does not have"
         )
     return answer[bound]
 
 
 def _start_of(series: Series, answer: Mapping[str, object]) -> object:
-    """Say when the forecast starts: after the series, else where the model's own dates start."""
+    """Return when the forecast starts: after the series, else at the model's own first date."""
     if series.end is not None:
         return str(series.end)
     dates = answer.get("ds")
@@ -199,7 +201,7 @@ def _start_of(series: Series, answer: Mapping[str, object]) -> object:
 
 def _columns(answer: object) -> dict[str, object]:
     if not isinstance(answer, dict) or "mean" not in answer:
-        raise ValueError("a forecaster's answer has no 'mean'")
+        raise ValueError("a forecaster's response has no 'mean'")
     return {
         name: values.tolist() if hasattr(values, "tolist") else values
         for name, values in answer.items()

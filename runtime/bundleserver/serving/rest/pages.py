@@ -1,4 +1,4 @@
-"""What KServe's own app answers behind our routes: liveness, metrics, the pages of the API."""
+"""KServe's routes behind ours: liveness, metrics, the API documentation."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     pass
 
 MetricsPage = Callable[[str], Awaitable[Answer]]
-"""Writes the metrics in the form that an ``Accept`` header asks for."""
+"""Encodes the metrics in the format of an ``Accept`` header."""
 
 _PAGES = ("docs", "openapi.json")
 
 
 def metrics_page(registry: CollectorRegistry) -> MetricsPage:
-    """Make the page of a registry's metrics."""
+    """Make the metrics page of a collector registry."""
 
     async def write(accept: str) -> Answer:
         encode, content_type = choose_encoder(accept)
@@ -32,9 +32,9 @@ def metrics_page(registry: CollectorRegistry) -> MetricsPage:
 
 
 class KServeApp:
-    """An ASGI application; kserve itself is imported only for the pages of the API.
+    """An ASGI application; kserve itself is imported only for the API documentation.
 
-    It takes a second and 50 MiB, and nothing that a model's client or a probe asks needs it.
+    The import takes a second and 50 MiB, and neither clients nor probes require it.
     """
 
     def __init__(self, metrics: MetricsPage, make_pages: Callable[[], AsgiApp]) -> None:
@@ -43,7 +43,7 @@ class KServeApp:
         self._pages: AsgiApp | None = None
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """Handle one request."""
         if scope["type"] == "http":
             request = request_of(scope, receive, 0)
             if request.segments[:1] and request.segments[0] in _PAGES:

@@ -1,7 +1,7 @@
-"""Canaries under way: what is counted in their steps, and how far they have come.
+"""Running canaries: the counts of their steps, and their progress.
 
-``canary.decide`` decides; here is what it decides upon, and what remembers the outcome. A demoted
-version stays demoted until its files change. Called from worker threads, several at a time.
+``canary.decide`` decides; this module counts, and stores the outcome. A demoted version stays
+demoted until its files change. Called from several threads of the thread pool.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 _PAUSE_SECONDS = 0.1
-"""How long a decision holds at least: requests need not all wait for one."""
+"""Minimum time between two decisions, so that few requests pay for one."""
 
 
 @dataclass
 class _Tally:
-    """What one version did in the step that is under way."""
+    """One version's counts in the current step."""
 
     requests: int = 0
     errors: int = 0
@@ -52,7 +52,7 @@ class _Tally:
 
 @dataclass(frozen=True)
 class Contest:
-    """A canary and the default version that it takes over from, and the files that they are."""
+    """A canary, the default version that it replaces, and the fingerprints of both."""
 
     canary: str
     base: str
@@ -60,7 +60,7 @@ class Contest:
 
 
 class Rollout:
-    """One canary's way, from its first step to the last one or back to nothing."""
+    """One canary, from its first step until it is promoted or demoted."""
 
     def __init__(
         self, rules: CanaryRules, contest: Contest, progress: Progress, clock: Callable[[], float]
@@ -75,19 +75,19 @@ class Rollout:
 
     @property
     def share(self) -> float:
-        """The canary's share of the requests now, in percent."""
+        """The canary's current share of the requests in percent."""
         if self.progress.phase is Phase.DEMOTED:
             return 0.0
         return self.rules.steps[min(self.progress.step, len(self.rules.steps) - 1)]
 
     def begin_step(self) -> None:
-        """Count from nothing."""
+        """Reset the counts."""
         self._tallies = {self.contest.canary: _Tally(), self.contest.base: _Tally()}
         self._comparisons = self._compared = self._agreed = 0
         self._began = self._clock()
 
     def count(self, version: str, outcome: str, seconds: float) -> None:
-        """Count one request that a version was given."""
+        """Count one request to a version."""
         tally = self._tallies.get(version)
         if tally is None:
             return
@@ -98,14 +98,14 @@ class Rollout:
             tally.latencies[latency_class(seconds)] += 1
 
     def compare(self, found: Comparison) -> None:
-        """Count one answer of the canary that was held against the default's."""
+        """Count one comparison of the canary with the default."""
         values, equal = found.agreement
         self._comparisons += 1
         self._compared += values
         self._agreed += equal
 
     def window(self) -> Window:
-        """Return everything that was counted in this step."""
+        """Return all counts of this step."""
         return Window(
             self._tallies[self.contest.canary].counts(),
             self._tallies[self.contest.base].counts(),
@@ -115,7 +115,7 @@ class Rollout:
         )
 
     def decide(self) -> Decision | None:
-        """Decide, and follow the decision; None where there is nothing left to decide."""
+        """Decide, and apply the decision; None if it is too early or the canary has ended."""
         now = self._clock()
         if self.progress.phase is not Phase.RUNNING or now - self._decided < _PAUSE_SECONDS:
             return None
@@ -130,7 +130,7 @@ class Rollout:
         return decision
 
     def change(self, rules: CanaryRules, contest: Contest) -> None:
-        """Go on under other rules, or beside another default, from the share that is reached."""
+        """Continue with other rules, or another default, from the current share."""
         reached = self.share
         self.rules, self.contest, self._base = rules, contest, Counts()
         if self.progress.phase is not Phase.DEMOTED:
@@ -141,7 +141,7 @@ class Rollout:
 
 
 class Rollouts:
-    """The canary of every model, as its ``serving.json`` has it."""
+    """The canary of every model, as configured in its ``serving.json``."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -150,7 +150,7 @@ class Rollouts:
         self._known: dict[str, dict[str, Progress]] = {}
 
     def share(self, model: str, traffic: TrafficStatus) -> float | None:
-        """Return the canary's share of the requests in percent; None where none can be given."""
+        """Return the canary's share of the requests in percent; None if it is not ready."""
         with self._lock:
             rollout = self._rollout(model, traffic)
             return None if rollout is None else rollout.share
@@ -158,7 +158,7 @@ class Rollouts:
     def count(
         self, model: str, traffic: TrafficStatus, version: str, outcome: str, seconds: float
     ) -> None:
-        """Count a request that was split, and let the canary go on, or not."""
+        """Count a request of the traffic split, and decide about the canary."""
         with self._lock:
             rollout = self._rollout(model, traffic)
             if rollout is None:
@@ -173,22 +173,22 @@ class Rollouts:
         self._keep(model, traffic.root, version, progress)
 
     def compare(self, model: str, contest: Contest, found: Comparison) -> None:
-        """Count an answer of the canary that was compared, if it still is that canary."""
+        """Count a comparison, if the canary and its default are still the same."""
         with self._lock:
             rollout = self._rollouts.get(model)
             if rollout is not None and rollout.contest == contest:
                 rollout.compare(found)
 
     def compared(self, model: str, traffic: TrafficStatus) -> Contest | None:
-        """Return whose answers are to be compared for the rules; None when nobody's are."""
+        """Return the canary and default to compare for the rules; None if they need none."""
         with self._lock:
             rollout = self._rollout(model, traffic)
             if rollout is None or rollout.progress.phase is not Phase.RUNNING:
                 return None
             return rollout.contest if rollout.rules.min_agreement is not None else None
 
-    def describe(self, model: str, traffic: TrafficStatus) -> dict[str, object] | None:
-        """Say how a canary stands; None where there is none."""
+    def describe_canary(self, model: str, traffic: TrafficStatus) -> dict[str, object] | None:
+        """Return a canary's state as JSON; None if there is none."""
         with self._lock:
             rollout = self._rollout(model, traffic)
             if rollout is None:
@@ -208,7 +208,7 @@ class Rollouts:
             }
 
     def _rollout(self, model: str, traffic: TrafficStatus) -> Rollout | None:
-        """Return a model's rollout as it is configured now; None without a canary that answers."""
+        """Return a model's canary as configured now; None if it is not ready."""
         rules, default = traffic.config.canary, traffic.default
         if rules is None or default is None:
             return None
@@ -228,7 +228,7 @@ class Rollouts:
         return rollout
 
     def _progress(self, model: str, root: Path | None, version: str, files: str) -> Progress:
-        """Return how far a version has come, before a restart too, while its files are the same."""
+        """Return a version's progress, also from before a restart, if its files are the same."""
         if model not in self._known:
             self._known[model] = read_progress(root)
         known = self._known[model].get(version)
@@ -237,7 +237,7 @@ class Rollouts:
         return Progress(files)
 
     def _keep(self, model: str, root: Path | None, version: str, progress: Progress) -> None:
-        """Write down how far a version has come, so that a restart does not begin again."""
+        """Store a version's progress, so that a restart continues it."""
         found = write_progress(root, version, progress)
         if found != progress:
             LOG.warning("%s %s: demoted by another replica: %s", model, version, found.reason)
@@ -262,6 +262,6 @@ def _tell(model: str, version: str, decision: Decision) -> None:
     if decision.verdict is Verdict.DEMOTE:
         LOG.warning("%s %s: canary demoted: %s", model, version, decision.reason)
     elif decision.verdict is Verdict.PROMOTE:
-        LOG.info("%s %s: canary passed: %s", model, version, decision.reason)
+        LOG.info("%s %s: canary promoted: %s", model, version, decision.reason)
     else:
-        LOG.info("%s %s: canary goes %s", model, version, decision.reason)
+        LOG.info("%s %s: canary moved %s", model, version, decision.reason)

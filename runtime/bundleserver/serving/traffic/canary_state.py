@@ -1,4 +1,4 @@
-"""How far canaries have come, kept beside the versions where that directory can be written."""
+"""The progress of canaries, stored beside the versions if that directory is writable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOCK = threading.Lock()
 
 
 class Phase(str, Enum):
-    """Where a canary stands."""
+    """A canary's state."""
 
     RUNNING = "running"
     PROMOTED = "promoted"
@@ -32,22 +32,22 @@ class Phase(str, Enum):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far one version has come as a canary.
+    """One version's progress as a canary.
 
     Args:
-        files: changes when the version is published again; what is known then holds no longer.
-        step: which step of the rules, from 0.
-        reason: why it stands there.
+        files: changes when the version is published again, which resets its progress.
+        step: the index of its step in the rules.
+        reason: why it is there.
     """
 
     files: str
     phase: Phase = Phase.RUNNING
     step: int = 0
-    reason: str = "it has just begun"
+    reason: str = "just started"
 
 
 def read_progress(root: Path | None) -> dict[str, Progress]:
-    """Read how far each version has come; nothing where nothing is known, or can be read."""
+    """Read the progress of each version; empty if there is none, or it cannot be read."""
     if root is None:
         return {}
     path = root / STATE_NAME
@@ -59,14 +59,14 @@ def read_progress(root: Path | None) -> dict[str, Progress]:
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        LOG.warning("%s cannot be used, canaries begin again: %s", path, error)
+        LOG.warning("%s cannot be read, canaries start again: %s", path, error)
         return {}
 
 
 def write_progress(root: Path | None, version: str, progress: Progress) -> Progress:
-    """Write how far a version has come; returns what holds, as another replica may have demoted it.
+    """Write a version's progress; returns what applies, as another replica may have demoted it.
 
-    Where the directory cannot be written nothing is kept, and a restart begins again.
+    If the directory is not writable, nothing is stored and a restart starts the canary again.
     """
     if root is None or not (root / version).is_dir():
         return progress
@@ -75,7 +75,7 @@ def write_progress(root: Path | None, version: str, progress: Progress) -> Progr
         other = known.pop(version, None)
         if other is not None and other.files == progress.files and other.phase is Phase.DEMOTED:
             return other
-        # The newest stand last, so that the oldest go first.
+        # The newest are last, so that the oldest are dropped.
         kept = dict([*known.items(), (version, progress)][-_MOST:])
         _keep(root, kept)
     return progress
@@ -87,11 +87,11 @@ def _keep(root: Path, versions: Mapping[str, Progress]) -> None:
     try:
         replace_file(root / STATE_NAME, orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
     except StoreError as error:
-        LOG.info("%s; a restart begins the canary again", error)
+        LOG.info("%s; a restart will start the canary again", error)
 
 
 def _progress(entry: dict[str, object]) -> Progress:
     files, phase, step, reason = (entry[key] for key in ("files", "phase", "step", "reason"))
     if not (isinstance(files, str) and isinstance(step, int) and step >= 0):
-        raise ValueError(f"{entry} is no progress of a canary")
+        raise ValueError(f"{entry} is not a valid canary state")
     return Progress(files, Phase(phase), step, str(reason))

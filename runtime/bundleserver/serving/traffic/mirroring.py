@@ -1,8 +1,8 @@
-"""Copies of requests for versions whose answers nobody gets: compared, on spare capacity only.
+"""Mirrored requests for shadow versions: their responses are compared and discarded.
 
-Each shadowed version has a short queue and, while there is something in it, one thread of low
-priority, which begins a copy only when a thread that predicts is free. A version that hangs so
-holds up its own copies and nothing else; what does not fit is dropped, and counted.
+Each shadow has a short queue and, while that is not empty, one low-priority thread, which runs a
+request only when the thread pool has a free thread. A shadow that hangs delays only its own
+mirrored requests; when its queue is full they are dropped and counted.
 """
 
 from __future__ import annotations
@@ -35,23 +35,23 @@ LOG = logging.getLogger(__name__)
 
 MAX_QUEUE = 16
 MAX_QUEUED_BYTES = 32 * 2**20
-"""What one shadowed version's copies may take while they wait."""
+"""Maximum size of one shadow's queue."""
 
-_LOOK_SECONDS = 0.25
-_VALUE_BYTES = 64  # what a value of a V1 row takes, about
+_STOP_CHECK_SECONDS = 0.25
+_VALUE_BYTES = 64  # approximate size of a value in a V1 row
 _LOWEST_PRIORITY = 19
 
 
 @dataclass(frozen=True)
-class Copy:
-    """One request that was answered, for another version to answer once more.
+class MirroredRequest:
+    """One request with its response, to run on a shadow version too.
 
     Args:
-        pair: who answered, and who is to.
-        request: what was asked.
-        response: what was answered.
-        seconds: how long the model took for that.
-        on_compared: is told of the comparison; called in the shadow's thread.
+        pair: the version of the response, and the shadow.
+        request: the request.
+        response: the response to compare with.
+        seconds: how long the model took for it.
+        on_compared: callback with the comparison, called in the shadow's thread.
     """
 
     pair: Pair
@@ -63,7 +63,7 @@ class Copy:
 
 @dataclass
 class _Lane:
-    waiting: deque[tuple[Copy, int]] = field(default_factory=deque)
+    waiting: deque[tuple[MirroredRequest, int]] = field(default_factory=deque)
     queued_bytes: int = 0
     is_running: bool = False
 
@@ -80,7 +80,7 @@ class SpareThreads(Protocol):
 
 
 class Shadows:
-    """Takes copies from the event loop, and answers and compares them in threads of its own."""
+    """Queues mirrored requests, and runs and compares them in threads of its own."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class Shadows:
         totals: ShadowTotals,
         predict: Callable[[Bundle, PredictRequest], PredictResponse],
     ) -> None:
-        """Say who lends versions, which threads go first, and who is told how each copy ended."""
+        """Set the manager, the thread pool that has priority, the totals, and what predicts."""
         self._manager = manager
         self._predict = predict
         self._pool = pool
@@ -98,70 +98,70 @@ class Shadows:
         self._lock = threading.Lock()
         self._is_stopping = False
 
-    def offer(self, copy: Copy) -> None:
-        """Queue a copy, or drop it; never waits and never fails."""
-        size = _size(copy)
+    def offer(self, mirrored: MirroredRequest) -> None:
+        """Queue a mirrored request, or drop it; never waits and never fails."""
+        size = _size(mirrored)
         with self._lock:
-            lane = self._lanes.setdefault((copy.pair.model, copy.pair.shadow), _Lane())
+            lane = self._lanes.setdefault((mirrored.pair.model, mirrored.pair.shadow), _Lane())
             is_full = len(lane.waiting) >= MAX_QUEUE
             if self._is_stopping or is_full or lane.queued_bytes + size > MAX_QUEUED_BYTES:
-                self._totals.count(copy.pair, "dropped")
+                self._totals.count(mirrored.pair, "dropped")
                 return
-            lane.waiting.append((copy, size))
+            lane.waiting.append((mirrored, size))
             lane.queued_bytes += size
             starts, lane.is_running = not lane.is_running, True
         if starts:
-            # No thread of a pool: a version that hangs must not keep the process from its end.
+            # A daemon thread: a version that hangs must not keep the process from exiting.
             threading.Thread(target=self._run, args=(lane,), name="shadow", daemon=True).start()
 
     def stop(self) -> None:
-        """Begin no copy any more."""
+        """Start no further mirrored request."""
         with self._lock:
             self._is_stopping = True
             for lane in self._lanes.values():
                 lane.waiting.clear()
 
     def _run(self, lane: _Lane) -> None:
-        """Work off one version's queue, and end."""
+        """Process one shadow's queue until it is empty."""
         limit_library_threads(self._pool.library_threads)
         with contextlib.suppress(AttributeError, OSError):
-            # On Linux a thread has a priority of its own.
+            # On Linux the priority is per thread.
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
         while True:
-            while not self._is_stopping and not self._pool.wait_spare(_LOOK_SECONDS):
+            while not self._is_stopping and not self._pool.wait_spare(_STOP_CHECK_SECONDS):
                 pass
             with self._lock:
                 if self._is_stopping or not lane.waiting:
                     lane.is_running = False
                     return
-                copy, size = lane.waiting.popleft()
+                mirrored, size = lane.waiting.popleft()
                 lane.queued_bytes -= size
-            self._answer(copy)
+            self._compare(mirrored)
 
-    def _answer(self, copy: Copy) -> None:
-        """Answer one copy and compare; whatever happens is counted and goes no further."""
-        pair = copy.pair
+    def _compare(self, mirrored: MirroredRequest) -> None:
+        """Run one mirrored request and compare the responses; any error is only counted."""
+        pair = mirrored.pair
         try:
             with self._manager.acquire(pair.model, pair.shadow) as bundle:
                 started = time.perf_counter()
-                other = self._predict(bundle, copy.request._replace(version=pair.shadow))
+                other = self._predict(bundle, mirrored.request._replace(version=pair.shadow))
                 seconds = time.perf_counter() - started
-            rowwise = copy.response.rowwise and other.rowwise
-            found = compare(outputs_of(copy.response), outputs_of(other), rowwise)
-            self._totals.add(pair, found, copy.seconds, seconds)
-            if copy.on_compared is not None:
-                copy.on_compared(found)
+            rowwise = mirrored.response.rowwise and other.rowwise
+            found = compare(outputs_of(mirrored.response), outputs_of(other), rowwise)
+            self._totals.add(pair, found, mirrored.seconds, seconds)
+            if mirrored.on_compared is not None:
+                mirrored.on_compared(found)
         except (ModelNotFound, VersionNotFound, NotReady) as error:
             self._totals.count(pair, "not_ready", str(error))
         except BundleServerError as error:
             self._totals.count(pair, "failed", str(error))
         except Exception as error:  # a framework's own code may raise anything
-            LOG.exception("%s %s: a shadow's answer cannot be used", pair.model, pair.shadow)
+            LOG.exception("%s %s: mirrored request failed", pair.model, pair.shadow)
             self._totals.count(pair, "failed", f"{type(error).__name__}: {error}")
 
 
 def outputs_of(response: PredictResponse) -> Mapping[str, Array]:
-    """Return an answer's outputs; the answers of a V1 forecast one behind the other."""
+    """Return a response's outputs; those of a V1 forecast's rows concatenated."""
     if response.answers is None:
         return response.outputs
     columns: dict[str, list[Array]] = {}
@@ -176,13 +176,13 @@ def _array(values: object) -> Array:
     return array.astype(object) if array.dtype.kind in "US" else array
 
 
-def _size(copy: Copy) -> int:
-    """Estimate the bytes that a copy keeps alive."""
-    tensors = [tensor.values for tensor in copy.request.tensors or ()]
-    rows = copy.request.rows or ()
+def _size(mirrored: MirroredRequest) -> int:
+    """Estimate the memory of a mirrored request in bytes."""
+    tensors = [tensor.values for tensor in mirrored.request.tensors or ()]
+    rows = mirrored.request.rows or ()
     if isinstance(rows, NumberRows):
         tensors, rows = [rows.values], ()
     values = sum(len(row) if isinstance(row, (list, dict)) else 1 for row in rows)
-    return sum(a.nbytes for a in [*tensors, *copy.response.outputs.values()]) + (
+    return sum(a.nbytes for a in [*tensors, *mirrored.response.outputs.values()]) + (
         values * _VALUE_BYTES
     )

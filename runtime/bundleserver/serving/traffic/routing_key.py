@@ -1,4 +1,4 @@
-"""The key that keeps a caller's requests with one version, as it comes with a request."""
+"""The routing key of a request, which keeps a caller's requests with one version."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ MAX_KEY_CHARACTERS = 1024
 
 
 def routing_key(key: str | None, header: str) -> str | None:
-    """Return the key of a request; None when none came, or an empty one.
+    """Return the routing key of a request; None if it is missing or empty.
 
     Args:
-        key: what came under the header's name, if anything.
-        header: the name of the HTTP header or gRPC metadata that keys come in.
+        key: the header's value, if any.
+        header: the name of the HTTP header or gRPC metadata key.
 
     Raises:
-        InvalidInput: the key is longer than a key may be.
+        InvalidInput: the key is too long.
     """
     if key is not None and len(key) > MAX_KEY_CHARACTERS:
         raise InvalidInput(
-            f"the routing key '{header}' has {len(key)} characters; it should have at most "
+            f"the routing key '{header}' has {len(key)} characters; expected at most "
             f"{MAX_KEY_CHARACTERS}"
         )
     return key or None

@@ -1,4 +1,4 @@
-"""Who answers a request that names no version, and who gets a copy of it."""
+"""Traffic splits: the version of a request that names none, and its mirrored requests."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from bundleserver.errors import NotReady, VersionNotFound
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.traffic.canaries import Rollouts
-from bundleserver.serving.traffic.mirroring import Copy
-from bundleserver.serving.traffic.totals import Pair, ShadowTotals, described
+from bundleserver.serving.traffic.mirroring import MirroredRequest
+from bundleserver.serving.traffic.totals import Pair, ShadowTotals, describe_shadow
 from bundleserver.versions.hashing import choose, shares
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Splitter:
         weights = self.weights(request.model, traffic)
         if not weights:
             return Selection()
-        # The id where there is no key; else a key that nobody had before.
+        # Without a routing key the request id, else a random key.
         key = request.routing_key or request.id or secrets.token_hex(8)
         name = choose(weights, key, request.model)
         return Selection(config.resolve(name), name)
@@ -98,7 +98,7 @@ class Splitter:
         self._rollouts.count(model, traffic, version, outcome, seconds)
 
     def weights(self, model: str, traffic: TrafficStatus) -> Mapping[str, float]:
-        """Return the weights of versions and labels in effect; none where the default has all."""
+        """Return the weights in effect; empty if the default version gets all requests."""
         config = traffic.config
         if config.canary is None or traffic.default is None:
             return config.traffic
@@ -107,8 +107,8 @@ class Splitter:
             return {}
         return {config.canary.version: percent, config.default or traffic.default: 100 - percent}
 
-    def describe(self, model: str) -> dict[str, object]:
-        """Say how a model's requests are split, copied and rolled out; empty where they are not.
+    def describe_traffic(self, model: str) -> dict[str, object]:
+        """Return a model's traffic split, canary and shadows as JSON; empty if it has none.
 
         Raises:
             ModelNotFound: there is no such model.
@@ -119,30 +119,30 @@ class Splitter:
         if weights:
             told |= {"shares": shares(weights), "diverted": self.diverted(model)}
         if config.canary is not None:
-            told["canary"] = self._rollouts.describe(model, traffic) or {
+            told["canary"] = self._rollouts.describe_canary(model, traffic) or {
                 "version": config.resolve(config.canary.version),
                 "state": "waiting",
                 "percent": 0.0,
-                "reason": "it does not answer now, or it is the default itself",
+                "reason": "not ready, or the default version itself",
             }
-        pairs = [described(pair, total) for pair, total in self.totals.snapshot(model)]
+        pairs = [describe_shadow(pair, total) for pair, total in self.totals.snapshot(model)]
         if pairs or config.shadow:
             told["shadow"] = pairs
         return told
 
     def diverted(self, model: str) -> dict[str, int]:
-        """Return how many requests the default got in place of a name that does not answer."""
+        """Return how many requests the default got instead of a version that was not ready."""
         with self._lock:
             return {name: count for (own, name), count in self._diverted.items() if own == model}
 
-    def copies(
+    def mirrored(
         self,
         request: PredictRequest,
         response: PredictResponse,
         seconds: float,
         traffic: TrafficStatus,
-    ) -> Iterator[Copy]:
-        """Yield the copies of an answered request that are to be made."""
+    ) -> Iterator[MirroredRequest]:
+        """Yield the mirrored requests of an answered one."""
         config, model, answered = traffic.config, request.model, response.version
         asked: list[str] = []
         if config.shadow and self._draw() < config.shadow_share:
@@ -156,4 +156,5 @@ class Splitter:
             judged = contest is not None and (answered, shadow) == (contest.canary, contest.base)
             tell = partial(self._rollouts.compare, model, contest) if judged and contest else None
             files = (traffic.ready.get(answered, ""), traffic.ready.get(shadow, ""))
-            yield Copy(Pair(model, answered, shadow, files), request, response, seconds, tell)
+            pair = Pair(model, answered, shadow, files)
+            yield MirroredRequest(pair, request, response, seconds, tell)

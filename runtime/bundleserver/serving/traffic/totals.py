@@ -1,4 +1,4 @@
-"""What has come of shadowed requests so far, for metrics and for people."""
+"""Totals of mirrored requests and their comparisons, for metrics and metadata."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from bundleserver.versions.comparison import Comparison, OutputDifference
 
 OUTCOMES = ("compared", "differs_in_form", "dropped", "not_ready", "failed")
-"""How a copy may end; ``differs_in_form``: other outputs or shapes, so nothing to compare."""
+"""Outcomes of mirrored requests; ``differs_in_form``: outputs or shapes cannot be compared."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two versions of a model: one that answered, and its shadow.
+    """Two versions of a model: that of the response, and its shadow.
 
-    ``files`` changes with the files of either, so that what is counted is of the same two.
+    ``files`` changes with the files of either, which resets the totals.
     """
 
     model: str
@@ -27,18 +27,18 @@ class Pair:
 
 @dataclass
 class Total:
-    """What has come of the copies of one pair.
+    """The totals of one pair.
 
     Attributes:
-        copies: by their outcome.
+        mirrored: the number of mirrored requests by outcome.
         outputs: the differences by output.
-        seconds: what the version that answered took for the requests that were compared.
-        shadow_seconds: what its shadow took for them.
-        problem: what went wrong last; empty while nothing has.
+        seconds: the version's total time for the compared requests.
+        shadow_seconds: the shadow's total time for them.
+        problem: the last problem; an empty string if there was none.
     """
 
     files: tuple[str, str]
-    copies: Counter[str] = field(default_factory=Counter)
+    mirrored: Counter[str] = field(default_factory=Counter)
     outputs: dict[str, OutputDifference] = field(default_factory=dict)
     seconds: float = 0.0
     shadow_seconds: float = 0.0
@@ -46,7 +46,7 @@ class Total:
 
     @property
     def latency_ratio(self) -> float | None:
-        """How many times as long the shadow took; None while nothing is compared."""
+        """The shadow's time relative to the version's; None while nothing was compared."""
         return self.shadow_seconds / self.seconds if self.seconds > 0 else None
 
 
@@ -58,17 +58,17 @@ class ShadowTotals:
         self._lock = threading.Lock()
 
     def count(self, pair: Pair, outcome: str, problem: str = "") -> None:
-        """Count a copy that came to nothing, and why."""
+        """Count a mirrored request that could not be compared, and why."""
         with self._lock:
             total = self._total(pair)
-            total.copies[outcome] += 1
+            total.mirrored[outcome] += 1
             total.problem = problem or total.problem
 
     def add(self, pair: Pair, found: Comparison, seconds: float, shadow_seconds: float) -> None:
-        """Count a copy that was answered."""
+        """Count a mirrored request that was compared."""
         with self._lock:
             total = self._total(pair)
-            total.copies["differs_in_form" if found.problem else "compared"] += 1
+            total.mirrored["differs_in_form" if found.problem else "compared"] += 1
             total.problem = found.problem or total.problem
             total.seconds += seconds
             total.shadow_seconds += shadow_seconds
@@ -77,14 +77,14 @@ class ShadowTotals:
                 total.outputs[name] = before.plus(difference)
 
     def snapshot(self, model: str | None = None) -> list[tuple[Pair, Total]]:
-        """Return the totals of a model, or of all, as they stand."""
+        """Return a copy of the totals of a model, or of all models."""
         with self._lock:
             return [
                 (
                     pair,
                     Total(
                         t.files,
-                        Counter(t.copies),
+                        Counter(t.mirrored),
                         dict(t.outputs),
                         t.seconds,
                         t.shadow_seconds,
@@ -102,12 +102,12 @@ class ShadowTotals:
         return total
 
 
-def described(pair: Pair, total: Total) -> dict[str, object]:
-    """Say a pair's total for people and machines."""
+def describe_shadow(pair: Pair, total: Total) -> dict[str, object]:
+    """Convert a pair's totals to JSON."""
     return {
         "version": pair.shadow,
         "compared_with": pair.version,
-        "copies": {outcome: total.copies[outcome] for outcome in OUTCOMES},
+        "copies": {outcome: total.mirrored[outcome] for outcome in OUTCOMES},
         "latency_ratio": total.latency_ratio,
         "outputs": {name: _difference(one) for name, one in total.outputs.items()},
         "problem": total.problem,

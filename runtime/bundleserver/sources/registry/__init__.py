@@ -1,4 +1,4 @@
-"""Versions that lie in an MLflow Model Registry: followed, fetched into a cache, kept in outages.
+"""Versions in an MLflow Model Registry: polled, fetched into a cache, available in outages.
 
-MLflow itself is imported by ``client`` and ``download`` alone, when a URI needs it.
+Only ``client`` and ``download`` import MLflow itself, when a URI requires it.
 """

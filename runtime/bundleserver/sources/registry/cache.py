@@ -1,8 +1,8 @@
-"""Fetched versions on a disk that outlives the process and is shared by replicas.
+"""A persistent cache of fetched versions, shared by replicas.
 
-``<cache_dir>/<model>-<registry>/3-<fingerprint>/`` holds version 3 as it came, beside
-``.fetched.json``: the size and digest of every file, written before one rename lets the version
-appear. Whoever removes a version renames it away first, so a version is there as a whole or not.
+``<cache_dir>/<model>-<registry>/3-<fingerprint>/`` has the artifacts of version 3 and
+``.fetched.json``, the size and digest of every file. One rename publishes a version and one rename
+removes it, so a version is complete or absent.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
 
 @dataclass(frozen=True)
 class Entry:
-    """One version in the cache; ``used_at`` is when some replica last opened it."""
+    """One version in the cache; ``used_at`` is when a replica last opened it."""
 
     number: str
     fingerprint: str
@@ -63,15 +63,15 @@ class Cache:
         max_bytes: int | None = None,
         lock_seconds: float = 3600.0,
     ) -> None:
-        """Name the place; nothing is looked at or written yet.
+        """Set up the cache; nothing is read or written yet.
 
         Args:
             cache_dir: shared by models and replicas.
             name: the registered model's.
-            registry: the registry's address; versions of another one are not mixed with these.
-            keep: how many versions to keep besides those in use.
-            max_bytes: the most that all versions may take together; None is no limit.
-            lock_seconds: how long to wait for another replica's download.
+            registry: the registry's URL; each registry has its own entries.
+            keep: how many versions to keep in addition to those in use.
+            max_bytes: the maximum size of all versions together; None is no limit.
+            lock_seconds: the timeout for another replica's download.
         """
         digest = hashlib.sha256(registry.encode()).hexdigest()[:8]
         self.root = cache_dir / f"{quote(name, safe='')[:100]}-{digest}"
@@ -80,7 +80,7 @@ class Cache:
         self._lock_seconds = lock_seconds
 
     def entries(self) -> tuple[Entry, ...]:
-        """Return what is there, most recently used first."""
+        """Return the cached versions, most recently used first."""
         found = []
         with suppress(OSError), os.scandir(self.root) as listed:
             for path in listed:
@@ -93,9 +93,9 @@ class Cache:
         return tuple(sorted(found, key=lambda entry: entry.used_at, reverse=True))
 
     def find(self, version: RegisteredVersion) -> tuple[Path, Mapping[str, object]] | None:
-        """Return a version's directory and facts, every file verified; None when it is not there.
+        """Return a version's directory and facts, every file verified; None if it is not cached.
 
-        A damaged one is removed, so that it is fetched again and never served.
+        A damaged version is removed, so that it is fetched again and never served.
         """
         directory = self._place(version)
         try:
@@ -106,7 +106,7 @@ class Cache:
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             damage = f"{INDEX_NAME} cannot be read: {error}"
         if damage is not None:
-            LOG.warning("'%s' in the cache is damaged and goes: %s", directory, damage)
+            LOG.warning("removing '%s' from the cache, it is damaged: %s", directory, damage)
             self._remove(directory)
             return None
         with suppress(OSError):
@@ -118,10 +118,10 @@ class Cache:
         version: RegisteredVersion,
         fill: Callable[[Path], Mapping[str, object]],
     ) -> tuple[Path, Mapping[str, object]]:
-        """Let a version appear, filled by this process or, meanwhile, by another replica.
+        """Add a version to the cache, unless another replica has done so meanwhile.
 
         Args:
-            version: which one.
+            version: the version.
             fill: writes the files into an empty directory, and returns the version's facts.
 
         Raises:
@@ -137,7 +137,7 @@ class Cache:
             try:
                 facts = dict(fill(staging))
                 _write_index(staging, facts)
-                # mkdtemp lets nobody else in; replicas may run under other users of one group.
+                # mkdtemp is private; replicas may run as other users of the same group.
                 staging.chmod(0o775)
                 self._appear(staging, self._place(version))
             finally:
@@ -145,17 +145,17 @@ class Cache:
         return self._place(version), facts
 
     def make_room(self, bytes_needed: int, in_use: Collection[str]) -> None:
-        """Remove what is used least until a version fits.
+        """Remove least recently used versions until there is room for a new one.
 
         Raises:
-            SourceError: it does not fit beside what is in use.
+            SourceError: there is not enough room beside the versions in use.
         """
         if self._max_bytes is None:
             return
         if bytes_needed > self._max_bytes:
             raise SourceError(
-                f"the version takes {bytes_needed} bytes; --cache_max_bytes allows "
-                f"{self._max_bytes} in '{self.root}'"
+                f"the version has {bytes_needed} bytes, which exceeds --cache_max_bytes "
+                f"{self._max_bytes} of '{self.root}'"
             )
         sizes = {entry: size_of(entry.directory) for entry in self.entries()}
         free = self._max_bytes - sum(sizes.values())
@@ -167,12 +167,12 @@ class Cache:
                 free += sizes[entry]
         if free < bytes_needed:
             raise SourceError(
-                f"the version takes {bytes_needed} bytes; '{self.root}' has {max(free, 0)} left of "
+                f"the version has {bytes_needed} bytes; '{self.root}' has {max(free, 0)} left of "
                 f"--cache_max_bytes {self._max_bytes} beside the versions in use"
             )
 
     def collect(self, in_use: Collection[str]) -> None:
-        """Remove what is neither in use nor among the last few used."""
+        """Remove versions that are neither in use nor among the most recently used."""
         spare = [entry for entry in self.entries() if entry.number not in in_use]
         for entry in spare[self._keep :]:
             LOG.info("removing '%s' from the cache", entry.directory)
@@ -183,19 +183,19 @@ class Cache:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Word what goes wrong with the disk."""
+        """Convert disk errors to ours."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             yield
         except OSError as error:
             raise SourceError(
                 f"the cache '{self.root}' cannot be written: "
-                f"{(error.strerror or str(error)).lower()}; --cache_dir names a place that can"
+                f"{(error.strerror or str(error)).lower()}; set --cache_dir to a writable directory"
             ) from error
 
     @contextmanager
     def _locked(self, version: RegisteredVersion) -> Iterator[None]:
-        """Hold the one download of a version among all replicas; the system frees a dead one's."""
+        """Lock a version's download among replicas; the system releases the lock of a dead one."""
         path = self.root / f".lock-{version.number}"
         with path.open("a") as file:
             deadline = time.monotonic() + self._lock_seconds
@@ -203,12 +203,12 @@ class Cache:
             while not _try_lock(file.fileno(), path):
                 if time.monotonic() > deadline:
                     raise SourceError(
-                        f"another replica has been fetching version {version.number} into "
+                        f"timeout: another replica has been fetching version {version.number} into "
                         f"'{self.root}' for {self._lock_seconds:g} s"
                     )
                 if not is_told:
                     is_told = True
-                    LOG.info("another replica fetches version %s; waiting", version.number)
+                    LOG.info("waiting for another replica to fetch version %s", version.number)
                 time.sleep(_LOCK_PAUSE_SECONDS)
             yield
 
@@ -216,7 +216,7 @@ class Cache:
         try:
             staging.rename(place)
         except OSError as error:
-            # Without locks another replica may have been first; what it has put there is whole.
+            # Without locks another replica may have been first; its version is complete.
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not place.is_dir():
                 raise
 
@@ -231,7 +231,7 @@ class Cache:
             LOG.warning("'%s' could not be removed: %s", directory, error.strerror or error)
 
     def _sweep(self, version: RegisteredVersion) -> None:
-        """Remove what killed replicas left of this version now, and of others long ago."""
+        """Remove what killed replicas left of this version, and old remains of others."""
         for path in self.root.glob(f"{_PART_PREFIX}{version.number}-*"):
             shutil.rmtree(path, ignore_errors=True)
         oldest = time.time() - _LEFT_BEHIND_AFTER_SECONDS
@@ -250,12 +250,12 @@ def _try_lock(descriptor: int, path: Path) -> bool:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        LOG.warning("'%s' is on a file system without locks; replicas may fetch twice", path)
+        LOG.warning("'%s' is on a file system without locks; several replicas may fetch", path)
     return True
 
 
 def _write_index(directory: Path, facts: Mapping[str, object]) -> None:
-    """Write down every file's size and digest, and let all of it reach the disk."""
+    """Write every file's size and digest, and sync everything to disk."""
     files = {}
     for path in sorted(directory.rglob("*")):
         if path.is_symlink() or not path.is_file() or path == directory / INDEX_NAME:
@@ -274,7 +274,7 @@ def _sync(path: Path) -> None:
 
 
 def _damage(directory: Path, index: Mapping[str, Any]) -> str | None:
-    """Say how a directory differs from its index, or None."""
+    """Return how a directory differs from its index, or None."""
     if index["format"] != _FORMAT:
         return f"{INDEX_NAME} has format '{index['format']}'; expected '{_FORMAT}'"
     for name, listed in index["files"].items():
@@ -282,16 +282,16 @@ def _damage(directory: Path, index: Mapping[str, Any]) -> str | None:
         try:
             size = path.stat().st_size
             if size != listed["size"]:
-                return f"'{name}' has {size} bytes, fetched were {listed['size']}"
+                return f"'{name}' has {size} bytes; expected {listed['size']}"
             if file_sha256(path) != listed["sha256"]:
-                return f"'{name}' has another digest than when it was fetched"
+                return f"'{name}': digest mismatch"
         except OSError as error:
             return f"'{name}' cannot be read: {error.strerror or error}"
     return None
 
 
 def size_of(directory: Path) -> int:
-    """Return how many bytes the files below a directory have."""
+    """Return the total size of the files in a directory."""
     total = 0
     for path in directory.rglob("*"):
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What a registry answers: MLflow's client, each question bounded in time and asked again."""
+"""MLflow's client with a timeout and retries for each call."""
 
 from __future__ import annotations
 
@@ -35,24 +35,24 @@ T = TypeVar("T")
 EXTRA = "pip install 'bundleserver[mlflow]'"
 _MOST_VERSIONS = 1000
 _ASK_AGAIN_WITHIN_SECONDS = 5.0
-"""A question that has hung for longer is not asked again at once: polls would take minutes."""
+"""A call that took longer is not retried within a poll, which would take minutes."""
 
-# MLflow reads its settings from the environment at every call. Whoever sets one keeps it.
+# MLflow reads its settings from the environment at every call. Values that are set are kept.
 _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    # Asking again is ours: MLflow's own way waits for minutes.
+    # Retries are ours: MLflow's own take minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # What commands print is their result and nothing else.
+    # Standard output is for the results of commands.
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # Without a git on the machine its Python library would warn.
+    # Without git on the machine its Python library would log warnings.
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
 
 def import_mlflow() -> Any:
-    """Import MLflow, set up to be asked by a server.
+    """Import MLflow, configured for use in a server.
 
     Raises:
         FrameworkError: it is not installed; names the extra.
@@ -63,26 +63,26 @@ def import_mlflow() -> Any:
         import mlflow
     except ModuleNotFoundError as error:
         raise FrameworkError(
-            f"models:/… needs the package '{error.name}', which is not installed; install it "
+            f"models:/… requires the package '{error.name}', which is not installed; install it "
             f"with: {EXTRA}"
         ) from error
-    # It would repeat as a warning what is raised here anyway.
+    # It would log what is raised here anyway.
     logging.getLogger("mlflow").setLevel(logging.ERROR)
     return mlflow
 
 
 class RegistryClient:
-    """Asks one registry, that of MLflow's variables. Called from one thread."""
+    """Calls the registry in MLflow's environment variables. Called from one thread."""
 
     def __init__(
         self, *, attempts: int = 3, call_seconds: float = 15.0, first_pause_seconds: float = 0.2
     ) -> None:
-        """Name the registry; it is not asked yet.
+        """Set up the client; the registry is not called yet.
 
         Args:
-            attempts: how often a question is asked before it has failed.
-            call_seconds: how long one attempt may take.
-            first_pause_seconds: the pause before the second attempt; the next ones grow.
+            attempts: the maximum number of attempts.
+            call_seconds: the timeout of one attempt.
+            first_pause_seconds: the backoff before the second attempt; it grows after that.
 
         Raises:
             FrameworkError: MLflow is not installed.
@@ -95,23 +95,23 @@ class RegistryClient:
         self._client: MlflowClient | None = None
 
     def model(self, name: str) -> RegisteredModel | None:
-        """Return everything the registry says of a model now; None when it has no such model.
+        """Return a model's current versions and aliases; None when there is no such model.
 
         Raises:
-            SourceError: it cannot be asked.
+            SourceError: the registry is unavailable.
         """
         try:
-            # Aliases first: whatever one stands for is then among the versions.
+            # Aliases first, so that their versions are among those listed afterwards.
             model = self.ask(f"model '{name}'", lambda client: client.get_registered_model(name))
         except NoSuchThing:
             return None
         return _model(model, self._versions(name))
 
     def run(self, version: RegisteredVersion) -> Mapping[str, object]:
-        """Return metrics, parameters and tags of the run that logged a version; none without one.
+        """Return metrics, parameters and tags of the run that logged a version, if any.
 
         Raises:
-            SourceError: it cannot be asked.
+            SourceError: the registry is unavailable.
         """
         if not version.run_id:
             return {}
@@ -129,18 +129,18 @@ class RegistryClient:
         }
 
     def ask(self, what: str, question: Callable[[MlflowClient], T]) -> T:
-        """Ask a question until it is answered or has failed too often.
+        """Call the registry, with retries.
 
         Raises:
-            NoSuchThing: the registry says that there is no such thing.
-            SourceError: it cannot be asked; says why, the same words for the same cause.
+            NoSuchThing: the registry has no such thing.
+            SourceError: the registry is unavailable; the same message for the same cause.
         """
         return self.attempt(
             what, lambda: question(self._connect()), self._call_seconds, _ASK_AGAIN_WITHIN_SECONDS
         )
 
     def ask_unbounded(self, question: Callable[[MlflowClient], T]) -> T:
-        """Ask once, for whoever bounds the time himself."""
+        """Call once without a timeout; the caller has its own."""
         return question(self._connect())
 
     def attempt(
@@ -150,13 +150,13 @@ class RegistryClient:
         seconds: float,
         again_within_seconds: float = float("inf"),
     ) -> T:
-        """Call a function of MLflow's; as ``ask`` in everything else.
+        """Call a function of MLflow's, with a timeout and retries as in ``ask``.
 
         Args:
-            what: what it asks for, as messages name it.
-            function: what is called.
-            seconds: how long one call may take.
-            again_within_seconds: a failure that comes later than that is final.
+            what: what is requested, for messages.
+            function: the function to call.
+            seconds: the timeout of one attempt.
+            again_within_seconds: no retry after a failure that came later.
         """
 
         def once() -> T:

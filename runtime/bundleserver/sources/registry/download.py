@@ -1,4 +1,4 @@
-"""The artifacts of a registered version: listed, held to their directory, and made local."""
+"""The artifacts of a registered version: list them, validate their paths, download them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LOCAL_TROUBLE = frozenset(
 
 @dataclass(frozen=True)
 class Artifact:
-    """One file of a version; ``size`` is None where the registry does not say."""
+    """One file of a version; ``size`` is None if the registry does not list it."""
 
     path: str
     size: int | None
@@ -37,13 +37,13 @@ class Artifacts:
     def __init__(
         self, client: RegistryClient, name: str, number: str, *, file_seconds: float = 3600.0
     ) -> None:
-        """Name the version.
+        """Set the version.
 
         Args:
-            client: asks the registry.
+            client: calls the registry.
             name: the registered model's.
             number: the version's.
-            file_seconds: how long one file may take.
+            file_seconds: the timeout of one file.
         """
         self.identity = f"'{name}' version {number}"
         self._client = client
@@ -64,11 +64,11 @@ class Artifacts:
         return files
 
     def fetch(self, files: tuple[Artifact, ...], directory: Path) -> None:
-        """Write files into a directory, with progress in the log.
+        """Download files into a directory, with progress in the log.
 
         Raises:
-            SourceError: a file cannot be had, or cannot be written.
-            IntegrityError: a file has another size than listed.
+            SourceError: a file cannot be downloaded or written.
+            IntegrityError: a file's size differs from its listing.
         """
         total = sum(file.size or 0 for file in files)
         LOG.info("%s: downloading %s files, %s bytes", self.identity, len(files), total)
@@ -88,7 +88,7 @@ class Artifacts:
         what = f"'{file.path}' of {self.identity}"
 
         def fetch() -> None:
-            # MLflow's public way asks for the file's listing again, and words its errors as one.
+            # MLflow's public function lists the file again, and hides the cause of its errors.
             self._open()._download_file(file.path, str(target))
 
         with _local_trouble(self.identity, directory):
@@ -97,7 +97,7 @@ class Artifacts:
             size = target.stat().st_size
         if file.size not in (None, size):
             raise IntegrityError(
-                self.identity, [Problem(file.path, f"came with {size} bytes of {file.size}")]
+                self.identity, [Problem(file.path, f"has {size} bytes; expected {file.size}")]
             )
 
     def _walk(self, folder: str, depth: int) -> Iterator[Artifact]:
@@ -118,14 +118,14 @@ class Artifacts:
                 yield Artifact(path, None if info.file_size is None else int(info.file_size))
 
     def _check_path(self, path: str, folder: str) -> None:
-        """Refuse a path that is not below the directory that was listed."""
+        """Reject a path outside of the directory that was listed."""
         pure = PurePosixPath(path)
         is_plain = not pure.is_absolute() and "\\" not in path and "\0" not in path
         inside = is_plain and ".." not in pure.parts and str(pure) == path
         if not inside or str(pure.parent) != (folder or "."):
             raise IntegrityError(
                 self.identity,
-                [Problem(path, "leads out of the version's directory, so nothing is downloaded")],
+                [Problem(path, "is outside of the version's directory; nothing was downloaded")],
             )
 
     def _open(self) -> Any:
@@ -137,7 +137,7 @@ class Artifacts:
 
 
 class _LocalTrouble(SourceError):
-    """A file could not be written here; asking again would not help."""
+    """A file could not be written here; a retry would not help."""
 
 
 def _locally(fetch: Callable[[], None]) -> None:
@@ -150,7 +150,7 @@ def _locally(fetch: Callable[[], None]) -> None:
 
 
 class _local_trouble:  # noqa: N801  # a context manager, used as a function
-    """Words what goes wrong with this machine's disk."""
+    """Converts errors of this machine's disk to ours."""
 
     def __init__(self, identity: str, directory: Path) -> None:
         self._identity = identity

@@ -1,4 +1,4 @@
-"""Why a registry cannot be asked, in the same words for the same cause, whatever MLflow raised."""
+"""Why a registry is unavailable: the same message for the same cause, whatever MLflow raised."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from bundleserver.errors import SourceError
 
 
 class NoSuchThing(SourceError):
-    """The registry has answered: there is no such model, version, run or artifact."""
+    """The registry responded that there is no such model, version, run or artifact."""
 
 
 class PassingFailure(SourceError):
-    """The registry could not be asked this time; it is worth asking again at once."""
+    """The call failed with a transient error; it is worth an immediate retry."""
 
 
 _REFUSED = frozenset({401, 403})
@@ -24,7 +24,7 @@ _STATUS_IN_TEXT = re.compile(
     r"error code (\d{3})|too many (\d{3}) error|^(\d{3}) (?:Client|Server)"
 )
 _NO_JSON = ("not in a valid JSON", "JSONDecodeError", "Expecting value", "Failed to parse")
-# A user and password may stand in the address, and the address in any message.
+# A URL may have a user and password, and a message may have the URL.
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")
 _CODES = {
     "RESOURCE_DOES_NOT_EXIST": 404,
@@ -37,37 +37,37 @@ _CODES = {
 
 
 def explain(error: BaseException, place: str, what: str) -> SourceError:
-    """Turn what MLflow raised into an error of ours; the words hold no address, time or count.
+    """Convert MLflow's exception to ours; the message has no address, time or count.
 
     Args:
-        error: what was raised, with what caused it.
-        place: the registry, as messages name it.
-        what: what was asked for, as messages name it.
+        error: the exception, with its causes.
+        place: the registry, for messages.
+        what: what was requested, for messages.
     """
     chain = list(_chain(error))
     status = next(filter(None, map(_status, chain)), None)
     where = f"the registry at '{place}'"
     if status == 404:
-        return NoSuchThing(f"{where} has not got {what}: {_first_line(chain[0])}")
+        return NoSuchThing(f"{where} does not have {what}: {_first_line(chain[0])}")
     if status in _REFUSED:
         return SourceError(
-            f"{where} refuses the credentials ({status}); set MLFLOW_TRACKING_USERNAME and "
+            f"{where} rejected the credentials ({status}); set MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         )
     if any(text in str(link) for link in chain for text in _NO_JSON):
         return SourceError(
-            f"{where} answers something that is not JSON; is there a registry at that address? "
-            "MLFLOW_TRACKING_URI names it"
+            f"{where} did not return JSON; check that MLFLOW_TRACKING_URI is the URL of an MLflow "
+            "registry"
         )
     if reason := next(filter(None, map(_network, reversed(chain))), None):
         return PassingFailure(f"{where} cannot be reached: {reason}")
     if status in _BUSY:
-        return PassingFailure(f"{where} cannot answer now ({status})")
-    return SourceError(f"{where} cannot be asked for {what}: {_first_line(chain[0])}")
+        return PassingFailure(f"{where} is unavailable ({status})")
+    return SourceError(f"{where} failed to return {what}: {_first_line(chain[0])}")
 
 
 def without_credentials(uri: str) -> str:
-    """Return a URI without the user and password that may stand in it."""
+    """Return a URI without its user and password."""
     parts = urlsplit(uri)
     if "@" not in parts.netloc:
         return uri
@@ -75,7 +75,7 @@ def without_credentials(uri: str) -> str:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Follow an error to its causes; MLflow names none, so what was being handled counts too."""
+    """Yield an error and its causes; MLflow sets none, so the context counts too."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -94,19 +94,19 @@ def _status(error: BaseException) -> int | None:
 
 
 def _network(error: BaseException) -> str | None:
-    """Name what went wrong on the way, or None; no words of the error's, which change."""
+    """Return the network problem in stable words, or None."""
     if isinstance(error, TimeoutError) or "timed out" in str(error).lower():
-        return "no answer in time"
+        return "timeout"
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
     if isinstance(error, ConnectionError) or type(error).__name__ in _CUT:
-        return "the connection was cut"
+        return "connection closed by the server"
     if type(error).__name__ in ("NameResolutionError", "gaierror"):
-        return "its name is not known"
+        return "unknown host name"
     if type(error).__name__ in ("SSLError", "SSLCertVerificationError"):
-        return "its certificate is not trusted (MLFLOW_TRACKING_SERVER_CERT_PATH names one's CA)"
+        return "untrusted certificate (set MLFLOW_TRACKING_SERVER_CERT_PATH to its CA)"
     if isinstance(error, OSError) and error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH):
-        return "no route to it"
+        return "no route to host"
     return None
 
 

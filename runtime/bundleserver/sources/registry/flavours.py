@@ -1,8 +1,8 @@
-"""What a directory from a registry is: a bundle, or a native MLflow model and its manifest.
+"""The manifest of a directory from a registry: a bundle's own, or that of a native MLflow model.
 
-A flavour is mapped to a component of ours where that opens the same file in the same way. All else
-goes through ``mlflow.pyfunc``, and so does every model that brings code of its own, since only
-there that code is kept apart from other versions'.
+A flavour is mapped to a component of ours where that loads the same file in the same way. All
+others use ``mlflow.pyfunc``, and so does every model with code of its own, since only there its
+code is isolated from other versions'.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ _PYTHON_FUNCTION = "python_function"
 _COMPONENT = "model"
 _PATHS = frozenset({"pickled_model", "data", "model_data"})
 """Where flavours name their file or directory."""
-# What opens a model here is this server's own; it need not be what logged it.
+# The server's own version loads a model; it may differ from the version that logged it.
 _NOT_REQUIRED = ("mlflow", "mlflow-skinny")
 
 
 def manifest_of(directory: Path, name: str) -> Manifest:
-    """Say what a registered version is.
+    """Return the manifest of a registered version.
 
     Args:
         directory: its artifacts.
-        name: the model's name, which an inferred manifest gets.
+        name: the model's name, for an inferred manifest.
 
     Raises:
-        ManifestError, IntegrityError: its manifest cannot be used.
-        FrameworkError: nothing here opens its flavours.
-        BundleError: it is neither a bundle nor a model of MLflow's.
+        ManifestError, IntegrityError: its manifest is invalid.
+        FrameworkError: none of its flavours is supported.
+        BundleError: it is neither a bundle nor an MLflow model.
     """
     path = directory / MLMODEL
     if (directory / MANIFEST_NAME).exists() or not path.is_file():
@@ -49,7 +49,7 @@ def manifest_of(directory: Path, name: str) -> Manifest:
     component = _component(directory, mlmodel, path)
     file = directory / (component.path or "")
     if not file.is_file():
-        raise BundleError(f"'{path}' names '{component.path}', which is not among the artifacts")
+        raise BundleError(f"'{path}' refers to '{component.path}', which is not an artifact")
     measured = replace(component, sha256=file_sha256(file), size=file.stat().st_size)
     return Manifest(
         name=name,
@@ -69,7 +69,7 @@ def _read(path: Path) -> Mapping[str, object]:
         first = str(error).partition("\n")[0]
         raise BundleError(f"'{path}' cannot be read: {first}") from error
     if not isinstance(document, dict) or not isinstance(document.get("flavors"), dict):
-        raise BundleError(f"'{path}' has no 'flavors'; expected what MLflow writes")
+        raise BundleError(f"'{path}' has no 'flavors'; expected a file written by MLflow")
     return document
 
 
@@ -91,9 +91,8 @@ def _component(directory: Path, mlmodel: Mapping[str, object], path: Path) -> Co
         return Component(_COMPONENT, PYFUNC, path=MLMODEL)
     listed = ", ".join(f"'{name}'" for name in sorted(flavours)) or "none"
     raise FrameworkError(
-        f"'{path}' has the flavours {listed}, which nothing here opens; log the model with a "
-        f"flavour that has '{_PYTHON_FUNCTION}' too, which the extra of MLflow opens: pip install "
-        "'bundleserver[mlflow]'"
+        f"'{path}' has only unsupported flavours: {listed}; log the model with a flavour that "
+        f"includes '{_PYTHON_FUNCTION}', which requires: pip install 'bundleserver[mlflow]'"
     )
 
 
@@ -106,7 +105,7 @@ def _flavours(mlmodel: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
 def _check_inside(path: str, mlmodel: Path) -> None:
     pure = PurePosixPath(path)
     if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path:
-        raise BundleError(f"'{mlmodel}' names the file '{path}', which is not among the artifacts")
+        raise BundleError(f"'{mlmodel}' refers to the file '{path}', which is not an artifact")
 
 
 def _metadata(mlmodel: Mapping[str, object]) -> dict[str, object]:

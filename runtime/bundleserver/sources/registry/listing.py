@@ -1,4 +1,4 @@
-"""Which versions of a registered model are wanted, and under which labels: pure decisions."""
+"""Which versions of a registered model to serve, and under which labels: pure decisions."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from bundleserver.versions import Version, VersionPolicy
 from bundleserver.versions.serving_config import ServingConfig
 
 CHAMPION = "champion"
-"""The alias that answers by default where the URI names none and it is among the labels."""
+"""The default alias if the URI has none and it is among the labels."""
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What was asked for: a URI, further labels, the name to serve under, shares of requests."""
+    """What to serve: a URI, further labels, the name to serve under, a traffic split."""
 
     uri: ModelUri
     labels: tuple[str, ...]
@@ -28,13 +28,13 @@ class Wish:
 
     @property
     def all_labels(self) -> tuple[str, ...]:
-        """Every alias or stage to follow, the default's first."""
+        """Every alias or stage to poll, the default's first."""
         first = (self.uri.label,) if self.uri.label else ()
         return tuple(dict.fromkeys((*first, *self.labels)))
 
     @property
     def default_label(self) -> str | None:
-        """The label that answers requests which name no version, if one does."""
+        """The label for requests that name no version, if any."""
         if self.uri.label:
             return self.uri.label
         is_open = self.uri.version is None and not self.uri.is_latest
@@ -43,14 +43,14 @@ class Wish:
 
 @dataclass(frozen=True)
 class Resolved:
-    """What the labels of a wish stand for now; which stand for nothing, each with the reason."""
+    """The current versions of a wish's labels; missing ones with the reason."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
 def resolve(wish: Wish, model: RegisteredModel, place: str) -> Resolved:
-    """Look up every label of a wish; ``place`` is the registry, as messages name it."""
+    """Look up every label of a wish; ``place`` is the registry, for messages."""
     labels: dict[str, str] = {}
     missing: dict[str, str] = {}
     for label in wish.all_labels:
@@ -58,13 +58,13 @@ def resolve(wish: Wish, model: RegisteredModel, place: str) -> Resolved:
         if number is None:
             known = ", ".join(f"'{alias}'" for alias in sorted(model.aliases)) or "none"
             missing[label] = (
-                f"'{model.name}' has no alias '{label}' in the registry at '{place}'; aliases: "
-                f"{known}"
+                f"'{model.name}' has no alias '{label}' in the registry at '{place}'; known "
+                f"aliases: {known}"
             )
         elif model.find(number) is None:
             missing[label] = (
-                f"alias '{label}' of '{model.name}' names version {number}, which is not in the "
-                f"registry at '{place}'; was it deleted?"
+                f"alias '{label}' of '{model.name}' refers to version {number}, which is not in "
+                f"the registry at '{place}'; it was probably deleted"
             )
         else:
             labels[label] = number
@@ -78,13 +78,13 @@ def list_model(
     place: str,
     candidate_of: Callable[[RegisteredVersion], Candidate],
 ) -> Listing:
-    """State the whole wanted set of a model.
+    """Return all versions of a model to serve.
 
     Args:
-        wish: what was asked for.
-        known: what the registry says.
-        demand: what the manager would look at.
-        place: the registry, as messages name it.
+        wish: what to serve.
+        known: the registry's state.
+        demand: the manager's demand.
+        place: the registry, for messages.
         candidate_of: makes a candidate of a version.
     """
     model = known.model
@@ -106,7 +106,7 @@ def list_model(
 
 
 def _why_nothing(wish: Wish, model: RegisteredModel, resolved: Resolved, place: str) -> str | None:
-    """Say why nothing can answer by default; what answers now goes on then."""
+    """Return why there can be no default version, or None; loaded versions keep serving."""
     if (default := wish.default_label) is not None and default in resolved.missing:
         return resolved.missing[default]
     if wish.uri.version is not None and model.find(wish.uri.version) is None:
@@ -143,9 +143,10 @@ def _config(
 
 
 def _lost_shares(wish: Wish, model: RegisteredModel, labels: Mapping[str, str]) -> tuple[str, ...]:
-    """Say which share of the requests has nowhere to go; the default gets all of them then."""
+    """Describe names in the traffic split that do not exist; the default gets all requests then."""
     return tuple(
-        f"--traffic names '{name}', which '{model.name}' has not; the default gets every request"
+        f"--traffic refers to '{name}', which '{model.name}' does not have; the default version "
+        "gets all requests"
         for name in wish.traffic
         if name not in labels and model.find(name) is None
     )
@@ -158,9 +159,9 @@ def _instead(
     demand: Demand,
     candidate_of: Callable[[RegisteredVersion], Candidate],
 ) -> list[Version]:
-    """Choose as many earlier versions as have failed, or cannot be had, to answer instead.
+    """Choose earlier versions to replace those that failed or are unavailable.
 
-    First those that the default's label stood for before, then the registry's next older ones.
+    First former versions of the default's label, then the registry's next older ones.
     """
     model = known.model
     chosen = set(labels.values())
@@ -185,7 +186,7 @@ def _split(
     demand: Demand,
     candidate_of: Callable[[RegisteredVersion], Candidate],
 ) -> tuple[list[Candidate], list[Version]]:
-    """Look at the versions in demand, newest first; of the others the name is enough."""
+    """Make candidates of the versions in demand, newest first; others are listed by name."""
     named = {*policy.specific, *demand.versions, *map(Version, config.labels.values())}
     count = 0 if policy.specific else policy.count
     candidates: list[Candidate] = []
@@ -205,9 +206,9 @@ def _split(
 def candidate_for(
     version: RegisteredVersion, served_as: str, location: Path, problem: str | None, suffix: str
 ) -> Candidate:
-    """Make a candidate; ``suffix`` makes one that failed for want of the registry a new one."""
+    """Make a candidate; ``suffix`` allows a retry of one that failed in an outage."""
     if version.status == "FAILED_REGISTRATION":
-        problem = f"its registration failed: {version.status_message or 'no reason is given'}"
+        problem = f"its registration failed: {version.status_message or 'unknown reason'}"
     return Candidate(
         served_as,
         version.version,
@@ -219,6 +220,6 @@ def candidate_for(
 
 
 def in_use(demand: Demand, listing: Listing) -> Collection[str]:
-    """Return the numbers of the versions that the cache must not lose."""
+    """Return the numbers of the versions that the cache must keep."""
     wanted = (candidate.version for candidate in listing.candidates)
     return {version.label for version in (*demand.versions, *wanted)}

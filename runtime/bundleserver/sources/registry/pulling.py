@@ -1,4 +1,4 @@
-"""A registered version made local once, for whoever serves it: ``pull``, and KServe's init step."""
+"""One download of a registered version: ``pull``, and KServe's storage initializer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PART_PREFIX = ".part-"
 
 @dataclass(frozen=True)
 class Pulled:
-    """Which version was made local, where, and what it is."""
+    """A version that was pulled, its directory and manifest."""
 
     name: str
     version: str
@@ -33,14 +33,14 @@ class Pulled:
 def pull(uri: ModelUri, directory: Path, client: RegistryClient) -> Pulled:
     """Download a version into a directory: a new one, an empty one, or one that was pulled into.
 
-    A native MLflow model gets a manifest, so that ``serve --model_dir`` takes it too. The manifest
-    comes last: until it is there, the directory holds no bundle.
+    A native MLflow model gets a manifest, so that ``serve --model_dir`` supports it too. The
+    manifest is written last: until then the directory is not a bundle.
 
     Raises:
-        SourceError: the registry has no such version, or cannot be asked.
-        IntegrityError: an artifact's path leads out, or a file is not what was listed.
-        BundleError, ManifestError: nothing here opens it.
-        StoreError: the directory holds other things, or cannot be written.
+        SourceError: the registry has no such version, or is unavailable.
+        IntegrityError: an artifact's path leads out, or a file differs from its listing.
+        BundleError, ManifestError: it cannot be opened.
+        StoreError: the directory has other files, or cannot be written.
     """
     _refuse_other_things(directory)
     version = chosen_version(uri, client)
@@ -62,10 +62,10 @@ def pull(uri: ModelUri, directory: Path, client: RegistryClient) -> Pulled:
 
 
 def chosen_version(uri: ModelUri, client: RegistryClient) -> RegisteredVersion:
-    """Return the version that a URI stands for now; without a choice, the newest.
+    """Return the version that a URI refers to now; without a choice, the newest.
 
     Raises:
-        SourceError: there is no such version, or the registry cannot be asked.
+        SourceError: there is no such version, or the registry is unavailable.
     """
     model = client.model(uri.name)
     if model is None:
@@ -91,9 +91,9 @@ def _number_by_label(uri: ModelUri, model: RegisteredModel, place: str) -> str |
 
 
 def _refuse_other_things(directory: Path) -> None:
-    """Keep what was never pulled from being replaced, or mixed with a bundle.
+    """Protect other files from being replaced, or mixed with a bundle.
 
-    A pull that was killed has left no manifest, and its hidden directory.
+    A pull that was killed leaves its hidden directory and no manifest.
     """
     present = {path.name for path in directory.iterdir()} if directory.is_dir() else set()
     if MANIFEST_NAME in present or any(name.startswith(_PART_PREFIX) for name in present):
@@ -101,12 +101,13 @@ def _refuse_other_things(directory: Path) -> None:
     others = sorted(name for name in present - {"lost+found"} if not name.startswith("."))
     if others:
         raise StoreError(
-            f"'{directory}' holds '{others[0]}' and no bundle; pull into a new or empty directory"
+            f"'{directory}' is neither empty nor a bundle (found '{others[0]}'); pull into a new "
+            "or empty directory"
         )
 
 
 def _move_in(staging: Path, directory: Path) -> None:
-    """Replace what is there under the same names; an init container may run twice."""
+    """Replace files of the same names; an init container may run twice."""
     (directory / MANIFEST_NAME).unlink(missing_ok=True)
     # False sorts before True: the manifest comes last.
     for path in sorted(staging.iterdir(), key=lambda path: (path.name == MANIFEST_NAME, path.name)):

@@ -1,4 +1,4 @@
-"""The source of a registered model: follows its aliases, fetches its versions, outlives outages."""
+"""The source of a registered model: polls its aliases, fetches its versions, survives outages."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _TRY_AGAIN_SECONDS = 900.0
 
 
 class RegistrySource:
-    """One model of a registry: one thread discovers, and one at a time fetches.
+    """One model in a registry: ``discover`` is for one thread, ``fetch`` runs one at a time.
 
-    While the registry cannot be asked, ``discover`` raises; until it has been asked once, what was
-    last known comes with the error, as far as the cache has the files.
+    While the registry is unavailable, ``discover`` raises; until the first successful poll the
+    error has the last known state, as far as the cache has the files.
     """
 
     def __init__(
@@ -49,16 +49,16 @@ class RegistrySource:
         breaker: Breaker | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Say what to follow; the registry is not asked before ``discover``.
+        """Set up the source; the registry is not called before ``discover``.
 
         Args:
-            uri: the model, and which of its versions answers by default.
-            cache: where fetched versions lie.
-            client: asks the registry.
+            uri: the model, and its default version.
+            cache: the cache of fetched versions.
+            client: calls the registry.
             model_name: the name to serve it under; the registry's by default.
             labels: further aliases whose versions are loaded side by side.
-            traffic: how requests that name no version are split over labels and versions.
-            breaker: keeps a registry that fails from being asked at every poll.
+            traffic: weights of labels and versions for requests that name none.
+            breaker: limits calls to a failing registry.
             clock: seconds since the epoch.
         """
         self._wish = Wish(uri, labels, model_name or uri.name, traffic)
@@ -82,11 +82,11 @@ class RegistrySource:
         return f"the registry at '{self._client.place}'"
 
     def discover(self, demand_of: DemandOf | None = None) -> tuple[Listing, ...]:
-        """Return the model with every version that is wanted.
+        """Poll the model, with every version to serve.
 
         Raises:
-            LastKnownListings: the registry cannot be asked, and has not been since the start.
-            SourceError: the registry cannot be asked.
+            LastKnownListings: the registry has been unavailable since the start.
+            SourceError: the registry is unavailable.
         """
         demand = demand_of(self._wish.served_as) if demand_of else Demand(VersionPolicy(None))
         try:
@@ -103,12 +103,12 @@ class RegistrySource:
         return (listing,)
 
     def fetch(self, candidate: Candidate) -> tuple[Path, Manifest]:
-        """Make a version local, or find it in the cache, with every file verified.
+        """Download a version, or find it in the cache, with every file verified.
 
         Raises:
-            SourceError: the registry, the cache or the disk is in the way.
-            IntegrityError: an artifact's path leads out, or a file is not what was listed.
-            BundleError, ManifestError: nothing here opens it.
+            SourceError: the registry, the cache or the disk failed.
+            IntegrityError: an artifact's path leads out, or a file differs from its listing.
+            BundleError, ManifestError: it cannot be opened.
         """
         version = self._find(candidate)
         try:
@@ -146,9 +146,9 @@ class RegistrySource:
         self._has_answered, self._was_out = True, False
 
     def _renew_failed(self, now: float) -> None:
-        """Make what could not be fetched new again: after an outage at once, else now and then.
+        """Let the manager retry versions that could not be fetched, after an outage or some time.
 
-        The manager gives up on files that fail again and again; an outage is no fault of theirs.
+        The manager gives up on versions that fail repeatedly, which must not count in an outage.
         """
         for number, since in list(self._failed.items()):
             if self._was_out or now - since >= _TRY_AGAIN_SECONDS:
@@ -161,24 +161,24 @@ class RegistrySource:
             return error
         self._known = self._known or recall(self._cache.root)
         if self._known is None:
-            return SourceError(f"{error}; nothing of '{self._wish.uri.name}' is in the cache")
+            return SourceError(f"{error}; '{self._wish.uri.name}' is not in the cache")
         cached = {(entry.number, entry.fingerprint) for entry in self._cache.entries()}
 
         def candidate_of(version: RegisteredVersion) -> Candidate:
             is_there = (version.number, version.fingerprint) in cached
-            lost = None if is_there else f"it is not in the cache, and {error}"
+            lost = None if is_there else f"not in the cache, and {error}"
             return replace(self._candidate(version), problem=lost)
 
         listing = self._list(demand, candidate_of)
         since = iso_time(self._known.as_of)
-        text = f"{error}; the cache serves what was registered at {since}"
+        text = f"{error}; serving from the cache as of {since}"
         return LastKnownListings(text, (listing,), self._known.as_of)
 
     def _list(
         self, demand: Demand, candidate_of: Callable[[RegisteredVersion], Candidate]
     ) -> Listing:
         if self._known is None:
-            raise SourceError("the registry has not been asked yet")
+            raise SourceError("the registry has not been polled yet")
         return list_model(self._wish, self._known, demand, self._client.place, candidate_of)
 
     def _candidate(self, version: RegisteredVersion) -> Candidate:
@@ -190,7 +190,7 @@ class RegistrySource:
     def _find(self, candidate: Candidate) -> RegisteredVersion:
         version = self._known.model.find(candidate.version.label) if self._known else None
         if version is None:
-            raise SourceError(f"version {candidate.version} is not in the registry any more")
+            raise SourceError(f"version {candidate.version} is no longer in the registry")
         return version
 
     def _fetch(self, version: RegisteredVersion) -> tuple[Path, Mapping[str, object]]:
@@ -202,7 +202,7 @@ class RegistrySource:
             self._cache.make_room(sum(file.size or 0 for file in files), self._others(version))
             facts = self._client.run(version)
             artifacts.fetch(files, directory)
-            # Not every store says ahead how large its files are.
+            # Not every store lists the size of its files.
             self._cache.make_room(size_of(directory), self._others(version))
             return facts
 
@@ -214,7 +214,7 @@ class RegistrySource:
         return {*self._in_use} - {version.number}
 
     def _facts(self, version: RegisteredVersion) -> dict[str, object]:
-        """Return what the registry says of a version now, with what it says of the model."""
+        """Return the registry's current facts of a version and its model."""
         model = self._known.model if self._known else None
         about: dict[str, object] = {"name": self._wish.uri.name, "uri": str(self._wish.uri)}
         if model is not None and model.description:
@@ -225,7 +225,7 @@ class RegistrySource:
 
 
 def with_facts(manifest: Manifest, facts: Mapping[str, object]) -> Manifest:
-    """Return a manifest whose metadata has what the registry says, under ``registry``."""
+    """Return a manifest with the registry's facts in its metadata, under ``registry``."""
     told = {key: value for key, value in facts.items() if value not in (None, "", {})}
     metadata = {**manifest.metadata, "registry": told}
     if "metrics" not in metadata and told.get("metrics"):

@@ -1,4 +1,4 @@
-"""What the registry last said, written beside the cache for a start in an outage."""
+"""The registry's last known state, stored in the cache for a start in an outage."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _LONGEST_HISTORY = 10
 
 @dataclass(frozen=True)
 class LastKnown:
-    """What a registry said, and when.
+    """A registry's state at one time.
 
     Attributes:
         as_of: seconds since the epoch.
-        history: the versions that each label has stood for, the present one first.
+        history: the versions that each label referred to, the current one first.
     """
 
     model: RegisteredModel
@@ -35,7 +35,7 @@ class LastKnown:
     def followed_by(
         self, model: RegisteredModel, as_of: float, labels: Mapping[str, str]
     ) -> LastKnown:
-        """Return what is known once a registry has said more; ``labels`` are those of now."""
+        """Return the next state, with ``labels`` added to the history."""
         history = dict(self.history)
         for label, number in labels.items():
             former = [known for known in history.get(label, ()) if known != number]
@@ -44,7 +44,7 @@ class LastKnown:
 
 
 def remember(known: LastKnown, directory: Path) -> None:
-    """Write down what the registry says; that it cannot be written is no reason not to serve."""
+    """Store the registry's state; a failure is only logged."""
     document = {
         "format": _FORMAT,
         "as_of": known.as_of,
@@ -63,7 +63,7 @@ def remember(known: LastKnown, directory: Path) -> None:
 
 
 def recall(directory: Path) -> LastKnown | None:
-    """Return what the registry last said, or None when nobody has written it down."""
+    """Return the registry's last known state, or None if none is stored."""
     path = directory / _NAME
     try:
         document = json.loads(path.read_bytes())
@@ -75,5 +75,5 @@ def recall(directory: Path) -> LastKnown | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        LOG.warning("'%s' cannot be read and counts as missing: %s", path, error)
+        LOG.warning("'%s' cannot be read and is ignored: %s", path, error)
         return None

@@ -1,4 +1,4 @@
-"""``models:/…``: which model of a registry is meant, and which of its versions."""
+"""``models:/…`` URIs: a model in a registry, and a choice of its versions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ FORMS = (
     "models:/NAME@ALIAS, models:/NAME/VERSION, models:/NAME/latest, models:/NAME/STAGE, "
     "models:/NAME"
 )
-"""Every form that a URI may have, for messages."""
+"""Every supported form of a URI, for messages."""
 
 STAGES = ("Production", "Staging", "Archived")
 """The stages that registries had before aliases."""
 
 _SCHEME = "models:/"
-# MLflow refuses '/' and ':' in names of models; '@' begins an alias.
+# MLflow allows neither '/' nor ':' in model names; '@' starts an alias.
 _NAME = re.compile(r"[^/:@\x00-\x1f]+")
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[0-9]{1,18}")
@@ -24,10 +24,10 @@ _VERSION = re.compile(r"[0-9]{1,18}")
 
 @dataclass(frozen=True)
 class ModelUri:
-    """A model of a registry, and which versions of it are asked for.
+    """A model in a registry, and a choice of its versions.
 
-    At most one of ``alias``, ``version`` and ``stage`` is there, and none of them where
-    ``is_latest``; where all are absent a version policy decides.
+    At most one of ``alias``, ``version``, ``stage`` and ``is_latest`` is set; without any of them
+    the version policy decides.
     """
 
     name: str
@@ -38,12 +38,12 @@ class ModelUri:
 
     @classmethod
     def parse(cls, text: str) -> ModelUri:
-        """Read a URI.
+        """Parse a URI.
 
         Raises:
-            ValueError: it has none of the forms; names them all.
+            ValueError: it has none of the supported forms; lists them.
         """
-        refusal = f"'{text}' is no URI of a registered model; expected one of {FORMS}"
+        refusal = f"'{text}' is not a valid URI of a registered model; expected one of {FORMS}"
         if not text.startswith(_SCHEME) or text.startswith(_SCHEME + "/"):
             raise ValueError(refusal)
         name, slash, chosen = text.removeprefix(_SCHEME).partition("/")
@@ -80,17 +80,17 @@ class ModelUri:
 
     @property
     def label(self) -> str | None:
-        """The alias or stage that the URI names, which is the default's label."""
+        """The alias or stage in the URI, which is the label of the default version."""
         return self.alias or self.stage
 
 
 def alias_problem(alias: str) -> str | None:
-    """Say why a text is no alias that could be followed; None when it is one."""
+    """Return why a string is not a valid alias, or None."""
     if not _ALIAS.fullmatch(alias) or re.fullmatch(r"v[0-9].*", alias):
         return (
-            f"'{alias}' is no alias; expected a letter, then letters, digits, '.', '_', '-', 64 "
-            "characters at most, and not the look of a version"
+            f"'{alias}' is not a valid alias; expected a letter, then letters, digits, '.', '_', "
+            "'-', at most 64 characters, and not the form of a version"
         )
     if alias in ("default", "latest"):
-        return f"'{alias}' is reserved; no alias to follow is called so"
+        return f"'{alias}' is reserved; use another alias"
     return None

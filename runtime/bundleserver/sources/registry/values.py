@@ -1,4 +1,4 @@
-"""What a registry says of a model, as values; the cache keeps them as JSON for outages."""
+"""A registry's models and versions as values; the cache stores them as JSON for outages."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class RegisteredVersion:
     """One version of a registered model.
 
     Attributes:
-        number: as the registry counts, without a ``v``.
+        number: the registry's number, without a ``v``.
         status: ``READY``, ``PENDING_REGISTRATION`` or ``FAILED_REGISTRATION``.
         created_at: milliseconds since the epoch, as is ``updated_at``.
-        stage: the empty text where there is none.
+        stage: an empty string if there is none.
     """
 
     number: str
@@ -41,12 +41,12 @@ class RegisteredVersion:
 
     @property
     def fingerprint(self) -> str:
-        """What changes when another thing has this number: never by a tag or a description."""
+        """Changes when the number refers to another model, not with a tag or a description."""
         known = repr((self.number, self.source, self.run_id, self.model_id, self.created_at))
         return hashlib.sha256(known.encode()).hexdigest()[:16]
 
     def facts(self) -> dict[str, object]:
-        """Return what the model's metadata says of this version, without what is empty."""
+        """Return this version's facts for the metadata, without empty ones."""
         known: dict[str, object] = {
             "version": self.number,
             "run_id": self.run_id,
@@ -64,7 +64,7 @@ class RegisteredVersion:
 
 @dataclass(frozen=True)
 class RegisteredModel:
-    """A registered model: its versions, newest first, and the numbers that aliases stand for."""
+    """A registered model: its versions, newest first, and version numbers by alias."""
 
     name: str
     versions: tuple[RegisteredVersion, ...] = ()
@@ -77,26 +77,26 @@ class RegisteredModel:
         return next((version for version in self.versions if version.number == number), None)
 
     def named(self, label: str) -> str | None:
-        """Return the number that an alias stands for, else the newest in the stage of that name."""
+        """Return an alias's version number, else the newest in the stage of that name."""
         if label in self.aliases:
             return self.aliases[label]
         in_stage = (v.number for v in self.versions if v.stage.lower() == label.lower())
         return next(in_stage, None)
 
     def to_document(self) -> dict[str, object]:
-        """Return it ready for JSON; ``from_document`` reads it back equal."""
+        """Return it as a JSON object; ``from_document`` parses it back equal."""
         return asdict(self)
 
     @classmethod
     def from_document(cls, document: Mapping[str, object]) -> RegisteredModel:
-        """Read what ``to_document`` wrote.
+        """Parse the result of ``to_document``.
 
         Raises:
-            TypeError, ValueError, KeyError: it is something else.
+            TypeError, ValueError, KeyError: it is not one.
         """
         entries = document["versions"]
         if not isinstance(entries, list):
-            raise TypeError("'versions' is no list")
+            raise TypeError("'versions' must be an array")
         versions = tuple(RegisteredVersion(**entry) for entry in entries)
         for version in versions:
             Version.parse(version.number)
@@ -110,7 +110,7 @@ class RegisteredModel:
 
 
 def iso_time(seconds: float) -> str:
-    """Write a time since the epoch in ISO 8601, UTC."""
+    """Format a time since the epoch in ISO 8601, UTC."""
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
