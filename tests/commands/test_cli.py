@@ -299,7 +299,7 @@ def test_predict_answers_a_v2_request_of_the_default_version(model, tmp_path):
         ([], "{", "not valid JSON"),
         ([], '{"instances": [[1, 2]]}', "shape [1, 2]"),
         ([], "{}", "'instances'"),
-        (["--version", "v9"], '{"instances": [[1, 2, 3]]}', "holds 'v1', 'v2', 'v3'"),
+        (["--version", "v9"], '{"instances": [[1, 2, 3]]}', "versions: 'v1', 'v2', 'v3'"),
         (["--version", "v2"], '{"instances": [[1, 2, 3]]}', "differs from its manifest"),
         (["--input", "nowhere.json"], "", "nowhere.json: No such file"),
     ],
@@ -353,7 +353,7 @@ def test_promote_and_rollback_move_the_default(model):
         (["split", "MODEL", "v1=lots"], "'v1=lots' is not a valid weight"),
         (["split", "MODEL", "v1=nan"], "the weight of 'v1' is nan"),
         (["split", "MODEL", "v1=90", "v1=10"], "'v1' has two weights"),
-        (["publish", "MODEL/nothing", "MODEL"], "is no directory"),
+        (["publish", "MODEL/nothing", "MODEL"], "is not a directory"),
     ],
 )
 def test_changes_that_cannot_be_made_end_with_one_line(model, arguments, said):

@@ -796,7 +796,7 @@ def test_a_directory_is_not_published_into_itself(bundle_dir, inside):
 
 def test_publishing_what_is_no_directory_says_so(store, tmp_path):
     """The error names the path."""
-    with pytest.raises(StoreError, match="nowhere is no directory"):
+    with pytest.raises(StoreError, match="nowhere is not a directory"):
         store.publish(tmp_path / "nowhere", "model")
 
 
@@ -909,7 +909,7 @@ def test_a_split_without_shares_ends(three):
 @pytest.mark.parametrize(
     ("change", "error", "said"),
     [
-        (lambda store: store.promote("line", "v9"), StoreError, "holds 'v1', 'v2', 'v3'"),
+        (lambda store: store.promote("line", "v9"), StoreError, "versions: 'v1', 'v2', 'v3'"),
         (lambda store: store.promote("line", "v1", "v7"), ConfigError, "labels.v7"),
         (lambda store: store.promote("line", "v1", "latest"), ConfigError, "labels.latest"),
         (lambda store: store.rollback("line", to="2"), StoreError, "no version or label '2'"),

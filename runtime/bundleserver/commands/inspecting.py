@@ -135,14 +135,8 @@ def _print(listing: Listing, rows: list[Row]) -> None:
 
 def _rules(config: ServingConfig) -> str:
     assumed = "" if config.policy else " (assumed; serving.json sets none)"
-    parts = [f"policy {policy_of(config, VersionPolicy())}{assumed}"]
-    if config.default:
-        parts.append(f"default {config.default}")
-    parts += [f"{label} → {version}" for label, version in config.labels.items()]
-    parts += [f"{weight:g} to {name}" for name, weight in config.traffic.items()]
-    parts += [f"shadow {name}" for name in config.shadow]
-    parts += [f"canary {config.canary.version}"] if config.canary else []
-    return ", ".join(parts)
+    policy = f"policy {policy_of(config, VersionPolicy())}{assumed}"
+    return ", ".join([policy, *config.phrases()])
 
 
 def _roles(rows: Iterable[Row], config: ServingConfig) -> dict[Version, str]:

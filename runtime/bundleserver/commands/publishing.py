@@ -54,7 +54,8 @@ def promote(
     """Move a label, or the default, to a version.
 
     VERSION latest unpins the default: the version policy selects it again.
-    Moving the default ends a traffic split.
+    Moving the default ends a traffic split and a canary's rollout, and its version is no longer a
+    shadow.
 
     Example: bundleserver promote /mnt/models/fraud v3 --label stable
     """
@@ -134,9 +135,5 @@ def _say_config(name: str, config: ServingConfig, as_json: bool) -> None:
             }
         )
         return
-    parts = [
-        f"default {config.default}" if config.default else "default: selected by the version policy"
-    ]
-    parts += [f"{label} → {version}" for label, version in config.labels.items()]
-    parts += [f"{share:g} to {target}" for target, share in config.traffic.items()]
-    say(f"'{name}': {', '.join(parts)}")
+    parts = [] if config.default else ["default: selected by the version policy"]
+    say(f"'{name}': {', '.join([*parts, *config.phrases()])}")
