@@ -19,7 +19,8 @@ from bundleserver.commands.console import JsonFlag, one_line, say, say_json, say
 from bundleserver.errors import BundleError, BundleServerError, FrameworkError, InvalidInput
 from bundleserver.store.serving_json import read_config, resolve
 from bundleserver.tensors import Array
-from bundleserver.versions.comparison import OutputDifference, SideBySide, compare_output
+from bundleserver.versions.comparison import OutputDifference, SideBySide
+from bundleserver.versions.comparison import compare as compare_outputs
 
 if TYPE_CHECKING:
     from bundleserver.serving.requests import PredictRequest
@@ -109,11 +110,7 @@ def run(bundles: Sequence[Bundle], requests: Sequence[PredictRequest]) -> SideBy
 
 
 def _compare(found: SideBySide, first: dict[str, Array], second: dict[str, Array]) -> None:
-    for name in {**first, **second}:
-        if name in first and name in second:
-            difference = compare_output(first[name], second[name])
-        else:
-            difference = OutputDifference(problem="is missing in one of the two responses")
+    for name, difference in compare_outputs(first, second, rowwise=True).outputs.items():
         found.outputs[name] = found.outputs.get(name, OutputDifference()).plus(difference)
         if difference.is_number:
             found.points.setdefault(name, []).append((first[name].ravel(), second[name].ravel()))

@@ -1,4 +1,4 @@
-"""``inspect``: the versions of a bundle, a model or a store, as a table; no model is opened."""
+"""``inspect``: the versions of a bundle, a model or a store, as a table; no model is loaded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from bundleserver.versions.serving_config import ServingConfig
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of one version from its files; ``reason`` says why it cannot be served."""
+    """One version as its files describe it; ``reason`` is why it cannot be served."""
 
     version: Version
     manifest: Manifest | None
@@ -65,20 +65,20 @@ def inspect(
         typer.Option(
             "--url",
             metavar="http://HOST:PORT",
-            help="Ask a running server instead: states, reasons, traffic, canaries, shadows.",
+            help="Query a running server instead: states, reasons, traffic, canaries, shadows.",
         ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show versions, what they are made of, which would serve, and why one would not.
+    """Show versions, their components, which a server would load, and why not.
 
-    Files and digests are verified, and no model is opened: validate does that. Asked by --url, a
-    running server tells which states its versions are in.
+    Files and digests are verified, but models are not loaded; use validate for that. With --url it
+    shows the states of a running server's versions.
 
     Example: bundleserver inspect /mnt/models/fraud
     """
     if (directory is None) == (url is None):
-        raise typer.BadParameter("expected either a directory, or a server by --url")
+        raise typer.BadParameter("expected either a directory or --url")
     if directory is None:
         models = asking.ask_server(url or "")
         say_json({"models": models}) if as_json else asking.print_server(models)
@@ -88,7 +88,7 @@ def inspect(
     if as_json:
         say_json([_document(listing, rows) for listing, rows in shown])
     elif not shown:
-        say(f"{directory} holds no model")
+        say(f"{directory} has no models")
     else:
         for listing, rows in shown:
             _print(listing, rows)
@@ -140,7 +140,7 @@ def _rules(config: ServingConfig) -> str:
 
 
 def _roles(rows: Iterable[Row], config: ServingConfig) -> dict[Version, str]:
-    """Say what a server would do with each version, as far as the files tell."""
+    """Return what a server would do with each version, judging by its files."""
     sound = [row.version for row in rows if not row.reason]
     pinned = None if config.default is None else Version(config.resolve(config.default))
     policy = policy_of(config, VersionPolicy())

@@ -64,8 +64,7 @@ class VersionRecord:
     @property
     def is_loadable(self) -> bool:
         """Whether its files are complete, without a visible problem."""
-        candidate = self.candidate
-        return candidate is not None and candidate.settled and candidate.problem is None
+        return self.candidate is not None and self.candidate.is_usable
 
     @property
     def is_open(self) -> bool:

@@ -40,6 +40,11 @@ class Candidate:
     problem: str | None = None
     links_lead_anywhere: bool = False
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether its files are complete, without a visible problem."""
+        return self.settled and self.problem is None
+
 
 OpenBundle = Callable[[Candidate, Enter], Bundle]
 """Opens a candidate and says which state it enters; whoever calls it closes the bundle."""

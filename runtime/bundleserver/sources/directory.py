@@ -171,7 +171,7 @@ class DirectorySource:
             named.discard(version)
             if candidate := self._look_at(listing.model, version, root, ordered, notes):
                 candidates.append(candidate)
-                sound += candidate.settled and candidate.problem is None
+                sound += candidate.is_usable
         return replace(
             listing,
             candidates=tuple(candidates),

@@ -13,6 +13,7 @@ from bundleserver.bundle.opening import manifest_of, open_bundle
 from bundleserver.errors import StoreError
 from bundleserver.frameworks import framework_for
 from bundleserver.manifest import MANIFEST_NAME, MODEL_NAME_IS, Manifest, is_model_name
+from bundleserver.sources.registry.uri import ModelUri
 from bundleserver.store import serving_json
 from bundleserver.store.recording import (
     Recording,
@@ -179,9 +180,20 @@ class BundleStore:
             StoreError, BundleError: there is no such version, or it cannot be served.
             FrameworkError, SourceError: MLflow is not installed, or its registry refuses.
         """
-        from bundleserver.store.pushing import push_version
+        from bundleserver.sources.registry.client import RegistryClient
+        from bundleserver.store.pushing import push
 
-        return push_version(self.path(name), model_uri, version, aliases, experiment)
+        known = [*map(str, self.versions(name))]
+        wanted = known[-1] if version is None and known else str(version)
+        if wanted not in known:
+            listed = ", ".join(f"'{label}'" for label in known) or "none"
+            raise StoreError(f"{self.path(name)} has no version '{wanted}'; versions: {listed}")
+        try:
+            uri = ModelUri.parse(model_uri or f"models:/{name}")
+        except ValueError as error:
+            raise StoreError(str(error)) from error
+        bundle_dir, client = self.path(name, wanted), RegistryClient()
+        return push(bundle_dir, uri, client, aliases=aliases, experiment=experiment).version
 
     def promote(self, name: str, version: Version | str, label: str | None = None) -> ServingConfig:
         """Move a label to a version, or the default if no label is given.

@@ -21,9 +21,7 @@ from bundleserver.sources.registry.client import RegistryClient
 from bundleserver.sources.registry.flavours import MLMODEL
 from bundleserver.sources.registry.uri import ModelUri, alias_problem
 from bundleserver.store.recording import with_digests, write_manifest
-from bundleserver.store.serving_json import complete_versions
 from bundleserver.store.staging import copy_bundle
-from bundleserver.versions import Version
 from bundleserver.versions.serving_config import CONFIG_NAME
 
 if TYPE_CHECKING:
@@ -87,27 +85,6 @@ def push(
             ),
         )
     return Pushed(uri.name, number, run_id, moved)
-
-
-def push_version(
-    root: Path,
-    model_uri: str | None,
-    version: Version | str | None,
-    aliases: Sequence[str],
-    experiment: str,
-) -> str:
-    """Register a version of a store's model, as ``BundleStore.push`` describes."""
-    known = [*map(str, complete_versions(root))]
-    wanted = known[-1] if version is None and known else str(version)
-    if wanted not in known:
-        listed = ", ".join(f"'{label}'" for label in known) or "none"
-        raise StoreError(f"{root} has no version '{wanted}'; versions: {listed}")
-    try:
-        uri = ModelUri.parse(model_uri or f"models:/{root.name}")
-    except ValueError as error:
-        raise StoreError(str(error)) from error
-    client = RegistryClient()
-    return push(root / wanted, uri, client, aliases=aliases, experiment=experiment).version
 
 
 def _aliases(uri: ModelUri, aliases: Sequence[str]) -> tuple[str, ...]:
@@ -174,11 +151,9 @@ def _log(
     try:
         for name, value in _metrics(manifest):
             client.ask("metrics", lambda m, n=name, v=value: m.log_metric(run_id, n, v))  # type: ignore[misc]  # defaults bind the loop's values
-        client.attempt(
+        client.ask(
             "the upload",
-            lambda: client.ask_unbounded(
-                lambda m: m.log_artifacts(run_id, str(staging), _ARTIFACTS)
-            ),
+            lambda mlflow: mlflow.log_artifacts(run_id, str(staging), _ARTIFACTS),
             _UPLOAD_SECONDS,
         )
     except SourceError:

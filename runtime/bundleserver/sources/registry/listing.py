@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from bundleserver.sources import Candidate, Demand, Listing
 from bundleserver.sources.registry.state import LastKnown
@@ -127,18 +126,15 @@ def _config(
 ) -> ServingConfig:
     labels = dict(resolved.labels)
     traffic = {} if _lost_shares(wish, known.model, labels) else wish.traffic
-    default = wish.default_label
+    policy, default = None, wish.default_label
     if wish.uri.version is not None:
-        return ServingConfig(
-            f"specific:{wish.uri.version}", labels, wish.uri.version, traffic=traffic
-        )
-    if wish.uri.is_latest:
-        return ServingConfig("latest", labels, traffic=traffic)
-    if default is None:
-        return ServingConfig(labels=labels, traffic=traffic)
-    named = {Version(number) for number in labels.values()}
-    wanted = [*named, *_instead(known, labels, default, demand, candidate_of)]
-    policy = "specific:" + ",".join(version.label for version in sorted(wanted))
+        policy, default = f"specific:{wish.uri.version}", wish.uri.version
+    elif wish.uri.is_latest:
+        policy = "latest"
+    elif default is not None:
+        wanted = {Version(number) for number in labels.values()}
+        wanted |= {*_replacements(known, labels, default, demand, candidate_of)}
+        policy = str(VersionPolicy(None, tuple(sorted(wanted))))
     return ServingConfig(policy, labels, default, traffic)
 
 
@@ -152,7 +148,7 @@ def _lost_shares(wish: Wish, model: RegisteredModel, labels: Mapping[str, str]) 
     )
 
 
-def _instead(
+def _replacements(
     known: LastKnown,
     labels: Mapping[str, str],
     default: str,
@@ -171,12 +167,8 @@ def _instead(
     older = (v.number for v in model.versions if v.version < newest)
     ordered = dict.fromkeys((*known.history.get(default, ()), *older))
     possible = (model.find(number) for number in ordered if number not in chosen)
-    usable = (v.version for v in possible if v and _is_usable(candidate_of(v)))
+    usable = (v.version for v in possible if v and candidate_of(v).is_usable)
     return [version for version, _ in zip(usable, range(wanted), strict=False)]
-
-
-def _is_usable(candidate: Candidate) -> bool:
-    return candidate.settled and candidate.problem is None
 
 
 def _split(
@@ -199,27 +191,5 @@ def _split(
             continue
         candidate = candidate_of(version)
         candidates.append(candidate)
-        sound += _is_usable(candidate)
+        sound += candidate.is_usable
     return candidates, unseen
-
-
-def candidate_for(
-    version: RegisteredVersion, served_as: str, location: Path, problem: str | None, suffix: str
-) -> Candidate:
-    """Make a candidate; ``suffix`` allows a retry of one that failed in an outage."""
-    if version.status == "FAILED_REGISTRATION":
-        problem = f"its registration failed: {version.status_message or 'unknown reason'}"
-    return Candidate(
-        served_as,
-        version.version,
-        location,
-        version.fingerprint + suffix,
-        settled=version.status != "PENDING_REGISTRATION",
-        problem=problem,
-    )
-
-
-def in_use(demand: Demand, listing: Listing) -> Collection[str]:
-    """Return the numbers of the versions that the cache must keep."""
-    wanted = (candidate.version for candidate in listing.candidates)
-    return {version.label for version in (*demand.versions, *wanted)}

@@ -18,7 +18,7 @@ from bundleserver.sources.registry.cache import Cache, size_of
 from bundleserver.sources.registry.client import RegistryClient
 from bundleserver.sources.registry.download import Artifacts
 from bundleserver.sources.registry.flavours import manifest_of
-from bundleserver.sources.registry.listing import Wish, candidate_for, in_use, list_model, resolve
+from bundleserver.sources.registry.listing import Wish, list_model, resolve
 from bundleserver.sources.registry.state import LastKnown, recall, remember
 from bundleserver.sources.registry.uri import ModelUri
 from bundleserver.sources.registry.values import RegisteredModel, RegisteredVersion, iso_time
@@ -99,7 +99,8 @@ class RegistrySource:
             return (Listing(self._wish.served_as, reason=reason),)
         self._take_in(model)
         listing = self._list(demand, self._candidate)
-        self._in_use = frozenset(in_use(demand, listing))
+        listed = (candidate.version for candidate in listing.candidates)
+        self._in_use = frozenset(version.label for version in (*demand.versions, *listed))
         return (listing,)
 
     def fetch(self, candidate: Candidate) -> tuple[Path, Manifest]:
@@ -183,9 +184,17 @@ class RegistrySource:
 
     def _candidate(self, version: RegisteredVersion) -> Candidate:
         rounds = self._rounds.get(version.number, 0)
-        suffix = f"+{rounds}" if rounds else ""
-        location = Path(f"models:/{self._wish.uri.name}#{version.number}")
-        return candidate_for(version, self._wish.served_as, location, None, suffix)
+        has_failed = version.status == "FAILED_REGISTRATION"
+        why = f"its registration failed: {version.status_message or 'unknown reason'}"
+        return Candidate(
+            self._wish.served_as,
+            version.version,
+            Path(f"models:/{self._wish.uri.name}#{version.number}"),
+            # The suffix allows retries of a version that failed in an outage.
+            version.fingerprint + (f"+{rounds}" if rounds else ""),
+            settled=version.status != "PENDING_REGISTRATION",
+            problem=why if has_failed else None,
+        )
 
     def _find(self, candidate: Candidate) -> RegisteredVersion:
         version = self._known.model.find(candidate.version.label) if self._known else None
