@@ -69,11 +69,10 @@ class Order:
                 if model.default
                 else why_not_ready(model, model.wanted())
             )
-        label = model.configuration.labels.get(self.version, self.version)
-        for version, record in model.versions.items():
-            if version.label == label:
-                return f"version {version} is {describe(model, record, model.wanted())}"
-        return f"version {label} is not known yet"
+        version = Version(model.configuration.labels.get(self.version, self.version))
+        record = model.versions.get(version)
+        what = describe(model, record, model.wanted()) if record else "not known yet"
+        return f"version {version} is {what}"
 
 
 def _is_loaded(model: ModelRecord, now: float) -> bool:

@@ -109,11 +109,7 @@ def _why_nothing(wish: Wish, model: RegisteredModel, resolved: Resolved, place: 
     if (default := wish.default_label) is not None and default in resolved.missing:
         return resolved.missing[default]
     if wish.uri.version is not None and model.find(wish.uri.version) is None:
-        there = ", ".join(version.number for version in model.versions[:10]) or "none"
-        return (
-            f"'{model.name}' has no version {wish.uri.version} in the registry at '{place}'; "
-            f"versions: {there}"
-        )
+        return model.no_version(wish.uri.version, place)
     return None
 
 

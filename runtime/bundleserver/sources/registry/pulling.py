@@ -73,11 +73,7 @@ def chosen_version(uri: ModelUri, client: RegistryClient) -> RegisteredVersion:
     number = uri.version or _number_by_label(uri, model, client.place)
     found = model.find(number) if number else next(iter(model.versions), None)
     if found is None:
-        there = ", ".join(version.number for version in model.versions[:10]) or "none"
-        raise SourceError(
-            f"'{uri.name}' has no version {number or 'at all'} in the registry at "
-            f"'{client.place}'; versions: {there}"
-        )
+        raise SourceError(model.no_version(number or "at all", client.place))
     return found
 
 
