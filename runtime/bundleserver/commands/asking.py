@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import orjson
 
-from bundleserver.commands.console import one_line, say, say_table, told_metrics
+from bundleserver.commands.console import format_metrics, one_line, say, say_table
 from bundleserver.errors import SourceError
 
 _TIMEOUT_SECONDS = 10.0
@@ -116,7 +116,7 @@ def _version_row(model: Mapping[str, object], version: Mapping[str, object]) -> 
         state,
         _answers(model, label),
         str(metadata.get("trained_at") or ""),
-        told_metrics(metadata.get("metrics")),
+        format_metrics(metadata.get("metrics")),
         str(metadata.get("digest") or "")[:12],
         "" if reason == state else reason,
     )

@@ -19,12 +19,7 @@ from bundleserver.manifest import MANIFEST_NAME, Manifest, manifest_schema
 from bundleserver.sources import open_candidate
 from bundleserver.sources.directory import find_version
 from bundleserver.store.recording import with_digests, write_manifest
-from bundleserver.store.serving_json import (
-    complete_versions,
-    read_config,
-    resolve,
-    serving_version,
-)
+from bundleserver.store.serving_json import complete_versions, read_config, resolve, serving_version
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A bundle's directory.")]
 
@@ -37,8 +32,7 @@ def init(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            "--model",
-            help="The file to use if a directory has several models; repeatable.",
+            "--model", help="The file to use if a directory has several models; repeatable."
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing manifest.")] = False,
@@ -130,7 +124,6 @@ def has_tensors(document: object) -> bool:
 
 
 def _choose_version(directory: Path, wanted: str | None) -> str | None:
-    """Return the label of the version to open; None if the directory itself is a bundle."""
     versions = complete_versions(directory)
     if (directory / MANIFEST_NAME).exists() or not versions:
         if wanted is not None:

@@ -149,7 +149,6 @@ def _decode(body: bytes, model: str) -> PredictRequest:
 
 
 def _check_plot(plot: Path) -> None:
-    """Check that a plot can be written, before the requests are sent."""
     if plot.suffix.lower() != ".png":
         raise BundleError(f"'{plot}' is not a PNG file; expected a name that ends with .png")
     if find_spec("matplotlib") is None:

@@ -14,11 +14,11 @@ from bundleserver.bundle.opening import verify
 from bundleserver.commands import asking
 from bundleserver.commands.console import (
     JsonFlag,
+    format_metrics,
     one_line,
     say,
     say_json,
     say_table,
-    told_metrics,
     working,
 )
 from bundleserver.commands.validating import list_models
@@ -120,7 +120,7 @@ def _print(listing: Listing, rows: list[Row]) -> None:
             roles[row.version],
             ", ".join(f"{name}: {framework}" for name, framework in row.components.items()),
             str(row.known("trained_at") or ""),
-            told_metrics(row.known("metrics")),
+            format_metrics(row.known("metrics")),
             (row.digest or "")[:12],
             row.reason,
         )

@@ -4,10 +4,4 @@ from bundleserver.manager.leases import collect_rarely
 from bundleserver.manager.manager import Manager
 from bundleserver.manager.status import ModelStatus, TrafficStatus, VersionStatus
 
-__all__ = [
-    "Manager",
-    "ModelStatus",
-    "TrafficStatus",
-    "VersionStatus",
-    "collect_rarely",
-]
+__all__ = ["Manager", "ModelStatus", "TrafficStatus", "VersionStatus", "collect_rarely"]

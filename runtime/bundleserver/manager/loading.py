@@ -203,12 +203,7 @@ class Loader:
             model.settle()
 
     def _fail(
-        self,
-        model: ModelRecord,
-        record: VersionRecord,
-        candidate: Candidate,
-        at: State,
-        why: str,
+        self, model: ModelRecord, record: VersionRecord, candidate: Candidate, at: State, why: str
     ) -> None:
         with self._shared.change():
             record.fail(candidate.fingerprint, at, why, self._clock(), self._pauses_seconds)

@@ -188,7 +188,6 @@ def describe(model: ModelRecord, record: VersionRecord, wanted: Collection[Versi
 
 
 def _describe_reload(record: VersionRecord) -> str:
-    """Describe the reload of changed files; an empty string if there is none."""
     if record.reloading:
         return f"reload {record.reloading.value}"
     if record.waits_for or record.failure:

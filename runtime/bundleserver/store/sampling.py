@@ -193,7 +193,6 @@ def _recorded(values: Array) -> object | None:
 
 
 def _plain(value: object) -> object:
-    """Convert a value that orjson cannot serialize."""
     if isinstance(value, TensorSpec):
         shape = {"shape": list(value.shape)} if value.shape is not None else {}
         known = {"name": value.name, "datatype": value.datatype, "columns": list(value.columns)}

@@ -67,9 +67,8 @@ def resolve(root: Path, config: ServingConfig, name: str) -> Version:
     """
     label = config.labels.get(name, name)
     versions = complete_versions(root)
-    for version in versions:
-        if version.label == label:
-            return version
+    if (version := Version(label)) in versions:
+        return version
     target = f", which is '{label}'" if label != name else ""
     known = f"; labels: {_quoted(config.labels)}" if config.labels else ""
     raise StoreError(

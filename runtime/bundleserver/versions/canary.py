@@ -107,11 +107,11 @@ def decide(
     missing = _missing(rules, window, base, share, elapsed_seconds)
     if missing:
         return Decision(Verdict.WAIT, f"at {share:g} %: {missing}")
-    told = _summary(rules, window, base)
+    summary = _summary(rules, window, base)
     if step + 1 < len(rules.steps):
         further = rules.steps[step + 1]
-        return Decision(Verdict.ADVANCE, f"from {share:g} % to {further:g} %: {told}")
-    return Decision(Verdict.PROMOTE, f"at {share:g} %: {told}")
+        return Decision(Verdict.ADVANCE, f"from {share:g} % to {further:g} %: {summary}")
+    return Decision(Verdict.PROMOTE, f"at {share:g} %: {summary}")
 
 
 def latency_class(seconds: float) -> int:

@@ -223,7 +223,6 @@ class RegistrySource:
         return {*self._in_use} - {version.number}
 
     def _facts(self, version: RegisteredVersion) -> dict[str, object]:
-        """Return the registry's current facts of a version and its model."""
         model = self._known.model if self._known else None
         about: dict[str, object] = {"name": self._wish.uri.name, "uri": str(self._wish.uri)}
         if model is not None and model.description:
