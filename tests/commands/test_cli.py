@@ -203,7 +203,7 @@ def test_validate_names_a_version_of_the_serving_file_that_is_not_there(model):
     result = run("validate", model)
 
     assert 1 == result.exit_code
-    assert "serving.json names 'v9', which is not there; versions: 'v1', 'v2'" in result.output
+    assert "serving.json refers to unknown version 'v9'; versions: 'v1', 'v2'" in result.output
 
 
 @pytest.mark.parametrize("command", ["validate", "inspect"])
@@ -221,7 +221,7 @@ def test_validate_of_nothing_is_a_problem(tmp_path):
     result = run("validate", tmp_path)
 
     assert 1 == result.exit_code
-    assert "holds no model" in result.output
+    assert "has no models" in result.output
 
 
 def test_inspect_shows_versions_with_what_they_are_and_why_not(model):
@@ -329,7 +329,7 @@ def test_publish_refuses_a_version_that_exists(pair, model):
     result = run("publish", pair, model, "--version", "v1")
 
     assert 1 == result.exit_code
-    assert "exists already" in result.output
+    assert "already exists" in result.output
 
 
 def test_promote_and_rollback_move_the_default(model):

@@ -125,12 +125,12 @@ def test_the_refusals_own_command_mends_it(volume, tmp_path):
 BAD_DIRECTORIES = [
     ("init", "nowhere", "No such file or directory"),
     ("init", "empty", "is empty; expected manifest.json, or a model file"),
-    ("validate", "empty", "holds no model"),
+    ("validate", "empty", "has no models"),
     ("validate", "nowhere", "does not exist; expected a bundle"),
     ("inspect", "nowhere", "does not exist; expected a bundle"),
     ("predict", "nowhere", "No such file or directory"),
     ("predict", "empty", "is empty; expected manifest.json, or a model file"),
-    ("inspect", "empty", "holds no model"),
+    ("inspect", "empty", "has no models"),
 ]
 
 
