@@ -246,13 +246,13 @@ def test_what_answers_goes_on_when_it_is_deleted(registry, bundles, name, replic
 
 def test_an_alias_of_a_deleted_version_is_named_as_such():
     """Registries that keep such an alias get a sentence that says so."""
-    from bundleserver.sources.registry.listing import Wish, resolve
+    from bundleserver.sources.registry.listing import Choice, resolve
     from bundleserver.sources.registry.values import RegisteredModel, RegisteredVersion
 
     model = RegisteredModel("fraud", (RegisteredVersion("1"),), {"champion": "4"})
-    wish = Wish(ModelUri.parse("models:/fraud@champion"), (), "fraud")
+    choice = Choice(ModelUri.parse("models:/fraud@champion"), (), "fraud")
 
-    said = resolve(wish, model, "here").missing["champion"]
+    said = resolve(choice, model, "here").missing["champion"]
     assert "alias 'champion' of 'fraud' names version 4, which is not in the registry" in said
 
 

@@ -24,25 +24,25 @@ class ManualOrders:
     is_stopped: bool = False
 
     @classmethod
-    def from_json(cls, told: Mapping[str, object]) -> ManualOrders:
+    def from_json(cls, document: Mapping[str, object]) -> ManualOrders:
         """Parse the result of another process's ``to_json``."""
-        loaded, unloaded = told.get("loaded"), told.get("unloaded")
+        loaded, unloaded = document.get("loaded"), document.get("unloaded")
         return cls(
             set(map(Version, loaded)) if isinstance(loaded, list) else set(),
             {Version(label): files for label, files in unloaded.items()}
             if isinstance(unloaded, dict)
             else {},
-            bool(told.get("stopped")),
+            bool(document.get("stopped")),
         )
 
     def to_json(self) -> Mapping[str, object]:
         """Return it as JSON values, without empty ones."""
-        told = {
+        document = {
             "loaded": [version.label for version in self.loaded],
             "unloaded": {version.label: files for version, files in self.unloaded.items()},
             "stopped": self.is_stopped,
         }
-        return {key: value for key, value in told.items() if value}
+        return {key: value for key, value in document.items() if value}
 
     def load(self, version: Version) -> None:
         """Undo the unload of a version."""

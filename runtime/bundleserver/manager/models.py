@@ -69,7 +69,7 @@ class ModelRecord:
         """The version policy in effect."""
         return self.configuration.policy
 
-    def take_in(self, listing: Listing) -> None:
+    def update(self, listing: Listing) -> None:
         """Update from a poll; an empty listing removes no version that answers."""
         for text in listing.warnings:
             if text not in self._warnings:

@@ -80,7 +80,7 @@ class Reconciler:
             LOG.info("there is no model in %s yet; waiting for one", self._source.place)
         with self._shared.change():
             self._shared.last_poll_error, self._shared.last_poll_at = None, time.time()
-            self._take_in(listings)
+            self._update(listings)
 
     def _note_outage(self, error: SourceError) -> None:
         """Keep open versions serving; at a start in an outage use the source's last known state."""
@@ -90,19 +90,19 @@ class Reconciler:
             self._shared.last_poll_error = str(error)
             if isinstance(error, LastKnownListings):
                 self._shared.last_poll_at = error.as_of
-                self._take_in(error.listings)
+                self._update(error.listings)
             for model in self._shared.models.values():
                 model.reason = str(error)
 
-    def _take_in(self, listings: Sequence[Listing]) -> None:
+    def _update(self, listings: Sequence[Listing]) -> None:
         models = self._shared.models
         for listing in listings:
             if listing.model not in models:
                 models[listing.model] = self._new_model(listing.model)
-            models[listing.model].take_in(listing)
+            models[listing.model].update(listing)
         for name in {*models} - {listing.model for listing in listings}:
             model = models[name]
-            model.take_in(Listing(name, reason=f"model '{name}' no longer exists"))
+            model.update(Listing(name, reason=f"model '{name}' no longer exists"))
             if not model.versions and not model.is_asked:
                 del models[name]
 

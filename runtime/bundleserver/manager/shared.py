@@ -79,8 +79,8 @@ class Shared:
     def manual_orders(self) -> Mapping[str, Mapping[str, object]]:
         """Return the manual loads and unloads that are in effect by model, ready for JSON."""
         with self.changed:
-            told = {name: model.manual.to_json() for name, model in self.models.items()}
-        return {name: orders for name, orders in told.items() if orders}
+            found = {name: model.manual.to_json() for name, model in self.models.items()}
+        return {name: orders for name, orders in found.items() if orders}
 
     def outcomes(self, known: Outcomes | None = None, timeout_seconds: float = 0.0) -> Outcomes:
         """Return the outcomes of loads; wait for them to differ from ``known``, or the timeout."""

@@ -112,7 +112,7 @@ def check_sound(root: Path, version: Version) -> None:
 
 
 def promote(root: Path, name: str, label: str | None = None) -> ServingConfig:
-    """Point a label, or the default when none is given, at a version (or at another label's).
+    """Move a label, or the default if none is given, to a version or another label's version.
 
     ``latest`` unpins the default, so that the version policy selects it again. A traffic split
     overrides the default, so moving the default ends the split and a canary's rollout; a version
@@ -148,7 +148,7 @@ def rollback(root: Path, to: str | None = None) -> ServingConfig:
 def split(root: Path, shares: Mapping[str, float]) -> ServingConfig:
     """Split the requests that name no version over versions and labels; no weights end the split.
 
-    A canary's rollout, which splits by itself, ends.
+    It also ends a canary's rollout.
     """
 
     def change(config: ServingConfig) -> ServingConfig:

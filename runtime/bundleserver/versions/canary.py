@@ -88,7 +88,7 @@ class Decision:
 def decide(
     rules: CanaryRules, step: int, window: Window, elapsed_seconds: float, base: Counts
 ) -> Decision:
-    """Decide how a canary goes on; a broken rule demotes it immediately.
+    """Decide the next action for a canary; a broken rule demotes it immediately.
 
     Args:
         rules: the canary's rules.

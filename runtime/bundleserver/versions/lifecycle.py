@@ -245,7 +245,6 @@ def _is_hoped_for(
     chosen: Sequence[Version],
     wanted: Collection[Version],
 ) -> bool:
-    """Ask whether a version that failed would be wanted if it loaded."""
     is_named = snapshot.named or snapshot.manually_loaded or snapshot.version in wanted
     return is_named or snapshot.version in select_versions([*chosen, snapshot.version], policy)
 

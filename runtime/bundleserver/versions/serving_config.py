@@ -262,7 +262,6 @@ def _name_problems(form: _ServingForm, labels: Mapping[str, object]) -> Iterator
 def _default_problems(
     form: _ServingForm, labels: Mapping[str, object]
 ) -> Iterator[tuple[Place, str]]:
-    """Find shadows and canaries that are the default version itself."""
     default = None if form.default is None else labels.get(form.default, form.default)
     for place, name in _challengers(form):
         if default is not None and labels.get(name, name) == default:

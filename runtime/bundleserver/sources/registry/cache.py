@@ -252,7 +252,6 @@ def _try_lock(descriptor: int, path: Path) -> bool:
 
 
 def _write_index(directory: Path, facts: Mapping[str, object]) -> None:
-    """Write every file's size and digest, and sync everything to disk."""
     files = {}
     for path in sorted(directory.rglob("*")):
         if path.is_symlink() or not path.is_file() or path == directory / INDEX_NAME:

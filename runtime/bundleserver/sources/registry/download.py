@@ -119,7 +119,6 @@ class Artifacts:
                 yield Artifact(path, None if info.file_size is None else int(info.file_size))
 
     def _check_path(self, path: str, folder: str) -> None:
-        """Reject a path outside of the directory that was listed."""
         pure = PurePosixPath(path)
         is_plain = not pure.is_absolute() and "\\" not in path and "\0" not in path
         inside = is_plain and ".." not in pure.parts and str(pure) == path

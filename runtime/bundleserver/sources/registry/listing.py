@@ -17,7 +17,7 @@ CHAMPION = "champion"
 
 
 @dataclass(frozen=True)
-class Wish:
+class Choice:
     """What to serve: a URI, further labels, the name to serve under, a traffic split."""
 
     uri: ModelUri
@@ -42,17 +42,17 @@ class Wish:
 
 @dataclass(frozen=True)
 class Resolved:
-    """The current versions of a wish's labels; missing ones with the reason."""
+    """The current versions of a choice's labels; missing ones with the reason."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
-def resolve(wish: Wish, model: RegisteredModel, place: str) -> Resolved:
-    """Look up every label of a wish; ``place`` is the registry, for messages."""
+def resolve(choice: Choice, model: RegisteredModel, place: str) -> Resolved:
+    """Look up every label of a choice; ``place`` is the registry, for messages."""
     labels: dict[str, str] = {}
     missing: dict[str, str] = {}
-    for label in wish.all_labels:
+    for label in choice.all_labels:
         number = model.named(label)
         if number is None:
             known = ", ".join(f"'{alias}'" for alias in sorted(model.aliases)) or "none"
@@ -71,7 +71,7 @@ def resolve(wish: Wish, model: RegisteredModel, place: str) -> Resolved:
 
 
 def list_model(
-    wish: Wish,
+    choice: Choice,
     known: LastKnown,
     demand: Demand,
     place: str,
@@ -80,52 +80,54 @@ def list_model(
     """Return all versions of a model to serve.
 
     Args:
-        wish: what to serve.
+        choice: what to serve.
         known: the registry's state.
         demand: the manager's demand.
         place: the registry, for messages.
         candidate_of: makes a candidate of a version.
     """
     model = known.model
-    resolved = resolve(wish, model, place)
-    if reason := _why_nothing(wish, model, resolved, place):
-        return Listing(wish.served_as, reason=reason)
-    config = _config(wish, known, resolved, demand, candidate_of)
+    resolved = resolve(choice, model, place)
+    if reason := _why_no_default(choice, model, resolved, place):
+        return Listing(choice.served_as, reason=reason)
+    config = _config(choice, known, resolved, demand, candidate_of)
     policy = demand.policy if config.policy is None else VersionPolicy.parse(config.policy)
     candidates, unseen = _split(model.versions, policy, config, demand, candidate_of)
     return Listing(
-        wish.served_as,
+        choice.served_as,
         tuple(candidates),
         config if config != ServingConfig() else None,
         config_name="the registry",
         unseen=tuple(unseen),
-        warnings=(*resolved.missing.values(), *_lost_shares(wish, model, resolved.labels)),
+        warnings=(*resolved.missing.values(), *_unknown_shares(choice, model, resolved.labels)),
         reason="" if candidates else f"'{model.name}' has no version in the registry at '{place}'",
     )
 
 
-def _why_nothing(wish: Wish, model: RegisteredModel, resolved: Resolved, place: str) -> str | None:
+def _why_no_default(
+    choice: Choice, model: RegisteredModel, resolved: Resolved, place: str
+) -> str | None:
     """Return why there can be no default version, or None; loaded versions keep serving."""
-    if (default := wish.default_label) is not None and default in resolved.missing:
+    if (default := choice.default_label) is not None and default in resolved.missing:
         return resolved.missing[default]
-    if wish.uri.version is not None and model.find(wish.uri.version) is None:
-        return model.no_version(wish.uri.version, place)
+    if choice.uri.version is not None and model.find(choice.uri.version) is None:
+        return model.no_version(choice.uri.version, place)
     return None
 
 
 def _config(
-    wish: Wish,
+    choice: Choice,
     known: LastKnown,
     resolved: Resolved,
     demand: Demand,
     candidate_of: Callable[[RegisteredVersion], Candidate],
 ) -> ServingConfig:
     labels = dict(resolved.labels)
-    traffic = {} if _lost_shares(wish, known.model, labels) else wish.traffic
-    policy, default = None, wish.default_label
-    if wish.uri.version is not None:
-        policy, default = f"specific:{wish.uri.version}", wish.uri.version
-    elif wish.uri.is_latest:
+    traffic = {} if _unknown_shares(choice, known.model, labels) else choice.traffic
+    policy, default = None, choice.default_label
+    if choice.uri.version is not None:
+        policy, default = f"specific:{choice.uri.version}", choice.uri.version
+    elif choice.uri.is_latest:
         policy = "latest"
     elif default is not None:
         wanted = {Version(number) for number in labels.values()}
@@ -134,12 +136,14 @@ def _config(
     return ServingConfig(policy, labels, default, traffic)
 
 
-def _lost_shares(wish: Wish, model: RegisteredModel, labels: Mapping[str, str]) -> tuple[str, ...]:
+def _unknown_shares(
+    choice: Choice, model: RegisteredModel, labels: Mapping[str, str]
+) -> tuple[str, ...]:
     """Describe names in the traffic split that do not exist; the default gets all requests then."""
     return tuple(
         f"--traffic refers to '{name}', which '{model.name}' does not have; the default version "
         "gets all requests"
-        for name in wish.traffic
+        for name in choice.traffic
         if name not in labels and model.find(name) is None
     )
 

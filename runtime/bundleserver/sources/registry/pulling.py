@@ -12,7 +12,7 @@ from bundleserver.manifest import MANIFEST_NAME, Manifest
 from bundleserver.sources.registry.client import RegistryClient
 from bundleserver.sources.registry.download import Artifacts
 from bundleserver.sources.registry.flavours import manifest_of
-from bundleserver.sources.registry.listing import Wish, resolve
+from bundleserver.sources.registry.listing import Choice, resolve
 from bundleserver.sources.registry.source import with_facts
 from bundleserver.sources.registry.uri import ModelUri
 from bundleserver.sources.registry.values import RegisteredModel, RegisteredVersion
@@ -80,7 +80,7 @@ def chosen_version(uri: ModelUri, client: RegistryClient) -> RegisteredVersion:
 def _number_by_label(uri: ModelUri, model: RegisteredModel, place: str) -> str | None:
     if uri.label is None:
         return None
-    resolved = resolve(Wish(uri, (), uri.name), model, place)
+    resolved = resolve(Choice(uri, (), uri.name), model, place)
     if uri.label in resolved.missing:
         raise SourceError(resolved.missing[uri.label])
     return resolved.labels[uri.label]
