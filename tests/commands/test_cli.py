@@ -100,7 +100,7 @@ def test_init_replaces_a_manifest_only_when_told_to(pair):
     forced = run("init", pair, "--force", "--name", "other")
 
     assert (1, 0) == (refused.exit_code, forced.exit_code)
-    assert "--force replaces it" in refused.output
+    assert "--force to replace it" in refused.output
     assert "other" == read_manifest(pair).name
 
 
