@@ -95,10 +95,7 @@ def _start(
     version: Annotated[
         bool,
         typer.Option(
-            "--version",
-            help="Print the version and exit.",
-            callback=_say_version,
-            is_eager=True,
+            "--version", help="Print the version and exit.", callback=_say_version, is_eager=True
         ),
     ] = False,
 ) -> None:

@@ -109,7 +109,7 @@ class RequestTooSlow(BundleServerError):
 
 
 class PredictionError(BundleServerError):
-    """The model's own code raised; ``incident`` also stands beside the traceback in the log."""
+    """The model's own code raised; the log has the traceback under the same ``incident``."""
 
     def __init__(self, identity: str, cause: str, incident: str) -> None:
         self.identity = identity

@@ -1,6 +1,6 @@
-"""What MLflow loads where a registered model is a bundle: ``mlflow.pyfunc.load_model`` comes here.
+"""The loader of registered bundles for MLflow: ``mlflow.pyfunc.load_model`` imports this module.
 
-The name of this module stands in the ``MLmodel`` files of registries, so it stays what it is.
+``MLmodel`` files in registries have this module's name, so it must not change.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class BundleModel:
-    """A bundle as MLflow's tools call a model; any thread may."""
+    """A bundle with the interface of an MLflow model; thread-safe."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
@@ -29,13 +29,13 @@ class BundleModel:
     def predict(
         self, model_input: object, params: Mapping[str, object] | None = None
     ) -> Array | pd.DataFrame | dict[str, Array]:
-        """Answer a table, an array, arrays by input name, or a list of rows.
+        """Predict a DataFrame, an array, arrays by input name, or a list of rows.
 
         Returns:
-            The only output as an array; several of one length as a DataFrame, others by name.
+            A single output as an array; several of equal length as a DataFrame, others by name.
 
         Raises:
-            InvalidInput: the input does not fit the bundle.
+            InvalidInput: the input does not match the bundle's inputs.
             PredictionError: the bundle's own code raised.
         """
         outputs = self._bundle.predict(self._bind(model_input), dict(params or {}))
@@ -50,22 +50,21 @@ class BundleModel:
 
     def _bind(self, given: Any) -> dict[str, NamedTensor]:
         signature, taker = self._bundle.signature, self._bundle.identity
+        names = [spec.name for spec in signature.inputs] or ["input-0"]
         if isinstance(given, Mapping):
-            tensors = [NamedTensor(str(name), np.asarray(value)) for name, value in given.items()]
-            return signature.bind_tensors(tensors, taker)
-        if hasattr(given, "columns") and hasattr(given, "to_dict"):
+            arrays = given
+        elif hasattr(given, "columns") and hasattr(given, "to_dict"):
             if signature.rowwise:
                 return signature.bind_rows(self._rows(given), taker)
-            tensors = [NamedTensor(str(name), given[name].to_numpy()) for name in given.columns]
-            return signature.bind_tensors(tensors, taker)
-        if isinstance(given, list):
+            arrays = {name: given[name].to_numpy() for name in given.columns}
+        elif isinstance(given, list):
             return signature.bind_rows(given, taker)
-        if not signature.inputs:
-            return signature.bind_tensors([NamedTensor("input-0", np.asarray(given))], taker)
-        if len(signature.inputs) != 1:
-            raise InvalidInput(f"{taker} takes {len(signature.inputs)} inputs; pass them by name")
-        tensor = NamedTensor(signature.inputs[0].name, np.asarray(given))
-        return signature.bind_tensors([tensor], taker)
+        elif len(names) > 1:
+            raise InvalidInput(f"{taker} has {len(names)} inputs; pass them by name")
+        else:
+            arrays = {names[0]: given}
+        tensors = [NamedTensor(str(name), np.asarray(value)) for name, value in arrays.items()]
+        return signature.bind_tensors(tensors, taker)
 
     def _rows(self, frame: pd.DataFrame) -> list[Any]:
         """Return rows by column, or as plain lists where the bundle was fitted without names."""
@@ -77,9 +76,9 @@ class BundleModel:
 
 
 def _load_pyfunc(data_path: str) -> BundleModel:
-    """Open the bundle that lies in a directory; MLflow calls this by its name.
+    """Open the bundle in a directory; MLflow calls this function by its name.
 
     Raises:
-        BundleServerError: there is none, or it cannot be served.
+        BundleServerError: there is no bundle, or it cannot be served.
     """
     return BundleModel(open_bundle(Path(data_path), links_lead_anywhere=True))

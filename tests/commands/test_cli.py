@@ -100,7 +100,7 @@ def test_init_replaces_a_manifest_only_when_told_to(pair):
     forced = run("init", pair, "--force", "--name", "other")
 
     assert (1, 0) == (refused.exit_code, forced.exit_code)
-    assert "--force replaces it" in refused.output
+    assert "--force to replace it" in refused.output
     assert "other" == read_manifest(pair).name
 
 
@@ -203,7 +203,7 @@ def test_validate_names_a_version_of_the_serving_file_that_is_not_there(model):
     result = run("validate", model)
 
     assert 1 == result.exit_code
-    assert "serving.json names 'v9', which is not there; versions: 'v1', 'v2'" in result.output
+    assert "serving.json refers to unknown version 'v9'; versions: 'v1', 'v2'" in result.output
 
 
 @pytest.mark.parametrize("command", ["validate", "inspect"])
@@ -221,7 +221,7 @@ def test_validate_of_nothing_is_a_problem(tmp_path):
     result = run("validate", tmp_path)
 
     assert 1 == result.exit_code
-    assert "holds no model" in result.output
+    assert "has no models" in result.output
 
 
 def test_inspect_shows_versions_with_what_they_are_and_why_not(model):
@@ -299,7 +299,7 @@ def test_predict_answers_a_v2_request_of_the_default_version(model, tmp_path):
         ([], "{", "not valid JSON"),
         ([], '{"instances": [[1, 2]]}', "shape [1, 2]"),
         ([], "{}", "'instances'"),
-        (["--version", "v9"], '{"instances": [[1, 2, 3]]}', "holds 'v1', 'v2', 'v3'"),
+        (["--version", "v9"], '{"instances": [[1, 2, 3]]}', "versions: 'v1', 'v2', 'v3'"),
         (["--version", "v2"], '{"instances": [[1, 2, 3]]}', "differs from its manifest"),
         (["--input", "nowhere.json"], "", "nowhere.json: No such file"),
     ],
@@ -329,7 +329,7 @@ def test_publish_refuses_a_version_that_exists(pair, model):
     result = run("publish", pair, model, "--version", "v1")
 
     assert 1 == result.exit_code
-    assert "exists already" in result.output
+    assert "already exists" in result.output
 
 
 def test_promote_and_rollback_move_the_default(model):
@@ -353,7 +353,7 @@ def test_promote_and_rollback_move_the_default(model):
         (["split", "MODEL", "v1=lots"], "'v1=lots' is not a valid weight"),
         (["split", "MODEL", "v1=nan"], "the weight of 'v1' is nan"),
         (["split", "MODEL", "v1=90", "v1=10"], "'v1' has two weights"),
-        (["publish", "MODEL/nothing", "MODEL"], "is no directory"),
+        (["publish", "MODEL/nothing", "MODEL"], "is not a directory"),
     ],
 )
 def test_changes_that_cannot_be_made_end_with_one_line(model, arguments, said):

@@ -134,14 +134,14 @@ def test_a_version_that_fails_some_requests_is_told(model, requests):
     assert (21, 20) == (found["requests"], found["compared"])
     assert 1 == found["failed"]["v1"]["requests"]
     assert 1 == other.exit_code
-    assert "is answered by both versions" in other.output
+    assert "both versions can answer" in other.output
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "holds no request"),
-        ("[]", "holds no request"),
+        ("", "has no requests"),
+        ("[]", "has no requests"),
         ("{", "request 1: the request body is not valid JSON"),
         ('{"instances": [[1, 2]]}\n{', "request 2: the request body is not valid JSON"),
         ("[3]", "request 1: the request body is the number 3"),
@@ -165,7 +165,7 @@ def test_an_unknown_version_and_a_missing_file_end_with_one_line(model, requests
     unknown = run("compare", model, "v1", "v9", "--input", requests)
     missing = run("compare", model, "v1", "v2", "--input", "/nowhere.json")
 
-    assert "has no version or label 'v9'; it holds 'v1', 'v2'" in unknown.output
+    assert "has no version or label 'v9'; versions: 'v1', 'v2'" in unknown.output
     assert (1, "error: /nowhere.json: No such file or directory\n") == (
         missing.exit_code,
         missing.output,
@@ -186,4 +186,4 @@ def test_a_plot_is_a_png(model, requests):
     """Another ending is refused before the work."""
     done = run("compare", model, "v1", "v2", "--input", requests, "--plot", "plot.pdf")
 
-    assert "'plot.pdf' is no PNG file; expected a name that ends with .png" in done.output
+    assert "'plot.pdf' is not a PNG file; expected a name that ends with .png" in done.output

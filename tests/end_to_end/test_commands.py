@@ -104,7 +104,7 @@ def test_init_does_not_overwrite(forest):
     forced = command("init", forest, "--force", "--name", "other", "--json")
 
     assert (1, "mine") == (refused.code, kept)
-    assert "exists already; --force replaces it" in refused.err
+    assert "already exists; use --force to replace it" in refused.err
     assert "other" == forced.document["manifest"]["name"]
 
 
@@ -125,12 +125,12 @@ def test_the_refusals_own_command_mends_it(volume, tmp_path):
 BAD_DIRECTORIES = [
     ("init", "nowhere", "No such file or directory"),
     ("init", "empty", "is empty; expected manifest.json, or a model file"),
-    ("validate", "empty", "holds no model"),
+    ("validate", "empty", "has no models"),
     ("validate", "nowhere", "does not exist; expected a bundle"),
     ("inspect", "nowhere", "does not exist; expected a bundle"),
     ("predict", "nowhere", "No such file or directory"),
     ("predict", "empty", "is empty; expected manifest.json, or a model file"),
-    ("inspect", "empty", "holds no model"),
+    ("inspect", "empty", "has no models"),
 ]
 
 
@@ -221,6 +221,9 @@ def test_a_new_version_is_shipped_and_rolled_back(forest, tmp_path):
     assert [{}, {"stable": 90, "v3": 10}, {}, {}] == [step["traffic"] for step in steps]
     assert [None, None, "v2", None] == [step["default"] for step in steps]
     refused = command("rollback", store, "--to", "v9")
-    assert (1, True) == (refused.code, "has no version or label 'v9'; it holds 'v1'" in refused.err)
+    assert (1, True) == (
+        refused.code,
+        "has no version or label 'v9'; versions: 'v1'" in refused.err,
+    )
     again = command("publish", forest, store, "--version", "v3")
     assert (1, True) == (again.code, "a published version is never changed" in again.err)

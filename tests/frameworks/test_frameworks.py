@@ -113,7 +113,7 @@ def test_a_native_model_of_a_boosting_library_is_not_sklearns(boosting, tmp_path
     refusal = r"xgboost\.core\.Booster, .* scikit-learn API instead \(XGBClassifier"
 
     assert None is framework_for(booster)
-    with pytest.raises(StoreError, match=r"a xgboost\.core\.Booster, which no framework saves"):
+    with pytest.raises(StoreError, match=r"a xgboost\.core\.Booster, which no framework can save"):
         BundleStore(tmp_path).save("m", booster)
     with pytest.raises(StoreError, match=refusal):
         framework_named("sklearn").save(booster, tmp_path, "m")

@@ -54,7 +54,7 @@ def test_a_bundle_that_cannot_be_closed_is_logged(caplog):
 
     load(Stubborn("fraud", "v1")).close()
 
-    assert "fraud v1: closing it failed" in caplog.text
+    assert "fraud v1: unexpected error while closing" in caplog.text
     assert logging.ERROR == caplog.records[-1].levelno
 
 

@@ -314,11 +314,11 @@ def test_what_calls_another_model_waits_for_it_without_a_failure(serve, source, 
     finally:
         watcher.stop(DEADLINE_SECONDS)
 
-    assert during[0].startswith("DISCOVERED: waits, as model 'member' is not ready: version v1 is")
+    assert during[0].startswith("DISCOVERED: waits: model 'member' is not ready: version v1 is")
     assert not during[1]
     assert {} == waiting.failures()
     assert [] == [record for record in caplog.records if record.levelno > logging.INFO]
-    assert 1 == caplog.text.count("caller v1: waits, as")
+    assert 1 == caplog.text.count("caller v1: waits:")
 
 
 def test_what_waits_for_a_member_in_vain_asks_again_now_and_then(serve, source, clock):

@@ -788,7 +788,7 @@ def test_a_load_that_takes_too_long_is_told_and_goes_on(manager, source, watched
     source.publish("v1", gate=gate)
     watched(manager)
     gate.wait_until_reached()
-    with pytest.raises(NotReady, match="version v1 is LOADING; the load goes on"):
+    with pytest.raises(NotReady, match="version v1 is LOADING; the load has not finished"):
         manager.load("fraud", "v1", timeout_seconds=0.01)
     gate.open()
     manager.load("fraud", "v1", timeout_seconds=DEADLINE_SECONDS)

@@ -97,7 +97,7 @@ def test_stop_returns_in_time_when_a_load_hangs(manager, source, caplog):
 
     assert not in_time
     assert later
-    assert "still at work" in caplog.text
+    assert "still in progress" in caplog.text
 
 
 def test_stop_before_start_is_no_error(manager):

@@ -9,7 +9,7 @@ import pytest
 
 from bundleserver import BundleStore
 from bundleserver.commands.inspecting import Row, _roles
-from bundleserver.errors import StoreError
+from bundleserver.errors import ConfigError, StoreError
 from bundleserver.manager import Manager
 from bundleserver.manifest import MANIFEST_NAME, Manifest
 from bundleserver.sources.directory import DirectorySource
@@ -76,7 +76,7 @@ def test_a_rollback_goes_back_from_what_the_server_serves(root, config, serves, 
 
     assert serves == served(root) == serving_version(root, read_config(root)).label
     if before is None:
-        with pytest.raises(StoreError, match="no sound version before it"):
+        with pytest.raises(StoreError, match="no earlier sound version"):
             BundleStore(root.parent).rollback("line")
         return
     BundleStore(root.parent).rollback("line")
@@ -100,6 +100,47 @@ def test_a_rollback_ends_a_split_and_a_rollout(root, config, before):
     after = BundleStore(root.parent).rollback("line")
 
     assert (before, {}, None) == (after.default, after.traffic, after.canary)
+
+
+@pytest.mark.parametrize(
+    ("config", "label", "shadow", "ended"),
+    [
+        ({"default": "v2", "shadow": ["v3", "v4"]}, None, ("v4",), "shadow"),
+        ({"shadow": ["next"], "labels": {"next": "v3"}}, "default", (), "shadow"),
+        ({"default": "v2", "canary": {"version": "v3"}}, None, (), "canary"),
+        (
+            {"default": "stable", "labels": {"stable": "v2"}, "shadow": ["v3"]},
+            "stable",
+            (),
+            "shadow",
+        ),
+        (
+            {"default": "stable", "labels": {"stable": "v2"}, "canary": {"version": "v3"}},
+            "stable",
+            (),
+            "canary",
+        ),
+    ],
+)
+def test_a_promoted_version_is_neither_a_shadow_nor_a_canary(
+    root, caplog, config, label, shadow, ended
+):
+    """A version that becomes the default is dropped from the others, with a line that says so."""
+    configure(root, **config)
+    after = BundleStore(root.parent).promote("line", "v3", label)
+
+    assert ("v3", shadow, None) == (after.resolve(after.default), after.shadow, after.canary)
+    assert after == read_config(root)
+    assert ended in caplog.text
+
+
+def test_a_label_that_is_not_the_default_moves_to_no_shadow(root):
+    """A change that makes the default version its own shadow by a label is refused."""
+    configure(root, default="v2", labels={"next": "v3"}, shadow=["next"])
+
+    with pytest.raises(ConfigError):
+        BundleStore(root.parent).promote("line", "v2", "next")
+    assert {"next": "v3"} == read_config(root).labels
 
 
 @pytest.mark.parametrize(("config", "is_told"), [({}, True), ({"policy": "all"}, False)])

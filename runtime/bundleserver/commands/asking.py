@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 import orjson
 
-from bundleserver.commands.console import one_line, say, say_table, told_metrics
+from bundleserver.commands.console import format_metrics, one_line, say, say_table
 from bundleserver.errors import SourceError
 
-_PATIENCE_SECONDS = 10.0
+_TIMEOUT_SECONDS = 10.0
 _VERSION_HEADINGS = ("version", "state", "answers", "trained", "metrics", "digest", "reason")
 _HEADINGS = (
     "shadow",
@@ -39,7 +39,7 @@ def ask_server(url: str) -> list[dict[str, object]]:
     models = _get(base).get("models")
     if not isinstance(models, list):
         raise SourceError(f"'{base}' did not list models; is it a bundleserver?")
-    index = _index(url.rstrip("/") + "/v2/repository/index")
+    index = _mappings(_ask(url.rstrip("/") + "/v2/repository/index", b"{}"))
     return [_ask_model(base, str(name), index) for name in models]
 
 
@@ -79,10 +79,6 @@ def _ask_model(base: str, name: str, index: Iterable[Mapping[str, object]]) -> d
     return {"name": name, **_get(address), "states": states}
 
 
-def _index(address: str) -> list[Mapping[str, object]]:
-    return _mappings(_ask(address, b"{}"))
-
-
 def _get(address: str) -> Mapping[str, object]:
     return _mapping(_ask(address))
 
@@ -90,7 +86,7 @@ def _get(address: str) -> Mapping[str, object]:
 def _ask(address: str, body: bytes | None = None) -> object:
     try:
         # The scheme is http or https: ask_server has checked it.
-        with urllib.request.urlopen(address, body, _PATIENCE_SECONDS) as answer:  # noqa: S310
+        with urllib.request.urlopen(address, body, _TIMEOUT_SECONDS) as answer:  # noqa: S310
             body = answer.read()
     except urllib.error.HTTPError as error:
         body = error.read()
@@ -120,7 +116,7 @@ def _version_row(model: Mapping[str, object], version: Mapping[str, object]) -> 
         state,
         _answers(model, label),
         str(metadata.get("trained_at") or ""),
-        told_metrics(metadata.get("metrics")),
+        format_metrics(metadata.get("metrics")),
         str(metadata.get("digest") or "")[:12],
         "" if reason == state else reason,
     )

@@ -1,9 +1,10 @@
-"""``init``, ``predict``, ``schema``: write a bundle's manifest, try a bundle, print the format."""
+"""``init``, ``predict``, ``schema``: write a manifest, try a bundle, print the JSON Schema."""
 
 from __future__ import annotations
 
 import os
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -18,12 +19,7 @@ from bundleserver.manifest import MANIFEST_NAME, Manifest, manifest_schema
 from bundleserver.sources import open_candidate
 from bundleserver.sources.directory import find_version
 from bundleserver.store.recording import with_digests, write_manifest
-from bundleserver.store.serving_json import (
-    complete_versions,
-    read_config,
-    resolve,
-    serving_version,
-)
+from bundleserver.store.serving_json import complete_versions, read_config, resolve, serving_version
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A bundle's directory.")]
 
@@ -31,30 +27,27 @@ Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A bundle's direc
 def init(
     directory: Directory,
     name: Annotated[
-        str | None, typer.Option("--name", help="The model's name; the directory's if not given.")
+        str | None, typer.Option("--name", help="The model's name; default: the directory's.")
     ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
-            "--model",
-            help="A file to take where a directory holds several models; may be repeated.",
+            "--model", help="The file to use if a directory has several models; repeatable."
         ),
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the manifest that is there.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing manifest.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write the manifest of a directory of model files, so that it can be read and edited.
+    """Write the manifest of a directory of model files, to be reviewed and edited.
 
     Example: bundleserver init anomaly-detector --model arima_model.pkl
     """
     path = directory / MANIFEST_NAME
     if os.path.lexists(path) and not force:
-        raise StoreError(f"{path} exists already; --force replaces it")
+        raise StoreError(f"{path} already exists; use --force to replace it")
     inferred = infer_manifest(directory, name or directory.absolute().name, only=model or ())
     manifest = with_digests(directory, inferred)
-    # What is written down must be readable again: a directory's name may be no model's name.
+    # A directory's name may not be a valid model name.
     Manifest.from_json(manifest.to_json(), str(path))
     write_manifest(directory, manifest)
     if as_json:
@@ -67,7 +60,7 @@ def init(
 def predict(
     directory: Annotated[
         Path,
-        typer.Argument(metavar="DIR", help="A bundle's directory, or one with a model's versions."),
+        typer.Argument(metavar="DIR", help="A bundle, or a directory with a model's versions."),
     ],
     source: Annotated[
         str,
@@ -75,35 +68,38 @@ def predict(
     ] = "-",
     version: Annotated[
         str | None,
-        typer.Option("--version", help="The version or label to ask; the default if not given."),
+        typer.Option("--version", help="The version or label; default: the default version."),
     ] = None,
     device: Annotated[str, typer.Option("--device", help="Where torch models run.")] = "cpu",
     as_json: JsonFlag = False,
 ) -> None:
-    """Ask a bundle without a server and print the answer, as JSON in either case.
+    """Send a request to a bundle without a server, and print the response, which is always JSON.
 
     Example: echo '{"instances": [[0.5, 0.3, 0.8]]}' | bundleserver predict ./fraud --input -
     """
     body = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-    found, candidate = find_version(directory, _choose_version(directory, version))
-    with working(f"opening {candidate.location}"):
-        bundle = open_candidate(found, candidate, device=device)
-    try:
+    label = _choose_version(directory, version)
+    with closing(open_version(directory, label, device)) as bundle:
         say(_answer(bundle, body))
-    finally:
-        bundle.close()
 
 
 def schema(as_json: JsonFlag = False) -> None:
-    """Print the JSON Schema of manifest.json, with and without --json.
+    """Print the JSON Schema of manifest.json; --json changes nothing.
 
     Example: bundleserver schema > bundle-v1.schema.json
     """
     say_json(manifest_schema())
 
 
+def open_version(directory: Path, label: str | None, device: str) -> Bundle:
+    """Open a version of a model's directory; without a label, the directory itself."""
+    source, candidate = find_version(directory, label)
+    with working(f"opening {candidate.location}"):
+        return open_candidate(source, candidate, device=device)
+
+
 def _answer(bundle: Bundle, body: bytes) -> str:
-    """Answer a request in its own protocol, V2 if it has tensors, always as JSON."""
+    """Answer a request in its protocol, V2 if it has tensors, always as JSON."""
     from bundleserver.serving.codecs import json_body, v1, v2
     from bundleserver.serving.execution.predict import predict as answer
     from bundleserver.serving.requests import RequestedOutput
@@ -121,20 +117,17 @@ def _answer(bundle: Bundle, body: bytes) -> str:
 
 
 def has_tensors(document: object) -> bool:
-    """Ask whether a request is of V2: whether its inputs are tensors."""
+    """Ask whether a request is a V2 request: whether its inputs are tensors."""
     inputs = document.get("inputs") if isinstance(document, dict) else None
     first = inputs[0] if isinstance(inputs, list) and inputs else None
     return isinstance(first, dict) and {"name", "datatype", "shape"} <= first.keys()
 
 
 def _choose_version(directory: Path, wanted: str | None) -> str | None:
-    """Choose the version of a directory to open, the default if none is wanted; None is itself."""
     versions = complete_versions(directory)
     if (directory / MANIFEST_NAME).exists() or not versions:
         if wanted is not None:
-            raise BundleError(
-                f"{directory} is one bundle and holds no versions; leave --version out"
-            )
+            raise BundleError(f"{directory} is a bundle without versions; omit --version")
         return None
     config = read_config(directory)
     chosen = resolve(directory, config, wanted) if wanted else serving_version(directory, config)

@@ -1,10 +1,10 @@
-"""``compare``: two versions of a model side by side on a file of requests, without a server."""
+"""``compare``: two versions of a model on the same file of requests, without a server."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,44 +14,41 @@ import orjson
 import typer
 
 from bundleserver.bundle import Bundle
-from bundleserver.commands.bundles import has_tensors
+from bundleserver.commands.bundles import has_tensors, open_version
 from bundleserver.commands.console import JsonFlag, one_line, say, say_json, say_table, working
 from bundleserver.errors import BundleError, BundleServerError, FrameworkError, InvalidInput
-from bundleserver.sources import open_candidate
-from bundleserver.sources.directory import find_version
 from bundleserver.store.serving_json import read_config, resolve
 from bundleserver.tensors import Array
-from bundleserver.versions.comparison import OutputDifference, SideBySide, compare_output
+from bundleserver.versions.comparison import OutputDifference, SideBySide
+from bundleserver.versions.comparison import compare as compare_outputs
 
 if TYPE_CHECKING:
     from bundleserver.serving.requests import PredictRequest
 
-_FIRST, _SECOND = 0, 1
-
 
 def compare(
     directory: Annotated[
-        Path, typer.Argument(metavar="DIR", help="The directory where a model's versions lie.")
+        Path, typer.Argument(metavar="DIR", help="The directory with a model's versions.")
     ],
-    first: Annotated[str, typer.Argument(metavar="VERSION", help="The version to measure by.")],
+    first: Annotated[str, typer.Argument(metavar="VERSION", help="The baseline version or label.")],
     second: Annotated[
-        str, typer.Argument(metavar="VERSION", help="The version, or a label's, to measure.")
+        str, typer.Argument(metavar="VERSION", help="The version or label to compare with it.")
     ],
     source: Annotated[
         Path,
         typer.Option(
             "--input",
             metavar="FILE",
-            help="V1 or V2 requests: one, a JSON list of them, or one on each line.",
+            help="V1 or V2 requests: one, a JSON array of them, or one per line.",
         ),
     ],
     plot: Annotated[
-        Path | None, typer.Option("--plot", metavar="FILE.png", help="Draw the comparison.")
+        Path | None, typer.Option("--plot", metavar="FILE.png", help="Plot the comparison.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="Where torch models run.")] = "cpu",
     as_json: JsonFlag = False,
 ) -> None:
-    """Let two versions answer the same requests; show where they agree, and how fast each is.
+    """Send the same requests to two versions; compare their responses and latencies.
 
     Example: bundleserver compare /mnt/models/fraud v2 v3 --input requests.jsonl --plot v2-v3.png
     """
@@ -61,12 +58,15 @@ def compare(
     labels = [resolve(directory, config, name).label for name in (first, second)]
     requests = list(read_requests(source.read_bytes(), str(source), directory.absolute().name))
     with ExitStack() as opened:
-        bundles = [_open(opened, directory, label, device) for label in labels]
-        with working(f"asking {labels[0]} and {labels[1]}"):
+        bundles = [
+            opened.enter_context(closing(open_version(directory, label, device)))
+            for label in labels
+        ]
+        with working(f"comparing {labels[0]} and {labels[1]}"):
             found = run(bundles, requests)
     if not found.compared:
         why = next(reasons[0] for reasons in found.failed if reasons)
-        raise BundleError(f"no request of '{source}' is answered by both versions: {why}")
+        raise BundleError(f"'{source}' has no request that both versions can answer: {why}")
     if plot is not None:
         from bundleserver.commands.comparison_plot import draw
 
@@ -75,14 +75,14 @@ def compare(
 
 
 def read_requests(data: bytes, where: str, model: str) -> Iterator[PredictRequest]:
-    """Read a file of requests: one, a list of them, or one on each line.
+    """Read a file of requests: one, an array of them, or one per line.
 
     Raises:
-        InvalidInput: which of them is no V1 or V2 request, and why; or there is none.
+        InvalidInput: a request is not a valid V1 or V2 request, or there is none.
     """
     bodies = _bodies(data)
     if not bodies:
-        raise InvalidInput(f"'{where}' holds no request; expected V1 or V2 requests")
+        raise InvalidInput(f"'{where}' has no requests; expected V1 or V2 requests")
     for number, body in enumerate(bodies, 1):
         try:
             yield _decode(body, model)
@@ -91,43 +91,33 @@ def read_requests(data: bytes, where: str, model: str) -> Iterator[PredictReques
 
 
 def run(bundles: Sequence[Bundle], requests: Sequence[PredictRequest]) -> SideBySide:
-    """Ask two bundles everything, and hold the answers side by side."""
-    found = SideBySide((bundles[_FIRST].version, bundles[_SECOND].version), len(requests))
-    # The first call of a model is slow in its own way; it is not measured.
-    _ask_all(bundles, requests[0])
+    """Send all requests to two bundles, and compare their responses."""
+    found = SideBySide((bundles[0].version, bundles[1].version), len(requests))
+    # A model's first call is slower, so it is not measured.
+    for bundle in bundles:
+        _predict(bundle, requests[0])
     for request in requests:
-        answers = _ask_all(bundles, request)
-        for reasons, (_, _, why) in zip(found.failed, answers, strict=True):
+        responses = [_predict(bundle, request) for bundle in bundles]
+        for reasons, (_, _, why) in zip(found.failed, responses, strict=True):
             reasons.extend([why] if why else [])
-        (first, first_seconds, why), (second, second_seconds, other_why) = answers
-        if why or other_why:
+        if any(why for _, _, why in responses):
             continue
         found.compared += 1
-        found.seconds[_FIRST].append(first_seconds)
-        found.seconds[_SECOND].append(second_seconds)
-        _compare(found, first, second)
+        for seconds, (_, taken, _) in zip(found.seconds, responses, strict=True):
+            seconds.append(taken)
+        _compare(found, responses[0][0], responses[1][0])
     return found
 
 
 def _compare(found: SideBySide, first: dict[str, Array], second: dict[str, Array]) -> None:
-    for name in {**first, **second}:
-        if name in first and name in second:
-            difference = compare_output(first[name], second[name])
-        else:
-            difference = OutputDifference(problem="is given by only one of the two")
+    for name, difference in compare_outputs(first, second, rowwise=True).outputs.items():
         found.outputs[name] = found.outputs.get(name, OutputDifference()).plus(difference)
         if difference.is_number:
             found.points.setdefault(name, []).append((first[name].ravel(), second[name].ravel()))
 
 
-def _ask_all(
-    bundles: Sequence[Bundle], request: PredictRequest
-) -> list[tuple[dict[str, Array], float, str]]:
-    return [_ask(bundle, request) for bundle in bundles]
-
-
-def _ask(bundle: Bundle, request: PredictRequest) -> tuple[dict[str, Array], float, str]:
-    """Return a bundle's outputs, the seconds they took, and why there are none."""
+def _predict(bundle: Bundle, request: PredictRequest) -> tuple[dict[str, Array], float, str]:
+    """Return a bundle's outputs, the seconds they took, and why it failed."""
     from bundleserver.serving.execution.predict import predict
     from bundleserver.serving.traffic.mirroring import outputs_of
 
@@ -140,16 +130,8 @@ def _ask(bundle: Bundle, request: PredictRequest) -> tuple[dict[str, Array], flo
     return dict(outputs_of(response)), seconds, ""
 
 
-def _open(opened: ExitStack, directory: Path, label: str, device: str) -> Bundle:
-    source, candidate = find_version(directory, label)
-    with working(f"opening {candidate.location}"):
-        bundle = open_candidate(source, candidate, device=device)
-    opened.callback(bundle.close)
-    return bundle
-
-
 def _bodies(data: bytes) -> list[bytes]:
-    """Cut a file into requests; what is no JSON as a whole is one request on each line."""
+    """Split a file into requests; a file that is not JSON has one request per line."""
     try:
         document = orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -167,12 +149,11 @@ def _decode(body: bytes, model: str) -> PredictRequest:
 
 
 def _check_plot(plot: Path) -> None:
-    """Find out before the work whether its plot can be drawn."""
     if plot.suffix.lower() != ".png":
-        raise BundleError(f"'{plot}' is no PNG file; expected a name that ends with .png")
+        raise BundleError(f"'{plot}' is not a PNG file; expected a name that ends with .png")
     if find_spec("matplotlib") is None:
         raise FrameworkError(
-            "--plot needs the package 'matplotlib', which is not installed; install it with: "
+            "--plot requires the package 'matplotlib', which is not installed; install it with: "
             "pip install 'bundleserver[plot]'"
         )
 

@@ -1,4 +1,4 @@
-"""The plot of ``compare``: how often two versions agree, how far apart they are, how fast."""
+"""The plot of ``compare``: agreement, latencies and differences of two versions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def draw(found: SideBySide, model: str, file: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    # Labels would be a few dots, one upon the other.
+    # Points of labels would overlap.
     numbers = [n for n in found.points if not found.outputs[n].is_label][:_MOST_SCATTERS]
     columns = 2 + len(numbers)
     figure = Figure(figsize=(4.2 * columns, 3.8), layout="constrained")

@@ -52,7 +52,7 @@ def say_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]
     say("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
-def told_metrics(metrics: object) -> str:
+def format_metrics(metrics: object) -> str:
     """Format a bundle's metrics on one line; invalid ones are left out."""
     if not isinstance(metrics, dict):
         return ""

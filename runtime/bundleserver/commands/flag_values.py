@@ -5,10 +5,13 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Callable
+from typing import TypeVar
 
 from bundleserver.versions import VersionPolicy
 from bundleserver.versions import serving_config as traffic
 from bundleserver.versions.lifecycle import SwapPolicy
+
+Value = TypeVar("Value")
 
 
 def parse_bool(text: str) -> bool:
@@ -43,52 +46,26 @@ def parse_bytes(text: str) -> int:
 _SCALES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
-def parse_int(text: str) -> int:
-    """Parse an integer.
+def converted(
+    convert: Callable[[str], Value], refusal: Callable[[str, ValueError], str]
+) -> Callable[[str], Value]:
+    """Make a parser of a function that raises ``ValueError``, with a message for the flag."""
 
-    Raises:
-        argparse.ArgumentTypeError: it is not an integer.
-    """
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"is '{text}'; expected an integer") from None
+    def parse(text: str) -> Value:
+        try:
+            return convert(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(refusal(text, error)) from None
 
-
-def parse_float(text: str) -> float:
-    """Parse a number.
-
-    Raises:
-        argparse.ArgumentTypeError: it is not a number.
-    """
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"is '{text}'; expected a number") from None
+    return parse
 
 
-def parse_policy(text: str) -> VersionPolicy:
-    """Parse a version policy.
-
-    Raises:
-        argparse.ArgumentTypeError: it is not a valid version policy.
-    """
-    try:
-        return VersionPolicy.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def parse_traffic(text: str) -> tuple[tuple[str, float], ...]:
-    """Parse names and weights: ``stable=90,canary=10``.
-
-    Raises:
-        argparse.ArgumentTypeError: it is not a valid traffic split.
-    """
-    try:
-        return tuple(traffic.parse_traffic(text).items())
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+parse_int = converted(int, lambda text, _: f"is '{text}'; expected an integer")
+parse_float = converted(float, lambda text, _: f"is '{text}'; expected a number")
+parse_policy = converted(VersionPolicy.parse, lambda _, error: str(error))
+parse_traffic = converted(
+    lambda text: tuple(traffic.parse_traffic(text).items()), lambda _, error: str(error)
+)
 
 
 def one_of(*words: str) -> Callable[[str], str]:
@@ -110,9 +87,5 @@ def parse_labels(text: str) -> tuple[str, ...]:
 
 
 def parse_swap_policy(text: str) -> SwapPolicy:
-    """Parse a swap policy.
-
-    Raises:
-        argparse.ArgumentTypeError: it is not a valid swap policy.
-    """
+    """Parse a swap policy, as ``one_of`` does its values."""
     return SwapPolicy(one_of(*(policy.value for policy in SwapPolicy))(text))

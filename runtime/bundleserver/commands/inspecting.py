@@ -1,4 +1,4 @@
-"""``inspect``: the versions of a bundle, a model or a store, as a table; no model is opened."""
+"""``inspect``: the versions of a bundle, a model or a store, as a table; no model is loaded."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from bundleserver.bundle.opening import verify
 from bundleserver.commands import asking
 from bundleserver.commands.console import (
     JsonFlag,
+    format_metrics,
     one_line,
     say,
     say_json,
     say_table,
-    told_metrics,
     working,
 )
 from bundleserver.commands.validating import list_models
@@ -33,7 +33,7 @@ from bundleserver.versions.serving_config import ServingConfig
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of one version from its files; ``reason`` says why it cannot be served."""
+    """One version as its files describe it; ``reason`` is why it cannot be served."""
 
     version: Version
     manifest: Manifest | None
@@ -65,20 +65,20 @@ def inspect(
         typer.Option(
             "--url",
             metavar="http://HOST:PORT",
-            help="Ask a running server instead: states, reasons, traffic, canaries, shadows.",
+            help="Query a running server instead: states, reasons, traffic, canaries, shadows.",
         ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show versions, what they are made of, which would serve, and why one would not.
+    """Show versions, their components, which a server would load, and why not.
 
-    Files and digests are verified, and no model is opened: validate does that. Asked by --url, a
-    running server tells which states its versions are in.
+    Files and digests are verified, but models are not loaded; use validate for that. With --url it
+    shows the states of a running server's versions.
 
     Example: bundleserver inspect /mnt/models/fraud
     """
     if (directory is None) == (url is None):
-        raise typer.BadParameter("expected either a directory, or a server by --url")
+        raise typer.BadParameter("expected either a directory or --url")
     if directory is None:
         models = asking.ask_server(url or "")
         say_json({"models": models}) if as_json else asking.print_server(models)
@@ -88,7 +88,7 @@ def inspect(
     if as_json:
         say_json([_document(listing, rows) for listing, rows in shown])
     elif not shown:
-        say(f"{directory} holds no model")
+        say(f"{directory} has no models")
     else:
         for listing, rows in shown:
             _print(listing, rows)
@@ -120,7 +120,7 @@ def _print(listing: Listing, rows: list[Row]) -> None:
             roles[row.version],
             ", ".join(f"{name}: {framework}" for name, framework in row.components.items()),
             str(row.known("trained_at") or ""),
-            told_metrics(row.known("metrics")),
+            format_metrics(row.known("metrics")),
             (row.digest or "")[:12],
             row.reason,
         )
@@ -135,18 +135,12 @@ def _print(listing: Listing, rows: list[Row]) -> None:
 
 def _rules(config: ServingConfig) -> str:
     assumed = "" if config.policy else " (assumed; serving.json sets none)"
-    parts = [f"policy {policy_of(config, VersionPolicy())}{assumed}"]
-    if config.default:
-        parts.append(f"default {config.default}")
-    parts += [f"{label} → {version}" for label, version in config.labels.items()]
-    parts += [f"{weight:g} to {name}" for name, weight in config.traffic.items()]
-    parts += [f"shadow {name}" for name in config.shadow]
-    parts += [f"canary {config.canary.version}"] if config.canary else []
-    return ", ".join(parts)
+    policy = f"policy {policy_of(config, VersionPolicy())}{assumed}"
+    return ", ".join([policy, *config.phrases()])
 
 
 def _roles(rows: Iterable[Row], config: ServingConfig) -> dict[Version, str]:
-    """Say what a server would do with each version, as far as the files tell."""
+    """Return what a server would do with each version, judging by its files."""
     sound = [row.version for row in rows if not row.reason]
     pinned = None if config.default is None else Version(config.resolve(config.default))
     policy = policy_of(config, VersionPolicy())

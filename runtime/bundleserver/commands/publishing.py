@@ -1,4 +1,4 @@
-"""``publish``, ``promote``, ``rollback``, ``split``: write versions, choose which answers."""
+"""``publish``, ``promote``, ``rollback``, ``split``: write versions, and route requests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bundleserver.store import BundleStore
 from bundleserver.versions.serving_config import ServingConfig
 
 Model = Annotated[
-    str, typer.Argument(metavar="STORE/NAME", help="The directory where the model's versions lie.")
+    str, typer.Argument(metavar="STORE/NAME", help="The directory with the model's versions.")
 ]
 
 
@@ -24,7 +24,7 @@ def publish(
     version: Annotated[
         str | None,
         typer.Option(
-            "--version", help="The version's label; the manifest's or the next one if not given."
+            "--version", help="The version's label; default: the manifest's, else the next one."
         ),
     ] = None,
     as_json: JsonFlag = False,
@@ -45,16 +45,17 @@ def publish(
 
 def promote(
     model: Model,
-    version: Annotated[str, typer.Argument(metavar="VERSION", help="A version, or a label's.")],
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="A version, or a label.")],
     label: Annotated[
-        str | None, typer.Option("--label", help="The label to move; the default if not given.")
+        str | None, typer.Option("--label", help="The label to move; default: the default version.")
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Move a label, or the default, to a version.
 
     VERSION latest unpins the default: the version policy selects it again.
-    Moving the default ends a traffic split.
+    Moving the default ends a traffic split and a canary's rollout, and its version is no longer a
+    shadow.
 
     Example: bundleserver promote /mnt/models/fraud v3 --label stable
     """
@@ -68,8 +69,8 @@ def rollback(
         str | None,
         typer.Option(
             "--to",
-            help="The version to go back to; if not given the one before the version that serves, "
-            "of those that the policy in serving.json selects.",
+            help="The version to roll back to; default: the one before the serving version, among "
+            "those that the policy in serving.json selects.",
         ),
     ] = None,
     as_json: JsonFlag = False,
@@ -107,7 +108,7 @@ def _shares(texts: Sequence[str]) -> dict[str, float]:
     shares: dict[str, float] = {}
     for name, share in map(_share, texts):
         if name in shares:
-            raise StoreError(f"'{name}' has two weights; expected each label once")
+            raise StoreError(f"'{name}' has two weights; expected one")
         shares[name] = share
     return shares
 
@@ -134,9 +135,5 @@ def _say_config(name: str, config: ServingConfig, as_json: bool) -> None:
             }
         )
         return
-    parts = [
-        f"default {config.default}" if config.default else "default: selected by the version policy"
-    ]
-    parts += [f"{label} → {version}" for label, version in config.labels.items()]
-    parts += [f"{share:g} to {target}" for target, share in config.traffic.items()]
-    say(f"'{name}': {', '.join(parts)}")
+    parts = [] if config.default else ["default: selected by the version policy"]
+    say(f"'{name}': {', '.join([*parts, *config.phrases()])}")

@@ -43,7 +43,6 @@ def serve(context: typer.Context) -> None:
 
 
 def _supervise(settings: Settings, arguments: Sequence[str]) -> int:
-    """Start the worker processes with the same flags, and supervise them until a signal."""
     from bundleserver.serving.log_config import set_up_logging
     from bundleserver.serving.options import rest_port
     from bundleserver.serving.workers.supervisor import supervise

@@ -1,4 +1,4 @@
-"""``validate``: every problem of a bundle, of a model's versions, or of a whole store."""
+"""``validate``: every problem of a bundle, a model's versions or a store."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bundleserver.sources.directory import DirectorySource
 
 @dataclass(frozen=True)
 class Finding:
-    """What was found out about one version, or about what lies around the versions."""
+    """The result for one version, or for the files around the versions."""
 
     what: str
     problems: tuple[str, ...] = ()
@@ -43,9 +43,10 @@ def validate(
     device: Annotated[str, typer.Option("--device", help="Where torch models run.")] = "cpu",
     as_json: JsonFlag = False,
 ) -> None:
-    """Check a directory as the server would, and list every problem; exit code 1 if there are any.
+    """Validate a directory as the server does, and list every problem; exit code 1 if any.
 
-    Checked are manifest, files, digests, installed libraries, that it opens, and its examples.
+    It validates the manifest, files, digests and installed libraries, loads the models and runs
+    their examples.
 
     Example: bundleserver validate /mnt/models/fraud
     """
@@ -55,7 +56,7 @@ def validate(
         for finding in _check_listing(directory, listing, device)
     ]
     if not found:
-        found = [Finding(str(directory), ("holds no model",))]
+        found = [Finding(str(directory), ("has no models",))]
     ok = not any(finding.problems for finding in found)
     if as_json:
         say_json({"ok": ok, "checked": [_document(finding) for finding in found]})
@@ -67,7 +68,7 @@ def validate(
 
 
 def list_models(directory: Path) -> tuple[Listing, ...]:
-    """Return what lies in a directory as the server would see it.
+    """Return the models in a directory, as the server finds them.
 
     Raises:
         StoreError: there is no such directory; a server would wait for it.
@@ -87,22 +88,21 @@ def _check_listing(directory: Path, listing: Listing, device: str) -> Iterator[F
         problems = () if listing.candidates else (listing.reason,)
         yield Finding(listing.model, problems, listing.warnings)
     for candidate in listing.candidates:
-        with working(f"checking {candidate.location}"):
+        with working(f"validating {candidate.location}"):
             yield _check(DirectorySource(directory), candidate, device)
 
 
 def _config_problems(listing: Listing) -> Iterator[str]:
-    """Say why a server would not put ``serving.json`` into effect."""
+    """Yield why a server would not use ``serving.json``."""
     if listing.config_problem:
         yield listing.config_problem
     known = {candidate.version for candidate in listing.candidates}
     for version in sorted(named_versions(listing.config) - known):
         there = ", ".join(f"'{version}'" for version in sorted(known)) or "none"
-        yield f"{listing.config_name} names '{version}', which is not there; versions: {there}"
+        yield f"{listing.config_name} refers to unknown version '{version}'; versions: {there}"
 
 
 def _check(source: DirectorySource, candidate: Candidate, device: str) -> Finding:
-    """Check one version; what its files promise is found out before any of them is opened."""
     where = str(candidate.location)
     warnings: tuple[str, ...] = ()
     if candidate.problem:
@@ -135,11 +135,7 @@ def _summary(manifest: Manifest) -> str:
     parts = ", ".join(f"{c.name} ({c.framework})" for c in manifest.components.values())
     files = [c for c in manifest.components.values() if c.path is not None]
     digests = sum(c.sha256 is not None for c in files)
-    held = (
-        "not run: other models answer in it"
-        if calls_other_models(manifest)
-        else "answered as recorded"
-    )
+    held = "not run, as it calls other models" if calls_other_models(manifest) else "passed"
     checks = [
         "manifest inferred" if manifest.inferred else "manifest",
         f"{digests} of {len(files)} digests",

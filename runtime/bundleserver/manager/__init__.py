@@ -1,13 +1,7 @@
-"""The versions that are open, lent to requests, and the loop that keeps them as they should be."""
+"""The loaded versions of models, their leases, and the loop that loads and unloads them."""
 
 from bundleserver.manager.leases import collect_rarely
 from bundleserver.manager.manager import Manager
 from bundleserver.manager.status import ModelStatus, TrafficStatus, VersionStatus
 
-__all__ = [
-    "Manager",
-    "ModelStatus",
-    "TrafficStatus",
-    "VersionStatus",
-    "collect_rarely",
-]
+__all__ = ["Manager", "ModelStatus", "TrafficStatus", "VersionStatus", "collect_rarely"]

@@ -1,15 +1,15 @@
-"""What decides whether a version that is open and warm may answer."""
+"""The decision whether a version that is open and warm may answer."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from bundleserver.versions import Version
 
 
 class VersionKey(NamedTuple):
-    """One version with certain files."""
+    """A version with its files' fingerprint."""
 
     model: str
     version: str
@@ -17,36 +17,24 @@ class VersionKey(NamedTuple):
 
 
 Outcomes = Mapping[VersionKey, str | None]
-"""What has come of versions: why one does not load; None where it answers, or awaits admission."""
+"""The outcome of loads by version: why it failed; None if it answers or awaits admission."""
 
 
-class Admission(Protocol):
-    """Decides between WARMING and READY; called under the manager's lock, so it may not wait.
+class Admission:
+    """Decides between WARMING and READY; this one admits every version as soon as it is warm.
 
-    When its answers change, ``Manager.reconsider`` is to be called.
+    Called under the manager's lock, so it must not block. When its answers change, call
+    ``Manager.reconsider``.
     """
 
     def may_serve(self, key: VersionKey) -> bool:
-        """Ask whether a version that is open may answer now."""
-
-    def refusal(self, key: VersionKey) -> str | None:
-        """Return why it is not to answer, as ``FAILED …``; None while that is not decided."""
-
-    def required(self, model: str) -> Collection[Version]:
-        """Return the versions of a model to load whatever its policy wants."""
-
-
-class AdmitAll:
-    """Lets every version answer as soon as it is warm."""
-
-    def may_serve(self, key: VersionKey) -> bool:
-        """Admit it."""
+        """Ask whether an open version may answer now."""
         return True
 
     def refusal(self, key: VersionKey) -> str | None:
-        """Refuse nothing."""
+        """Return why it must not answer, as ``FAILED …``; None while that is undecided."""
         return None
 
     def required(self, model: str) -> Collection[Version]:
-        """Require nothing."""
+        """Return the versions of a model to load whatever its policy selects."""
         return ()

@@ -20,7 +20,7 @@ _KEEPING = "keeping the last valid configuration"
 
 
 class Configuration:
-    """One model's flags and ``serving.json``: what is in effect, and what waits to be.
+    """One model's flags and ``serving.json``: the configuration in effect and a pending one.
 
     Every method is called under the manager's lock.
     """
@@ -39,9 +39,9 @@ class Configuration:
 
     @property
     def in_effect(self) -> ServingConfig:
-        """``serving.json`` as it is in effect; the flags' traffic where it leaves that open.
+        """The ``serving.json`` in effect, with the flags' traffic unless it overrides that.
 
-        A default or a canary goes before them: whoever rolls back wants one version to answer.
+        A default or a canary overrides the flags too, so that a rollback selects one version.
         """
         active = self.active or ServingConfig()
         decides = active.traffic or active.default or active.canary
@@ -49,35 +49,35 @@ class Configuration:
 
     @property
     def policy(self) -> VersionPolicy:
-        """The version policy in force."""
+        """The version policy in effect."""
         return policy_of(self.active, self._flags)
 
     @property
     def labels(self) -> Mapping[str, str]:
-        """The versions by their labels."""
+        """The versions by label."""
         return self.active.labels if self.active else {}
 
     @property
     def default(self) -> Version | None:
-        """The version that should answer requests which name none, if one is pinned."""
+        """The version that the default is pinned to, or None."""
         if self.active is None or self.active.default is None:
             return None
         return Version(self.labels.get(self.active.default, self.active.default))
 
     @property
     def named(self) -> frozenset[Version]:
-        """Every version that the configuration in effect, or the one that waits, refers to."""
+        """Every version that the configuration in effect, or the pending one, refers to."""
         return named_versions(self.in_effect) | _required(self._proposed)
 
     def consider(
         self, listing: Listing, known: Iterable[Version], is_answering: bool
     ) -> list[Note]:
-        """Take in what the source has read; ``advance`` puts it into effect.
+        """Validate the configuration of a poll; ``advance`` puts it into effect.
 
         Args:
-            listing: with the configuration, or why there is none.
-            known: the versions that are there.
-            is_answering: there is something to protect from a wrong configuration.
+            listing: has the configuration, or why it is invalid.
+            known: the versions that exist.
+            is_answering: a version is serving, so a wrong configuration is refused.
         """
         config, self.name = listing.config, listing.config_name
         self._proposed, self._refusal = None, None
@@ -102,23 +102,23 @@ class Configuration:
         unloaded: Collection[Version],
         default: Version | None,
     ) -> list[Note]:
-        """Put a configuration that waits into effect, if it can be; returns what is new to log.
+        """Put a pending configuration into effect if possible; returns new lines for the log.
 
         Args:
-            versions: how each version stands.
-            unloaded: those that were manually unloaded, so are not loaded for it.
-            default: the version that answers, or None.
+            versions: the record of each version.
+            unloaded: the versions that were manually unloaded, so are not loaded for it.
+            default: the default version, or None.
         """
         before, awaited = self.problem, self._awaited
         notes: list[Note] = []
         self._awaited = [v for v in sorted(_required(self._proposed)) if not _answers(versions, v)]
         if self._proposed is not None and not (self._awaited and default is not None):
             self.active, self._proposed = self._proposed, None
-            notes.append((logging.INFO, f"{self.name} in effect: {_told(self.active)}"))
+            notes.append((logging.INFO, f"{self.name} in effect: {_summary(self.active)}"))
         if self._proposed is None:
-            self.problem = self._refusal or self._trouble(versions, default)
-        elif vain := [v for v in self._awaited if v in unloaded or not _may_come(versions, v)]:
-            self.problem = f"{self.name} {_unready(versions, vain)}; {_KEEPING}"
+            self.problem = self._refusal or self._unready_problem(versions, default)
+        elif lost := [v for v in self._awaited if v in unloaded or _has_failed(versions, v)]:
+            self.problem = f"{self.name} {_unready(versions, lost)}; {_KEEPING}"
         else:
             self.problem = None
             if self._awaited != awaited:
@@ -128,10 +128,10 @@ class Configuration:
             notes.append((logging.WARNING, self.problem))
         return notes
 
-    def _trouble(
+    def _unready_problem(
         self, versions: Mapping[Version, VersionRecord], default: Version | None
     ) -> str | None:
-        """Say what the configuration in effect refers to in vain; nothing while that is loading."""
+        """Describe references of the configuration in effect to unknown or failed versions."""
         config = self.in_effect
         lost = [n for n in config.traffic if not is_version_label(config.resolve(n))]
         if lost:
@@ -140,17 +140,17 @@ class Configuration:
         own = [name for name in config.shadow if config.resolve(name) == str(default)]
         if own:
             return f"{self.name} has the shadow '{own[0]}', which is the default version itself"
-        vain = [
+        unready = [
             version
             for version in sorted(named_versions(config))
             if version not in versions or versions[version].state in (State.FAILED, State.UNLOADED)
         ]
         who = self.name if config == self.active else "--traffic"
-        return f"{who} {_unready(versions, vain)}" if vain else None
+        return f"{who} {_unready(versions, unready)}" if unready else None
 
 
 def _required(config: ServingConfig | None) -> frozenset[Version]:
-    """Return the versions that have to answer before a configuration may take effect."""
+    """Return the versions that must be ready before a configuration takes effect."""
     return named_versions(config) | {*policy_of(config, VersionPolicy()).specific}
 
 
@@ -158,35 +158,28 @@ def _answers(versions: Mapping[Version, VersionRecord], version: Version) -> boo
     return version in versions and versions[version].loaded is not None
 
 
-def _may_come(versions: Mapping[Version, VersionRecord], version: Version) -> bool:
-    """Ask whether a version that exists and does not answer may be loaded."""
-    record = versions.get(version)
-    # Without a record its files are not known yet, because nobody wanted it so far.
-    return record is None or record.state is not State.FAILED
+def _has_failed(versions: Mapping[Version, VersionRecord], version: Version) -> bool:
+    # A version without a record has not been demanded yet, so its files were not read.
+    return version in versions and versions[version].state is State.FAILED
 
 
 def _unready(versions: Mapping[Version, VersionRecord], named: Iterable[Version]) -> str:
-    told = []
+    described = []
     for version in named:
         record = versions.get(version)
         if record is None:
-            told.append(f"'{version}', which does not exist")
+            described.append(f"'{version}', which does not exist")
         elif record.state is State.FAILED:
-            told.append(f"'{version}', which {record.failure}")
+            described.append(f"'{version}', which {record.failure}")
         else:
-            told.append(f"'{version}', which is not ready")
-    return "refers to " + "; ".join(told)
+            described.append(f"'{version}', which is not ready")
+    return "refers to " + "; ".join(described)
 
 
 def _quoted(versions: Iterable[Version]) -> str:
     return ", ".join(f"'{version}'" for version in versions)
 
 
-def _told(config: ServingConfig) -> str:
+def _summary(config: ServingConfig) -> str:
     parts = [f"policy {config.policy}"] if config.policy else []
-    parts += [f"default {config.default}"] if config.default else []
-    parts += [f"{label} is {version}" for label, version in config.labels.items()]
-    parts += [f"{weight:g} to {name}" for name, weight in config.traffic.items()]
-    parts += [f"shadow {name}" for name in config.shadow]
-    parts += [f"canary {config.canary.version}"] if config.canary else []
-    return ", ".join(parts) or "empty, using command-line flags"
+    return ", ".join([*parts, *config.phrases()]) or "empty, using command-line flags"

@@ -1,4 +1,4 @@
-"""Open bundles and their leases: a bundle is closed by nobody while a request has a lease."""
+"""Open bundles and their leases: a bundle is not closed while a request has a lease."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ LOG = logging.getLogger(__name__)
 
 
 class Loaded:
-    """One open bundle and its leases; a lease ends with its ``with`` block.
+    """One open bundle and its leases; the end of a ``with`` block releases a lease.
 
-    Whoever acquires a lease has counted it in ``in_flight``, under the manager's lock. The lock is
-    held around ``claim_to_close`` too.
+    Leases are counted in ``in_flight`` when they are acquired, under the manager's lock, which is
+    also held around ``claim_to_close``.
 
     Attributes:
         in_flight: the leases that have not been released.
-        is_withdrawn: no new lease is given.
-        is_closing: somebody closes it, or has; that is final.
+        is_withdrawn: no new leases can be acquired.
+        is_closing: it is being closed or was closed.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Loaded:
         lock: threading.Lock,
         on_drained: Callable[[], None],
     ) -> None:
-        """Take what was opened, the manager's lock, and whom the last lease of a drain tells."""
+        """Set up an open bundle; ``on_drained`` is called when its last lease is released."""
         self.bundle = bundle
         self.version = version
         self.fingerprint = fingerprint
@@ -53,11 +53,11 @@ class Loaded:
         self._on_drained = on_drained
 
     def __enter__(self) -> Bundle:
-        """Return the bundle, whose lease was counted when it was acquired."""
+        """Return the bundle; its lease was counted when it was acquired."""
         return self.bundle
 
     def __exit__(self, *_: object) -> None:
-        """Release the lease, whatever has happened."""
+        """Release the lease."""
         with self._lock:
             self.in_flight -= 1
             is_drained = self.is_withdrawn and not self.in_flight
@@ -65,17 +65,19 @@ class Loaded:
             self._on_drained()
 
     def claim_to_close(self) -> bool:
-        """Ask to be the one who closes; nobody is while there is a lease, and only one ever."""
+        """Return True once, to the first caller after the last lease: that one closes it."""
         is_free = self.in_flight == 0 and not self.is_closing
         self.is_closing = self.is_closing or is_free
         return is_free
 
     def close(self) -> None:
-        """Close the bundle, called by whoever claimed it, without the lock."""
+        """Close the bundle, after ``claim_to_close``, without the lock."""
         try:
             self.bundle.close()
         except Exception:  # a framework's own code may raise anything
-            LOG.exception("%s %s: closing it failed", self.bundle.model, self.bundle.version)
+            LOG.exception(
+                "%s %s: unexpected error while closing", self.bundle.model, self.bundle.version
+            )
 
 
 _THRESHOLDS = gc.get_threshold()
@@ -83,23 +85,23 @@ _WHILE_STARTING = 100_000
 
 
 def collect_rarely() -> None:
-    """Let a process start without looking for garbage all the time, which takes a fifth of it.
+    """Collect garbage rarely during a start, which makes it a fifth faster; ends with a load.
 
-    Imports and models make many objects and hardly any garbage. The first load ends this.
+    Imports and models create many objects and hardly any garbage.
     """
     gc.set_threshold(_WHILE_STARTING, *_THRESHOLDS[1:])
 
 
 def settle_memory() -> None:
-    """Leave what is there now out of the collections to come, which hold up every request."""
+    """Exclude all current objects from garbage collection, which delays requests."""
     gc.freeze()
     gc.set_threshold(*_THRESHOLDS)
 
 
 def give_memory_back() -> None:
-    """Return to the operating system what closed bundles have left behind, where it can be done."""
+    """Return the memory of closed bundles to the operating system, if possible."""
     was_settled = gc.get_freeze_count() > 0
-    # What was settled may be the garbage of now.
+    # Frozen objects may be garbage by now.
     gc.unfreeze()
     gc.collect()
     if was_settled:
@@ -111,7 +113,7 @@ def give_memory_back() -> None:
 
 @lru_cache(maxsize=1)
 def _malloc_trim() -> ctypes._NamedFuncPointer | None:
-    # Only glibc has it, and glibc is what keeps freed memory for itself.
+    # Only glibc has it, and only glibc retains freed memory.
     try:
         return ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):

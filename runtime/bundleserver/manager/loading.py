@@ -1,4 +1,4 @@
-"""Loading a version, from DISCOVERED to READY or FAILED, beside everything else."""
+"""Loading a version in the background, from DISCOVERED to READY or FAILED."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from bundleserver.sources import Candidate, OpenBundle
 from bundleserver.versions.lifecycle import State
 
 WAIT_FOR_MEMBERS_SECONDS = (5.0, 10.0, 30.0, 60.0, 300.0)
-"""How long a version waits for a model that it calls before it is loaded again by itself; the last
-one for all more. A model that becomes ready is noticed at once."""
+"""The backoff of a version that waits for a model it calls, the last value repeated. The wait ends
+at once when a model becomes ready."""
 
 WAIT_FOR_THREAD_SECONDS = (1.0, 2.0, 5.0, 15.0)
 """As above, for a version whose load could not get a thread."""
 
 
 class Loader:
-    """Loads versions, each in a thread of its own; a load that hangs keeps one thread, no more.
+    """Loads versions, each in its own thread; a load that hangs occupies only one thread.
 
     The watcher's thread claims a version under the lock and starts its load, whose outcome is
-    recorded under the lock as well.
+    recorded under the lock too.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Loader:
         clock: Callable[[], float],
         threads: int,
     ) -> None:
-        """Take at most so many loads at a time; with 0 threads each runs in the caller's."""
+        """Set the maximum number of concurrent loads; with 0 a load runs in the caller's thread."""
         self._shared = shared
         self._open = open_bundle
         self._pauses_seconds = pauses_seconds
@@ -48,7 +48,7 @@ class Loader:
         self._underway = 0
 
     def has_room(self) -> bool:
-        """Ask whether another load may start now; called under the lock."""
+        """Ask whether another load may start; called under the lock."""
         return self._threads == 0 or self._underway < self._threads
 
     def claim(self, record: VersionRecord) -> None:
@@ -57,26 +57,23 @@ class Loader:
         self._underway += 1
 
     def start(self, model: ModelRecord, record: VersionRecord, candidate: Candidate) -> None:
-        """Begin the load of a version that was claimed; without threads, also end it.
-
-        Where no thread can be started the version waits a while and is loaded then.
-        """
+        """Start the load of a claimed version; it is retried later if no thread can be started."""
         if self._threads == 0:
             self._run(model, record, candidate)
             return
         name = f"load {model.name} {record.version}"
         run = threading.Thread(target=self._run, args=(model, record, candidate), name=name)
-        # A load that hangs must not keep the process from ending.
+        # A load that hangs must not prevent the process from exiting.
         run.daemon = True
         try:
             run.start()
         except (RuntimeError, MemoryError) as error:
-            why = f"waits, as no thread could be started for it: {error}"
+            why = f"waits: no thread could be started: {error}"
             self._postpone(model, record, why, WAIT_FOR_THREAD_SECONDS, logging.WARNING)
             self._end(record)
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Wait until no load is underway; returns whether that was in time."""
+        """Wait until no load is in progress; returns False on timeout."""
         with self._shared.changed:
             return self._shared.changed.wait_for(lambda: not self._underway, timeout_seconds)
 
@@ -90,14 +87,14 @@ class Loader:
             self._shared.work.set()
 
     def _end(self, record: VersionRecord) -> bool:
-        """Give a load's place back; returns whether it was the last one."""
+        """Count a load as finished; returns whether it was the last one."""
         with self._shared.change():
             record.end_load()
             self._underway -= 1
             return not self._underway
 
     def _load(self, model: ModelRecord, record: VersionRecord, candidate: Candidate) -> bool:
-        """Take a version from DISCOVERED to READY, or to FAILED; returns whether it is READY."""
+        """Load a version; returns whether it is READY."""
         started, at = self._clock(), State.DISCOVERED
 
         def enter(state: State) -> None:
@@ -110,10 +107,10 @@ class Loader:
         try:
             loaded = self._open_candidate(candidate, enter, started)
         except (NotReady, ModelNotFound) as error:
-            # It calls another model of this process, which is not there yet; one that is not there
-            # at all is likely to be somebody's mistake.
+            # It calls another model of this process, which is not ready yet; an unknown one is
+            # probably a mistake.
             level = logging.WARNING if isinstance(error, ModelNotFound) else logging.INFO
-            self._postpone(model, record, f"waits, as {error}", WAIT_FOR_MEMBERS_SECONDS, level)
+            self._postpone(model, record, f"waits: {error}", WAIT_FOR_MEMBERS_SECONDS, level)
         except BundleServerError as error:
             self._fail(model, record, candidate, at, str(error))
         except (Exception, SystemExit) as error:  # noqa: BLE001  # a framework may raise anything
@@ -144,9 +141,9 @@ class Loader:
             raise
 
     def _admit(self, model: ModelRecord, record: VersionRecord, loaded: Loaded) -> bool:
-        """Let what was opened answer once it is admitted; returns False where it is closed.
+        """Let an open bundle answer once it is admitted; returns False if it was closed instead.
 
-        What waits for that keeps no other version from being loaded.
+        A version that waits for admission does not delay other loads.
         """
         key = VersionKey(model.name, record.version.label, loaded.fingerprint)
 
@@ -174,11 +171,11 @@ class Loader:
     def _conclude(
         self, model: ModelRecord, record: VersionRecord, loaded: Loaded, key: VersionKey
     ) -> bool:
-        """Note what becomes of an open bundle, under the lock; returns whether it answers."""
+        """Record the outcome of an open bundle, under the lock; returns whether it answers."""
         admission = self._shared.admission
         if self._is_unwanted(model, record):
             record.withdraw()
-            model.note(logging.INFO, "closed, as it was unloaded meanwhile", record.version)
+            model.note(logging.INFO, "closed: it was unloaded during its load", record.version)
         elif admission.may_serve(key):
             model.install(record.version, loaded)
             for other in self._shared.models.values():
@@ -199,19 +196,14 @@ class Loader:
         pauses_seconds: Sequence[float],
         level: int,
     ) -> None:
-        """Let a version wait, through no fault of its files."""
+        """Let a version wait for something other than its files."""
         with self._shared.change():
             if record.wait(why, self._clock(), pauses_seconds):
                 model.note(level, why, record.version)
             model.settle()
 
     def _fail(
-        self,
-        model: ModelRecord,
-        record: VersionRecord,
-        candidate: Candidate,
-        at: State,
-        why: str,
+        self, model: ModelRecord, record: VersionRecord, candidate: Candidate, at: State, why: str
     ) -> None:
         with self._shared.change():
             record.fail(candidate.fingerprint, at, why, self._clock(), self._pauses_seconds)

@@ -1,4 +1,4 @@
-"""The manager: gives requests leases of versions, and keeps loaded what should be."""
+"""The manager: leases of versions for requests, and the versions that are loaded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import partial
 
 from bundleserver.errors import ModelNotFound, NotReady, VersionNotFound
-from bundleserver.manager.admission import Admission, AdmitAll
+from bundleserver.manager.admission import Admission
 from bundleserver.manager.leases import Loaded, give_memory_back
 from bundleserver.manager.loading import Loader
 from bundleserver.manager.manual import ManualOrders
@@ -31,13 +31,13 @@ RETRY_PAUSES_SECONDS = (5.0, 15.0, 60.0, 300.0, 900.0)
 
 
 class Manager:
-    """Every model of a source: which versions are open, and their leases.
+    """The models of a source, their open versions and leases.
 
-    Request threads acquire, ask and order; the watcher's thread alone calls ``reconcile``, which
-    decides, starts loads and closes.
+    Any thread may call it, except for ``reconcile``, which only the watcher's thread calls; that
+    decides, starts loads and closes bundles.
 
     Attributes:
-        knows: asks whether there is a model of that name, ready or not.
+        knows: asks whether a model of that name is known, ready or not.
         manual_orders, outcomes, reconsider: for an admission; see ``Shared``.
     """
 
@@ -59,24 +59,24 @@ class Manager:
         manual_orders: Mapping[str, Mapping[str, object]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Say what to serve; nothing is read before the first ``reconcile``.
+        """Set what to serve; nothing is read before the first ``reconcile``.
 
         Args:
-            source: where versions come from.
-            model_name: the one model that was asked for; None serves what is found.
-            policy: the version policy where ``serving.json`` has none; None is the newest version.
-            traffic: the traffic split where ``serving.json`` does not say who answers.
-            swap: what goes first in a swap.
-            device: where torch models run.
-            version_mismatch: ``warn`` or ``refuse`` where libraries differ from the bundle's.
-            strict_readiness: with several models, be ready only when all answer.
+            source: the source of versions.
+            model_name: the one model to serve; None serves every model that is found.
+            policy: the version policy if ``serving.json`` has none; None is ``latest``.
+            traffic: the traffic split if ``serving.json`` has no default, traffic or canary.
+            swap: whether a new version is loaded before the old one is unloaded, or after.
+            device: the device of torch models.
+            version_mismatch: ``warn`` or ``refuse`` if libraries differ from the bundle's.
+            strict_readiness: with several models, be ready only when all are.
             retry_pauses_seconds: the backoff of a version that failed; its length is the number of
                 retries.
-            load_threads: how many versions are loaded at a time, beside everything else; with 0
-                ``reconcile`` loads them itself, one after the other, and returns when all are done.
+            load_threads: how many versions are loaded at the same time; with 0 ``reconcile`` loads
+                them itself, one after the other.
             open_bundle: opens a candidate; None is the real opener.
-            admission: decides what may answer once it is open; None admits everything at once.
-            manual_orders: manual loads and unloads to begin with, as ``manual_orders`` tells them.
+            admission: decides whether an open version may answer; None admits every version.
+            manual_orders: the initial manual loads and unloads, as from ``manual_orders``.
             clock: monotonic seconds.
         """
         self._source = source
@@ -87,7 +87,7 @@ class Manager:
         self._strict = strict_readiness
         self._clock = clock
         self._manual_orders = manual_orders or {}
-        self._shared = Shared(admission=admission or AdmitAll())
+        self._shared = Shared(admission=admission or Admission())
         self.knows: Callable[[str], bool] = self._shared.models.__contains__
         self.manual_orders = self._shared.manual_orders
         self.outcomes = self._shared.outcomes
@@ -105,21 +105,21 @@ class Manager:
             self._shared.models[model_name] = self._new_model(model_name)
 
     def models(self) -> tuple[str, ...]:
-        """Name every model that is known, ready or not."""
+        """Return the names of all known models, ready or not."""
         with self._shared.changed:
             return tuple(sorted(self._shared.models))
 
     def why_no_models(self) -> str:
-        """Say why no model is known, while none is."""
+        """Return why no model is known."""
         return self._shared.last_poll_error or f"there is no model in {self._source.place} yet"
 
     def acquire(self, model: str, version: str | None = None) -> Loaded:
-        """Acquire a lease of a version, by its name or a label, or of the default one.
+        """Acquire a lease of a version, by its name or a label, or of the default version.
 
-        The lease is for a ``with`` statement: its version stays open until the end of the block.
+        Use it in a ``with`` statement: the version stays open until the end of the block.
 
         Raises:
-            ModelNotFound, VersionNotFound, NotReady: why there is none.
+            ModelNotFound, VersionNotFound, NotReady: no lease can be acquired.
         """
         shared = self._shared
         with shared.lock:
@@ -131,12 +131,12 @@ class Manager:
         return loaded
 
     def check_ready(self, model: str, version: str | None = None) -> None:
-        """Raise what ``acquire`` would raise, and acquire nothing."""
+        """Raise what ``acquire`` would raise, without a lease."""
         with self._shared.changed:
             self._find_ready(model, version)
 
     def is_ready(self, model: str, version: str | None = None) -> bool:
-        """Ask whether a version, or the default one, answers now; an unknown one does not."""
+        """Ask whether a version, or the default one, is ready; an unknown one is not."""
         try:
             self.check_ready(model, version)
         except (ModelNotFound, VersionNotFound, NotReady):
@@ -144,10 +144,10 @@ class Manager:
         return True
 
     def is_server_ready(self) -> bool:
-        """Ask whether what this process was asked to serve answers.
+        """Ask whether the process is ready.
 
-        With several models each must answer or have failed, and one must answer; under strict
-        readiness all must.
+        With several models each must be ready or have failed, and one must be ready; with strict
+        readiness all must be ready.
         """
         with self._shared.changed:
             models = list(self._shared.models.values())
@@ -159,7 +159,7 @@ class Manager:
             return not any(model.is_pending() for model in models)
 
     def status(self, model: str) -> ModelStatus:
-        """Return how a model and its versions stand.
+        """Return the status of a model and its versions.
 
         Raises:
             ModelNotFound: there is no such model.
@@ -169,7 +169,7 @@ class Manager:
             return replace(status, stale_since=self._shared.stale_since)
 
     def is_split(self, model: str) -> bool:
-        """Ask whether other versions than the default one get its requests, or mirrored ones.
+        """Ask whether versions other than the default one get requests or mirrored requests.
 
         Raises:
             ModelNotFound: there is no such model.
@@ -179,7 +179,7 @@ class Manager:
         return self.traffic(model).config.is_split if record is None else record.is_split
 
     def traffic(self, model: str) -> TrafficStatus:
-        """Return what decides which version answers a request that names none.
+        """Return how requests that name no version are routed.
 
         Raises:
             ModelNotFound: there is no such model.
@@ -188,27 +188,27 @@ class Manager:
             return self._shared.traffic.of(self._shared.find(model))
 
     def failures(self) -> Mapping[tuple[str, State], int]:
-        """Return how often bringing up a model's versions has failed, by the state they were in."""
+        """Return the number of failed loads by model and state."""
         with self._shared.changed:
             return dict(self._shared.failures)
 
     @property
     def last_poll_at(self) -> float | None:
-        """When the source was last read with success, in seconds since the epoch."""
+        """The time of the last successful poll, in seconds since the epoch."""
         return self._shared.last_poll_at
 
     @property
     def last_poll_error(self) -> str | None:
-        """Why the source cannot be read now, or None."""
+        """Why the last poll failed, or None."""
         return self._shared.last_poll_error
 
     def load(self, model: str, version: str | None = None, timeout_seconds: float = 600.0) -> None:
-        """Load a model or one version manually, and wait until it answers.
+        """Load a model or one version manually, and wait until it is ready.
 
-        A version that the policy does not want stays until it is manually unloaded.
+        A version that the policy does not select stays loaded until it is manually unloaded.
 
         Raises:
-            ModelNotFound, VersionNotFound, NotReady: why it does not answer.
+            ModelNotFound, VersionNotFound, NotReady: why it is not ready.
         """
         self._shared.carry_out(Order(model, version, loads=True), timeout_seconds)
 
@@ -217,45 +217,41 @@ class Manager:
     ) -> None:
         """Unload a model or one version manually, and wait until it has drained and is closed.
 
-        It stays so until it is loaded manually or published again.
+        It stays unloaded until it is loaded manually or published again.
 
         Raises:
-            ModelNotFound, VersionNotFound: there is no such thing.
-            NotReady: its requests take longer than that.
+            ModelNotFound, VersionNotFound: it is unknown.
+            NotReady: its requests exceed the timeout.
         """
         self._shared.carry_out(Order(model, version, loads=False), timeout_seconds)
 
     def reconcile(self, poll: bool = True) -> None:
-        """Poll the source and do or start all that follows; for the watcher's thread only.
+        """Poll the source, and load and unload versions; for the watcher's thread only.
 
         Args:
             poll: poll in any case; else only for an order, and for versions demanded since.
 
         Raises:
-            Exception: a source or framework broke its promise; what is open goes on.
+            Exception: an unexpected error of a source or framework; open versions keep serving.
         """
         self._reconciler.reconcile(poll)
 
     def wait_for_work(self, timeout_seconds: float) -> bool:
-        """Wait until there is an order, a load has ended, or a drained bundle can be closed.
-
-        Returns:
-            Whether there was any of it in time.
-        """
+        """Wait for an order, the end of a load or of a drain; returns False on timeout."""
         is_work = self._shared.work.wait(timeout_seconds)
         self._shared.work.clear()
         return is_work
 
     def wait_for_loads(self, timeout_seconds: float) -> bool:
-        """Wait until no version is being loaded; returns whether that was in time."""
+        """Wait until no version is being loaded; returns False on timeout."""
         return self._loader.wait(timeout_seconds)
 
     def wake(self) -> None:
-        """Let ``wait_for_work`` return."""
+        """Make ``wait_for_work`` return."""
         self._shared.work.set()
 
     def is_settling(self) -> bool:
-        """Ask whether somebody waits for files that seem to be still written to."""
+        """Ask whether a model or an order waits for files that are still being written."""
         with self._shared.changed:
             ordered = {order.model for order in self._shared.orders}
             return any(
@@ -264,10 +260,7 @@ class Manager:
             )
 
     def close(self, timeout_seconds: float = 10.0) -> None:
-        """Drain every version, and close those whose requests end in time.
-
-        A bundle that still has requests then stays open for them.
-        """
+        """Drain and close every version; one whose requests exceed the timeout stays open."""
         models = self._shared.close(timeout_seconds)
         self._reconciler.close_drained(models)
         with self._shared.changed:

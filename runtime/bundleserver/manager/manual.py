@@ -1,4 +1,4 @@
-"""A model's manual loads and unloads, which go before its policy."""
+"""A model's manual loads and unloads, which override its policy."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class ManualOrders:
     """What was loaded and unloaded manually. Every method is called under the manager's lock.
 
     Attributes:
-        loaded: versions that the policy does not want.
-        unloaded: versions, with the fingerprint of the files that they had, as far as it is known.
+        loaded: versions that the policy does not select.
+        unloaded: versions, with their files' fingerprint, None while it is unknown.
         is_stopped: the whole model was unloaded, and nothing was published since.
     """
 
@@ -24,25 +24,25 @@ class ManualOrders:
     is_stopped: bool = False
 
     @classmethod
-    def from_json(cls, told: Mapping[str, object]) -> ManualOrders:
-        """Begin with what another process has told by ``to_json``."""
-        loaded, unloaded = told.get("loaded"), told.get("unloaded")
+    def from_json(cls, document: Mapping[str, object]) -> ManualOrders:
+        """Parse the result of another process's ``to_json``."""
+        loaded, unloaded = document.get("loaded"), document.get("unloaded")
         return cls(
             set(map(Version, loaded)) if isinstance(loaded, list) else set(),
             {Version(label): files for label, files in unloaded.items()}
             if isinstance(unloaded, dict)
             else {},
-            bool(told.get("stopped")),
+            bool(document.get("stopped")),
         )
 
     def to_json(self) -> Mapping[str, object]:
-        """Return what there is, ready for JSON; empty where there is nothing."""
-        told = {
+        """Return it as JSON values, without empty ones."""
+        document = {
             "loaded": [version.label for version in self.loaded],
             "unloaded": {version.label: files for version, files in self.unloaded.items()},
             "stopped": self.is_stopped,
         }
-        return {key: value for key, value in told.items() if value}
+        return {key: value for key, value in document.items() if value}
 
     def load(self, version: Version) -> None:
         """Undo the unload of a version."""
@@ -55,12 +55,12 @@ class ManualOrders:
         self.is_stopped = False
 
     def unload(self, version: Version, candidate: Candidate | None) -> None:
-        """Unload a version with the files that it has now."""
+        """Unload a version with its current files."""
         self.unloaded[version] = candidate.fingerprint if candidate else None
         self.loaded.discard(version)
 
     def see(self, candidate: Candidate) -> bool:
-        """Take in a version that is listed; returns whether new files end its unload."""
+        """Update from a listed version; returns whether new files end its unload."""
         if not candidate.settled:
             return False
         known = self.unloaded.get(candidate.version, "")

@@ -1,4 +1,4 @@
-"""What the manager knows of one model. Every method is called under the manager's lock."""
+"""The manager's record of one model. Every method is called under the manager's lock."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from bundleserver.versions.lifecycle import (
 
 
 class ModelRecord:
-    """One model: its versions, its manual loads and unloads, and which version answers.
+    """One model: its versions, its manual loads and unloads, and its default version.
 
     Attributes:
-        is_asked: the process was started for this model, so it is known even when nothing is there.
-        unseen: versions known by name only; nobody has wanted them yet.
-        default: the version that answers requests which name none.
-        serving: its open bundle.
+        is_asked: the process was started for this model, so it is known even without versions.
+        unseen: versions known by name only, as nothing has demanded them yet.
+        default: the version for requests that name none.
+        serving: the default version's open bundle.
         is_split: as in ``Manager.is_split``.
-        reason: what the source waits for where it found nothing.
+        reason: what the source waits for, if it found nothing.
     """
 
     def __init__(
@@ -66,11 +66,11 @@ class ModelRecord:
 
     @property
     def policy(self) -> VersionPolicy:
-        """The version policy in force."""
+        """The version policy in effect."""
         return self.configuration.policy
 
-    def take_in(self, listing: Listing) -> None:
-        """Take in what the source says; an empty listing takes nothing away that answers."""
+    def update(self, listing: Listing) -> None:
+        """Update from a poll; an empty listing removes no version that answers."""
         for text in listing.warnings:
             if text not in self._warnings:
                 self.note(logging.WARNING, text)
@@ -96,7 +96,7 @@ class ModelRecord:
         self.settle()
 
     def settle(self) -> None:
-        """Bring the configuration in effect and the default version up to date."""
+        """Update the configuration in effect and the default version."""
         is_settled = False
         while not is_settled:
             before = self.default
@@ -107,7 +107,7 @@ class ModelRecord:
         self.is_split = self.configuration.in_effect.is_split
 
     def demand(self) -> Demand:
-        """Say which versions the source should look at: none that is only old."""
+        """Return which versions the source should read, without old unselected ones."""
         if self.manual.is_stopped:
             opened = frozenset(v for v, record in self.versions.items() if record.is_open)
             return Demand(self.policy, 0, opened)
@@ -122,7 +122,7 @@ class ModelRecord:
         return Demand(self.policy, further, frozenset(by_name))
 
     def demands_more_than(self, polled: Demand | None) -> bool:
-        """Ask whether versions are demanded now that a poll with that demand did not reach."""
+        """Ask whether versions are demanded now that the last poll did not read."""
         if not self.unseen or polled is None:
             return False
         demand = self.demand()
@@ -134,7 +134,7 @@ class ModelRecord:
         return next_action(self.snapshots(), self.policy, self._swap, now, may_load)
 
     def snapshots(self) -> list[Snapshot]:
-        """Show every version as the lifecycle decides upon it."""
+        """Return a snapshot of every version for the lifecycle."""
         named, default = self.configuration.named, self.configuration.default
         loaded = {*self.manual.loaded, *self._admission.required(self.name)}
         return [
@@ -156,11 +156,11 @@ class ModelRecord:
         ]
 
     def wanted(self) -> frozenset[Version]:
-        """Return the versions that should answer."""
+        """Return the versions that should be loaded."""
         return wanted_versions(self.snapshots(), self.policy)
 
     def open_versions(self) -> list[Version]:
-        """Return the versions that answer, newest first."""
+        """Return the loaded versions, newest first."""
         return sorted((v for v, record in self.versions.items() if record.loaded), reverse=True)
 
     def is_settling(self) -> bool:
@@ -171,10 +171,7 @@ class ModelRecord:
         )
 
     def is_pending(self) -> bool:
-        """Ask whether it may come to answer soon, without anybody changing its files.
-
-        What has failed is not waited for, also while it is tried again.
-        """
+        """Ask whether it may become ready soon; failed versions do not count, even if retried."""
         if self.default is not None:
             return False
         wanted = self.wanted()
@@ -182,7 +179,7 @@ class ModelRecord:
         return not self._is_listed or self.is_settling() or any(hopeful)
 
     def resolve(self, name: str) -> Version:
-        """Return the version that a label, or a version's own name, stands for.
+        """Return the version that a version or label refers to.
 
         Raises:
             VersionNotFound: it is neither.
@@ -193,7 +190,7 @@ class ModelRecord:
         raise VersionNotFound(self.name, name, self.known_names())
 
     def known_names(self) -> str:
-        """List the versions and labels that may be asked for."""
+        """List the known versions and labels."""
         versions = sorted({*self.versions, *self.unseen}, reverse=True)
         shown = ", ".join(f"'{version}'" for version in versions[:10]) or "none"
         more = f" and {len(versions) - 10} more" if len(versions) > 10 else ""
@@ -201,7 +198,7 @@ class ModelRecord:
         return f"versions: {shown}{more}" + (f"; labels: {labels}" if labels else "")
 
     def withdraw(self, version: Version) -> None:
-        """Let a version answer no more."""
+        """Drain a version."""
         record = self.versions[version]
         was_open = record.loaded is not None
         record.withdraw()
@@ -210,15 +207,15 @@ class ModelRecord:
         self.settle()
 
     def reactivate(self, version: Version) -> bool:
-        """Reactivate a draining version if its files are unchanged; returns whether."""
+        """Reactivate a draining version if its files are unchanged; returns whether it did."""
         is_open = self.versions[version].reactivate()
         if is_open:
-            self.note(logging.INFO, "ready again, as it was still open", version)
+            self.note(logging.INFO, "ready again; it had not been closed yet", version)
             self.settle()
         return is_open
 
     def reconsider(self) -> None:
-        """Let what was refused and is refused no more be loaded again."""
+        """Let versions that are no longer refused be loaded again."""
         for version, record in self.versions.items():
             if record.is_refused:
                 key = VersionKey(self.name, version.label, str(record.tried))
@@ -226,12 +223,12 @@ class ModelRecord:
                     record.forget_failure()
 
     def end_waits(self) -> None:
-        """Load what waits for another model: one has become ready."""
+        """End all waits for other models, as one has become ready."""
         for record in self.versions.values():
             record.end_wait()
 
     def install(self, version: Version, loaded: Loaded) -> None:
-        """Let a new bundle answer, and say what it replaces."""
+        """Let a new bundle answer, and log what it replaces."""
         record, before = self.versions[version], self.default
         in_place = record.loaded is not None
         record.install(loaded)
@@ -244,26 +241,22 @@ class ModelRecord:
         self.note(logging.INFO, f"ready in {loaded.load_seconds:.1f} s{replaced}", version)
 
     def note_failure(self, record: VersionRecord) -> None:
-        """Say in the log why a version does not serve, and what goes on instead."""
+        """Log why a version failed, and which versions keep serving."""
         head, colon, why = record.failure.partition(":")
-        self.note(
-            logging.ERROR, f"{head.lower()}{colon}{why}{self._kept_instead()}", record.version
-        )
-
-    def _kept_instead(self) -> str:
-        return f"; {self.kept()}" if self.open_versions() else ""
+        kept = f"; {self.kept()}" if self.open_versions() else ""
+        self.note(logging.ERROR, f"{head.lower()}{colon}{why}{kept}", record.version)
 
     def kept(self) -> str:
-        """Name the versions that go on answering."""
+        """List the versions that keep serving."""
         return "kept " + ", ".join(map(str, self.open_versions()))
 
     def note(self, level: int, text: str, version: Version | None = None) -> None:
-        """Keep a line for the log, which is written when the lock is free."""
+        """Store a line for the log, which is written after the lock is released."""
         about = self.name if version is None else f"{self.name} {version}"
         self._notes.append((level, f"{about}: {text}"))
 
     def take_notes(self) -> list[Note]:
-        """Return the lines for the log that have come together, and forget them."""
+        """Return the stored lines for the log, and remove them."""
         notes, self._notes = self._notes, []
         return notes
 
@@ -272,7 +265,7 @@ class ModelRecord:
             self.note(level, text)
 
     def drop(self, loaded: Loaded) -> None:
-        """Note that a bundle is closed."""
+        """Remove a closed bundle."""
         record = self.versions.get(loaded.version)
         if record is not None and loaded in record.draining:
             record.drop(loaded)

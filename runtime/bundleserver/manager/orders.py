@@ -1,4 +1,4 @@
-"""Manual loads and unloads: what they change at once, and when they are fulfilled."""
+"""Manual loads and unloads: their immediate effect, and when they are fulfilled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bundleserver.versions.lifecycle import State
 
 @dataclass
 class Order:
-    """One load or unload that somebody waits for; without a version it is about the whole model.
+    """One manual load or unload with a waiting caller; without a version, of the whole model.
 
     ``apply`` and ``is_fulfilled`` are called by the watcher's thread under the manager's lock.
     """
@@ -28,13 +28,13 @@ class Order:
     done: threading.Event = field(default_factory=threading.Event)
 
     def finish(self, error: BundleServerError | None = None) -> None:
-        """Let the caller go on, with the reason if it was not to be; the first end counts."""
+        """End the caller's wait, with an error if there is one; only the first call counts."""
         if not self.done.is_set():
             self.error = error
             self.done.set()
 
     def apply(self, model: ModelRecord) -> None:
-        """Note what was ordered; the lifecycle does the rest."""
+        """Record the order; the lifecycle does the rest."""
         self.is_applied = True
         if self.version is None:
             _load_all(model) if self.loads else _unload_all(model)
@@ -45,20 +45,22 @@ class Order:
             _load(model, version) if self.loads else _unload(model, version)
 
     def is_fulfilled(self, model: ModelRecord, now: float) -> bool:
-        """Ask whether the state is reached.
+        """Ask whether the requested state is reached.
 
         Raises:
-            BundleServerError: it will not be, and why.
+            BundleServerError: it cannot be reached.
         """
         version = None if self.version is None else model.resolve(self.version)
+        records = [r for v, r in model.versions.items() if version in (None, v)]
+        is_underway = any(record.is_underway for record in records)
         if not self.loads:
-            return _is_unloaded(model, version)
-        if model.next_action(now) is not None or _is_underway(model, version):
+            return not (is_underway or any(record.is_open for record in records))
+        if is_underway or model.next_action(now) is not None:
             return False
         return _is_loaded(model, now) if version is None else _is_ready(model, version, now)
 
-    def stands(self, model: ModelRecord | None) -> str:
-        """Say how far it has come."""
+    def progress(self, model: ModelRecord | None) -> str:
+        """Describe the progress."""
         if model is None:
             return "the model source has not been polled since"
         if self.version is None:
@@ -67,23 +69,10 @@ class Order:
                 if model.default
                 else why_not_ready(model, model.wanted())
             )
-        label = model.configuration.labels.get(self.version, self.version)
-        for version, record in model.versions.items():
-            if version.label == label:
-                return f"version {version} is {describe(model, record, model.wanted())}"
-        return f"version {label} is not known yet"
-
-
-def _is_unloaded(model: ModelRecord, version: Version | None) -> bool:
-    if version is None:
-        return not any(r.is_open or r.is_underway for r in model.versions.values())
-    record = model.versions.get(version)
-    return record is None or not (record.is_open or record.is_underway)
-
-
-def _is_underway(model: ModelRecord, version: Version | None) -> bool:
-    wanted = model.versions.values() if version is None else [model.versions.get(version)]
-    return any(record is not None and record.is_underway for record in wanted)
+        version = Version(model.configuration.labels.get(self.version, self.version))
+        record = model.versions.get(version)
+        what = describe(model, record, model.wanted()) if record else "not known yet"
+        return f"version {version} is {what}"
 
 
 def _is_loaded(model: ModelRecord, now: float) -> bool:
@@ -116,18 +105,18 @@ def _is_draining(model: ModelRecord) -> bool:
 def _load_all(model: ModelRecord) -> None:
     model.manual.load_all()
     for record in model.versions.values():
-        _try_again(record)
+        _retry(record)
 
 
 def _load(model: ModelRecord, version: Version) -> None:
     model.manual.load(version)
     if version in model.versions:
-        _try_again(model.versions[version])
+        _retry(model.versions[version])
     if version not in model.wanted():
         model.manual.loaded.add(version)
 
 
-def _try_again(record: VersionRecord) -> None:
+def _retry(record: VersionRecord) -> None:
     if record.candidate is not None and record.candidate.problem is None:
         record.forget_failure()
 

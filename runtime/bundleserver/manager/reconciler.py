@@ -1,4 +1,4 @@
-"""The loop that brings what is open to what should be: poll, decide, start loads, close."""
+"""The reconciliation loop: poll, decide, start loads, close bundles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bundleserver.versions.lifecycle import Load, Unload
 
 
 class Reconciler:
-    """Does what the lifecycle decides. Called from the watcher's thread only."""
+    """Carries out the lifecycle's decisions. Called from the watcher's thread only."""
 
     def __init__(
         self,
@@ -36,10 +36,10 @@ class Reconciler:
         self._demanded: dict[str, Demand] = {}
 
     def reconcile(self, poll: bool = True) -> None:
-        """Poll, then act until there is nothing to do now.
+        """Poll, then act until nothing is left to do.
 
-        The source is polled again for a new order, which may be about what is there only now, and
-        where a decision or a failure demands versions that the last poll did not reach.
+        The source is polled again for a new order, which may refer to a new version, and if a
+        decision or a failure demands versions that the last poll did not read.
         """
         is_busy = True
         while is_busy and not self._shared.is_closing:
@@ -67,7 +67,7 @@ class Reconciler:
         return demand
 
     def _poll(self) -> None:
-        """Ask the source what is there; what is open goes on when it cannot say."""
+        """Poll the source; in an outage open versions keep serving."""
         self._demanded = {}
         try:
             listings = self._source.discover(self._demand_of)
@@ -80,34 +80,34 @@ class Reconciler:
             LOG.info("there is no model in %s yet; waiting for one", self._source.place)
         with self._shared.change():
             self._shared.last_poll_error, self._shared.last_poll_at = None, time.time()
-            self._take_in(listings)
+            self._update(listings)
 
     def _note_outage(self, error: SourceError) -> None:
-        """Let what is open go on; at a start in an outage, take what the source last knew."""
+        """Keep open versions serving; at a start in an outage use the source's last known state."""
         if str(error) != self._shared.last_poll_error:
             LOG.warning("%s; keeping the versions that are loaded", error)
         with self._shared.change():
             self._shared.last_poll_error = str(error)
             if isinstance(error, LastKnownListings):
                 self._shared.last_poll_at = error.as_of
-                self._take_in(error.listings)
+                self._update(error.listings)
             for model in self._shared.models.values():
                 model.reason = str(error)
 
-    def _take_in(self, listings: Sequence[Listing]) -> None:
+    def _update(self, listings: Sequence[Listing]) -> None:
         models = self._shared.models
         for listing in listings:
             if listing.model not in models:
                 models[listing.model] = self._new_model(listing.model)
-            models[listing.model].take_in(listing)
+            models[listing.model].update(listing)
         for name in {*models} - {listing.model for listing in listings}:
             model = models[name]
-            model.take_in(Listing(name, reason=f"there is no model '{name}' any more"))
+            model.update(Listing(name, reason=f"model '{name}' no longer exists"))
             if not model.versions and not model.is_asked:
                 del models[name]
 
     def _advance(self, model: ModelRecord) -> bool:
-        """Close what has drained and do what is next; returns whether anything was."""
+        """Close drained bundles and take the next action; returns whether there was one."""
         if self.close_drained([model]):
             give_memory_back()
         claimed: Candidate | None = None
@@ -127,7 +127,7 @@ class Reconciler:
         return True
 
     def _claim(self, model: ModelRecord, version: Version) -> Candidate | None:
-        """Reactivate what is open still; else return what is to be loaded now. Under the lock."""
+        """Reactivate a version or claim its load, and return what to load. Under the lock."""
         record = model.versions[version]
         candidate = record.candidate
         if candidate is not None:
@@ -138,7 +138,7 @@ class Reconciler:
         return candidate
 
     def close_drained(self, models: Sequence[ModelRecord]) -> bool:
-        """Close the bundles that have drained; returns whether there were any. From any thread."""
+        """Close drained bundles; returns whether there were any. Called from any thread."""
         with self._shared.changed:
             claimed = [
                 (model, loaded)
@@ -158,7 +158,7 @@ class Reconciler:
         return True
 
     def _new_orders(self) -> list[Order]:
-        """Return the orders that the next poll is for; they may be about what it finds."""
+        """Return the orders that are to be applied after the next poll."""
         with self._shared.changed:
             return [order for order in self._shared.orders if not order.is_applied]
 

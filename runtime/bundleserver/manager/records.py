@@ -1,4 +1,4 @@
-"""What the manager knows of one version. Every method is called under the manager's lock."""
+"""The manager's record of one version. Every method is called under the manager's lock."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from bundleserver.versions.lifecycle import State, retry_pause
 
 @dataclass
 class VersionRecord:
-    """One version: what the source says of it, and how far it has come.
+    """One version: its candidate, its state and its bundles.
 
-    Its states change by its own methods only; others read.
+    Its states are changed by its own methods only.
 
     Attributes:
-        candidate: as it was last listed; None when it is not there any more.
-        state: where it stands; READY while its previous bundle answers and new files are loaded.
+        candidate: as it was last listed; None when it is no longer listed.
+        state: its state; READY while its previous bundle answers and new files are loaded.
         reloading: the state of the new files meanwhile.
         loaded: the open bundle that answers.
-        awaiting: the open bundle that waits to be admitted.
-        draining: open bundles that get no new leases.
-        failure: why the files last tried do not load; empty when they did.
+        awaiting: the open bundle that waits for admission.
+        draining: open bundles without new leases.
+        failure: why the files last tried failed; an empty string if they did not.
         tried: the fingerprint of the files that failed.
-        is_refused: these files load here, and were not admitted.
+        is_refused: the files were loaded here, but not admitted.
         attempts: how often the files have failed.
-        retry_at: when they are tried again by themselves, on the manager's clock.
-        underway_since: when its load began, on the manager's clock; None while there is none.
-        waits_for: what its load waits for, through no fault of its files; empty when it does not.
-        waits_until: when that is tried again by itself, on the manager's clock.
-        waits: how often it has waited in a row.
+        retry_at: the time of the next retry, on the manager's clock.
+        underway_since: when its load began, on the manager's clock; None without a load.
+        waits_for: what its load waits for other than its files; an empty string if nothing.
+        waits_until: the time of the next retry after such a wait, on the manager's clock.
+        waits: the number of consecutive waits.
     """
 
     version: Version
@@ -63,33 +63,32 @@ class VersionRecord:
 
     @property
     def is_loadable(self) -> bool:
-        """Whether its files are at rest and nothing is wrong with them on sight."""
-        candidate = self.candidate
-        return candidate is not None and candidate.settled and candidate.problem is None
+        """Whether its files are complete, without a visible problem."""
+        return self.candidate is not None and self.candidate.is_usable
 
     @property
     def is_open(self) -> bool:
-        """Whether any bundle of it answers or drains."""
+        """Whether any of its bundles answers or drains."""
         return self.loaded is not None or bool(self.draining)
 
     @property
     def is_underway(self) -> bool:
-        """Whether it is being loaded at this moment."""
+        """Whether it is being loaded."""
         return self.underway_since is not None
 
     @property
     def is_hopeful(self) -> bool:
-        """Whether it may answer soon: it has not failed, and its load does not have to wait."""
+        """Whether it may be ready soon: it has not failed and does not wait."""
         is_waiting = self.waits_until is not None
         may_come = self.is_loadable or self.is_underway
         return may_come and not (self.loaded or self.failure or is_waiting)
 
     def is_about(self, loaded: Loaded) -> bool:
-        """Ask whether what was opened is what is there now."""
+        """Ask whether an open bundle has the current files."""
         return self.candidate is not None and self.candidate.fingerprint == loaded.fingerprint
 
     def see(self, candidate: Candidate) -> bool:
-        """Take in what the source says; returns whether that is a failure not known yet."""
+        """Update the candidate; returns whether it has a new failure."""
         had_problem = self.candidate is not None and self.candidate.problem is not None
         self.candidate = candidate
         if self.loaded is not None:
@@ -100,28 +99,28 @@ class VersionRecord:
             if had_problem:
                 self.forget_failure()
             return False
-        return candidate.settled and not self.is_open and self._fail_on_sight(candidate)
+        return candidate.settled and not self.is_open and self._fail_unopened(candidate)
 
-    def _fail_on_sight(self, candidate: Candidate) -> bool:
+    def _fail_unopened(self, candidate: Candidate) -> bool:
         known = self.failure
         self.failure = f"FAILED while {State.DISCOVERED.value}: {candidate.problem}"
         self.state, self.tried, self.retry_at = State.FAILED, candidate.fingerprint, None
         return self.failure != known
 
     def lose(self) -> None:
-        """Note that the source does not list it any more."""
+        """Record that the source no longer lists it."""
         self.candidate = None
 
     def begin_load(self, now: float) -> None:
-        """Note that its load is underway."""
+        """Record the start of its load."""
         self.underway_since = now
 
     def end_load(self) -> None:
-        """Note that its load is over, whatever has come of it."""
+        """Record the end of its load."""
         self.underway_since = None
 
     def enter(self, state: State) -> None:
-        """Note how far the files that are there now have come."""
+        """Record the state of the current files."""
         if self.loaded is None:
             self.state = state
         else:
@@ -130,7 +129,7 @@ class VersionRecord:
     def fail(
         self, tried: str, at: State, why: str, now: float, pauses_seconds: Sequence[float]
     ) -> None:
-        """Note that files do not load; a bundle that is open goes on."""
+        """Record that files failed to load; an open bundle keeps serving."""
         self.attempts = self.attempts + 1 if self.tried == tried else 1
         pause = retry_pause(self.attempts, pauses_seconds)
         self.retry_at = None if pause is None else now + pause
@@ -138,7 +137,7 @@ class VersionRecord:
         self._end_with(tried, f"FAILED while {at.value}: {why}")
 
     def refuse(self, tried: str, why: str) -> None:
-        """Count files as failed that load and are not admitted; a bundle that is open goes on."""
+        """Record that loaded files were not admitted; an open bundle keeps serving."""
         self.is_refused, self.retry_at = True, None
         self._end_with(tried, why)
 
@@ -149,10 +148,7 @@ class VersionRecord:
             self.state = State.FAILED
 
     def wait(self, why: str, now: float, pauses_seconds: Sequence[float]) -> bool:
-        """Note that it cannot be loaded now; returns whether it is news.
-
-        That is no failure: nothing is wrong with its files.
-        """
+        """Record that its load must wait, which is not a failure; returns whether that is new."""
         is_new = why != self.waits_for
         pause = pauses_seconds[min(self.waits, len(pauses_seconds) - 1)]
         self.waits_for, self.waits_until = why, now + pause
@@ -161,34 +157,34 @@ class VersionRecord:
         return is_new
 
     def end_wait(self) -> None:
-        """Let it be loaded as soon as it is due."""
+        """End a wait before its time."""
         self.waits_until = None
 
     def await_admission(self, loaded: Loaded | None) -> None:
-        """Note that it is open and warm, and answers once it is admitted; None ends that."""
+        """Set the open bundle that waits for admission; None if there is none."""
         self.awaiting = loaded
 
     def give_up(self) -> None:
-        """Note that nothing comes of a load; a bundle that is open goes on."""
+        """Record that a load was abandoned; an open bundle keeps serving."""
         self.reloading = None
         if self.loaded is None:
             self.state = State.DISCOVERED
 
     def forget_failure(self) -> None:
-        """Count as never tried; a bundle that is open goes on."""
+        """Reset failures, retries and waits; an open bundle keeps serving."""
         self.failure, self.tried, self.attempts, self.retry_at = "", None, 0, None
         self.waits_for, self.waits_until, self.waits, self.is_refused = "", None, 0, False
         if self.state is State.FAILED:
             self.state = State.DISCOVERED
 
     def install(self, loaded: Loaded) -> None:
-        """Let a new bundle answer from now on; the one before drains."""
+        """Let a new bundle answer; the previous one drains."""
         self._drain()
         self.forget_failure()
         self.loaded, self.state, self.reloading = loaded, State.READY, None
 
     def withdraw(self) -> None:
-        """Let it answer no more."""
+        """Drain it."""
         self._drain()
         self.forget_failure()
         self.reloading = None
@@ -201,7 +197,7 @@ class VersionRecord:
             self.loaded = None
 
     def reactivate(self) -> bool:
-        """Let a draining bundle answer again, if its files are unchanged; returns whether."""
+        """Reactivate a draining bundle if its files are unchanged; returns whether it did."""
         if self.loaded is not None or self.candidate is None:
             return False
         for loaded in self.draining:
@@ -213,7 +209,7 @@ class VersionRecord:
         return False
 
     def drop(self, closed: Loaded) -> None:
-        """Note that a bundle is closed."""
+        """Remove a closed bundle."""
         self.draining.remove(closed)
         if self.state is State.DRAINING and not self.draining:
             self.state = State.UNLOADED

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from bundleserver.errors import ModelNotFound, NotReady
-from bundleserver.manager.admission import Admission, AdmitAll, Outcomes
+from bundleserver.manager.admission import Admission, Outcomes
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.orders import Order
 from bundleserver.manager.status import TrafficMemo, outcomes
@@ -24,10 +24,8 @@ class Shared:
     """The manager's state; its lock is held for assignments only, never during I/O.
 
     Attributes:
-        lock: the one lock.
-        changed: the news that something under the lock has changed; holding it is holding the lock.
+        changed: the condition of the lock, notified of every change.
         work: set when there is work for the watcher's thread before its next poll.
-        admission: decides whether a version that is open and warm may answer.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -37,7 +35,7 @@ class Shared:
     orders: list[Order] = field(default_factory=list)
     failures: Counter[tuple[str, State]] = field(default_factory=Counter)
     traffic: TrafficMemo = field(default_factory=TrafficMemo)
-    admission: Admission = field(default_factory=AdmitAll)
+    admission: Admission = field(default_factory=Admission)
     is_closing: bool = False
     last_poll_at: float | None = None
     last_poll_error: str | None = None
@@ -65,7 +63,7 @@ class Shared:
         raise ModelNotFound(model, sorted(self.models))
 
     def in_flight(self) -> int:
-        """Count the requests that draining versions wait for; called under the lock."""
+        """Count the in-flight requests of draining versions; called under the lock."""
         return sum(
             loaded.in_flight
             for model in self.models.values()
@@ -74,34 +72,34 @@ class Shared:
         )
 
     def note_drained(self) -> None:
-        """Wake whoever waits for the last lease of a version; called without the lock."""
+        """Notify those that wait for a version's last lease; called without the lock."""
         self.announce()
         self.work.set()
 
     def manual_orders(self) -> Mapping[str, Mapping[str, object]]:
         """Return the manual loads and unloads that are in effect by model, ready for JSON."""
         with self.changed:
-            told = {name: model.manual.to_json() for name, model in self.models.items()}
-        return {name: orders for name, orders in told.items() if orders}
+            found = {name: model.manual.to_json() for name, model in self.models.items()}
+        return {name: orders for name, orders in found.items() if orders}
 
     def outcomes(self, known: Outcomes | None = None, timeout_seconds: float = 0.0) -> Outcomes:
-        """Return what has come of the versions; wait a while for it to differ from ``known``."""
+        """Return the outcomes of loads; wait for them to differ from ``known``, or the timeout."""
         with self.changed:
             self.changed.wait_for(lambda: outcomes(self.models) != known, timeout_seconds)
             return outcomes(self.models)
 
     def reconsider(self) -> None:
-        """Ask the admission again about what waits for it, and load what it refuses no more."""
+        """Ask the admission again, and load versions that it no longer refuses."""
         with self.change():
             for model in self.models.values():
                 model.reconsider()
         self.work.set()
 
     def carry_out(self, order: Order, timeout_seconds: float) -> None:
-        """Hand an order to the watcher's thread, and wait until it is fulfilled.
+        """Pass an order to the watcher's thread, and wait until it is fulfilled.
 
         Raises:
-            BundleServerError: it is not, and why.
+            BundleServerError: why it was not fulfilled.
         """
         with self.changed:
             if self.is_closing:
@@ -118,13 +116,15 @@ class Shared:
             if order.done.is_set():
                 return
             self.orders.remove(order)
-            stands = order.stands(self.models.get(order.model))
+            progress = order.progress(self.models.get(order.model))
         verb = "load" if order.loads else "unload"
-        reason = f"{stands}; the {verb} goes on, and took longer than {timeout_seconds:g} s"
+        reason = (
+            f"{progress}; the {verb} has not finished after {timeout_seconds:g} s and continues"
+        )
         order.finish(NotReady(f"model '{order.model}'", reason))
 
     def close(self, timeout_seconds: float) -> list[ModelRecord]:
-        """Let nothing be acquired or loaded any more, and drain; returns every model."""
+        """Refuse new leases and loads, and drain every version; returns every model."""
         with self.change():
             self.is_closing = True
             self.changed.notify_all()
@@ -137,13 +137,13 @@ class Shared:
             return list(self.models.values())
 
     def announce(self) -> None:
-        """Wake whoever waits for a change, and write the lines for the log."""
+        """Notify those that wait for a change, and write the lines for the log."""
         with self.change():
             pass
 
     @contextmanager
     def change(self) -> Iterator[None]:
-        """Hold the lock; wake whoever waits for a change then, and write the lines for the log."""
+        """Hold the lock; then notify those that wait for a change, and write the log."""
         with self.changed:
             yield
             notes = [note for model in self.models.values() for note in model.take_notes()]
@@ -153,5 +153,5 @@ class Shared:
 
 
 def shutting_down(model: str) -> NotReady:
-    """Say that nothing is acquired or loaded any more."""
+    """Return the error for requests during shutdown."""
     return NotReady(f"model '{model}'", "the server is shutting down", 1)

@@ -1,4 +1,4 @@
-"""What the manager says of models and versions: values for readiness, index and metrics.
+"""The status of models and versions, for readiness, the index and metrics.
 
 Every function and method is called under the manager's lock.
 """
@@ -21,13 +21,13 @@ from bundleserver.versions.serving_config import ServingConfig
 
 @dataclass(frozen=True)
 class VersionStatus:
-    """How one version stood when it was asked.
+    """The status of one version.
 
     Attributes:
-        reason: why it stands there, beginning with the state's word; empty when there is no more
-            to say than the state.
-        wanted: it should answer, by policy, ``serving.json`` or a manual load.
-        in_flight: the requests that have a lease of it now.
+        reason: the reason for its state, starting with the state's name; an empty string if there
+            is none.
+        wanted: it should be loaded, by policy, ``serving.json`` or a manual load.
+        in_flight: the requests that have a lease of it.
         load_seconds: from fetching to READY; None while it is not loaded.
         loaded_at: seconds since the epoch; None while it is not loaded.
     """
@@ -45,16 +45,17 @@ class VersionStatus:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """How one model stood when it was asked.
+    """The status of one model.
 
     Attributes:
-        default: the version that answers requests which name none; None when none does.
-        labels: versions by the labels of the ``serving.json`` in effect.
-        versions: those whose files are known, newest first, so none that is old and not wanted.
-        reason: why no version answers by default; empty when one does.
-        config_problem: why ``serving.json`` is not in effect as it stands, or None.
-        policy: the version policy in force.
-        stale_since: seconds since the epoch when the source was last read, while it cannot be.
+        default: the version for requests that name none; None if no version is ready for them.
+        labels: versions by label, of the ``serving.json`` in effect.
+        versions: the versions whose files were read, newest first; old unselected ones are not.
+        reason: why there is no default version; an empty string if there is one.
+        config_problem: why ``serving.json`` is not in effect, or None.
+        policy: the version policy in effect.
+        stale_since: the time of the last successful poll, in seconds since the epoch, if the last
+            poll failed.
     """
 
     name: str
@@ -69,13 +70,13 @@ class ModelStatus:
 
 @dataclass(frozen=True)
 class TrafficStatus:
-    """What decides which version answers a request that names none.
+    """How requests that name no version are routed.
 
     Attributes:
         config: the ``serving.json`` in effect, completed by the flags.
-        default: the version that answers where nothing else is said; None when none does.
-        ready: the versions that answer, and what changes with their files.
-        root: the directory that the versions lie in; None where there is none.
+        default: the default version; None if there is none.
+        ready: the ready versions, with their files' fingerprints.
+        root: the directory of the versions; None for a registry.
     """
 
     config: ServingConfig
@@ -88,7 +89,7 @@ MANUALLY = "UNLOADED: manually; it stays unloaded until it is loaded manually or
 
 
 def model_status(model: ModelRecord) -> ModelStatus:
-    """Return how a model and its versions stand."""
+    """Return the status of a model and its versions."""
     wanted = model.wanted()
     return ModelStatus(
         name=model.name,
@@ -105,15 +106,15 @@ def model_status(model: ModelRecord) -> ModelStatus:
 
 
 class TrafficMemo:
-    """What decides who answers, kept until it changes: it is asked for each request."""
+    """A cache of each model's traffic status, which every request needs."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[tuple[object, ...], TrafficStatus]] = {}
 
     def of(self, model: ModelRecord) -> TrafficStatus:
-        """Return what decides who answers."""
-        # Without the bundles themselves, which would outlive their end here.
-        stands = (
+        """Return a model's traffic status, computed anew if it has changed."""
+        # Without the bundles themselves, which could not be freed then.
+        key = (
             model.configuration,
             model.configuration.active,
             model.default,
@@ -123,8 +124,8 @@ class TrafficMemo:
             ],
         )
         known = self._known.get(model.name)
-        if known is None or known[0] != stands:
-            known = self._known[model.name] = stands, _traffic_status(model)
+        if known is None or known[0] != key:
+            known = self._known[model.name] = key, _traffic_status(model)
         return known[1]
 
 
@@ -137,7 +138,7 @@ def _traffic_status(model: ModelRecord) -> TrafficStatus:
 
 
 def outcomes(models: Mapping[str, ModelRecord]) -> Outcomes:
-    """Return what has come of every version; what was refused is left out."""
+    """Return the outcome of every load, without refused ones."""
     found: dict[VersionKey, str | None] = {}
     for name, model in models.items():
         for version, record in model.versions.items():
@@ -169,7 +170,7 @@ def _version_status(
 
 
 def describe(model: ModelRecord, record: VersionRecord, wanted: Collection[Version]) -> str:
-    """Say where a version stands and why, beginning with the state's word."""
+    """Describe a version's state and its reason, starting with the state's name."""
     state = record.state
     if state is State.FAILED:
         return record.failure
@@ -187,7 +188,6 @@ def describe(model: ModelRecord, record: VersionRecord, wanted: Collection[Versi
 
 
 def _describe_reload(record: VersionRecord) -> str:
-    """Say what keeps the files that are there from answering; empty where nothing does."""
     if record.reloading:
         return f"reload {record.reloading.value}"
     if record.waits_for or record.failure:
@@ -210,11 +210,11 @@ def _describe_closed(model: ModelRecord, record: VersionRecord, wanted: Collecti
 
 
 def why_not_ready(model: ModelRecord, wanted: Collection[Version]) -> str:
-    """Say why no version of a model answers by default."""
+    """Return why a model has no default version."""
     default = model.configuration.default
     if default in model.versions:
-        stands = describe(model, model.versions[default], wanted)
-        return f"version {default}, the default of {model.configuration.name}, is {stands}"
+        what = describe(model, model.versions[default], wanted)
+        return f"version {default}, the default of {model.configuration.name}, is {what}"
     if not model.versions:
         return model.reason or "no version was found"
     first = max(model.versions, key=lambda version: (version in wanted, version))
@@ -222,30 +222,27 @@ def why_not_ready(model: ModelRecord, wanted: Collection[Version]) -> str:
 
 
 def why_not(model: ModelRecord, version: Version, now: float) -> VersionNotFound | NotReady:
-    """Say why one version of a model does not answer."""
+    """Return why a version of a model is not available."""
     record, wanted = model.versions.get(version), model.wanted()
     identity = f"'{model.name}' version {version}"
     if version in model.manual.unloaded and (record is None or not record.is_open):
         return NotReady(identity, MANUALLY, _LATER_SECONDS)
     if record is None and version not in model.unseen:
         return VersionNotFound(model.name, version.label, model.known_names())
-    if record is None or (_is_selectable(record) and version not in wanted):
+    is_closed = record is None or record.state in (State.DISCOVERED, State.UNLOADED)
+    if record is None or (is_closed and record.is_loadable and version not in wanted):
         return VersionNotFound(
             model.name,
             version.label,
             f"it exists, but is not selected by the policy '{model.policy}'; load it manually, or "
             "refer to it in serving.json",
         )
-    return NotReady(identity, describe(model, record, wanted), _ask_again_seconds(record, now))
-
-
-def _is_selectable(record: VersionRecord) -> bool:
-    return record.state in (State.DISCOVERED, State.UNLOADED) and record.is_loadable
+    return NotReady(identity, describe(model, record, wanted), _retry_after_seconds(record, now))
 
 
 def why_no_default(model: ModelRecord, now: float) -> NotReady:
-    """Say that a model does not answer by default, and why."""
-    pauses = [_ask_again_seconds(record, now) for record in model.versions.values()]
+    """Return why a model has no default version, with the time of a retry."""
+    pauses = [_retry_after_seconds(record, now) for record in model.versions.values()]
     reason = why_not_ready(model, model.wanted())
     return NotReady(f"model '{model.name}'", reason, min(pauses, default=1))
 
@@ -253,8 +250,8 @@ def why_no_default(model: ModelRecord, now: float) -> NotReady:
 _LATER_SECONDS = 60
 
 
-def _ask_again_seconds(record: VersionRecord, now: float) -> int:
-    """Return when it is worth asking again: soon while something goes on."""
+def _retry_after_seconds(record: VersionRecord, now: float) -> int:
+    """Return when to retry a request: soon, unless the version has failed."""
     if record.state is not State.FAILED:
         return 1
     if record.retry_at is None:

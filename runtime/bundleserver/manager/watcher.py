@@ -1,4 +1,4 @@
-"""The one thread that polls for versions, has them loaded and closes them."""
+"""The thread that polls for versions, and loads and unloads them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from bundleserver.manager import Manager
 LOG = logging.getLogger(__name__)
 
 SETTLING_SECONDS = 1.0
-"""The pause between two polls while somebody waits for files that seem to be still written."""
+"""The poll interval while a model or an order waits for files that are being written."""
 
 
 class Watcher:
-    """Reconciles a manager: polls at once and at every interval, and acts whenever there is work.
+    """Reconciles a manager: at the start, at every poll interval, and when there is work.
 
-    Started and stopped by whoever serves; a thread that hangs in a load does not keep the process.
+    A thread that hangs in a load does not prevent the process from exiting.
     """
 
     def __init__(self, manager: Manager, poll_interval_seconds: float = 5.0) -> None:
@@ -27,11 +27,11 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch, with a first poll at once."""
+        """Start the thread, which polls at once."""
         self._thread.start()
 
     def stop(self, timeout_seconds: float = 10.0) -> bool:
-        """Watch no more, and wait for the work in hand; returns whether it has ended in time."""
+        """Stop the thread, and wait for loads in progress; returns False on timeout."""
         deadline = time.monotonic() + timeout_seconds
         self._is_stopping.set()
         self._manager.wake()
@@ -40,7 +40,7 @@ class Watcher:
         self._thread.join(timeout_seconds)
         is_idle = self._manager.wait_for_loads(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive() or not is_idle:
-            LOG.warning("a load is still at work after %g s", timeout_seconds)
+            LOG.warning("a load is still in progress after %g s", timeout_seconds)
         return is_idle and not self._thread.is_alive()
 
     def _run(self) -> None:

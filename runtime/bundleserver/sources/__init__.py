@@ -27,7 +27,7 @@ class Candidate:
     Attributes:
         location: its directory or URI, for messages.
         fingerprint: changes whenever the files change; compared for equality only.
-        settled: nobody seems to be writing it any more.
+        settled: its files are complete, as far as can be seen.
         problem: why it cannot be loaded, as far as can be seen without opening its files.
         links_lead_anywhere: it is ``--model_dir`` itself, whose direct children may be links.
     """
@@ -40,9 +40,14 @@ class Candidate:
     problem: str | None = None
     links_lead_anywhere: bool = False
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether its files are complete, without a visible problem."""
+        return self.settled and self.problem is None
+
 
 OpenBundle = Callable[[Candidate, Enter], Bundle]
-"""Opens a candidate and says which state it enters; whoever calls it closes the bundle."""
+"""Opens a candidate and reports each state it enters; the caller closes the bundle."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Listing:
         config_name: the configuration's name, for messages.
         unseen: versions of which only the name is known, as the demand excludes them.
         reason: why there are no candidates: what is missing, and where.
-        warnings: what somebody should fix, each a sentence.
+        warnings: problems to fix, each a sentence.
     """
 
     model: str
@@ -137,7 +142,7 @@ def open_candidate(
     version_mismatch: str = "warn",
     members: Members | None = None,
 ) -> Bundle:
-    """Fetch a candidate and open it, as ``opening.open_bundle`` says.
+    """Fetch a candidate and open it, as ``opening.open_bundle`` describes.
 
     Raises:
         BundleServerError: why it cannot be served.

@@ -16,7 +16,7 @@ from bundleserver.sources.files import (
     Folder,
     is_model_file,
     leads_outside,
-    look_into,
+    list_folder,
     read_contents,
 )
 from bundleserver.sources.layouts import find_models, readable_manifest
@@ -28,8 +28,8 @@ _ONLY_VERSION = Version("1")
 
 
 @dataclass(frozen=True)
-class _Look:
-    """The contents of a version's directory, since when, and whether they count as complete."""
+class _Observation:
+    """The contents of a version's directory, since when, and whether they are complete."""
 
     contents: Contents
     since: float
@@ -63,8 +63,8 @@ class DirectorySource:
         self._settle_seconds = settle_seconds
         self._clock = clock
         self._was_there = False
-        self._looks: dict[Path, _Look] = {}
-        self._seen: dict[Path, _Look] = {}
+        self._observed: dict[Path, _Observation] = {}
+        self._seen: dict[Path, _Observation] = {}
         self._ordered: dict[Path, OrderedVersions] = {}
         self._has_manifest: dict[Path, bool] = {}
 
@@ -79,9 +79,9 @@ class DirectorySource:
         Raises:
             SourceError: the directory cannot be read, or was removed.
         """
-        self._looks = {}
+        self._observed = {}
         listings = tuple(self._listings(demand_of))
-        self._seen = self._looks
+        self._seen = self._observed
         return listings
 
     def fetch(self, candidate: Candidate) -> tuple[Path, Manifest]:
@@ -113,7 +113,7 @@ class DirectorySource:
 
     def _top(self) -> Folder | None:
         try:
-            top = look_into(self._model_dir)
+            top = list_folder(self._model_dir)
         except FileNotFoundError as error:
             if self._was_there:
                 raise SourceError(f"'{self._model_dir}' no longer exists") from error
@@ -169,9 +169,9 @@ class DirectorySource:
                 unseen.append(version)
                 continue
             named.discard(version)
-            if candidate := self._look_at(listing.model, version, root, ordered, notes):
+            if candidate := self._read_version(listing.model, version, root, ordered, notes):
                 candidates.append(candidate)
-                sound += candidate.settled and candidate.problem is None
+                sound += candidate.is_usable
         return replace(
             listing,
             candidates=tuple(candidates),
@@ -180,7 +180,7 @@ class DirectorySource:
             reason="" if candidates else f"waiting for files in the versions in '{root.path}'",
         )
 
-    def _look_at(
+    def _read_version(
         self,
         model: str,
         version: Version,
@@ -217,12 +217,12 @@ class DirectorySource:
         before = self._seen.get(location)
         if before is None or before.contents.fingerprint != contents.fingerprint:
             old = before.contents.manifest if before else None
-            look = _Look(contents, now, contents.manifest not in (None, "", old))
+            now_seen = _Observation(contents, now, contents.manifest not in (None, "", old))
         else:
             rested = before.settled or now - before.since >= self._settle_seconds
-            look = _Look(contents, before.since, rested)
-        self._looks[location] = look
-        return look.settled
+            now_seen = _Observation(contents, before.since, rested)
+        self._observed[location] = now_seen
+        return now_seen.settled
 
     def _any_manifest(self, root: Folder, versions: OrderedVersions) -> bool:
         """Ask whether any version of a model has a manifest; each is checked once."""

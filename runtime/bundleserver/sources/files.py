@@ -41,7 +41,7 @@ def is_model_file(name: str) -> bool:
     return Path(name).suffix.lower() in model_suffixes() and not special
 
 
-def look_into(path: Path) -> Folder:
+def list_folder(path: Path) -> Folder:
     """List a directory once; hidden names and ``lost+found`` are left out.
 
     Raises:
@@ -87,7 +87,7 @@ class Contents:
 
 
 def read_contents(directory: Path, *, links_lead_anywhere: bool = False) -> Contents:
-    """Look at the files of one version: its directory, or a link to it."""
+    """Read the contents of one version's directory, or of a link to it."""
     try:
         manifest = _read_manifest(directory)
         links = Links(directory.resolve(strict=True), links_lead_anywhere)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from bundleserver.bundle import read_manifest
 from bundleserver.errors import BundleServerError
 from bundleserver.manifest import MANIFEST_NAME, Manifest
-from bundleserver.sources.files import Folder, look_into
+from bundleserver.sources.files import Folder, list_folder
 
 Root = Folder | str
 """A model's directory, or why it cannot be read now."""
@@ -73,7 +73,7 @@ def _models(top: Folder, names: Iterable[str]) -> Iterator[tuple[str, Root]]:
 def _children(top: Folder, names: Iterable[str]) -> Iterator[tuple[str, Root]]:
     for name in names:
         try:
-            yield name, look_into(top.path / name)
+            yield name, list_folder(top.path / name)
         except FileNotFoundError:
             continue
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The notebook's side: save fitted models as versions, and choose which version answers."""
+"""The API for notebooks: save fitted models as versions, and choose the default version."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from bundleserver.bundle.opening import manifest_of, open_bundle
 from bundleserver.errors import StoreError
 from bundleserver.frameworks import framework_for
 from bundleserver.manifest import MANIFEST_NAME, MODEL_NAME_IS, Manifest, is_model_name
-from bundleserver.store import serving_json as rollout
+from bundleserver.sources.registry.uri import ModelUri
+from bundleserver.store import serving_json
 from bundleserver.store.recording import (
     Recording,
     describe,
@@ -27,6 +28,7 @@ from bundleserver.store.staging import (
     make_directory,
     publish_staged,
     staged,
+    version_exists,
 )
 from bundleserver.tensors import TensorSpec
 from bundleserver.versions import Version
@@ -45,17 +47,17 @@ _LEFT_BEHIND = shutil.ignore_patterns(
 class BundleStore:
     """A directory of models, each a directory of versions: ``<root>/<name>/v1``, ``v2``, ….
 
-    Any number of stores, in any number of processes and machines, may write to one root at once: a
-    version appears complete and verified, or not at all, and is never changed afterwards.
+    Any number of processes and machines may write to one root concurrently: a version appears
+    complete and verified, or not at all, and is never changed afterwards.
     """
 
     def __init__(self, root: str | Path | None = None) -> None:
-        """Choose the root: the argument, else ``$BUNDLE_STORE``, else the usual places.
+        """Set the root: the argument, else ``$BUNDLE_STORE``, else the first writable default.
 
-        Those are ``/mnt/models`` and ``/opt/app-root/src/models``: the first that can be written.
+        The defaults are ``/mnt/models`` and ``/opt/app-root/src/models``.
 
         Raises:
-            StoreError: neither of the usual places can be written.
+            StoreError: none of the defaults is writable.
         """
         given = root if root is not None else os.environ.get(ROOT_VARIABLE) or None
         self.root = usual_root() if given is None else Path(given).expanduser().absolute()
@@ -64,14 +66,14 @@ class BundleStore:
         return f"BundleStore({str(self.root)!r})"
 
     def path(self, name: str, version: Version | str | None = None) -> Path:
-        """Return where a model's versions lie, or where one of them does."""
+        """Return the directory of a model's versions, or of one version."""
         if not is_model_name(name):
             raise StoreError(f"the model's name is '{name}'; expected {MODEL_NAME_IS}")
         return self.root / name if version is None else self.root / name / str(version)
 
     def versions(self, name: str) -> tuple[Version, ...]:
-        """Return the versions of a model, oldest first; none when there is no such model."""
-        return rollout.complete_versions(self.path(name))
+        """Return the versions of a model, oldest first; none if there is no such model."""
+        return serving_json.complete_versions(self.path(name))
 
     def save(
         self,
@@ -88,30 +90,30 @@ class BundleStore:
         options: Mapping[str, Mapping[str, object]] | None = None,
         frameworks: Mapping[str, str] | None = None,
     ) -> Version:
-        """Save fitted models as the next version of a model, once its examples hold; return it.
+        """Save fitted models as the next version of a model, if its examples pass; return it.
 
         Args:
             name: the model's name.
             components: fitted objects by component name, transformers first, or a single one,
-                which becomes the component ``model``. Another model that the same server serves
-                stands as in a manifest: ``{"framework": "model", "model": "fraud"}``.
-            steps: what runs on what, as in a manifest; without it every transformer in order,
-                then the last component's first method.
-            inputs: the input tensors as in a manifest, or TensorSpecs; without it what the fitted
-                objects say.
+                which becomes the component ``model``. Another model of the same server is given
+                as in a manifest: ``{"framework": "model", "model": "fraud"}``.
+            steps: the steps as in a manifest; by default every transformer in order, then the
+                last component's first method.
+            inputs: the input tensors as in a manifest, or TensorSpecs; by default those of the
+                fitted objects.
             outputs: as ``inputs``.
-            examples: rows such as ``X[:3]`` (an array or a DataFrame) or values by input name, to
-                whose answers every later load is held; or a list of examples as in a manifest.
+            examples: rows such as ``X[:3]`` (an array or a DataFrame) or values by input name;
+                every later load must reproduce their outputs. Or examples as in a manifest.
             metrics: numbers by name; they become ``metadata.metrics``.
-            metadata: anything that JSON holds; ``trained_at`` is now unless given.
-            version: the label; without it the one after the highest: ``v1``, ``v2``, ….
-            options: settings of the framework, by component.
-            frameworks: the framework, by component, where the class does not tell.
+            metadata: JSON values; ``trained_at`` is the current time unless given.
+            version: the label; by default the one after the highest: ``v1``, ``v2``, ….
+            options: options of the framework, by component.
+            frameworks: the framework, by component, if it does not follow from the class.
 
         Raises:
             StoreError: an object cannot be saved, the version exists, the disk is full.
-            ManifestError: what was given makes no manifest; lists every problem.
-            BundleError: what was saved does not open, or answers differently.
+            ManifestError: the arguments make no valid manifest; lists every problem.
+            BundleError: the saved bundle does not open, or its outputs differ.
         """
         root, wanted = self._target(name, version)
         sections = {"steps": steps, "inputs": inputs, "outputs": outputs}
@@ -130,21 +132,21 @@ class BundleStore:
 
         Args:
             bundle_dir: a directory with a manifest, or one whose manifest can be inferred; the
-                copy has a manifest with the digests of its files.
+                copy has a manifest with digests.
             name: the model's name in the store.
-            version: the label; without it the manifest's, else the one after the highest.
+            version: the label; by default the manifest's, else the one after the highest.
 
         Raises:
             StoreError: the version exists, the directory cannot be copied, the disk is full.
-            ManifestError, IntegrityError, BundleError: the directory could not be served.
+            ManifestError, IntegrityError, BundleError: the directory cannot be served.
         """
         source = Path(bundle_dir).expanduser().resolve()
         root, wanted = self._target(name, version)
         if not source.is_dir():
-            raise StoreError(f"{source} is no directory; expected a bundle's")
+            raise StoreError(f"{source} is not a directory; expected a bundle")
         if root.resolve().is_relative_to(source):
             raise StoreError(
-                f"{source} holds {root}; a bundle is published to a place outside itself"
+                f"{source} contains {root}; publish to a directory outside of the bundle"
             )
         manifest = replace(manifest_of(source, name), name=name, inferred=False)
         check_frameworks(source, manifest)
@@ -171,59 +173,70 @@ class BundleStore:
             name: the model's.
             model_uri: ``models:/NAME`` or ``models:/NAME@alias``; the store's name by default.
             version: the newest by default.
-            aliases: names to move to the new version.
-            experiment: the experiment that gets the run.
+            aliases: aliases to set to the new version.
+            experiment: the experiment of the run.
 
         Raises:
             StoreError, BundleError: there is no such version, or it cannot be served.
             FrameworkError, SourceError: MLflow is not installed, or its registry refuses.
         """
-        from bundleserver.store.pushing import push_version
+        from bundleserver.sources.registry.client import RegistryClient
+        from bundleserver.store.pushing import push
 
-        return push_version(self.path(name), model_uri, version, aliases, experiment)
+        known = [*map(str, self.versions(name))]
+        wanted = known[-1] if version is None and known else str(version)
+        if wanted not in known:
+            listed = ", ".join(f"'{label}'" for label in known) or "none"
+            raise StoreError(f"{self.path(name)} has no version '{wanted}'; versions: {listed}")
+        try:
+            uri = ModelUri.parse(model_uri or f"models:/{name}")
+        except ValueError as error:
+            raise StoreError(str(error)) from error
+        bundle_dir, client = self.path(name, wanted), RegistryClient()
+        return push(bundle_dir, uri, client, aliases=aliases, experiment=experiment).version
 
     def promote(self, name: str, version: Version | str, label: str | None = None) -> ServingConfig:
-        """Point a label at a version, or the default when no label is given.
+        """Move a label to a version, or the default if no label is given.
 
-        ``latest`` takes the pin off the default: the version policy decides again. Moving the
-        default ends a traffic split, which would go before it.
+        ``latest`` unpins the default: the version policy selects it again. Moving the default ends
+        a traffic split and a canary's rollout, and the new default is no longer a shadow.
 
         Raises:
-            StoreError: there is no such version; lists those there are.
-            ConfigError: the label is no label, or ``serving.json`` is broken.
+            StoreError: there is no such version; lists the known ones.
+            ConfigError: the label or ``serving.json`` is invalid.
         """
-        return rollout.promote(self.path(name), str(version), label)
+        return serving_json.promote(self.path(name), str(version), label)
 
     def rollback(self, name: str, to: Version | str | None = None) -> ServingConfig:
-        """Pin the default to a version: ``to``, else the one before the version that serves.
+        """Pin the default to a version: ``to``, else the one before the serving version.
 
         Returns:
-            What holds from now on; its ``default`` is the version.
+            The new configuration; its ``default`` is the version.
 
         Raises:
-            StoreError: there is no such version, or none before.
-            ConfigError: ``serving.json`` is broken.
+            StoreError: there is no such version, or no earlier one.
+            ConfigError: ``serving.json`` is invalid.
         """
-        return rollout.rollback(self.path(name), None if to is None else str(to))
+        return serving_json.rollback(self.path(name), None if to is None else str(to))
 
     def split(self, name: str, shares: Mapping[str, float]) -> ServingConfig:
         """Split requests over labels and versions, as in ``{"stable": 90, "canary": 10}``.
 
-        No shares end the split.
+        An empty mapping ends the split.
 
         Raises:
             StoreError: there is no such version or label.
-            ConfigError: the shares make no split, or ``serving.json`` is broken.
+            ConfigError: the weights or ``serving.json`` are invalid.
         """
-        return rollout.split(self.path(name), shares)
+        return serving_json.split(self.path(name), shares)
 
     def _target(self, name: str, version: Version | str | None) -> tuple[Path, Version | None]:
-        """Check where a version is to go, before anything is written."""
+        """Return the directory and label of a new version, both validated."""
         root = self.path(name)
         if (root / MANIFEST_NAME).exists():
             raise StoreError(
-                f"{root / MANIFEST_NAME} makes that directory one bundle, whose versions nobody "
-                f"would see; move its files into {root / 'v1'} first"
+                f"{root} is a bundle itself, as it has a {MANIFEST_NAME}, so its versions would be "
+                f"ignored; move its files into {root / 'v1'} first"
             )
         if version is None:
             return root, None
@@ -236,10 +249,7 @@ class BundleStore:
 
     def _refuse_existing(self, root: Path, version: Version) -> None:
         if os.path.lexists(root / version.label):
-            raise StoreError(
-                f"{root / version.label} exists already, and a published version is never changed; "
-                "choose another version"
-            )
+            raise version_exists(root / version.label)
 
     def _publish(self, staging: Path, manifest: Manifest, wanted: Version | None) -> Version:
         def finish(version: Version) -> None:
@@ -249,10 +259,10 @@ class BundleStore:
 
 
 def usual_root(roots: Sequence[Path] = USUAL_ROOTS) -> Path:
-    """Return the first of the usual places that can be written, created if need be.
+    """Return the first writable directory, created if necessary.
 
     Raises:
-        StoreError: there is none; names all that were tried.
+        StoreError: there is none; lists all of them.
     """
     refused = []
     for root in roots:
@@ -265,13 +275,13 @@ def usual_root(roots: Sequence[Path] = USUAL_ROOTS) -> Path:
             return root
         refused.append(f"{root} (not writable)")
     raise StoreError(
-        f"there is no place for models: ${ROOT_VARIABLE} is not set, and none of the usual "
-        f"places can be written: {', '.join(refused)}; name one: BundleStore('models')"
+        f"no directory for models: ${ROOT_VARIABLE} is not set, and no default directory is "
+        f"writable: {', '.join(refused)}; set one: BundleStore('models')"
     )
 
 
 def _models(components: Mapping[str, object] | object) -> dict[str, object]:
-    """Return fitted objects by name; a single one (an ensemble's dict, too) is ``model``."""
+    """Return fitted objects by name; a single one (also an ensemble's dict) is ``model``."""
     is_single = framework_for(components) is not None or is_member(components)
     if not isinstance(components, Mapping) or is_single:
         return {"model": components}

@@ -1,4 +1,4 @@
-"""A bundle becomes a version of a registered model: a run's artifacts, then registered."""
+"""Register a bundle as a version of a registered model: upload it to a run, then register it."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ from bundleserver.sources.registry.client import RegistryClient
 from bundleserver.sources.registry.flavours import MLMODEL
 from bundleserver.sources.registry.uri import ModelUri, alias_problem
 from bundleserver.store.recording import with_digests, write_manifest
-from bundleserver.store.serving_json import complete_versions
 from bundleserver.store.staging import copy_bundle
-from bundleserver.versions import Version
 from bundleserver.versions.serving_config import CONFIG_NAME
 
 if TYPE_CHECKING:
@@ -35,13 +33,12 @@ LOADER = "bundleserver.mlflow_pyfunc"
 _ARTIFACTS = "bundle"
 _EXPERIMENT = "bundleserver"
 _UPLOAD_SECONDS = 3600.0
-_MOST_PARAMS = 100
 _LEFT_BEHIND = shutil.ignore_patterns(".*", "__pycache__", CONFIG_NAME)
 
 
 @dataclass(frozen=True)
 class Pushed:
-    """The version that a registry has now, and the run that holds its files."""
+    """A registered version, and the run with its files."""
 
     name: str
     version: str
@@ -57,24 +54,24 @@ def push(
     aliases: Sequence[str] = (),
     experiment: str = _EXPERIMENT,
 ) -> Pushed:
-    """Register a bundle as the next version of a model, once it opens and its examples hold.
+    """Register a bundle as the next version of a model, if it opens and its examples pass.
 
     Args:
-        directory: a bundle's; a manifest that is not written is inferred.
-        uri: ``models:/NAME``; ``models:/NAME@alias`` moves that alias too.
-        client: asks the registry.
-        aliases: names to move to the new version.
-        experiment: the experiment that gets the run, made if it is not there.
+        directory: the bundle; a missing manifest is inferred.
+        uri: ``models:/NAME``; ``models:/NAME@alias`` sets that alias too.
+        client: calls the registry.
+        aliases: further aliases to set to the new version.
+        experiment: the experiment of the run, created if it does not exist.
 
     Raises:
-        StoreError: an alias is none, or the URI names a version.
-        ManifestError, IntegrityError, BundleError: the directory could not be served.
-        SourceError: the registry cannot be asked, or refuses.
+        StoreError: an alias is not valid, or the URI names a version.
+        ManifestError, IntegrityError, BundleError: the directory cannot be served.
+        SourceError: the registry is unavailable, or refuses.
     """
     moved = _aliases(uri, aliases)
     source = directory.expanduser().resolve()
     if not source.is_dir():
-        raise StoreError(f"{source} is no directory; expected a bundle's")
+        raise StoreError(f"{source} is not a directory; expected a bundle")
     with tempfile.TemporaryDirectory(prefix="bundleserver-push-") as temporary:
         staging = Path(temporary) / _ARTIFACTS
         manifest = _stage(source, staging, uri.name)
@@ -90,35 +87,10 @@ def push(
     return Pushed(uri.name, number, run_id, moved)
 
 
-def push_version(
-    root: Path,
-    model_uri: str | None,
-    version: Version | str | None,
-    aliases: Sequence[str],
-    experiment: str,
-) -> str:
-    """Register a version of a store's model, as ``BundleStore.push`` says; return its number.
-
-    Raises:
-        StoreError: there is no such version, or the URI is none.
-    """
-    known = [*map(str, complete_versions(root))]
-    wanted = known[-1] if version is None and known else str(version)
-    if wanted not in known:
-        there = ", ".join(f"'{label}'" for label in known) or "none"
-        raise StoreError(f"{root} has no version '{wanted}'; versions: {there}")
-    try:
-        uri = ModelUri.parse(model_uri or f"models:/{root.name}")
-    except ValueError as error:
-        raise StoreError(str(error)) from error
-    client = RegistryClient()
-    return push(root / wanted, uri, client, aliases=aliases, experiment=experiment).version
-
-
 def _aliases(uri: ModelUri, aliases: Sequence[str]) -> tuple[str, ...]:
     if uri.version or uri.stage or uri.is_latest:
         raise StoreError(
-            f"'{uri}' names a version; a registry counts versions itself: push to "
+            f"'{uri}' names a version, but a registry numbers versions itself; use "
             f"models:/{uri.name}, or models:/{uri.name}@alias"
         )
     wanted = tuple(dict.fromkeys((*aliases, *((uri.alias,) if uri.alias else ()))))
@@ -129,7 +101,7 @@ def _aliases(uri: ModelUri, aliases: Sequence[str]) -> tuple[str, ...]:
 
 
 def _stage(source: Path, staging: Path, name: str) -> Manifest:
-    """Copy a bundle, prove that it serves, and write what makes it a model for MLflow."""
+    """Copy a bundle, verify that it can be served, and write the files of an MLflow model."""
     manifest = replace(manifest_of(source, name), inferred=False)
     try:
         staging.mkdir()
@@ -141,7 +113,7 @@ def _stage(source: Path, staging: Path, name: str) -> Manifest:
     write_manifest(staging, complete)
     requirements = [*_requirements(complete)]
     (staging / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
-    # JSON is YAML, and needs no library to be written.
+    # JSON is valid YAML, and requires no library.
     (staging / MLMODEL).write_text(json.dumps(_mlmodel(), indent=2) + "\n", encoding="utf-8")
     return complete
 
@@ -167,7 +139,7 @@ def _requirements(manifest: Manifest) -> Iterator[str]:
 def _log(
     client: RegistryClient, staging: Path, manifest: Manifest, experiment: str
 ) -> tuple[str, str]:
-    """Make a run that holds the files; returns its id and where its artifacts are."""
+    """Create a run with the files; returns its id and the URI of its artifacts."""
 
     def experiment_id(mlflow: MlflowClient) -> str:
         known = mlflow.get_experiment_by_name(experiment)
@@ -179,11 +151,9 @@ def _log(
     try:
         for name, value in _metrics(manifest):
             client.ask("metrics", lambda m, n=name, v=value: m.log_metric(run_id, n, v))  # type: ignore[misc]  # defaults bind the loop's values
-        client.attempt(
+        client.ask(
             "the upload",
-            lambda: client.ask_unbounded(
-                lambda m: m.log_artifacts(run_id, str(staging), _ARTIFACTS)
-            ),
+            lambda mlflow: mlflow.log_artifacts(run_id, str(staging), _ARTIFACTS),
             _UPLOAD_SECONDS,
         )
     except SourceError:

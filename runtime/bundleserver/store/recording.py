@@ -1,4 +1,4 @@
-"""Fitted objects become a bundle: files, digests, library versions and examples."""
+"""Writing fitted objects as a bundle: files, digests, library versions and examples."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from bundleserver.store.sampling import plain_json, record_example, written_exam
 
 @dataclass(frozen=True)
 class Recording:
-    """What one version is to hold: the fitted objects, and what its manifest says of them.
+    """The contents of a new version: fitted objects, and the rest of its manifest.
 
-    ``described`` is the manifest's JSON without components and examples; ``examples`` are what the
-    notebook gave, as they came.
+    ``described`` is the manifest's JSON without components and examples; ``examples`` are as the
+    notebook gave them.
     """
 
     name: str
@@ -54,12 +54,12 @@ class Recording:
         frameworks: Mapping[str, str] | None = None,
         examples: object = None,
     ) -> Recording:
-        """Check everything that can be known before a file is written.
+        """Validate everything before a file is written.
 
         Raises:
-            StoreError: no framework saves an object, or a name is no component's.
+            StoreError: no framework can save an object, or a name is not a component.
             FrameworkError: a framework is unknown or its library is not installed.
-            ManifestError: what was given makes no manifest; lists every problem.
+            ManifestError: the arguments make no valid manifest; lists every problem.
         """
         chosen = choose_frameworks(models, frameworks or {})
         check_names("options", options or {}, models)
@@ -74,11 +74,11 @@ class Recording:
         return recording
 
     def write(self, directory: Path) -> Manifest:
-        """Write the components' files, open them again, run the examples, and return the manifest.
+        """Write the components' files, open them, run the examples, and return the manifest.
 
         Raises:
             StoreError: an object cannot be written.
-            BundleServerError: what was written does not open or does not answer.
+            BundleServerError: the bundle does not open, or an example fails.
         """
         files = {name: self._write_component(name, directory) for name in self.models}
         manifest = self._manifest(files)
@@ -88,7 +88,7 @@ class Recording:
         return manifest
 
     def _member(self, name: str) -> dict[str, object]:
-        """Return what the manifest says of a component that is another model; else nothing."""
+        """Return the manifest's entry of a component that is another model; else nothing."""
         model = self.models[name]
         if not isinstance(model, Mapping) or not is_member(model):
             return {}
@@ -99,9 +99,8 @@ class Recording:
         members = [name for name, framework in self.frameworks.items() if framework == MODEL]
         if members and self.examples is not None and written_examples(self.examples) is None:
             raise StoreError(
-                f"the examples are rows, which cannot be answered here: component '{members[0]}' "
-                "is another model, which only a server can lend; give their answers, too: "
-                "examples=[{'inputs': {…}, 'outputs': {…}}]"
+                f"the examples have no outputs, and cannot be run here: component '{members[0]}' "
+                "is another model of a server; use examples=[{'inputs': {…}, 'outputs': {…}}]"
             )
 
     def _write_component(self, name: str, directory: Path) -> dict[str, object]:
@@ -137,7 +136,7 @@ def describe(
     metrics: Mapping[str, object] | None,
     sections: Mapping[str, object],
 ) -> dict[str, object]:
-    """Put together what a manifest says beside its components, without what was not given."""
+    """Return a manifest's JSON without components and examples."""
     now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     known: dict[str, object] = {"trained_at": now, **(metadata or {})}
     if metrics is not None:
@@ -147,10 +146,10 @@ def describe(
 
 
 def choose_frameworks(models: Mapping[str, object], given: Mapping[str, str]) -> dict[str, str]:
-    """Name the framework of every object: the given one, else that of its class.
+    """Return the framework of every object: the given one, else that of its class.
 
     Raises:
-        StoreError: no framework saves an object; lists all such objects, and the frameworks.
+        StoreError: no framework can save an object; lists all such objects, and the frameworks.
     """
     check_names("frameworks", given, models)
     chosen = {
@@ -164,24 +163,24 @@ def choose_frameworks(models: Mapping[str, object], given: Mapping[str, str]) ->
     ]
     if unknown:
         raise StoreError(
-            f"{'; '.join(unknown)}, which no framework saves; there are: "
-            f"{', '.join(sorted(frameworks()))}; save the fitted objects that it is made of, each "
-            "under its own name: BundleStore().save(name, {'scaler': scaler, 'model': model}), or "
-            "name the framework: frameworks={'model': 'sklearn'}"
+            f"{'; '.join(unknown)}, which no framework can save; frameworks: "
+            f"{', '.join(sorted(frameworks()))}; save the fitted objects in it, each under its own "
+            "name: BundleStore().save(name, {'scaler': scaler, 'model': model}), or set the "
+            "framework: frameworks={'model': 'sklearn'}"
         )
     return {name: framework for name, framework in chosen.items() if framework is not None}
 
 
 def is_member(model: object) -> bool:
-    """Ask whether something stands for another model of the process, as a manifest says it."""
+    """Ask whether a component is another model of the server, as in a manifest."""
     return isinstance(model, Mapping) and model.get("framework") == MODEL
 
 
 def check_names(what: str, given: Iterable[str], components: Iterable[str]) -> None:
-    """Refuse names that are no component.
+    """Refuse names that are not components.
 
     Raises:
-        StoreError: names the first such and the nearest component.
+        StoreError: names the first of them, and the nearest component.
     """
     known = list(components)
     for name in given:
@@ -189,13 +188,15 @@ def check_names(what: str, given: Iterable[str], components: Iterable[str]) -> N
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean '{near[0]}'?" if near else ""
             listed = ", ".join(f"'{entry}'" for entry in known)
-            raise StoreError(f"{what} names '{name}'; the components are {listed}{hint}")
+            raise StoreError(
+                f"{what} refers to unknown component '{name}'; components: {listed}{hint}"
+            )
 
 
 def with_digests(directory: Path, manifest: Manifest) -> Manifest:
-    """Return the manifest with digest and size of every file that it names.
+    """Return the manifest with the digest and size of each of its files.
 
-    The manifest of a bundle in the bundle is rewritten likewise; its digest stands for its files.
+    A nested bundle's manifest is rewritten likewise; its digest covers its files.
     """
     components = {
         name: component if component.path is None else _measured(directory, component)
@@ -216,7 +217,7 @@ def _measured(directory: Path, component: Component) -> Component:
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write ``manifest.json``, complete or not at all."""
+    """Write ``manifest.json`` by one atomic rename."""
     draft = directory / f".{MANIFEST_NAME}"
     draft.write_text(manifest.to_json(), encoding="utf-8")
     draft.replace(directory / MANIFEST_NAME)

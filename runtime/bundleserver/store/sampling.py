@@ -1,4 +1,4 @@
-"""Examples from a notebook: rows that a bundle answers once, and every later load again."""
+"""Examples from a notebook: recorded with the bundle's outputs, and checked by every load."""
 
 from __future__ import annotations
 
@@ -21,21 +21,19 @@ from bundleserver.tensors.signature import Signature
 _JSON_OPTIONS = (
     orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS
 )
-
-
 _MOST_ROWS = 1000
 
 
 @runtime_checkable
 class Table(Protocol):
-    """What a DataFrame can do, whichever library made it."""
+    """A DataFrame of any library."""
 
     @property
     def columns(self) -> Sequence[object]:
-        """The names of the columns."""
+        """The column names."""
 
     def __getitem__(self, key: object) -> Table:
-        """Choose columns."""
+        """Select columns."""
 
     def to_numpy(self) -> Array:
         """Return the values."""
@@ -43,28 +41,30 @@ class Table(Protocol):
 
 @dataclass(frozen=True)
 class Sample:
-    """One example as a notebook gave it: JSON values by input, and a table's columns."""
+    """One example from a notebook: JSON values by input, and a table's columns."""
 
     inputs: Mapping[str, object]
     columns: tuple[str, ...] = ()
 
 
 def plain_json(value: object, where: str) -> object:
-    """Turn what notebooks hold (numpy values, dates, paths) into JSON values; NaN becomes null.
+    """Convert a notebook's values (numpy arrays, dates, paths) to JSON values; NaN becomes null.
 
     Raises:
-        StoreError: a value has no form in JSON.
+        StoreError: a value cannot be converted.
     """
     try:
         plain: object = orjson.loads(orjson.dumps(value, default=_plain, option=_JSON_OPTIONS))
     except (TypeError, ValueError) as error:
         cause = error.__cause__ or error
-        raise StoreError(f"{where} has a value that JSON cannot hold: {cause}") from error
+        raise StoreError(
+            f"{where} has a value that cannot be converted to JSON: {cause}"
+        ) from error
     return plain
 
 
 def written_examples(examples: object) -> Sequence[object] | None:
-    """Return examples in the form of a manifest, to be taken as they are; None for rows."""
+    """Return examples that have the form of a manifest; None if they are rows."""
     if isinstance(examples, Mapping):
         return [examples] if isinstance(examples.get("inputs"), Mapping) else None
     if not isinstance(examples, (list, tuple)):
@@ -73,15 +73,15 @@ def written_examples(examples: object) -> Sequence[object] | None:
 
 
 def record_example(directory: Path, manifest: Manifest, rows: object) -> Manifest:
-    """Ask the bundle in a directory about rows; return its manifest with rows and answers.
+    """Predict rows with the bundle in a directory; return its manifest with them as an example.
 
     Args:
-        directory: where the bundle's files are.
+        directory: the bundle's directory.
         manifest: the bundle's manifest, without examples.
         rows: rows of the only input, an array or a DataFrame, or values by input name.
 
     Raises:
-        StoreError: the rows do not fit the bundle.
+        StoreError: the rows do not match the bundle's inputs.
         BundleError: the bundle does not open.
         PredictionError: a model's own code raised.
     """
@@ -92,7 +92,7 @@ def record_example(directory: Path, manifest: Manifest, rows: object) -> Manifes
         answers = bundle.predict(bound, {})
         inputs = manifest.inputs or _declared(bundle.signature, bound)
     except InvalidInput as error:
-        raise StoreError(f"the examples do not fit: {error}") from error
+        raise StoreError(f"the examples do not match the inputs: {error}") from error
     finally:
         bundle.close()
     outputs = {output: _recorded(values) for output, values in answers.items()}
@@ -105,9 +105,9 @@ def record_example(directory: Path, manifest: Manifest, rows: object) -> Manifes
 
 
 def _declared(signature: Signature, bound: Mapping[str, NamedTensor]) -> tuple[TensorSpec, ...]:
-    """Declare what the examples show and the fitted objects do not know: floats, and columns.
+    """Declare what only the examples show: floating-point datatypes, and columns.
 
-    Whole numbers stay open: a model that was fitted on them may well be asked with fractions.
+    Integers leave the datatype open: a model fitted on integers may get fractions in requests.
     """
     if not signature.rowwise or {spec.name for spec in signature.inputs} != bound.keys():
         return ()
@@ -132,7 +132,7 @@ def _sample(rows: object, signature: Signature) -> Sample:
     if len(needed) != 1:
         listed = ", ".join(f"'{spec.name}'" for spec in signature.inputs) or "any"
         raise StoreError(
-            f"the examples are rows without a name, the model's inputs are {listed}; name them: "
+            f"the examples do not name their input; the model's inputs: {listed}; use "
             "examples={'horizon': [24]}, or {'input': X[:3]}"
         )
     spec = needed[0]
@@ -147,19 +147,19 @@ def _sample(rows: object, signature: Signature) -> Sample:
 
 
 def _values(value: object, name: str) -> object:
-    """Turn one input's values into nested lists; a single value becomes a list of one."""
+    """Convert one input's values to nested lists; a single value becomes a list of one."""
     if isinstance(value, Table) or hasattr(value, "to_numpy"):
         value = cast(Table, value).to_numpy()
     if isinstance(value, np.ndarray):
-        # Nanoseconds, pandas' unit, would become whole numbers; no example needs them.
+        # Nanoseconds, pandas' unit, would become integers; no example needs them.
         value = value.astype("datetime64[us]") if value.dtype.kind == "M" else value
         value = value.tolist()
     plain = plain_json(value, f"example '{name}'")
     values = plain if isinstance(plain, list) else [plain]
     if len(values) > _MOST_ROWS:
         raise StoreError(
-            f"the examples have {len(values)} rows of '{name}', and every load runs them; a few "
-            f"are enough, as in X[:3], and {_MOST_ROWS} the most"
+            f"the examples have {len(values)} rows of '{name}', and every load runs them; expected "
+            f"at most {_MOST_ROWS}; a few are enough, such as X[:3]"
         )
     return values
 
@@ -175,26 +175,24 @@ def _bind(sample: Sample, bundle: Bundle) -> dict[str, NamedTensor]:
 
 
 def _tolerance(answers: Mapping[str, Array]) -> float:
-    """Return how much another machine's answers may differ.
+    """Return how much another machine's outputs may differ.
 
-    The last digits of single and half precision follow the processor; a save on one machine is
-    not to be refused on another for them.
+    The last digits of single and half precision depend on the processor.
     """
     widths = [array.dtype.itemsize for array in answers.values() if array.dtype.kind == "f"]
     return {2: 1e-2, 4: 1e-4}.get(min(widths, default=8), DEFAULT_RTOL)
 
 
 def _recorded(values: Array) -> object | None:
-    """Return an answer as JSON holds it; None for what JSON would change: infinities, raw bytes."""
+    """Convert an output to JSON values; None for infinities and bytes, which JSON cannot hold."""
     if values.dtype.kind == "f" and np.isinf(values).any():
         return None
     if values.dtype.kind == "O" and any(isinstance(value, bytes) for value in values.flat):
         return None
-    return plain_json(values.tolist(), "an answer to the examples")
+    return plain_json(values.tolist(), "an output of the examples")
 
 
 def _plain(value: object) -> object:
-    """Say what orjson does not know in values that it knows."""
     if isinstance(value, TensorSpec):
         shape = {"shape": list(value.shape)} if value.shape is not None else {}
         known = {"name": value.name, "datatype": value.datatype, "columns": list(value.columns)}
@@ -204,7 +202,7 @@ def _plain(value: object) -> object:
     if isinstance(value, PurePath):
         return str(value)
     if isinstance(value, date):
-        # orjson knows dates, but not their subclasses, as pandas has one.
+        # orjson serializes dates, but not subclasses such as pandas'.
         return value.isoformat()
     if isinstance(value, (set, frozenset)):
         return sorted(value)

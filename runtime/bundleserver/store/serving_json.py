@@ -1,7 +1,7 @@
-"""Which version answers: ``serving.json`` at a model root, changed by one atomic rename.
+"""Changes to ``serving.json`` in a model's directory, each by one atomic rename.
 
-A change is read, made and written under a lock, so that of two people who promote at once neither
-undoes the other's change; and it is validated as the server will do it.
+A change is read, made and written under a lock, so that concurrent changes are not lost, and it is
+validated as the server will validate it.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ _LOCK_NAME = ".serving.lock"
 
 
 def complete_versions(root: Path) -> tuple[Version, ...]:
-    """Return the versions that exist for a server, oldest first.
+    """Return the versions that a server finds, oldest first.
 
-    Those are the ones with a manifest, or all of them while none has one.
+    Those are the versions with a manifest, or all versions if none has one.
     """
     versions = versions_in(root)
     written = tuple(v for v in versions if (root / v.label / MANIFEST_NAME).is_file())
@@ -44,10 +44,10 @@ def complete_versions(root: Path) -> tuple[Version, ...]:
 
 
 def read_config(root: Path) -> ServingConfig:
-    """Read a model root's ``serving.json``; without one, what an empty one says.
+    """Read the ``serving.json`` of a model's directory; an empty configuration without one.
 
     Raises:
-        ConfigError: it breaks its format.
+        ConfigError: it is invalid.
         StoreError: it cannot be read.
     """
     path = root / CONFIG_NAME
@@ -60,35 +60,34 @@ def read_config(root: Path) -> ServingConfig:
 
 
 def resolve(root: Path, config: ServingConfig, name: str) -> Version:
-    """Return the version that a version or label stands for.
+    """Return the version that a version or label refers to.
 
     Raises:
-        StoreError: there is none; lists those there are.
+        StoreError: there is none; lists the known ones.
     """
     label = config.labels.get(name, name)
     versions = complete_versions(root)
-    for version in versions:
-        if version.label == label:
-            return version
+    if (version := Version(label)) in versions:
+        return version
     target = f", which is '{label}'" if label != name else ""
     known = f"; labels: {_quoted(config.labels)}" if config.labels else ""
     raise StoreError(
         f"{root} has no version or label '{name}'{target}; "
-        f"it holds {_quoted(v.label for v in versions[-20:]) or 'no versions'}{known}"
+        f"versions: {_quoted(v.label for v in versions[-20:]) or 'none'}{known}"
     )
 
 
 def serving_version(root: Path, config: ServingConfig) -> Version:
-    """Return the version that a server answers with where a request names none.
+    """Return the default version of a server for this directory.
 
     Raises:
-        StoreError: there are no versions, not the default one, or none that the policy selects.
+        StoreError: there are no versions, the default does not exist, or the policy selects none.
     """
     if config.default is not None:
         return resolve(root, config, config.default)
     versions, policy = complete_versions(root), policy_of(config, VersionPolicy())
     if not versions:
-        raise StoreError(f"{root} holds no versions")
+        raise StoreError(f"{root} has no versions")
     named = named_versions(config)
     found = _first_sound(root, versions, lambda left: settled_versions(left, policy, named)[1])
     if found is None:
@@ -97,12 +96,12 @@ def serving_version(root: Path, config: ServingConfig) -> Version:
 
 
 def check_sound(root: Path, version: Version) -> None:
-    """Check that a version's files are there and have their sizes, which takes no time.
+    """Check that a version's files exist and have the listed sizes, which is fast.
 
-    Digests are the server's to check: on-call waits for no terabyte to be read.
+    Digests are verified by the server when it loads the version.
 
     Raises:
-        ManifestError: its manifest breaks the format.
+        ManifestError: its manifest is invalid.
         IntegrityError: files are missing or differ in size.
     """
     directory = root / version.label
@@ -113,10 +112,11 @@ def check_sound(root: Path, version: Version) -> None:
 
 
 def promote(root: Path, name: str, label: str | None = None) -> ServingConfig:
-    """Point a label, or the default when none is given, at a version (or at another label's).
+    """Move a label, or the default if none is given, to a version or another label's version.
 
-    ``latest`` takes the pin off the default, so that the version policy decides again. A traffic
-    split goes before the default, so moving the default ends the split, and a canary's rollout.
+    ``latest`` unpins the default, so that the version policy selects it again. A traffic split
+    overrides the default, so moving the default ends the split and a canary's rollout; a version
+    that becomes the default is no longer a shadow.
     """
 
     def change(config: ServingConfig) -> ServingConfig:
@@ -125,16 +125,17 @@ def promote(root: Path, name: str, label: str | None = None) -> ServingConfig:
         version = _resolve_sound(root, config, name)
         if label is None or label == DEFAULT:
             return _with_default(config, version)
-        return replace(config, labels={**config.labels, label: version.label})
+        moved = replace(config, labels={**config.labels, label: version.label})
+        return _without_default(moved) if label == config.default else moved
 
     return _edit(root, change)
 
 
 def rollback(root: Path, to: str | None = None) -> ServingConfig:
-    """Pin the default to a version: ``to``, or the newest sound one before the one that serves.
+    """Pin the default to a version: ``to``, or the newest sound one before the serving one.
 
-    That is never one which the policy excludes. Of a traffic split or a canary's rollout the newest
-    version counts; both end, for they go before the default.
+    A version that the policy excludes is not considered. During a traffic split or a canary's
+    rollout the newest version in use counts; both end, since they override the default.
     """
 
     def change(config: ServingConfig) -> ServingConfig:
@@ -147,7 +148,7 @@ def rollback(root: Path, to: str | None = None) -> ServingConfig:
 def split(root: Path, shares: Mapping[str, float]) -> ServingConfig:
     """Split the requests that name no version over versions and labels; no weights end the split.
 
-    A canary's rollout, which splits by itself, ends.
+    It also ends a canary's rollout.
     """
 
     def change(config: ServingConfig) -> ServingConfig:
@@ -166,7 +167,20 @@ def _with_default(config: ServingConfig, version: Version | None) -> ServingConf
     if config.canary:
         LOG.warning("the rollout of the canary '%s' ends with the change", config.canary.version)
     label = None if version is None else version.label
-    return replace(config, default=label, traffic={}, canary=None)
+    return _without_default(replace(config, default=label, traffic={}, canary=None))
+
+
+def _without_default(config: ServingConfig) -> ServingConfig:
+    """Let the default version be neither a shadow nor the canary, which it cannot be."""
+    default = config.default and config.resolve(config.default)
+    shadow = tuple(name for name in config.shadow if config.resolve(name) != default)
+    for name in {*config.shadow} - {*shadow}:
+        LOG.warning("'%s' is now the default, so it is no longer a shadow", name)
+    canary = config.canary
+    if canary and config.resolve(canary.version) == default:
+        LOG.warning("the rollout of the canary '%s' ends with the change", canary.version)
+        canary = None
+    return replace(config, shadow=shadow, canary=canary)
 
 
 def _earlier(root: Path, config: ServingConfig) -> Version:
@@ -187,12 +201,14 @@ def _earlier(root: Path, config: ServingConfig) -> Version:
     found = _first_sound(root, earlier, choose)
     if found is None:
         selected = f" that the policy '{policy}' selects" if policy.specific else ""
-        raise StoreError(f"'{serving}' serves, and {root} has no sound version before it{selected}")
+        raise StoreError(
+            f"'{serving}' is serving, and {root} has no earlier sound version{selected}"
+        )
     return found
 
 
 def _in_use(root: Path, config: ServingConfig) -> frozenset[Version]:
-    """Return the versions that get requests which name none."""
+    """Return the versions that get requests without a version."""
     canary = [config.canary.version] if config.canary else []
     names = [name for name, share in config.traffic.items() if share] or canary
     versions = {Version(config.resolve(name)) for name in names}
@@ -211,7 +227,7 @@ def _first_sound(
     versions: Collection[Version],
     choose: Callable[[Collection[Version]], Version | None],
 ) -> Version | None:
-    """Return the version that is chosen of those that load; only what is chosen is checked."""
+    """Return the first version, in the order of ``choose``, whose files are complete."""
     left = {*versions}
     while (version := choose(left)) is not None:
         try:
@@ -229,20 +245,20 @@ def _quoted(names: Iterator[str] | Mapping[str, str]) -> str:
 
 
 def _edit(root: Path, change: Callable[[ServingConfig], ServingConfig]) -> ServingConfig:
-    """Read ``serving.json``, change it and put it back, alone."""
+    """Read, change and replace ``serving.json`` under the lock."""
     if not root.is_dir():
-        raise StoreError(f"{root} is not a directory; expected the one with a model's versions")
+        raise StoreError(f"{root} is not a directory; expected a directory with a model's versions")
     path = root / CONFIG_NAME
     with _locked(root):
         text = change(read_config(root)).to_json()
-        # Read as the server will: an invalid label, or weights of 0, are refused here.
+        # Validated as in the server: an invalid label, or weights of 0, are refused here.
         config = ServingConfig.from_json(text, str(path))
         replace_file(path, text.encode())
     return config
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put a file there by one rename, as a whole or not at all.
+    """Write a file by one atomic rename.
 
     Raises:
         StoreError: it cannot be written.
@@ -265,7 +281,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    """Hold the model root's lock where the file system has locks; the change is atomic anyway."""
+    """Hold the lock if the file system has locks; the change is atomic in any case."""
     descriptor = None
     try:
         descriptor = os.open(root / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)

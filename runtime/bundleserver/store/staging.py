@@ -1,11 +1,11 @@
-"""How a version is written: beside the others under a hidden name, then seen by one rename.
+"""Writing a version: into a hidden directory beside the others, then published by one rename.
 
-A writer that is killed leaves a ``.staging-…`` directory, which no reader takes for a version and
-which a later save removes; it never leaves half a version.
+A writer that is killed leaves a ``.staging-…`` directory, which is not a version and which a later
+save removes; it never leaves an incomplete version.
 
-Whatever the umask says, everybody may read what is published, as the server runs under another
-user; and a group that may write the directory around it may write a model's directory, too, so that
-notebooks under several users of one group publish to one volume.
+Whatever the umask, everybody may read published files, as the server runs as another user; and a
+group that may write the parent directory may write a model's directory too, so that several users
+of a group can publish to one volume.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ LOG = logging.getLogger(__name__)
 
 STAGING_PREFIX = ".staging-"
 LeftBehind = Callable[[str, list[str]], set[str]]
-"""Says which of a directory's names are not copied, as :func:`shutil.ignore_patterns` makes it."""
+"""Returns which of a directory's names are not copied, like :func:`shutil.ignore_patterns`."""
 
 _ABANDONED_AFTER_SECONDS = 24 * 3600.0
 _MOST_ATTEMPTS = 1000
-# What rename answers when the target is there: a directory with files, or something else.
+# The errors of rename if the target exists: a directory with files, or something else.
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 
 
 def versions_in(root: Path) -> tuple[Version, ...]:
-    """Return the versions that lie in a model root, oldest first; none when it is not there."""
+    """Return the versions in a model's directory, oldest first; none if it does not exist."""
     try:
         names = [entry.name for entry in os.scandir(root) if entry.is_dir()]
     except (FileNotFoundError, NotADirectoryError):
@@ -50,7 +50,7 @@ def next_version(versions: Iterable[Version]) -> Version:
     """Return the natural successor of the highest version: ``v2`` → ``v3``, ``1.2.0`` → ``1.2.1``.
 
     Raises:
-        StoreError: the highest has none, because it is a date, a pre-release or has a suffix.
+        StoreError: the highest is a date, a pre-release or has a suffix, so has no successor.
     """
     highest = max(versions, default=None)
     if highest is None:
@@ -59,8 +59,8 @@ def next_version(versions: Iterable[Version]) -> Version:
     regular = re.fullmatch(r"v?[0-9]+(\.[0-9]+)*", highest.label)
     if counted is None or regular is None or _looks_like_a_date(highest.label):
         raise StoreError(
-            f"the newest version is '{highest}', which has no natural successor; name this "
-            "one: version='…', or --version … on the command line"
+            f"the newest version '{highest}' has no natural successor; set the version: "
+            "version='…', or --version … on the command line"
         )
     head, number = counted.groups()
     return Version.parse(head + str(int(number) + 1).zfill(len(number)))
@@ -73,10 +73,10 @@ def _looks_like_a_date(label: str) -> bool:
 
 @contextmanager
 def staged(root: Path) -> Iterator[Path]:
-    """Lend an empty hidden directory in a model root; what is not published from it is removed.
+    """Create an empty hidden directory in a model's directory; it is removed unless published.
 
     Raises:
-        StoreError: the root cannot be created or written, or the disk fails or is full.
+        StoreError: the directory cannot be created or written, or the disk fails or is full.
     """
     try:
         make_directory(root)
@@ -85,7 +85,7 @@ def staged(root: Path) -> Iterator[Path]:
         _allow(directory, _directory_mode(root))
     except OSError as error:
         raise StoreError(
-            f"{root} cannot be written: {_reason(error)}; expected a directory that may be"
+            f"{root} cannot be written: {_reason(error)}; expected a writable directory"
         ) from error
     try:
         yield directory
@@ -99,12 +99,12 @@ def staged(root: Path) -> Iterator[Path]:
 def publish_staged(
     staging: Path, wanted: Version | None, finish: Callable[[Version], None]
 ) -> Version:
-    """Make everything in a staged directory durable and let it appear as a version, by one rename.
+    """Sync a staged directory to disk and publish it as a version, by one rename.
 
     Args:
-        staging: what :func:`staged` lent, complete but for what ``finish`` writes.
-        wanted: the label to publish under; None takes the next free one.
-        finish: writes what depends on the label, the manifest; called again for another label.
+        staging: the directory from :func:`staged`, complete but for what ``finish`` writes.
+        wanted: the label to publish under; None is the next free one.
+        finish: writes the manifest, which has the label; called again for another label.
 
     Raises:
         StoreError: the wanted version exists.
@@ -112,28 +112,32 @@ def publish_staged(
     """
     root = staging.parent
     for _ in range(_MOST_ATTEMPTS):
-        # A listing, not a stat of one name: network file systems remember 'not there' for a while.
+        # A listing, not a stat of one name: network file systems cache missing names for a while.
         taken = {path.name for path in root.iterdir()}
         version = wanted or _free_successor(root, taken)
         if version.label not in taken:
             finish(version)
-            _settle(staging)
+            _sync_all(staging)
             if _rename(staging, root / version.label):
                 _sync(root)
                 return version
         if wanted:
-            raise StoreError(
-                f"{root / wanted.label} exists already, and a published version is never changed; "
-                "choose another version"
-            )
-    raise StoreError(f"no version could be published to {root}: every next one was taken first")
+            raise version_exists(root / wanted.label)
+    raise StoreError(f"no version could be published to {root}: each next label was already used")
+
+
+def version_exists(path: Path) -> StoreError:
+    """Return the error for a version that exists."""
+    return StoreError(
+        f"{path} already exists, and a published version is never changed; choose another version"
+    )
 
 
 def copy_bundle(source: Path, target: Path, left_behind: LeftBehind) -> None:
-    """Copy a bundle's files into a directory, and what its direct children link to as files.
+    """Copy a bundle's files into a directory; links among its direct children become files.
 
-    Links deeper down stay links, so that those which lead out are refused and none is followed in
-    a circle; what names two dots first is Kubernetes' own bookkeeping of a mounted volume.
+    Deeper links stay links, so that those which lead out are refused and loops are not followed;
+    names that begin with two dots are Kubernetes' own files in a mounted volume.
 
     Raises:
         StoreError: something cannot be copied.
@@ -148,7 +152,7 @@ def copy_bundle(source: Path, target: Path, left_behind: LeftBehind) -> None:
         if path.is_dir():
             _copy_tree(path, place, left_behind)
         else:
-            # A link to nothing stays one: whoever needs it says that it is missing.
+            # A broken link is copied; opening the bundle reports it as missing.
             shutil.copyfile(path, place, follow_symlinks=path.exists())
 
 
@@ -161,7 +165,7 @@ def _copy_tree(source: Path, target: Path, left_behind: LeftBehind) -> None:
 
 
 def make_directory(directory: Path) -> None:
-    """Create a directory and its parents, for whom the module says."""
+    """Create a directory and its parents, with the permissions described above."""
     if not directory.is_dir():
         make_directory(directory.parent)
         directory.mkdir(exist_ok=True)
@@ -169,7 +173,7 @@ def make_directory(directory: Path) -> None:
 
 
 def open_to_group(path: Path) -> None:
-    """Let a file that its writers need be written by the group that may write its directory."""
+    """Make a file writable for the group that may write its directory."""
     with suppress(PermissionError):
         _allow(path, 0o644 | _directory_mode(path.parent) & stat.S_IWGRP)
 
@@ -182,10 +186,10 @@ def _free_successor(root: Path, taken: set[str]) -> Version:
 
 
 def _rename(staging: Path, target: Path) -> bool:
-    """Rename unless the target exists; answer whether it was done.
+    """Rename unless the target exists; returns whether it was renamed.
 
-    rename replaces nothing but an empty directory, and the caller has just looked for that. Another
-    writer of ours never makes one: its versions appear with their files in them.
+    rename replaces only an empty directory, which the caller has just excluded. Other writers never
+    create one: their versions appear with their files.
     """
     inode = staging.stat().st_ino
     try:
@@ -193,15 +197,15 @@ def _rename(staging: Path, target: Path) -> bool:
     except OSError as error:
         if error.errno in _TAKEN:
             return False
-        # NFS may answer 'not there' to a rename that it has done and was asked for twice.
+        # NFS may report ENOENT for a completed rename that was sent twice.
         if error.errno == errno.ENOENT and target.exists() and target.stat().st_ino == inode:
             return True
         raise
     return True
 
 
-def _settle(directory: Path) -> None:
-    """Write every file and directory through to the disk, readable for the server's user."""
+def _sync_all(directory: Path) -> None:
+    """Sync every file and directory to disk, readable for the server's user."""
     mode = _directory_mode(directory.parent)
     for folder, _, names in os.walk(directory, topdown=False):
         for name in names:
@@ -214,9 +218,9 @@ def _settle(directory: Path) -> None:
 
 
 def _directory_mode(parent: Path) -> int:
-    """Say who may read and write a directory: the group, where it may write the parent as well.
+    """Return a directory's mode: writable for the group if the parent is, too.
 
-    In a directory with the sticky bit, as ``/tmp`` is one, everybody keeps his own.
+    In a directory with the sticky bit, such as ``/tmp``, only the owner may write.
     """
     mode = parent.stat().st_mode
     return 0o755 if mode & stat.S_ISVTX else 0o755 | mode & stat.S_IWGRP
@@ -233,7 +237,7 @@ def _sync(path: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network and FUSE file systems cannot sync a directory; they order renames themselves.
+        # Some network and FUSE file systems cannot sync directories; they order renames themselves.
         if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
             raise
     finally:
@@ -241,7 +245,7 @@ def _sync(path: Path) -> None:
 
 
 def _sweep(root: Path) -> None:
-    """Remove what killed writers left behind more than a day ago."""
+    """Remove the directories of killed writers that are older than a day."""
     oldest = time.time() - _ABANDONED_AFTER_SECONDS
     for path in root.glob(f"{STAGING_PREFIX}*"):
         with suppress(FileNotFoundError):

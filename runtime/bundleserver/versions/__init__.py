@@ -115,7 +115,11 @@ class VersionPolicy:
         """
         kind, colon, value = text.strip().partition(":")
         if kind == "specific":
-            return cls(None, _parse_specific(text, value))
+            try:
+                named = {Version.parse(label.strip()) for label in value.split(",")}
+            except ValueError as error:
+                raise ValueError(f"'{text}' is not a valid version policy: {error}") from error
+            return cls(None, tuple(sorted(named)))
         if text.strip() == "all":
             return cls(None)
         if kind == "latest":
@@ -160,17 +164,3 @@ def _parse_count(text: str, value: str) -> int:
             "least 1, such as latest:2"
         )
     return int(value)
-
-
-def _parse_specific(text: str, value: str) -> tuple[Version, ...]:
-    labels = [label.strip() for label in value.split(",")]
-    if not value.strip():
-        raise ValueError(
-            f"'{text}' is not a valid version policy; expected version labels, such as "
-            "specific:v1,v3"
-        )
-    try:
-        named = {Version.parse(label) for label in labels}
-    except ValueError as error:
-        raise ValueError(f"'{text}' is not a valid version policy: {error}") from error
-    return tuple(sorted(named))

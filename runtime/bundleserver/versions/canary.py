@@ -88,7 +88,7 @@ class Decision:
 def decide(
     rules: CanaryRules, step: int, window: Window, elapsed_seconds: float, base: Counts
 ) -> Decision:
-    """Decide how a canary goes on; a broken rule demotes it immediately.
+    """Decide the next action for a canary; a broken rule demotes it immediately.
 
     Args:
         rules: the canary's rules.
@@ -107,11 +107,11 @@ def decide(
     missing = _missing(rules, window, base, share, elapsed_seconds)
     if missing:
         return Decision(Verdict.WAIT, f"at {share:g} %: {missing}")
-    told = _summary(rules, window, base)
+    summary = _summary(rules, window, base)
     if step + 1 < len(rules.steps):
         further = rules.steps[step + 1]
-        return Decision(Verdict.ADVANCE, f"from {share:g} % to {further:g} %: {told}")
-    return Decision(Verdict.PROMOTE, f"at {share:g} %: {told}")
+        return Decision(Verdict.ADVANCE, f"from {share:g} % to {further:g} %: {summary}")
+    return Decision(Verdict.PROMOTE, f"at {share:g} %: {summary}")
 
 
 def latency_class(seconds: float) -> int:

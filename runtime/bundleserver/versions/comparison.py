@@ -100,16 +100,16 @@ class Comparison:
 
 @dataclass
 class SideBySide:
-    """What two versions did with the same requests.
+    """The comparison of two versions on the same requests.
 
     Attributes:
-        versions: their labels, the one that is measured by first.
-        requests: how many both were given.
-        compared: how many both answered.
+        versions: their labels, the baseline first.
+        requests: how many requests both received.
+        compared: how many requests both answered.
         outputs: the differences by output.
-        seconds: how long each took, for the requests that both answered.
-        failed: how many each failed, and why it did so first.
-        points: pairs of numbers of each output, some thousands of them, for the plot.
+        seconds: each version's latencies, for the requests that both answered.
+        failed: the errors of each version's failed requests.
+        points: the pairs of numbers of each output, for the plot.
     """
 
     versions: tuple[str, str]
@@ -122,11 +122,11 @@ class SideBySide:
 
     @property
     def latency_ratio(self) -> float:
-        """How many times as long as the first the second version took, by their medians."""
+        """The ratio of the second version's median latency to the first's."""
         return float(np.median(self.seconds[1]) / np.median(self.seconds[0]))
 
     def points_of(self, name: str) -> tuple[Array, Array]:
-        """Return some thousands of an output's pairs of numbers, evenly chosen."""
+        """Return a sample of an output's pairs of numbers."""
         first, second = (np.concatenate(values) for values in zip(*self.points[name], strict=True))
         step = max(1, len(first) // _MOST_POINTS)
         return first[::step], second[::step]
@@ -135,13 +135,11 @@ class SideBySide:
 def compare(answered: Mapping[str, Array], other: Mapping[str, Array], rowwise: bool) -> Comparison:
     """Compare the outputs of a response with those of another version."""
     outputs = {
-        name: compare_output(values, other[name])
-        if name in other
+        name: compare_output(answered[name], other[name])
+        if name in answered and name in other
         else OutputDifference(problem="is missing in one of the two responses")
-        for name, values in answered.items()
+        for name in {**answered, **other}
     }
-    for name in other:
-        outputs.setdefault(name, OutputDifference(problem="is missing in one of the two responses"))
     return Comparison(outputs, rowwise)
 
 

@@ -1,20 +1,16 @@
-"""The life of a version: its states in order, and the pure decision what to do next.
-
-Nothing here waits, reads or remembers: the manager shows snapshots and does what comes back.
-"""
+"""The lifecycle of a version: its states in order, and the pure decision on the next action."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from types import MappingProxyType
 
 from bundleserver.versions import Version, VersionPolicy, select_versions
 
 
 class State(str, Enum):
-    """Where a version stands; the order here is the order of its life."""
+    """A version's state, in the order of its lifecycle."""
 
     DISCOVERED = "DISCOVERED"
     FETCHING = "FETCHING"
@@ -28,7 +24,7 @@ class State(str, Enum):
 
 
 class SwapPolicy(str, Enum):
-    """What goes first when one version takes over from another."""
+    """Which version is loaded or unloaded first when one replaces another."""
 
     AVAILABILITY = "availability"
     """The new version is ready before the old one is unloaded."""
@@ -39,20 +35,20 @@ class SwapPolicy(str, Enum):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is known of one version at one moment.
+    """One version at one moment.
 
     Attributes:
-        state: where it stands; the four states between DISCOVERED and READY are never decided upon.
-        listed: the source listed it when last asked.
-        loadable: listed, its files at rest and nothing wrong that can be seen without opening them.
+        state: its state; the four states between DISCOVERED and READY need no decision.
+        listed: the last poll listed it.
+        loadable: it is listed, and its files are complete and have no visible problem.
         changed: its files differ from those that were last loaded or tried.
         manually_unloaded: and neither manually loaded nor published again since.
-        manually_loaded: so wanted whatever the policy says.
-        named: ``serving.json`` names it, directly or by a label, so wanted too.
+        manually_loaded: so it is wanted whatever the policy selects.
+        named: ``serving.json`` names it, directly or by a label, so it is wanted too.
         default: ``serving.json`` names it as the default.
-        retry_at: when a failed load may be tried again, on the manager's clock; None is never.
-        underway_since: when the load that goes on began, on that clock; None while there is none.
-        waits_until: not to be loaded before, as it calls a model that does not answer yet.
+        retry_at: the time of the next retry after a failure, on the manager's clock; None is never.
+        underway_since: when its load began, on that clock; None without a load.
+        waits_until: the earliest time of its load, as it calls a model that is not ready.
     """
 
     version: Version
@@ -75,26 +71,26 @@ class Snapshot:
 
     @property
     def has_failed(self) -> bool:
-        """Whether the files that are there now were tried and did not load."""
+        """Whether its current files failed to load."""
         return self.state is State.FAILED and not self.changed
 
 
 @dataclass(frozen=True)
 class Load:
-    """Load this version, anew if it answers already with other files."""
+    """Load this version, or reload it with its changed files."""
 
     version: Version
 
 
 @dataclass(frozen=True)
 class Unload:
-    """Drain this version, and close it after its last request."""
+    """Drain this version, then close it."""
 
     version: Version
 
 
 LONG_LOAD_SECONDS = 30.0
-"""For how long a version that is being loaded keeps older ones of its model waiting."""
+"""How long the load of a version delays loads of older ones of its model."""
 
 
 def next_action(
@@ -104,14 +100,14 @@ def next_action(
     now: float,
     may_load: bool = True,
 ) -> Load | Unload | None:
-    """Decide the one next thing to do for a model, or None when there is nothing to do now.
+    """Return the next action for a model; None if there is nothing to do now.
 
-    Whatever fails, lists nothing or is not there, a version that answers goes on until one that is
-    chosen instead answers; only a manual unload goes without a successor.
+    Whatever fails or is missing, a version that answers keeps serving until its successor answers;
+    only a manual unload needs no successor.
 
-    Loads go on beside each other. Newer versions, and those that somebody asked for, need not wait
-    for one; older ones do for a while, so that at a start the newest is the first to answer. Where
-    memory holds only one version, one is loaded at a time.
+    Loads run concurrently. Newer versions, and those that were requested, do not wait for a load;
+    older ones do for a while, so that at a start the newest is the first to answer. With the swap
+    policy ``resource`` one version is loaded at a time.
     """
     chosen = chosen_versions(snapshots, policy)
     is_alone = swap is SwapPolicy.RESOURCE and any(s.underway_since is not None for s in snapshots)
@@ -125,7 +121,7 @@ def next_action(
 
 
 def chosen_versions(snapshots: Sequence[Snapshot], policy: VersionPolicy) -> tuple[Version, ...]:
-    """Return what the policy chooses, newest first, of the versions that answer or may yet.
+    """Return what the policy selects, newest first, of the versions that are or may become ready.
 
     A version that has failed or was manually unloaded does not count, so ``latest`` is the newest
     version *that loads*.
@@ -135,7 +131,7 @@ def chosen_versions(snapshots: Sequence[Snapshot], policy: VersionPolicy) -> tup
 
 
 def wanted_versions(snapshots: Sequence[Snapshot], policy: VersionPolicy) -> frozenset[Version]:
-    """Return every version that should answer: chosen, named, or manually loaded."""
+    """Return every version that should be loaded: chosen, named, or manually loaded."""
     extra = (s.version for s in snapshots if _is_possible(s) and (s.named or s.manually_loaded))
     return frozenset({*chosen_versions(snapshots, policy), *extra})
 
@@ -143,17 +139,17 @@ def wanted_versions(snapshots: Sequence[Snapshot], policy: VersionPolicy) -> fro
 def default_version(
     snapshots: Sequence[Snapshot], policy: VersionPolicy, current: Version | None
 ) -> Version | None:
-    """Return the version that answers requests which name none; None when none should.
+    """Return the version for requests that name none; None if there should be none.
 
-    That is the one ``serving.json`` names; else the newest chosen one that answers; else, while no
-    chosen one does, the one that has answered so far.
+    That is the default in ``serving.json``; else the newest chosen version that answers; else the
+    current default.
     """
     named = next((s for s in snapshots if s.default), None)
     if named is not None and named.answers:
         return named.version
     answering = {s.version: s for s in snapshots if s.answers}
     if named is not None and current not in answering and _may_come(named):
-        # Nothing has answered yet: wait for the version that was asked for, do not guess another.
+        # Nothing has answered yet: wait for the configured default instead of using another.
         return None
     ready = [v for v in chosen_versions(snapshots, policy) if v in answering]
     if ready:
@@ -169,7 +165,7 @@ def settled_versions(
     named: Collection[Version] = (),
     default: Version | None = None,
 ) -> tuple[frozenset[Version], Version | None]:
-    """Return what answers, and what by default, once what is wanted of sound versions is loaded."""
+    """Return what is loaded of sound versions, and the default, once nothing is left to do."""
     found = [Snapshot(v, State.DISCOVERED, named=v in named, default=v == default) for v in sound]
     wanted = wanted_versions(found, policy)
     ready = [replace(s, state=State.READY) for s in found if s.version in wanted]
@@ -177,7 +173,7 @@ def settled_versions(
 
 
 def retry_pause(attempts: int, pauses_seconds: Sequence[float]) -> float | None:
-    """Return how long to wait after so many failed attempts; None when it has been enough."""
+    """Return the pause after so many failed attempts; None if there are no more retries."""
     return pauses_seconds[attempts - 1] if attempts <= len(pauses_seconds) else None
 
 
@@ -212,7 +208,7 @@ def _next_load(
         and not _is_waiting(s, now)
         and (_is_asked(s, is_serving) or all(s.version > version for version in ahead))
         and (
-            (s.version in wanted and _lacks_its_files(s))
+            (s.version in wanted and (s.changed or not s.answers))
             or (_is_due(s, now, careful) and _is_hoped_for(s, policy, chosen, wanted))
         )
     ]
@@ -226,23 +222,19 @@ def _is_young_load(snapshot: Snapshot, now: float) -> bool:
 
 
 def _is_waiting(snapshot: Snapshot, now: float) -> bool:
-    """Ask whether a version waits for its own load, or for a model that it calls."""
+    """Ask whether a version is being loaded, or waits for a model that it calls."""
     is_too_early = snapshot.waits_until is not None and now < snapshot.waits_until
     return snapshot.underway_since is not None or is_too_early
 
 
 def _is_asked(snapshot: Snapshot, is_serving: bool) -> bool:
-    """Ask whether somebody named the version; labels alone decide nothing about a start."""
+    """Ask whether the version was requested; at a start labels alone do not count."""
     return snapshot.default or snapshot.manually_loaded or (snapshot.named and is_serving)
-
-
-def _lacks_its_files(snapshot: Snapshot) -> bool:
-    return snapshot.changed or not snapshot.answers
 
 
 def _is_due(snapshot: Snapshot, now: float, careful: bool) -> bool:
     if careful and (snapshot.answers or not (snapshot.named or snapshot.manually_loaded)):
-        # Unloading what answers for another try of what has failed would be an outage per try.
+        # Unloading a version that answers for each retry of a failed one would cause outages.
         return False
     return snapshot.retry_at is not None and snapshot.retry_at <= now
 
@@ -253,14 +245,8 @@ def _is_hoped_for(
     chosen: Sequence[Version],
     wanted: Collection[Version],
 ) -> bool:
-    """Ask whether a version that failed would be wanted if it loaded."""
-    version = snapshot.version
-    return (
-        snapshot.named
-        or snapshot.manually_loaded
-        or version in wanted
-        or version in select_versions([*chosen, version], policy)
-    )
+    is_named = snapshot.named or snapshot.manually_loaded or snapshot.version in wanted
+    return is_named or snapshot.version in select_versions([*chosen, snapshot.version], policy)
 
 
 def _next_unload(snapshots: Sequence[Snapshot], chosen: Sequence[Version]) -> Unload | None:
@@ -277,13 +263,11 @@ def _next_unload(snapshots: Sequence[Snapshot], chosen: Sequence[Version]) -> Un
 def _make_room(
     snapshots: Sequence[Snapshot], chosen: Sequence[Version], load: Load
 ) -> Load | Unload | None:
-    """Unload what is in the way first; None while it drains."""
-    by_version: Mapping[Version, Snapshot] = MappingProxyType({s.version: s for s in snapshots})
-    if by_version[load.version].answers:
+    """Unload an unwanted version before the load; None while one drains."""
+    if any(s.version == load.version and s.answers for s in snapshots):
         return Unload(load.version)
-    in_the_way = _oldest_unwanted(snapshots, chosen)
-    if in_the_way is not None:
-        return in_the_way
+    if (unload := _oldest_unwanted(snapshots, chosen)) is not None:
+        return unload
     return None if any(s.state is State.DRAINING for s in snapshots) else load
 
 

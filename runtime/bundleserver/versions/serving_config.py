@@ -89,6 +89,16 @@ class ServingConfig:
         """Return the version that a name, a label or a version, refers to."""
         return self.labels.get(name, name)
 
+    def phrases(self) -> list[str]:
+        """Return what is set beside the policy, in words for people."""
+        return [
+            *([f"default {self.default}"] if self.default else []),
+            *(f"{label} → {version}" for label, version in self.labels.items()),
+            *(f"{weight:g} to {name}" for name, weight in self.traffic.items()),
+            *(f"shadow {name}" for name in self.shadow),
+            *([f"canary {self.canary.version}"] if self.canary else []),
+        ]
+
     def to_json(self) -> str:
         """Format it without absent values; ``from_json`` parses it back equal."""
         written = {
@@ -98,7 +108,8 @@ class ServingConfig:
             "traffic": dict(self.traffic),
             "shadow": list(self.shadow),
             "shadow_share": None if self.shadow_share == 1 else self.shadow_share,
-            "canary": None if self.canary is None else _written(self.canary),
+            "canary": self.canary
+            and {key: value for key, value in asdict(self.canary).items() if value is not None},
         }
         return pretty({key: value for key, value in written.items() if value}) + "\n"
 
@@ -137,8 +148,6 @@ def _weight(number: str, part: str) -> float:
 _Name = Annotated[str, Field(description="a version, or a label in 'labels'")]
 _Weight = Annotated[float, Field(ge=0, description="a weight: a non-negative number")]
 _Target = Annotated[str, Field(description="a version")]
-
-
 _Step = Annotated[
     float, Field(gt=0, le=100, description="a share in percent: above 0, at most 100")
 ]
@@ -180,12 +189,6 @@ class _ServingForm(Form):
         default=1.0, gt=0, le=1, description="a share of the requests: above 0, at most 1"
     )
     canary: _CanaryForm = ABSENT
-
-
-def _written(rules: CanaryRules) -> dict[str, object]:
-    """Convert rules to JSON, without those that are not set."""
-    written = {**asdict(rules), "steps": list(rules.steps)}
-    return {key: value for key, value in written.items() if value is not None}
 
 
 def _problems(document: Mapping[str, object]) -> dict[Place, Problem]:
@@ -244,11 +247,9 @@ def _weight_problems(form: _ServingForm) -> Iterator[tuple[Place, str]]:
 def _name_problems(form: _ServingForm, labels: Mapping[str, object]) -> Iterator[tuple[Place, str]]:
     """Find names that are neither a version nor a label, and duplicate shadows."""
     named: list[tuple[Place, str]] = [(("traffic", name), name) for name in form.traffic]
-    named += [(("shadow", at), name) for at, name in enumerate(form.shadow)]
+    named += _challengers(form)
     if form.default is not None:
         named.append((("default",), form.default))
-    if form.canary is not None:
-        named.append((("canary", "version"), form.canary.version))
     for place, name in named:
         if not is_version_label(name) and name not in labels:
             known = nearest(name, labels)
@@ -261,14 +262,17 @@ def _name_problems(form: _ServingForm, labels: Mapping[str, object]) -> Iterator
 def _default_problems(
     form: _ServingForm, labels: Mapping[str, object]
 ) -> Iterator[tuple[Place, str]]:
-    """Find shadows and canaries that are the default version itself."""
     default = None if form.default is None else labels.get(form.default, form.default)
-    named: list[tuple[Place, str]] = [(("shadow", at), name) for at, name in enumerate(form.shadow)]
-    if form.canary is not None:
-        named.append((("canary", "version"), form.canary.version))
-    for place, name in named:
+    for place, name in _challengers(form):
         if default is not None and labels.get(name, name) == default:
             yield place, f"is {shown(name)}, the default version; expected another version"
+
+
+def _challengers(form: _ServingForm) -> Iterator[tuple[Place, str]]:
+    for at, name in enumerate(form.shadow):
+        yield ("shadow", at), name
+    if form.canary is not None:
+        yield ("canary", "version"), form.canary.version
 
 
 def _canary_problems(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from bundleserver.manager.admission import VersionKey
+from bundleserver.manager.admission import Admission, VersionKey
 from bundleserver.versions import Version
 
 
-class SharedAdmission:
+class SharedAdmission(Admission):
     """Admits what every worker process has open, and refuses what fails in another one.
 
     The manager asks under its lock; the member's thread tells, and has it asked again.

@@ -6,44 +6,34 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from concurrent.futures import Future, wait
+from typing import TypeVar
 
 from bundleserver.errors import SourceError
 
 T = TypeVar("T")
 
 
-@dataclass
-class _Outcome(Generic[T]):
-    value: T | None = None
-    error: BaseException | None = None
-
-
 def call_within(seconds: float, what: str, function: Callable[[], T]) -> T:
-    """Return what a function returns, or raise what it raises; never wait longer than that.
+    """Return a function's result, or raise its error, within a timeout.
 
-    A function that does not come back is left to its thread, which does not keep the process.
+    A function that hangs is left to its thread, which does not prevent the process from exiting.
 
     Raises:
-        TimeoutError: it has not come back.
+        TimeoutError: it has not returned.
     """
-    outcome: _Outcome[T] = _Outcome()
+    outcome: Future[T] = Future()
 
     def run() -> None:
         try:
-            outcome.value = function()
+            outcome.set_result(function())
         except BaseException as error:  # noqa: BLE001  # raised again by the caller's thread
-            outcome.error = error
+            outcome.set_exception(error)
 
-    thread = threading.Thread(target=run, name=f"registry: {what}", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if thread.is_alive():
-        raise TimeoutError(f"no answer within {seconds:g} s")
-    if outcome.error is not None:
-        raise outcome.error
-    return outcome.value  # type: ignore[return-value]  # there is no error, so there is a value
+    threading.Thread(target=run, name=f"registry: {what}", daemon=True).start()
+    if not wait([outcome], seconds).done:
+        raise TimeoutError(f"no response within {seconds:g} s")
+    return outcome.result()
 
 
 class Breaker:

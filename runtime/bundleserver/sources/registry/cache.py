@@ -114,9 +114,7 @@ class Cache:
         return directory, index["facts"]
 
     def add(
-        self,
-        version: RegisteredVersion,
-        fill: Callable[[Path], Mapping[str, object]],
+        self, version: RegisteredVersion, fill: Callable[[Path], Mapping[str, object]]
     ) -> tuple[Path, Mapping[str, object]]:
         """Add a version to the cache, unless another replica has done so meanwhile.
 
@@ -139,7 +137,7 @@ class Cache:
                 _write_index(staging, facts)
                 # mkdtemp is private; replicas may run as other users of the same group.
                 staging.chmod(0o775)
-                self._appear(staging, self._place(version))
+                self._publish(staging, self._place(version))
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
         return self._place(version), facts
@@ -183,7 +181,6 @@ class Cache:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        """Convert disk errors to ours."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             yield
@@ -199,20 +196,20 @@ class Cache:
         path = self.root / f".lock-{version.number}"
         with path.open("a") as file:
             deadline = time.monotonic() + self._lock_seconds
-            is_told = False
+            is_logged = False
             while not _try_lock(file.fileno(), path):
                 if time.monotonic() > deadline:
                     raise SourceError(
                         f"timeout: another replica has been fetching version {version.number} into "
                         f"'{self.root}' for {self._lock_seconds:g} s"
                     )
-                if not is_told:
-                    is_told = True
+                if not is_logged:
+                    is_logged = True
                     LOG.info("waiting for another replica to fetch version %s", version.number)
                 time.sleep(_LOCK_PAUSE_SECONDS)
             yield
 
-    def _appear(self, staging: Path, place: Path) -> None:
+    def _publish(self, staging: Path, place: Path) -> None:
         try:
             staging.rename(place)
         except OSError as error:
@@ -255,7 +252,6 @@ def _try_lock(descriptor: int, path: Path) -> bool:
 
 
 def _write_index(directory: Path, facts: Mapping[str, object]) -> None:
-    """Write every file's size and digest, and sync everything to disk."""
     files = {}
     for path in sorted(directory.rglob("*")):
         if path.is_symlink() or not path.is_file() or path == directory / INDEX_NAME:

@@ -128,20 +128,19 @@ class RegistryClient:
             "run_user": str(run.data.tags.get("mlflow.user", "")),
         }
 
-    def ask(self, what: str, question: Callable[[MlflowClient], T]) -> T:
-        """Call the registry, with retries.
+    def ask(
+        self, what: str, question: Callable[[MlflowClient], T], seconds: float | None = None
+    ) -> T:
+        """Call the registry, with retries; ``seconds`` is the timeout of a call that takes long.
 
         Raises:
             NoSuchThing: the registry has no such thing.
             SourceError: the registry is unavailable; the same message for the same cause.
         """
+        again_within = float("inf") if seconds else _ASK_AGAIN_WITHIN_SECONDS
         return self.attempt(
-            what, lambda: question(self._connect()), self._call_seconds, _ASK_AGAIN_WITHIN_SECONDS
+            what, lambda: question(self._connect()), seconds or self._call_seconds, again_within
         )
-
-    def ask_unbounded(self, question: Callable[[MlflowClient], T]) -> T:
-        """Call once without a timeout; the caller has its own."""
-        return question(self._connect())
 
     def attempt(
         self,

@@ -6,6 +6,7 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -118,7 +119,6 @@ class Artifacts:
                 yield Artifact(path, None if info.file_size is None else int(info.file_size))
 
     def _check_path(self, path: str, folder: str) -> None:
-        """Reject a path outside of the directory that was listed."""
         pure = PurePosixPath(path)
         is_plain = not pure.is_absolute() and "\\" not in path and "\0" not in path
         inside = is_plain and ".." not in pure.parts and str(pure) == path
@@ -149,23 +149,15 @@ def _locally(fetch: Callable[[], None]) -> None:
         raise
 
 
-class _local_trouble:  # noqa: N801  # a context manager, used as a function
-    """Converts errors of this machine's disk to ours."""
-
-    def __init__(self, identity: str, directory: Path) -> None:
-        self._identity = identity
-        self._directory = directory
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
-        if isinstance(error, _LocalTrouble):
-            raise self._worded(str(error)) from error
-        if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-            raise self._worded(error.strerror or str(error)) from error
-
-    def _worded(self, reason: str) -> SourceError:
-        return SourceError(
-            f"{self._identity} cannot be written to '{self._directory.parent}': {reason.lower()}"
-        )
+@contextmanager
+def _local_trouble(identity: str, directory: Path) -> Iterator[None]:
+    """Convert errors of this machine's disk to ours."""
+    try:
+        yield
+    except TimeoutError:
+        raise
+    except (OSError, _LocalTrouble) as error:
+        reason = (getattr(error, "strerror", None) or str(error)).lower()
+        raise SourceError(
+            f"{identity} cannot be written to '{directory.parent}': {reason}"
+        ) from error

@@ -94,7 +94,6 @@ def _status(error: BaseException) -> int | None:
 
 
 def _network(error: BaseException) -> str | None:
-    """Return the network problem in stable words, or None."""
     if isinstance(error, TimeoutError) or "timed out" in str(error).lower():
         return "timeout"
     if isinstance(error, ConnectionRefusedError):

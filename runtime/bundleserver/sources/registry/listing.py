@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from bundleserver.sources import Candidate, Demand, Listing
 from bundleserver.sources.registry.state import LastKnown
@@ -18,7 +17,7 @@ CHAMPION = "champion"
 
 
 @dataclass(frozen=True)
-class Wish:
+class Choice:
     """What to serve: a URI, further labels, the name to serve under, a traffic split."""
 
     uri: ModelUri
@@ -43,17 +42,17 @@ class Wish:
 
 @dataclass(frozen=True)
 class Resolved:
-    """The current versions of a wish's labels; missing ones with the reason."""
+    """The current versions of a choice's labels; missing ones with the reason."""
 
     labels: Mapping[str, str] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
-def resolve(wish: Wish, model: RegisteredModel, place: str) -> Resolved:
-    """Look up every label of a wish; ``place`` is the registry, for messages."""
+def resolve(choice: Choice, model: RegisteredModel, place: str) -> Resolved:
+    """Look up every label of a choice; ``place`` is the registry, for messages."""
     labels: dict[str, str] = {}
     missing: dict[str, str] = {}
-    for label in wish.all_labels:
+    for label in choice.all_labels:
         number = model.named(label)
         if number is None:
             known = ", ".join(f"'{alias}'" for alias in sorted(model.aliases)) or "none"
@@ -72,7 +71,7 @@ def resolve(wish: Wish, model: RegisteredModel, place: str) -> Resolved:
 
 
 def list_model(
-    wish: Wish,
+    choice: Choice,
     known: LastKnown,
     demand: Demand,
     place: str,
@@ -81,78 +80,75 @@ def list_model(
     """Return all versions of a model to serve.
 
     Args:
-        wish: what to serve.
+        choice: what to serve.
         known: the registry's state.
         demand: the manager's demand.
         place: the registry, for messages.
         candidate_of: makes a candidate of a version.
     """
     model = known.model
-    resolved = resolve(wish, model, place)
-    if reason := _why_nothing(wish, model, resolved, place):
-        return Listing(wish.served_as, reason=reason)
-    config = _config(wish, known, resolved, demand, candidate_of)
+    resolved = resolve(choice, model, place)
+    if reason := _why_no_default(choice, model, resolved, place):
+        return Listing(choice.served_as, reason=reason)
+    config = _config(choice, known, resolved, demand, candidate_of)
     policy = demand.policy if config.policy is None else VersionPolicy.parse(config.policy)
     candidates, unseen = _split(model.versions, policy, config, demand, candidate_of)
     return Listing(
-        wish.served_as,
+        choice.served_as,
         tuple(candidates),
         config if config != ServingConfig() else None,
         config_name="the registry",
         unseen=tuple(unseen),
-        warnings=(*resolved.missing.values(), *_lost_shares(wish, model, resolved.labels)),
+        warnings=(*resolved.missing.values(), *_unknown_shares(choice, model, resolved.labels)),
         reason="" if candidates else f"'{model.name}' has no version in the registry at '{place}'",
     )
 
 
-def _why_nothing(wish: Wish, model: RegisteredModel, resolved: Resolved, place: str) -> str | None:
+def _why_no_default(
+    choice: Choice, model: RegisteredModel, resolved: Resolved, place: str
+) -> str | None:
     """Return why there can be no default version, or None; loaded versions keep serving."""
-    if (default := wish.default_label) is not None and default in resolved.missing:
+    if (default := choice.default_label) is not None and default in resolved.missing:
         return resolved.missing[default]
-    if wish.uri.version is not None and model.find(wish.uri.version) is None:
-        there = ", ".join(version.number for version in model.versions[:10]) or "none"
-        return (
-            f"'{model.name}' has no version {wish.uri.version} in the registry at '{place}'; "
-            f"versions: {there}"
-        )
+    if choice.uri.version is not None and model.find(choice.uri.version) is None:
+        return model.no_version(choice.uri.version, place)
     return None
 
 
 def _config(
-    wish: Wish,
+    choice: Choice,
     known: LastKnown,
     resolved: Resolved,
     demand: Demand,
     candidate_of: Callable[[RegisteredVersion], Candidate],
 ) -> ServingConfig:
     labels = dict(resolved.labels)
-    traffic = {} if _lost_shares(wish, known.model, labels) else wish.traffic
-    default = wish.default_label
-    if wish.uri.version is not None:
-        return ServingConfig(
-            f"specific:{wish.uri.version}", labels, wish.uri.version, traffic=traffic
-        )
-    if wish.uri.is_latest:
-        return ServingConfig("latest", labels, traffic=traffic)
-    if default is None:
-        return ServingConfig(labels=labels, traffic=traffic)
-    named = {Version(number) for number in labels.values()}
-    wanted = [*named, *_instead(known, labels, default, demand, candidate_of)]
-    policy = "specific:" + ",".join(version.label for version in sorted(wanted))
+    traffic = {} if _unknown_shares(choice, known.model, labels) else choice.traffic
+    policy, default = None, choice.default_label
+    if choice.uri.version is not None:
+        policy, default = f"specific:{choice.uri.version}", choice.uri.version
+    elif choice.uri.is_latest:
+        policy = "latest"
+    elif default is not None:
+        wanted = {Version(number) for number in labels.values()}
+        wanted |= {*_replacements(known, labels, default, demand, candidate_of)}
+        policy = str(VersionPolicy(None, tuple(sorted(wanted))))
     return ServingConfig(policy, labels, default, traffic)
 
 
-def _lost_shares(wish: Wish, model: RegisteredModel, labels: Mapping[str, str]) -> tuple[str, ...]:
+def _unknown_shares(
+    choice: Choice, model: RegisteredModel, labels: Mapping[str, str]
+) -> tuple[str, ...]:
     """Describe names in the traffic split that do not exist; the default gets all requests then."""
     return tuple(
         f"--traffic refers to '{name}', which '{model.name}' does not have; the default version "
         "gets all requests"
-        for name in wish.traffic
+        for name in choice.traffic
         if name not in labels and model.find(name) is None
     )
 
 
-def _instead(
+def _replacements(
     known: LastKnown,
     labels: Mapping[str, str],
     default: str,
@@ -171,12 +167,8 @@ def _instead(
     older = (v.number for v in model.versions if v.version < newest)
     ordered = dict.fromkeys((*known.history.get(default, ()), *older))
     possible = (model.find(number) for number in ordered if number not in chosen)
-    usable = (v.version for v in possible if v and _is_usable(candidate_of(v)))
+    usable = (v.version for v in possible if v and candidate_of(v).is_usable)
     return [version for version, _ in zip(usable, range(wanted), strict=False)]
-
-
-def _is_usable(candidate: Candidate) -> bool:
-    return candidate.settled and candidate.problem is None
 
 
 def _split(
@@ -199,27 +191,5 @@ def _split(
             continue
         candidate = candidate_of(version)
         candidates.append(candidate)
-        sound += _is_usable(candidate)
+        sound += candidate.is_usable
     return candidates, unseen
-
-
-def candidate_for(
-    version: RegisteredVersion, served_as: str, location: Path, problem: str | None, suffix: str
-) -> Candidate:
-    """Make a candidate; ``suffix`` allows a retry of one that failed in an outage."""
-    if version.status == "FAILED_REGISTRATION":
-        problem = f"its registration failed: {version.status_message or 'unknown reason'}"
-    return Candidate(
-        served_as,
-        version.version,
-        location,
-        version.fingerprint + suffix,
-        settled=version.status != "PENDING_REGISTRATION",
-        problem=problem,
-    )
-
-
-def in_use(demand: Demand, listing: Listing) -> Collection[str]:
-    """Return the numbers of the versions that the cache must keep."""
-    wanted = (candidate.version for candidate in listing.candidates)
-    return {version.label for version in (*demand.versions, *wanted)}

@@ -12,7 +12,7 @@ from bundleserver.manifest import MANIFEST_NAME, Manifest
 from bundleserver.sources.registry.client import RegistryClient
 from bundleserver.sources.registry.download import Artifacts
 from bundleserver.sources.registry.flavours import manifest_of
-from bundleserver.sources.registry.listing import Wish, resolve
+from bundleserver.sources.registry.listing import Choice, resolve
 from bundleserver.sources.registry.source import with_facts
 from bundleserver.sources.registry.uri import ModelUri
 from bundleserver.sources.registry.values import RegisteredModel, RegisteredVersion
@@ -73,18 +73,14 @@ def chosen_version(uri: ModelUri, client: RegistryClient) -> RegisteredVersion:
     number = uri.version or _number_by_label(uri, model, client.place)
     found = model.find(number) if number else next(iter(model.versions), None)
     if found is None:
-        there = ", ".join(version.number for version in model.versions[:10]) or "none"
-        raise SourceError(
-            f"'{uri.name}' has no version {number or 'at all'} in the registry at "
-            f"'{client.place}'; versions: {there}"
-        )
+        raise SourceError(model.no_version(number or "at all", client.place))
     return found
 
 
 def _number_by_label(uri: ModelUri, model: RegisteredModel, place: str) -> str | None:
     if uri.label is None:
         return None
-    resolved = resolve(Wish(uri, (), uri.name), model, place)
+    resolved = resolve(Choice(uri, (), uri.name), model, place)
     if uri.label in resolved.missing:
         raise SourceError(resolved.missing[uri.label])
     return resolved.labels[uri.label]

@@ -18,7 +18,7 @@ from bundleserver.sources.registry.cache import Cache, size_of
 from bundleserver.sources.registry.client import RegistryClient
 from bundleserver.sources.registry.download import Artifacts
 from bundleserver.sources.registry.flavours import manifest_of
-from bundleserver.sources.registry.listing import Wish, candidate_for, in_use, list_model, resolve
+from bundleserver.sources.registry.listing import Choice, list_model, resolve
 from bundleserver.sources.registry.state import LastKnown, recall, remember
 from bundleserver.sources.registry.uri import ModelUri
 from bundleserver.sources.registry.values import RegisteredModel, RegisteredVersion, iso_time
@@ -61,7 +61,7 @@ class RegistrySource:
             breaker: limits calls to a failing registry.
             clock: seconds since the epoch.
         """
-        self._wish = Wish(uri, labels, model_name or uri.name, traffic)
+        self._choice = Choice(uri, labels, model_name or uri.name, traffic)
         self._cache = cache
         self._client = client
         self._breaker = breaker or Breaker()
@@ -88,18 +88,19 @@ class RegistrySource:
             LastKnownListings: the registry has been unavailable since the start.
             SourceError: the registry is unavailable.
         """
-        demand = demand_of(self._wish.served_as) if demand_of else Demand(VersionPolicy(None))
+        demand = demand_of(self._choice.served_as) if demand_of else Demand(VersionPolicy(None))
         try:
             model = self._ask()
         except SourceError as error:
             raise self._outage(error, demand) from error
         if model is None:
             place = self._client.place
-            reason = f"the registry at '{place}' has no model '{self._wish.uri.name}'"
-            return (Listing(self._wish.served_as, reason=reason),)
-        self._take_in(model)
+            reason = f"the registry at '{place}' has no model '{self._choice.uri.name}'"
+            return (Listing(self._choice.served_as, reason=reason),)
+        self._update(model)
         listing = self._list(demand, self._candidate)
-        self._in_use = frozenset(in_use(demand, listing))
+        listed = (candidate.version for candidate in listing.candidates)
+        self._in_use = frozenset(version.label for version in (*demand.versions, *listed))
         return (listing,)
 
     def fetch(self, candidate: Candidate) -> tuple[Path, Manifest]:
@@ -125,17 +126,17 @@ class RegistrySource:
     def _ask(self) -> RegisteredModel | None:
         self._breaker.check()
         try:
-            model = self._client.model(self._wish.uri.name)
+            model = self._client.model(self._choice.uri.name)
         except SourceError as error:
             self._breaker.note_failure(error)
             raise
         self._breaker.note_success()
         return model
 
-    def _take_in(self, model: RegisteredModel) -> None:
+    def _update(self, model: RegisteredModel) -> None:
         before = self._known or recall(self._cache.root) or LastKnown(model, 0.0)
         now = self._clock()
-        labels = resolve(self._wish, model, self._client.place).labels
+        labels = resolve(self._choice, model, self._client.place).labels
         self._known = before.followed_by(model, now, labels)
         last = self._remembered
         is_news = last is None or replace(last, as_of=now) != self._known
@@ -161,7 +162,7 @@ class RegistrySource:
             return error
         self._known = self._known or recall(self._cache.root)
         if self._known is None:
-            return SourceError(f"{error}; '{self._wish.uri.name}' is not in the cache")
+            return SourceError(f"{error}; '{self._choice.uri.name}' is not in the cache")
         cached = {(entry.number, entry.fingerprint) for entry in self._cache.entries()}
 
         def candidate_of(version: RegisteredVersion) -> Candidate:
@@ -179,13 +180,21 @@ class RegistrySource:
     ) -> Listing:
         if self._known is None:
             raise SourceError("the registry has not been polled yet")
-        return list_model(self._wish, self._known, demand, self._client.place, candidate_of)
+        return list_model(self._choice, self._known, demand, self._client.place, candidate_of)
 
     def _candidate(self, version: RegisteredVersion) -> Candidate:
         rounds = self._rounds.get(version.number, 0)
-        suffix = f"+{rounds}" if rounds else ""
-        location = Path(f"models:/{self._wish.uri.name}#{version.number}")
-        return candidate_for(version, self._wish.served_as, location, None, suffix)
+        has_failed = version.status == "FAILED_REGISTRATION"
+        why = f"its registration failed: {version.status_message or 'unknown reason'}"
+        return Candidate(
+            self._choice.served_as,
+            version.version,
+            Path(f"models:/{self._choice.uri.name}#{version.number}"),
+            # The suffix allows retries of a version that failed in an outage.
+            version.fingerprint + (f"+{rounds}" if rounds else ""),
+            settled=version.status != "PENDING_REGISTRATION",
+            problem=why if has_failed else None,
+        )
 
     def _find(self, candidate: Candidate) -> RegisteredVersion:
         version = self._known.model.find(candidate.version.label) if self._known else None
@@ -195,7 +204,7 @@ class RegistrySource:
 
     def _fetch(self, version: RegisteredVersion) -> tuple[Path, Mapping[str, object]]:
         self._breaker.check()
-        artifacts = Artifacts(self._client, self._wish.uri.name, version.number)
+        artifacts = Artifacts(self._client, self._choice.uri.name, version.number)
 
         def fill(directory: Path) -> Mapping[str, object]:
             files = artifacts.list()
@@ -214,9 +223,8 @@ class RegistrySource:
         return {*self._in_use} - {version.number}
 
     def _facts(self, version: RegisteredVersion) -> dict[str, object]:
-        """Return the registry's current facts of a version and its model."""
         model = self._known.model if self._known else None
-        about: dict[str, object] = {"name": self._wish.uri.name, "uri": str(self._wish.uri)}
+        about: dict[str, object] = {"name": self._choice.uri.name, "uri": str(self._choice.uri)}
         if model is not None and model.description:
             about["model_description"] = model.description
         if model is not None and model.tags:
@@ -226,8 +234,8 @@ class RegistrySource:
 
 def with_facts(manifest: Manifest, facts: Mapping[str, object]) -> Manifest:
     """Return a manifest with the registry's facts in its metadata, under ``registry``."""
-    told = {key: value for key, value in facts.items() if value not in (None, "", {})}
-    metadata = {**manifest.metadata, "registry": told}
-    if "metrics" not in metadata and told.get("metrics"):
-        metadata["metrics"] = told["metrics"]
+    known = {key: value for key, value in facts.items() if value not in (None, "", {})}
+    metadata = {**manifest.metadata, "registry": known}
+    if "metrics" not in metadata and known.get("metrics"):
+        metadata["metrics"] = known["metrics"]
     return replace(manifest, metadata=metadata)

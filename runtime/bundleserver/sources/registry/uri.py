@@ -51,15 +51,9 @@ class ModelUri:
         name = unquote(name)
         if not _NAME.fullmatch(name) or name.strip(". ") == "" or (at and slash):
             raise ValueError(refusal)
-        if at:
-            return cls._by_alias(name, alias)
-        return cls._by_choice(name, chosen, refusal) if slash else cls(name)
-
-    @classmethod
-    def _by_alias(cls, name: str, alias: str) -> ModelUri:
-        if problem := alias_problem(alias):
+        if at and (problem := alias_problem(alias)):
             raise ValueError(problem)
-        return cls(name, alias=alias)
+        return cls._by_choice(name, chosen, refusal) if slash else cls(name, alias or None)
 
     @classmethod
     def _by_choice(cls, name: str, chosen: str, refusal: str) -> ModelUri:

@@ -83,6 +83,13 @@ class RegisteredModel:
         in_stage = (v.number for v in self.versions if v.stage.lower() == label.lower())
         return next(in_stage, None)
 
+    def no_version(self, number: str, place: str) -> str:
+        """Return the message that a version does not exist in the registry at ``place``."""
+        there = ", ".join(version.number for version in self.versions[:10]) or "none"
+        return (
+            f"'{self.name}' has no version {number} in the registry at '{place}'; versions: {there}"
+        )
+
     def to_document(self) -> dict[str, object]:
         """Return it as a JSON object; ``from_document`` parses it back equal."""
         return asdict(self)
