@@ -1,39 +1,21 @@
-"""Components that are bundles themselves: nested in a directory, or served by this process."""
+"""Components that are bundles themselves: nested in the directory, or other models."""
 
 from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from bundleserver.errors import BundleError
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.signature import Signature
 
+if TYPE_CHECKING:
+    from bundleserver.bundle import Bundle
 
-class Callee(Protocol):
-    """What a member must be able to do; a Bundle can."""
-
-    @property
-    def signature(self) -> Signature:
-        """What it takes and gives."""
-
-    @property
-    def identity(self) -> str:
-        """How messages name it."""
-
-    def predict(
-        self, inputs: Mapping[str, NamedTensor], parameters: Mapping[str, object]
-    ) -> dict[str, Array]:
-        """Answer."""
-
-    def close(self) -> None:
-        """Give back what it holds."""
-
-
-Members = Callable[[str], AbstractContextManager[Callee]]
-"""Borrows the default version of another model of this process."""
+Members = Callable[[str], AbstractContextManager["Bundle"]]
+"""Acquires the default version of another model of this process."""
 
 _calling: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("calling", default=())
 
@@ -41,7 +23,7 @@ _calling: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("call
 class BundleMember:
     """A nested bundle as a component: inputs and outputs by position, a forecaster's by name."""
 
-    def __init__(self, bundle: Callee) -> None:
+    def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self.methods: Mapping[str, Signature] = {"predict": bundle.signature}
 
@@ -57,7 +39,7 @@ class BundleMember:
 
 
 class ModelMember:
-    """Another model of this process as a component; borrowed anew for each call."""
+    """Another model of this process as a component; acquired for each call."""
 
     methods: Mapping[str, Signature] = {"predict": Signature()}
 
@@ -68,16 +50,16 @@ class ModelMember:
     def call(
         self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
     ) -> Sequence[Array]:
-        """Borrow the model's default version, run it and return its outputs in their order."""
+        """Acquire the model's default version, run it and return its outputs in their order."""
         if self._members is None:
             raise BundleError(
-                f"component names the model '{self._model}', which only a server can lend; serve "
-                "both from one --model_dir"
+                f"the bundle calls the model '{self._model}', which requires a server; serve both "
+                "from one --model_dir"
             )
         calling = _calling.get()
         if self._model in calling:
-            circle = " → ".join((*calling, self._model))
-            raise BundleError(f"models call each other in a circle: {circle}")
+            cycle = " → ".join((*calling, self._model))
+            raise BundleError(f"models call each other in a cycle: {cycle}")
         token = _calling.set((*calling, self._model))
         try:
             with self._members(self._model) as bundle:
@@ -86,11 +68,11 @@ class ModelMember:
             _calling.reset(token)
 
     def close(self) -> None:
-        """Hold nothing: the model belongs to the manager."""
+        """Do nothing: the manager closes the model."""
 
 
 def _call_by_position(
-    bundle: Callee, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
+    bundle: Bundle, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
 ) -> Sequence[Array]:
     specs = bundle.signature.inputs
     if bundle.signature.rowwise and len(specs) == len(inputs):

@@ -29,12 +29,12 @@ def test_decode_takes_rows_under_either_key(key):
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ({}, "the keys that came: none"),
+        ({}, "an array of rows; got none"),
         ({"instance": [], "signature_name": "x"}, "'instance', 'signature_name'"),
         ({"instances": [[1]], "inputs": [[1]]}, "either 'instances' or 'inputs'"),
         ({"instances": {"a": 1}}, "'instances' is an object"),
         ({"inputs": None}, "'inputs' is null"),
-        ({"instances": "x"}, "'instances' is the text 'x'"),
+        ({"instances": "x"}, "'instances' is the string 'x'"),
         ({"instances": [[1]], "parameters": 3}, "'parameters' is the number 3"),
     ],
 )
@@ -98,7 +98,7 @@ def test_dates_are_iso_8601():
 
 def test_bytes_that_json_cannot_carry_are_refused():
     """Bytes that are not UTF-8 are refused by name instead of being replaced."""
-    with pytest.raises(InvalidInput, match="output 'x' holds bytes that are not UTF-8"):
+    with pytest.raises(InvalidInput, match="output 'x' has bytes that are not UTF-8"):
         v1.predictions(answer(x=np.array([b"\xff"], dtype=object)))
 
 
@@ -131,7 +131,7 @@ def test_a_forecaster_without_single_answers_answers_one_object():
     ("body", "said"),
     [
         (b"", "body is empty"),
-        (b"[1]", "body is a list"),
+        (b"[1]", "body is an array"),
         (b'{"instances": [NaN]}', "not valid JSON"),
         (b'{"instances": [1]', "not valid JSON"),
         (b"\xff\xfe", "not valid JSON"),
