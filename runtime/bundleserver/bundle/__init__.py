@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import current_thread, main_thread
 
 from bundleserver.bundle import integrity
-from bundleserver.bundle.examples import check_output
+from bundleserver.bundle.examples import check_output, validate_values
 from bundleserver.bundle.members import BundleMember, Members, ModelMember
 from bundleserver.bundle.placement import Placement, measure
 from bundleserver.bundle.plan import Plan, make_plan
@@ -27,7 +27,7 @@ from bundleserver.errors import (
 from bundleserver.frameworks import LoadContext, Predictor, framework_named, frameworks
 from bundleserver.frameworks.interface import HasMetadata
 from bundleserver.manifest import BUNDLE, MANIFEST_NAME, MODEL, Component, Manifest
-from bundleserver.tensors import Array, NamedTensor, TensorSpec, array_from_rows
+from bundleserver.tensors import Array, NamedTensor
 
 LOG = logging.getLogger(__name__)
 
@@ -209,7 +209,8 @@ class Bundle:
         for index, example in enumerate(self.manifest.examples):
             where = f"examples[{index}]"
             try:
-                outputs = self.predict(self.validate_values(example.inputs), example.parameters)
+                inputs = validate_values(example.inputs, self.signature, self.identity)
+                outputs = self.predict(inputs, example.parameters)
             except (InvalidInput, PredictionError) as error:
                 raise WarmUpError(f"{where} of {self.identity} failed: {error}") from error
             for name, recorded in example.outputs.items():
@@ -262,20 +263,6 @@ class Bundle:
             exc_info=error,
         )
         return PredictionError(self.identity, f"{what}: {first_line}", incident)
-
-    def validate_values(self, values: Mapping[str, object]) -> dict[str, NamedTensor]:
-        """Validate a JSON value for each input; a plain value is an array of one.
-
-        Raises:
-            InvalidInput: a value is not valid for the bundle.
-        """
-        specs = {spec.name: spec for spec in self.signature.inputs}
-        tensors = []
-        for name, value in values.items():
-            spec = specs.get(name, TensorSpec(name))
-            rows = value if isinstance(value, list) else [value]
-            tensors.append(NamedTensor(name, array_from_rows(rows, spec, self.identity)))
-        return self.signature.bind_tensors(tensors, self.identity)
 
 
 def _open_component(

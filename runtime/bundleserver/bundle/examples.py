@@ -1,14 +1,34 @@
-"""Comparison of a bundle's outputs with those of its manifest's examples."""
+"""Examples and instances: a JSON value for each input, and the comparison of outputs."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
 from bundleserver.errors import WarmUpError
-from bundleserver.tensors import Array, TensorSpec, array_from_rows
+from bundleserver.tensors import Array, NamedTensor, TensorSpec, array_from_rows
+from bundleserver.tensors.signature import Signature
 
 _ABSOLUTE_TOLERANCE = 1e-9
 """In addition to the relative tolerance, so that a recorded 0.0 does not require an exact 0.0."""
+
+
+def validate_values(
+    values: Mapping[str, object], signature: Signature, taker: str
+) -> dict[str, NamedTensor]:
+    """Validate a JSON value for each input; a plain value is an array of one.
+
+    Raises:
+        InvalidInput: a value is not valid for the signature.
+    """
+    specs = {spec.name: spec for spec in signature.inputs}
+    tensors = []
+    for name, value in values.items():
+        rows = value if isinstance(value, list) else [value]
+        array = array_from_rows(rows, specs.get(name, TensorSpec(name)), taker)
+        tensors.append(NamedTensor(name, array))
+    return signature.bind_tensors(tensors, taker)
 
 
 def check_output(where: str, name: str, got: Array, recorded: object, rtol: float) -> None:

@@ -5,16 +5,34 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from bundleserver.errors import BundleError
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.signature import Signature
 
-if TYPE_CHECKING:
-    from bundleserver.bundle import Bundle
 
-Members = Callable[[str], AbstractContextManager["Bundle"]]
+class Callee(Protocol):
+    """The interface of a member; a Bundle has it."""
+
+    @property
+    def signature(self) -> Signature:
+        """Its inputs and outputs."""
+
+    @property
+    def identity(self) -> str:
+        """Its name in messages."""
+
+    def predict(
+        self, inputs: Mapping[str, NamedTensor], parameters: Mapping[str, object]
+    ) -> dict[str, Array]:
+        """Run it."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+Members = Callable[[str], AbstractContextManager[Callee]]
 """Acquires the default version of another model of this process."""
 
 _calling: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("calling", default=())
@@ -23,7 +41,7 @@ _calling: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("call
 class BundleMember:
     """A nested bundle as a component: inputs and outputs by position, a forecaster's by name."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Callee) -> None:
         self._bundle = bundle
         self.methods: Mapping[str, Signature] = {"predict": bundle.signature}
 
@@ -72,7 +90,7 @@ class ModelMember:
 
 
 def _call_by_position(
-    bundle: Bundle, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
+    bundle: Callee, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
 ) -> Sequence[Array]:
     specs = bundle.signature.inputs
     if bundle.signature.rowwise and len(specs) == len(inputs):

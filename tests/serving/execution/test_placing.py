@@ -126,7 +126,7 @@ def test_one_inline_call_that_takes_too_long_moves_its_version_to_the_threads(ca
     assert ("inline", "threads") == (before, after)
     assert [14.0] == slow.outputs["sum"].tolist()
     assert [True, True, False] == [thread == own for thread in watched.threads]
-    assert "until it is loaded anew" in caplog.text
+    assert "until it is reloaded" in caplog.text
     labels = {"model": "sums", "version": "1"}
     assert 1 == registry.get_sample_value("bundleserver_inline_overruns_total", labels)
 
@@ -284,7 +284,7 @@ def test_nothing_of_a_model_with_a_canary_runs_on_the_event_loop():
 
     asyncio.run(ask())
 
-    canary = served.splitter.describe("sums")["canary"]
+    canary = served.splitter.describe_traffic("sums")["canary"]
     assert 5 == canary["requests"]
     assert threading.get_ident() not in [*models[0].threads, *models[1].threads]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bundleserver.bundle.examples import validate_values
 from bundleserver.errors import InvalidInput
 from bundleserver.serving.codecs.tensor_json import kind_of, plain_values
 from bundleserver.serving.requests import PredictRequest, PredictResponse, RequestedOutput
@@ -147,7 +148,8 @@ def _answer_instance(
     names = {spec.name for spec in bundle.signature.inputs}
     own = {name: row[name] for name in INSTANCE_PARAMETERS if name in row and name not in names}
     try:
-        inputs = bundle.validate_values({name: row[name] for name in row if name not in own})
+        values = {name: row[name] for name in row if name not in own}
+        inputs = validate_values(values, bundle.signature, bundle.identity)
         outputs = bundle.predict(inputs, {**parameters, **own})
     except InvalidInput as error:
         raise InvalidInput(f"instances[{index}]: {error}") from error
