@@ -129,9 +129,9 @@ def test_declared_columns_bind_objects_by_name(directory, scaler, forest):
         ({"steps": [STEPS[0] | {"method": "transfrom"}]}, "did you mean 'transform'?"),
         (
             {"inputs": [{"name": "features", "shape": [-1, 4]}], "steps": STEPS},
-            "declared with shape [-1, 4]; the fitted component takes [-1, 3]",
+            "declared with shape [-1, 4]; the fitted component expects [-1, 3]",
         ),
-        ({"components": CHAIN | {"other": CHAIN["model"]}}, "no rule to combine them"),
+        ({"components": CHAIN | {"other": CHAIN["model"]}}, "cannot be combined automatically"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused_when_opened(directory, change, part):

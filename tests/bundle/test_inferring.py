@@ -140,8 +140,8 @@ def test_one_of_two_models_can_be_chosen(tmp_path, scaler):
         ([], "is empty"),
         (["notes.txt", "data.csv"], "holds only 'data.csv', 'notes.txt'"),
         ([".hidden.pkl"], "is empty"),
-        (["a_scaler.pkl", "b_model.pkl"], "no rule says how they make one"),
-        (["a_scaler.pkl", "b_encoder.pkl"], "no rule says how they make one"),
+        (["a_scaler.pkl", "b_model.pkl"], "which cannot be combined"),
+        (["a_scaler.pkl", "b_encoder.pkl"], "which cannot be combined"),
     ],
 )
 def test_directories_without_a_rule_are_refused(tmp_path, scaler, files, part):
@@ -160,7 +160,7 @@ def test_a_link_to_nothing_is_refused(tmp_path, scaler):
     (tmp_path / "forest_model.pkl").write_bytes(pickle.dumps(scaler))
     (tmp_path / "forest_scaler.pkl").symlink_to("gone.pkl")
 
-    with pytest.raises(BundleError, match=r"forest_scaler\.pkl' is a link to nothing"):
+    with pytest.raises(BundleError, match=r"forest_scaler\.pkl' is a broken link"):
         infer_manifest(tmp_path, "forest")
 
 
