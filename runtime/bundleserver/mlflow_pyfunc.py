@@ -52,20 +52,20 @@ class BundleModel:
         signature, taker = self._bundle.signature, self._bundle.identity
         if isinstance(given, Mapping):
             tensors = [NamedTensor(str(name), np.asarray(value)) for name, value in given.items()]
-            return signature.bind_tensors(tensors, taker)
+            return signature.validate_tensors(tensors, taker)
         if hasattr(given, "columns") and hasattr(given, "to_dict"):
             if signature.rowwise:
-                return signature.bind_rows(self._rows(given), taker)
+                return signature.validate_rows(self._rows(given), taker)
             tensors = [NamedTensor(str(name), given[name].to_numpy()) for name in given.columns]
-            return signature.bind_tensors(tensors, taker)
+            return signature.validate_tensors(tensors, taker)
         if isinstance(given, list):
-            return signature.bind_rows(given, taker)
+            return signature.validate_rows(given, taker)
         if not signature.inputs:
-            return signature.bind_tensors([NamedTensor("input-0", np.asarray(given))], taker)
+            return signature.validate_tensors([NamedTensor("input-0", np.asarray(given))], taker)
         if len(signature.inputs) != 1:
             raise InvalidInput(f"{taker} takes {len(signature.inputs)} inputs; pass them by name")
         tensor = NamedTensor(signature.inputs[0].name, np.asarray(given))
-        return signature.bind_tensors([tensor], taker)
+        return signature.validate_tensors([tensor], taker)
 
     def _rows(self, frame: pd.DataFrame) -> list[Any]:
         """Return rows by column, or as plain lists where the bundle was fitted without names."""

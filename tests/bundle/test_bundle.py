@@ -71,7 +71,7 @@ def open_bundle(directory, members=None, **manifest):
 
 def ask(bundle, rows, **parameters):
     """Bind V1 rows and predict."""
-    return bundle.predict(bundle.signature.bind_rows(rows, bundle.identity), parameters)
+    return bundle.predict(bundle.signature.validate_rows(rows, bundle.identity), parameters)
 
 
 def test_a_directory_without_manifest_has_none(tmp_path):

@@ -39,7 +39,7 @@ def serve(directory, name):
 
 def ask(bundle, rows):
     """Answer V1 rows."""
-    return bundle.predict(bundle.signature.bind_rows(rows, bundle.identity), {})
+    return bundle.predict(bundle.signature.validate_rows(rows, bundle.identity), {})
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_one_sklearn_file_is_that_model(tmp_path, file):
     bundle = serve(tmp_path, "model")
 
     tensor = NamedTensor("whatever", np.float32(ROWS))
-    answers = bundle.predict(bundle.signature.bind_tensors([tensor], bundle.identity), {})
+    answers = bundle.predict(bundle.signature.validate_tensors([tensor], bundle.identity), {})
 
     np.testing.assert_array_equal(model.predict(np.float32(ROWS)), answers["output-0"])
 

@@ -155,7 +155,7 @@ class Bundle:
         """Run every step in order and return the outputs in the manifest's order.
 
         Args:
-            inputs: validated inputs of ``signature.bind_tensors`` or ``bind_rows``.
+            inputs: validated inputs of ``signature.validate_tensors`` or ``validate_rows``.
             parameters: the request's parameters, such as a forecast's ``level``.
 
         Returns:
@@ -195,7 +195,7 @@ class Bundle:
         outputs: dict[str, Array] = {}
         for spec in self.signature.outputs:
             try:
-                outputs[spec.name] = spec.hold(tensors[spec.name][0].values)
+                outputs[spec.name] = spec.coerce(tensors[spec.name][0].values)
             except (TypeError, ValueError) as error:
                 raise self.failure(f"output '{spec.name}'", str(error)) from error
         return outputs

@@ -28,7 +28,7 @@ def validate_values(
         rows = value if isinstance(value, list) else [value]
         array = array_from_rows(rows, specs.get(name, TensorSpec(name)), taker)
         tensors.append(NamedTensor(name, array))
-    return signature.bind_tensors(tensors, taker)
+    return signature.validate_tensors(tensors, taker)
 
 
 def check_output(where: str, name: str, got: Array, recorded: object, rtol: float) -> None:

@@ -98,5 +98,5 @@ def _call_by_position(
             NamedTensor(spec.name, tensor.values, tensor.columns)
             for spec, tensor in zip(specs, inputs, strict=True)
         ]
-    bound = bundle.signature.bind_tensors(inputs, bundle.identity)
+    bound = bundle.signature.validate_tensors(inputs, bundle.identity)
     return list(bundle.predict(bound, parameters).values())

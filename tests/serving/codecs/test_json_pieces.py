@@ -40,7 +40,7 @@ def decode_v1(document, request=PLAIN):
 def at_once(decode, body):
     """Decode a body as a whole, or say why it is refused."""
     try:
-        return decode(json_body.read_object(body))
+        return decode(json_body.decode_object(body))
     except InvalidInput as error:
         return str(error)
 

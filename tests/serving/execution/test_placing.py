@@ -243,10 +243,10 @@ def test_a_foreign_exception_in_validation_is_one_requests_error(traits, odd):
     """Wherever it runs, the request fails as an Exception, the lease ends, and the next answers."""
 
     class Odd(Signature):
-        def bind_tensors(self, tensors, taker, content_type=None):
+        def validate_tensors(self, tensors, taker, content_type=None):
             if (tensors[0].values == 99).any():
                 raise odd
-            return super().bind_tensors(tensors, taker, content_type)
+            return super().validate_tensors(tensors, taker, content_type)
 
     version = FakeVersion("1", signature=Odd(SUMS.inputs, SUMS.outputs), call_traits=traits)
     manager = FakeManager(FakeModel("sums", (version,)))

@@ -27,7 +27,7 @@ def _plain(value: object) -> object:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-write: Callable[[object], bytes] = partial(
+encode: Callable[[object], bytes] = partial(
     orjson.dumps, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY
 )
 """Encode a document; NaN and infinities become ``null``, numpy arrays become JSON arrays.
@@ -36,7 +36,7 @@ Arrays that are contiguous and in native byte order are encoded directly.
 """
 
 
-def read_object(body: bytes | memoryview) -> dict[str, object]:
+def decode_object(body: bytes | memoryview) -> dict[str, object]:
     """Decode a request body that must be one JSON object.
 
     Raises:
@@ -61,12 +61,12 @@ def decode(body: bytes, decode_document: Callable[[dict[str, object]], T]) -> T:
     """
     is_long = len(body) > LONG_BYTES and simd_numbers.IS_INSTALLED
     decoded = decode_apart(body, decode_document) if is_long else None
-    return decode_document(read_object(body)) if decoded is None else decoded
+    return decode_document(decode_object(body)) if decoded is None else decoded
 
 
-def write_list(length: int, step: int, part: Callable[[slice], object]) -> bytes:
+def encode_array(length: int, step: int, part: Callable[[slice], object]) -> bytes:
     """Encode a long array part by part; other threads run in between."""
-    parts = [write(part(slice(start, start + step)))[1:-1] for start in range(0, length, step)]
+    parts = [encode(part(slice(start, start + step)))[1:-1] for start in range(0, length, step)]
     return b"".join((b"[", b",".join(parts), b"]"))
 
 

@@ -79,14 +79,14 @@ def encode_response(response: PredictResponse) -> bytes:
     if response.answers is None and response.rowwise and len(outputs) == 1:
         ((name, values),) = outputs.items()
         if values.size <= PIECE_VALUES:
-            return json_body.write({"predictions": plain_values(values, name)})
+            return json_body.encode({"predictions": plain_values(values, name)})
         if values.ndim:
             step = max(1, PIECE_VALUES * len(values) // values.size)
-            listed = json_body.write_list(
+            listed = json_body.encode_array(
                 len(values), step, lambda part: plain_values(values[part], name)
             )
             return b'{"predictions":%b}' % listed
-    return json_body.write(predictions(response))
+    return json_body.encode(predictions(response))
 
 
 def _plain_columns(outputs: Mapping[str, object]) -> dict[str, object]:

@@ -60,11 +60,11 @@ def decode_request(
         size = _json_size(header_length, len(body))
         view = memoryview(body)
         raw = _RawData(view[size:], announced=True)
-        document = json_body.read_object(view[:size])
+        document = json_body.decode_object(view[:size])
         return decode_document(model, version, routing_key, document, raw)
     if len(body) > LONG_BYTES:
         return json_body.decode(body, partial(decode_document, model, version, routing_key))
-    return decode_document(model, version, routing_key, json_body.read_object(body))
+    return decode_document(model, version, routing_key, json_body.decode_object(body))
 
 
 def decode_document(
@@ -133,12 +133,12 @@ def encode_response(response: PredictResponse, request: PredictRequest) -> Encod
     if response.parameters:
         envelope["parameters"] = response.parameters
     envelope["outputs"] = outputs
-    head = json_body.write(envelope)
+    head = json_body.encode(envelope)
     return Encoded(b"".join((head, *raw)), len(head)) if raw else Encoded(head)
 
 
 def _encoded(data: Array | list[str]) -> orjson.Fragment:
-    return orjson.Fragment(json_body.write_list(len(data), PIECE_VALUES, data.__getitem__))
+    return orjson.Fragment(json_body.encode_array(len(data), PIECE_VALUES, data.__getitem__))
 
 
 class _RawData:

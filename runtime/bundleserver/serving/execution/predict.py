@@ -53,13 +53,13 @@ def validate(bundle: Bundle, request: PredictRequest) -> Inputs:
         InvalidInput: the request is not valid for the bundle.
     """
     if request.rows is not None:
-        return bundle.signature.bind_rows(request.rows, bundle.identity)
+        return bundle.signature.validate_rows(request.rows, bundle.identity)
     content_type = request.parameters.get("content_type")
     if content_type is not None and not isinstance(content_type, str):
         raise InvalidInput(
             f"parameter 'content_type' is {content_type!r}; expected a string such as 'pd'"
         )
-    return bundle.signature.bind_tensors(request.tensors or (), bundle.identity, content_type)
+    return bundle.signature.validate_tensors(request.tensors or (), bundle.identity, content_type)
 
 
 def respond(

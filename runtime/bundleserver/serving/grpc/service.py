@@ -150,4 +150,4 @@ def _tensors(specs: Iterable[TensorSpec]) -> list[Message]:
 
 
 def _property(value: object) -> str:
-    return value if isinstance(value, str) else json_body.write(value).decode()
+    return value if isinstance(value, str) else json_body.encode(value).decode()

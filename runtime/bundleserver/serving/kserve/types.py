@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from bundleserver.errors import InvalidInput, ModelNotFound, NotReady, QueueFull, VersionNotFound
 from bundleserver.serving.codecs import v1
-from bundleserver.serving.codecs.json_body import read_object
+from bundleserver.serving.codecs.json_body import decode_object
 from bundleserver.serving.codecs.tensor_binary import array_from_bytes
 from bundleserver.serving.codecs.tensor_form import checked_shape, known_datatype, strings
 from bundleserver.serving.codecs.tensor_json import array_from_json, kind_of
@@ -53,7 +53,7 @@ def decode_instances(model: str, payload: object) -> PredictRequest:
         InvalidInput: it is not a valid V1 request.
     """
     if isinstance(payload, bytes):
-        payload = read_object(payload)
+        payload = decode_object(payload)
     if not isinstance(payload, dict):
         raise InvalidInput(f"the request body is {kind_of(payload)}; expected a JSON object")
     return v1.decode_request(payload, model, None)

@@ -215,12 +215,12 @@ def request_of(
 
 def json_answer(document: object, headers: Mapping[str, str] | None = None) -> Answer:
     """Make a response 200 with a JSON document."""
-    return Answer(json_body.write(document), headers=headers or {})
+    return Answer(json_body.encode(document), headers=headers or {})
 
 
 def error_answer(status: int, message: str, headers: Mapping[str, str] | None = None) -> Answer:
     """Make a response ``{"error": "…"}``, the form of an error on every route."""
-    return Answer(json_body.write({"error": message}), status, headers or {})
+    return Answer(json_body.encode({"error": message}), status, headers or {})
 
 
 def answer_of_error(error: ErrorAnswer) -> Answer:

@@ -194,7 +194,7 @@ class Routes:
         return error_answer(501, f"model '{model}' has no explainer; bundles only predict")
 
     async def _forecast(self, request: Request) -> Answer:
-        document = json_body.read_object(await request.body())
+        document = json_body.decode_object(await request.body())
         asked = forecast_request.decode_request(document)
         try:
             plan = forecast_route.plan_forecast(asked, self._manager)
@@ -251,4 +251,4 @@ class Routes:
 
 async def _optional_body(request: Request) -> dict[str, object]:
     body = await request.body()
-    return json_body.read_object(body) if body.strip() else {}
+    return json_body.decode_object(body) if body.strip() else {}
