@@ -162,7 +162,7 @@ def test_two_models_without_a_rule_are_refused(volume, volume_server):
     sentence = (
         "model 'anomaly-detector' is not ready: version 1 is FAILED while FETCHING: "
         f"{directory} holds 2 models, 'arima_model.pkl', 'prophet_model.pkl', which cannot be "
-        "combined; keep each in a directory of its own, or write a manifest for one of them "
+        "combined; keep each in a directory of its own, or create a manifest for one of them "
         f"with: bundleserver init {directory} --model arima_model.pkl"
     )
 
