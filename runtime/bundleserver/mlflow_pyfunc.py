@@ -55,16 +55,16 @@ class BundleModel:
             arrays = given
         elif hasattr(given, "columns") and hasattr(given, "to_dict"):
             if signature.rowwise:
-                return signature.bind_rows(self._rows(given), taker)
+                return signature.validate_rows(self._rows(given), taker)
             arrays = {name: given[name].to_numpy() for name in given.columns}
         elif isinstance(given, list):
-            return signature.bind_rows(given, taker)
+            return signature.validate_rows(given, taker)
         elif len(names) > 1:
             raise InvalidInput(f"{taker} has {len(names)} inputs; pass them by name")
         else:
             arrays = {names[0]: given}
         tensors = [NamedTensor(str(name), np.asarray(value)) for name, value in arrays.items()]
-        return signature.bind_tensors(tensors, taker)
+        return signature.validate_tensors(tensors, taker)
 
     def _rows(self, frame: pd.DataFrame) -> list[Any]:
         """Return rows by column, or as plain lists where the bundle was fitted without names."""

@@ -71,7 +71,7 @@ def open_bundle(directory, members=None, **manifest):
 
 def ask(bundle, rows, **parameters):
     """Bind V1 rows and predict."""
-    return bundle.predict(bundle.signature.bind_rows(rows, bundle.identity), parameters)
+    return bundle.predict(bundle.signature.validate_rows(rows, bundle.identity), parameters)
 
 
 def test_a_directory_without_manifest_has_none(tmp_path):
@@ -129,9 +129,9 @@ def test_declared_columns_bind_objects_by_name(directory, scaler, forest):
         ({"steps": [STEPS[0] | {"method": "transfrom"}]}, "did you mean 'transform'?"),
         (
             {"inputs": [{"name": "features", "shape": [-1, 4]}], "steps": STEPS},
-            "declared with shape [-1, 4]; the fitted component takes [-1, 3]",
+            "declared with shape [-1, 4]; the fitted component expects [-1, 3]",
         ),
-        ({"components": CHAIN | {"other": CHAIN["model"]}}, "no rule to combine them"),
+        ({"components": CHAIN | {"other": CHAIN["model"]}}, "cannot be combined automatically"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused_when_opened(directory, change, part):
@@ -175,7 +175,7 @@ def test_examples_are_checked_when_warming_up(directory):
     example = {"inputs": {"features": ROW}, "outputs": {"label": [-1]}}
     bundle = open_bundle(directory, steps=STEPS, examples=[example])
 
-    with pytest.raises(WarmUpError, match=r"gives \[1\] for output 'label'; .* records \[-1\]"):
+    with pytest.raises(WarmUpError, match=r"output 'label' is \[1\]; expected \[-1\]"):
         bundle.warm_up()
 
 

@@ -39,7 +39,7 @@ def serve(directory, name):
 
 def ask(bundle, rows):
     """Answer V1 rows."""
-    return bundle.predict(bundle.signature.bind_rows(rows, bundle.identity), {})
+    return bundle.predict(bundle.signature.validate_rows(rows, bundle.identity), {})
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +86,7 @@ def test_one_sklearn_file_is_that_model(tmp_path, file):
     bundle = serve(tmp_path, "model")
 
     tensor = NamedTensor("whatever", np.float32(ROWS))
-    answers = bundle.predict(bundle.signature.bind_tensors([tensor], bundle.identity), {})
+    answers = bundle.predict(bundle.signature.validate_tensors([tensor], bundle.identity), {})
 
     np.testing.assert_array_equal(model.predict(np.float32(ROWS)), answers["output-0"])
 
@@ -140,8 +140,8 @@ def test_one_of_two_models_can_be_chosen(tmp_path, scaler):
         ([], "is empty"),
         (["notes.txt", "data.csv"], "holds only 'data.csv', 'notes.txt'"),
         ([".hidden.pkl"], "is empty"),
-        (["a_scaler.pkl", "b_model.pkl"], "no rule says how they make one"),
-        (["a_scaler.pkl", "b_encoder.pkl"], "no rule says how they make one"),
+        (["a_scaler.pkl", "b_model.pkl"], "which cannot be combined"),
+        (["a_scaler.pkl", "b_encoder.pkl"], "which cannot be combined"),
     ],
 )
 def test_directories_without_a_rule_are_refused(tmp_path, scaler, files, part):
@@ -160,7 +160,7 @@ def test_a_link_to_nothing_is_refused(tmp_path, scaler):
     (tmp_path / "forest_model.pkl").write_bytes(pickle.dumps(scaler))
     (tmp_path / "forest_scaler.pkl").symlink_to("gone.pkl")
 
-    with pytest.raises(BundleError, match=r"forest_scaler\.pkl' is a link to nothing"):
+    with pytest.raises(BundleError, match=r"forest_scaler\.pkl' is a broken link"):
         infer_manifest(tmp_path, "forest")
 
 

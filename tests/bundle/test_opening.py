@@ -76,7 +76,7 @@ def ask(manager: Manager, version: str | None = None) -> float:
     """Ask for one prediction."""
     with manager.acquire("fraud", version) as bundle:
         tensor = NamedTensor("input-0", np.array(INPUT))
-        bound = bundle.signature.bind_tensors([tensor], bundle.identity)
+        bound = bundle.signature.validate_tensors([tensor], bundle.identity)
         (values,) = bundle.predict(bound, {}).values()
         return round(float(values.ravel()[0]), 6)
 

@@ -161,8 +161,8 @@ def test_two_models_without_a_rule_are_refused(volume, volume_server):
     directory = volume.root / "anomaly-detector"
     sentence = (
         "model 'anomaly-detector' is not ready: version 1 is FAILED while FETCHING: "
-        f"{directory} holds 2 models, 'arima_model.pkl', 'prophet_model.pkl', and no rule says how "
-        "they make one; keep each in a directory of its own, or write a manifest for one of them "
+        f"{directory} holds 2 models, 'arima_model.pkl', 'prophet_model.pkl', which cannot be "
+        "combined; keep each in a directory of its own, or create a manifest for one of them "
         f"with: bundleserver init {directory} --model arima_model.pkl"
     )
 

@@ -234,7 +234,7 @@ def dangling(directory):
 
 
 BAD_DIRECTORIES = {
-    "two-models": (two_models, "no rule says how they make one"),
+    "two-models": (two_models, "which cannot be combined"),
     "class-not-here": (class_of("fraudlib.models", "Detector"), "'fraudlib'"),
     "class-of-notebook": (class_of("__main__", "LSTMPipeline"), 'BundleStore().save("'),
     "cut-off": (cut_off, "is truncated or damaged"),

@@ -99,7 +99,7 @@ BAD_TENSORS = {
     "one input more": ([GOOD, features(name="x")], f"unknown input 'x'; {TAKES} {FEATURES}"),
     "the same input twice": (
         [GOOD, GOOD],
-        "input 'features' comes twice; each name may come once",
+        "duplicate input 'features'; names must be unique",
     ),
     "a column less": (
         [features(shape=(1, 2), data=(1.0, 2.0))],
@@ -123,15 +123,15 @@ BAD_TENSORS = {
     ),
     "fewer values than the shape": (
         [features(data=(0.5, 0.3))],
-        "input 'features' has 2 values; its shape [1, 3] takes 3",
+        "input 'features' has 2 values; expected 3 for its shape [1, 3]",
     ),
     "more values than the shape": (
         [features(data=(1.0, 2.0, 3.0, 4.0))],
-        "input 'features' has 4 values; its shape [1, 3] takes 3",
+        "input 'features' has 4 values; expected 3 for its shape [1, 3]",
     ),
     "no values": (
         [features(data=())],
-        "input 'features' has 0 values; its shape [1, 3] takes 3",
+        "input 'features' has 0 values; expected 3 for its shape [1, 3]",
     ),
     "a negative size": (
         [features(shape=(-1, 3))],
@@ -139,7 +139,7 @@ BAD_TENSORS = {
     ),
     "an absurd shape": (
         [features(shape=(10**15, 3))],
-        f"input 'features' has 3 values; its shape [{10**15}, 3] takes {3 * 10**15}",
+        f"input 'features' has 3 values; expected {3 * 10**15} for its shape [{10**15}, 3]",
     ),
     "a shape no array has": (
         [features(shape=(0, 10**18, 10**18), data=())],

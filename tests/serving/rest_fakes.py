@@ -132,9 +132,9 @@ class FakeBundles:
         if not signature.rowwise:
             return self._forecast(request, version, signature)
         if request.rows is not None:
-            bound = signature.bind_rows(request.rows, "'sums' version 1")
+            bound = signature.validate_rows(request.rows, "'sums' version 1")
         else:
-            bound = signature.bind_tensors(request.tensors or (), "'sums' version 1")
+            bound = signature.validate_tensors(request.tensors or (), "'sums' version 1")
         sums = bound["features"].values.sum(axis=1)
         labels = np.array(["high" if value > 3 else "low" for value in sums], dtype=object)
         return PredictResponse(

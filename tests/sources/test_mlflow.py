@@ -91,7 +91,7 @@ class Replica:
         """Return which version answers [1, 2], and what."""
         with self.manager.acquire(self.name, version) as bundle:
             tensor = NamedTensor("input-0", np.array([[1.0, 2.0]]))
-            bound = bundle.signature.bind_tensors([tensor], bundle.identity)
+            bound = bundle.signature.validate_tensors([tensor], bundle.identity)
             return bundle.version, round(float(bundle.predict(bound, {})["output-0"][0]), 6)
 
     def reason(self, version=None):

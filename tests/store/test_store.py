@@ -64,7 +64,7 @@ def open_version(store, name, version):
 
 def ask(bundle, rows):
     """Predict rows of V1 and return the only output."""
-    outputs = bundle.predict(bundle.signature.bind_rows(rows, bundle.identity), {})
+    outputs = bundle.predict(bundle.signature.validate_rows(rows, bundle.identity), {})
     return next(iter(outputs.values()))
 
 

@@ -27,7 +27,7 @@ def tensor(name, values, **more):
 
 def test_strict_signature_takes_its_named_input():
     """A written manifest's input arrives under its name, with its columns."""
-    bound = STRICT.bind_tensors([tensor("features", [[0.5, 0.3, 0.8]])], TAKER)
+    bound = STRICT.validate_tensors([tensor("features", [[0.5, 0.3, 0.8]])], TAKER)
 
     assert ["features"] == list(bound)
     assert ("cpu", "memory", "io") == bound["features"].columns
@@ -50,7 +50,7 @@ def test_strict_signature_takes_its_named_input():
 def test_bind_tensors_says_what_came_and_what_is_taken(signature, tensors, part):
     """Each misfit of names, shapes, datatypes and lengths is refused in words."""
     with pytest.raises(InvalidInput) as refused:
-        signature.bind_tensors(tensors, TAKER)
+        signature.validate_tensors(tensors, TAKER)
 
     assert part in str(refused.value)
     assert TAKER in str(refused.value)
@@ -59,21 +59,21 @@ def test_bind_tensors_says_what_came_and_what_is_taken(signature, tensors, part)
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, np.uint8, np.float64])
 def test_lenient_signature_takes_any_name_and_number(dtype):
     """A drop-in for KServe's sklearn server takes one tensor of any name and numeric datatype."""
-    bound = LENIENT.bind_tensors([tensor("whatever", np.ones((2, 3), dtype))], TAKER)
+    bound = LENIENT.validate_tensors([tensor("whatever", np.ones((2, 3), dtype))], TAKER)
 
     assert (2, 3) == bound["input-0"].values.shape
 
 
 def test_lenient_signature_takes_several_tensors_as_columns():
     """Several tensors are passed on under their names, the columns of one table."""
-    bound = LENIENT.bind_tensors([tensor("age", [1, 2]), tensor("city", ["a", "b"])], TAKER)
+    bound = LENIENT.validate_tensors([tensor("age", [1, 2]), tensor("city", ["a", "b"])], TAKER)
 
     assert ["age", "city"] == list(bound)
 
 
 def test_lenient_signature_reads_one_column_as_a_table_when_asked():
     """With content type pd the only tensor is a column under its own name."""
-    bound = LENIENT.bind_tensors([tensor("age", [1, 2])], TAKER, content_type="pd")
+    bound = LENIENT.validate_tensors([tensor("age", [1, 2])], TAKER, content_type="pd")
 
     assert ("age",) == bound["input-0"].columns
     assert (2, 1) == bound["input-0"].values.shape
@@ -81,7 +81,7 @@ def test_lenient_signature_reads_one_column_as_a_table_when_asked():
 
 def test_optional_inputs_may_be_left_out():
     """A forecast needs no history."""
-    assert ["horizon"] == list(FORECAST.bind_tensors([tensor("horizon", [3])], TAKER))
+    assert ["horizon"] == list(FORECAST.validate_tensors([tensor("horizon", [3])], TAKER))
 
 
 @pytest.mark.parametrize(
@@ -103,9 +103,9 @@ def test_optional_inputs_may_be_left_out():
         (OPEN, [{"a": 1}, {"a": 2}], {"a": [1, 2]}),
     ],
 )
-def test_bind_rows_takes_lists_and_objects(signature, rows, expected):
+def test_validate_rows_takes_lists_and_objects(signature, rows, expected):
     """V1 rows bind as lists, as objects keyed by column, and as objects keyed by input."""
-    bound = signature.bind_rows(rows, TAKER)
+    bound = signature.validate_rows(rows, TAKER)
 
     assert expected == {name: tensor.values.tolist() for name, tensor in bound.items()}
 
@@ -127,10 +127,10 @@ def test_bind_rows_takes_lists_and_objects(signature, rows, expected):
         (VOTES, [[1.5, 0]], "expects INT64"),
     ],
 )
-def test_bind_rows_says_which_row_and_what_is_taken(signature, rows, part):
+def test_validate_rows_says_which_row_and_what_is_taken(signature, rows, part):
     """Each misfit of V1 rows is refused in words that name the row or the column."""
     with pytest.raises(InvalidInput) as refused:
-        signature.bind_rows(rows, TAKER)
+        signature.validate_rows(rows, TAKER)
 
     assert part in str(refused.value)
     assert TAKER in str(refused.value)

@@ -84,14 +84,14 @@ def test_is_widening_allows_only_what_loses_nothing(came, wanted, lossless):
 def test_fit_names_what_came_and_what_is_taken(spec, array, sentence):
     """A tensor that does not fit is refused in one sentence with both sides."""
     with pytest.raises(InvalidInput) as refused:
-        spec.fit(array, TAKER)
+        spec.validate(array, TAKER)
 
     assert sentence == str(refused.value)
 
 
 def test_fit_widens_the_datatype():
     """FP32 arrives as FP64 where FP64 is declared."""
-    fitted = TensorSpec("x", "FP64", (-1,)).fit(np.float32([0.5]), TAKER)
+    fitted = TensorSpec("x", "FP64", (-1,)).validate(np.float32([0.5]), TAKER)
 
     assert np.float64 == fitted.dtype
 

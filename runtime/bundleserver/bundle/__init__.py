@@ -10,10 +10,10 @@ from pathlib import Path
 from threading import current_thread, main_thread
 
 from bundleserver.bundle import integrity
-from bundleserver.bundle.examples import check_output
+from bundleserver.bundle.examples import check_output, validate_values
 from bundleserver.bundle.members import BundleMember, Members, ModelMember
 from bundleserver.bundle.placement import Placement, measure
-from bundleserver.bundle.plan import Plan, PlannedStep, make_plan
+from bundleserver.bundle.plan import Plan, make_plan
 from bundleserver.errors import (
     BundleError,
     BundleServerError,
@@ -26,18 +26,18 @@ from bundleserver.errors import (
 )
 from bundleserver.frameworks import LoadContext, Predictor, framework_named, frameworks
 from bundleserver.frameworks.interface import HasMetadata
-from bundleserver.manifest import BUNDLE, MANIFEST_NAME, MODEL, Component, Example, Manifest
-from bundleserver.tensors import Array, NamedTensor, TensorSpec, array_from_rows
+from bundleserver.manifest import BUNDLE, MANIFEST_NAME, MODEL, Component, Manifest
+from bundleserver.tensors import Array, NamedTensor
 
 LOG = logging.getLogger(__name__)
 
 
 def read_manifest(directory: Path) -> Manifest | None:
-    """Read a directory's manifest; None when it has none.
+    """Decode a directory's manifest; None if it has none.
 
     Raises:
-        ManifestError: the manifest breaks its format.
-        IntegrityError: the file is there and cannot be read.
+        ManifestError: the manifest is not valid.
+        IntegrityError: the file exists, but cannot be read.
     """
     path = directory / MANIFEST_NAME
     try:
@@ -51,26 +51,26 @@ def read_manifest(directory: Path) -> Manifest | None:
 
 
 def read_nested_manifest(path: Path, component: str) -> Manifest:
-    """Read the manifest of a component that is a bundle itself.
+    """Decode the manifest of a component that is a bundle itself.
 
     Raises:
         ManifestError, IntegrityError: it cannot be used.
-        BundleError: there is none.
+        BundleError: it does not exist.
     """
     manifest = read_manifest(path)
     if manifest is None:
         raise BundleError(
             f"component '{component}' is a bundle, but {path / MANIFEST_NAME} does not exist; "
-            f"write it with: bundleserver init {path}"
+            f"create it with: bundleserver init {path}"
         )
     return manifest
 
 
 def check_frameworks(directory: Path, manifest: Manifest) -> None:
-    """Make sure that every component has a framework which is known here.
+    """Validate the framework of every component.
 
     Raises:
-        ManifestError: one has not; lists the known ones.
+        ManifestError: one is unknown; lists the known ones.
     """
     problems = manifest.problems_with_frameworks(frameworks())
     if problems:
@@ -78,17 +78,17 @@ def check_frameworks(directory: Path, manifest: Manifest) -> None:
 
 
 class Bundle:
-    """One version of one model, open: its components, its plan and its signature.
+    """One loaded version of one model: its components, its plan and its signature.
 
-    ``predict`` is called from worker threads and the event loop, several at a time; whoever opened
+    ``predict`` is called from the thread pool and the event loop, several at a time; whoever opened
     the bundle closes it after the last call.
 
     Attributes:
-        identity: how messages name it.
-        signature: what the bundle takes and gives.
-        call_traits: what calls of ``predict`` are like.
-        placement: where they run; measured by ``warm_up``.
-        remembers: asks whether a call would be answered from memory; None where none ever is.
+        identity: its name in messages.
+        signature: its inputs and outputs.
+        call_traits: the traits of its calls.
+        placement: where its calls run; measured by ``warm_up``.
+        remembers: asks whether a forecast is cached; None if no call ever is.
     """
 
     def __init__(
@@ -125,19 +125,19 @@ class Bundle:
         device: str = "cpu",
         members: Members | None = None,
     ) -> Bundle:
-        """Open every component of a verified directory and decide how they run together.
+        """Open every component of a verified directory and plan its steps.
 
         Args:
-            directory: where the files are; ``opening.verify`` has passed on it.
-            manifest: what the files are; written or inferred.
+            directory: the bundle's files, checked by ``opening.verify``.
+            manifest: its manifest, from the file or inferred.
             model: the model's name, for messages.
-            version: the version's label, for messages.
-            device: where tensors go, for frameworks that have devices: ``cpu``, ``cuda``, ``auto``.
-            members: lends other models of this process to components of kind ``model``.
+            version: the version, for messages.
+            device: the device for frameworks that support it: ``cpu``, ``cuda``, ``auto``.
+            members: acquires other models of this process for components of kind ``model``.
 
         Raises:
             ManifestError: a framework is unknown.
-            BundleError: a file cannot be opened, or the parts do not fit.
+            BundleError: a file cannot be opened, or the components cannot be combined.
         """
         check_frameworks(directory, manifest)
         with ExitStack() as opened:
@@ -155,7 +155,7 @@ class Bundle:
         """Run every step in order and return the outputs in the manifest's order.
 
         Args:
-            inputs: what ``signature.bind_tensors`` or ``bind_rows`` returned.
+            inputs: validated inputs of ``signature.validate_tensors`` or ``validate_rows``.
             parameters: the request's parameters, such as a forecast's ``level``.
 
         Returns:
@@ -163,24 +163,24 @@ class Bundle:
 
         Raises:
             InvalidInput: a component refuses a value.
-            NotReady: a member model does not answer now.
+            NotReady: another model that it calls is not ready.
             PredictionError: a component's own code raised; the log has the traceback.
         """
         tensors: dict[str, tuple[NamedTensor, ...]] = {}
         declared = self.signature.inputs
         if len(declared) == 1 and declared[0].name not in inputs:
-            # Several under other names are the columns of the one input.
+            # Several tensors with other names are the columns of the single input.
             tensors[declared[0].name] = tuple(inputs.values())
         else:
             for name, tensor in inputs.items():
                 tensors[name] = (tensor,)
         for step in self._plan.steps:
             if len(step.inputs) == 1:
-                taken = tensors.get(step.inputs[0], ())
+                inputs_of_step = tensors.get(step.inputs[0], ())
             else:
-                taken = tuple(t for name in step.inputs for t in tensors.get(name, ()))
+                inputs_of_step = tuple(t for name in step.inputs for t in tensors.get(name, ()))
             try:
-                results = step.call(taken, parameters)
+                results = step.call(inputs_of_step, parameters)
             except BundleServerError:
                 raise
             except BaseException as error:  # a framework's own code may raise anything, and exit
@@ -188,34 +188,36 @@ class Bundle:
                     raise  # Ctrl-C
                 raise self.failure(step.what, f"{type(error).__name__}: {error}", error) from error
             if len(results) < len(step.outputs):
-                raise self._too_few(step, len(results))
+                cause = f"got {len(results)} outputs; expected {len(step.outputs)}"
+                raise self.failure(step.what, cause)
             for name, values in zip(step.outputs, results, strict=False):
                 tensors[name] = (NamedTensor(name, values),)
         outputs: dict[str, Array] = {}
         for spec in self.signature.outputs:
             try:
-                outputs[spec.name] = spec.hold(tensors[spec.name][0].values)
+                outputs[spec.name] = spec.coerce(tensors[spec.name][0].values)
             except (TypeError, ValueError) as error:
                 raise self.failure(f"output '{spec.name}'", str(error)) from error
         return outputs
 
     def warm_up(self) -> None:
-        """Run the manifest's examples, compare what comes out, and measure what a call costs.
+        """Run the manifest's examples, compare their outputs, and measure the cost of calls.
 
         Raises:
-            WarmUpError: an example fails or gives another answer.
+            WarmUpError: an example fails, or its outputs differ.
         """
         for index, example in enumerate(self.manifest.examples):
             where = f"examples[{index}]"
             try:
-                outputs = self.predict(self._bind_example(example), example.parameters)
+                inputs = validate_values(example.inputs, self.signature, self.identity)
+                outputs = self.predict(inputs, example.parameters)
             except (InvalidInput, PredictionError) as error:
-                raise WarmUpError(f"{where} of {self.identity} fails: {error}") from error
+                raise WarmUpError(f"{where} of {self.identity} failed: {error}") from error
             for name, recorded in example.outputs.items():
                 if name not in outputs:
                     known = ", ".join(f"'{output}'" for output in outputs)
                     raise WarmUpError(
-                        f"{where} records output '{name}'; {self.identity} has {known}"
+                        f"{where} has the output '{name}'; {self.identity} has the outputs {known}"
                     )
                 check_output(
                     f"{where} of {self.identity}", name, outputs[name], recorded, example.rtol
@@ -223,15 +225,20 @@ class Bundle:
         self.placement = measure(self.predict, self.signature, self.call_traits)
 
     def metadata(self) -> dict[str, object]:
-        """Return the manifest's metadata and what else is known of this version, ready for JSON."""
+        """Return the manifest's metadata and that of the components as JSON values."""
         known: dict[str, object] = {
             **self.manifest.metadata,
             "digest": integrity.bundle_digest(self.manifest),
             "inferred": self.manifest.inferred,
             "rows_independent": self.call_traits.batchable,
             "components": {
-                name: {"framework": component.framework} | _metadata_of(self._predictors[name])
-                for name, component in self.manifest.components.items()
+                name: {
+                    "framework": component.framework,
+                    **(predictor.metadata if isinstance(predictor, HasMetadata) else {}),
+                }
+                for (name, component), predictor in zip(
+                    self.manifest.components.items(), self._predictors.values(), strict=True
+                )
             },
         }
         if self.manifest.requirements.packages:
@@ -239,15 +246,11 @@ class Bundle:
         return known
 
     def close(self) -> None:
-        """Close every component; no request may borrow the bundle any more."""
+        """Close every component; there must be no lease left."""
         self._owned.close()
 
-    def _too_few(self, step: PlannedStep, count: int) -> PredictionError:
-        names = len(step.outputs)
-        return self.failure(step.what, f"it gave {count} outputs; the manifest names {names}")
-
     def failure(self, what: str, cause: str, error: BaseException | None = None) -> PredictionError:
-        """Make the caller's error; the log has the traceback under the same number."""
+        """Make the caller's error; the traceback is logged with the same incident id."""
         incident = uuid.uuid4().hex[:12]
         first_line = cause.partition("\n")[0][:300]
         LOG.error(
@@ -260,15 +263,6 @@ class Bundle:
             exc_info=error,
         )
         return PredictionError(self.identity, f"{what}: {first_line}", incident)
-
-    def _bind_example(self, example: Example) -> dict[str, NamedTensor]:
-        specs = {spec.name: spec for spec in self.signature.inputs}
-        tensors = []
-        for name, value in example.inputs.items():
-            spec = specs.get(name, TensorSpec(name))
-            rows = value if isinstance(value, list) else [value]
-            tensors.append(NamedTensor(name, array_from_rows(rows, spec, self.identity)))
-        return self.signature.bind_tensors(tensors, self.identity)
 
 
 def _open_component(
@@ -286,7 +280,3 @@ def _open_component(
         return BundleMember(bundle)
     context = LoadContext(component.options, device)
     return framework_named(component.framework).load(path, context)
-
-
-def _metadata_of(predictor: Predictor) -> dict[str, object]:
-    return dict(predictor.metadata) if isinstance(predictor, HasMetadata) else {}

@@ -40,22 +40,24 @@ class _ModelFile:
 
 
 def infer_manifest(directory: Path, name: str, only: Collection[str] = ()) -> Manifest:
-    """Say what a directory without a manifest is.
+    """Infer the manifest of a directory without one.
 
     Args:
-        directory: where the files are; its sub-directories are not looked at.
+        directory: where the files are; its sub-directories are ignored.
         name: the model's name, which goes into the manifest.
-        only: names of the files to look at; all of them when empty.
+        only: names of the files to use; all if empty.
 
     Raises:
-        BundleError: there is no model file, or no rule says how the files make one model.
+        BundleError: there is no model file, or the files cannot be combined.
     """
     files = _model_files(directory, only)
     models = [file for file in files if not file.transforms]
     if len(models) > 1:
         raise BundleError(_no_rule(directory, models))
     if not models:
-        return _manifest(name, _last_transformer(directory, files), ())
+        if len(files) > 1:
+            raise BundleError(_no_rule(directory, files))
+        return _manifest(name, files[0], ())
     model = models[0]
     chain = [file for file in files if file.transforms]
     strangers = [file for file in chain if file.stem and model.stem and file.stem != model.stem]
@@ -131,8 +133,10 @@ def _model_file(path: Path) -> _ModelFile | None:
     if path.suffix.lower() not in model_suffixes():
         return None
     if not path.is_file():
-        # Left out, a scaler would be missing from the answers and nobody would know.
-        raise BundleError(f"'{path}' is a link to nothing, or no file; put the file itself there")
+        # Without this a scaler could be left out silently.
+        raise BundleError(
+            f"'{path}' is a broken link or not a regular file; put the file itself there"
+        )
     found = framework_of_file(path)
     if found is None:
         return None
@@ -142,17 +146,11 @@ def _model_file(path: Path) -> _ModelFile | None:
     return _ModelFile(path.name, stem, role, framework)
 
 
-def _last_transformer(directory: Path, files: Sequence[_ModelFile]) -> _ModelFile:
-    if len(files) == 1:
-        return files[0]
-    raise BundleError(_no_rule(directory, files))
-
-
 def _no_rule(directory: Path, files: Sequence[_ModelFile]) -> str:
     names = [file.name for file in files]
     return (
-        f"{directory} holds {len(files)} models, {_listed(names)}, and no rule says how they make "
-        f"one; keep each in a directory of its own, or write a manifest for one of them with: "
+        f"{directory} holds {len(files)} models, {_listed(names)}, which cannot be combined; keep "
+        f"each in a directory of its own, or create a manifest for one of them with: "
         f"bundleserver init {directory} --model {names[0]}"
     )
 

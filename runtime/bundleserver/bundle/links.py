@@ -1,4 +1,4 @@
-"""Where the links of a version may lead, and the walk over its files that finds all others."""
+"""Validation of a version's symbolic links, and the walk over its files."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from bundleserver.versions.serving_config import CONFIG_NAME
 
 NO_MODEL_NAMES = frozenset({"lost+found"})
-# Ours, and those that NFS leaves behind when an open file is deleted.
-_PASSING_PREFIXES = (".nfs", ".serving", ".staging-")
+# Ours, and those of NFS when an open file is deleted.
+_TEMPORARY_PREFIXES = (".nfs", ".serving", ".staging-")
 
 File = tuple[str, int, int, int]
-"""A file's name, size, time in nanoseconds and inode."""
+"""A file's name, size, modification time in nanoseconds and inode."""
 
 
 @dataclass(frozen=True)
@@ -22,19 +22,19 @@ class Links:
     """Which links of a version's directory are trusted: those that stay inside it.
 
     Attributes:
-        base: the version's directory, its own links resolved.
-        lead_anywhere: somebody named this directory, as ``--model_dir`` does: its direct children
-            may be links to anywhere, as KServe's storage initializer makes them.
+        base: the version's directory, resolved.
+        lead_anywhere: direct children may be links to anywhere, as KServe's storage initializer
+            creates them; for a directory that was named explicitly, as by ``--model_dir``.
     """
 
     base: Path
     lead_anywhere: bool = False
 
     def problem(self, path: Path) -> str | None:
-        """Say what is wrong with a path below ``base`` that leads out of it, or None.
+        """Return what is wrong with a path below ``base`` that leads out of it, or None.
 
         Raises:
-            OSError, RuntimeError: it is a link that leads to itself.
+            OSError, RuntimeError: it is a link to itself.
         """
         target = path.resolve()
         if target.is_relative_to(self.base):
@@ -49,10 +49,10 @@ class Links:
 
 
 class FileWalk:
-    """One walk over a version's files; ``problem`` is the first thing found wrong.
+    """One walk over a version's files; ``problem`` is the first problem found.
 
-    With a written manifest every file counts (``deep``), without one those at the top, as
-    inference reads them.
+    With a manifest file all files are included (``deep``), without one only those at the top,
+    which inference uses.
     """
 
     def __init__(self, links: Links, *, deep: bool) -> None:
@@ -64,14 +64,14 @@ class FileWalk:
     def _walk(self, directory: Path, prefix: str) -> Iterator[File]:
         with os.scandir(directory) as entries:
             for entry in entries:
-                if entry.name.startswith(_PASSING_PREFIXES) or entry.name in NO_MODEL_NAMES:
+                if entry.name.startswith(_TEMPORARY_PREFIXES) or entry.name in NO_MODEL_NAMES:
                     continue
                 if prefix == "" and entry.name == CONFIG_NAME:
                     continue
                 yield from self._entry(entry, prefix)
 
     def _entry(self, entry: os.DirEntry[str], prefix: str) -> Iterator[File]:
-        """Yield one file, or those of a directory; links to directories are not entered."""
+        """Yield one file, or those of a directory; links to directories are not followed."""
         name = prefix + entry.name
         is_trusted = self._links.lead_anywhere and prefix == ""
         try:
@@ -84,7 +84,7 @@ class FileWalk:
                 facts = entry.stat()
                 yield name, facts.st_size, facts.st_mtime_ns, facts.st_ino
         except FileNotFoundError:
-            # Deleted meanwhile, or a link to nothing: whoever needs it will say that it is missing.
+            # Deleted meanwhile, or a broken link: reported as missing by whoever needs it.
             yield name, -1, 0, 0
         except (OSError, RuntimeError) as error:
             self.problem = self.problem or f"'{entry.path}' cannot be read: {cause(error)}"
@@ -92,7 +92,7 @@ class FileWalk:
 
 
 def cause(error: OSError | RuntimeError) -> str:
-    """Say why a path cannot be read; before Python 3.13 a loop of links is a RuntimeError."""
+    """Return why a path cannot be read; before Python 3.13 a loop of links is a RuntimeError."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return "it is a link to itself" if isinstance(error, RuntimeError) else str(error)

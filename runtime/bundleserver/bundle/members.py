@@ -1,4 +1,4 @@
-"""Components that are bundles themselves: nested in a directory, or served by this process."""
+"""Components that are bundles themselves: nested in the directory, or other models."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from bundleserver.tensors.signature import Signature
 
 
 class Callee(Protocol):
-    """What a member must be able to do; a Bundle can."""
+    """The interface of a member; a Bundle has it."""
 
     @property
     def signature(self) -> Signature:
-        """What it takes and gives."""
+        """Its inputs and outputs."""
 
     @property
     def identity(self) -> str:
-        """How messages name it."""
+        """Its name in messages."""
 
     def predict(
         self, inputs: Mapping[str, NamedTensor], parameters: Mapping[str, object]
     ) -> dict[str, Array]:
-        """Answer."""
+        """Run it."""
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Close it."""
 
 
 Members = Callable[[str], AbstractContextManager[Callee]]
-"""Borrows the default version of another model of this process."""
+"""Acquires the default version of another model of this process."""
 
 _calling: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("calling", default=())
 
@@ -57,7 +57,7 @@ class BundleMember:
 
 
 class ModelMember:
-    """Another model of this process as a component; borrowed anew for each call."""
+    """Another model of this process as a component; acquired for each call."""
 
     methods: Mapping[str, Signature] = {"predict": Signature()}
 
@@ -68,16 +68,16 @@ class ModelMember:
     def call(
         self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
     ) -> Sequence[Array]:
-        """Borrow the model's default version, run it and return its outputs in their order."""
+        """Acquire the model's default version, run it and return its outputs in their order."""
         if self._members is None:
             raise BundleError(
-                f"component names the model '{self._model}', which only a server can lend; serve "
-                "both from one --model_dir"
+                f"the bundle calls the model '{self._model}', which requires a server; serve both "
+                "from one --model_dir"
             )
         calling = _calling.get()
         if self._model in calling:
-            circle = " → ".join((*calling, self._model))
-            raise BundleError(f"models call each other in a circle: {circle}")
+            cycle = " → ".join((*calling, self._model))
+            raise BundleError(f"models call each other in a cycle: {cycle}")
         token = _calling.set((*calling, self._model))
         try:
             with self._members(self._model) as bundle:
@@ -86,7 +86,7 @@ class ModelMember:
             _calling.reset(token)
 
     def close(self) -> None:
-        """Hold nothing: the model belongs to the manager."""
+        """Do nothing: the manager closes the model."""
 
 
 def _call_by_position(
@@ -98,5 +98,5 @@ def _call_by_position(
             NamedTensor(spec.name, tensor.values, tensor.columns)
             for spec, tensor in zip(specs, inputs, strict=True)
         ]
-    bound = bundle.signature.bind_tensors(inputs, bundle.identity)
+    bound = bundle.signature.validate_tensors(inputs, bundle.identity)
     return list(bundle.predict(bound, parameters).values())

@@ -25,7 +25,7 @@ from bundleserver.versions.lifecycle import State
 LOG = logging.getLogger(__name__)
 
 Enter = Callable[[State], None]
-"""Is told each state before its work begins."""
+"""Called with each state before its work begins."""
 
 
 def manifest_of(directory: Path, name: str) -> Manifest:
@@ -77,9 +77,9 @@ def open_bundle(
         version_mismatch: what happens where libraries differ from the recorded ones: ``warn``,
             ``refuse``, or ``ignore`` for whoever reports them itself.
         device: where torch models run.
-        members: lends other models of this process; without it no example of a bundle that calls
-            them is run.
-        enter: is told each state before its work begins.
+        members: acquires other models of this process; without it the examples of a bundle that
+            calls them are not run.
+        enter: called with each state before its work begins.
 
     Raises:
         BundleServerError: why it cannot be served.
@@ -103,7 +103,10 @@ def open_bundle(
         if members is not None or not calls_other_models(manifest):
             bundle.warm_up()
         elif manifest.examples:
-            LOG.info("%s: examples run in a server only, as they call other models", directory)
+            LOG.info(
+                "%s: examples were not run, as they call other models, which requires a server",
+                directory,
+            )
     except BaseException:
         bundle.close()
         raise
@@ -111,7 +114,7 @@ def open_bundle(
 
 
 def calls_other_models(manifest: Manifest) -> bool:
-    """Ask whether a component is another model, which only a server lends."""
+    """Ask whether a component is another model, which requires a server."""
     return any(component.framework == MODEL for component in manifest.components.values())
 
 

@@ -1,7 +1,7 @@
-"""Where a version's calls run: inline on the event loop, in a batch with others, or in a thread.
+"""Where a version's calls run: inline on the event loop, in a batch, or in the thread pool.
 
-Handing a call to a thread and back costs more than a cheap model does. What a call costs is
-measured once, at load; requests are placed by their rows alone, not by what others have cost.
+Running a call in a thread costs more than a cheap model does. The cost of calls is measured once,
+at load; requests are placed by their rows only, not by the cost of others.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ from bundleserver.tensors.signature import Signature
 LOG = logging.getLogger(__name__)
 
 INLINE_SECONDS = 0.0005
-"""What a call that runs inline may cost: a few times what handing it to a thread does."""
+"""Maximum cost of an inline call: a few times that of running it in a thread."""
 
 OVERRUN_SECONDS = 0.005
-"""A single inline call that costs more sends its version to the threads until it is loaded anew."""
+"""An inline call that exceeds this moves its version to the thread pool until it is reloaded."""
 
 MANY_ROWS = 256
 MOST_INLINE_ROWS = 16 * MANY_ROWS
-"""What was measured is not extrapolated further than this."""
+"""Maximum extrapolation of the measured cost."""
 
 _CALLS = 9
 _BUDGET_SECONDS = 0.1
-"""After so long no further call is timed."""
+"""Maximum time for a measurement."""
 
 _BATCHING_GAIN = 4.0
-"""Requests wait for each other where a call's fixed cost is so many times that of their rows."""
+"""Requests are batched if a call's fixed cost is so many times that of their rows."""
 
 
 @dataclass(frozen=True)
 class CallCost:
-    """Seconds of processor time of a warm call, the median of a few: for 1 row, for 256 rows."""
+    """The median processor time of a warm call in seconds: for 1 row, for 256 rows."""
 
     one_row: float
     many_rows: float
 
     @property
     def per_row(self) -> float:
-        """What one row more costs."""
+        """The cost of each further row."""
         return max(0.0, (self.many_rows - self.one_row) / (MANY_ROWS - 1))
 
     def rows_within(self, seconds: float) -> int:
-        """Return how many rows a call may have so as to cost no more than that."""
+        """Return the maximum rows of a call within a cost."""
         left = seconds - self.one_row
         if left < 0:
             return 0
@@ -59,11 +59,11 @@ class CallCost:
 
 
 class Placement:
-    """Where the calls of one open version run. Called from the event loop and worker threads.
+    """Where the calls of one version run. Called from the event loop and the thread pool.
 
     Attributes:
-        inline_rows: calls of up to so many rows run inline; 0: none.
-        batchable: requests that wait may be answered by one call.
+        inline_rows: maximum rows of an inline call; 0 for none.
+        batchable: whether several requests may share one call.
     """
 
     def __init__(self, traits: CallTraits = UNKNOWN, cost: CallCost | None = None) -> None:
@@ -81,14 +81,14 @@ class Placement:
         return "batched" if self.batchable else "threads"
 
     def gains_from_batching(self, rows: int) -> bool:
-        """Ask whether one call answers requests of so many rows sooner than calls side by side."""
+        """Ask whether a batch of requests of so many rows is faster than separate calls."""
         cost = self._cost
         if cost is None:
             return True
         return cost.one_row - cost.per_row >= _BATCHING_GAIN * cost.per_row * rows
 
     def leave_the_loop(self) -> None:
-        """Run no call inline any more: one of them took too long."""
+        """Run no further call inline, after one took too long."""
         self.inline_rows = 0
 
 
@@ -96,26 +96,26 @@ Predict = Callable[[Mapping[str, NamedTensor], Mapping[str, object]], object]
 
 
 def measure(predict: Predict, signature: Signature, traits: CallTraits) -> Placement:
-    """Time a few calls with made-up numbers and decide where calls run.
+    """Measure a few calls with synthetic numbers and decide where calls run.
 
-    Only versions that may run inline or in a batch are timed, and only those whose inputs are
+    Only versions that may run inline or in a batch are measured, and only those whose inputs are
     tensors of numbers ``[n, …]`` of known widths.
     """
     if not (traits.predictable or traits.batchable):
         return Placement(traits)
-    one, many = (_made_up(signature, rows) for rows in (1, MANY_ROWS))
+    one, many = (_synthetic_inputs(signature, rows) for rows in (1, MANY_ROWS))
     if one is None or many is None:
         return Placement(traits)
     try:
         cost = CallCost(_median_seconds(predict, one), _median_seconds(predict, many))
-    except Exception as error:  # noqa: BLE001  # a framework's own code may mind made-up numbers
-        LOG.debug("calls are not timed: %r", error)
+    except Exception as error:  # noqa: BLE001  # a framework may refuse synthetic numbers
+        LOG.debug("the cost of calls was not measured: %r", error)
         return Placement(traits)
     return Placement(traits, cost)
 
 
-def _made_up(signature: Signature, rows: int) -> dict[str, NamedTensor] | None:
-    """Make finite numbers for every input; None where not all widths are known."""
+def _synthetic_inputs(signature: Signature, rows: int) -> dict[str, NamedTensor] | None:
+    """Make finite numbers for every input; None if not all widths are known."""
     generator = np.random.default_rng(0)
     made: dict[str, NamedTensor] = {}
     for spec in signature.inputs:
@@ -131,7 +131,7 @@ def _made_up(signature: Signature, rows: int) -> dict[str, NamedTensor] | None:
 
 
 def _median_seconds(predict: Predict, inputs: Mapping[str, NamedTensor]) -> float:
-    # Processor time, so that a busy machine does not make a cheap model look dear.
+    # Processor time, which does not grow on a busy machine.
     predict(inputs, {})
     seconds: list[float] = []
     while len(seconds) < _CALLS and sum(seconds) < _BUDGET_SECONDS:

@@ -23,17 +23,17 @@ from bundleserver.tensors.signature import DEFAULT_OUTPUT, Signature
 Call = Callable[[Sequence[NamedTensor], Mapping[str, object]], Sequence[Array]]
 
 Remembers = Callable[[Sequence[NamedTensor], Mapping[str, object]], bool]
-"""Asks a step whether its call would be answered from memory; raises InvalidInput as that does."""
+"""Asks a step whether its forecast is cached; raises InvalidInput as the call does."""
 
 Recall = Callable[[Mapping[str, NamedTensor], Mapping[str, object]], bool]
-"""The same for a bundle, whose inputs have names."""
+"""The same for a bundle, with inputs by name."""
 
 
 @dataclass(frozen=True)
 class PlannedStep:
     """One call: from the tensors named ``inputs`` to the tensors named ``outputs``, by position.
 
-    ``remembers`` is None where nothing ever is.
+    ``remembers`` is None if nothing is ever cached.
     """
 
     what: str
@@ -48,16 +48,16 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class Plan:
-    """All steps of a bundle in order, and what the bundle as a whole takes and gives."""
+    """All steps of a bundle in order, and the bundle's inputs and outputs."""
 
     steps: tuple[PlannedStep, ...]
     signature: Signature
     call_traits: CallTraits = UNKNOWN
 
     def recall(self) -> Recall | None:
-        """Return what asks whether a request, by its inputs' names, is answered from memory.
+        """Return what asks whether a request's forecast is cached; None without a cache.
 
-        None where no request ever is: only those to a forecaster that stands alone are.
+        Only a forecaster that is a bundle's only step has one.
         """
         step = self.steps[0]
         remembers, names = step.remembers, step.inputs
@@ -69,7 +69,7 @@ class Plan:
 
 
 def make_plan(manifest: Manifest, predictors: Mapping[str, Predictor]) -> Plan:
-    """Decide the steps and the signature of a bundle whose components are open.
+    """Plan the steps and the signature of a bundle whose components are open.
 
     Raises:
         BundleError: a step names a method that its component lacks, there is no rule to combine the
@@ -117,8 +117,8 @@ def _last_component(predictors: Mapping[str, Predictor]) -> str:
     if stuck:
         both = ", ".join(f"'{name}'" for name in (*stuck, last))
         raise BundleError(
-            f"components {both} all predict, and there is no rule to combine them; write 'steps' "
-            "into the manifest that say what runs on what"
+            f"components {both} all predict, and cannot be combined automatically; define "
+            "'steps' in the manifest"
         )
     return last
 
@@ -164,7 +164,7 @@ def _plan_operation(step: Step, index: int) -> PlannedStep:
     def call(inputs: Sequence[NamedTensor], parameters: Mapping[str, object]) -> Sequence[Array]:
         if len(inputs) != len(step.inputs):
             came = ", ".join(f"'{tensor.name}'" for tensor in inputs)
-            raise InvalidInput(f"{what} takes {len(step.inputs)} tensors; {came} came")
+            raise InvalidInput(f"{what} expects {len(step.inputs)} tensors; got {came}")
         return operation.run(inputs, params)
 
     signature = Signature((), operation.outputs)
@@ -208,14 +208,14 @@ def _complete_input(spec: TensorSpec, steps: Sequence[PlannedStep]) -> TensorSpe
     if spec.columns and known.columns and set(spec.columns) != set(known.columns):
         raise BundleError(
             f"input '{spec.name}' is declared with columns {list(spec.columns)}; the fitted "
-            f"component takes {list(known.columns)}"
+            f"component expects {list(known.columns)}"
         )
     if spec.shape and known.shape and len(spec.shape) == len(known.shape):
         pairs = zip(spec.shape, known.shape, strict=True)
         if any(-1 not in pair and pair[0] != pair[1] for pair in pairs):
             raise BundleError(
                 f"input '{spec.name}' is declared with shape {list(spec.shape)}; the fitted "
-                f"component takes {list(known.shape)}"
+                f"component expects {list(known.shape)}"
             )
     return replace(
         spec,

@@ -104,10 +104,10 @@ def _answer(bundle: Bundle, body: bytes) -> str:
     from bundleserver.serving.execution.predict import predict as answer
     from bundleserver.serving.requests import RequestedOutput
 
-    document = json_body.read_object(memoryview(body))
+    document = json_body.decode_object(memoryview(body))
     if not has_tensors(document):
         request = v1.decode_request(document, bundle.model, None)
-        return json_body.write(v1.predictions(answer(bundle, request))).decode()
+        return json_body.encode(v1.predictions(answer(bundle, request))).decode()
     request = v2.decode_request(body, bundle.model, None)
     plain = request._replace(
         parameters={k: v for k, v in request.parameters.items() if k != "binary_data_output"},

@@ -142,7 +142,7 @@ def _bodies(data: bytes) -> list[bytes]:
 def _decode(body: bytes, model: str) -> PredictRequest:
     from bundleserver.serving.codecs import json_body, v1, v2
 
-    document = json_body.read_object(body)
+    document = json_body.decode_object(body)
     if has_tensors(document):
         return v2.decode_request(body, model, None)
     return v1.decode_request(document, model, None)

@@ -14,7 +14,7 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def cpu_limit(cgroup: Path = CGROUP) -> int:
-    """Return the whole CPUs this process may use: its affinity, cut to the container's quota."""
+    """Return how many CPUs this process may use: its affinity, limited by the container's quota."""
     if hasattr(os, "sched_getaffinity"):
         available = len(os.sched_getaffinity(0))
     else:
@@ -26,28 +26,26 @@ def cpu_limit(cgroup: Path = CGROUP) -> int:
 def limit_library_threads(threads: int) -> None:
     """Let each OpenMP, BLAS and torch call of the calling thread use at most ``threads`` threads.
 
-    OpenMP keeps its number per thread, so every worker thread calls this. A library that is loaded
-    later reads the environment; what the user set there stays. What a library refuses is logged: a
-    call that takes more threads is better than a thread that answers nobody.
+    OpenMP's limit is per thread, so every thread of the pool calls this. Libraries that are loaded
+    later use the environment; a value set by the user stays. A library's error is only logged.
     """
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    wanted = min(threads, _whole(os.environ["OMP_NUM_THREADS"]) or threads)
+    wanted = min(threads, _integer(os.environ["OMP_NUM_THREADS"]) or threads)
     try:
         _limit_loaded_libraries(wanted)
     except Exception as error:  # noqa: BLE001  # libraries' own code
-        LOG.warning("libraries may start more than %d threads for a call: %r", wanted, error)
+        LOG.warning("libraries may use more than %d threads per call: %r", wanted, error)
 
 
 def _limit_loaded_libraries(threads: int) -> None:
-    # Another thread may be importing torch just now; then it has no such function yet.
+    # While another thread is importing torch, the function is not there yet.
     set_threads_of_torch = getattr(sys.modules.get("torch"), "set_num_threads", None)
     if set_threads_of_torch is not None:
         set_threads_of_torch(threads)
     try:
         from threadpoolctl import threadpool_limits
     except ImportError:
-        # It comes with scikit-learn; without it the environment alone has to do.
-        return
+        return  # It comes with scikit-learn; without it the environment is the only limit.
     threadpool_limits(limits=threads)
 
 
@@ -62,11 +60,11 @@ def _quota_v1(directory: Path) -> float | None:
 
 def _ratio(quota: str, period: str) -> float | None:
     """Divide two counts of microseconds; None where there is no limit (``max`` or -1)."""
-    microseconds, per = _whole(quota), _whole(period)
+    microseconds, per = _integer(quota), _integer(period)
     return microseconds / per if microseconds and per else None
 
 
-def _whole(text: str) -> int | None:
+def _integer(text: str) -> int | None:
     return int(text) if text.isdecimal() else None
 
 

@@ -1,4 +1,4 @@
-"""What REST says of models: their metadata, and the index of the repository."""
+"""The metadata of models, and the index of the repository."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from bundleserver.errors import ModelNotFound, NotReady
+from bundleserver.errors import InvalidInput, ModelNotFound, NotReady
 from bundleserver.serving.models import ServingManager
 from bundleserver.tensors import TensorSpec
 from bundleserver.versions.lifecycle import State
@@ -36,20 +36,34 @@ _PROTOCOL_STATES: Mapping[State, str] = MappingProxyType(
 
 
 def check_known(manager: ServingManager, model: str) -> None:
-    """Tell an unknown model before anything is said about its request.
+    """Refuse an unknown model before its request is decoded.
 
     Raises:
-        ModelNotFound: no model of that name is served here.
+        ModelNotFound: the model is unknown.
     """
     if not manager.knows(model):
         raise ModelNotFound(model, manager.models())
 
 
-def ready_version(manager: ServingManager, model: str, version: str | None) -> VersionStatus:
-    """Find the READY version that a version, a label, or None for the default one, stands for.
+def refuse_files(parameters: Iterable[str], verb: str) -> None:
+    """Refuse a load or unload with a configuration or files of the client.
 
     Raises:
-        ModelNotFound, VersionNotFound, NotReady: it does not answer now.
+        InvalidInput: a parameter has one.
+    """
+    for name in parameters:
+        if name == "config" or name.startswith("file:"):
+            raise InvalidInput(
+                f"the {verb} request has the parameter '{name}', which is not supported; this "
+                "server loads models from its own directory only"
+            )
+
+
+def ready_version(manager: ServingManager, model: str, version: str | None) -> VersionStatus:
+    """Find a READY version by version, by label, or None for the default one.
+
+    Raises:
+        ModelNotFound, VersionNotFound, NotReady: it is not ready.
     """
     manager.check_ready(model, version)
     status = manager.status(model)
@@ -57,20 +71,20 @@ def ready_version(manager: ServingManager, model: str, version: str | None) -> V
     for candidate in status.versions:
         if candidate.version == wanted:
             return candidate
-    raise NotReady(f"model '{model}' version '{wanted}'", "it was withdrawn this moment")
+    raise NotReady(f"model '{model}' version '{wanted}'", "it was just removed")
 
 
 def model_metadata(
     status: ModelStatus, version: VersionStatus, execution: Mapping[str, str] = NOTHING
 ) -> dict[str, object]:
-    """Describe one version of a model, how it is executed, and which others may be asked for."""
+    """Describe one version of a model, how it is executed, and the other ready versions."""
     signature = version.signature
     return {
         "name": status.name,
         "versions": [v.version for v in status.versions if v.state is State.READY],
         "platform": PLATFORM,
-        "inputs": _tensors(signature.inputs if signature else ()),
-        "outputs": _tensors(signature.outputs if signature else ()),
+        "inputs": [_tensor(spec) for spec in signature.inputs] if signature else [],
+        "outputs": [_tensor(spec) for spec in signature.outputs] if signature else [],
         "model_version": version.version,
         "default_version": status.default,
         "labels": dict(status.labels),
@@ -79,7 +93,10 @@ def model_metadata(
 
 
 def tensor_types(specs: Iterable[TensorSpec]) -> list[dict[str, object]]:
-    """Describe tensors with the three members that gRPC's and kserve's metadata messages have."""
+    """Describe tensors with the three members of gRPC's and kserve's metadata messages.
+
+    An unspecified datatype is an empty string, as in gRPC, and an unspecified shape ``[-1]``.
+    """
     return [
         {
             "name": spec.name,
@@ -91,7 +108,7 @@ def tensor_types(specs: Iterable[TensorSpec]) -> list[dict[str, object]]:
 
 
 def staleness(status: ModelStatus) -> dict[str, str]:
-    """Say since when the source of versions has not been read, while it cannot be."""
+    """Return since when polling the source has failed; empty if the last poll succeeded."""
     if status.stale_since is None:
         return {}
     since = datetime.fromtimestamp(status.stale_since, timezone.utc)
@@ -103,7 +120,7 @@ Index = Callable[[bool], Awaitable[list[dict[str, object]]]]
 
 
 def own_index(manager: ServingManager) -> Index:
-    """Make the index of this process alone."""
+    """Make the index of this process only."""
 
     async def index(ready_only: bool) -> list[dict[str, object]]:
         return repository_index(manager, ready_only=ready_only)
@@ -118,19 +135,19 @@ def repository_index(manager: ServingManager, *, ready_only: bool) -> list[dict[
         try:
             entries += _entries(manager.status(model))
         except ModelNotFound:
-            continue  # withdrawn since it was listed
+            continue  # removed since it was listed
     return [entry for entry in entries if not ready_only or entry["state"] == "READY"]
 
 
 def protocol_state(version: VersionStatus) -> str:
-    """Say a version's state in the protocol's words; one that nobody wants is not loading."""
+    """Convert a version's state to the protocol's; an unwanted one is not loading."""
     if version.state is State.DISCOVERED and not version.wanted:
         return "UNAVAILABLE"
     return _PROTOCOL_STATES[version.state]
 
 
 def unready_reason(manager: ServingManager) -> str:
-    """Say in one sentence why the server is not ready."""
+    """Return why the server is not ready."""
     models = manager.models()
     if not models:
         return f"the server is not ready: {manager.why_no_models()}"
@@ -160,29 +177,16 @@ def _entries(status: ModelStatus) -> list[dict[str, object]]:
 
 
 def _reason(version: VersionStatus) -> str:
-    """Start with our own word for the state, once."""
+    """Return the reason, prefixed with our own state."""
     word = version.state.value
     if not version.reason:
         return word
     return version.reason if version.reason.startswith(word) else f"{word}: {version.reason}"
 
 
-def _tensors(specs: Iterable[TensorSpec]) -> list[dict[str, object]]:
-    return [_tensor(spec) for spec in specs]
-
-
 def _tensor(spec: TensorSpec) -> dict[str, object]:
-    """Describe a tensor; an open datatype is the empty text, as in gRPC, an open shape ``[-1]``."""
-    described: dict[str, object] = {
-        "name": spec.name,
-        "datatype": spec.datatype or "",
-        "shape": [-1] if spec.shape is None else list(spec.shape),
-    }
-    parameters: dict[str, object] = {}
-    if spec.columns:
-        parameters["columns"] = list(spec.columns)
+    (described,) = tensor_types([spec])
+    parameters: dict[str, object] = {"columns": list(spec.columns)} if spec.columns else {}
     if spec.optional:
         parameters["optional"] = True
-    if parameters:
-        described["parameters"] = parameters
-    return described
+    return {**described, "parameters": parameters} if parameters else described

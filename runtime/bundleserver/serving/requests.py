@@ -1,4 +1,4 @@
-"""What a request asks and what an answer holds, the same for V1, V2 and gRPC."""
+"""Decoded requests and responses, the same for V1, V2 and gRPC."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NONE: Mapping[str, Any] = MappingProxyType({})
 
 
 class RequestedOutput(NamedTuple):
-    """One output that a request asks for; ``binary`` is None where the request leaves it open."""
+    """One requested output; ``binary`` is None if the request does not specify it."""
 
     name: str
     binary: bool | None = None
@@ -21,8 +21,8 @@ class RequestedOutput(NamedTuple):
 class PredictRequest(NamedTuple):
     """One decoded request: either ``tensors`` (V2, gRPC) or ``rows`` (V1), never both.
 
-    ``version`` is a version or a label; None asks for the default one, or whom the traffic is
-    split to: the same for the same ``routing_key``, or else for the same ``id``.
+    ``version`` is a version or a label; None for the default one, or that of the traffic split:
+    the same for the same ``routing_key``, or else for the same ``id``.
     """
 
     model: str
@@ -36,11 +36,10 @@ class PredictRequest(NamedTuple):
 
 
 class PredictResponse(NamedTuple):
-    """One answer and the version that gave it.
+    """One response and its version.
 
-    ``outputs`` are in the order of the signature; ``rowwise`` says that their first axis is the
-    batch. ``answers``, set for V1 requests to models that are not rowwise, holds one answer for
-    each instance.
+    ``outputs`` are in the order of the signature; with ``rowwise`` their first axis is the batch.
+    ``answers``, for V1 requests to models that are not rowwise, has one response per instance.
     """
 
     model: str

@@ -1,4 +1,4 @@
-"""The server: REST and gRPC in one process, from listening to a clean end."""
+"""The server: REST and gRPC in one process, from listening to a clean exit."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from bundleserver.serving.rest.app import RestApp
 from bundleserver.serving.rest.asgi import AsgiApp
 from bundleserver.serving.rest.pages import KServeApp, metrics_page
 from bundleserver.serving.rest.routes import Routes
-from bundleserver.serving.stopping import SIGNALS
-from bundleserver.serving.workers.peers import Peers, manager_of, peers_of
+from bundleserver.serving.stopping import SIGNALS, StoppableManager
+from bundleserver.serving.workers.peers import Peers
 
 if TYPE_CHECKING:
     from bundleserver.manager import Manager
@@ -44,9 +44,9 @@ NAME = "bundleserver"
 
 
 class BundleServer:
-    """Serves a manager's models over REST and gRPC until a signal, or ``stop``, ends it.
+    """Serves a manager's models over REST and gRPC until a signal or ``stop``.
 
-    Models are shared by threads; as one of several workers it listens once it has what they have.
+    One of several worker processes listens once it has loaded the agreed versions.
     """
 
     def __init__(
@@ -56,11 +56,11 @@ class BundleServer:
         registry: CollectorRegistry = REGISTRY,
         member: Member | None = None,
     ) -> None:
-        """Prepare to serve; ``member`` is this process's place among workers, if it has one."""
+        """Prepare to serve; ``member`` connects one of several worker processes."""
         self.options = options = options or ServerOptions()
         set_up_logging(options)
-        self.manager = manager_of(manager, member)
-        self.peers = peers_of(self.manager, member, registry)
+        self.peers = None if member is None else Peers(member, manager, registry)
+        self.manager = StoppableManager(manager) if self.peers is None else self.peers.manager
         self.pool = ThreadPool(options.max_asyncio_workers, options.max_queue, options.workers)
         metrics = RequestMetrics(registry)
         self.served = ServedModels(self.manager, self.pool, metrics, options.max_batch_rows)
@@ -76,16 +76,16 @@ class BundleServer:
 
     @property
     def stopping(self) -> bool:
-        """Whether the end has begun: nothing is ready any more, what is in flight is answered."""
+        """Whether the server is stopping: not ready, but requests in flight are answered."""
         return self.manager.stopping
 
     def run(self) -> None:
-        """Serve until SIGTERM, SIGINT or SIGQUIT; return once everything in flight is answered.
+        """Serve until SIGTERM, SIGINT or SIGQUIT; return once all requests in flight are answered.
 
-        A second signal, or the end of the grace period, ends the process where it stands.
+        A second signal, or the end of the grace period, exits the process immediately.
 
         Raises:
-            SystemExit: a port or a TLS file cannot be used; the log says which.
+            SystemExit: a port or a TLS file cannot be used; it is logged.
         """
         try:
             _runner(self.options.event_loop)(self._run())
@@ -94,15 +94,15 @@ class BundleServer:
             raise SystemExit(1) from None
 
     def stop(self, sig: int = 0) -> None:
-        """Begin the end, from any thread; ``serve`` returns once what is in flight is answered."""
+        """Stop, from any thread; ``serve`` returns once all requests in flight are answered."""
         self.manager.stopping = True
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._end.set)
 
     async def serve(self) -> None:
-        """Listen and answer until ``stop``, then answer what is in flight and close every bundle.
+        """Listen and answer until ``stop``; then answer requests in flight and close every bundle.
 
-        ``listening`` is set, and ``http_port`` and ``grpc_port`` are those taken, once both listen.
+        ``listening``, ``http_port`` and ``grpc_port`` are set once both listen.
 
         Raises:
             ConfigError: a port or a TLS file cannot be used.
@@ -134,19 +134,17 @@ class BundleServer:
         if self.stopping:
             _end_now(1, f"{number.name} again: ending now; requests in flight are lost")
         grace = self.options.grace_period_seconds
-        LOG.info("%s: stopping; at most %g s for what is in flight", number.name, grace)
-        patience = threading.Timer(
-            grace,
-            _end_now,
-            (0, "the grace period is over; requests in flight are lost"),
+        LOG.info("%s: stopping; grace period %g s for requests in flight", number.name, grace)
+        deadline = threading.Timer(
+            grace, _end_now, (0, "the grace period is over; requests in flight are lost")
         )
-        # It outlives everything that may hang, the interpreter's wait for other threads too.
-        patience.daemon = True
-        patience.start()
+        # A daemon runs even while the interpreter waits for other threads.
+        deadline.daemon = True
+        deadline.start()
         self.stop(number)
 
     async def _may_listen(self, peers: Peers) -> bool:
-        """Wait until this worker has what the others have; returns False where it is to end."""
+        """Wait until this worker process has joined; returns False if it stops."""
         joined, loop = asyncio.Event(), asyncio.get_running_loop()
 
         def join() -> None:
@@ -180,7 +178,7 @@ class BundleServer:
         )
 
     def _api_pages(self) -> AsgiApp:
-        # kserve, which is imported for nothing else, takes a second and 50 MiB.
+        # Importing kserve takes a second and 50 MiB, and nothing else requires it.
         from bundleserver.serving.kserve.pages import api_pages
 
         pages: AsgiApp = api_pages(self.manager, self.served, self.options.enable_docs_url)
@@ -217,9 +215,9 @@ class BundleServer:
     async def _drain(
         self, rest: RestServer, serving: asyncio.Task[None], grpc_server: GrpcServer | None
     ) -> None:
-        """Answer what is in flight, wait for the threads that still work, and close the bundles."""
+        """Answer requests in flight, wait for the thread pool, and close the bundles."""
         self.manager.stopping = True
-        # What is left of the grace period is for closing the bundles.
+        # The rest of the grace period is for closing the bundles.
         grace = self.options.grace_period_seconds * 0.9
         rest.begin_stop(grace)
         try:
@@ -241,21 +239,21 @@ class BundleServer:
 
 
 def _runner(event_loop: str) -> Callable[[Coroutine[object, object, None]], None]:
-    """Return what runs a coroutine on the event loop that was asked for."""
+    """Return the function that runs a coroutine on the configured event loop."""
     if event_loop == "asyncio":
         return asyncio.run
     try:
         import uvloop
     except ImportError:
         if event_loop == "uvloop":
-            problem = Problem("--event-loop", "needs the package uvloop, which is not installed")
+            problem = Problem("--event-loop", "requires the package uvloop, which is not installed")
             raise ConfigError("the server cannot start", [problem]) from None
         return asyncio.run
     return uvloop.run
 
 
 def _end_now(code: int, why: str) -> None:
-    """Leave the process without waiting for its threads."""
+    """Exit the process without waiting for its threads."""
     LOG.warning("%s", why)
     logging.shutdown()
     os._exit(code)

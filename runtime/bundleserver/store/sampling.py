@@ -171,7 +171,7 @@ def _bind(sample: Sample, bundle: Bundle) -> dict[str, NamedTensor]:
         spec = specs.get(name, TensorSpec(name))
         values = array_from_rows(cast(Sequence[object], value), spec, bundle.identity)
         tensors.append(NamedTensor(name, values, sample.columns))
-    return bundle.signature.bind_tensors(tensors, bundle.identity)
+    return bundle.signature.validate_tensors(tensors, bundle.identity)
 
 
 def _tolerance(answers: Mapping[str, Array]) -> float:

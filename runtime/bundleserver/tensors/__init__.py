@@ -90,7 +90,7 @@ class TensorSpec:
     columns: tuple[str, ...] = ()
     optional: bool = False
 
-    def fit(self, array: Array, taker: str) -> Array:
+    def validate(self, array: Array, taker: str) -> Array:
         """Validate one input against this spec and coerce its datatype where that is lossless.
 
         Args:
@@ -115,7 +115,7 @@ class TensorSpec:
             )
         return array.astype(NUMPY_DTYPES[self.datatype], copy=False)
 
-    def hold(self, array: Array) -> Array:
+    def coerce(self, array: Array) -> Array:
         """Validate one output against this spec; numbers may be coerced to another width.
 
         Raises:

@@ -44,7 +44,7 @@ class Signature:
     rowwise: bool = True
     refused: Mapping[str, str] = field(default_factory=dict)
 
-    def bind_tensors(
+    def validate_tensors(
         self, tensors: Sequence[NamedTensor], taker: str, content_type: str | None = None
     ) -> dict[str, NamedTensor]:
         """Validate a V2 request's tensors and key them by the model's input names.
@@ -61,7 +61,7 @@ class Signature:
         if not self.inputs or (single and len(tensors) > 1):
             return {tensor.name: tensor for tensor in tensors}
         if single:
-            return _bind_single(tensors, single, taker, content_type == "pd")
+            return _validate_single(tensors, single, taker, content_type == "pd")
         if self.refused:
             self._refuse(tensor.name for tensor in tensors)
         bound: dict[str, NamedTensor] = {}
@@ -69,7 +69,7 @@ class Signature:
             spec = self._specs.get(tensor.name)
             if spec is None:
                 raise InvalidInput(_unknown_input(tensor.name, self.inputs, taker))
-            values = spec.fit(tensor.values, taker)
+            values = spec.validate(tensor.values, taker)
             bound[spec.name] = NamedTensor(spec.name, values, tensor.columns or spec.columns)
         if len(bound) < len(self.inputs):
             self._check_complete(bound, taker)
@@ -77,7 +77,7 @@ class Signature:
             _check_equal_rows(bound, taker)
         return bound
 
-    def bind_rows(self, rows: Sequence[object], taker: str) -> dict[str, NamedTensor]:
+    def validate_rows(self, rows: Sequence[object], taker: str) -> dict[str, NamedTensor]:
         """Convert V1 rows to inputs: arrays, plain values, or objects keyed by input or column.
 
         Raises:
@@ -86,13 +86,13 @@ class Signature:
         if not rows:
             raise InvalidInput(f"'instances' is an empty array; {taker} expects at least one row")
         if isinstance(rows[0], dict):
-            return self._bind_objects(rows, taker)
+            return self._validate_objects(rows, taker)
         inputs = self.inputs
         if len(inputs) > 1:
-            return self.bind_tensors(_columns_of_rows(rows, inputs, taker), taker)
+            return self.validate_tensors(_columns_of_rows(rows, inputs, taker), taker)
         spec = inputs[0] if inputs else TensorSpec(DEFAULT_INPUT)
         values = array_from_rows(rows, spec, taker)
-        return self.bind_tensors((NamedTensor(spec.name, values),), taker)
+        return self.validate_tensors((NamedTensor(spec.name, values),), taker)
 
     def _refuse(self, names: Iterable[str]) -> None:
         for name in names:
@@ -117,7 +117,7 @@ class Signature:
             return self.inputs[0]
         return None
 
-    def _bind_objects(self, rows: Sequence[object], taker: str) -> dict[str, NamedTensor]:
+    def _validate_objects(self, rows: Sequence[object], taker: str) -> dict[str, NamedTensor]:
         """Bind rows whose keys are input names, or the column names of the only input."""
         table = _table_of_objects(rows, taker, expand=self.lenient)
         self._refuse(table)
@@ -134,7 +134,7 @@ class Signature:
         ]
         if not specs:
             return {tensor.name: tensor for tensor in tensors}
-        return self.bind_tensors(tensors, taker)
+        return self.validate_tensors(tensors, taker)
 
 
 def describe(spec: TensorSpec) -> str:
@@ -149,7 +149,7 @@ def describe(spec: TensorSpec) -> str:
     return " ".join(parts)
 
 
-def _bind_single(
+def _validate_single(
     tensors: Sequence[NamedTensor], spec: TensorSpec, taker: str, is_table: bool
 ) -> dict[str, NamedTensor]:
     """Bind the only tensor, under any name and of any numeric datatype, to the only input.
@@ -164,7 +164,7 @@ def _bind_single(
     if spec.datatype is not None and "BYTES" not in (spec.datatype, datatype_of(values)):
         values = values.astype(NUMPY_DTYPES[spec.datatype], copy=False)
     columns = tensors[0].columns or spec.columns
-    return {spec.name: NamedTensor(spec.name, spec.fit(values, taker), columns)}
+    return {spec.name: NamedTensor(spec.name, spec.validate(values, taker), columns)}
 
 
 def _unknown_input(name: str, inputs: Sequence[TensorSpec], taker: str) -> str:

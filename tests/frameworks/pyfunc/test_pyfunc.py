@@ -47,7 +47,7 @@ def open_model(path):
 def ask(bundle, parameters=None, **inputs):
     """Ask with one tensor for each keyword; underscores stand for hyphens."""
     tensors = [NamedTensor(k.replace("_", "-"), np.asarray(v)) for k, v in inputs.items()]
-    bound = bundle.signature.bind_tensors(tensors, bundle.identity)
+    bound = bundle.signature.validate_tensors(tensors, bundle.identity)
     return bundle.predict(bound, parameters or {})
 
 
@@ -65,7 +65,7 @@ def test_columns_of_a_signature_are_inputs_and_a_table_reaches_the_model(tmp_pat
         (s.name, s.datatype, s.shape) for s in inputs
     ]
     assert [2.0, 5.0] == ask(bundle, a=[1.0, 2.0], b=[0.0, 1.0])["output-0"].tolist()
-    rows = bundle.signature.bind_rows([{"a": 1, "b": 2}], "x")
+    rows = bundle.signature.validate_rows([{"a": 1, "b": 2}], "x")
     assert [4.0] == bundle.predict(rows, {})["output-0"].tolist()
 
 
@@ -314,7 +314,7 @@ def test_sklearn_pickles_are_our_component_and_skops_goes_through_pyfunc(tmp_pat
             model, str(path), serialization_format=form, pip_requirements=[], signature=signature
         )
         frameworks.append(manifest_of(path, "m").components["model"].framework)
-        rows = open_model(path).signature.bind_rows([{"a": 1.5, "b": 0.5}], "x")
+        rows = open_model(path).signature.validate_rows([{"a": 1.5, "b": 0.5}], "x")
         answers.append(open_model(path).predict(rows, {})["output-0"].tolist())
 
     assert ["sklearn", "pyfunc"] == frameworks

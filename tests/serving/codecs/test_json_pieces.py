@@ -40,7 +40,7 @@ def decode_v1(document, request=PLAIN):
 def at_once(decode, body):
     """Decode a body as a whole, or say why it is refused."""
     try:
-        return decode(json_body.read_object(body))
+        return decode(json_body.decode_object(body))
     except InvalidInput as error:
         return str(error)
 
@@ -515,7 +515,7 @@ def test_a_large_v2_body_comes_out_whole():
     short = body.replace(b"[%d,2]" % (LARGE_BYTES // 12), b"[3,2]", 1)
 
     decoded = v2.decode_request(body, "m", "2", None, "key")
-    with pytest.raises(InvalidInput, match=r"has lists of length .* where its shape") as caught:
+    with pytest.raises(InvalidInput, match=r"has arrays of length .* for its shape") as caught:
         v2.decode_request(short, "m", None)
 
     assert ("m", "2", "key") == (decoded.model, decoded.version, decoded.routing_key)
@@ -540,5 +540,5 @@ def test_a_large_v1_body_comes_out_whole():
 
 def test_v1_itself_takes_no_rows_that_are_no_list():
     """What stands for numbers is known to be some; everything else is refused."""
-    with pytest.raises(InvalidInput, match="'instances' is the text 'x'"):
+    with pytest.raises(InvalidInput, match="'instances' is the string 'x'"):
         v1.decode_request({"instances": "x"}, "m", None)

@@ -29,12 +29,12 @@ def test_decode_takes_rows_under_either_key(key):
 @pytest.mark.parametrize(
     ("document", "said"),
     [
-        ({}, "the keys that came: none"),
+        ({}, "an array of rows; got none"),
         ({"instance": [], "signature_name": "x"}, "'instance', 'signature_name'"),
         ({"instances": [[1]], "inputs": [[1]]}, "either 'instances' or 'inputs'"),
         ({"instances": {"a": 1}}, "'instances' is an object"),
         ({"inputs": None}, "'inputs' is null"),
-        ({"instances": "x"}, "'instances' is the text 'x'"),
+        ({"instances": "x"}, "'instances' is the string 'x'"),
         ({"instances": [[1]], "parameters": 3}, "'parameters' is the number 3"),
     ],
 )
@@ -82,7 +82,7 @@ def test_outputs_of_different_lengths_are_never_cut():
 
 def test_nan_and_infinity_are_null():
     """JSON has neither NaN nor infinity."""
-    body = json_body.write(v1.predictions(answer(x=np.array([1.0, np.nan, -np.inf]))))
+    body = json_body.encode(v1.predictions(answer(x=np.array([1.0, np.nan, -np.inf]))))
 
     assert b'{"predictions":[1.0,null,null]}' == body
 
@@ -98,7 +98,7 @@ def test_dates_are_iso_8601():
 
 def test_bytes_that_json_cannot_carry_are_refused():
     """Bytes that are not UTF-8 are refused by name instead of being replaced."""
-    with pytest.raises(InvalidInput, match="output 'x' holds bytes that are not UTF-8"):
+    with pytest.raises(InvalidInput, match="output 'x' has bytes that are not UTF-8"):
         v1.predictions(answer(x=np.array([b"\xff"], dtype=object)))
 
 
@@ -117,7 +117,7 @@ def test_bytes_that_json_cannot_carry_are_refused():
 )
 def test_whatever_metadata_hold_can_be_printed(value, expected):
     """A document is printed whole, whatever kinds of values stand in it."""
-    assert {"value": expected} == json.loads(json_body.write({"value": value}))
+    assert {"value": expected} == json.loads(json_body.encode({"value": value}))
 
 
 def test_a_forecaster_without_single_answers_answers_one_object():
@@ -131,7 +131,7 @@ def test_a_forecaster_without_single_answers_answers_one_object():
     ("body", "said"),
     [
         (b"", "body is empty"),
-        (b"[1]", "body is a list"),
+        (b"[1]", "body is an array"),
         (b'{"instances": [NaN]}', "not valid JSON"),
         (b'{"instances": [1]', "not valid JSON"),
         (b"\xff\xfe", "not valid JSON"),
@@ -142,7 +142,7 @@ def test_a_forecaster_without_single_answers_answers_one_object():
 def test_a_body_that_is_no_json_object_is_refused(body, said):
     """What does not parse is the caller's to mend, however deep or long it is."""
     with pytest.raises(InvalidInput, match=said):
-        json_body.read_object(body)
+        json_body.decode_object(body)
 
 
 @pytest.mark.parametrize(
@@ -154,4 +154,4 @@ def test_a_long_output_is_printed_as_a_short_one(shape, kind):
     values = (np.arange(np.prod(shape)) % 7 / 3).astype(kind).reshape(shape)
     response = PredictResponse("m", "1", {"y": values})
 
-    assert json_body.write(v1.predictions(response)) == v1.encode_response(response)
+    assert json_body.encode(v1.predictions(response)) == v1.encode_response(response)

@@ -90,57 +90,63 @@ def test_empty_tensors_keep_their_shape():
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"data": [1.0, 2.0, 3.0]}, r"has 3 values; its shape \[2, 2\] takes 4"),
+        ({"data": [1.0, 2.0, 3.0]}, r"has 3 values; expected 4 for its shape \[2, 2\]"),
         ({"data": [1.0] * 5}, "has 5 values"),
         ({"data": []}, "has 0 values"),
-        ({"data": ...}, "input 'x' has no 'data'"),
-        ({"data": 3}, "data that is the number 3; it should be a list"),
-        ({"data": {"a": 1}}, "data that is an object"),
-        ({"data": "1,2"}, "data that is the text '1,2'"),
-        ({"data": [[1, 2], [3]]}, r"lists of length 1, 2 where its shape \[2, 2\] says 2"),
+        ({"data": ...}, "input 'x': 'data' is missing"),
+        ({"data": 3}, "'data' is the number 3; expected an array"),
+        ({"data": {"a": 1}}, "'data' is an object"),
+        ({"data": "1,2"}, "'data' is the string '1,2'"),
+        ({"data": [[1, 2], [3]]}, r"arrays of length 1, 2; expected 2 for its shape \[2, 2\]"),
         ({"data": [[1, 2], 3]}, "not nested as its shape"),
-        ({"data": [[1, 2]]}, "lists of length 1 where"),
-        ({"data": [[1], [2], [3], [4]]}, "lists of length 4 where"),
-        ({"data": [[[1], [2]], [[3], [4]]]}, "has a list at position 0"),
-        ({"data": [1, [2], 3, 4]}, "has a list at position 1"),
+        ({"data": [[1, 2]]}, "arrays of length 1; expected"),
+        ({"data": [[1], [2], [3], [4]]}, "arrays of length 4; expected"),
+        ({"data": [[[1], [2]], [[3], [4]]]}, "has an array at position 0"),
+        ({"data": [1, [2], 3, 4]}, "has an array at position 1"),
         ({"data": [1, 2, 3, {}]}, "has an object at position 3"),
         (
             {"data": [1, 2, "3", 4]},
-            "has the text '3' at position 2 of its data; FP64 takes numbers",
+            "has the string '3' at position 2 of its data; expected numbers or null for FP64",
         ),
         ({"data": [1.5, True, 3, 4]}, "has true at position 1"),
         ({"data": [False, None, 3, 4]}, "has false at position 0"),
-        ({"datatype": "INT64"}, "has the number 1.0 at position 0 of its data; INT64 takes whole"),
+        ({"datatype": "INT64"}, "has the number 1.0 at position 0 of its data; expected integers"),
         ({"datatype": "INT64", "data": [1, 2, None, 4]}, "has null at position 2"),
         ({"datatype": "INT32", "data": [1, 2, True, 4]}, "has true at position 2"),
-        ({"datatype": "INT8", "data": [1, 2, 3, 128]}, "value 128; INT8 holds -128 to 127"),
-        ({"datatype": "UINT8", "data": [1, 2, 3, -1]}, "value -1; UINT8 holds 0 to 255"),
-        ({"datatype": "UINT64", "data": [1, 2, 3, -1]}, "value -1; UINT64 holds 0"),
-        ({"datatype": "INT64", "data": [2**63, 2, 3, 4]}, "value 9223372036854775808; INT64"),
-        ({"datatype": "INT64", "data": [1, 2, "3", 4]}, "has the text '3' at position 2"),
+        (
+            {"datatype": "INT8", "data": [1, 2, 3, 128]},
+            "value 128, which is out of range of INT8; expected -128 to 127",
+        ),
+        ({"datatype": "UINT8", "data": [1, 2, 3, -1]}, "value -1, .* of UINT8; expected 0 to 255"),
+        ({"datatype": "UINT64", "data": [1, 2, 3, -1]}, "value -1, .* of UINT64; expected 0 to"),
+        ({"datatype": "INT64", "data": [2**63, 2, 3, 4]}, "value 9223372036854775808, .* of INT64"),
+        ({"datatype": "INT64", "data": [1, 2, "3", 4]}, "has the string '3' at position 2"),
         ({"datatype": "INT8", "data": [300, 2, "3", 4]}, "input 'x' has the"),
-        ({"datatype": "FP32", "data": [1e300, 2, 3, 4]}, "value 1e[+]300, which is too large"),
-        ({"datatype": "FP16", "data": [1e5, 2, 3, 4]}, "too large for FP16"),
-        ({"datatype": "BOOL", "data": [1, 0, 1, 0]}, "has the number 1 at .* true or false"),
-        ({"datatype": "BYTES", "data": ["a", "b", 3, "d"]}, "has the number 3 at .*takes text"),
+        ({"datatype": "FP32", "data": [1e300, 2, 3, 4]}, "value 1e[+]300, which is out of range"),
+        ({"datatype": "FP16", "data": [1e5, 2, 3, 4]}, "out of range of FP16"),
+        ({"datatype": "BOOL", "data": [1, 0, 1, 0]}, "has the number 1 at .* booleans"),
+        (
+            {"datatype": "BYTES", "data": ["a", "b", 3, "d"]},
+            "has the number 3 at .*expected strings",
+        ),
         ({"datatype": "BYTES", "data": ["a", "b", None, "d"]}, "has null at position 2"),
         ({"datatype": "FP65"}, "unknown datatype 'FP65'.* did you mean 'FP64'"),
-        ({"datatype": "STRING"}, "unknown datatype 'STRING'; known: BOOL"),
-        ({"datatype": 5}, "datatype the number 5"),
-        ({"datatype": ...}, "no 'datatype'"),
-        ({"shape": ...}, "no 'shape'"),
-        ({"shape": 4}, "shape the number 4"),
+        ({"datatype": "STRING"}, "unknown datatype 'STRING'; expected one of BOOL"),
+        ({"datatype": 5}, "'datatype' is the number 5"),
+        ({"datatype": ...}, "'datatype' is missing"),
+        ({"shape": ...}, "'shape' is missing"),
+        ({"shape": 4}, "'shape' is the number 4"),
         ({"shape": [-1, 2]}, "the number -1 in its shape"),
         ({"shape": [2.0, 2]}, "the number 2.0 in its shape"),
         ({"shape": [True, 4]}, "true in its shape"),
-        ({"shape": ["2", 2]}, "the text '2' in its shape"),
+        ({"shape": ["2", 2]}, "the string '2' in its shape"),
         ({"shape": [10**15, 10**15]}, "has 4 values"),
-        ({"shape": [2**64 - 1, 0], "data": []}, "a shape that no array can have"),
-        ({"shape": [1] * 33, "data": [1]}, "33 dimensions; at most 32"),
+        ({"shape": [2**64 - 1, 0], "data": []}, "an invalid shape"),
+        ({"shape": [1] * 33, "data": [1]}, "33 dimensions; expected at most 32"),
         ({"name": ...}, r"inputs\[0\].name is missing"),
-        ({"name": ""}, r"inputs\[0\].name is the text ''"),
+        ({"name": ""}, r"inputs\[0\].name is empty"),
         ({"name": 7}, r"inputs\[0\].name is the number 7"),
-        ({"parameters": []}, "'parameters' is a list"),
+        ({"parameters": []}, "'parameters' is an array"),
     ],
 )
 def test_decode_refuses_a_tensor_that_breaks_a_rule(changes, said):
@@ -154,27 +160,27 @@ def test_decode_refuses_a_tensor_that_breaks_a_rule(changes, said):
     [
         (b"", "body is empty"),
         (b"{", "not valid JSON"),
-        (b"[]", "body is a list"),
+        (b"[]", "body is an array"),
         (b'{"inputs": [NaN]}', "not valid JSON"),
         ({}, r"'inputs' is missing \(keys: none\)"),
         ({"instances": []}, r"'inputs' is missing \(keys: 'instances'\)"),
         ({"inputs": {}}, "'inputs' is an object"),
         ({"inputs": None}, "'inputs' is null"),
         ({"inputs": [3]}, r"inputs\[0\] is the number 3"),
-        ({"inputs": [tensor(), tensor()]}, "input 'x' comes twice"),
+        ({"inputs": [tensor(), tensor()]}, "duplicate input 'x'"),
         ({"inputs": [], "id": 5}, "'id' is the number 5"),
-        ({"inputs": [], "parameters": [1]}, "'parameters' is a list"),
+        ({"inputs": [], "parameters": [1]}, "'parameters' is an array"),
         (
             {"inputs": [], "parameters": {"binary_data_output": 1}},
             "'binary_data_output' is the num",
         ),
         ({"inputs": [], "outputs": {}}, "'outputs' is an object"),
-        ({"inputs": [], "outputs": ["y"]}, r"outputs\[0\] is the text 'y'"),
+        ({"inputs": [], "outputs": ["y"]}, r"outputs\[0\] is the string 'y'"),
         ({"inputs": [], "outputs": [{}]}, r"outputs\[0\].name is missing"),
-        ({"inputs": [], "outputs": [{"name": "y"}] * 2}, "output 'y' is asked for twice"),
+        ({"inputs": [], "outputs": [{"name": "y"}] * 2}, "duplicate output 'y'"),
         (
             {"inputs": [], "outputs": [{"name": "y", "parameters": {"binary_data": "no"}}]},
-            "output 'y': 'binary_data' is the text 'no'",
+            "output 'y': 'binary_data' is the string 'no'",
         ),
     ],
 )
@@ -190,7 +196,7 @@ def test_deep_nesting_is_refused_and_never_exhausts_the_stack(depth):
     data = b"[" * depth + b"1" + b"]" * depth
     body = b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP64","data":' + data + b"}]}"
 
-    with pytest.raises(InvalidInput, match=r"valid JSON|nested|a list"):
+    with pytest.raises(InvalidInput, match=r"valid JSON|nested|an array"):
         decode(body)
 
 
@@ -292,7 +298,9 @@ def test_encode_refuses_an_unknown_output():
     """An output that the model does not give is refused, naming those that it gives."""
     response = PredictResponse("m", "1", {"a": np.zeros(1), "b": np.zeros(1)})
 
-    with pytest.raises(InvalidInput, match="unknown output 'z'; model 'm' gives 'a', 'b'"):
+    with pytest.raises(
+        InvalidInput, match="unknown output 'z'; model 'm' has the outputs 'a', 'b'"
+    ):
         encoded(response, outputs=(RequestedOutput("z"),))
 
 

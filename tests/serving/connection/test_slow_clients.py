@@ -97,7 +97,7 @@ def assert_too_slow(said, came):
     assert b"http/1.1 408 request timeout" == lines[0], said
     assert {b"connection: close", b"content-type: application/json"} < set(lines)
     assert b"content-length: %d" % len(body) in lines
-    assert body.startswith(b'{"error":"the request came too slowly: %s' % came)
+    assert body.startswith(b'{"error":"request timeout: received %s' % came)
     assert b"--timeout_receive" in body
 
 

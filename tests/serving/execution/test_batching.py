@@ -428,10 +428,10 @@ def test_an_unknown_version_is_told_while_others_gather():
 class Odd(Signature):
     """A signature whose validation fails in a way that nobody meant."""
 
-    def bind_tensors(self, tensors, taker, content_type=None):
+    def validate_tensors(self, tensors, taker, content_type=None):
         if (tensors[0].values == 99).any():
             raise SystemExit("validation gives up")
-        return super().bind_tensors(tensors, taker, content_type)
+        return super().validate_tensors(tensors, taker, content_type)
 
 
 def test_a_foreign_exception_in_validation_costs_no_other_request_anything():

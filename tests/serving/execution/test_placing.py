@@ -126,7 +126,7 @@ def test_one_inline_call_that_takes_too_long_moves_its_version_to_the_threads(ca
     assert ("inline", "threads") == (before, after)
     assert [14.0] == slow.outputs["sum"].tolist()
     assert [True, True, False] == [thread == own for thread in watched.threads]
-    assert "until it is loaded anew" in caplog.text
+    assert "until it is reloaded" in caplog.text
     labels = {"model": "sums", "version": "1"}
     assert 1 == registry.get_sample_value("bundleserver_inline_overruns_total", labels)
 
@@ -243,10 +243,10 @@ def test_a_foreign_exception_in_validation_is_one_requests_error(traits, odd):
     """Wherever it runs, the request fails as an Exception, the lease ends, and the next answers."""
 
     class Odd(Signature):
-        def bind_tensors(self, tensors, taker, content_type=None):
+        def validate_tensors(self, tensors, taker, content_type=None):
             if (tensors[0].values == 99).any():
                 raise odd
-            return super().bind_tensors(tensors, taker, content_type)
+            return super().validate_tensors(tensors, taker, content_type)
 
     version = FakeVersion("1", signature=Odd(SUMS.inputs, SUMS.outputs), call_traits=traits)
     manager = FakeManager(FakeModel("sums", (version,)))
@@ -284,7 +284,7 @@ def test_nothing_of_a_model_with_a_canary_runs_on_the_event_loop():
 
     asyncio.run(ask())
 
-    canary = served.splitter.describe("sums")["canary"]
+    canary = served.splitter.describe_traffic("sums")["canary"]
     assert 5 == canary["requests"]
     assert threading.get_ident() not in [*models[0].threads, *models[1].threads]
 

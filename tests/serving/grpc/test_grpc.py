@@ -251,31 +251,43 @@ def x(datatype="FP64", shape=(2,), **contents):
 
 two = {"fp64_contents": [1.0, 2.0]}
 BAD = [
-    ([x("FP33", **two)], {}, "unknown datatype 'FP33'; known: BOOL"),
+    ([x("FP33", **two)], {}, "unknown datatype 'FP33'; expected one of BOOL"),
     ([x("", **two)], {}, "unknown datatype ''"),
     ([x("BF16")], {"raw_input_contents": [b"1234"]}, "unknown datatype 'BF16'"),
-    ([x(shape=(3,), **two)], {}, "has 2 values; its shape [3] takes 3"),
+    ([x(shape=(3,), **two)], {}, "has 2 values; expected 3 for its shape [3]"),
     ([x(shape=(-1,), **two)], {}, "-1 in its shape"),
-    ([x(shape=(2**62, 2**62), **two)], {}, "has 2 values; its shape"),
-    ([x(shape=(0, 2**62))], {}, "no array can have"),
-    ([x(shape=(1,) * 70, fp64_contents=[1.0])], {}, "a shape of 70 dimensions; at most 32"),
-    ([x(shape=(2**62,))], {"raw_input_contents": [b"1234"]}, "has 4 bytes; FP64 of shape"),
-    ([x("INT8", int_contents=[1, 300])], {}, "has the value 300; INT8 holds -128 to 127"),
-    ([x("UINT16", uint_contents=[1, 70000])], {}, "has the value 70000; UINT16 holds 0"),
-    ([x("INT64", **two)], {}, "its values in fp64_contents; INT64 takes int64_contents"),
-    ([x("FP16", fp32_contents=[1.0, 2.0])], {}, "FP16, which travels in raw_input_contents"),
+    ([x(shape=(2**62, 2**62), **two)], {}, "has 2 values; expected"),
+    ([x(shape=(0, 2**62))], {}, "an invalid shape"),
+    ([x(shape=(1,) * 70, fp64_contents=[1.0])], {}, "70 dimensions; expected at most 32"),
+    ([x(shape=(2**62,))], {"raw_input_contents": [b"1234"]}, "has 4 bytes; expected"),
+    (
+        [x("INT8", int_contents=[1, 300])],
+        {},
+        "has the value 300, which is out of range of INT8; expected -128 to 127",
+    ),
+    (
+        [x("UINT16", uint_contents=[1, 70000])],
+        {},
+        "has the value 70000, which is out of range of UINT16",
+    ),
+    ([x("INT64", **two)], {}, "its values in fp64_contents; expected int64_contents"),
+    ([x("FP16", fp32_contents=[1.0, 2.0])], {}, "FP16; use raw_input_contents"),
     ([x(**two)], {"raw_input_contents": [b"12345678" * 2]}, "both contents and raw_input"),
     ([x(), x()], {"raw_input_contents": [b""]}, "2 inputs and 1 raw_input_contents"),
-    ([x(**two), x(**two)], {}, "input 'x' comes twice"),
+    ([x(**two), x(**two)], {}, "duplicate input 'x'"),
     ([tensor("", "FP64", [0])], {}, "inputs[0].name is missing"),
-    ([x("BYTES")], {"raw_input_contents": [b"\x05\0\0\0ab"]}, "ends inside element 0"),
-    ([x("BYTES")], {"raw_input_contents": [b"\x01\0\0\0a"]}, "has 1 values; its shape [2]"),
-    ([x("BOOL")], {"raw_input_contents": [b"\x01\x02"]}, "a byte other than 0 and 1"),
+    ([x("BYTES")], {"raw_input_contents": [b"\x05\0\0\0ab"]}, "truncated in element 0"),
+    (
+        [x("BYTES")],
+        {"raw_input_contents": [b"\x01\0\0\0a"]},
+        "has 1 values; expected 2 for its shape [2]",
+    ),
+    ([x("BOOL")], {"raw_input_contents": [b"\x01\x02"]}, "expected bytes 0 and 1"),
     ([x(**two)], {"parameters": {"p": open_inference.InferParameter()}}, "'p' without a value"),
     (
         [x(**two)],
         {"outputs": [open_inference.ModelInferRequest.InferRequestedOutputTensor(name="z")]},
-        "unknown output 'z'; 'echo' version 1 has 'x'",
+        "unknown output 'z'; 'echo' version 1 has the outputs 'x'",
     ),
 ]
 
@@ -304,7 +316,7 @@ def test_a_body_that_is_no_message_is_the_callers_mistake(client):
     """Bytes that are no protobuf message are INVALID_ARGUMENT."""
     code, details = error_of(lambda: client.send("ModelInfer", b"\xff\xff\xff"))
 
-    assert (grpc.StatusCode.INVALID_ARGUMENT, "the request is no ModelInferRequest") == (
+    assert (grpc.StatusCode.INVALID_ARGUMENT, "the request is not a valid ModelInferRequest") == (
         code,
         details,
     )

@@ -113,7 +113,7 @@ def test_answer_refuses_an_unknown_output():
     """An output that the model does not give is the caller's mistake and names those it gives."""
     model, _ = model_of()
 
-    with pytest.raises(InvalidInput, match=r"unknown output 'x'.* has 'sum', 'label'"):
+    with pytest.raises(InvalidInput, match=r"unknown output 'x'.* has the outputs 'sum', 'label'"):
         ask(model, tensors=features(), outputs=(RequestedOutput("x"),))
 
 
@@ -148,7 +148,7 @@ def test_a_request_parameter_is_the_level_of_every_instance_without_its_own():
     ("rows", "sentence"),
     [
         ([], "'instances' is an empty array"),
-        ([{"horizon": 1}, 24], r"instances\[1\] is the number 24; .* takes an object"),
+        ([{"horizon": 1}, 24], r"instances\[1\] is the number 24; .* expects an object"),
         ([{"horizn": 1}], r"instances\[0\]: unknown input 'horizn'.* did you mean 'horizon'"),
         ([{"horizon": "x"}], r"instances\[0\]: input 'horizon'"),
         ([{"horizon": 1, "level": "x"}], r"instances\[0\]: level is 'x'"),
@@ -309,7 +309,7 @@ def test_a_pool_survives_a_library_whose_threads_cannot_be_limited(monkeypatch, 
     monkeypatch.setattr(threadpoolctl, "threadpool_limits", refuse)
 
     assert 3 == ThreadPool(1).submit(lambda: 3).result()
-    assert "libraries may start more than" in caplog.text
+    assert "libraries may use more than" in caplog.text
     assert "no such library" in caplog.text
 
 
@@ -331,7 +331,7 @@ def test_readiness_is_the_managers_whatever_kserve_assigns():
     [
         ("sums", {"instances": [["a", "b"]]}, kserve_errors.InvalidInput, "expects FP64"),
         ("sums", {}, kserve_errors.InvalidInput, "'instances' or 'inputs'"),
-        ("sums", [[1, 2]], kserve_errors.InvalidInput, "should be a JSON object"),
+        ("sums", [[1, 2]], kserve_errors.InvalidInput, "expected a JSON object"),
         ("sums", b"x", kserve_errors.InvalidInput, "is not valid JSON"),
         ("loading", {"instances": [[1, 2]]}, kserve_errors.ModelNotReady, "LOADING"),
         ("nope", {"instances": [[1, 2]]}, kserve_errors.ModelNotFound, "not served here"),

@@ -155,9 +155,9 @@ def test_a_series_without_a_start_follows_the_models_own_history(rest):
             {"options": {"horizon": 1, "quantiles": [1.5]}},
             "the number 1.5; expected numbers between",
         ),
-        ({"options": {"horizon": 1, "quantiles": ["x"]}}, "has the text 'x'"),
+        ({"options": {"horizon": 1, "quantiles": ["x"]}}, "has the string 'x'"),
         ({"options": {"horizon": 1, "quantiles": [0.5] * 100}}, "has 100 values"),
-        ({"metadata": []}, "'metadata' is a list"),
+        ({"metadata": []}, "'metadata' is an array"),
     ],
 )
 def test_a_request_that_breaks_a_rule_is_400(rest, changes, said):
@@ -171,18 +171,24 @@ def test_a_request_that_breaks_a_rule_is_400(rest, changes, said):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"type": "multivariate_time_series"}, "inputs[0].type is the text 'multivariate_time_ser"),
+        (
+            {"type": "multivariate_time_series"},
+            "inputs[0].type is the string 'multivariate_time_ser",
+        ),
         ({"type": ...}, "inputs[0].type is missing"),
-        ({"series": [[1, 2], [3, 4]]}, "inputs[0].series[0] is a list; expected a number or null"),
+        (
+            {"series": [[1, 2], [3, 4]]},
+            "inputs[0].series[0] is an array; expected a number or null",
+        ),
         ({"series": []}, "inputs[0].series is empty"),
         ({"series": ...}, "inputs[0].series is missing"),
-        ({"series": [1, "2"]}, "inputs[0].series[1] is the text '2'"),
+        ({"series": [1, "2"]}, "inputs[0].series[1] is the string '2'"),
         ({"series": [True]}, "inputs[0].series[0] is true"),
         ({"name": ...}, "inputs[0].name is missing"),
-        ({"frequency": "daily"}, "is the text 'daily'; it should be one of"),
+        ({"frequency": "daily"}, "is the string 'daily'; expected one of"),
         ({"frequency": "hours"}, "did you mean 'hour'?"),
-        ({"frequency": ["day"]}, "inputs[0].frequency is a list"),
-        ({"start_timestamp": "yesterday"}, "inputs[0].start_timestamp is the text 'yesterday'"),
+        ({"frequency": ["day"]}, "inputs[0].frequency is an array"),
+        ({"start_timestamp": "yesterday"}, "inputs[0].start_timestamp is the string 'yesterday'"),
         ({"start_timestamp": 5}, "inputs[0].start_timestamp is the number 5"),
         ({"start_timestamp": "9999-12-31", "frequency": "year"}, "past year 9999"),
     ],

@@ -7,7 +7,8 @@ from collections import Counter
 import pytest
 
 from bundleserver.errors import InvalidInput
-from bundleserver.serving.rest.heavy_work import SMALL_BYTES, THREAD_BYTES, TURN_BYTES, HeavyWork
+from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
+from bundleserver.serving.rest.heavy_work import SMALL_BYTES, TURN_BYTES, HeavyWork
 
 
 def turns_of(sizes):
@@ -82,12 +83,12 @@ def test_a_large_body_leaves_the_loop_to_others_first():
 
 def test_the_largest_are_read_in_a_thread():
     """One after the other, since each may take many times its size."""
-    _, threads = turns_of([THREAD_BYTES + 1] * 3)
+    _, threads = turns_of([LARGE_BYTES + 1] * 3)
 
     assert ["large-body_0"] == list(threads)
 
 
-@pytest.mark.parametrize("size", [1, SMALL_BYTES + 1, TURN_BYTES + 1, THREAD_BYTES + 1])
+@pytest.mark.parametrize("size", [1, SMALL_BYTES + 1, TURN_BYTES + 1, LARGE_BYTES + 1])
 def test_what_is_refused_is_raised(size):
     """Wherever it was decoded."""
 

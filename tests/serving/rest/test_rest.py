@@ -208,13 +208,13 @@ def test_a_model_that_is_not_ready_is_503_with_the_reason(rest, method, path):
         ("POST", "/v2/models/nix/infer", "model 'nix'"),
         ("POST", "/v2/models/sums/versions/9/infer", "no version or label '9'"),
         ("POST", "/v2/repository/models/nix/load", "model 'nix'"),
-        ("GET", "/v2/models/sums/config", "no route '/v2/models/sums/config'"),
-        ("GET", "/v2/nowhere", "no route '/v2/nowhere'"),
-        ("GET", "/v1/nowhere", "no route '/v1/nowhere'"),
-        ("GET", "/v1", "no route '/v1'"),
-        ("GET", "/v1/timeseries/nowhere", "no route"),
-        ("PUT", "/v2/nowhere", "no route"),
-        ("POST", "/v1/models/sums:classify", "takes GET, HEAD; the request came as POST"),
+        ("GET", "/v2/models/sums/config", "unknown route '/v2/models/sums/config'"),
+        ("GET", "/v2/nowhere", "unknown route '/v2/nowhere'"),
+        ("GET", "/v1/nowhere", "unknown route '/v1/nowhere'"),
+        ("GET", "/v1", "unknown route '/v1'"),
+        ("GET", "/v1/timeseries/nowhere", "unknown route"),
+        ("PUT", "/v2/nowhere", "unknown route"),
+        ("POST", "/v1/models/sums:classify", "does not support POST; expected GET, HEAD"),
         ("GET", "/nowhere", "Not Found"),
         ("GET", "/", "Not Found"),
     ],
@@ -249,7 +249,7 @@ def test_a_wrong_method_is_405_with_those_allowed(rest, method, path, allowed):
 
     assert 405 == answer.status_code
     assert allowed == answer.headers["allow"]
-    assert f"takes {allowed}; the request came as {method}" in answer.json()["error"]
+    assert f"does not support {method}; expected {allowed}" in answer.json()["error"]
 
 
 @pytest.mark.parametrize(
@@ -262,8 +262,8 @@ def test_a_wrong_method_is_405_with_those_allowed(rest, method, path, allowed):
         ("/v1/models/sums:predict", b'{"instances": [[1]]}', "[1, 1]"),
         ("/v2/models/sums/infer", b'{"instances": []}', "'inputs' is missing"),
         ("/v2/models/sums/infer", b'{"inputs": []}', "missing inputs"),
-        ("/v2/repository/index", b"[]", "body is a list"),
-        ("/v2/repository/index", b'{"ready": "yes"}', "'ready' is the text 'yes'"),
+        ("/v2/repository/index", b"[]", "body is an array"),
+        ("/v2/repository/index", b'{"ready": "yes"}', "'ready' is the string 'yes'"),
         ("/v2/repository/models/sums/load", b"nonsense", "not valid JSON"),
         ("/v2/repository/models/sums/load", b'{"parameters": {"config": "{}"}}', "'config'"),
         ("/v2/repository/models/sums/load", b'{"parameters": {"file:a": ""}}', "'file:a'"),
@@ -597,7 +597,7 @@ def test_good_answers_of_the_app_behind_pass_untouched():
         ("POST", "/v1/models/sums/versions/v1:explain", 501, "model 'sums' has no explainer"),
         ("POST", "/v1/models/broken:explain", 501, "model 'broken' has no explainer"),
         ("POST", "/v1/models/nothing:explain", 404, "model 'nothing' is not served here"),
-        ("GET", "/v1/models/sums:explain", 405, "takes POST"),
+        ("GET", "/v1/models/sums:explain", 405, "expected POST"),
     ],
 )
 def test_an_explanation_is_refused_here(method, path, status, said):
@@ -641,7 +641,7 @@ def test_a_version_withdrawn_between_two_looks_is_503(rest):
     answer = rest.ask("GET", "/v2/models/sums/versions/9")
 
     assert 503 == answer.status_code
-    assert "it was withdrawn this moment" in answer.json()["error"]
+    assert "it was just removed" in answer.json()["error"]
 
 
 def test_a_model_withdrawn_between_two_looks_is_left_out_of_the_index(rest):
@@ -703,7 +703,7 @@ def test_an_event_without_an_object_inside_is_400(rest):
     answer = rest.ask("POST", "/v1/models/sums:predict", json={**EVENT, "data": "x"})
 
     assert 400 == answer.status_code
-    assert "'data' is the text 'x'" in answer.json()["error"]
+    assert "'data' is the string 'x'" in answer.json()["error"]
 
 
 def test_answers_are_sent_in_one_piece(rest):

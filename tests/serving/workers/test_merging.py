@@ -45,7 +45,7 @@ def test_a_version_that_one_worker_does_not_know_is_not_ready():
     """A version that only one worker lists does not count as ready."""
     (merged,) = merge_index({1: [entry("READY")], 2: []}, ready_only=False)
 
-    assert ("LOADING", "not every worker process knows it yet") == (
+    assert ("LOADING", "not every worker process has it yet") == (
         merged["state"],
         merged["reason"],
     )

@@ -1,4 +1,4 @@
-"""JSON documents in and out of the REST protocols."""
+"""JSON documents of the REST protocols, decoded and encoded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bundleserver.serving.codecs.tensor_json import kind_of
 T = TypeVar("T")
 
 PIECE_VALUES = 2**14
-"""So many values are printed without a pause: one or two milliseconds' work."""
+"""So many values are encoded without a pause: one or two milliseconds' work."""
 
 
 def _plain(value: object) -> object:
@@ -27,51 +27,51 @@ def _plain(value: object) -> object:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
-write: Callable[[object], bytes] = partial(
+encode: Callable[[object], bytes] = partial(
     orjson.dumps, default=_plain, option=orjson.OPT_SERIALIZE_NUMPY
 )
 """Encode a document; NaN and infinities become ``null``, numpy arrays become JSON arrays.
 
-They must be contiguous and in this machine's byte order to be encoded without a detour.
+Arrays that are contiguous and in native byte order are encoded directly.
 """
 
 
-def read_object(body: bytes | memoryview) -> dict[str, object]:
-    """Read a request body that must be one JSON object.
+def decode_object(body: bytes | memoryview) -> dict[str, object]:
+    """Decode a request body that must be one JSON object.
 
     Raises:
-        InvalidInput: it is empty, no JSON, or another kind of value.
+        InvalidInput: it is empty, not valid JSON, or another kind of value.
     """
     if not body:
-        raise InvalidInput("the request body is empty; it should be a JSON object")
+        raise InvalidInput("the request body is empty; expected a JSON object")
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"the request body is not valid JSON: {error}") from error
     if not isinstance(document, dict):
-        raise InvalidInput(f"the request body is {kind_of(document)}; it should be a JSON object")
+        raise InvalidInput(f"the request body is {kind_of(document)}; expected a JSON object")
     return document
 
 
 def decode(body: bytes, decode_document: Callable[[dict[str, object]], T]) -> T:
-    """Decode a request body that must be one JSON object, long lists of numbers apart from it.
+    """Decode a request body that must be one JSON object, long arrays of numbers by simdjson.
 
     Raises:
-        InvalidInput: it is no JSON object, or its document is refused.
+        InvalidInput: it is not a JSON object, or its document is refused.
     """
     is_long = len(body) > LONG_BYTES and simd_numbers.IS_INSTALLED
     decoded = decode_apart(body, decode_document) if is_long else None
-    return decode_document(read_object(body)) if decoded is None else decoded
+    return decode_document(decode_object(body)) if decoded is None else decoded
 
 
-def write_list(length: int, step: int, part: Callable[[slice], object]) -> bytes:
-    """Print a long list part by part as ``write`` would at once; others have turns in between."""
-    parts = [write(part(slice(start, start + step)))[1:-1] for start in range(0, length, step)]
+def encode_array(length: int, step: int, part: Callable[[slice], object]) -> bytes:
+    """Encode a long array part by part; other threads run in between."""
+    parts = [encode(part(slice(start, start + step)))[1:-1] for start in range(0, length, step)]
     return b"".join((b"[", b",".join(parts), b"]"))
 
 
 def optional_object(document: Mapping[str, object], key: str, where: str) -> dict[str, object]:
-    """Read a member that is an object, ``null`` or absent.
+    """Return a member that must be an object; empty if it is ``null`` or absent.
 
     Raises:
         InvalidInput: it is anything else.
@@ -80,12 +80,12 @@ def optional_object(document: Mapping[str, object], key: str, where: str) -> dic
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise InvalidInput(f"{where}'{key}' is {kind_of(value)}; it should be an object")
+        raise InvalidInput(f"{where}'{key}' is {kind_of(value)}; expected an object")
     return value
 
 
 def optional_bool(document: Mapping[str, object], key: str, where: str) -> bool | None:
-    """Read a member that is true, false, ``null`` or absent.
+    """Return a member that must be a boolean; None if it is ``null`` or absent.
 
     Raises:
         InvalidInput: it is anything else.
@@ -93,4 +93,4 @@ def optional_bool(document: Mapping[str, object], key: str, where: str) -> bool 
     value = document.get(key)
     if value is None or isinstance(value, bool):
         return value
-    raise InvalidInput(f"{where}'{key}' is {kind_of(value)}; it should be true or false")
+    raise InvalidInput(f"{where}'{key}' is {kind_of(value)}; expected a boolean")

@@ -1,9 +1,9 @@
-"""Long arrays of numbers in JSON bodies, decoded apart from the rest by simdjson.
+"""Long arrays of numbers in JSON bodies, decoded separately by simdjson.
 
-They are cut out of a body and become numpy arrays without a Python number for each; the rest is
-decoded as usual, with a mark in the place of each. Long ones are decoded piece by piece, so that
-other threads run in between: a parser holds the interpreter. Nothing here says what is wrong with a
-body: whatever is not plain is decoded as a whole.
+They are cut out of a body and decoded to numpy arrays without a Python object for each number; the
+rest is decoded as usual, with a placeholder for each array. Long ones are decoded piece by piece,
+so that other threads run in between: a parser keeps the interpreter lock. Errors are not reported
+here: a body that cannot be decoded this way is decoded as a whole.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ import numpy as np
 import orjson
 
 from bundleserver.errors import InvalidInput
-from bundleserver.serving.codecs.simd_numbers import read_array
+from bundleserver.serving.codecs.simd_numbers import decode_array
 from bundleserver.tensors import Array
 
 T = TypeVar("T")
 
 PIECE_BYTES = 128 * 2**10
-"""What is decoded without a pause: less than a millisecond's work."""
+"""Bytes decoded without a pause: less than a millisecond's work."""
 
 LARGE_BYTES = 2 * 2**20
 """Larger bodies are decoded in a thread."""
 
 LONG_BYTES = 12 * 2**10
-"""Shorter arrays gain nothing by being decoded apart."""
+"""Shorter arrays gain nothing by being decoded separately."""
 
 _DEEPEST = 32  # numpy 1's limit
 _KEYS = ("data", "instances", "inputs")
@@ -38,28 +38,28 @@ _OPENING = re.compile(rb"[\s\[]*")
 
 
 class NotPlain(Exception):
-    """A body that has to be decoded as a whole."""
+    """The body must be decoded as a whole."""
 
 
 class Numbers:
-    """A long array of numbers, flat or nested, that stands undecoded in a document."""
+    """A long array of numbers, flat or nested, not decoded yet."""
 
     def __init__(self, body: bytes, start: int, end: int, piece_bytes: int) -> None:
-        """Take what is in a body from behind the opening bracket to the closing one."""
+        """Set the range in a body, without the outer brackets."""
         self._body = body
         self._start = start
         self._end = end
         self._piece_bytes = piece_bytes
-        self.is_read = False
+        self.is_decoded = False
 
-    def read(self, kinds: str) -> Array:
+    def decode(self, kinds: str) -> Array:
         """Decode everything into one array of the shape in which the numbers are nested.
 
         Args:
             kinds: what the numbers may be decoded as, see ``simd_numbers``; empty if nothing.
 
         Raises:
-            NotPlain: it is no valid JSON, holds something else, or is not nested alike everywhere.
+            NotPlain: it is not valid JSON, has other values, or is nested irregularly.
         """
         opening = _OPENING.match(self._body, self._start, self._start + self._piece_bytes)
         depth = 1 + (opening.group().count(b"[") if opening else 0)
@@ -67,21 +67,21 @@ class Numbers:
             raise NotPlain
         arrays: list[Array] = []
         for text in self._pieces(depth):
-            array = read_array(text, depth, kinds)
+            array = decode_array(text, depth, kinds)
             if array is None or array.shape[1:] != (arrays or [array])[0].shape[1:]:
                 raise NotPlain
             arrays.append(array)
-        self.is_read = True
+        self.is_decoded = True
         return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
 
     def plain(self) -> list[object]:
-        """Decode it as a whole into Python's numbers."""
+        """Decode it as a whole into Python numbers."""
         return cast("list[object]", orjson.loads(self._body[self._start - 1 : self._end + 1]))
 
     def _pieces(self, depth: int) -> Iterator[bytes]:
-        """Cut between elements of the outermost array; there is no string in here.
+        """Cut between elements of the outermost array, which has no strings.
 
-        Where each piece is valid and has elements, so are all of them with commas in between.
+        If each piece is valid and has elements, the whole is valid.
         """
         between = re.compile(rb"\]\s*" * (depth - 1) + b",")
         start, cut = self._start, -1
@@ -103,19 +103,17 @@ def decode_apart(
     Args:
         body: one JSON object.
         decode: decodes its document.
-        long_bytes: how long an array has to be to be decoded apart. It has to begin within so many
-            bytes, or 12 KiB, or so soon after the one before.
+        long_bytes: minimum length of an array that is decoded separately. It must begin within so
+            many bytes, or 12 KiB, of the body's start or of the previous one.
         piece_bytes: how much of an array is decoded without a pause.
 
     Returns:
-        What ``decode`` returns; None where the body is not plain: whoever decodes it as a whole
-        says what is wrong, if anything.
+        What ``decode`` returns; None if the body must be decoded as a whole, which reports errors.
 
     Raises:
-        InvalidInput: every array is decoded, and the request is refused in the words of the whole.
+        InvalidInput: every array is decoded, and the request is refused as the whole would be.
     """
     rest, cut_out = _cut_out(body, long_bytes, piece_bytes)
-    numbers = cut_out.values()
     try:
         document = orjson.loads(rest) if cut_out else None
         if not isinstance(document, dict):
@@ -125,15 +123,15 @@ def decode_apart(
     except (NotPlain, orjson.JSONDecodeError):
         return None
     except InvalidInput:
-        if all(found.is_read for found in numbers):
+        if all(found.is_decoded for found in cut_out.values()):
             raise
         return None
-    # Others stood in a string, under a key that came twice, or where no request has them.
-    return decoded if all(found.is_read for found in numbers) else None
+    # Others are inside a string, under a repeated key, or where no request has them.
+    return decoded if all(found.is_decoded for found in cut_out.values()) else None
 
 
 def _cut_out(body: bytes, long_bytes: int, piece_bytes: int) -> tuple[bytes, dict[str, Numbers]]:
-    """Replace long arrays of numbers by marks."""
+    """Replace long arrays of numbers by placeholders."""
     secret = secrets.token_hex(8)
     cut_out: dict[str, Numbers] = {}
     parts: list[bytes] = []
@@ -150,7 +148,7 @@ def _cut_out(body: bytes, long_bytes: int, piece_bytes: int) -> tuple[bytes, dic
 
 
 def _end_of_numbers(body: bytes, start: int) -> int:
-    """Find the last bracket before anything that is no number; below the start if there is none."""
+    """Find the last bracket before any other value; below the start if there is none."""
     quote = body.find(b'"', start)
     stop = len(body) if quote < 0 else quote
     brace = body.find(b"}", start, stop)
@@ -158,7 +156,7 @@ def _end_of_numbers(body: bytes, start: int) -> int:
 
 
 def _put_back(document: dict[str, object], cut_out: dict[str, Numbers]) -> None:
-    """Put numbers where a request or an event has them."""
+    """Replace the placeholders where a request or an event has data."""
     inputs = document.get("inputs")
     for place in (document, document.get("data"), *(inputs if isinstance(inputs, list) else ())):
         for key in _KEYS if isinstance(place, dict) else ():

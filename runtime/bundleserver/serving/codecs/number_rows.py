@@ -1,4 +1,4 @@
-"""The rows of a long V1 request: numbers that are an array already."""
+"""The rows of a long V1 request, already decoded to an array."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from bundleserver.tensors import Array
 
 
 class NumberRows(Sequence[object]):
-    """Rows of numbers, flat or nested alike; ``values`` is what numpy makes of all of them.
+    """Rows of numbers, flat or nested regularly; ``values`` has all of them as an array.
 
-    Who asks for anything but the first row has everything decoded again, into Python's numbers.
+    Access to anything but the first row decodes everything again, into Python numbers.
     """
 
     def __init__(self, numbers: Numbers) -> None:
         """Decode the numbers.
 
         Raises:
-            NotPlain: there is something else among them, or they are not nested alike.
+            NotPlain: there are other values among them, or they are nested irregularly.
         """
         self._numbers = numbers
-        self.values: Array = numbers.read("id")
+        self.values: Array = numbers.decode("id")
 
     def __len__(self) -> int:
         return len(self.values)
@@ -44,5 +44,5 @@ class NumberRows(Sequence[object]):
     def __array__(
         self, dtype: np.dtype[np.generic] | None = None, copy: bool | None = None
     ) -> Array:
-        """Give numpy a copy, since a model may write to what it is given."""
+        """Return a copy, since a model may write to its inputs."""
         return self.values.astype(dtype or self.values.dtype)

@@ -1,7 +1,7 @@
-"""JSON numbers decoded straight into numpy arrays by simdjson, where it is installed.
+"""JSON numbers decoded directly into numpy arrays by simdjson, if it is installed.
 
-No Python number is made of any of them, which is most of what it costs to read them. Nothing here
-says what is wrong with a text: whatever is not plain is left to orjson.
+This avoids a Python object for each number, which is most of the cost of decoding. Errors are not
+reported here: what cannot be decoded is left to orjson.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DATATYPES: Mapping[str, type] = MappingProxyType({"d": np.float64, "i": np.int6
 
 
 class _Parsers(threading.local):
-    """One parser for each thread: its memory is used again, and it has one document at a time."""
+    """One parser per thread: it reuses its memory, and has one document at a time."""
 
     def __init__(self) -> None:
         self.parser = Parser()
@@ -38,20 +38,20 @@ class _Parsers(threading.local):
 _PARSERS = _Parsers() if IS_INSTALLED else None
 
 
-def read_array(text: bytes, depth: int, kinds: str) -> Array | None:
-    """Read a list of numbers, or of lists of numbers that are equally long at each depth.
+def decode_array(text: bytes, depth: int, kinds: str) -> Array | None:
+    """Decode an array of numbers, or of arrays of numbers of equal length at each depth.
 
     Args:
-        text: the list in JSON, with nothing around it.
+        text: the array in JSON, with nothing around it.
         depth: how many brackets open before its first number.
-        kinds: the kinds of number that it may hold, the first that takes all of them is used:
-            ``i`` and ``u`` take whole numbers of 64 bits, with a sign or without, ``d`` takes every
-            number and gives the nearest double.
+        kinds: the kinds of number that it may have; the first that fits all of them is used:
+            ``i`` and ``u`` are signed and unsigned integers of 64 bits, ``d`` is any number,
+            rounded to the nearest double.
 
     Returns:
-        Its array; None where it is anything else, or holds no number, or where simdjson is missing.
+        The array; None if it is anything else or empty, or simdjson is not installed.
     """
-    if _PARSERS is None or not kinds or b"l" in text:  # null, which no array of numbers has
+    if _PARSERS is None or not kinds or b"l" in text:  # null, which is not a number
         return None
     try:
         document = _PARSERS.parser.parse(text)
@@ -59,19 +59,19 @@ def read_array(text: bytes, depth: int, kinds: str) -> Array | None:
         flat = _flatten(document, kinds)
     except (ValueError, TypeError, RuntimeError):  # its errors of syntax, kind and range
         return None
-    # Lists that are nested deeper have been flattened, too.
-    lists = sum(accumulate(shape[:-1], mul, initial=1))
-    if flat is None or flat.size != math.prod(shape) or _count(text, b"[", lists) != lists:
+    # Arrays that are nested deeper have been flattened, too.
+    arrays = sum(accumulate(shape[:-1], mul, initial=1))
+    if flat is None or flat.size != math.prod(shape) or _count_brackets(text, arrays) != arrays:
         return None
     return flat.reshape(shape) if flat.size else None
 
 
 def _shape_of(document: Any, depth: int) -> tuple[int, ...]:
-    """Measure lists from the outside in.
+    """Measure arrays from the outside in.
 
     Raises:
         ValueError: they differ in length.
-        TypeError: there is a number in place of a list.
+        TypeError: there is a number in place of an array.
     """
     shape, level = [len(document)], document
     while len(shape) < depth:
@@ -82,17 +82,16 @@ def _shape_of(document: Any, depth: int) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _count(text: bytes, character: bytes, expected: int) -> int:
-    """Count a character that comes often, or not after its first time."""
-    if expected == 1 and text.rfind(character) == text.find(character):
+def _count_brackets(text: bytes, expected: int) -> int:
+    if expected == 1 and text.rfind(b"[") == text.find(b"["):
         return 1
-    return int(np.count_nonzero(np.frombuffer(text, np.uint8) == ord(character)))
+    return int(np.count_nonzero(np.frombuffer(text, np.uint8) == ord("[")))
 
 
 def _flatten(document: Any, kinds: str) -> Array | None:
     for kind in kinds:
         try:
             return np.frombuffer(document.as_buffer(of_type=kind), _DATATYPES[kind])
-        except TypeError:  # a number of another kind, or no number
+        except TypeError:  # another kind of number, or another value
             continue
     return None

@@ -1,24 +1,25 @@
-"""What a tensor's datatype, shape and elements may be, however the request came."""
+"""Valid datatypes, shapes and BYTES elements of tensors, for every protocol."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from bundleserver.errors import InvalidInput
-from bundleserver.serving.codecs.tensor_json import shaped
+from bundleserver.serving.codecs.tensor_json import flat_objects, shaped
 from bundleserver.tensors import NUMPY_DTYPES, Array
 
 MOST_DIMENSIONS = 32  # numpy 1's limit
+SIZES = "expected integers of at least 0"
 
 
 def known_datatype(came: str, name: str) -> str:
     """Return the protocol's spelling of a datatype.
 
     Raises:
-        InvalidInput: the protocol has no such datatype, or this server cannot hold it.
+        InvalidInput: it is unknown, or not supported.
     """
     datatype = came.upper()
     if datatype in NUMPY_DTYPES:
@@ -26,7 +27,7 @@ def known_datatype(came: str, name: str) -> str:
     near = difflib.get_close_matches(datatype, NUMPY_DTYPES, n=1, cutoff=0.5)
     hint = f"; did you mean '{near[0]}'?" if near else ""
     raise InvalidInput(
-        f"input '{name}' has the unknown datatype '{came[:40]}'; known: "
+        f"input '{name}' has the unknown datatype '{came[:40]}'; expected one of "
         f"{', '.join(NUMPY_DTYPES)}{hint}"
     )
 
@@ -40,30 +41,33 @@ def checked_shape(sizes: Iterable[int], name: str) -> tuple[int, ...]:
     shape = tuple(sizes)
     if len(shape) > MOST_DIMENSIONS:
         raise InvalidInput(
-            f"input '{name}' has a shape of {len(shape)} dimensions; at most {MOST_DIMENSIONS} "
-            "are taken"
+            f"input '{name}' has {len(shape)} dimensions; expected at most {MOST_DIMENSIONS}"
         )
     if shape and min(shape) < 0:
         negative = next(size for size in shape if size < 0)
-        raise InvalidInput(
-            f"input '{name}' has the number {negative} in its shape; sizes are whole numbers from 0"
-        )
+        raise InvalidInput(f"input '{name}' has the number {negative} in its shape; {SIZES}")
     return shape
 
 
-def texts(elements: Sequence[bytes], shape: tuple[int, ...], name: str) -> Array:
-    """Turn BYTES elements into an array of text; bytes stay where they are not UTF-8.
+def strings(elements: Sequence[bytes], shape: tuple[int, ...], name: str) -> Array:
+    """Decode BYTES elements into an array of strings; those that are not UTF-8 stay bytes.
 
     Raises:
         InvalidInput: the number of elements is not the product of the shape.
     """
-    decoded = (text_or_bytes(element) for element in elements)
+    decoded = (string_or_bytes(element) for element in elements)
     return shaped(np.fromiter(decoded, object, len(elements)), shape, name)
 
 
-def text_or_bytes(element: bytes) -> str | bytes:
-    """Read one BYTES element as UTF-8; it stays bytes where it is something else."""
+def string_or_bytes(element: bytes) -> str | bytes:
+    """Decode one BYTES element as UTF-8; it stays bytes if it is not."""
     try:
         return element.decode()
     except UnicodeDecodeError:
         return element
+
+
+def elements_of(values: Array) -> Iterator[bytes]:
+    """Yield a BYTES output's elements in order, encoded as UTF-8."""
+    for value in flat_objects(values):
+        yield value if isinstance(value, bytes) else str(value).encode()

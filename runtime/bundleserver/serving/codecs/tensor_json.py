@@ -1,4 +1,4 @@
-"""Tensor data in JSON: lists to arrays and back, without a Python loop over numbers."""
+"""Tensor data in JSON, decoded and encoded without a Python loop over numbers."""
 
 from __future__ import annotations
 
@@ -29,56 +29,62 @@ _CODES: Mapping[str, str] = MappingProxyType(
         "FP64": "d",
     }
 )
-"""What numbers of each datatype are packed as: the codes of ``struct`` and of numpy alike."""
+"""What numbers of each datatype are packed as: codes of both ``struct`` and numpy."""
 
 _KINDS: Mapping[str, str] = MappingProxyType({"f": "d", "i": "i", "u": "u"})
-"""What ``simd_numbers`` calls the kinds of number that numpy has."""
+"""The kinds of ``simd_numbers`` by those of numpy."""
 
 _FEW = 256
 
 
 def array_from_json(data: object, datatype: str, shape: tuple[int, ...], name: str) -> Array:
-    """Turn a V2 input's ``data``, flat or nested exactly as its shape, into an array.
+    """Decode a V2 input's ``data``, flat or nested exactly as its shape, into an array.
 
     ``null`` is NaN in a floating-point tensor; nothing else is converted from one kind to another.
 
     Raises:
-        InvalidInput: the data differ from the shape, or a value does not fit the datatype.
-        NotPlain: a large body's data, which have to be read as a whole to say what is wrong.
+        InvalidInput: the data differ from the shape, or a value is not valid for the datatype.
+        NotPlain: a large body's data must be decoded as a whole to report the error.
     """
     if not isinstance(data, list):
         if isinstance(data, Numbers):
             return _array_of_numbers(data, datatype, shape, name)
-        raise InvalidInput(f"input '{name}' has data that is {kind_of(data)}; it should be a list")
+        raise InvalidInput(f"input '{name}': 'data' is {kind_of(data)}; expected an array")
     flat = _flatten(data, shape, name) if data and isinstance(data[0], list) else data
     if datatype in _CODES:
-        values = _numbers(flat, datatype, name)
-    elif datatype == "BOOL":
-        _check_kinds(flat, name, datatype)
-        values = np.array(flat, dtype=np.bool_)
-    else:
-        _check_kinds(flat, name, datatype)
-        values = np.fromiter(flat, dtype=object, count=len(flat))
-    return shaped(values, shape, name)
+        return shaped(_numbers(flat, datatype, name), shape, name)
+    _check_kinds(flat, name, datatype)
+    return shaped(np.fromiter(flat, NUMPY_DTYPES[datatype], len(flat)), shape, name)
 
 
 def shaped(values: Array, shape: tuple[int, ...], name: str) -> Array:
-    """Give flat values their shape.
+    """Reshape flat values.
 
     Raises:
         InvalidInput: the number of values is not the product of the shape.
     """
     wanted = math.prod(shape)
     if values.size != wanted:
-        raise _wrong_length(name, values.size, shape)
+        raise InvalidInput(
+            f"input '{name}' has {values.size} values; expected {wanted} for its shape "
+            f"{list(shape)}"
+        )
     try:
         return values.reshape(shape)
     except (ValueError, OverflowError) as error:
-        raise InvalidInput(f"input '{name}' has a shape that no array can have") from error
+        raise InvalidInput(f"input '{name}' has an invalid shape: too large for numpy") from error
+
+
+def came(document: Mapping[str, object], key: str) -> str:
+    """Describe the value of a key, for a message."""
+    value = document.get(key)
+    if key not in document:
+        return "is missing"
+    return "is empty" if value in ([], "") else f"is {kind_of(value)}"
 
 
 def kind_of(value: object) -> str:
-    """Name a JSON value for a message without printing more of it than helps."""
+    """Describe a JSON value for a message; long strings are truncated."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -86,41 +92,42 @@ def kind_of(value: object) -> str:
     if isinstance(value, (int, float)):
         return f"the number {value}"
     if isinstance(value, str):
-        return f"the text '{value if len(value) <= 40 else value[:40] + '…'}'"
-    return "a list" if isinstance(value, list) else "an object"
+        return f"the string '{value if len(value) <= 40 else value[:40] + '…'}'"
+    return "an array" if isinstance(value, list) else "an object"
 
 
 def v2_data(values: Array, name: str) -> Array | list[str]:
-    """Flatten an output for a V2 JSON answer: an array that orjson prints, or texts.
+    """Flatten an output for a V2 JSON response: an array that orjson encodes, or strings.
 
     Raises:
-        InvalidInput: the bytes of a BYTES output are not UTF-8, which JSON cannot carry.
+        InvalidInput: the bytes of a BYTES output are not UTF-8, as JSON requires.
     """
     flat = values.reshape(-1)
     if flat.dtype.kind in "OSUTMm":
-        return [_text(value, name) for value in _objects(flat)]
+        return [_string(value, name) for value in flat_objects(flat)]
     if flat.dtype.kind == "f":
-        # A float32 printed in its own shortest form reads as another number in double precision.
+        # The shortest form of a float32 is another number when decoded in double precision.
         return np.ascontiguousarray(flat, dtype=np.float64)
     return np.ascontiguousarray(flat, dtype=flat.dtype.newbyteorder("="))
 
 
 def plain_values(values: Array, name: str) -> object:
-    """Turn an output into nested lists of plain values, as V1 answers them.
+    """Convert an output to nested lists of plain values, as in V1 responses.
 
     Raises:
-        InvalidInput: bytes that are not UTF-8, which JSON cannot carry.
+        InvalidInput: bytes are not UTF-8, as JSON requires.
     """
     if values.dtype.kind not in "OSUTMm":
         return values.tolist()
     plain = [
-        _text(value, name) if isinstance(value, bytes) else value for value in _objects(values)
+        _string(value, name) if isinstance(value, bytes) else value
+        for value in flat_objects(values)
     ]
     return np.fromiter(plain, dtype=object, count=len(plain)).reshape(values.shape).tolist()
 
 
 def _array_of_numbers(data: Numbers, datatype: str, shape: tuple[int, ...], name: str) -> Array:
-    values = data.read(_KINDS.get(NUMPY_DTYPES[datatype].kind, ""))
+    values = data.decode(_KINDS.get(NUMPY_DTYPES[datatype].kind, ""))
     if values.ndim > 1 and values.shape != shape:
         for length, size in zip(values.shape, shape, strict=False):
             if length != size:
@@ -134,7 +141,9 @@ def _flatten(data: list[object], shape: tuple[int, ...], name: str) -> list[obje
     level = data
     for depth, size in enumerate(shape):
         if depth and set(map(type, level)) != {list}:
-            raise _not_nested(name, shape)
+            raise InvalidInput(
+                f"input '{name}' has data that is not nested as its shape {list(shape)}"
+            )
         lengths = set(map(len, level)) if depth else {len(level)}  # type: ignore[arg-type]  # lists, as checked above
         if lengths != {size}:
             raise _odd_lengths(name, lengths, size, shape)
@@ -144,7 +153,7 @@ def _flatten(data: list[object], shape: tuple[int, ...], name: str) -> list[obje
 
 
 def _numbers(flat: list[object], datatype: str, name: str) -> Array:
-    """Pack numbers into an array, which checks each: a third of what numpy's own way takes."""
+    """Pack numbers into an array, which checks each, in a third of numpy's own time."""
     code = _CODES[datatype]
     values: Array = np.empty(len(flat), code)
     try:
@@ -154,7 +163,7 @@ def _numbers(flat: list[object], datatype: str, name: str) -> Array:
         if code != "d":
             raise _out_of_range(flat, datatype, name) from error
         values = np.array([math.nan if value is None else value for value in flat], np.float64)
-    # True and false count as 1 and 0. Python looks at a few values sooner than numpy begins.
+    # Booleans count as 1 and 0. For a few values Python is faster than numpy.
     may_be_bool = len(flat) <= _FEW or ((values == 0) | (values == 1)).any()
     if may_be_bool and bool in set(map(type, flat)):
         _check_kinds(flat, name, datatype)
@@ -162,7 +171,7 @@ def _numbers(flat: list[object], datatype: str, name: str) -> Array:
 
 
 def _narrowed(values: Array, datatype: str, name: str) -> Array:
-    """Turn numbers of 64 bits into those of a datatype of the same kind."""
+    """Convert numbers of 64 bits to a datatype of the same kind."""
     target = NUMPY_DTYPES[datatype]
     if target.kind in "iu":
         limits = np.iinfo(datatype.lower())
@@ -173,20 +182,22 @@ def _narrowed(values: Array, datatype: str, name: str) -> Array:
         narrow = values.astype(target, copy=False)
     if np.isinf(narrow).any():
         odd = values[np.isinf(narrow)][0]
-        raise InvalidInput(f"input '{name}' has the value {odd}, which is too large for {datatype}")
+        raise InvalidInput(
+            f"input '{name}' has the value {odd}, which is out of range of {datatype}"
+        )
     return narrow
 
 
 _WANTED: Mapping[str, tuple[tuple[type, ...], str]] = MappingProxyType(
     {
-        "b": ((bool,), "true or false"),
-        "O": ((str,), "text"),
-        "i": ((int,), "whole numbers"),
-        "u": ((int,), "whole numbers"),
+        "b": ((bool,), "booleans"),
+        "O": ((str,), "strings"),
+        "i": ((int,), "integers"),
+        "u": ((int,), "integers"),
         "f": ((int, float, type(None)), "numbers or null"),
     }
 )
-"""What JSON values each of numpy's kinds takes, and how a message says so."""
+"""The JSON values of each of numpy's kinds, and their name in messages."""
 
 
 def _check_kinds(flat: Sequence[object], name: str, datatype: str) -> None:
@@ -195,38 +206,35 @@ def _check_kinds(flat: Sequence[object], name: str, datatype: str) -> None:
         return
     position, odd = next((i, v) for i, v in enumerate(flat) if type(v) not in allowed)
     raise InvalidInput(
-        f"input '{name}' has {kind_of(odd)} at position {position} of its data; {datatype} takes "
-        f"{wanted}"
+        f"input '{name}' has {kind_of(odd)} at position {position} of its data; expected {wanted} "
+        f"for {datatype}"
     )
 
 
 def _out_of_range(flat: list[object], datatype: str, name: str) -> InvalidInput:
     limits = np.iinfo(datatype.lower())
     odd = next(v for v in flat if isinstance(v, int) and not limits.min <= v <= limits.max)
+    return out_of_range(name, odd, datatype)
+
+
+def out_of_range(name: str, value: object, datatype: str) -> InvalidInput:
+    """Make the error for an integer outside its datatype."""
+    limits = np.iinfo(datatype.lower())
     return InvalidInput(
-        f"input '{name}' has the value {odd}; {datatype} holds {limits.min} to {limits.max}"
+        f"input '{name}' has the value {value}, which is out of range of {datatype}; expected "
+        f"{limits.min} to {limits.max}"
     )
-
-
-def _not_nested(name: str, shape: tuple[int, ...]) -> InvalidInput:
-    return InvalidInput(f"input '{name}' has data that is not nested as its shape {list(shape)}")
 
 
 def _odd_lengths(name: str, lengths: set[int], size: int, shape: tuple[int, ...]) -> InvalidInput:
     listed = ", ".join(str(length) for length in sorted(lengths)[:5])
     return InvalidInput(
-        f"input '{name}' has lists of length {listed} where its shape {list(shape)} says {size}"
+        f"input '{name}' has arrays of length {listed}; expected {size} for its shape {list(shape)}"
     )
 
 
-def _wrong_length(name: str, came: int, shape: tuple[int, ...]) -> InvalidInput:
-    return InvalidInput(
-        f"input '{name}' has {came} values; its shape {list(shape)} takes {math.prod(shape)}"
-    )
-
-
-def _objects(values: Array) -> list[object]:
-    """List a text, object or date array's elements in order; dates as ISO 8601."""
+def flat_objects(values: Array) -> list[object]:
+    """List a string, object or date array's elements in order; dates as ISO 8601."""
     flat = np.ravel(values)
     if flat.dtype.kind in "Mm":
         flat = flat.astype(str)
@@ -234,13 +242,13 @@ def _objects(values: Array) -> list[object]:
     return listed
 
 
-def _text(value: object, name: str) -> str:
+def _string(value: object, name: str) -> str:
     if not isinstance(value, bytes):
         return str(value)
     try:
         return value.decode()
     except UnicodeDecodeError as error:
         raise InvalidInput(
-            f"output '{name}' holds bytes that are not UTF-8, which JSON cannot carry; ask for it "
-            "with the parameter 'binary_data'"
+            f"output '{name}' has bytes that are not UTF-8, as JSON requires; request it with the "
+            "parameter 'binary_data'"
         ) from error

@@ -1,4 +1,4 @@
-"""Steps in time for forecasts: KServe's frequencies, and ISO 8601 moments."""
+"""Time steps for forecasts: KServe's frequencies, and ISO 8601 times."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MONTHS: Mapping[str, int] = MappingProxyType(
     {"M": 1, "month": 1, "Q": 3, "quarter": 3, "Y": 12, "year": 12}
 )
 
-# pandas' names for the same, of all its versions; business days count as days.
+# pandas' names of the same in all its versions; business days count as days.
 _OF_PANDAS: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(("s", "S"), "S"),
@@ -49,13 +49,13 @@ _STEP = re.compile(r"([1-9][0-9]*)?([A-Za-z]+)(-.*)?")
 
 @dataclass(frozen=True)
 class Frequency:
-    """The step of a series, by the name that KServe gives it."""
+    """The step of a series, by KServe's name."""
 
     name: str
 
     @classmethod
     def of_step(cls, step: str) -> Frequency | None:
-        """Name a step that pandas writes (``D``, ``24h``, ``QS-OCT``); None if KServe has none."""
+        """Convert a pandas step (``D``, ``24h``, ``QS-OCT``); None if KServe has no name for it."""
         parts = _STEP.fullmatch(step)
         unit = _OF_PANDAS.get(parts[2]) if parts else None
         if parts is None or unit is None:
@@ -68,19 +68,17 @@ class Frequency:
 
     @classmethod
     def parse(cls, name: object, where: str) -> Frequency:
-        """Read a frequency.
+        """Decode a frequency.
 
         Raises:
-            InvalidInput: KServe knows no such name.
+            InvalidInput: it is not one of KServe's names.
         """
         known = [*_SECONDS, *_MONTHS]
         if isinstance(name, str) and name in known:
             return cls(name)
         near = difflib.get_close_matches(name.lower(), known, n=1) if isinstance(name, str) else []
         hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise InvalidInput(
-            f"{where} is {kind_of(name)}; it should be one of {', '.join(known)}{hint}"
-        )
+        raise InvalidInput(f"{where} is {kind_of(name)}; expected one of {', '.join(known)}{hint}")
 
     @property
     def length(self) -> tuple[int, int]:
@@ -90,34 +88,34 @@ class Frequency:
 
 @dataclass(frozen=True)
 class Moment:
-    """A date and time; printed with ``Z`` where it came so."""
+    """A date and time; formatted with ``Z`` if it was given so."""
 
     time: datetime
     is_zulu: bool = False
 
     @classmethod
     def parse(cls, text: object, where: str) -> Moment:
-        """Read ISO 8601.
+        """Decode ISO 8601.
 
         Raises:
-            InvalidInput: it is something else.
+            InvalidInput: it is anything else.
         """
-        problem = f"{where} is {kind_of(text)}; it should be ISO 8601, as 2025-12-09T10:00:00Z"
+        problem = f"{where} is {kind_of(text)}; expected ISO 8601, as 2025-12-09T10:00:00Z"
         if not isinstance(text, str):
             raise InvalidInput(problem)
         is_zulu = text[-1:] in ("Z", "z")
         try:
-            # Python 3.10 does not read the Z.
+            # Python 3.10 does not support the Z.
             time = datetime.fromisoformat(text[:-1] + "+00:00" if is_zulu else text)
         except ValueError as error:
             raise InvalidInput(problem) from error
         return cls(time, is_zulu)
 
     def after(self, frequency: Frequency, steps: int) -> Moment:
-        """Go some steps on; a month's last days stay within the month.
+        """Return the time some steps later; a month's last days stay within the month.
 
         Raises:
-            InvalidInput: the calendar ends before.
+            InvalidInput: it is past the year 9999.
         """
         try:
             if frequency.name in _SECONDS:
@@ -132,7 +130,7 @@ class Moment:
 
     @property
     def plain(self) -> str:
-        """The moment in UTC, written without an offset, as forecasters' indexes are."""
+        """The time in UTC, without an offset, as in forecasters' indexes."""
         time = self.time
         if time.tzinfo is not None:
             time = time.astimezone(timezone.utc).replace(tzinfo=None)

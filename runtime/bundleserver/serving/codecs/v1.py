@@ -1,4 +1,4 @@
-"""The V1 protocol's bodies: rows in, predictions out."""
+"""The V1 protocol's bodies: rows decoded, predictions encoded."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ def decode_request(
     version: str | None,
     routing_key: str | None = None,
 ) -> PredictRequest:
-    """Read the rows of a V1 request: ``{"instances": […]}``, or ``inputs`` for ``instances``.
+    """Decode the rows of a V1 request: ``{"instances": […]}``, or ``inputs`` for ``instances``.
 
     Raises:
-        InvalidInput: neither key is there, or both, or its value is no list.
-        NotPlain: a large body's rows, which have to be read as a whole.
+        InvalidInput: neither key is there, or both, or its value is not an array.
+        NotPlain: a large body's rows must be decoded as a whole.
     """
     key = "instances" if "instances" in document else "inputs"
     if ("instances" in document) == ("inputs" in document):
-        came = ", ".join(f"'{key}'" for key in list(document)[:10]) or "none"
+        keys = ", ".join(f"'{key}'" for key in list(document)[:10]) or "none"
         raise InvalidInput(
-            "a V1 request has either 'instances' or 'inputs', a list of rows; the keys that came: "
-            f"{came}"
+            f"a V1 request must have either 'instances' or 'inputs', an array of rows; got {keys}"
         )
     given = document[key]
     rows: Sequence[object] | None = given if isinstance(given, list) else None
     if rows is None:
         if not isinstance(given, Numbers):
-            raise InvalidInput(f"'{key}' is {kind_of(given)}; it should be a list of rows")
+            raise InvalidInput(f"'{key}' is {kind_of(given)}; expected an array of rows")
         rows = NumberRows(given)
     parameters = json_body.optional_object(document, "parameters", "")
     return PredictRequest(model, version, rows=rows, parameters=parameters, routing_key=routing_key)
 
 
 def predictions(response: PredictResponse) -> dict[str, object]:
-    """Say an answer as V1 does: one output as plain values, several as one object for each row.
+    """Convert a response to V1: one output as plain values, several as one object for each row.
 
     Raises:
-        InvalidInput: an output holds bytes that JSON cannot carry.
-        ValueError: a model that promises row by row gave outputs of different lengths.
+        InvalidInput: an output has bytes that are not UTF-8.
+        ValueError: a rowwise model's outputs differ in length.
     """
     if response.answers is not None:
-        return {"predictions": [_plain_answer(answer) for answer in response.answers]}
+        answers = response.answers
+        return {"predictions": [_plain_columns(a) if isinstance(a, dict) else a for a in answers]}
     columns = _plain_columns(response.outputs)
     if not response.rowwise:
         return {"predictions": [columns]}
@@ -63,35 +63,30 @@ def predictions(response: PredictResponse) -> dict[str, object]:
     }
     lengths = {name: len(column) for name, column in lists.items()}
     if len(set(lengths.values())) > 1:
-        raise ValueError(f"model '{response.model}' gave outputs of different lengths: {lengths}")
+        raise ValueError(f"model '{response.model}' has outputs of different lengths: {lengths}")
     rows = zip(*lists.values(), strict=True)
     return {"predictions": [dict(zip(lists, row, strict=True)) for row in rows]}
 
 
 def encode_response(response: PredictResponse) -> bytes:
-    """Print an answer, the values of a large only output in pieces.
+    """Encode a response; a large single output piece by piece.
 
     Raises:
-        InvalidInput: an output holds bytes that JSON cannot carry.
-        ValueError: a model that promises row by row gave outputs of different lengths.
+        InvalidInput: an output has bytes that are not UTF-8.
+        ValueError: a rowwise model's outputs differ in length.
     """
     outputs = response.outputs
     if response.answers is None and response.rowwise and len(outputs) == 1:
         ((name, values),) = outputs.items()
         if values.size <= PIECE_VALUES:
-            return json_body.write({"predictions": plain_values(values, name)})
+            return json_body.encode({"predictions": plain_values(values, name)})
         if values.ndim:
             step = max(1, PIECE_VALUES * len(values) // values.size)
-            listed = json_body.write_list(
+            listed = json_body.encode_array(
                 len(values), step, lambda part: plain_values(values[part], name)
             )
             return b'{"predictions":%b}' % listed
-    return json_body.write(predictions(response))
-
-
-def _plain_answer(answer: object) -> object:
-    """Turn one instance's own answer, an object of arrays, into plain values."""
-    return _plain_columns(answer) if isinstance(answer, dict) else answer
+    return json_body.encode(predictions(response))
 
 
 def _plain_columns(outputs: Mapping[str, object]) -> dict[str, object]:

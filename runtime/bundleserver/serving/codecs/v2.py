@@ -1,4 +1,4 @@
-"""The V2 protocol's bodies, JSON and the binary extension: tensors in, tensors out."""
+"""The V2 protocol's bodies, JSON and the binary extension: tensors decoded and encoded."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ from bundleserver.serving.codecs import json_body
 from bundleserver.serving.codecs.json_body import PIECE_VALUES
 from bundleserver.serving.codecs.json_pieces import LONG_BYTES
 from bundleserver.serving.codecs.tensor_binary import array_from_bytes, bytes_from_array
-from bundleserver.serving.codecs.tensor_form import MOST_DIMENSIONS, checked_shape, known_datatype
-from bundleserver.serving.codecs.tensor_json import array_from_json, kind_of, v2_data
+from bundleserver.serving.codecs.tensor_form import (
+    MOST_DIMENSIONS,
+    SIZES,
+    checked_shape,
+    known_datatype,
+)
+from bundleserver.serving.codecs.tensor_json import array_from_json, came, kind_of, v2_data
 from bundleserver.serving.requests import PredictRequest, PredictResponse, RequestedOutput
 from bundleserver.tensors import DATATYPES, NUMPY_DTYPES, Array, NamedTensor, datatype_of
 
 HEADER_LENGTH = "inference-header-content-length"
-"""The header that says how many bytes of a body are its JSON part."""
+"""The header with the size of a body's JSON part in bytes."""
 
 _INTEGER = frozenset({int})
 
 
 class Encoded(NamedTuple):
-    """A V2 answer's body; ``header_length`` is the size of its JSON part where raw bytes follow."""
+    """A V2 response's body; ``header_length`` is the size of its JSON part if raw bytes follow."""
 
     body: bytes
     header_length: int | None = None
@@ -39,27 +44,27 @@ def decode_request(
     header_length: str | None = None,
     routing_key: str | None = None,
 ) -> PredictRequest:
-    """Read a V2 request: a JSON object and, where the header names its length, raw bytes behind it.
+    """Decode a V2 request: a JSON object and, if the header has its length, raw bytes after it.
 
     Args:
-        body: what came.
-        model: whom its path asks.
-        version: the version or label that its path names.
-        header_length: the header that says how long the JSON part is.
-        routing_key: what keeps the caller with one version.
+        body: the request body.
+        model: the model in the path.
+        version: the version or label in the path.
+        header_length: the header with the size of the JSON part.
+        routing_key: the routing key.
 
     Raises:
-        InvalidInput: the body does not follow the protocol; the sentence names what came.
+        InvalidInput: the body is not a valid request.
     """
     if header_length is not None:
         size = _json_size(header_length, len(body))
         view = memoryview(body)
         raw = _RawData(view[size:], announced=True)
-        document = json_body.read_object(view[:size])
+        document = json_body.decode_object(view[:size])
         return decode_document(model, version, routing_key, document, raw)
     if len(body) > LONG_BYTES:
         return json_body.decode(body, partial(decode_document, model, version, routing_key))
-    return decode_document(model, version, routing_key, json_body.read_object(body))
+    return decode_document(model, version, routing_key, json_body.decode_object(body))
 
 
 def decode_document(
@@ -69,10 +74,10 @@ def decode_document(
     document: dict[str, object],
     raw: _RawData | None = None,
 ) -> PredictRequest:
-    """Read the JSON object of a V2 request, and the raw bytes behind it, if any are announced.
+    """Decode the JSON object of a V2 request, and the raw bytes after it, if any.
 
     Raises:
-        InvalidInput: it does not follow the protocol.
+        InvalidInput: it is not a valid request.
     """
     parameters: dict[str, object] = {}
     if "parameters" in document:
@@ -84,18 +89,18 @@ def decode_document(
     outputs = _decode_outputs(document) if "outputs" in document else ()
     request_id = document.get("id")
     if request_id is not None and not isinstance(request_id, str):
-        raise InvalidInput(f"'id' is {kind_of(request_id)}; it should be a text")
+        raise InvalidInput(f"'id' is {kind_of(request_id)}; expected a string")
     return PredictRequest(
         model, version, tensors, None, parameters, outputs, request_id, routing_key
     )
 
 
 def encode_response(response: PredictResponse, request: PredictRequest) -> Encoded:
-    """Write the outputs that the request asks for, in its order, each as it asks: JSON or raw.
+    """Encode the requested outputs in the request's order, each as requested: JSON or raw.
 
     Raises:
-        InvalidInput: the request asks for an output that the model does not give, or wants bytes
-            that are not UTF-8 as JSON.
+        InvalidInput: the model does not have a requested output, or bytes requested as JSON are
+            not UTF-8.
     """
     binary_by_default = request.parameters.get("binary_data_output") is True
     outputs: list[dict[str, object]] = []
@@ -103,7 +108,10 @@ def encode_response(response: PredictResponse, request: PredictRequest) -> Encod
     for name, binary in request.outputs or zip(response.outputs, repeat(None)):
         values = response.outputs.get(name)
         if values is None:
-            raise _unknown_output(name, response)
+            known = ", ".join(f"'{output}'" for output in response.outputs)
+            raise InvalidInput(
+                f"unknown output '{name}'; model '{response.model}' has the outputs {known}"
+            )
         described: dict[str, object] = {
             "name": name,
             "shape": values.shape,
@@ -114,7 +122,7 @@ def encode_response(response: PredictResponse, request: PredictRequest) -> Encod
             described["parameters"] = {"binary_data_size": len(raw[-1])}
         else:
             data = v2_data(values, name)
-            described["data"] = data if len(data) <= PIECE_VALUES else _written(data)
+            described["data"] = data if len(data) <= PIECE_VALUES else _encoded(data)
         outputs.append(described)
     envelope: dict[str, object] = {
         "model_name": response.model,
@@ -125,16 +133,16 @@ def encode_response(response: PredictResponse, request: PredictRequest) -> Encod
     if response.parameters:
         envelope["parameters"] = response.parameters
     envelope["outputs"] = outputs
-    head = json_body.write(envelope)
+    head = json_body.encode(envelope)
     return Encoded(b"".join((head, *raw)), len(head)) if raw else Encoded(head)
 
 
-def _written(data: Array | list[str]) -> orjson.Fragment:
-    return orjson.Fragment(json_body.write_list(len(data), PIECE_VALUES, data.__getitem__))
+def _encoded(data: Array | list[str]) -> orjson.Fragment:
+    return orjson.Fragment(json_body.encode_array(len(data), PIECE_VALUES, data.__getitem__))
 
 
 class _RawData:
-    """The bytes behind the JSON part, handed out in the order of the inputs."""
+    """The bytes after the JSON part, consumed in the order of the inputs."""
 
     def __init__(self, data: memoryview, announced: bool) -> None:
         self._data = data
@@ -144,19 +152,19 @@ class _RawData:
     def take(self, size: object, name: str) -> memoryview:
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
             raise InvalidInput(
-                f"input '{name}' has binary_data_size {kind_of(size)}; it should be a number of "
-                "bytes"
+                f"input '{name}': binary_data_size is {kind_of(size)}; expected an integer of at "
+                "least 0"
             )
         if not self._announced:
             raise InvalidInput(
                 f"input '{name}' has binary_data_size, but the header "
-                "'Inference-Header-Content-Length' is missing; it says where the JSON part ends"
+                "'Inference-Header-Content-Length' with the size of the JSON part is missing"
             )
         left = len(self._data) - self._start
         if size > left:
             raise InvalidInput(
-                f"input '{name}' has binary_data_size {size}, but only {left} bytes of the body "
-                "are left"
+                f"input '{name}': binary_data_size is {size}; expected at most {left}, the rest of "
+                "the body"
             )
         self._start += size
         return self._data[self._start - size : self._start]
@@ -165,8 +173,8 @@ class _RawData:
         left = len(self._data) - self._start
         if left:
             raise InvalidInput(
-                f"{left} bytes are left behind the inputs; 'Inference-Header-Content-Length' and "
-                "each binary_data_size should add up to the body"
+                f"{left} bytes are left after the inputs; 'Inference-Header-Content-Length' and "
+                "each binary_data_size must add up to the size of the body"
             )
 
 
@@ -175,17 +183,17 @@ _NO_RAW_DATA = _RawData(memoryview(b""), announced=False)
 
 def _json_size(header_length: str, body_size: int) -> int:
     text = header_length.strip()
-    # Longer digits are no length of a body, and Python refuses to read some of them.
+    # More digits are never the size of a body, and Python refuses some of them.
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
         raise InvalidInput(
-            f"the header 'Inference-Header-Content-Length' is '{text[:40]}'; it should be the "
-            "number of bytes of the JSON part"
+            f"the header 'Inference-Header-Content-Length' is '{text[:40]}'; expected the size of "
+            "the JSON part in bytes"
         )
     size = int(text)
     if size > body_size:
         raise InvalidInput(
-            f"the header 'Inference-Header-Content-Length' says {size}, but the body has "
-            f"{body_size} bytes"
+            f"the header 'Inference-Header-Content-Length' is {size}; expected at most "
+            f"{body_size}, the size of the body"
         )
     return size
 
@@ -193,14 +201,14 @@ def _json_size(header_length: str, body_size: int) -> int:
 def _decode_inputs(document: Mapping[str, object], raw: _RawData) -> tuple[NamedTensor, ...]:
     inputs = document.get("inputs")
     if not isinstance(inputs, list):
-        came = ", ".join(f"'{key}'" for key in list(document)[:10]) or "none"
-        what = f"is {kind_of(inputs)}" if "inputs" in document else f"is missing (keys: {came})"
-        raise InvalidInput(f"'inputs' {what}; it should be a list of tensors")
+        keys = ", ".join(f"'{key}'" for key in list(document)[:10]) or "none"
+        what = f"is {kind_of(inputs)}" if "inputs" in document else f"is missing (keys: {keys})"
+        raise InvalidInput(f"'inputs' {what}; expected an array of tensors")
     tensors: dict[str, NamedTensor] = {}
     for position, item in enumerate(inputs):
         tensor = _decode_input(item, position, raw)
         if tensor.name in tensors:
-            raise InvalidInput(f"input '{tensor.name}' comes twice; each name may come once")
+            raise InvalidInput(f"duplicate input '{tensor.name}'; names must be unique")
         tensors[tensor.name] = tensor
     return tuple(tensors.values())
 
@@ -208,16 +216,20 @@ def _decode_inputs(document: Mapping[str, object], raw: _RawData) -> tuple[Named
 def _decode_input(item: object, position: int, raw: _RawData) -> NamedTensor:
     if not isinstance(item, dict):
         raise InvalidInput(
-            f"inputs[{position}] is {kind_of(item)}; it should be an object with name, shape, "
+            f"inputs[{position}] is {kind_of(item)}; expected an object with name, shape, "
             "datatype, data"
         )
     name, datatype, shape = item.get("name"), item.get("datatype"), item.get("shape")
-    if not isinstance(name, str) or not name:
-        name = _decode_name(item, f"inputs[{position}]")
-    if not isinstance(datatype, str) or datatype not in NUMPY_DTYPES:
-        datatype = _decode_datatype(item, name)
-    if not isinstance(shape, list) or not _INTEGER.issuperset(map(type, shape)):
-        raise _odd_shape(item, name)
+    if not (
+        isinstance(name, str)
+        and name
+        and isinstance(datatype, str)
+        and isinstance(shape, list)
+        and _INTEGER.issuperset(map(type, shape))
+    ):
+        raise _invalid_input(item, f"inputs[{position}]")
+    if datatype not in NUMPY_DTYPES:
+        datatype = known_datatype(datatype, name)
     if len(shape) > MOST_DIMENSIONS or min(shape, default=0) < 0:
         checked_shape(shape, name)
     parameters: Mapping[str, object] = {}
@@ -227,12 +239,13 @@ def _decode_input(item: object, position: int, raw: _RawData) -> NamedTensor:
     if "binary_data_size" not in parameters:
         if not has_data:
             raise InvalidInput(
-                f"input '{name}' has no 'data'; it should be a list of {datatype} values"
+                f"input '{name}': 'data' {came(item, 'data')}; expected an array of {datatype} "
+                "values"
             )
         return NamedTensor(name, array_from_json(item["data"], datatype, tuple(shape), name))
     if has_data:
         raise InvalidInput(
-            f"input '{name}' has both 'data' and binary_data_size; it should have one"
+            f"input '{name}' has both 'data' and binary_data_size; expected one of them"
         )
     content = raw.take(parameters["binary_data_size"], name)
     return NamedTensor(name, array_from_bytes(content, datatype, tuple(shape), name))
@@ -242,31 +255,21 @@ def _decode_name(item: Mapping[str, object], where: str) -> str:
     name = item.get("name")
     if isinstance(name, str) and name:
         return name
-    came = f"is {kind_of(name)}" if "name" in item else "is missing"
-    raise InvalidInput(f"{where}.name {came}; it should be a text")
+    raise InvalidInput(f"{where}.name {came(item, 'name')}; expected a string")
 
 
-def _decode_datatype(item: Mapping[str, object], name: str) -> str:
-    came = item.get("datatype")
-    if isinstance(came, str):
-        return known_datatype(came, name)
-    what = f"the datatype {kind_of(came)}" if "datatype" in item else "no 'datatype'"
-    known = ", ".join(NUMPY_DTYPES)
-    raise InvalidInput(f"input '{name}' has {what}; it should be one of {known}")
-
-
-def _odd_shape(item: Mapping[str, object], name: str) -> InvalidInput:
-    if "shape" not in item:
-        return InvalidInput(f"input '{name}' has no 'shape'; it should be a list of sizes")
-    shape = item["shape"]
-    if not isinstance(shape, list):
-        return InvalidInput(
-            f"input '{name}' has the shape {kind_of(shape)}; it should be a list of sizes"
-        )
-    odd = next(size for size in shape if type(size) is not int)
-    return InvalidInput(
-        f"input '{name}' has {kind_of(odd)} in its shape; sizes are whole numbers from 0"
-    )
+def _invalid_input(item: Mapping[str, object], where: str) -> InvalidInput:
+    """Make the error for an input whose name, datatype or shape is of the wrong kind."""
+    name, shape = _decode_name(item, where), item.get("shape")
+    if not isinstance(item.get("datatype"), str):
+        known = ", ".join(NUMPY_DTYPES)
+        problem = f"'datatype' {came(item, 'datatype')}; expected one of {known}"
+    elif not isinstance(shape, list):
+        problem = f"'shape' {came(item, 'shape')}; expected an array of integers"
+    else:
+        odd = next(size for size in shape if type(size) is not int)
+        return InvalidInput(f"input '{name}' has {kind_of(odd)} in its shape; {SIZES}")
+    return InvalidInput(f"input '{name}': {problem}")
 
 
 def _decode_outputs(document: Mapping[str, object]) -> tuple[RequestedOutput, ...]:
@@ -275,22 +278,17 @@ def _decode_outputs(document: Mapping[str, object]) -> tuple[RequestedOutput, ..
         return ()
     if not isinstance(outputs, list):
         raise InvalidInput(
-            f"'outputs' is {kind_of(outputs)}; it should be a list of objects with a name"
+            f"'outputs' is {kind_of(outputs)}; expected an array of objects with a name"
         )
     asked: dict[str, RequestedOutput] = {}
     for position, item in enumerate(outputs):
         where = f"outputs[{position}]"
         if not isinstance(item, dict):
-            raise InvalidInput(f"{where} is {kind_of(item)}; it should be an object with a name")
+            raise InvalidInput(f"{where} is {kind_of(item)}; expected an object with a name")
         name = _decode_name(item, where)
         if name in asked:
-            raise InvalidInput(f"output '{name}' is asked for twice; each name may come once")
+            raise InvalidInput(f"duplicate output '{name}'; names must be unique")
         parameters = json_body.optional_object(item, "parameters", f"output '{name}': ")
         binary = json_body.optional_bool(parameters, "binary_data", f"output '{name}': ")
         asked[name] = RequestedOutput(name, binary)
     return tuple(asked.values())
-
-
-def _unknown_output(name: str, response: PredictResponse) -> InvalidInput:
-    known = ", ".join(f"'{output}'" for output in response.outputs)
-    return InvalidInput(f"unknown output '{name}'; model '{response.model}' gives {known}")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from functools import partial
@@ -40,28 +40,25 @@ LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 
 LOAD_TIMEOUT_SECONDS = 600.0
-"""How long a load or unload that a client asked for may take before the client is told."""
+"""Timeout of a client's load or unload request."""
 
 MOST_INLINE_OBJECTS = 64
-"""More rows that are objects than that are not read on the event loop."""
+"""Requests with more rows that are objects are not validated on the event loop."""
 
 _FEW_VALUES = 64
-"""So many values are looked up in a moment: a horizon, some dates, a short history."""
+"""Maximum values of a cheap cache lookup: a horizon, some dates, a short history."""
 
 
 async def in_thread(pool: Executor, call: Callable[[], T]) -> T:
-    """Run a blocking call in a pool's thread while the event loop goes on.
+    """Run a blocking call in a thread of a pool.
 
-    Cancelling the wait drops a call that has not started; one that runs goes on to its end.
+    Cancelling drops a call that has not started; one that runs continues.
     """
     return await asyncio.get_running_loop().run_in_executor(pool, call)
 
 
 class ServedModels:
-    """Every model of a manager, as requests know them: answered, loaded, unloaded.
-
-    Called from the event loop only.
-    """
+    """Predicts with, loads and unloads the models of a manager. Called from the event loop only."""
 
     def __init__(
         self,
@@ -80,15 +77,14 @@ class ServedModels:
         self._loop_is_prepared = False
 
     async def answer(self, request: PredictRequest, protocol: str | None = None) -> PredictResponse:
-        """Answer a decoded request, holding a lease on the version meanwhile.
+        """Answer a decoded request, with a lease on the version meanwhile.
 
         Args:
-            request: what was asked of a model that is known; others would be counted, too.
-            protocol: how it came, for the metrics: ``v1``, ``v2`` or ``grpc``.
+            request: a request for a known model; unknown ones would be counted too.
+            protocol: for the metrics: ``v1``, ``v2`` or ``grpc``.
 
         Raises:
-            BundleServerError: no model has that name, or whatever else keeps the request from
-                being answered.
+            BundleServerError: why it cannot be answered.
         """
         model, name = request.model, request.version
         spoken = protocol or ("v2" if request.rows is None else "v1")
@@ -116,7 +112,7 @@ class ServedModels:
             finally:
                 if future is None:
                     release(None, None, None)
-            # The lease ends with the call, since a request that is cancelled does not end its call.
+            # The lease ends with the call, since cancelling a request does not end its call.
             future.add_done_callback(lambda _: release(None, None, None))
             return await asyncio.wrap_future(future)
         except BaseException as error:
@@ -128,26 +124,26 @@ class ServedModels:
             metrics.seconds_of(model, answered_by[0], spoken).observe(time.perf_counter() - started)
 
     def runs(self, model: str, version: str | None = None) -> str:
-        """Say where a call of one row runs: ``inline``, ``batched`` or ``threads``.
+        """Return where a call of one row runs: ``inline``, ``batched`` or ``threads``.
 
         Raises:
-            BundleServerError: the version does not answer now.
+            BundleServerError: the version is not ready.
         """
         with self._manager.acquire(model, version) as bundle:
             runs = bundle.placement.runs
-            return runs if runs != "batched" or self._batches.takes(bundle, 1) else "threads"
+            return runs if runs != "batched" or self._batches.accepts(bundle, 1) else "threads"
 
     def note_refusal(self, model: str, protocol: str, error: BundleServerError) -> None:
-        """Count a request that does not come as far as ``answer``: it cannot be decoded."""
+        """Count a request that cannot be decoded, so that ``answer`` is not called."""
         self._metrics.refused(model, protocol, error)
 
     async def load(
         self, name: str, version: str | None = None, timeout_seconds: float = LOAD_TIMEOUT_SECONDS
     ) -> bool:
-        """Load a model or one version of it, off the event loop, and wait until it answers.
+        """Load a model or one version of it, off the event loop, and wait until it is READY.
 
         Raises:
-            BundleServerError: why it does not answer.
+            BundleServerError: why it is not.
         """
         load = partial(self._manager.load, name, version, timeout_seconds=timeout_seconds)
         await in_thread(self._loaders, load)
@@ -156,10 +152,10 @@ class ServedModels:
     async def unload(
         self, name: str, version: str | None = None, timeout_seconds: float = LOAD_TIMEOUT_SECONDS
     ) -> None:
-        """Unload a model or one version of it, off the event loop, and wait until it is gone.
+        """Unload a model or one version of it, off the event loop, and wait until it is unloaded.
 
         Raises:
-            BundleServerError: why it is still there.
+            BundleServerError: why it is not.
         """
         unload = partial(self._manager.unload, name, version, timeout_seconds=timeout_seconds)
         await in_thread(self._loaders, unload)
@@ -167,16 +163,18 @@ class ServedModels:
     def _run(
         self, bundle: Bundle, request: PredictRequest
     ) -> PredictResponse | Future[PredictResponse]:
-        """Run a request inline, or have it run elsewhere; the bundle is held meanwhile."""
+        """Run a request inline, in a batch or in the thread pool; the caller has the lease."""
         rows, inputs = row_count(request), None
         if 0 < bundle.placement.inline_rows >= rows and (
-            request.rows is None or rows <= MOST_INLINE_OBJECTS or not _are_objects(request.rows)
+            request.rows is None
+            or rows <= MOST_INLINE_OBJECTS
+            or not isinstance(request.rows[0], dict)
         ):
             inputs = validate(bundle, request)
             if are_finite(inputs):
                 if not self._loop_is_prepared:
                     self._prepare_loop()
-                # Processor time: what a busy machine takes from a call is not the call's own.
+                # Processor time, which does not grow on a busy machine.
                 started = time.thread_time()
                 try:
                     return predict(bundle, request, inputs)
@@ -188,13 +186,13 @@ class ServedModels:
             inputs = _cached(bundle.remembers, bundle, request)
             if inputs is not None:
                 return predict(bundle, request, inputs)
-        elif self._batches.takes(bundle, rows):
+        elif self._batches.accepts(bundle, rows):
             return self._batches.submit(bundle, request, rows)
         work = partial(self._run_in_thread, bundle, request, inputs, time.perf_counter())
         return self._threads.submit(work)
 
     def _prepare_loop(self) -> None:
-        """Let libraries use as many threads for an inline call as for one in the thread pool."""
+        """Limit libraries' threads in inline calls as in the thread pool."""
         self._loop_is_prepared = True
         limit_library_threads(self._threads.library_threads)
 
@@ -203,7 +201,7 @@ class ServedModels:
         self._metrics.overran(bundle.model, bundle.version)
         LOG.warning(
             "%s %s: an inline call took %.1f ms, over %g ms; its calls run in the thread pool "
-            "until it is loaded anew",
+            "until it is reloaded",
             bundle.model,
             bundle.version,
             seconds * 1e3,
@@ -219,14 +217,14 @@ class ServedModels:
     async def _answer_watched(
         self, request: PredictRequest, answered_by: list[str]
     ) -> PredictResponse:
-        """Answer a request of a model with a canary or a shadow, all of it in a thread.
+        """Answer a request of a model with a canary or a shadow in the thread pool.
 
-        A canary's progress is kept in files, and its times are compared.
+        A canary's progress is stored in files, and latencies are compared.
         """
         work = partial(self._run_watched, request, answered_by, time.perf_counter())
         response, mirrored_requests = await asyncio.wrap_future(self._threads.submit(work))
         for mirrored in mirrored_requests:
-            # Called when this task pauses next: when the answer is on its way.
+            # Called when this task pauses next, after the response is sent.
             asyncio.get_running_loop().call_soon(self.shadows.offer, mirrored)
         return response
 
@@ -241,13 +239,13 @@ class ServedModels:
 def answer_watched(
     splitter: Splitter, request: PredictRequest, traffic: TrafficStatus, answered_by: list[str]
 ) -> tuple[PredictResponse, tuple[MirroredRequest, ...]]:
-    """Answer a request by the version that the traffic selects, and count that for its rules.
+    """Answer a request with the version of the traffic split, and count it for the canary's rules.
 
     Args:
         splitter: selects and acquires the version.
-        request: what was asked.
-        traffic: the model's.
-        answered_by: its only element becomes the version's name as soon as that is known.
+        request: the request.
+        traffic: the model's traffic.
+        answered_by: its only element is set to the version as soon as it is known.
 
     Returns:
         The response, and the mirrored requests to queue.
@@ -266,20 +264,15 @@ def answer_watched(
         return response, tuple(splitter.mirrored(request, response, seconds, traffic))
 
 
-def _are_objects(rows: Sequence[object]) -> bool:
-    return isinstance(rows[0], dict)
-
-
 def _is_short(request: PredictRequest) -> bool:
-    # Instances, which are rows, have an answer each.
     values = sum(tensor.values.size for tensor in request.tensors or ())
     return request.rows is None and values <= _FEW_VALUES
 
 
 def _cached(remembers: Recall, bundle: Bundle, request: PredictRequest) -> Inputs | None:
-    """Validate a request whose answer is cached; None for others, and for what is refused."""
+    """Validate a request whose forecast is cached; None for others, and for invalid ones."""
     try:
         inputs = validate(bundle, request)
         return inputs if remembers(inputs, request.parameters) else None
     except InvalidInput:
-        return None  # told where the answer is made
+        return None  # raised again in the thread pool

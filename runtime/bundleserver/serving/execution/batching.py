@@ -1,8 +1,7 @@
-"""Requests that wait while a version is busy, and are answered by one call when it is free.
+"""Batching: requests that wait while a version is busy are answered by one call when it is free.
 
-There is no timer: a version that is free answers at once. Only versions whose rows are independent
-to the bit are asked so, and each caller gets its own rows; whatever goes wrong in a joint call is
-found out by asking each request alone.
+There is no timer: a version that is free answers immediately. Only batchable versions are called
+so, and each request gets its own rows; if a batch fails, its requests run one by one.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ if TYPE_CHECKING:
     from bundleserver.bundle import Bundle
 
 MAX_BATCH_ROWS = 1024
-"""How many rows one call answers at most, where nothing else is said."""
+"""Default maximum of rows per batch."""
 
 
 @dataclass(frozen=True, eq=False)
 class Waiting:
-    """One request that waits for its version to be free, and the future of its answer."""
+    """One waiting request, and the future of its response."""
 
     request: PredictRequest
     rows: int
@@ -45,33 +44,30 @@ class Waiting:
 
 @dataclass
 class _Queue:
-    """What waits for one version; while it is busy, exactly one thread answers it."""
+    """The waiting requests of one version; while it is busy, exactly one thread runs them."""
 
     waiting: deque[Waiting] = field(default_factory=deque)
     is_busy: bool = False
 
 
 class Batches:
-    """The requests that wait for each version. Called from the event loop and worker threads.
+    """The queues of all versions. Called from the event loop and the thread pool.
 
-    Whoever submits holds the version until the future is done.
+    Callers keep their lease until the future is done.
     """
 
     def __init__(
-        self,
-        threads: ThreadPool,
-        metrics: RequestMetrics,
-        max_rows: int = MAX_BATCH_ROWS,
+        self, threads: ThreadPool, metrics: RequestMetrics, max_rows: int = MAX_BATCH_ROWS
     ) -> None:
-        """Say which threads ask, and how many rows one call takes; 0 or 1 disables batching."""
+        """Set the thread pool and the maximum rows per batch; 0 or 1 disables batching."""
         self._threads = threads
         self._metrics = metrics
         self._max_rows = max_rows
         self._queues: WeakKeyDictionary[Bundle, _Queue] = WeakKeyDictionary()
         self._lock = threading.Lock()
 
-    def takes(self, bundle: Bundle, rows: int) -> bool:
-        """Ask whether a request may be answered in a batch, and whether that saves time."""
+    def accepts(self, bundle: Bundle, rows: int) -> bool:
+        """Ask whether a request may run in a batch, and whether that saves time."""
         placement = bundle.placement
         return (
             placement.batchable
@@ -80,10 +76,10 @@ class Batches:
         )
 
     def submit(self, bundle: Bundle, request: PredictRequest, rows: int) -> Future[PredictResponse]:
-        """Queue a request for a version, and begin where that is free.
+        """Queue a request for a version, and start a batch if that is free.
 
         Raises:
-            QueueFull: as many requests wait as may.
+            QueueFull: the queue is full.
         """
         outcome: Future[PredictResponse] = self._threads.promise()
         with self._lock:
@@ -105,24 +101,24 @@ class Batches:
                     one.outcome.set_exception(error)
 
     def _run(self, bundle: Bundle, queue: _Queue) -> None:
-        """Answer what waits, up to the most rows; come again while more does."""
+        """Run one batch, and start another one while requests wait."""
         batch = self._next(queue)
         failure: BaseException | None = None
         try:
             self._answer(bundle, batch)
-        except BaseException as error:  # noqa: BLE001  # every request of the batch is told
+        except BaseException as error:  # noqa: BLE001  # every request of the batch gets it
             failure = bundle.failure("a batch", f"{type(error).__name__}: {error}", error)
         finally:
             for one in batch:
                 if not one.outcome.done():
                     fail(one.outcome, failure or RuntimeError("the batch left a request out"))
             with self._lock:
-                queue.is_busy = goes_on = bool(queue.waiting)
-            if goes_on:
+                queue.is_busy = continues = bool(queue.waiting)
+            if continues:
                 self._begin(bundle, queue)
 
     def _next(self, queue: _Queue) -> list[Waiting]:
-        """Take what has waited longest, up to the most rows of a call."""
+        """Take the requests that have waited longest, up to the maximum rows."""
         taken: list[Waiting] = []
         rows = 0
         with self._lock:
@@ -138,26 +134,26 @@ class Batches:
             self._metrics.waited(one.request.model, now - one.since)
             try:
                 inputs = validate(bundle, one.request)
-            except BaseException as error:  # noqa: BLE001  # it belongs to whoever waits
+            except BaseException as error:  # noqa: BLE001  # its request gets it
                 fail(one.outcome, error)
             else:
                 groups.setdefault(_form(one, inputs), []).append((one, inputs))
         for group in groups.values():
-            if len(group) == 1 or not self._answer_jointly(bundle, group):
+            if len(group) == 1 or not self._answer_in_batch(bundle, group):
                 for one, inputs in group:
-                    self._answer_alone(bundle, one, inputs)
+                    self._answer_single(bundle, one, inputs)
 
-    def _answer_alone(self, bundle: Bundle, one: Waiting, inputs: Inputs) -> None:
+    def _answer_single(self, bundle: Bundle, one: Waiting, inputs: Inputs) -> None:
         try:
             response = predict(bundle, one.request, inputs)
-        except BaseException as error:  # noqa: BLE001  # it belongs to whoever waits
+        except BaseException as error:  # noqa: BLE001  # its request gets it
             fail(one.outcome, error)
         else:
             self._metrics.called(bundle.model, bundle.version, 1, one.rows)
             one.outcome.set_result(response)
 
-    def _answer_jointly(self, bundle: Bundle, group: Sequence[tuple[Waiting, Inputs]]) -> bool:
-        """Answer a group by one call; False where that fails, and nobody has been told anything."""
+    def _answer_in_batch(self, bundle: Bundle, group: Sequence[tuple[Waiting, Inputs]]) -> bool:
+        """Answer a group with one call; False if that fails, with no future set."""
         first, named = group[0]
         joined = {
             name: NamedTensor(
@@ -168,7 +164,7 @@ class Batches:
         counts = [len(next(iter(inputs.values())).values) for _, inputs in group]
         try:
             outputs = bundle.predict(joined, first.request.parameters)
-        except Exception:  # noqa: BLE001  # whose fault it is shows when each is asked alone
+        except Exception:  # noqa: BLE001  # each request runs again, and gets its own error
             return False
         if any(values.shape[:1] != (sum(counts),) for values in outputs.values()):
             return False
@@ -179,13 +175,13 @@ class Batches:
             start += count
             try:
                 one.outcome.set_result(respond(bundle, one.request, own))
-            except Exception as error:  # noqa: BLE001  # an output that the version does not have
+            except Exception as error:  # noqa: BLE001  # an unknown output
                 fail(one.outcome, error)
         return True
 
 
 def _form(one: Waiting, inputs: Inputs) -> object:
-    """Say what requests have in common that one call may answer; unique where none may."""
+    """Return the key of requests that may share a batch; unique if a request may not."""
     arrays = [tensor.values for tensor in inputs.values()]
     lengths = {values.shape[:1] for values in arrays}
     if len(lengths) != 1 or lengths & {(), (0,)}:

@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bundleserver.bundle.examples import validate_values
 from bundleserver.errors import InvalidInput
 from bundleserver.serving.codecs.tensor_json import kind_of, plain_values
 from bundleserver.serving.requests import PredictRequest, PredictResponse, RequestedOutput
-from bundleserver.tensors import Array, NamedTensor, TensorSpec, array_from_rows
+from bundleserver.tensors import Array, NamedTensor
 
 if TYPE_CHECKING:
     from bundleserver.bundle import Bundle
 
 INSTANCE_PARAMETERS = ("level",)
-"""What an instance of a forecaster's V1 request may hold beside its inputs."""
+"""Parameters that an instance of a forecaster's V1 request may have beside its inputs."""
 
 Inputs = Mapping[str, NamedTensor]
-"""Validated inputs, by the names that the bundle knows."""
+"""Validated inputs, by the names of the bundle's signature."""
 
 
 def predict(
@@ -28,13 +29,13 @@ def predict(
     """Answer a decoded request.
 
     Args:
-        bundle: who answers.
-        request: what was asked.
-        inputs: what ``validate`` made of the request, where that is known already.
+        bundle: the version.
+        request: the request.
+        inputs: the result of ``validate``, if it was called already.
 
     Raises:
-        InvalidInput: the request does not fit the bundle.
-        NotReady: a member model does not answer now.
+        InvalidInput: the request is not valid for the bundle.
+        NotReady: another model that the bundle calls is not ready.
         PredictionError: the model's own code raised.
     """
     if request.rows is not None and not bundle.signature.rowwise:
@@ -46,19 +47,19 @@ def predict(
 
 
 def validate(bundle: Bundle, request: PredictRequest) -> Inputs:
-    """Validate what came, and give it the names, shapes and datatypes that the bundle knows.
+    """Validate a request, and coerce it to the bundle's names, shapes and datatypes.
 
     Raises:
-        InvalidInput: the request does not fit the bundle.
+        InvalidInput: the request is not valid for the bundle.
     """
     if request.rows is not None:
-        return bundle.signature.bind_rows(request.rows, bundle.identity)
+        return bundle.signature.validate_rows(request.rows, bundle.identity)
     content_type = request.parameters.get("content_type")
     if content_type is not None and not isinstance(content_type, str):
         raise InvalidInput(
             f"parameter 'content_type' is {content_type!r}; expected a string such as 'pd'"
         )
-    return bundle.signature.bind_tensors(request.tensors or (), bundle.identity, content_type)
+    return bundle.signature.validate_tensors(request.tensors or (), bundle.identity, content_type)
 
 
 def respond(
@@ -67,22 +68,22 @@ def respond(
     outputs: Mapping[str, Array],
     answers: list[object] | None = None,
 ) -> PredictResponse:
-    """Make the response: the outputs that the request names, in its order, and its parameters.
+    """Make the response: the requested outputs, in the request's order, and its parameters.
 
     Args:
-        bundle: who answers.
-        request: what was asked.
+        bundle: the version.
+        request: the request.
         outputs: every output of the bundle.
-        answers: an answer for each instance, of a bundle that answers them one by one.
+        answers: one response per instance, for a bundle that is not rowwise.
 
     Raises:
-        InvalidInput: the request names an output that the bundle does not have.
+        InvalidInput: a requested output is unknown.
     """
     if request.outputs:
         outputs = {wanted.name: _output(outputs, wanted, bundle) for wanted in request.outputs}
     parameters = request.parameters
     if "binary_data_output" in parameters:
-        # How the answer is encoded is not repeated.
+        # The encoding of the response is not repeated.
         parameters = {k: v for k, v in parameters.items() if k != "binary_data_output"}
     return PredictResponse(
         request.model,
@@ -96,7 +97,7 @@ def respond(
 
 
 def row_count(request: PredictRequest) -> int:
-    """Count a request's rows without looking at its values; 0 where it has none."""
+    """Count a request's rows without validating it; 0 if it has none."""
     if request.rows is not None:
         return len(request.rows)
     tensors = request.tensors
@@ -105,12 +106,12 @@ def row_count(request: PredictRequest) -> int:
 
 
 def are_finite(inputs: Inputs) -> bool:
-    """Ask whether all values are finite numbers: libraries treat others in slower ways."""
+    """Ask whether all values are finite numbers: libraries are slower with others."""
     for tensor in inputs.values():
         kind = tensor.values.dtype.kind
         if kind not in "biuf":
             return False
-        # Counted as bytes: reducing a small array takes longer than everything else here.
+        # Counted as bytes: numpy's reduction of a small array would take longest here.
         if kind == "f" and np.isfinite(tensor.values).tobytes().count(0):
             return False
     return True
@@ -119,16 +120,20 @@ def are_finite(inputs: Inputs) -> bool:
 def _output(outputs: Mapping[str, Array], wanted: RequestedOutput, bundle: Bundle) -> Array:
     if wanted.name not in outputs:
         known = ", ".join(f"'{name}'" for name in outputs)
-        raise InvalidInput(f"unknown output '{wanted.name}'; {bundle.identity} has {known}")
+        raise InvalidInput(
+            f"unknown output '{wanted.name}'; {bundle.identity} has the outputs {known}"
+        )
     return outputs[wanted.name]
 
 
 def _answer_instances(
     bundle: Bundle, rows: Sequence[object], parameters: Mapping[str, object]
 ) -> list[object]:
-    """Answer each instance by a call of its own: their horizons may differ."""
+    """Answer each instance with a separate call: their horizons may differ."""
     if not rows:
-        raise InvalidInput(f"'instances' is an empty array; {bundle.identity} takes at least one")
+        raise InvalidInput(
+            f"'instances' is an empty array; {bundle.identity} expects at least one instance"
+        )
     return [_answer_instance(bundle, index, row, parameters) for index, row in enumerate(rows)]
 
 
@@ -137,25 +142,15 @@ def _answer_instance(
 ) -> dict[str, object]:
     if not isinstance(row, dict):
         raise InvalidInput(
-            f"instances[{index}] is {kind_of(row)}; {bundle.identity} takes an object, "
+            f"instances[{index}] is {kind_of(row)}; {bundle.identity} expects an object, "
             'as in {"horizon": 24, "level": 0.9}'
         )
-    specs = {spec.name: spec for spec in bundle.signature.inputs}
-    own = {name: row[name] for name in INSTANCE_PARAMETERS if name in row and name not in specs}
+    names = {spec.name for spec in bundle.signature.inputs}
+    own = {name: row[name] for name in INSTANCE_PARAMETERS if name in row and name not in names}
     try:
-        tensors = [
-            _tensor(specs.get(name, TensorSpec(name)), value, bundle.identity)
-            for name, value in row.items()
-            if name not in own
-        ]
-        inputs = bundle.signature.bind_tensors(tensors, bundle.identity)
+        values = {name: row[name] for name in row if name not in own}
+        inputs = validate_values(values, bundle.signature, bundle.identity)
         outputs = bundle.predict(inputs, {**parameters, **own})
     except InvalidInput as error:
         raise InvalidInput(f"instances[{index}]: {error}") from error
     return {name: plain_values(values, name) for name, values in outputs.items()}
-
-
-def _tensor(spec: TensorSpec, value: object, taker: str) -> NamedTensor:
-    """Make a tensor of one JSON value; a plain value is a list of one."""
-    values = value if isinstance(value, list) else [value]
-    return NamedTensor(spec.name, array_from_rows(values, spec, taker))

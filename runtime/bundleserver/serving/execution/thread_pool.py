@@ -1,4 +1,4 @@
-"""The threads that predict, and the bound on the requests that wait for one."""
+"""The thread pool for predictions, with a bounded queue."""
 
 from __future__ import annotations
 
@@ -15,24 +15,23 @@ from bundleserver.serving.cpus import cpu_limit, limit_library_threads
 T = TypeVar("T")
 
 MAX_QUEUE = 128
-"""How many requests may wait by default: a few seconds of work for a model that takes 20 ms."""
+"""Default size of the queue: a few seconds of work for a model that takes 20 ms."""
 
 SWITCH_SECONDS = 0.0005
-"""How long a thread keeps the interpreter while the event loop waits for it; Python's own 5 ms
-would hold up every answer several times over."""
+"""How long a thread keeps the interpreter lock while the event loop waits for it; Python's default
+of 5 ms would delay every response several times."""
 
 
 class ThreadPool:
-    """As many threads as CPUs, in front of them a queue that refuses when it is full.
+    """As many threads as CPUs, and a queue that refuses calls when it is full.
 
-    Called from the event loop and from its own threads. A call that is cancelled before it starts
-    never runs.
+    Called from the event loop and its threads. A call cancelled before its start never runs.
     """
 
     def __init__(
         self, threads: int | None = None, max_queue: int = MAX_QUEUE, processes: int = 1
     ) -> None:
-        """Start no thread yet; ``processes`` share the CPUs, this one among them."""
+        """Start no thread yet; so many ``processes`` share the CPUs."""
         cpus = max(1, cpu_limit() // processes)
         self.threads = threads or cpus
         self.library_threads = max(1, cpus // self.threads)
@@ -50,23 +49,23 @@ class ThreadPool:
         """Queue a call.
 
         Raises:
-            QueueFull: as many calls wait as may.
-            NotReady: no thread can take it: the server stops, or the machine has no more threads.
+            QueueFull: the queue is full.
+            NotReady: the server is stopping, or no thread can be started.
         """
         future: Future[T] = self.promise()
         try:
             self.run(partial(_fulfil, future, call))
         except NotReady:
-            # Should a thread still come to it, it finds it cancelled.
+            # If a thread still runs it, it is cancelled.
             future.cancel()
             raise
         return future
 
     def promise(self) -> Future[T]:
-        """Reserve room for a call that another one answers; the outcome releases it.
+        """Reserve a place in the queue, which is released when the future is done.
 
         Raises:
-            QueueFull: as many calls wait as may.
+            QueueFull: the queue is full.
         """
         with self._changed:
             if self._pending >= self.threads + self.max_queue:
@@ -77,23 +76,23 @@ class ThreadPool:
         return future
 
     def run(self, call: Callable[[], None]) -> None:
-        """Run a call that fulfils promises, and reserves nothing itself.
+        """Run a call that sets reserved futures, without a place of its own.
 
         Raises:
-            NotReady: no thread can take it.
+            NotReady: the server is stopping, or no thread can be started.
         """
         try:
             self._pool.submit(call)
         except RuntimeError as error:
-            raise NotReady("this server", f"no thread can take the request: {error}", 1) from error
+            raise NotReady("this server", f"no thread is available: {error}", 1) from error
 
     def wait_spare(self, timeout_seconds: float) -> bool:
-        """Wait until a thread is free and no call waits for one; False when the time is over."""
+        """Wait until a thread is free and no call waits for one; False at the timeout."""
         with self._changed:
             return self._changed.wait_for(lambda: self._pending < self.threads, timeout_seconds)
 
     def shutdown(self) -> None:
-        """Take no more calls, and wait for those that run or wait."""
+        """Refuse new calls, and wait for those that run or wait."""
         self._pool.shutdown(wait=True)
 
     def _release(self, _: object = None) -> None:
@@ -107,14 +106,14 @@ def _fulfil(future: Future[T], call: Callable[[], T]) -> None:
         return
     try:
         result = call()
-    except BaseException as error:  # noqa: BLE001  # it belongs to whoever waits
+    except BaseException as error:  # noqa: BLE001  # its caller gets it
         fail(future, error)
     else:
         future.set_result(result)
 
 
 def fail(future: Future[T], error: BaseException) -> None:
-    """Give whoever waits an error; one that would end the event loop comes as another."""
+    """Set a future's error; one that would end the event loop is wrapped."""
     if not isinstance(error, Exception):
         wrapped = RuntimeError(f"{type(error).__name__}: {error}")
         wrapped.__cause__ = error
@@ -123,7 +122,7 @@ def fail(future: Future[T], error: BaseException) -> None:
 
 
 def switch_often() -> None:
-    """Have every thread of this process give the interpreter to those who wait for it soon."""
+    """Shorten the interpreter lock's switch interval for every thread of this process."""
     sys.setswitchinterval(min(SWITCH_SECONDS, sys.getswitchinterval()))
 
 

@@ -1,4 +1,4 @@
-"""gRPC's infer messages in and out: typed or raw contents, the same checks as REST."""
+"""gRPC's infer messages decoded and encoded: typed or raw contents, the same checks as REST."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from google.protobuf.message import Message
 
 from bundleserver.errors import InvalidInput
 from bundleserver.serving.codecs.tensor_binary import array_from_bytes, bytes_from_array
-from bundleserver.serving.codecs.tensor_form import checked_shape, known_datatype, texts
-from bundleserver.serving.codecs.tensor_json import shaped
-from bundleserver.serving.grpc.open_inference import (
-    InferParameter,
-    ModelInferResponse,
+from bundleserver.serving.codecs.tensor_form import (
+    checked_shape,
+    elements_of,
+    known_datatype,
+    strings,
 )
+from bundleserver.serving.codecs.tensor_json import out_of_range, shaped
+from bundleserver.serving.grpc.open_inference import InferParameter, ModelInferResponse
 from bundleserver.serving.requests import PredictRequest, PredictResponse, RequestedOutput
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, datatype_of
 
@@ -35,29 +37,29 @@ CONTENTS: Mapping[str, str] = MappingProxyType(
         "BYTES": "bytes_contents",
     }
 )
-"""The field of typed contents that each datatype has; FP16 has none and always travels raw."""
+"""The field of typed contents of each datatype; FP16 has none and is always raw."""
 
-_NOT_OFFERED = ("shared_memory_region", "classification")
-"""Tensor parameters of Triton that would change where data lie or what they mean."""
+_UNSUPPORTED = ("shared_memory_region", "classification")
+"""Tensor parameters of Triton that would change where data are or what they mean."""
 
 
 def decode_request(message: Message, routing_key: str | None = None) -> PredictRequest:
-    """Read a ``ModelInferRequest``; the key, which came beside it, chooses who answers.
+    """Decode a ``ModelInferRequest``; the routing key comes from the metadata.
 
     Raises:
-        InvalidInput: the message does not follow the protocol; the sentence names what came.
+        InvalidInput: the message is not a valid request.
     """
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
         raise InvalidInput(
-            f"the request has {len(message.inputs)} inputs and {len(raw)} raw_input_contents; it "
-            "should have one for each input"
+            f"the request has {len(message.inputs)} inputs and {len(raw)} raw_input_contents; "
+            "expected one for each input"
         )
     tensors: dict[str, NamedTensor] = {}
     for position, tensor in enumerate(message.inputs):
         name = _name(tensor.name, f"inputs[{position}]")
         if name in tensors:
-            raise InvalidInput(f"input '{name}' comes twice; each name may come once")
+            raise InvalidInput(f"duplicate input '{name}'; names must be unique")
         tensors[name] = NamedTensor(name, _values(tensor, raw[position] if raw else None))
     return PredictRequest(
         message.model_name,
@@ -71,12 +73,12 @@ def decode_request(message: Message, routing_key: str | None = None) -> PredictR
 
 
 def wants_raw(message: Message) -> bool:
-    """Say whether the answer travels raw, as Triton's: unless the request's contents were typed."""
+    """Ask whether the response has raw contents, as Triton's: unless the request's are typed."""
     return bool(message.raw_input_contents) or not message.inputs
 
 
 def encode_response(response: PredictResponse, raw: bool) -> Message:
-    """Write an answer, its outputs all raw or all typed; FP16, which has no type, makes all raw."""
+    """Encode a response, all outputs raw or all typed; with FP16, which has no type, all raw."""
     datatypes = {name: datatype_of(values) for name, values in response.outputs.items()}
     raw = raw or "FP16" in datatypes.values()
     message = ModelInferResponse(
@@ -87,13 +89,16 @@ def encode_response(response: PredictResponse, raw: bool) -> Message:
         output = message.outputs.add(name=name, datatype=datatypes[name], shape=values.shape)
         if raw:
             message.raw_output_contents.append(bytes_from_array(values))
-        else:
-            _fill(output.contents, values, datatypes[name])
+            continue
+        output.contents.SetInParent()
+        is_bytes = datatypes[name] == "BYTES"
+        field = getattr(output.contents, CONTENTS[datatypes[name]])
+        field.extend(elements_of(values) if is_bytes else np.ravel(values).tolist())
     return message
 
 
 def decode_parameters(parameters: Mapping[str, Message], where: str) -> dict[str, object]:
-    """Read parameters into plain values.
+    """Decode parameters into plain values.
 
     Raises:
         InvalidInput: a parameter has no value of a known kind.
@@ -108,7 +113,7 @@ def decode_parameters(parameters: Mapping[str, Message], where: str) -> dict[str
 
 
 def encode_parameters(values: Mapping[str, object], parameters: Mapping[str, Message]) -> None:
-    """Write plain values into a message's parameters; what the protocol has no kind for is text."""
+    """Encode plain values as a message's parameters; kinds unknown to the protocol as strings."""
     for name, value in values.items():
         parameters[name].CopyFrom(_parameter(value))
 
@@ -127,13 +132,13 @@ def _parameter(value: object) -> Message:
 
 def _name(name: str, where: str) -> str:
     if not name:
-        raise InvalidInput(f"{where}.name is missing; it should be a text")
+        raise InvalidInput(f"{where}.name is missing; expected a string")
     return name
 
 
 def _values(tensor: Message, raw: bytes | None) -> Array:
     name = tensor.name
-    _refuse_not_offered(tensor.parameters, f"input '{name}'")
+    _refuse_unsupported(tensor.parameters, f"input '{name}'")
     datatype = known_datatype(tensor.datatype, name)
     shape = checked_shape(tensor.shape, name)
     filled = [field.name for field, _ in tensor.contents.ListFields()]
@@ -141,7 +146,7 @@ def _values(tensor: Message, raw: bytes | None) -> Array:
         return _typed_values(tensor.contents, filled, datatype, shape, name)
     if filled:
         raise InvalidInput(
-            f"input '{name}' has both contents and raw_input_contents; it should have one"
+            f"input '{name}' has both contents and raw_input_contents; expected one of them"
         )
     return array_from_bytes(raw, datatype, shape, name)
 
@@ -151,15 +156,17 @@ def _typed_values(
 ) -> Array:
     if datatype not in CONTENTS:
         raise InvalidInput(
-            f"input '{name}' is {datatype}, which travels in raw_input_contents only"
+            f"input '{name}' has no typed contents for {datatype}; use raw_input_contents"
         )
     field = CONTENTS[datatype]
     wrong = [other for other in filled if other != field]
     if wrong:
-        raise InvalidInput(f"input '{name}' has its values in {wrong[0]}; {datatype} takes {field}")
+        raise InvalidInput(
+            f"input '{name}' has its values in {wrong[0]}; expected {field} for {datatype}"
+        )
     listed = getattr(contents, field)
     if datatype == "BYTES":
-        return texts(listed, shape, name)
+        return strings(listed, shape, name)
     return shaped(_numbers(listed, datatype, name), shape, name)
 
 
@@ -171,10 +178,7 @@ def _numbers(listed: list[float], datatype: str, name: str) -> Array:
     limits = np.iinfo(datatype.lower())
     outside = (wide < limits.min) | (wide > limits.max)
     if outside.any():
-        raise InvalidInput(
-            f"input '{name}' has the value {wide[outside][0]}; {datatype} holds {limits.min} to "
-            f"{limits.max}"
-        )
+        raise out_of_range(name, wide[outside][0], datatype)
     return wide.astype(target, copy=False)
 
 
@@ -183,35 +187,13 @@ def _decode_outputs(message: Message) -> tuple[RequestedOutput, ...]:
     for position, output in enumerate(message.outputs):
         name = _name(output.name, f"outputs[{position}]")
         if name in asked:
-            raise InvalidInput(f"output '{name}' is asked for twice; each name may come once")
-        _refuse_not_offered(output.parameters, f"output '{name}'")
+            raise InvalidInput(f"duplicate output '{name}'; names must be unique")
+        _refuse_unsupported(output.parameters, f"output '{name}'")
         asked[name] = RequestedOutput(name)
     return tuple(asked.values())
 
 
-def _refuse_not_offered(parameters: Mapping[str, Message], where: str) -> None:
-    for parameter in _NOT_OFFERED:
+def _refuse_unsupported(parameters: Mapping[str, Message], where: str) -> None:
+    for parameter in _UNSUPPORTED:
         if parameter in parameters:
-            raise InvalidInput(
-                f"{where} has the parameter '{parameter}', which is not offered here"
-            )
-
-
-def _fill(contents: Message, values: Array, datatype: str) -> None:
-    contents.SetInParent()
-    field = getattr(contents, CONTENTS[datatype])
-    if datatype == "BYTES":
-        field.extend(_bytes(value) for value in _flat(values))
-    else:
-        field.extend(np.ravel(values).tolist())
-
-
-def _flat(values: Array) -> list[object]:
-    listed: list[object] = (
-        (values.astype(str) if values.dtype.kind in "Mm" else values).ravel().tolist()
-    )
-    return listed
-
-
-def _bytes(value: object) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode()
+            raise InvalidInput(f"{where} has the parameter '{parameter}', which is not supported")

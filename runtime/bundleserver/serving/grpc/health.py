@@ -1,4 +1,4 @@
-"""The standard gRPC health service, answered from the manager each time it is asked."""
+"""The standard gRPC health service, answered from the manager's current state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bundleserver.serving.models import ServingManager
 
 SERVICE_NAME = "grpc.health.v1.Health"
 WATCH_SECONDS = 0.5
-"""How often a watched service is looked at."""
+"""How often a watched service is checked."""
 
 _OVERALL = ("", SERVICE)
 
@@ -23,20 +23,20 @@ Response = health_pb2.HealthCheckResponse
 
 
 class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # grpc_health has no types
-    """Says SERVING for the server (the empty name) or a model that is ready. On the event loop."""
+    """SERVING for the server (the empty name) or a model that is ready. On the event loop."""
 
     def __init__(self, manager: ServingManager) -> None:
         self._manager = manager
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Say NOT_SERVING to everyone who watches, and end their calls."""
+        """Send NOT_SERVING to every watching call, and end it."""
         self._stopping.set()
 
     async def Check(  # noqa: N802  # the protocol's spelling
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
     ) -> health_pb2.HealthCheckResponse:
-        """Answer for one service; NOT_FOUND for a model that is not served here."""
+        """Answer for one service; NOT_FOUND for an unknown model."""
         status = self._status(request.service)
         if status == Response.SERVICE_UNKNOWN:
             await context.abort(
@@ -48,12 +48,12 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # gr
     async def Watch(  # noqa: N802  # the protocol's spelling
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        """Answer at once and again after each change, until the server stops."""
-        said = None
+        """Answer immediately and after each change, until the server stops."""
+        sent = None
         while True:
             status = self._status(request.service)
-            if status != said:
-                said = status
+            if status != sent:
+                sent = status
                 yield Response(status=status)
             if self._stopping.is_set():
                 return

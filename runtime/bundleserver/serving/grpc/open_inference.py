@@ -1,8 +1,8 @@
 """The gRPC messages and service of ``open_inference.proto``, in a descriptor pool of their own.
 
 kserve and tritonclient each register an ``inference`` package in protobuf's default pool, and
-protobuf refuses a second one there. A pool of our own lets this service carry what both know. After
-a change of ``open_inference.proto`` compile it in this directory with::
+protobuf refuses a second one there. A separate pool lets this service have the fields of both.
+After a change of ``open_inference.proto`` compile it in this directory with::
 
     python -m grpc_tools.protoc -I. --descriptor_set_out=open_inference.binpb open_inference.proto
 """
@@ -20,10 +20,9 @@ PACKAGE = "inference"
 SERVICE = f"{PACKAGE}.GRPCInferenceService"
 COMPILED = Path(__file__).with_name("open_inference.binpb")
 
-
 _FILES = descriptor_pb2.FileDescriptorSet.FromString(COMPILED.read_bytes())
 POOL = descriptor_pool.DescriptorPool()
-"""Holds the service's messages, and nothing of kserve's or Triton's."""
+"""The service's messages, and nothing of kserve's or Triton's."""
 
 POOL.Add(_FILES.file[0])
 FILE = POOL.FindFileByName("open_inference.proto")

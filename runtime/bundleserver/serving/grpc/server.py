@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from bundleserver.errors import ConfigError, Problem
-from bundleserver.serving.errors import ErrorAnswer, answer_for
+from bundleserver.serving.errors import answer_for
 from bundleserver.serving.grpc import open_inference
 from bundleserver.serving.grpc.health import SERVICE_NAME, HealthService
 from bundleserver.serving.grpc.service import InferenceService
@@ -24,7 +24,7 @@ HOST = "[::]"
 _METADATA_BYTES = 64 * 2**10
 
 _LONGEST_DETAILS = 4000
-"""Bytes of a status's details, percent-encoded: the trailers that carry them hold 8 KiB."""
+"""Bytes of a status's details, percent-encoded: its trailers have at most 8 KiB."""
 
 
 class GrpcServer:
@@ -48,10 +48,10 @@ class GrpcServer:
             options=[
                 ("grpc.max_send_message_length", max_send_bytes),
                 ("grpc.max_receive_message_length", max_receive_bytes),
-                # Otherwise a second server on the same port would silently take half of the calls;
-                # of several workers that is what is wanted.
+                # A second server on the same port would silently get half of the calls, which is
+                # intended only among worker processes.
                 ("grpc.so_reuseport", int(shared)),
-                # gRPC's own 8 KiB would refuse a long key without a word about it.
+                # gRPC's default of 8 KiB would refuse a long key without naming it.
                 ("grpc.max_metadata_size", _METADATA_BYTES),
                 ("grpc.absolute_max_metadata_size", _METADATA_BYTES),
             ]
@@ -62,26 +62,26 @@ class GrpcServer:
         reflection.enable_server_reflection(names, self._server, pool=_reflected())
 
     async def start(self, port: int) -> int:
-        """Listen on a port of every address and return it; 0 takes a free one.
+        """Listen on a port of every address and return it; 0 selects a free one.
 
         Raises:
-            ConfigError: the port is taken or not ours to take.
+            ConfigError: the port is in use or not allowed.
         """
         try:
             taken: int = self._server.add_insecure_port(f"{HOST}:{port}")
         except RuntimeError as error:
-            what = f"cannot listen on {HOST}:{port} for gRPC: the port is taken or not allowed"
+            what = f"cannot listen on {HOST}:{port} for gRPC: the port is in use or not allowed"
             raise ConfigError("serve", [Problem("--grpc_port", what)]) from error
         await self._server.start()
         return taken
 
     async def stop(self, grace_seconds: float) -> None:
-        """Refuse new calls and give those in flight that long."""
+        """Refuse new calls, and wait that long for those in flight."""
         self._health.stop()
         await self._server.stop(grace_seconds)
 
     def _inference_handlers(self) -> grpc.GenericRpcHandler:
-        # Bodies stay bytes here: grpc would answer INTERNAL where one does not parse.
+        # Bodies stay bytes here: grpc would answer INTERNAL for one that cannot be decoded.
         handlers = {
             rpc: grpc.unary_unary_rpc_method_handler(partial(self._call, rpc))
             for rpc in self._service.rpcs
@@ -91,18 +91,16 @@ class GrpcServer:
     async def _call(self, rpc: str, body: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
             response = await self._service.call(rpc, body, self._key(rpc, context))
-        except (
-            Exception,
-            SystemExit,
-            KeyboardInterrupt,
-        ) as error:  # the edge: every error becomes a status
-            await _abort(context, answer_for(error))
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # every error becomes a status
+            answer = answer_for(error)
+            await context.abort(grpc.StatusCode[answer.grpc_code], _shortened(answer.message))
             raise
         if 0 <= self._max_send_bytes < len(response):
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"the answer has {len(response)} bytes, over the limit of {self._max_send_bytes}; "
-                "ask for fewer rows per request, or raise --grpc_max_send_message_length",
+                f"the response has {len(response)} bytes; expected at most "
+                f"{self._max_send_bytes}; send fewer rows per request, or raise "
+                "--grpc_max_send_message_length",
             )
         return response
 
@@ -116,13 +114,8 @@ class GrpcServer:
         return routing_key(key, self._routing_header)
 
 
-async def _abort(context: grpc.aio.ServicerContext, answer: ErrorAnswer) -> None:
-    code = grpc.StatusCode[answer.grpc_code]
-    await context.abort(code, _shortened(answer.message))
-
-
 def _shortened(message: str) -> str:
-    """Cut a sentence to what a status carries, where one byte outside ASCII takes three."""
+    """Truncate a message to a status's limit, where one byte outside ASCII counts as three."""
     size = 0
     for position, character in enumerate(message):
         size += 1 if " " <= character <= "~" else 3 * len(character.encode(errors="replace"))
@@ -132,7 +125,7 @@ def _shortened(message: str) -> str:
 
 
 def _reflected() -> DescriptorPool:
-    """Make a pool of the services that reflection describes."""
+    """Make the descriptor pool of the reflection service."""
     pool = DescriptorPool()
     for file in (open_inference.FILE, health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
         pool.AddSerializedFile(file.serialized_pb)

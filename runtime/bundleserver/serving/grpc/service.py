@@ -1,4 +1,4 @@
-"""The RPCs of the V2 service: each a message in, a message out, and our errors raised."""
+"""The RPCs of the V2 service: each from message to message, raising our errors."""
 
 from __future__ import annotations
 
@@ -49,16 +49,18 @@ class InferenceService:
         }
 
     async def call(self, rpc: str, body: bytes, routing_key: str | None = None) -> bytes:
-        """Answer one serialized request; the key chooses the version that answers it.
+        """Answer one serialized request, with its routing key.
 
         Raises:
-            BundleServerError: why it is not answered; a body that is no such message too.
+            BundleServerError: why it cannot be answered, such as a body that cannot be decoded.
         """
         request_class, _ = messages.METHODS[rpc]
         try:
             request = request_class.FromString(body)
         except DecodeError as error:
-            raise InvalidInput(f"the request is no {request_class.DESCRIPTOR.name}") from error
+            raise InvalidInput(
+                f"the request is not a valid {request_class.DESCRIPTOR.name}"
+            ) from error
         if rpc == "ModelInfer":
             response = await self._model_infer(request, routing_key)
         else:
@@ -136,14 +138,9 @@ class InferenceService:
 
 
 def _model_of(request: Message, verb: str) -> tuple[str, str | None]:
-    """Find model and version in either layout: KServe has the name where Triton has another."""
+    """Return model and version, which KServe and Triton have in different fields."""
     parameters = grpc_codec.decode_parameters(request.parameters, "the request")
-    for name in parameters:
-        if name == "config" or name.startswith("file:"):
-            raise InvalidInput(
-                f"a {verb} request has the parameter '{name}'; this server takes models from its "
-                "own directory only"
-            )
+    describe.refuse_files(parameters, verb)
     version = request.model_version or str(parameters.get("version", ""))
     return request.model_name or request.repository_name, version or None
 
@@ -153,4 +150,4 @@ def _tensors(specs: Iterable[TensorSpec]) -> list[Message]:
 
 
 def _property(value: object) -> str:
-    return value if isinstance(value, str) else json_body.write(value).decode()
+    return value if isinstance(value, str) else json_body.encode(value).decode()

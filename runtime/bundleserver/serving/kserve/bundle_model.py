@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
-# First of all: it reads the command line, which our own server hides from it (``sdk``).
+# First of all: it parses the command line, which our own server hides from it (``sdk``).
 import kserve  # noqa: F401
 
 from bundleserver.manager import Manager
@@ -24,10 +24,10 @@ _LOAD_THREADS = 4
 
 
 class BundleModel(ManagedModel):
-    """The versions in a directory as a ``kserve.Model``, to use as it is or as a base class.
+    """The versions in a directory as a ``kserve.Model``, for use directly or as a base class.
 
-    The default version answers, chosen as ``bundleserver serve`` chooses it; new versions are
-    loaded while it serves. Subclasses may override ``preprocess`` and ``postprocess``.
+    The default version answers, selected as in ``bundleserver serve``; new versions are loaded
+    while it serves. Subclasses may override ``preprocess`` and ``postprocess``.
     """
 
     def __init__(
@@ -39,18 +39,18 @@ class BundleModel(ManagedModel):
         poll_interval_seconds: float = 5.0,
         device: str = "cpu",
     ) -> None:
-        """Say what to serve; nothing is read before ``start``.
+        """Configure the model; nothing is loaded before ``start``.
 
         Args:
             name: the model's name in requests.
-            model_dir: a directory of versions or one bundle; it may be empty, or not there yet.
-            version_policy: ``latest``, ``latest:N``, ``all`` or ``specific:v1,v3``, where no
-                ``serving.json`` says otherwise.
-            poll_interval_seconds: how often the directory is read again.
+            model_dir: a directory of versions or one bundle; it may be empty or missing.
+            version_policy: ``latest``, ``latest:N``, ``all`` or ``specific:v1,v3``, unless
+                ``serving.json`` has one.
+            poll_interval_seconds: how often the directory is polled.
             device: where torch models run: ``cpu``, ``cuda`` or ``auto``.
 
         Raises:
-            ValueError: ``version_policy`` is none of these.
+            ValueError: ``version_policy`` is not valid.
         """
         manager = Manager(
             DirectorySource(Path(model_dir), name),
@@ -64,14 +64,14 @@ class BundleModel(ManagedModel):
         self._watcher = Watcher(manager, poll_interval_seconds)
 
     def start(self) -> None:
-        """Begin to load and reload versions, in threads; ``kserve.ModelServer`` calls this once."""
+        """Start to load and reload versions, in threads; ``kserve.ModelServer`` calls this once."""
         self._watcher.start()
 
     def stop(self) -> None:
-        """Begin to close every version once its requests are answered; there is no way back.
+        """Start to drain and close every version; it cannot be started again.
 
-        kserve 0.21 calls this on the event loop, which those requests need, so it does not wait;
-        the process does, before it ends.
+        kserve 0.21 calls this on the event loop, which requests in flight need, so it does not
+        wait; the process does, before it exits.
         """
         self.ready = False
         threading.Thread(target=self._close, name=f"close {self.name}").start()
@@ -90,8 +90,8 @@ class BundleModel(ManagedModel):
 
 @cache
 def _shared() -> tuple[ThreadPool, RequestMetrics]:
-    """Return the threads and the metrics of all models in this process, as ``serve`` has them."""
+    """Return the thread pool and the metrics of all models in this process."""
     pool = ThreadPool()
-    # Before a model is opened: a library that comes with it reads the number when it is imported.
+    # Before a model is loaded: libraries use the limit when they are imported.
     limit_library_threads(pool.library_threads)
     return pool, RequestMetrics()

@@ -30,10 +30,10 @@ _ANSWERED: ContextVar[dict[str, str]] = ContextVar("answered")
 
 
 class ManagedModel(Model):  # type: ignore[misc]  # kserve publishes no types
-    """One model of a manager, all its versions, as ``kserve.ModelServer`` takes them.
+    """One model of a manager, with all its versions, for ``kserve.ModelServer``.
 
     ``ready`` stays True: kserve 0.21 registers only models that are ready when its server starts,
-    and asks ``healthy`` from then on. Whether the model is healthy is the manager's to say.
+    and calls ``healthy`` from then on, which asks the manager.
     """
 
     def __init__(
@@ -50,10 +50,10 @@ class ManagedModel(Model):  # type: ignore[misc]  # kserve publishes no types
         self.ready = True
 
     async def __call__(self, *request: object, **more: object) -> tuple[object, dict[str, str]]:
-        """Answer as ``kserve.Model`` does, and name the version in the response's headers.
+        """Answer as ``kserve.Model`` does, with the version in the response's headers.
 
-        kserve's own way to response headers calls ``postprocess`` with a third argument, which
-        not every subclass takes.
+        kserve's own response headers require a third argument of ``postprocess``, which not every
+        subclass has.
         """
         answered: dict[str, str] = {}
         token = _ANSWERED.set(answered)
@@ -69,28 +69,28 @@ class ManagedModel(Model):  # type: ignore[misc]  # kserve publishes no types
         """Answer a decoded request for this model, as ``ServedModels.answer`` does.
 
         Raises:
-            BundleServerError: whatever keeps the request from being answered.
+            BundleServerError: why it cannot be answered.
         """
         response = await self._served.answer(request, protocol)
         _ANSWERED.get({})[self.name] = response.version
         return response
 
     async def healthy(self) -> bool:
-        """Say whether the default version answers."""
+        """Ask whether the default version is ready."""
         return self._manager.is_ready(self.name)
 
     def load(self) -> bool:
-        """Say whether the default version answers, and load nothing.
+        """Ask whether the default version is ready; loads nothing.
 
         kserve 0.21 calls this on the event loop, inside a request, when a model is unhealthy.
         """
         return self._manager.is_ready(self.name)
 
     def start(self) -> None:
-        """Do nothing: the manager decides what is loaded."""
+        """Do nothing: the manager loads versions."""
 
     def stop(self) -> None:
-        """Do nothing: the manager closes what it opened."""
+        """Do nothing: the manager closes versions."""
 
     async def predict(
         self,
@@ -98,10 +98,10 @@ class ManagedModel(Model):  # type: ignore[misc]  # kserve publishes no types
         headers: Mapping[str, str] | None = None,
         response_headers: dict[str, str] | None = None,
     ) -> dict[str, object] | InferResponse:
-        """Answer a request in KServe's own types, for an untouched ``kserve.ModelServer``.
+        """Answer a request in KServe's own types, for an unmodified ``kserve.ModelServer``.
 
         Raises:
-            kserve.errors.InvalidInput, ModelNotFound, ModelNotReady: as our errors translate.
+            kserve.errors.InvalidInput, ModelNotFound, ModelNotReady: our errors, converted.
         """
         with raising_kserve_errors(self.name):
             key = routing_key((headers or {}).get(ROUTING_HEADER.lower()), ROUTING_HEADER)
@@ -113,11 +113,11 @@ class ManagedModel(Model):  # type: ignore[misc]  # kserve publishes no types
             return v1.predictions(await self.answer(request))
 
     def get_input_types(self) -> list[dict[str, object]]:
-        """Return the inputs of the version that answers; none while none does or they are open."""
+        """Return the inputs of the default version; empty if none is ready or any are allowed."""
         return tensor_types(self._signature().inputs)
 
     def get_output_types(self) -> list[dict[str, object]]:
-        """Return the outputs of the version that answers; none while none does or they are open."""
+        """Return the outputs of the default version; empty if none is ready or any are allowed."""
         return tensor_types(self._signature().outputs)
 
     def _signature(self) -> Signature:

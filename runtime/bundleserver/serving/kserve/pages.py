@@ -1,4 +1,4 @@
-"""The pages of the API, as KServe's own server has them."""
+"""The API documentation of KServe's own server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bundleserver.serving.models import ServingManager
 
 
 def api_pages(manager: ServingManager, served: ServedModels, with_docs: bool) -> Any:
-    """Make the app that kserve's own server would serve, whose pages describe its routes."""
+    """Make the app of kserve's own server, which documents its routes."""
     app = FastAPI(title="bundleserver", docs_url="/docs" if with_docs else None, redoc_url=None)
     repository = BundleRepository(manager, served)
     dataplane, extension = DataPlane(repository), ModelRepositoryExtension(repository)

@@ -1,4 +1,4 @@
-"""The models as ``kserve.ModelServer`` asks for them: a view of the manager, nothing kept twice."""
+"""The models of the manager as a repository of ``kserve.ModelServer``."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from bundleserver.serving.kserve.sdk import ModelRepository
 from bundleserver.serving.models import ServingManager
 
 _BLOCKING_SECONDS = 20.0
-"""How long kserve's own server may be kept from everything else while it unloads a model."""
+"""How long unloading a model may block kserve's own server."""
 
 
 class BundleRepository(ModelRepository):  # type: ignore[misc]  # kserve publishes no types
-    """Every model of a manager, each as one ``ManagedModel`` made when it is first asked for.
+    """Every model of a manager, each as one ``ManagedModel`` created at its first use.
 
     Called from the event loop only.
     """
@@ -24,7 +24,7 @@ class BundleRepository(ModelRepository):  # type: ignore[misc]  # kserve publish
         self._served = served or ServedModels(manager)
 
     def get_model(self, name: str) -> ManagedModel | None:
-        """Return the model of that name, the same object each time; None when none is served."""
+        """Return the model of that name, the same object each time; None if it is unknown."""
         if name not in self._manager.models():
             return None
         if name not in self.models:
@@ -33,25 +33,25 @@ class BundleRepository(ModelRepository):  # type: ignore[misc]  # kserve publish
         return model
 
     def get_models(self) -> dict[str, ManagedModel]:
-        """Return every model that the manager knows now, ready or not."""
+        """Return every model of the manager, ready or not."""
         found = {name: self.get_model(name) for name in self._manager.models()}
         return {name: model for name, model in found.items() if model is not None}
 
     async def load(
         self, name: str, version: str | None = None, timeout_seconds: float = LOAD_TIMEOUT_SECONDS
     ) -> bool:
-        """Load a model or one version of it and wait until it answers.
+        """Load a model or one version of it, and wait until it is READY.
 
         Raises:
-            BundleServerError: why it does not answer.
+            BundleServerError: why it is not.
         """
         return await self._served.load(name, version, timeout_seconds)
 
     def unload(self, name: str) -> None:
-        """Unload a model for an untouched ``kserve.ModelServer``, which waits for this call.
+        """Unload a model for an unmodified ``kserve.ModelServer``, which waits for this call.
 
         Raises:
-            KeyError: no model has that name; kserve makes a 404 of it.
+            KeyError: the model is unknown; kserve responds with 404.
         """
         try:
             self._manager.unload(name, timeout_seconds=_BLOCKING_SECONDS)

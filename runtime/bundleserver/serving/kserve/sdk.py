@@ -1,9 +1,9 @@
-"""kserve, imported with the command line out of its sight; the rest of ``serving`` asks here.
+"""kserve, imported with the command line hidden; the rest of ``serving`` imports it from here.
 
-kserve 0.21 parses ``sys.argv`` while it is imported, takes the defaults of its constructors from
-there and ends the process on a value that it does not like. Our flags are read elsewhere, and every
-setting is handed over by name. The import takes a second and 50 MiB, so that a server imports this
-module only when something needs it.
+kserve 0.21 parses ``sys.argv`` while it is imported, uses it for the defaults of its constructors,
+and exits the process on an invalid value. Our flags are parsed elsewhere, and every setting is
+passed by name. The import takes a second and 50 MiB, so a server imports this module only if it is
+needed.
 """
 
 from __future__ import annotations

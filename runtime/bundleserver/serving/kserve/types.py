@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 from bundleserver.errors import InvalidInput, ModelNotFound, NotReady, QueueFull, VersionNotFound
 from bundleserver.serving.codecs import v1
-from bundleserver.serving.codecs.json_body import read_object
+from bundleserver.serving.codecs.json_body import decode_object
 from bundleserver.serving.codecs.tensor_binary import array_from_bytes
-from bundleserver.serving.codecs.tensor_form import checked_shape, known_datatype, texts
+from bundleserver.serving.codecs.tensor_form import checked_shape, known_datatype, strings
 from bundleserver.serving.codecs.tensor_json import array_from_json, kind_of
 from bundleserver.serving.kserve.sdk import (
     InferInput,
@@ -26,10 +26,10 @@ from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, datatype_of
 
 @contextmanager
 def raising_kserve_errors(model: str) -> Iterator[None]:
-    """Turn our errors into those that kserve's handlers know; what has no match stays as it is.
+    """Convert our errors to kserve's; those without an equivalent stay as they are.
 
     Raises:
-        kserve.errors.InvalidInput, ModelNotFound, ModelNotReady: each with our sentence.
+        kserve.errors.InvalidInput, ModelNotFound, ModelNotReady: each with our message.
     """
     try:
         yield
@@ -41,29 +41,29 @@ def raising_kserve_errors(model: str) -> Iterator[None]:
         raise not_found from error
     except (NotReady, QueueFull) as error:
         not_ready = kserve_errors.ModelNotReady(model)
-        # kserve 0.21's gRPC side reads a reason that its own class does not have.
+        # kserve 0.21's gRPC server uses a reason that its class does not have.
         not_ready.reason = not_ready.error_msg = str(error)
         raise not_ready from error
 
 
 def decode_instances(model: str, payload: object) -> PredictRequest:
-    """Read a V1 body, which kserve has parsed only where the content type says JSON.
+    """Decode a V1 body, which kserve has decoded only if the content type is JSON.
 
     Raises:
-        InvalidInput: it is no V1 request.
+        InvalidInput: it is not a valid V1 request.
     """
     if isinstance(payload, bytes):
-        payload = read_object(payload)
+        payload = decode_object(payload)
     if not isinstance(payload, dict):
-        raise InvalidInput(f"the request body is {kind_of(payload)}; it should be a JSON object")
+        raise InvalidInput(f"the request body is {kind_of(payload)}; expected a JSON object")
     return v1.decode_request(payload, model, None)
 
 
 def decode_request(model: str, payload: InferRequest) -> PredictRequest:
-    """Read a V2 request, REST or gRPC, that kserve has parsed.
+    """Convert a V2 request, REST or gRPC, that kserve has decoded.
 
     Raises:
-        InvalidInput: a tensor's datatype, shape and data do not belong together.
+        InvalidInput: a tensor's datatype, shape and data do not match.
     """
     return PredictRequest(
         model,
@@ -76,8 +76,8 @@ def decode_request(model: str, payload: InferRequest) -> PredictRequest:
 
 
 def encode_response(response: PredictResponse, payload: InferRequest) -> InferResponse:
-    """Write an answer in the form that kserve encodes as the request asks."""
-    # kserve 0.21 takes only lists for gRPC, which it makes raw itself, and for REST either.
+    """Convert a response, which kserve encodes as requested."""
+    # kserve 0.21 accepts only lists for gRPC, which it encodes as raw itself.
     as_list = payload.from_grpc
     return InferResponse(
         response_id=response.id or str(uuid.uuid4()),
@@ -94,20 +94,20 @@ def _values(given: InferInput) -> Array:
     name = given.name
     datatype = known_datatype(given.datatype, name)
     shape = checked_shape(given.shape, name)
-    # kserve has no public way to the raw bytes that does not also turn them into an array.
+    # kserve has no public access to the raw bytes without converting them to an array.
     raw: bytes | None = given._raw_data
     if raw is not None:
         return array_from_bytes(raw, datatype, shape, name)
     data = given.data
     if isinstance(data, list) and datatype == "BYTES" and set(map(type, data)) == {bytes}:
-        return texts(data, shape, name)
+        return strings(data, shape, name)
     return array_from_json(data, datatype, shape, name)
 
 
 def _output(name: str, values: Array, as_list: bool) -> InferOutput:
     datatype = datatype_of(values)
-    if datatype == "BYTES":
-        values = values.astype(str) if values.dtype.kind in "Mm" else values
+    if values.dtype.kind in "Mm":
+        values = values.astype(str)
     values = values.astype(NUMPY_DTYPES[datatype], copy=False)
     data = values.ravel().tolist() if as_list else values
     return InferOutput(name, list(values.shape), datatype, data)

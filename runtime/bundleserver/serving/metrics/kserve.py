@@ -1,4 +1,4 @@
-"""What KServe's dashboards read: its latency histogram, from the requests as we count them."""
+"""KServe's latency histogram for its dashboards, derived from our request metrics."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _NAME = "request_predict_seconds"
 
 
 class KServeMetrics(Collector):
-    """``request_predict_seconds`` by ``model_name``: all versions and protocols together.
+    """``request_predict_seconds`` by ``model_name``: the sum of all versions and protocols.
 
-    Read off our own histogram when somebody asks, so that no request pays for it.
+    Derived from our own histogram at each scrape, so that requests do not pay for it.
     """
 
     def __init__(self, seconds: Collector) -> None:
-        """Take the histogram of requests, with the label ``model``."""
+        """Set the histogram of requests, which has the label ``model``."""
         self._seconds = seconds
 
     def describe(self) -> Iterator[Metric]:
-        """Claim no name: kserve, once it is imported, registers its own histogram under ours."""
+        """Reserve no name: kserve, once it is imported, registers a histogram of the same name."""
         yield from ()
 
     def collect(self) -> Iterator[Metric]:
-        """Add up what there is now."""
+        """Sum the current values."""
         buckets: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         sums: dict[str, float] = defaultdict(float)
         for family in self._seconds.collect():
@@ -48,10 +48,10 @@ class KServeMetrics(Collector):
 
 
 def drop_unused_histograms(registry: CollectorRegistry) -> None:
-    """Forget kserve's own histograms where kserve is imported; our server never fills them."""
+    """Unregister kserve's own histograms, if it is imported; our server never fills them."""
     kserve_metrics = sys.modules.get("kserve.metrics")
     for name in ("PRE_HIST_TIME", "POST_HIST_TIME", "PREDICT_HIST_TIME", "EXPLAIN_HIST_TIME"):
         histogram = getattr(kserve_metrics, name, None)
         if histogram is not None:
-            with suppress(KeyError):  # it is in the registry of all, if ours is another
+            with suppress(KeyError):  # it is in the default registry, if ours is another
                 registry.unregister(histogram)

@@ -1,4 +1,4 @@
-"""What Prometheus sees of requests: how they ended, how long they took, how they were batched."""
+"""Prometheus metrics of requests: outcomes, latencies, batches."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from bundleserver.errors import ModelNotFound
 from bundleserver.serving.errors import outcome_of
 
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-"""The upper bounds in seconds of the histograms of time."""
+"""The upper bounds of the latency histograms in seconds."""
 
 _POWERS = tuple(2.0**power for power in range(13))
 _KEPT = 1024
-"""So many metrics are found at once; more labels than that are searched for each time."""
+"""How many combinations of labels are cached."""
 
 
 class RequestMetrics:
     """Counts and times requests per model, version and protocol. Called from any thread.
 
     Attributes:
-        seconds: the histogram of how long requests take.
-        in_flight: finds the gauge of a model and protocol.
-        ended: finds the counter of a model, version, protocol and outcome.
-        seconds_of: finds the histogram of a model, version and protocol.
+        seconds: the latency histogram.
+        in_flight: returns the gauge of a model and protocol.
+        ended: returns the counter of a model, version, protocol and outcome.
+        seconds_of: returns the histogram of a model, version and protocol.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self.seconds = Histogram(
             "bundleserver_request_seconds",
-            "Seconds from decoding to the answer, waiting for a thread included.",
+            "Seconds from decoding to the response, including the wait for a thread.",
             ("model", "version", "protocol"),
             buckets=BUCKETS,
             registry=registry,
         )
         ended = Counter(
             "bundleserver_requests",
-            "Requests by the way they ended.",
+            "Requests by outcome.",
             ("model", "version", "protocol", "outcome"),
             registry=registry,
         )
@@ -49,32 +49,32 @@ class RequestMetrics:
         )
         queue = Histogram(
             "bundleserver_queue_seconds",
-            "Seconds until a thread took a request up; what runs inline never waits.",
+            "Seconds until a thread started a request; inline calls do not wait.",
             ("model",),
             buckets=BUCKETS,
             registry=registry,
         )
         batch_requests = Histogram(
             "bundleserver_batch_requests",
-            "Requests that one call answered, for models that can be batched.",
+            "Requests per batch, for models that can be batched.",
             ("model", "version"),
             buckets=_POWERS[:8],
             registry=registry,
         )
         batch_rows = Histogram(
             "bundleserver_batch_rows",
-            "Rows that one call answered, for models that can be batched.",
+            "Rows per batch, for models that can be batched.",
             ("model", "version"),
             buckets=_POWERS,
             registry=registry,
         )
         self._overruns = Counter(
             "bundleserver_inline_overruns",
-            "Inline calls that took too long; they sent their version to the thread pool.",
+            "Inline calls that took too long; their version moved to the thread pool.",
             ("model", "version"),
             registry=registry,
         )
-        # Finding a metric by its labels costs more than counting.
+        # Looking up a metric by its labels costs more than counting.
         self.in_flight = lru_cache(_KEPT)(in_flight.labels)
         self.ended = lru_cache(_KEPT)(ended.labels)
         self.seconds_of = lru_cache(_KEPT)(self.seconds.labels)
@@ -88,11 +88,11 @@ class RequestMetrics:
             self.ended(model, "", protocol, outcome_of(error)).inc()
 
     def waited(self, model: str, seconds: float) -> None:
-        """Time how long a request waited until a thread took it up."""
+        """Count how long a request waited for a thread."""
         self._queue_of(model).observe(seconds)
 
     def called(self, model: str, version: str, requests: int, rows: int) -> None:
-        """Count how many requests, and how many rows of them, one call answered."""
+        """Count a batch: its requests and rows."""
         self._batch_requests_of(model, version).observe(requests)
         self._batch_rows_of(model, version).observe(rows)
 

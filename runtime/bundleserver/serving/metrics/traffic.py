@@ -1,4 +1,4 @@
-"""What Prometheus sees of split, copied and rolled out traffic, read when it is asked."""
+"""Prometheus metrics of traffic splits, canaries and shadows at each scrape."""
 
 from __future__ import annotations
 
@@ -12,42 +12,37 @@ from bundleserver.errors import BundleServerError
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.traffic.splitting import Splitter
 from bundleserver.serving.traffic.totals import OUTCOMES, Pair, Total
-from bundleserver.versions.comparison import OutputDifference
 
 _CANARY_STATES = ("waiting", "running", "promoted", "demoted")
-_PAIR = ("model", "version", "shadow")
 
 
 class TrafficCollector(Collector):
-    """Reads shares, canaries and comparisons each time Prometheus asks."""
+    """Collects weights, canaries and comparisons at each scrape."""
 
     def __init__(self, manager: ServingManager, splitter: Splitter) -> None:
         self._manager = manager
         self._splitter = splitter
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the shares, the diverted requests, the canary and the shadows of every model."""
+        """Yield the weights, the diverted requests, the canary and the shadows of every model."""
         told: dict[str, Mapping[str, object]] = {}
         for model in self._manager.models():
-            # A model may be withdrawn between the two questions.
+            # A model may be removed between the two calls.
             with suppress(BundleServerError):
                 told[model] = self._splitter.describe_traffic(model)
         yield _shares(told)
         yield self._diverted(told)
         yield from _canaries(told)
-        totals = self._splitter.totals.snapshot()
-        yield _copies(totals)
-        yield _latency_ratios(totals)
-        yield from _differences(totals)
+        yield from _shadows(self._splitter.totals.snapshot())
 
     def describe(self) -> Iterable[Metric]:
-        """Name no metric ahead of time: registering must not ask the manager."""
+        """Return no metric: registering must not call the manager."""
         return ()
 
     def _diverted(self, models: Iterable[str]) -> Metric:
         family = CounterMetricFamily(
             "bundleserver_diverted_requests",
-            "Requests that the default version got because the one of their share did not answer.",
+            "Requests that the default version got because the selected one was not ready.",
             labels=("model", "target"),
         )
         for model in models:
@@ -59,7 +54,7 @@ class TrafficCollector(Collector):
 def _shares(told: Mapping[str, Mapping[str, object]]) -> Metric:
     family = GaugeMetricFamily(
         "bundleserver_traffic_share",
-        "The share of the requests naming no version that a version or label is to get.",
+        "The weight of a version or label among requests that name no version.",
         labels=("model", "target"),
     )
     for model, traffic in told.items():
@@ -71,7 +66,7 @@ def _shares(told: Mapping[str, Mapping[str, object]]) -> Metric:
 def _canaries(told: Mapping[str, Mapping[str, object]]) -> Iterator[Metric]:
     states = GaugeMetricFamily(
         "bundleserver_canary_state",
-        "1 for the state that a canary's rollout is in, 0 for the others.",
+        "1 for the state of a canary, 0 for the others.",
         labels=("model", "version", "state"),
     )
     percents = GaugeMetricFamily(
@@ -90,65 +85,46 @@ def _canaries(told: Mapping[str, Mapping[str, object]]) -> Iterator[Metric]:
     yield percents
 
 
-def _copies(totals: Iterable[tuple[Pair, Total]]) -> Metric:
-    family = CounterMetricFamily(
+def _shadows(totals: Iterable[tuple[Pair, Total]]) -> Iterable[Metric]:
+    pair_labels = ("model", "version", "shadow")
+    copies = CounterMetricFamily(
         "bundleserver_shadow_copies",
-        "Copies of requests for a shadowed version, by the way they ended.",
-        labels=(*_PAIR, "outcome"),
+        "Mirrored requests of a shadow version by outcome.",
+        labels=(*pair_labels, "outcome"),
     )
-    for pair, total in totals:
-        for outcome in OUTCOMES:
-            family.add_metric((*_labels(pair), outcome), total.mirrored[outcome])
-    return family
-
-
-def _latency_ratios(totals: Iterable[tuple[Pair, Total]]) -> Metric:
-    family = GaugeMetricFamily(
+    ratios = GaugeMetricFamily(
         "bundleserver_shadow_latency_ratio",
-        "How many times as long a shadow took; its low priority makes that an upper bound.",
-        labels=_PAIR,
+        "A shadow's latency relative to the version's; an upper bound, due to its low priority.",
+        labels=pair_labels,
     )
-    for pair, total in totals:
-        if total.latency_ratio is not None:
-            family.add_metric(_labels(pair), total.latency_ratio)
-    return family
-
-
-def _differences(totals: Iterable[tuple[Pair, Total]]) -> Iterator[Metric]:
-    labels = (*_PAIR, "output")
     agreement = GaugeMetricFamily(
         "bundleserver_shadow_agreement",
-        "The share of an output's values that are equal in both versions' answers.",
-        labels=labels,
+        "The share of an output's values that are equal in both versions.",
+        labels=(*pair_labels, "output"),
     )
     mean = GaugeMetricFamily(
         "bundleserver_shadow_mean_absolute_difference",
         "The mean absolute difference of an output's numbers.",
-        labels=labels,
+        labels=(*pair_labels, "output"),
     )
     largest = GaugeMetricFamily(
         "bundleserver_shadow_max_absolute_difference",
         "The largest absolute difference of an output's numbers.",
-        labels=labels,
+        labels=(*pair_labels, "output"),
     )
-    for pair, name, one in _outputs(totals):
-        at = (*_labels(pair), name)
-        agreement.add_metric(at, one.equal / one.values)
-        if one.is_number:
-            mean.add_metric(at, one.absolute / one.values)
-            largest.add_metric(at, one.largest)
-    yield from (agreement, mean, largest)
-
-
-def _outputs(totals: Iterable[tuple[Pair, Total]]) -> Iterator[tuple[Pair, str, OutputDifference]]:
     for pair, total in totals:
+        at = (pair.model, pair.version, pair.shadow)
+        for outcome in OUTCOMES:
+            copies.add_metric((*at, outcome), total.mirrored[outcome])
+        if total.latency_ratio is not None:
+            ratios.add_metric(at, total.latency_ratio)
         for name, one in total.outputs.items():
             if one.values:
-                yield pair, name, one
-
-
-def _labels(pair: Pair) -> tuple[str, str, str]:
-    return pair.model, pair.version, pair.shadow
+                agreement.add_metric((*at, name), one.equal / one.values)
+            if one.values and one.is_number:
+                mean.add_metric((*at, name), one.absolute / one.values)
+                largest.add_metric((*at, name), one.largest)
+    return copies, ratios, agreement, mean, largest
 
 
 def _mapping(value: object) -> Mapping[str, object]:

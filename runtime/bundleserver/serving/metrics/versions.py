@@ -1,4 +1,4 @@
-"""What Prometheus sees of versions: the manager's state, read when it is asked."""
+"""Prometheus metrics of versions: the manager's state at each scrape."""
 
 from __future__ import annotations
 
@@ -14,120 +14,89 @@ from bundleserver.errors import ModelNotFound
 from bundleserver.versions.lifecycle import State
 
 if TYPE_CHECKING:
-    from bundleserver.manager import Manager, ModelStatus, VersionStatus
-
-_FAILED = State.FAILED.value
+    from bundleserver.manager import Manager, ModelStatus
 
 
 class ManagerCollector(Collector):
-    """Reads every version's state from the manager each time Prometheus asks, so none is stale."""
+    """Collects every version's state from the manager at each scrape."""
 
     def __init__(self, manager: Manager) -> None:
         self._manager = manager
 
     def collect(self) -> Iterable[Metric]:
-        """Yield the state, load time and origin of every known version."""
+        """Yield the state, load time and bundle of every version."""
         statuses = list(self._statuses())
-        yield _states(statuses)
-        yield _problems(statuses)
-        yield _load_seconds(statuses)
-        yield _default_versions(statuses)
-        yield _config_problems(statuses)
-        yield _bundle_info(statuses)
+        yield from _version_families(statuses)
+        yield from _model_families(statuses)
         yield _failures(self._manager.failures())
         yield from _polls(self._manager)
 
     def _statuses(self) -> Iterator[ModelStatus]:
         for name in self._manager.models():
-            # A model may be withdrawn between the two questions.
+            # A model may be removed between the two calls.
             with suppress(ModelNotFound):
                 yield self._manager.status(name)
 
     def describe(self) -> Iterable[Metric]:
-        """Name no metric ahead of time: registering must not ask the manager."""
+        """Return no metric: registering must not call the manager."""
         return ()
 
 
-def _states(statuses: Iterable[ModelStatus]) -> Metric:
-    family = GaugeMetricFamily(
+def _version_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
+    labels = ("model", "version")
+    states = GaugeMetricFamily(
         "bundleserver_version_state",
-        "1 for the state that a version is in, 0 for the others.",
-        labels=("model", "version", "state"),
+        "1 for the state of a version, 0 for the others.",
+        labels=(*labels, "state"),
     )
-    for model, version in _versions(statuses):
-        for state in State:
-            family.add_metric((model, version.version, state.value), float(version.state is state))
-    return family
-
-
-def _problems(statuses: Iterable[ModelStatus]) -> Metric:
-    family = InfoMetricFamily(
+    problems = InfoMetricFamily(
         "bundleserver_version_failure",
-        "Why the newest files of a version do not serve, in the words of the index and the log.",
-        labels=("model", "version"),
+        "Why the newest files of a version are not served, as in the index and the log.",
+        labels=labels,
     )
-    for model, version in _versions(statuses):
-        if _FAILED in version.reason:
-            family.add_metric((model, version.version), {"reason": version.reason})
-    return family
-
-
-def _load_seconds(statuses: Iterable[ModelStatus]) -> Metric:
-    family = GaugeMetricFamily(
+    load_seconds = GaugeMetricFamily(
         "bundleserver_version_load_seconds",
         "Seconds from fetching a version to READY.",
-        labels=("model", "version"),
+        labels=labels,
     )
-    for model, version in _versions(statuses):
-        if version.load_seconds is not None:
-            family.add_metric((model, version.version), version.load_seconds)
-    return family
+    bundles = InfoMetricFamily("bundleserver_bundle", "The bundle of a version.", labels=labels)
+    for status in statuses:
+        for version in status.versions:
+            at = (status.name, version.version)
+            for state in State:
+                states.add_metric((*at, state.value), float(version.state is state))
+            if State.FAILED.value in version.reason:
+                problems.add_metric(at, {"reason": version.reason})
+            if version.load_seconds is not None:
+                load_seconds.add_metric(at, version.load_seconds)
+            found = {name: version.metadata.get(name) for name in ("digest", "trained_at")}
+            if known := {name: str(value) for name, value in found.items() if value is not None}:
+                bundles.add_metric(at, known)
+    return states, problems, load_seconds, bundles
 
 
-def _default_versions(statuses: Iterable[ModelStatus]) -> Metric:
-    family = InfoMetricFamily(
+def _model_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
+    defaults = InfoMetricFamily(
         "bundleserver_default_version",
-        "The version that answers requests that name none.",
+        "The version of requests that name none.",
+        labels=("model",),
+    )
+    config_problems = GaugeMetricFamily(
+        "bundleserver_config_problem",
+        "1 while a model's serving.json is invalid and the last valid one applies.",
         labels=("model",),
     )
     for status in statuses:
         if status.default is not None:
-            family.add_metric((status.name,), {"version": status.default})
-    return family
-
-
-def _config_problems(statuses: Iterable[ModelStatus]) -> Metric:
-    family = GaugeMetricFamily(
-        "bundleserver_config_problem",
-        "1 while a model's serving.json cannot be used and the last good one goes on.",
-        labels=("model",),
-    )
-    for status in statuses:
-        family.add_metric((status.name,), float(status.config_problem is not None))
-    return family
-
-
-def _bundle_info(statuses: Iterable[ModelStatus]) -> Metric:
-    family = InfoMetricFamily(
-        "bundleserver_bundle",
-        "Which bundle a version is.",
-        labels=("model", "version"),
-    )
-    for model, version in _versions(statuses):
-        known = {
-            name: str(version.metadata[name])
-            for name in ("digest", "trained_at")
-            if version.metadata.get(name) is not None
-        }
-        if known:
-            family.add_metric((model, version.version), known)
-    return family
+            defaults.add_metric((status.name,), {"version": status.default})
+        config_problems.add_metric((status.name,), float(status.config_problem is not None))
+    return defaults, config_problems
 
 
 def _failures(counts: Mapping[tuple[str, State], int]) -> Metric:
     family = CounterMetricFamily(
         "bundleserver_failures",
-        "How often a model's versions have failed, by the state they were in.",
+        "Failures of a model's versions, by the state in which they failed.",
         labels=("model", "state"),
     )
     for (model, state), count in counts.items():
@@ -139,22 +108,16 @@ def _polls(manager: Manager) -> Iterator[Metric]:
     if manager.last_poll_at is not None:
         yield GaugeMetricFamily(
             "bundleserver_last_poll_timestamp_seconds",
-            "When the source of versions was last read with success.",
+            "Time of the last successful poll of the source.",
             manager.last_poll_at,
         )
         yield GaugeMetricFamily(
             "bundleserver_last_poll_age_seconds",
-            "Seconds since the source of versions was last read with success.",
+            "Seconds since the last successful poll of the source.",
             max(0.0, time.time() - manager.last_poll_at),
         )
     yield GaugeMetricFamily(
         "bundleserver_poll_failed",
-        "1 while the source of versions cannot be read and what is served goes on.",
+        "1 while polling the source fails; the loaded versions keep serving.",
         float(manager.last_poll_error is not None),
     )
-
-
-def _versions(statuses: Iterable[ModelStatus]) -> Iterator[tuple[str, VersionStatus]]:
-    for status in statuses:
-        for version in status.versions:
-            yield status.name, version

@@ -1,7 +1,6 @@
-"""The REST edge, a plain ASGI application that stands before kserve's own app.
+"""The REST application: plain ASGI, in front of kserve's own app.
 
-It answers every V1 and V2 route itself and passes on what it does not know (``/metrics``, ``/``,
-the API pages).
+It handles every V1 and V2 route, and passes on others (``/metrics``, ``/``, the API pages).
 """
 
 from __future__ import annotations
@@ -31,11 +30,11 @@ _PLAIN_PATH = re.compile(rb"/[^/?#][^?#]*")
 
 
 class RestApp:
-    """Answers REST requests on the event loop.
+    """Handles REST requests on the event loop.
 
     Attributes:
-        find: finds who answers a method and a path of a request that has come whole, so that it
-            needs no task to begin with; None where it is passed on, refused, or waits for others.
+        find: finds the handler of a method and a path for a fully received request, which then
+            starts without a task; None if it is passed on, refused, or blocks.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class RestApp:
         self.find = lru_cache(maxsize=_KNOWN_ROUTES)(self._find)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        """Answer one request; whatever happens, the caller gets an answer in one form."""
+        """Handle one request; every error becomes a response."""
         if scope["type"] != "http":
             await self._fallback(scope, receive, send)
             return

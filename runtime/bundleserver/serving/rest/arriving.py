@@ -1,4 +1,4 @@
-"""Request bodies that come in several messages: a client that drips one is not waited for."""
+"""Request bodies in several messages, with a timeout for slow clients."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
 from bundleserver.serving.rest.asgi import Message, Receive
 
 _SLOWEST_BYTES_PER_SECOND = 16 * 2**10
-"""What a body that takes longer than its seconds has to come with, on average."""
+"""Minimum average rate of a body that exceeds its timeout."""
 
 
 class ClientDisconnectedError(Exception):
-    """The client went away before its request was complete; nobody waits for an answer."""
+    """The client disconnected before its request was complete; no response is sent."""
 
 
 class ArrivingBody:
-    """A body that comes in several messages; a client that drips it is not waited for."""
+    """A body in several messages."""
 
     def __init__(
         self,
@@ -27,7 +27,7 @@ class ArrivingBody:
         timeout_receive: float,
         declared: str,
     ) -> None:
-        """Begin with the first message; ``declared`` is the length that the head announces."""
+        """Start with the first message; ``declared`` is the value of ``content-length``."""
         self._receive = receive
         self._limit_bytes = limit_bytes
         self._timeout_receive = timeout_receive
@@ -36,17 +36,17 @@ class ArrivingBody:
         self._chunks = [chunk]
         self._size = len(chunk)
 
-    async def read(self) -> bytes:
-        """Wait for all of it.
+    async def receive(self) -> bytes:
+        """Wait for the whole body.
 
         Raises:
-            RequestTooLarge: it is over the limit.
-            RequestTooSlow: nothing came for its seconds, or too little in all the time it took.
-            ClientDisconnectedError: the client is gone.
+            RequestTooLarge: it exceeds the limit.
+            RequestTooSlow: nothing arrived within the timeout, or too little on average.
+            ClientDisconnectedError: the client disconnected.
         """
         if not self._timeout_receive:
             return await self._gather()
-        # One task for the whole of it: to wait for each message with a deadline costs one for each.
+        # One task for the whole body: a deadline for each message would cost one task each.
         gathering = asyncio.ensure_future(self._gather())
         try:
             await self._watch(gathering)
@@ -63,7 +63,7 @@ class ArrivingBody:
             self._size += len(chunk)
             more = bool(message.get("more_body", False))
         if self._size > LARGE_BYTES:
-            # To join them takes a while, and does not need the interpreter.
+            # Joining takes a while, and does not need the interpreter lock.
             return await asyncio.to_thread(b"".join, self._chunks)
         return b"".join(self._chunks)
 
@@ -76,19 +76,16 @@ class ArrivingBody:
             if done:
                 return
             if self._size == seen or now() >= self._due(begun):
-                raise too_slow(self._so_far(), now() - begun, seconds)
+                of_all = f" of the {self._declared}" if self._declared.isdigit() else ""
+                received = f"{self._size}{of_all} bytes of its body"
+                raise too_slow(received, now() - begun, seconds)
 
     def _due(self, begun: float) -> float:
-        """Return until when it may take; a client that is slow and steady gains time by it."""
+        """Return the deadline, which is later for a body that arrives at the minimum rate."""
         return begun + self._timeout_receive + self._size / _SLOWEST_BYTES_PER_SECOND
-
-    def _so_far(self) -> str:
-        of_all = f" of the {self._declared}" if self._declared.isdigit() else ""
-        return f"{self._size}{of_all} bytes of its body"
 
 
 def _checked_chunk(message: Message, size: int, limit_bytes: int) -> bytes:
-    """Return what a message brings to a body of that size so far."""
     if message["type"] == "http.disconnect":
         raise ClientDisconnectedError
     chunk: bytes = message.get("body", b"")  # type: ignore[assignment]  # ASGI's promise
@@ -97,10 +94,10 @@ def _checked_chunk(message: Message, size: int, limit_bytes: int) -> bytes:
     return chunk
 
 
-def too_slow(came: str, waited_seconds: float, timeout_receive: float) -> RequestTooSlow:
-    """Say that a request takes too long to arrive, and how long it may take."""
+def too_slow(received: str, waited_seconds: float, timeout_receive: float) -> RequestTooSlow:
+    """Make the error for a request that did not arrive in time."""
     return RequestTooSlow(
-        f"the request came too slowly: {came} after {round(waited_seconds, 1):g} s; it may take "
-        f"{timeout_receive:g} s, and a large one a second for every "
-        f"{_SLOWEST_BYTES_PER_SECOND >> 10} KiB; send it without pauses, or raise --timeout_receive"
+        f"request timeout: received {received} after {round(waited_seconds, 1):g} s; expected it "
+        f"within {timeout_receive:g} s, plus 1 s for every {_SLOWEST_BYTES_PER_SECOND >> 10} KiB; "
+        "send it without pauses, or raise --timeout_receive"
     )

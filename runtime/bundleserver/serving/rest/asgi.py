@@ -1,4 +1,4 @@
-"""ASGI's own types: what an application gets and what it calls."""
+"""ASGI's types."""
 
 from __future__ import annotations
 

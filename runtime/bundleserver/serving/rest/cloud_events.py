@@ -30,7 +30,7 @@ class CloudEvent:
         from bundleserver.serving.kserve.sdk import create_response_cloudevent
 
         # kserve encodes with json, which would write NaN, and replaces both of these attributes.
-        plain = orjson.loads(json_body.write(document))
+        plain = orjson.loads(json_body.encode(document))
         attributes = {"id": "", "time": "", **self.attributes}
         event_headers, body = create_response_cloudevent(model, plain, attributes, self.binary)
         content_type = "application/json" if self.binary else _STRUCTURED

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from bundleserver.errors import InvalidInput
 from bundleserver.serving.codecs.json_body import optional_object
-from bundleserver.serving.codecs.tensor_json import kind_of
+from bundleserver.serving.codecs.tensor_json import came, kind_of
 from bundleserver.serving.codecs.time_steps import Frequency, Moment
 
 MOST_QUANTILES = 99
@@ -53,12 +53,12 @@ def decode_request(document: Mapping[str, object]) -> ForecastRequest:
     inputs = document.get("inputs")
     if not isinstance(inputs, list) or not inputs:
         raise InvalidInput(
-            f"'inputs' {_came(document, 'inputs')}; expected an array of one or more series"
+            f"'inputs' {came(document, 'inputs')}; expected an array of one or more series"
         )
     options = document.get("options")
     if not isinstance(options, dict):
         raise InvalidInput(
-            f"'options' {_came(document, 'options')}; expected an object with a 'horizon'"
+            f"'options' {came(document, 'options')}; expected an object with a 'horizon'"
         )
     return ForecastRequest(
         model=_text(document, "model", ""),
@@ -80,7 +80,7 @@ def _series(item: object, where: str) -> Series:
     kind = item.get("type")
     if kind != "univariate_time_series":
         raise InvalidInput(
-            f"{where}.type {_came(item, 'type')}; expected 'univariate_time_series', the only "
+            f"{where}.type {came(item, 'type')}; expected 'univariate_time_series', the only "
             "supported type"
         )
     start = item.get("start_timestamp")
@@ -95,21 +95,20 @@ def _series(item: object, where: str) -> Series:
 def _values(item: Mapping[str, object], where: str) -> list[object]:
     values = item.get("series")
     if not isinstance(values, list) or not values:
-        raise InvalidInput(f"{where}.series {_came(item, 'series')}; expected an array of numbers")
-    kinds = set(map(type, values))
-    if kinds <= {int, float, type(None)}:
-        return values
-    position, odd = next(
-        (i, v) for i, v in enumerate(values) if type(v) not in (int, float, type(None))
-    )
-    raise InvalidInput(f"{where}.series[{position}] is {kind_of(odd)}; expected a number or null")
+        raise InvalidInput(f"{where}.series {came(item, 'series')}; expected an array of numbers")
+    for position, value in enumerate(values):
+        if type(value) not in (int, float, type(None)):
+            raise InvalidInput(
+                f"{where}.series[{position}] is {kind_of(value)}; expected a number or null"
+            )
+    return values
 
 
 def _horizon(options: Mapping[str, object]) -> int:
     horizon = options.get("horizon")
     if isinstance(horizon, bool) or not isinstance(horizon, int) or horizon < 1:
         raise InvalidInput(
-            f"options.horizon {_came(options, 'horizon')}; expected an integer of at least 1"
+            f"options.horizon {came(options, 'horizon')}; expected an integer of at least 1"
         )
     return horizon
 
@@ -119,11 +118,8 @@ def _quantiles(options: Mapping[str, object]) -> tuple[float, ...]:
     if quantiles is None:
         return ()
     if not isinstance(quantiles, list) or len(quantiles) > MOST_QUANTILES:
-        size = (
-            f"has {len(quantiles)} values"
-            if isinstance(quantiles, list)
-            else f"is {kind_of(quantiles)}"
-        )
+        count = len(quantiles) if isinstance(quantiles, list) else 0
+        size = f"has {count} values" if count else f"is {kind_of(quantiles)}"
         raise InvalidInput(
             f"options.quantiles {size}; expected an array of at most {MOST_QUANTILES} numbers"
         )
@@ -139,12 +135,4 @@ def _text(document: Mapping[str, object], key: str, where: str) -> str:
     value = document.get(key)
     if isinstance(value, str) and value:
         return value
-    raise InvalidInput(f"{where}{key} {_came(document, key)}; expected a string")
-
-
-def _came(document: Mapping[str, object], key: str) -> str:
-    """Describe the value of a key, for a message."""
-    value = document.get(key)
-    if key not in document:
-        return "is missing"
-    return "is empty" if value in ([], "") else f"is {kind_of(value)}"
+    raise InvalidInput(f"{where}{key} {came(document, key)}; expected a string")

@@ -1,8 +1,8 @@
-"""Large bodies read and written so that small requests and health need not wait for many of them.
+"""Decoding and encoding of large bodies, without delaying small requests and health checks.
 
-In each turn the event loop does some of such work at once, and one piece more that had to wait for
-a turn; in between it looks at its connections. The largest bodies are read in a thread, one by one:
-each may take ten times its size there, unless it is read in pieces.
+In each iteration the event loop does a limited amount of such work, plus one call that was waiting;
+in between it serves its connections. The largest bodies are decoded in one thread, one at a time:
+each may need ten times its size in memory, unless it is decoded in pieces.
 """
 
 from __future__ import annotations
@@ -18,13 +18,10 @@ from bundleserver.serving.execution.thread_pool import switch_often
 T = TypeVar("T")
 
 SMALL_BYTES = 32 * 2**10
-"""What takes no longer than a few tenths of a millisecond is no such work."""
+"""Smaller bodies, a few tenths of a millisecond's work, are not limited."""
 
 TURN_BYTES = 128 * 2**10
-"""What is done at once in a turn: a millisecond's work or two."""
-
-THREAD_BYTES = LARGE_BYTES
-"""What would keep the event loop from everything else for more than some milliseconds."""
+"""Bytes processed in one iteration: a millisecond's work or two."""
 
 
 class HeavyWork:
@@ -36,19 +33,19 @@ class HeavyWork:
         self._thread = ThreadPoolExecutor(1, "large-body", initializer=switch_often)
 
     async def run(self, size: int, call: Callable[[], T]) -> T:
-        """Run a call on so many bytes, and return or raise what it does."""
+        """Run a call on so many bytes."""
         if size <= SMALL_BYTES:
             return call()
         loop = asyncio.get_running_loop()
-        if size > THREAD_BYTES:
+        if size > LARGE_BYTES:
             return await loop.run_in_executor(self._thread, call)
-        if size <= self._left and not self._turn.locked():  # nobody overtakes those who wait
+        if size <= self._left and not self._turn.locked():  # waiting calls run first
             if self._left == TURN_BYTES:
                 loop.call_soon(self._begin_turn)
             self._left -= size
             return call()
         async with self._turn:
-            # Whoever is next begins in a later turn of the loop.
+            # The next call starts in a later iteration of the loop.
             await asyncio.sleep(0)
         return call()
 

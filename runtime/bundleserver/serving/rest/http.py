@@ -1,17 +1,10 @@
-"""HTTP as the REST routes see it: a request whose body is read within a limit, and an answer."""
+"""HTTP requests and responses of the REST routes; bodies are received within a limit."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import (
-    Awaitable,
-    Callable,
-    Collection,
-    Coroutine,
-    Iterable,
-    Mapping,
-)
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from functools import lru_cache
 from http import HTTPStatus
 from types import MappingProxyType
@@ -33,8 +26,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 class Request(NamedTuple):
     """One request; ``segments`` are its decoded path, ``raw_headers`` have names in lower case.
 
-    ``timeout_receive`` is how many seconds its body may take, and a large one more; 0 for any.
-    ``received`` is the body where it has come already; ``receive`` is not called then.
+    ``timeout_receive`` is the timeout of its body in seconds, longer for a large one; 0 for none.
+    ``received`` is the body if it has arrived already; ``receive`` is not called then.
     """
 
     method: str
@@ -47,40 +40,40 @@ class Request(NamedTuple):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """All headers as text."""
+        """All headers as strings."""
         return {
             name.decode("latin-1"): value.decode("latin-1")
             for name, value in self.raw_headers.items()
         }
 
     def header(self, name: bytes) -> str | None:
-        """Return one header as text, by its name in lower case; None where it did not come."""
+        """Return one header as a string, by its name in lower case; None if it is missing."""
         value = self.raw_headers.get(name)
         return None if value is None else value.decode("latin-1")
 
     def check_declared_size(self) -> None:
-        """Refuse a body by its declared length, before any of it is read.
+        """Refuse a body by its declared length, before any of it is received.
 
         Raises:
-            RequestTooLarge: it is over the limit.
+            RequestTooLarge: it exceeds the limit.
         """
         declared = self.raw_headers.get(b"content-length", b"")
         if declared.isdigit() and (len(declared) > 18 or int(declared) > self.limit_bytes):
             raise RequestTooLarge(self.limit_bytes)
 
     async def body(self) -> bytes:
-        """Read the whole body, decompressed.
+        """Return the whole body, decompressed.
 
         Raises:
-            RequestTooLarge: it is over the limit, as sent or decompressed.
-            RequestTooSlow: it has begun, and does not arrive.
-            InvalidInput: its compression is unknown or broken.
-            ClientDisconnectedError: the client is gone.
+            RequestTooLarge: it exceeds the limit, as sent or decompressed.
+            RequestTooSlow: it did not arrive in time.
+            InvalidInput: its compression is not supported or not valid.
+            ClientDisconnectedError: the client disconnected.
         """
         body = self.received
         if body is None:
             self.check_declared_size()
-            body = await self._read()
+            body = await self._receive()
         elif len(body) > self.limit_bytes:
             raise RequestTooLarge(self.limit_bytes)
         if b"content-encoding" not in self.raw_headers:
@@ -90,7 +83,7 @@ class Request(NamedTuple):
             return body
         return await asyncio.to_thread(decompress, body, encoding, self.limit_bytes)
 
-    async def _read(self) -> bytes:
+    async def _receive(self) -> bytes:
         message = await self.receive()
         if message.get("more_body", False) or message["type"] != "http.request":
             return await ArrivingBody(
@@ -99,7 +92,7 @@ class Request(NamedTuple):
                 self.limit_bytes,
                 self.timeout_receive,
                 self.header(b"content-length") or "",
-            ).read()
+            ).receive()
         body: bytes = message.get("body", b"")  # type: ignore[assignment]  # ASGI's promise
         if len(body) > self.limit_bytes:
             raise RequestTooLarge(self.limit_bytes)
@@ -107,7 +100,7 @@ class Request(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What goes back; ``headers`` come besides the content's type and length."""
+    """A response; ``headers`` are those besides the content's type and length."""
 
     body: bytes
     status: int = 200
@@ -115,10 +108,10 @@ class Answer(NamedTuple):
     content_type: str = "application/json"
 
     def head(self, default_headers: bytes) -> bytes:
-        """Print what comes before the body on a connection, the lines of the server's own first.
+        """Encode everything before the body, the server's default headers first.
 
         Raises:
-            ValueError: a header holds what would end its line.
+            ValueError: a header has a control character.
         """
         lines = default_headers
         for name, value in self.headers.items():
@@ -131,7 +124,7 @@ class Answer(NamedTuple):
         )
 
     async def send(self, send: Send, *, with_body: bool = True) -> None:
-        """Send it, the body in one piece; without its body for a HEAD request."""
+        """Send it, the body in one message; without its body for a HEAD request."""
         headers = [
             (b"content-type", self.content_type.encode()),
             (b"content-length", str(len(self.body)).encode()),
@@ -143,11 +136,11 @@ class Answer(NamedTuple):
 
 
 Begin = Callable[[Mapping[bytes, bytes], bytes], Coroutine[object, None, Answer]]
-"""Answers a request of which everything is there: its headers, in lower case, and its body."""
+"""Answers a fully received request: its headers, with names in lower case, and its body."""
 
 Handler = Callable[[Request], Awaitable[Answer]]
 Handlers = Mapping[str, Handler]
-"""Who answers each method of a path."""
+"""The handler of each method of a path."""
 
 
 async def begin(
@@ -158,18 +151,20 @@ async def begin(
     headers: Mapping[bytes, bytes],
     body: bytes,
 ) -> Answer:
-    """Answer a request of which everything is there; every error becomes an answer."""
+    """Answer a fully received request; every error becomes a response."""
     try:
-        return await handler(Request(method, segments, headers, _gone, limit_bytes, 0.0, body))
+        return await handler(
+            Request(method, segments, headers, _disconnect, limit_bytes, 0.0, body)
+        )
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # the edge
         return answer_of_error(answer_for(error))
 
 
 async def respond(handler: Handler, request: Request) -> Answer:
-    """Answer a request; every error becomes an answer.
+    """Answer a request; every error becomes a response.
 
     Raises:
-        ClientDisconnectedError: nobody waits for one.
+        ClientDisconnectedError: the client disconnected.
     """
     try:
         return await handler(request)
@@ -179,20 +174,23 @@ async def respond(handler: Handler, request: Request) -> Answer:
         return answer_of_error(answer_for(error))
 
 
-async def _gone() -> Message:
+async def _disconnect() -> Message:
     return {"type": "http.disconnect"}
 
 
 @lru_cache(maxsize=256)
 def _header_line(name: str, value: str) -> bytes:
     if _CONTROL.search(name + value):
-        raise ValueError(f"the header {name!r} of an answer has the value {value[:40]!r}")
+        raise ValueError(
+            f"response header {name!r} has the value {value[:40]!r}; control characters are not "
+            "allowed"
+        )
     return f"{name}: {value}\r\n".encode()
 
 
 def segments_of(raw_path: bytes) -> tuple[str, ...]:
-    """Split a path, as it came, into its decoded segments."""
-    # A path may be as long as its sender likes; only those of ours are kept.
+    """Split a raw path into its decoded segments."""
+    # Long paths, which are none of our routes, are not cached.
     return (_known_segments if len(raw_path) <= _LONGEST_KNOWN_PATH else _segments)(raw_path)
 
 
@@ -208,7 +206,7 @@ _known_segments = lru_cache(maxsize=256)(_segments)
 def request_of(
     scope: Message, receive: Receive, limit_bytes: int, timeout_receive: float = 0.0
 ) -> Request:
-    """Read the head of an ASGI request."""
+    """Decode the head of an ASGI request."""
     pairs: Iterable[tuple[bytes, bytes]] = scope["headers"]  # type: ignore[assignment]
     raw_path: bytes = scope.get("raw_path") or str(scope["path"]).encode()  # type: ignore[assignment]
     method, segments, headers = str(scope["method"]), segments_of(raw_path), dict(pairs)
@@ -216,31 +214,31 @@ def request_of(
 
 
 def json_answer(document: object, headers: Mapping[str, str] | None = None) -> Answer:
-    """Answer 200 with a JSON document."""
-    return Answer(json_body.write(document), headers=headers or {})
+    """Make a response 200 with a JSON document."""
+    return Answer(json_body.encode(document), headers=headers or {})
 
 
 def error_answer(status: int, message: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """Answer ``{"error": "…"}``, the one form of an error on every route."""
-    return Answer(json_body.write({"error": message}), status, headers or {})
+    """Make a response ``{"error": "…"}``, the form of an error on every route."""
+    return Answer(json_body.encode({"error": message}), status, headers or {})
 
 
 def answer_of_error(error: ErrorAnswer) -> Answer:
-    """Say a mapped error in HTTP."""
+    """Convert a mapped error to HTTP."""
     headers = {}
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(error.retry_after_seconds)
     if error.status == HTTPStatus.REQUEST_TIMEOUT:
-        # What still comes of the request is not read.
+        # The rest of the request is not received.
         headers["connection"] = "close"
     return error_answer(error.status, error.message, headers)
 
 
 def refused(request: Request, methods: Collection[str]) -> Answer:
-    """Say that there is no such route, or which methods it takes."""
+    """Make the response to an unknown route (404) or method (405)."""
     path = "/".join(request.segments)
     if not methods:
-        return error_answer(404, f"there is no route '/{path[:200]}' here")
+        return error_answer(404, f"unknown route '/{path[:200]}'")
     allowed = ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])
-    message = f"'/{path[:200]}' takes {allowed}; the request came as {request.method}"
+    message = f"'/{path[:200]}' does not support {request.method}; expected {allowed}"
     return error_answer(405, message, {"allow": allowed})

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
 from bundleserver.serving.rest.http import Answer, error_answer, json_answer, request_of
-
-if TYPE_CHECKING:
-    pass
 
 MetricsPage = Callable[[str], Awaitable[Answer]]
 """Encodes the metrics in the format of an ``Accept`` header."""

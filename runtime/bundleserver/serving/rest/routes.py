@@ -1,4 +1,4 @@
-"""The routes of V1 and V2: what each path takes, and how that is answered."""
+"""The routes of V1 and V2, and their handlers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from operator import attrgetter
 
-from bundleserver.errors import BundleServerError, InvalidInput, ModelNotFound
+from bundleserver.errors import BundleServerError, ModelNotFound
 from bundleserver.serving.codecs import json_body, v1, v2
 from bundleserver.serving.metadata import (
     EXTENSIONS,
@@ -16,6 +16,7 @@ from bundleserver.serving.metadata import (
     model_metadata,
     own_index,
     ready_version,
+    refuse_files,
     unready_reason,
 )
 from bundleserver.serving.models import ServingManager
@@ -23,13 +24,7 @@ from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.rest import forecast_request, forecast_route
 from bundleserver.serving.rest.cloud_events import decode_request
 from bundleserver.serving.rest.heavy_work import SMALL_BYTES, HeavyWork
-from bundleserver.serving.rest.http import (
-    Answer,
-    Handlers,
-    Request,
-    error_answer,
-    json_answer,
-)
+from bundleserver.serving.rest.http import Answer, Handlers, Request, error_answer, json_answer
 from bundleserver.serving.traffic.routing_key import ROUTING_HEADER, routing_key
 
 VERSION_HEADER = "x-model-version"
@@ -39,7 +34,7 @@ _NBYTES = attrgetter("nbytes")
 
 
 class Routes:
-    """Answers on the event loop; loads and unloads wait in threads of their own."""
+    """Handles requests on the event loop; loads and unloads block separate threads."""
 
     def __init__(
         self,
@@ -71,7 +66,7 @@ class Routes:
         self._heavy = HeavyWork()
 
     def find(self, path: tuple[str, ...]) -> Handlers | None:
-        """Find what a path takes; None passes it on to the app behind."""
+        """Find the handlers of a path; None passes it to kserve's app."""
         match list(path):
             case ["v2", *rest]:
                 return self._route_v2(rest)
@@ -196,10 +191,10 @@ class Routes:
     async def _explain(self, model: str, _version: str | None, _: Request) -> Answer:
         if not self._knows(model):
             raise ModelNotFound(model, self._manager.models())
-        return error_answer(501, f"model '{model}' has no explainer: a bundle predicts only")
+        return error_answer(501, f"model '{model}' has no explainer; bundles only predict")
 
     async def _forecast(self, request: Request) -> Answer:
-        document = json_body.read_object(await request.body())
+        document = json_body.decode_object(await request.body())
         asked = forecast_request.decode_request(document)
         try:
             plan = forecast_route.plan_forecast(asked, self._manager)
@@ -246,14 +241,8 @@ class Routes:
         return json_answer(await self._index_of(bool(ready_only)))
 
     async def _change(self, verb: str, model: str, version: str | None, request: Request) -> Answer:
-        """Load or unload; what a client would put into the repository itself is refused."""
-        parameters = json_body.optional_object(await _optional_body(request), "parameters", "")
-        files = [name for name in parameters if name == "config" or name.startswith("file:")]
-        if files:
-            raise InvalidInput(
-                f"a {verb} request has the parameter '{files[0]}'; this server takes models from "
-                "its own directory only"
-            )
+        document = await _optional_body(request)
+        refuse_files(json_body.optional_object(document, "parameters", ""), verb)
         change = self._manager.load if verb == "load" else self._manager.unload
         work = partial(change, model, version, timeout_seconds=self._load_timeout_seconds)
         await asyncio.get_running_loop().run_in_executor(self._loaders, work)
@@ -262,4 +251,4 @@ class Routes:
 
 async def _optional_body(request: Request) -> dict[str, object]:
     body = await request.body()
-    return json_body.read_object(body) if body.strip() else {}
+    return json_body.decode_object(body) if body.strip() else {}

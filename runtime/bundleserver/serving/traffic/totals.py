@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bundleserver.versions.comparison import Comparison, OutputDifference
 
@@ -80,17 +80,7 @@ class ShadowTotals:
         """Return a copy of the totals of a model, or of all models."""
         with self._lock:
             return [
-                (
-                    pair,
-                    Total(
-                        t.files,
-                        Counter(t.mirrored),
-                        dict(t.outputs),
-                        t.seconds,
-                        t.shadow_seconds,
-                        t.problem,
-                    ),
-                )
+                (pair, replace(t, mirrored=Counter(t.mirrored), outputs=dict(t.outputs)))
                 for pair, t in self._totals.items()
                 if model in (None, pair.model)
             ]

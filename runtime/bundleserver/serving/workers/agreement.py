@@ -1,4 +1,4 @@
-"""What all worker processes have open: the pure part of the agreement."""
+"""Which versions all worker processes have loaded: the pure part of the agreement."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from bundleserver.manager.admission import VersionKey
 
 
 class Agreement:
-    """Who has what open, and who counts; used by one thread.
+    """The loaded versions of each worker process; used by one thread.
 
-    A worker process counts once it has all that those who count have in common, and begins to
-    listen only then. So one that begins takes nothing away from the others, and what answers in one
-    answers in all.
+    A worker process joins once it has loaded the agreed set, and listens only then. So a new one
+    removes no version from the others, and what answers in one answers in all.
     """
 
     def __init__(self) -> None:
@@ -23,17 +22,17 @@ class Agreement:
 
     @property
     def agreed(self) -> frozenset[VersionKey]:
-        """What every worker process that counts has open."""
+        """What every joined worker process has loaded."""
         opened = [self._opened[number] for number in sorted(self._joined)]
         return reduce(frozenset.intersection, opened) if opened else frozenset()
 
     @property
     def joined(self) -> frozenset[int]:
-        """The worker processes that count."""
+        """The joined worker processes."""
         return frozenset(self._joined)
 
     def failed_elsewhere(self, number: int) -> dict[VersionKey, str]:
-        """Return what does not load in worker processes that count, other than the one asking."""
+        """Return the failed loads of joined worker processes other than this one."""
         return {
             key: why
             for other, failed in sorted(self._failed.items())
@@ -44,13 +43,13 @@ class Agreement:
     def report(
         self, number: int, opened: frozenset[VersionKey], failed: Mapping[VersionKey, str]
     ) -> None:
-        """Take in the report of a worker process, and let it count if it has caught up."""
+        """Store the report of a worker process, which joins if it has loaded the agreed set."""
         self._opened[number], self._failed[number] = opened, failed
         if opened >= self.agreed:
             self._joined.add(number)
 
     def leave(self, number: int) -> None:
-        """Forget a worker process that has ended."""
+        """Remove a worker process that has exited."""
         self._opened.pop(number, None)
         self._failed.pop(number, None)
         self._joined.discard(number)

@@ -19,7 +19,7 @@ from bundleserver.serving.workers.lines import Line
 LOG = logging.getLogger(__name__)
 
 _ASKING_SECONDS = 5.0
-"""How long a worker process that begins waits for the manual loads and unloads."""
+"""How long a new worker process waits for the manual loads and unloads."""
 
 
 class Hub:
@@ -36,42 +36,42 @@ class Hub:
         self._server: asyncio.Server | None = None
 
     async def start(self, path: Path) -> None:
-        """Listen for workers."""
+        """Listen for worker processes."""
         self._server = await asyncio.start_unix_server(self._serve, path, limit=lines.MOST_BYTES)
 
     def close(self) -> None:
-        """Listen no more; worker processes that are still there notice."""
+        """Stop listening, and close all connections."""
         if self._server is not None:
             self._server.close()
         for writer in self._writers.values():
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one worker process until it ends."""
+        """Serve one worker process until it exits."""
         number = 0
         try:
-            number = cast(int, lines.read(await reader.readline())["hello"])
+            number = cast(int, lines.decode(await reader.readline())["hello"])
             self._writers[number] = writer
             self._begin(self._welcome(number))
             while data := await reader.readline():
-                self._receive(number, lines.read(data))
+                self._receive(number, lines.decode(data))
         except (OSError, ValueError, KeyError) as error:
-            LOG.warning("worker process %s sent what cannot be decoded: %s", number, error)
+            LOG.warning("worker process %s sent an invalid line: %s", number, error)
         finally:
             self._forget(number, writer)
 
     async def _welcome(self, number: int) -> None:
-        """Send a worker process that begins the manual orders, and what the others have open."""
+        """Send a new worker process the manual orders, and the agreed set."""
         known = sorted(self._agreement.joined - {number})[:1]
         values = await self._gather("manual_orders", {}, known, _ASKING_SECONDS)
         orders = next((line["value"] for line in values.values() if "value" in line), {})
-        agreed = lines.write_keys(self._agreement.agreed)
+        agreed = lines.encode_keys(self._agreement.agreed)
         self._send(number, {"welcome": {"manual_orders": orders, "agreed": agreed}})
 
     def _receive(self, number: int, line: Line) -> None:
         if "opened" in line:
-            opened, failed = lines.read_keys(line["opened"]), lines.read_failures(line["failed"])
-            self._agreement.report(number, opened, failed)
+            opened = lines.decode_keys(line["opened"])
+            self._agreement.report(number, opened, lines.decode_failures(line["failed"]))
             self._broadcast()
         elif "ask" in line:
             self._begin(self._pass_on(number, line))
@@ -83,17 +83,17 @@ class Hub:
             self._on_listening(number)
 
     def _broadcast(self) -> None:
-        """Send every worker process the agreed set, and "join" to those that have caught up."""
-        agreed = lines.write_keys(self._agreement.agreed)
+        """Send every worker process the agreed set, and "join" to those that have joined."""
+        agreed = lines.encode_keys(self._agreement.agreed)
         for number in list(self._writers):
-            failed = lines.write_failures(self._agreement.failed_elsewhere(number))
+            failed = lines.encode_failures(self._agreement.failed_elsewhere(number))
             self._send(number, {"agreed": agreed, "failed": failed})
             if number in self._agreement.joined and number not in self._joined:
                 self._joined.add(number)
                 self._send(number, {"join": True})
 
     async def _pass_on(self, number: int, line: Line) -> None:
-        """Ask all other worker processes what one of them asks, and give it their answers."""
+        """Forward a call of one worker process to all others, and send it their answers."""
         others = [other for other in self._writers if other != number]
         seconds = cast(float, line["seconds"])
         found = await self._gather(str(line["name"]), line["about"], others, seconds)
@@ -111,7 +111,7 @@ class Hub:
     async def _gather(
         self, name: str, about: object, numbers: Collection[int], seconds: float
     ) -> dict[int, Line]:
-        """Ask worker processes one thing; those that end or take longer are left out."""
+        """Call worker processes; those that exit or exceed the timeout are left out."""
         ticket = next(self._numbers)
         replies = self._answers[ticket] = asyncio.Queue()
         for number in numbers:
@@ -119,7 +119,7 @@ class Hub:
         found: dict[int, Line] = {}
         until = asyncio.get_running_loop().time() + seconds
         while any(number in self._agreement.joined and number not in found for number in numbers):
-            # In small steps, since a worker process may end without an answer.
+            # In short waits, since a worker process may exit without an answer.
             left = until - asyncio.get_running_loop().time()
             try:
                 number, line = await asyncio.wait_for(replies.get(), min(0.2, max(0.0, left)))
@@ -133,7 +133,7 @@ class Hub:
     def _send(self, number: int, line: Line) -> None:
         writer = self._writers.get(number)
         if writer is not None and not writer.is_closing():
-            writer.write(lines.write(line))
+            writer.write(lines.encode(line))
 
     def _forget(self, number: int, writer: asyncio.StreamWriter) -> None:
         writer.close()

@@ -1,4 +1,4 @@
-"""Which worker process this is, told by the supervisor in one environment variable."""
+"""The identity of a worker process, set by the supervisor in one environment variable."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 VARIABLE = "BUNDLESERVER_WORKER"
-"""Set by the supervisor for its worker processes, and by nobody else."""
+"""Set by the supervisor for its worker processes only."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,10 @@ class WorkerIdentity:
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> WorkerIdentity | None:
-        """Return this process's identity; None where it is not a worker process."""
+        """Return this process's identity; None if it is not a worker process."""
         text = environ.get(VARIABLE)
         return None if not text else cls(**json.loads(text))
 
     def environment(self, number: int) -> dict[str, str]:
-        """Return what tells a worker process which one it is."""
+        """Return the environment variable of a worker process."""
         return {VARIABLE: json.dumps(asdict(replace(self, number=number)))}

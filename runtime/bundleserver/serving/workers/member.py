@@ -1,4 +1,4 @@
-"""Worker side of the worker protocol, in threads beside the event loop."""
+"""Worker side of the worker protocol, in separate threads."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
@@ -22,43 +23,37 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 Call = Callable[[Line], object]
-"""Answers what another worker process asks, in a thread; its value must be ready for JSON."""
+"""Answers a call of another worker process, in a thread; its value must be valid JSON."""
 
-_NEWS_SECONDS = 1.0
-"""How long news may take that nobody announces."""
+_POLL_SECONDS = 1.0
+"""Maximum time between two checks of the manager's outcomes."""
 _THREADS = 8
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What the other worker processes answered, by their numbers; ``silent`` did not."""
+    """The answers of the other worker processes, by number; ``silent`` ones did not answer."""
 
     values: Mapping[int, object] = field(default_factory=dict)
     errors: Mapping[int, str] = field(default_factory=dict)
     silent: tuple[int, ...] = ()
 
 
-@dataclass
-class _Question:
-    answers: Answers = field(default_factory=Answers)
-    answered: threading.Event = field(default_factory=threading.Event)
-
-
 class Member:
-    """One worker process among several: reports what it has open, and asks what the others have.
+    """One worker process among several: reports what it has loaded, and calls the others.
 
     ``ask`` is called from any thread but the event loop's.
 
     Attributes:
-        admission: what may answer here; for the manager.
-        manual_orders: the manual loads and unloads that the manager is to begin with.
+        admission: which versions this process may serve; for the manager.
+        manual_orders: the manual loads and unloads to start with; for the manager.
     """
 
     def __init__(self, identity: WorkerIdentity) -> None:
-        """Say hello to the supervisor, and wait for what the others have.
+        """Connect to the supervisor, and wait for the agreed set.
 
         Raises:
-            OSError: there is no supervisor.
+            OSError: the supervisor is not running.
         """
         self.number = identity.number
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -66,18 +61,18 @@ class Member:
         self._incoming = self._socket.makefile("rb")
         self._writing = threading.Lock()
         self._numbers = itertools.count(1)
-        self._questions: dict[int, _Question] = {}
+        self._questions: dict[int, Future[Answers]] = {}
         self._calls: dict[str, Call] = {}
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="worker-call")
         self._on_join: Callable[[], None] = lambda: None
         self._on_lost: Callable[[], None] = lambda: None
         self._send({"hello": self.number})
         self._early, welcome = self._wait_for_welcome()
-        self.admission = SharedAdmission(lines.read_keys(welcome["agreed"]))
+        self.admission = SharedAdmission(lines.decode_keys(welcome["agreed"]))
         self.manual_orders = cast("Mapping[str, Line]", welcome["manual_orders"])
 
     def manage(self, manager: Manager) -> None:
-        """Speak for a manager; before ``start``."""
+        """Set the manager; called before ``start``."""
         self._manager = manager
         self._calls["manual_orders"] = lambda _: manager.manual_orders()
 
@@ -87,12 +82,12 @@ class Member:
         on_join: Callable[[], None],
         on_lost: Callable[[], None],
     ) -> None:
-        """Begin to report and to answer.
+        """Start to report and to answer calls.
 
         Args:
-            calls: what other worker processes may ask of this one.
-            on_join: is told when this one may listen.
-            on_lost: is told when the supervisor has ended.
+            calls: the calls that other worker processes may make.
+            on_join: called when this one may listen.
+            on_lost: called when the supervisor has exited.
         """
         self._calls.update(calls)
         self._on_join, self._on_lost = on_join, on_lost
@@ -100,42 +95,45 @@ class Member:
             threading.Thread(target=run, name=run.__name__.strip("_"), daemon=True).start()
 
     def say_listening(self) -> None:
-        """Tell the supervisor that this worker process answers."""
+        """Tell the supervisor that this worker process listens."""
         self._send({"listening": True})
 
     def ask(self, name: str, about: Line, seconds: float) -> Answers:
-        """Ask all other worker processes one thing and wait for their answers."""
-        question, ticket = _Question(), next(self._numbers)
+        """Call all other worker processes and wait for their answers."""
+        question, ticket = Future[Answers](), next(self._numbers)
         self._questions[ticket] = question
         self._send({"ask": ticket, "name": name, "about": about, "seconds": seconds})
-        question.answered.wait(seconds + 1)
-        del self._questions[ticket]
-        return question.answers
+        try:
+            return question.result(seconds + 1)
+        except FutureTimeoutError:
+            return Answers()
+        finally:
+            del self._questions[ticket]
 
     def _wait_for_welcome(self) -> tuple[list[Line], Line]:
-        """Return what came before the welcome, for later, and what the others have."""
+        """Return the lines before the welcome, and the welcome."""
         early: list[Line] = []
         for data in self._incoming:
-            line = lines.read(data)
+            line = lines.decode(data)
             if "welcome" in line:
                 return early, cast(Line, line["welcome"])
             early.append(line)
-        raise ConnectionError("the supervisor has ended")
+        raise ConnectionError("the supervisor has exited")
 
     def _receive_all(self) -> None:
         try:
             for line in self._early:
                 self._receive(line)
             for data in self._incoming:
-                self._receive(lines.read(data))
+                self._receive(lines.decode(data))
         except OSError:
             pass
         self._on_lost()
 
     def _receive(self, line: Line) -> None:
         if "agreed" in line:
-            agreed, failed = lines.read_keys(line["agreed"]), lines.read_failures(line["failed"])
-            self.admission.agree(agreed, failed)
+            agreed = lines.decode_keys(line["agreed"])
+            self.admission.agree(agreed, lines.decode_failures(line["failed"]))
             self._manager.reconsider()
         elif "join" in line:
             self.admission.join()
@@ -146,38 +144,38 @@ class Member:
         elif "answers" in line:
             question = self._questions.get(cast(int, line["answers"]))
             if question is not None:
-                question.answers = Answers(
+                answers = Answers(
                     dict(cast("list[tuple[int, object]]", line["values"])),
                     dict(cast("list[tuple[int, str]]", line["errors"])),
                     tuple(cast("list[int]", line["silent"])),
                 )
-                question.answered.set()
+                question.set_result(answers)
 
     def _answer(self, line: Line) -> None:
         try:
             value = self._calls[str(line["name"])](cast(Line, line["about"] or {}))
             self._send({"reply": line["call"], "value": value})
-        except Exception as error:  # noqa: BLE001  # whatever it is, somebody waits for it
+        except Exception as error:  # noqa: BLE001  # the caller waits for it
             self._send({"reply": line["call"], "error": str(error) or type(error).__name__})
 
     def _report_all(self) -> None:
         known = None
         while True:
-            found = self._manager.outcomes(known, _NEWS_SECONDS)
+            found = self._manager.outcomes(known, _POLL_SECONDS)
             if found != known:
                 opened = [key for key, why in found.items() if why is None]
                 failed = {key: why for key, why in found.items() if why is not None}
                 if not self._send(
-                    {"opened": lines.write_keys(opened), "failed": lines.write_failures(failed)}
+                    {"opened": lines.encode_keys(opened), "failed": lines.encode_failures(failed)}
                 ):
                     return
                 known = found
 
     def _send(self, line: Line) -> bool:
-        """Send one line; returns whether the supervisor is still there."""
+        """Send one line; returns whether the supervisor is still connected."""
         try:
             with self._writing:
-                self._socket.sendall(lines.write(line))
+                self._socket.sendall(lines.encode(line))
         except OSError:
             return False
         return True

@@ -1,4 +1,4 @@
-"""One answer merged from all worker processes: the repository index, and the metrics."""
+"""The repository index and the metrics, merged from all worker processes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 Entry = dict[str, object]
 
 _ORDER = ("READY", "UNLOADING", "LOADING", "UNAVAILABLE")
-"""The protocol's states; of several worker processes the last one in this order decides."""
+"""The protocol's states; the last one in this order among the worker processes applies."""
 
 _SUMMED = (
     "bundleserver_requests_in_flight",
@@ -29,17 +29,17 @@ _READY = ("state", "READY")
 
 
 def merge_index(indexes: Mapping[int, Sequence[Entry]], *, ready_only: bool) -> list[Entry]:
-    """Say of each version how it stands in the worker process in which it is the least far.
+    """Return each version's least advanced state among the worker processes.
 
     Args:
-        indexes: the whole index of each worker process, by its number.
-        ready_only: leave out what does not answer in all.
+        indexes: the whole index of each worker process, by number.
+        ready_only: leave out versions that are not READY in all.
     """
     found: dict[tuple[object, object], dict[int, Entry]] = {}
     for number, entries in sorted(indexes.items()):
         for entry in entries:
             found.setdefault((entry["name"], entry.get("version")), {})[number] = entry
-    # A model without any version says so only where no worker process knows one.
+    # The entry of a model without versions remains only if no worker process has one.
     with_versions = {name for name, version in found if version is not None}
     merged = [
         _least_far(by_worker, len(indexes))
@@ -52,9 +52,8 @@ def merge_index(indexes: Mapping[int, Sequence[Entry]], *, ready_only: bool) -> 
 def _least_far(by_worker: Mapping[int, Entry], workers: int) -> Entry:
     number, worst = max(by_worker.items(), key=lambda item: _ORDER.index(str(item[1]["state"])))
     if worst["state"] == "READY" and len(by_worker) < workers:
-        return {**worst, "state": "LOADING", "reason": "not every worker process knows it yet"}
-    is_same = len({(str(e["state"]), str(e["reason"])) for e in by_worker.values()}) == 1
-    if is_same:
+        return {**worst, "state": "LOADING", "reason": "not every worker process has it yet"}
+    if len({(str(e["state"]), str(e["reason"])) for e in by_worker.values()}) == 1:
         return worst
     return {**worst, "reason": f"{worst['reason']} (worker process {number})"}
 
@@ -62,17 +61,17 @@ def _least_far(by_worker: Mapping[int, Entry], workers: int) -> Entry:
 class MergedMetrics(Collector):
     """The metrics of several processes as those of one.
 
-    Counters and histograms are added up, and so are gauges of what is there; a version is READY
-    where it is in all; of all else the greatest value is told, which is that of the worst.
+    Counters, histograms and gauges of resources are summed; a version is READY if it is in all; of
+    other gauges the maximum applies, which is that of the worst.
     """
 
     def __init__(self, pages: Iterable[str]) -> None:
         self._pages = list(pages)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric once, and how many processes they are of."""
+        """Yield every metric once, and the number of processes."""
         count = len(self._pages)
-        yield GaugeMetricFamily("bundleserver_workers", "Processes that told of themselves.", count)
+        yield GaugeMetricFamily("bundleserver_workers", "Worker processes in this page.", count)
         families: dict[str, Metric] = {}
         values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], list[float]]] = {}
         for page in self._pages:
@@ -85,7 +84,7 @@ class MergedMetrics(Collector):
         for name, family in families.items():
             merged = Metric(name, family.documentation, family.type)
             for (sample_name, labels), found in values[name].items():
-                rule = _rule(family, sample_name, labels, len(self._pages))
+                rule = _rule(family, sample_name, labels, count)
                 merged.add_sample(sample_name, dict(labels), rule(found))
             yield merged
 

@@ -1,4 +1,4 @@
-"""What a worker process answers for all of them: loads and unloads, the index, the metrics."""
+"""Loads and unloads, the index and the metrics of all worker processes."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from bundleserver.serving.workers.member import Answers, Call, Member
 from bundleserver.serving.workers.merging import Entry, MergedMetrics, merge_index
 
 _SECONDS = 5.0
-"""How long another worker process may take to answer; it is left out after that."""
+"""Timeout of another worker process's answer; it is left out after that."""
 
 
 class ClusterManager(StoppableManager):
-    """A manager whose loads and unloads are those of every worker process."""
+    """A manager that loads and unloads in every worker process."""
 
     def __init__(self, manager: ServingManager, member: Member) -> None:
         super().__init__(manager)
         self._member = member
 
     def load(self, model: str, version: str | None = None, *, timeout_seconds: float) -> None:
-        """Block until a model or version is READY in every worker process, or raise why not."""
+        """Block until a model or version is READY in every worker process; raises why not."""
         self._change("load", model, version, timeout_seconds)
 
     def unload(self, model: str, version: str | None = None, *, timeout_seconds: float) -> None:
-        """Block until it is unloaded in every worker process, or raise why not."""
+        """Block until it is unloaded in every worker process; raises why not."""
         self._change("unload", model, version, timeout_seconds)
 
     def change_here(self, verb: str, about: Line) -> None:
-        """Load or unload in this worker process, as another one asks."""
+        """Load or unload in this worker process, as another one requests."""
         change = self._manager.load if verb == "load" else self._manager.unload
         version = cast("str | None", about["version"])
         change(str(about["model"]), version, timeout_seconds=cast(float, about["seconds"]))
@@ -58,38 +58,42 @@ class ClusterManager(StoppableManager):
 
 
 class Peers:
-    """Asks all worker processes, this one included, and merges their answers. On the event loop."""
+    """Calls all worker processes, including this one, and merges their answers. On the event loop.
+
+    Attributes:
+        manager: loads and unloads in all of them.
+    """
 
     def __init__(
-        self, member: Member, manager: ClusterManager, registry: CollectorRegistry
+        self, member: Member, manager: ServingManager, registry: CollectorRegistry
     ) -> None:
+        self.manager = ClusterManager(manager, member)
         self._member = member
-        self._manager = manager
         self._registry = registry
 
     def start(self, on_join: Callable[[], None], on_lost: Callable[[], None]) -> None:
-        """Answer what other worker processes ask; the callbacks are those of ``Member.start``."""
+        """Answer calls of other worker processes; the callbacks are those of ``Member.start``."""
         calls: dict[str, Call] = {
-            "index": lambda _: repository_index(self._manager, ready_only=False),
+            "index": lambda _: repository_index(self.manager, ready_only=False),
             "metrics": lambda _: self._own_metrics(),
-            "load": partial(self._manager.change_here, "load"),
-            "unload": partial(self._manager.change_here, "unload"),
+            "load": partial(self.manager.change_here, "load"),
+            "unload": partial(self.manager.change_here, "unload"),
         }
         self._member.start(calls, on_join, on_lost)
 
     def say_listening(self) -> None:
-        """Tell the supervisor that this worker process answers."""
+        """Tell the supervisor that this worker process listens."""
         self._member.say_listening()
 
     async def index(self, ready_only: bool) -> list[Entry]:
-        """List every version of every model as it stands in all worker processes."""
+        """List every version of every model, merged from all worker processes."""
         answers = await self._ask("index")
         indexes = {n: cast("list[Entry]", found) for n, found in answers.values.items()}
-        indexes[self._member.number] = repository_index(self._manager, ready_only=False)
+        indexes[self._member.number] = repository_index(self.manager, ready_only=False)
         return merge_index(indexes, ready_only=ready_only)
 
     async def write_metrics(self, accept: str) -> Answer:
-        """Write the page of all worker processes' metrics."""
+        """Encode the metrics of all worker processes."""
         answers = await self._ask("metrics")
         pages = [self._own_metrics(), *map(str, answers.values.values())]
         encode, content_type = choose_encoder(accept)
@@ -102,17 +106,3 @@ class Peers:
 
     async def _ask(self, name: str) -> Answers:
         return await asyncio.to_thread(self._member.ask, name, {}, _SECONDS)
-
-
-def manager_of(manager: ServingManager, member: Member | None) -> StoppableManager:
-    """Return the manager as a server shows it, alone or among several worker processes."""
-    return StoppableManager(manager) if member is None else ClusterManager(manager, member)
-
-
-def peers_of(
-    manager: StoppableManager, member: Member | None, registry: CollectorRegistry
-) -> Peers | None:
-    """Return the other worker processes; None where there are none."""
-    if member is None or not isinstance(manager, ClusterManager):
-        return None
-    return Peers(member, manager, registry)

@@ -1,4 +1,4 @@
-"""The process that starts the worker processes, replaces those that end, and ends them all."""
+"""The supervisor: starts the worker processes, replaces those that exit, and stops them all."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from bundleserver.errors import ConfigError, Problem
+from bundleserver.serving.stopping import SIGNALS
 from bundleserver.serving.workers.hub import Hub
 from bundleserver.serving.workers.identity import WorkerIdentity
 
 LOG = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 PAUSES_SECONDS = (0.0, 1.0, 2.0, 5.0, 15.0, 30.0)
-"""Backoff before a worker process is replaced, by how often it has ended in a row."""
+"""Backoff before a worker process is replaced, by how often it has exited in a row."""
 STEADY_SECONDS = 60.0
-"""A worker process that ran for so long begins with the first pause again."""
+"""A worker process that ran for so long resets its backoff."""
 _EXTRA_SECONDS = 5.0
-"""What worker processes get beyond their grace period before they are killed."""
+"""Time beyond the grace period before worker processes are killed."""
 
 
 class Supervisor:
@@ -44,7 +44,7 @@ class Supervisor:
         self._code = 0
 
     def run(self) -> int:
-        """Serve until a signal; return the exit code of the whole."""
+        """Run until a signal; return the exit code."""
         return asyncio.run(self._run())
 
     async def _run(self) -> int:
@@ -57,7 +57,7 @@ class Supervisor:
             await asyncio.gather(*kept)
         finally:
             hub.close()
-        LOG.info("stopped: every worker process has ended")
+        LOG.info("stopped: every worker process has exited")
         return self._code
 
     async def _keep(self, number: int) -> None:
@@ -70,24 +70,24 @@ class Supervisor:
             if self._stopping.is_set():
                 break
             if code and not self._was_up:
-                # What keeps the first workers from listening would keep all others from it too.
+                # An error that keeps the first ones from listening would stop all others too.
                 self._stop(code if code > 0 else 1)
                 break
             is_steady = asyncio.get_running_loop().time() - started > STEADY_SECONDS
             ended = 1 if is_steady else ended + 1
             pause = PAUSES_SECONDS[min(ended, len(PAUSES_SECONDS)) - 1]
-            LOG.warning("worker process %s %s; starting another one", number, _how(code))
+            how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            LOG.warning("worker process %s exited (%s); starting another one", number, how)
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
 
     async def _run_once(self, number: int) -> int:
-        """Run one worker process from its start to its end."""
         environment = {**os.environ, **self._identity.environment(number)}
-        # In a session of its own: what the terminal sends to all is the supervisor's to pass on.
+        # In a separate session: the supervisor forwards the terminal's signals.
         process = await asyncio.create_subprocess_exec(
             *self._command, env=environment, start_new_session=True
         )
-        LOG.info("worker process %s starts with pid %s", number, process.pid)
+        LOG.info("worker process %s started with pid %s", number, process.pid)
         self._processes[number] = process
         if self._stopping.is_set():
             process.send_signal(signal.SIGTERM)
@@ -133,48 +133,38 @@ def supervise(
     """Run a command as several worker processes on the same ports; return the exit code of all.
 
     Args:
-        command: serves, as the worker process that its environment names.
-        workers: how many.
-        http_port: of REST; 0 takes a free one.
-        grpc_port: of gRPC; None where it is not served.
-        grace_seconds: what workers have to end.
+        command: runs the worker process that its environment names.
+        workers: the number of worker processes.
+        http_port: the REST port; 0 selects a free one.
+        grpc_port: the gRPC port; None without gRPC.
+        grace_seconds: the worker processes' grace period.
 
     Raises:
-        ConfigError: a port is taken or not ours to take.
+        ConfigError: a port is in use or not allowed.
     """
-    with contextlib.ExitStack() as held, tempfile.TemporaryDirectory() as directory:
-        rest = held.enter_context(_reserved("--http_port", socket.AF_INET, http_port))
-        grpc = rest if grpc_port is None else held.enter_context(_reserved_grpc(grpc_port))
-        identity = WorkerIdentity(
-            f"{directory}/supervisor.sock",
-            rest.getsockname()[1],
-            0 if grpc_port is None else grpc.getsockname()[1],
-        )
+    with contextlib.ExitStack() as reserved, tempfile.TemporaryDirectory() as directory:
+        rest = reserved.enter_context(_reserve("--http_port", socket.AF_INET, http_port))
+        grpc_taken = 0
+        if grpc_port is not None:
+            family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+            grpc = reserved.enter_context(_reserve("--grpc_port", family, grpc_port))
+            grpc_taken = grpc.getsockname()[1]
+        socket_path = f"{directory}/supervisor.sock"
+        identity = WorkerIdentity(socket_path, rest.getsockname()[1], grpc_taken)
         return Supervisor(command, workers, identity, grace_seconds).run()
 
 
-@contextlib.contextmanager
-def _reserved(flag: str, family: int, port: int) -> Iterator[socket.socket]:
-    """Hold a port for the workers, which listen on it beside each other; nobody else gets it."""
+def _reserve(flag: str, family: int, port: int) -> socket.socket:
+    """Reserve a port for the worker processes, which share it; no other process gets it."""
     host = "::" if family == socket.AF_INET6 else "0.0.0.0"  # noqa: S104  # as the workers listen
-    with contextlib.ExitStack() as held:
-        try:
-            # Without sharing first: it says whether somebody else listens there.
-            with _bound(family, host, port) as probe:
-                port = probe.getsockname()[1]
-            taken = held.enter_context(_bound(family, host, port, shared=True))
-        except OSError as error:
-            reason = error.strerror or str(error)
-            what = f"cannot listen on {host}:{port}: {reason}"
-            raise ConfigError("serve", [Problem(flag, what)]) from error
-        yield taken
-
-
-@contextlib.contextmanager
-def _reserved_grpc(port: int) -> Iterator[socket.socket]:
-    family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
-    with _reserved("--grpc_port", family, port) as taken:
-        yield taken
+    try:
+        # First without sharing, to check that no other process listens there.
+        with _bound(family, host, port) as probe:
+            port = probe.getsockname()[1]
+        return _bound(family, host, port, shared=True)
+    except OSError as error:
+        what = f"cannot listen on {host}:{port}: {error.strerror or error}"
+        raise ConfigError("serve", [Problem(flag, what)]) from error
 
 
 def _bound(family: int, host: str, port: int, *, shared: bool = False) -> socket.socket:
@@ -190,9 +180,3 @@ def _bound(family: int, host: str, port: int, *, shared: bool = False) -> socket
         taken.close()
         raise
     return taken
-
-
-def _how(code: int) -> str:
-    if code < 0:
-        return f"was ended by {signal.Signals(-code).name}"
-    return f"ended with code {code}"
