@@ -128,8 +128,8 @@ BAD_DIRECTORIES = [
     ("validate", "empty", "has no models"),
     ("validate", "nowhere", "does not exist; expected a bundle"),
     ("inspect", "nowhere", "does not exist; expected a bundle"),
-    ("predict", "nowhere", "No such file or directory"),
-    ("predict", "empty", "is empty; expected manifest.json, or a model file"),
+    ("predict", "nowhere", "holds no bundle; expected 'manifest.json' or model files"),
+    ("predict", "empty", "holds no bundle; expected 'manifest.json' or model files"),
     ("inspect", "empty", "has no models"),
 ]
 
