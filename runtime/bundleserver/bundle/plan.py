@@ -13,7 +13,7 @@ from functools import partial
 
 from bundleserver.errors import BundleError, InvalidInput
 from bundleserver.frameworks import Predictor
-from bundleserver.frameworks.interface import RemembersAnswers, TellsCallTraits
+from bundleserver.frameworks.interface import CachesAnswers, TellsCallTraits
 from bundleserver.manifest import Manifest, Step
 from bundleserver.operations import OPERATIONS
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
@@ -151,7 +151,7 @@ def _plan_step(step: Step, index: int, predictors: Mapping[str, Predictor]) -> P
     what = f"steps[{index}] ({step.component}.{method})"
     traits = predictor.call_traits(method) if isinstance(predictor, TellsCallTraits) else UNKNOWN
     remembers = (
-        partial(predictor.remembers, method) if isinstance(predictor, RemembersAnswers) else None
+        partial(predictor.is_cached, method) if isinstance(predictor, CachesAnswers) else None
     )
     return PlannedStep(what, method, call, step.inputs, step.outputs, signature, traits, remembers)
 

@@ -402,7 +402,7 @@ def test_load_names_a_package_that_is_not_installed(tmp_path, monkeypatch):
             b"csklearn.ensemble.forest\nForest\n.",
             r"'sklearn.ensemble.forest', which scikit-learn 1",
         ),
-        (b"csklearn.externals.joblib.numpy_pickle\nX\n.", r"dropped in version 0.23"),
+        (b"csklearn.externals.joblib.numpy_pickle\nX\n.", r"removed in version 0.23"),
         (b"csklearn.linear_model\nNoSuchModel\n.", "with other versions .*NoSuchModel"),
     ],
 )
@@ -418,7 +418,7 @@ def test_load_names_what_the_installed_version_lacks(tmp_path, named, message):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        ("memory", "needs more memory than there is"),
+        ("memory", "needs more memory than is available"),
         ("exit", "cannot be opened: SystemExit: the model's own code says no$"),
         ("value", "cannot be opened: ValueError: the model's own code says no$"),
         ("attribute", "cannot be opened: AttributeError: the model's own code says no$"),

@@ -279,10 +279,10 @@ def test_history_is_refused(forecaster):
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        ("2002-01-15", "off the model's grid"),
+        ("2002-01-15", "not on the model's grid"),
         ("1980-01-01", "the model's dates start at"),
-        ("2010-01-01", "takes dates up to 12 steps after the series"),
-        ("soon", "no date in ISO 8601"),
+        ("2010-01-01", "expects dates up to 12 steps after the series"),
+        ("soon", "not a valid ISO 8601 date"),
     ],
 )
 def test_ds_off_the_grid_is_refused(asked, reason, model, tmp_path):
@@ -293,7 +293,7 @@ def test_ds_off_the_grid_is_refused(asked, reason, model, tmp_path):
 
 def test_horizon_over_the_maximum_is_refused(model, tmp_path):
     """The option max_horizon bounds the steps of one request."""
-    with pytest.raises(InvalidInput, match="'horizon' is 13; a forecast takes 1 to 12 steps"):
+    with pytest.raises(InvalidInput, match="'horizon' is 13; a forecast expects 1 to 12 steps"):
         ask(reload(model, tmp_path, max_horizon=12), tensor("horizon", [13]))
 
 
@@ -320,9 +320,9 @@ def test_load_opens_what_notebooks_write(name, model, tmp_path):
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("{}", "holds no Prophet model as prophet.serialize.model_to_json writes it"),
-        ('{"growth": "linear"}', "holds no Prophet model"),
-        ('"not a model"', "holds no Prophet model"),
+        ("{}", "is not a valid Prophet model"),
+        ('{"growth": "linear"}', "is not a valid Prophet model"),
+        ('"not a model"', "is not a valid Prophet model"),
         ('{"growth": ', "JSONDecodeError"),
         ("", "is empty"),
     ],
@@ -342,7 +342,7 @@ def test_load_refuses_another_object(tmp_path):
     """A pickle of something else is refused."""
     joblib.dump({"growth": "linear"}, tmp_path / "model.pkl")
 
-    with pytest.raises(LoadError, match="holds no Prophet model"):
+    with pytest.raises(LoadError, match="is not a valid Prophet model"):
         framework.load(tmp_path / "model.pkl", LoadContext())
 
 

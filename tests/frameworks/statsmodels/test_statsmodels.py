@@ -266,7 +266,7 @@ def test_history_of_a_state_space_model_may_have_gaps(arima, co2, forecaster):
     ("history", "reason"),
     [
         ([1.0, 2.0], "has 2 observations, which the model refuses"),
-        ([1.0] * 20 + [np.nan], "takes no missing observation"),
+        ([1.0] * 20 + [np.nan], "does not support missing observations"),
     ],
 )
 def test_history_that_auto_reg_cannot_take_is_refused(history, reason, co2, tmp_path):
@@ -441,9 +441,9 @@ def test_horizon_over_the_maximum_is_refused(arima, tmp_path):
     forecaster = reload(arima, tmp_path, max_horizon=6)
 
     assert 6 == len(ask(forecaster, tensor("horizon", [6]))["mean"])
-    with pytest.raises(InvalidInput, match="'horizon' is 7; a forecast takes 1 to 6 steps"):
+    with pytest.raises(InvalidInput, match="'horizon' is 7; a forecast expects 1 to 6 steps"):
         ask(forecaster, tensor("horizon", [7]))
-    with pytest.raises(InvalidInput, match="takes dates up to 6 steps"):
+    with pytest.raises(InvalidInput, match="expects dates up to 6 steps"):
         ask(forecaster, tensor("ds", ["2002-07-01"], object))
 
 

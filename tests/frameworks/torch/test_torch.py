@@ -196,7 +196,7 @@ def test_a_program_for_four_rows_refuses_five(scorer, tmp_path):
     with pytest.raises(InvalidInput) as caught:
         answer(predictor, X)
     assert (
-        "input 't0' has shape [5, 3]; the model takes [4, 3], the only number of rows it was "
+        "input 't0' has shape [5, 3]; the model expects [4, 3], the only number of rows it was "
         "exported for; for any number: torch.export.save(torch.export.export(model.eval(), "
         "(example,), dynamic_shapes=({0: torch.export.Dim('n')},)), 'model.pt2')"
     ) == str(caught.value)
@@ -314,7 +314,7 @@ def test_rows_are_sequences_elsewhere_only_when_asked(tmp_path):
     assert np.allclose(expected, answer(opened(path, sequence=True), X)[0], atol=1e-7)
     assert np.allclose(expected, answer(opened(script, sequence=True), X)[0], atol=1e-7)
     assert opened(path, sequence=True).methods["predict"].inputs[0].shape is None
-    with pytest.raises(InvalidInput, match=r"has shape \[5, 3\]; the model takes \[-1, 1, 3\]$"):
+    with pytest.raises(InvalidInput, match=r"has shape \[5, 3\]; the model expects \[-1, 1, 3\]$"):
         answer(opened(path), X)
 
 
@@ -397,7 +397,7 @@ def test_outputs_that_no_datatype_holds_are_the_models_failure(tmp_path):
 
     path = exported(Odd(), tmp_path / "m.pt2", torch.zeros(2))
 
-    with pytest.raises(TypeError, match=r"a tensor of torch\.complex64, which no datatype holds"):
+    with pytest.raises(TypeError, match=r"a tensor of torch\.complex64, which has no datatype"):
         answer(opened(path), [1.0, 2.0])
 
 
@@ -477,11 +477,11 @@ def test_any_number_becomes_what_the_model_takes(exported_scorer, scorer):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (np.array([["a", "b", "c"]], object), "has datatype BYTES; the model takes FP32"),
+        (np.array([["a", "b", "c"]], object), "has datatype BYTES; the model expects FP32"),
         (np.array([[1e300, 0, 0]]), "has the value 1e+300, which FP32 does not hold"),
-        (np.zeros((5, 4)), "has shape [5, 4]; the model takes [-1, 3]"),
-        (np.zeros(3), "has shape [3]; the model takes [-1, 3]"),
-        (np.zeros((1, 5, 3)), "has shape [1, 5, 3]; the model takes [-1, 3]"),
+        (np.zeros((5, 4)), "has shape [5, 4]; the model expects [-1, 3]"),
+        (np.zeros(3), "has shape [3]; the model expects [-1, 3]"),
+        (np.zeros((1, 5, 3)), "has shape [1, 5, 3]; the model expects [-1, 3]"),
     ],
 )
 def test_an_exported_program_refuses_what_does_not_fit(exported_scorer, rows, message):
@@ -497,13 +497,13 @@ def test_an_exported_program_refuses_what_does_not_fit(exported_scorer, rows, me
     [
         (
             np.zeros((5, 4)),
-            "input 't0' has shape [5, 4]; the model takes [-1, -1, 3], or rows [-1, 3]",
+            "input 't0' has shape [5, 4]; the model expects [-1, -1, 3], or rows [-1, 3]",
         ),
         (
             np.zeros((5, 2, 4)),
-            "input 't0' has shape [5, 2, 4]; the model takes [-1, -1, 3], or rows [-1, 3]",
+            "input 't0' has shape [5, 2, 4]; the model expects [-1, -1, 3], or rows [-1, 3]",
         ),
-        (np.zeros(3), "input 't0' has shape [3]; the model takes [-1, -1, 3], or rows [-1, 3]"),
+        (np.zeros(3), "input 't0' has shape [3]; the model expects [-1, -1, 3], or rows [-1, 3]"),
         (
             np.zeros((5, 0, 3)),
             "the model refuses its inputs 't0' [5, 0, 3]: Expected sequence length to be larger "
@@ -569,8 +569,8 @@ def test_a_failure_of_the_models_own_passes_on(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ((), "0 inputs came: none; the model takes 'features'"),
-        ((X, X), "2 inputs came: 't0', 't1'; the model takes 'features'"),
+        ((), "got 0 inputs: none; the model expects 'features'"),
+        ((X, X), "got 2 inputs: 't0', 't1'; the model expects 'features'"),
     ],
 )
 def test_another_number_of_inputs_is_refused(exported_scorer, arrays, message):
@@ -693,13 +693,13 @@ def zip_of(path, *names: str):
     ("content", "expected"),
     [
         (b"", "is empty"),
-        (b"\x89HDF\r\n\x1a\n" + b"\0" * 90, "is an HDF5 file (Keras), no file of torch's; serve a"),
-        (b"\x08\x08\x12\x07pytorch" + b"\0" * 90, "is an ONNX model, no file of torch's"),
-        (b"\x93NUMPY\x01\0", "is a numpy array, no file of torch's"),
-        (b'\x40\0\0\0\0\0\0\0{"a":{}}', "is a safetensors file, no file of torch's"),
-        (pickle.dumps({"a": 1}), "is a plain pickle, no file of torch's"),
-        (b"\x80", "is of an unknown kind, no file of torch's"),
-        (b"hello", "is of an unknown kind, no file of torch's"),
+        (b"\x89HDF\r\n\x1a\n" + b"\0" * 90, "is an HDF5 file (Keras), not a PyTorch file; serve a"),
+        (b"\x08\x08\x12\x07pytorch" + b"\0" * 90, "is an ONNX model, not a PyTorch file"),
+        (b"\x93NUMPY\x01\0", "is a numpy array, not a PyTorch file"),
+        (b'\x40\0\0\0\0\0\0\0{"a":{}}', "is a safetensors file, not a PyTorch file"),
+        (pickle.dumps({"a": 1}), "is a plain pickle, not a PyTorch file"),
+        (b"\x80", "is of an unknown kind, not a PyTorch file"),
+        (b"hello", "is of an unknown kind, not a PyTorch file"),
     ],
 )
 def test_files_of_other_kinds_are_named(tmp_path, content, expected):
@@ -890,17 +890,17 @@ def without(tensors: dict[str, torch.Tensor], *keys: str) -> dict[str, torch.Ten
         (
             tensors_of(nn.LSTM(3, 4), nn.LSTM(5, 3)),
             {},
-            "the decoder takes 5 values per step, the encoder gives 4",
+            "the decoder expects 5 values per step, the encoder returns 4",
         ),
         (
             tensors_of(nn.LSTM(3, 4), nn.LSTM(4, 2)),
             {},
-            "the decoder gives 2 values per step, the encoder takes 3; an autoencoder gives back",
+            "the decoder returns 2 values per step, the encoder expects 3; the two must be equal",
         ),
         (
             tensors_of(nn.LSTM(3, 4, bidirectional=True), nn.LSTM(4, 3)),
             {},
-            "the decoder takes 4 values per step, the encoder gives 8; options.decoder_input "
+            "the decoder expects 4 values per step, the encoder returns 8; options.decoder_input "
             "'last' fits",
         ),
         (
@@ -931,7 +931,7 @@ def without(tensors: dict[str, torch.Tensor], *keys: str) -> dict[str, torch.Ten
         (
             {**Autoencoder().state_dict(), "output.weight": torch.zeros(1)},
             {"architecture": "lstm_autoencoder"},
-            "it has 'output.weight', which is no tensor of an nn.LSTM",
+            "it has 'output.weight', which is not a tensor of an nn.LSTM",
         ),
         (
             Autoencoder().state_dict(),
@@ -1021,7 +1021,7 @@ def test_a_script_that_takes_no_tensors_is_refused(tmp_path):
     path = scripted(Repeated(), tmp_path / "m.pt")
 
     with pytest.raises(
-        LoadError, match="takes int for its input 'times'; only tensors can be sent"
+        LoadError, match="expects int for its input 'times'; only tensors are supported"
     ):
         opened(path)
 

@@ -164,7 +164,7 @@ def test_call_refuses_another_number_of_inputs(config_path):
     with pytest.raises(InvalidInput) as caught:
         answer(predictor, [1], [1])
     assert (
-        "2 inputs came: 'm0', 'm1'; the ensemble takes one of votes per member: isolation_forest, "
+        "got 2 inputs: 'm0', 'm1'; the ensemble expects one of votes per member: isolation_forest, "
         "arima, prophet, lstm"
     ) == str(caught.value)
 
@@ -198,7 +198,7 @@ def test_load_reads_joblib_too(tmp_path):
     assert "weighted" == opened(path).metadata["rule"]
 
 
-def test_save_writes_json_that_answers_alike(tmp_path, config_path):
+def test_save_writes_json_that_same_in_parts(tmp_path, config_path):
     """A saved ensemble opens from JSON, without options, to the same answers."""
     path, options = framework.save(NOTEBOOK, tmp_path, "ensemble")
 

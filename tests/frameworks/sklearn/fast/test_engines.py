@@ -202,7 +202,7 @@ def test_a_table_of_another_width_is_refused_as_ever(name, tmp_path):
     """Acceleration does not loosen what a model takes."""
     predictor = opened(ENSEMBLES[name], tmp_path)
 
-    with pytest.raises(InvalidInput, match=r"has shape \[2, 3\]; \w+ takes \[-1, 4\]"):
+    with pytest.raises(InvalidInput, match=r"has shape \[2, 3\]; \w+ expects \[-1, 4\]"):
         predictor.call("predict", tensor(X[:2, :3]), {})
 
 
@@ -276,7 +276,7 @@ def test_a_forest_says_how_it_is_accelerated(tmp_path):
     told = predictor.metadata["accelerated"]
 
     assert ["predict", "decision_function", "score_samples"] == told["methods"]
-    assert "bit for bit on 256 drawn rows" == told["equal"]
+    assert "bit for bit on 256 random rows" == told["equal"]
     assert {row["engine"] for row in told["engines"]} <= {"treelite", "direct", "native"}
     assert told["engines"][-1]["rows_at_most"] is None
 
