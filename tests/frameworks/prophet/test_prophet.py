@@ -347,7 +347,7 @@ def test_load_refuses_another_object(tmp_path):
 
 
 def test_load_refuses_an_unfitted_model(tmp_path):
-    """A model that was never fitted is refused at load, and before it is saved."""
+    """A model that is not fitted is refused at load, and before it is saved."""
     joblib.dump(Prophet(), tmp_path / "model.pkl")
 
     with pytest.raises(LoadError, match="never fitted"):

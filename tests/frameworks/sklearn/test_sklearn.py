@@ -533,7 +533,7 @@ ENCODED = make_pipeline(OrdinalEncoder(), LogisticRegression()).fit(MIXED[["regi
     ("model", "values", "message"),
     [
         (SOLO, [[np.nan, 1, 1]], "LogisticRegression rejects the input: Input X contains NaN$"),
-        (SOLO, [[np.inf, 1, 1]], "refuses the input: Input X contains infinity"),
+        (SOLO, [[np.inf, 1, 1]], "rejects the input: Input X contains infinity"),
         (SOLO, [["1", "2", "3"]], "'x' has datatype BYTES; LogisticRegression expects numbers"),
         (
             MODELS["search"],
@@ -544,10 +544,10 @@ ENCODED = make_pipeline(OrdinalEncoder(), LogisticRegression()).fit(MIXED[["regi
         (
             MODELS["imputed"],
             [["a", "b", "c"]],
-            "refuses the input: Cannot use mean strategy with non-numeric",
+            "rejects the input: Cannot use mean strategy with non-numeric",
         ),
         (MODELS["function"], [["a", "b", "c"]], "FunctionTransformer rejects the input: "),
-        (LabelEncoder().fit(LABELS), ["?"], "refuses the input: y contains previously unseen"),
+        (LabelEncoder().fit(LABELS), ["?"], "rejects the input: y contains previously unseen"),
         (StandardScaler().fit(X[:, :1]), [[1.0], [np.inf]], "contains infinity"),
     ],
 )

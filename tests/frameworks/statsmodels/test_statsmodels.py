@@ -265,7 +265,7 @@ def test_history_of_a_state_space_model_may_have_gaps(arima, co2, forecaster):
 @pytest.mark.parametrize(
     ("history", "reason"),
     [
-        ([1.0, 2.0], "has 2 observations, which the model refuses"),
+        ([1.0, 2.0], "has 2 observations, which the model rejects"),
         ([1.0] * 20 + [np.nan], "does not support missing observations"),
     ],
 )
@@ -471,20 +471,20 @@ def test_load_without_the_training_data_is_refused(co2, tmp_path):
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda macro: ARIMA(macro["unemp"], order=(1, 0, 0)), "ARIMA' that was never fitted"),
-        (lambda macro: sm.OLS(macro["unemp"], macro["infl"]), "OLS' that was never fitted"),
-        (lambda macro: VAR(macro[["unemp", "infl"]]).fit(1), "VARResults'; served are"),
+        (lambda macro: ARIMA(macro["unemp"], order=(1, 0, 0)), "ARIMA' that is not fitted"),
+        (lambda macro: sm.OLS(macro["unemp"], macro["infl"]), "OLS' that is not fitted"),
+        (lambda macro: VAR(macro[["unemp", "infl"]]).fit(1), "VARResults'; expected"),
         (
             lambda macro: sm.tsa.VARMAX(macro[["unemp", "infl"]], order=(1, 0)).fit(
                 disp=0, maxiter=1
             ),
-            "VARMAXResults'; served are",
+            "VARMAXResults'; expected",
         ),
         (
             lambda macro: sm.tsa.MarkovRegression(macro["infl"], k_regimes=2).fit(maxiter=1),
             "MarkovSwitchingResults'|MarkovRegressionResults'",
         ),
-        (lambda macro: {"coefficients": [1.0]}, "builtins.dict'; served are"),
+        (lambda macro: {"coefficients": [1.0]}, "builtins.dict'; expected"),
     ],
 )
 @pytest.mark.filterwarnings("ignore")

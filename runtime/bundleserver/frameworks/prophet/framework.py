@@ -1,7 +1,7 @@
 """Prophet: models as JSON (``prophet.serialize.model_to_json``), or in a pickle or joblib file.
 
-``mean`` is Prophet's ``yhat`` for the requested dates, to the bit. ``lower`` and ``upper`` come from
-random sampling, here with a fixed seed, so that all replicas and calls return the same; a model
+``mean`` is Prophet's ``yhat`` for the requested dates, to the bit. ``lower`` and ``upper`` are
+sampled at random, here with a fixed seed, so that all replicas and calls return the same; a model
 without ``uncertainty_samples`` has none (NaN). Prophet widens its interval with every date of its
 frame, not with the time between them. So if dates after the history have gaps, all dates between
 are sampled: an interval does not depend on the other dates of the request.
@@ -92,8 +92,8 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
 class Forecaster(CachingForecaster):
     """A fitted Prophet model.
 
-    Every call uses a shallow copy with its own interval width. Any thread may call; only one call at
-    a time samples an interval, across all Prophet models of the process.
+    Every call uses a shallow copy with its own interval width. Any thread may call; one call at a
+    time samples an interval, across all Prophet models of the process.
     """
 
     def __init__(self, model: Any, max_horizon: int, where: str) -> None:
