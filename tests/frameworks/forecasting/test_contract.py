@@ -39,7 +39,7 @@ def test_what_a_model_cannot_take_is_no_input_and_has_a_reason():
     signature = forecast_signature(timed=True, refused={"history": "it needs a refit"})
 
     assert ["horizon", "ds"] == [spec.name for spec in signature.inputs]
-    with pytest.raises(InvalidInput, match="'history' cannot be taken: it needs a refit"):
+    with pytest.raises(InvalidInput, match="'history' is not supported: it needs a refit"):
         parse_request([tensor("history", [1.0])], {}, signature, 10)
 
 

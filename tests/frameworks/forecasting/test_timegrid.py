@@ -122,7 +122,7 @@ def test_a_date_that_the_library_cannot_count_is_refused():
 @pytest.mark.parametrize(
     ("asked", "reason"),
     [
-        (["2020-02-01", "2020-02"], "'2020-02-01T00:00:00' more than once"),
+        (["2020-02-01", "2020-02"], "'2020-02-01T00:00:00'"),
         (["2019-12-01"], "the model's dates start at '2020-01-01T00:00:00'"),
         (["2022-11-01"], "expects dates up to 10 steps after the series"),
         (["2262-01-01"], "the series, '2022-10-01T00:00:00'"),
@@ -174,7 +174,7 @@ def test_dates_beyond_the_clock_are_refused():
     years = TimeGrid.from_index(pd.date_range("2000-01-01", periods=9, freq="YS"))
     assert years is not None
 
-    with pytest.raises(InvalidInput, match="ask for fewer steps"):
+    with pytest.raises(InvalidInput, match="request fewer steps"):
         years.after(10_000)
 
 

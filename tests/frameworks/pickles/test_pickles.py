@@ -345,7 +345,7 @@ def test_load_refuses_a_notebook_class_and_shows_how_to_save_its_parts(tmp_path,
     with pytest.raises(LoadError, match=r"__main__\.LSTMPipeline"):
         pickles.load(tmp_path / "with_trace.joblib")
 
-    assert f"'{path}' holds '__main__.LSTMPipeline', which lived in the notebook" in str(
+    assert f"'{path}' uses '__main__.LSTMPipeline', which lived in the notebook" in str(
         refusal.value
     )
     assert str(refusal.value).endswith(
@@ -367,7 +367,7 @@ def test_load_refuses_notebook_code_inside_an_importable_model(tmp_path, monkeyp
     step = notebook_class(monkeypatch, "LogScaler", StandardScaler)().fit(X)
     path = written(tmp_path / "m.pkl", make_pipeline(step, LogisticRegression()).fit(X, Y))
 
-    with pytest.raises(LoadError, match=r"holds '__main__.LogScaler'.* put it in a module that is"):
+    with pytest.raises(LoadError, match=r"uses '__main__.LogScaler'.* put it in a module that is"):
         pickles.load(path)
 
 

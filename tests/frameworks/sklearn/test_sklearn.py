@@ -500,7 +500,7 @@ def test_probabilities_of_unequal_outputs_fail_with_a_reason(tmp_path):
     """Outputs with different numbers of classes fit no tensor; that is not the caller's fault."""
     model = MultiOutputClassifier(LogisticRegression()).fit(X, np.c_[Y, np.arange(80) % 3])
 
-    with pytest.raises(ValueError, match=r"shapes \[\[5, 2\], \[5, 3\]\], which no single tensor"):
+    with pytest.raises(ValueError, match=r"shapes \[\[5, 2\], \[5, 3\]\], which do not make one"):
         opened(tmp_path, model).call("predict_proba", [tensor(X[:5])], {})
 
 

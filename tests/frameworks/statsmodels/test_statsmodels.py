@@ -289,7 +289,7 @@ def test_history_start_without_a_time_index_is_refused(co2, tmp_path):
     """A history of numbered steps starts at no date."""
     forecaster = reload(FIT["ARIMA"](co2.to_numpy()), tmp_path)
 
-    with pytest.raises(InvalidInput, match="'history_start' needs a model with a time index"):
+    with pytest.raises(InvalidInput, match="'history_start' requires a model with a time index"):
         ask(forecaster, tensor("horizon", [2]), tensor("history", [1.0]), history_start="2020")
 
 
@@ -373,7 +373,7 @@ def test_regressors_are_needed_for_every_date_between(with_regressors):
     _, forecaster = with_regressors
     values = [tensor("realcons", [5000.0]), tensor("unemp", [5.0])]
 
-    with pytest.raises(InvalidInput, match="leaves out dates"):
+    with pytest.raises(InvalidInput, match="lacks dates"):
         ask(forecaster, tensor("ds", ["2004-07-01"], object), *values)
 
 

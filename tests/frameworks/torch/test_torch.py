@@ -185,7 +185,7 @@ def test_one_row_programs_take_equally_many_rows(tmp_path):
 
     totals = answer(predictor, [[1, 2], [0, 0]], [[2, 1], [0, 0]])[0]
     assert [[3.0, 3.0], [0.0, 0.0]] == totals.tolist()
-    with pytest.raises(InvalidInput, match=r"numbers of rows: 't0' \[2, 2\], 't1' \[1, 2\]"):
+    with pytest.raises(InvalidInput, match=r"number of rows: 't0' \[2, 2\], 't1' \[1, 2\]"):
         answer(predictor, [[1, 2], [0, 0]], [[2, 1]])
 
 
@@ -196,8 +196,8 @@ def test_a_program_for_four_rows_refuses_five(scorer, tmp_path):
     with pytest.raises(InvalidInput) as caught:
         answer(predictor, X)
     assert (
-        "input 't0' has shape [5, 3]; the model expects [4, 3], the only number of rows it was "
-        "exported for; for any number: torch.export.save(torch.export.export(model.eval(), "
+        "input 't0' has shape [5, 3]; the model expects [4, 3], the only number of rows of "
+        "its export; for any number: torch.export.save(torch.export.export(model.eval(), "
         "(example,), dynamic_shapes=({0: torch.export.Dim('n')},)), 'model.pt2')"
     ) == str(caught.value)
     assert (4, 2) == answer(predictor, X[:4])[0].shape
@@ -384,7 +384,7 @@ def test_numbers_among_the_outputs_become_arrays(tmp_path):
 
     _, count, half, positive = answer(opened(scripted(Numbers(), tmp_path / "n.pt")), [1.0, 2.0])
     assert [2, 0.5, True] == [count.item(), half.item(), positive.item()]
-    with pytest.raises(TypeError, match="the model gave a str; expected tensors or numbers"):
+    with pytest.raises(TypeError, match="the model returned a str; expected tensors or numbers"):
         answer(opened(scripted(Text(), tmp_path / "t.pt")), [1.0])
 
 
@@ -445,7 +445,7 @@ def test_whole_numbers_stay_whole_where_the_model_wants_them(tmp_path, kind):
     expected = weight[ids] + shift.astype(np.float32)
     assert np.array_equal(expected, answer(predictor, ids, shift)[0])
     assert np.array_equal(expected, answer(predictor, ids.astype(np.float64), shift)[0])
-    with pytest.raises(InvalidInput, match=r"has the value 0\.5, which INT64 does not hold"):
+    with pytest.raises(InvalidInput, match=r"has the value 0\.5, out of range of INT64"):
         answer(predictor, [0.5, 1], shift)
     with pytest.raises(InvalidInput, match="index out of range in self"):
         answer(predictor, [5, 0], shift)
@@ -709,7 +709,7 @@ def test_files_of_other_kinds_are_named(tmp_path, content, expected):
 
     with pytest.raises(LoadError) as caught:
         opened(path)
-    assert str(caught.value).startswith(f"{path} {expected}")
+    assert str(caught.value).startswith(f"'{path}' {expected}")
 
 
 @pytest.mark.parametrize(
@@ -731,7 +731,7 @@ def test_zip_archives_of_other_kinds_are_named(tmp_path, names, expected):
 
     with pytest.raises(LoadError) as caught:
         opened(path)
-    assert str(caught.value).startswith(f"{path} {expected}")
+    assert str(caught.value).startswith(f"'{path}' {expected}")
     assert "\n" not in str(caught.value)
 
 
@@ -746,7 +746,7 @@ def test_a_truncated_file_is_named(exported_scorer, scorer, saved, tmp_path, kin
     path = tmp_path / "half.pt"
     path.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
 
-    with pytest.raises(LoadError, match=r"half\.pt is a damaged zip archive: .*; copy it again"):
+    with pytest.raises(LoadError, match=r"half\.pt' is a damaged zip archive: .*; copy it again"):
         opened(path)
 
 
@@ -756,13 +756,13 @@ def test_a_truncated_legacy_file_is_named(saved, tmp_path):
     path = tmp_path / "half.pt"
     path.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
 
-    with pytest.raises(LoadError, match=r"half\.pt is a file of torch\.save that cannot be read"):
+    with pytest.raises(LoadError, match=r"half\.pt' is a torch\.save file that cannot be read"):
         opened(path)
 
 
 def test_a_missing_file_or_a_directory_is_named(tmp_path):
     """What cannot be opened is a LoadError like any other."""
-    with pytest.raises(LoadError, match=r"gone\.pt cannot be read: No such file or directory"):
+    with pytest.raises(LoadError, match=r"gone\.pt' cannot be read: No such file or directory"):
         opened(tmp_path / "gone.pt")
     with pytest.raises(LoadError, match="cannot be read: Is a directory"):
         opened(tmp_path)
@@ -800,7 +800,7 @@ def test_nothing_in_a_pickle_runs(saved, tmp_path):
     mark = tmp_path / "mark"
     path = saved({"model_state_dict": Autoencoder().state_dict(), "bomb": Bomb(mark)})
 
-    with pytest.raises(LoadError, match=r"a pickled object of class '__builtin__\.getattr'"):
+    with pytest.raises(LoadError, match=r"a pickled object of class 'builtins.getattr'"):
         opened(path)
     assert not mark.exists()
 
@@ -860,7 +860,7 @@ def test_a_file_without_a_known_state_dict_is_refused(saved, content, expected):
 
     with pytest.raises(LoadError) as caught:
         opened(path)
-    assert str(caught.value).startswith(f"{path} {expected}")
+    assert str(caught.value).startswith(f"'{path}' {expected}")
 
 
 def tensors_of(encoder: nn.Module, decoder: nn.Module) -> dict[str, torch.Tensor]:
@@ -977,13 +977,13 @@ def test_sizes_in_the_options_may_repeat_what_the_tensors_say(saved):
         ({"sequence": "yes"}, "'{path}': options.sequence is 'yes'; expected true or false"),
         (
             {"decoder_inputs": "last"},
-            "options.decoder_inputs of {path} is unknown for a torch.save file; known: "
+            "@@"
             "'device', 'sequence', 'architecture', 'decoder_input', 'input_size', 'hidden_size', "
             "'num_layers'; did you mean 'decoder_input'?",
         ),
         (
             {"datatypes": ["FP32"]},
-            "'{path}': options.datatypes is unknown for a torch.save file",
+            "'{path}' (a torch.save file): options.datatypes is not a known option",
         ),
         (
             {"device": "gpu"},
@@ -1090,7 +1090,7 @@ def test_save_refuses_a_module_that_needs_its_code(tmp_path, make):
     with pytest.raises(StoreError) as caught:
         framework.save(make(), tmp_path, "model")
 
-    assert "whose code a server does not have; give the exported program instead: " in str(
+    assert "whose code the server does not have; save the exported program instead: " in str(
         caught.value
     )
     assert "torch.export.export(model.eval(), (example,)" in str(caught.value)
@@ -1101,17 +1101,17 @@ def test_save_refuses_a_program_in_training_mode(tmp_path):
     """What load would refuse is not written."""
     program = torch.export.export(Scorer().train(), (torch.zeros(2, 3),))
 
-    with pytest.raises(StoreError, match="the program 'model' was exported in training mode"):
+    with pytest.raises(StoreError, match="component 'model' was exported in training mode"):
         framework.save(program, tmp_path, "model")
 
 
 def test_save_refuses_what_is_not_torchs(tmp_path):
     """A plain object is no module."""
-    with pytest.raises(StoreError, match="'model' is a dict; expected a module of torch's"):
+    with pytest.raises(StoreError, match="'model' is a dict; expected a torch.nn.Module"):
         framework.save({}, tmp_path, "model")
 
 
 def test_save_names_the_file_that_it_cannot_write(tmp_path):
     """A directory that is not there is the store's error."""
-    with pytest.raises(StoreError, match=r"missing/model\.pt cannot be written: "):
+    with pytest.raises(StoreError, match=r"missing/model\.pt' cannot be written: "):
         framework.save(Autoencoder(), tmp_path / "missing", "model")

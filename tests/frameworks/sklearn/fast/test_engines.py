@@ -309,7 +309,7 @@ def test_off_leaves_the_model_as_it_was_saved(tmp_path):
 @pytest.mark.parametrize("value", ["on", True, None, 1])
 def test_another_value_of_the_option_is_refused(value, tmp_path):
     """The option has two values; another is an error that shows it."""
-    with pytest.raises(LoadError, match=r"option 'accelerate' is .*; expected 'auto' or 'off'"):
+    with pytest.raises(LoadError, match=r"options.accelerate is .*; expected 'auto' or 'off'"):
         opened(FORESTS["isolation"], tmp_path, accelerate=value)
 
 
