@@ -503,5 +503,5 @@ def test_load_and_save_refuse_what_is_not_served(make, reason, macro, tmp_path):
 
 def test_load_with_an_unknown_option_is_refused(arima, tmp_path):
     """A misspelt option does not load."""
-    with pytest.raises(LoadError, match="option 'max_horizn' is unknown"):
+    with pytest.raises(LoadError, match="options.max_horizn is not a known option"):
         reload(arima, tmp_path, max_horizn=3)
