@@ -112,9 +112,7 @@ def test_combine_refuses_unequal_lengths():
     with pytest.raises(InvalidInput) as caught:
         voting.combine(votes([1, 0], [1]), [1, 1])
 
-    assert "votes differ in length: 'a' 2, 'b' 1; expected one vote per row" == str(
-        caught.value
-    )
+    assert "votes differ in length: 'a' 2, 'b' 1; expected one vote per row" == str(caught.value)
 
 
 def test_combine_of_no_rows_is_no_rows():

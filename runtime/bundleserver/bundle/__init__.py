@@ -88,7 +88,7 @@ class Bundle:
         signature: what the bundle takes and gives.
         call_traits: what calls of ``predict`` are like.
         placement: where they run; measured by ``warm_up``.
-        remembers: asks whether a call would be answered from memory; None where none ever is.
+        is_cached: asks whether a call would be answered from memory; None where none ever is.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Bundle:
         self.signature = plan.signature
         self.call_traits = plan.call_traits
         self.placement = Placement(plan.call_traits)
-        self.remembers = plan.recall()
+        self.is_cached = plan.recall()
         self._predictors = predictors
         self._plan = plan
         self._owned = owned

@@ -134,7 +134,7 @@ def test_a_bundle_remembers_where_a_forecaster_stands_alone(tmp_path):
     assert recall({"horizon": tensor("horizon", [3])}, {})
     assert not recall({"horizon": tensor("horizon", [4])}, {})
     assert Plan((alone, alone), alone.signature).recall() is None
-    assert Plan((replace(alone, remembers=None),), alone.signature).recall() is None
+    assert Plan((replace(alone, is_cached=None),), alone.signature).recall() is None
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,9 @@ def test_text_that_is_no_date_is_refused(text):
 
 def test_a_date_that_the_library_cannot_count_is_refused():
     """A date after the year 2262 is one, but none that pandas can hold."""
-    with pytest.raises(InvalidInput, match=r"input 'ds' has a date that is out of range.* to '2262-04-11'"):
+    with pytest.raises(
+        InvalidInput, match=r"input 'ds' has a date that is out of range.* to '2262-04-11'"
+    ):
         monthly().locate(["2020-02-01", "9999-01-01"], 10)
 
 

@@ -345,9 +345,7 @@ def test_load_refuses_a_notebook_class_and_shows_how_to_save_its_parts(tmp_path,
     with pytest.raises(LoadError, match=r"__main__\.LSTMPipeline"):
         pickles.load(tmp_path / "with_trace.joblib")
 
-    assert f"'{path}' uses '__main__.LSTMPipeline', defined in the notebook" in str(
-        refusal.value
-    )
+    assert f"'{path}' uses '__main__.LSTMPipeline', defined in the notebook" in str(refusal.value)
     assert str(refusal.value).endswith(
         'BundleStore().save("<name>", {"scaler": pipeline.scaler, "forest": pipeline.forest})'
     )

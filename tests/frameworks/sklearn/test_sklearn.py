@@ -772,9 +772,7 @@ def test_load_refuses_an_unknown_option(tmp_path):
     """An option that is not known is an error that names it, not something silently ignored."""
     path = dumped(tmp_path, SOLO)
 
-    with pytest.raises(
-        LoadError, match="options.jobs is not a known option; known: 'accelerate'"
-    ):
+    with pytest.raises(LoadError, match="options.jobs is not a known option; known: 'accelerate'"):
         framework.load(path, LoadContext({"jobs": 3}))
 
 

@@ -973,7 +973,10 @@ def test_sizes_in_the_options_may_repeat_what_the_tensors_say(saved):
             "'{path}': options.architecture is 'lstm_autoencodr'; expected one of 'lstm_autoencoder'; did "
             "you mean 'lstm_autoencoder'?",
         ),
-        ({"architecture": 3}, "'{path}': options.architecture is 3; expected one of 'lstm_autoencoder'"),
+        (
+            {"architecture": 3},
+            "'{path}': options.architecture is 3; expected one of 'lstm_autoencoder'",
+        ),
         ({"sequence": "yes"}, "'{path}': options.sequence is 'yes'; expected true or false"),
         (
             {"decoder_inputs": "last"},

@@ -327,7 +327,10 @@ def test_load_names_the_file_that_it_cannot_read(tmp_path):
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"vote": "sklearn"}, "'{path}': options.vote is not a known option; did you mean 'votes'?"),
+        (
+            {"vote": "sklearn"},
+            "'{path}': options.vote is not a known option; did you mean 'votes'?",
+        ),
         ({"votes": "x"}, "'{path}': options.votes is 'x'; expected one of 'anomaly', 'sklearn'"),
         ({"votes": []}, "'{path}': options.votes is []; expected one of 'anomaly', 'sklearn'"),
     ],
