@@ -230,13 +230,13 @@ def test_concat_finds_the_datatype_that_holds_all(arrays, dtype):
         (
             [[[1.0]], [[1.0], [2.0]]],
             {},
-            "inputs 't0' [1, 1], 't1' [2, 1] cannot be joined along axis 1: their other dimensions "
+            "inputs 't0' [1, 1], 't1' [2, 1] cannot be concatenated along axis 1: other dimensions "
             "differ",
         ),
         (
             [[[1.0]], [[[1.0]]]],
             {"axis": 0},
-            "inputs 't0' [1, 1], 't1' [1, 1, 1] cannot be joined along axis 0: their other "
+            "inputs 't0' [1, 1], 't1' [1, 1, 1] cannot be concatenated along axis 0: their other "
             "dimensions differ",
         ),
         (
@@ -289,7 +289,7 @@ def test_concat_refuses_what_does_not_fit(arrays, params, message):
             ],
         ),
         ("threshold", (1, 1), {"above": float("nan")}, ["params.above is NaN; expected a number"]),
-        ("threshold", (1, 1), {"above": 1, "labels": [2**63, 1]}, ["params.labels is a list; exp"]),
+        ("threshold", (1, 1), {"above": 1, "labels": [2**63, 1]}, ["params.labels is an array; exp"]),
     ],
 )
 def test_read_lists_everything_that_is_wrong_with_a_step(name, counts, params, expected):
