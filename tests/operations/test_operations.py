@@ -270,7 +270,7 @@ def test_concat_refuses_what_does_not_fit(arrays, params, message):
             {},
             ["inputs has 0 names", "outputs has 3 names; expected 1 or 2"],
         ),
-        ("vote", (2, 1), {"weights": [1]}, ["params.weights has 1 weights; the step has 2 inputs"]),
+        ("vote", (2, 1), {"weights": [1]}, ["params.weights has 1 weights; expected 2, one per input"]),
         (
             "mean",
             (1, 1),
@@ -285,7 +285,7 @@ def test_concat_refuses_what_does_not_fit(arrays, params, message):
             [
                 "inputs has 2 names; expected 1",
                 "params.above is '1'; expected a number",
-                "params.lables is no known key; did you mean 'labels'?",
+                "params.lables is not a known key; did you mean 'labels'?",
             ],
         ),
         ("threshold", (1, 1), {"above": float("nan")}, ["params.above is NaN; expected a number"]),
