@@ -236,7 +236,7 @@ def test_concat_finds_the_datatype_that_holds_all(arrays, dtype):
         (
             [[[1.0]], [[[1.0]]]],
             {"axis": 0},
-            "inputs 't0' [1, 1], 't1' [1, 1, 1] cannot be concatenated along axis 0: their other "
+            "inputs 't0' [1, 1], 't1' [1, 1, 1] cannot be concatenated along axis 0: other "
             "dimensions differ",
         ),
         (
