@@ -15,7 +15,6 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import typer
-from bundleserver.serving.metrics.requests import RequestMetrics
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -24,6 +23,7 @@ from bundleserver.cli import app
 from bundleserver.commands.flags import FLAGS
 from bundleserver.manifest import manifest_schema
 from bundleserver.serving.errors import answer_for
+from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.settings import Settings
 from bundleserver.store import BundleStore
 from bundleserver.versions.canary import CanaryRules

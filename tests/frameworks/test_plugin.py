@@ -92,7 +92,7 @@ def test_a_format_of_a_plug_in_is_served(root):
         ("straight_line:missing", "AttributeError: module 'straight_line' has no attribute"),
         ("straight_line:StraightLine", "is a type; expected a bundleserver.frameworks.Framework"),
         ("sys:exit", "is a builtin_function_or_method; expected"),
-        ("bundleserver.frameworks.sklearn:FRAMEWORK", "there is a framework 'sklearn' already"),
+        ("bundleserver.frameworks.sklearn:FRAMEWORK", "framework 'sklearn' already exists"),
     ],
 )
 def test_an_unusable_entry_point_is_logged_and_left_out(site, value, problem):
@@ -105,4 +105,4 @@ def test_an_unusable_entry_point_is_logged_and_left_out(site, value, problem):
     )
 
     assert "prophet statsmodels torch ensemble pyfunc sklearn\n" == done.stdout
-    assert f"entry point 'line' is left out: {problem}" in done.stderr
+    assert f"entry point 'line' is skipped: {problem}" in done.stderr

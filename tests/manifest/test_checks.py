@@ -50,8 +50,8 @@ DIGEST_IS = "the file's SHA-256 digest: 64 lower-case hexadecimal digits"
 DATATYPES = ", ".join(f"'{name}'" for name in NUMPY_DTYPES)
 SIZE_IS = "a size: a positive integer, or -1 for any"
 MOMENT_IS = "an ISO 8601 date and time: '2025-12-09T10:00:00Z'"
-LABELS_ARE = "a list of two labels, both numbers, both strings or both booleans"
-WEIGHT_IS = "a weight: a number that is not negative"
+LABELS_ARE = "an array of two labels, both numbers, both strings or both booleans"
+WEIGHT_IS = "a weight: a non-negative number"
 TENSOR_NAMES = "an array of one or more tensor names"
 
 ROWS = [
@@ -401,7 +401,7 @@ ROWS = [
     ),
     broken(
         "weights are some",
-        "steps[2].params.weights: is an array; expected a list of weights, one per input",
+        "steps[2].params.weights: is an array; expected an array of weights, one per input",
         op("mean", ["label"], ["a"], weights=[]),
     ),
     unfit(
@@ -421,7 +421,7 @@ ROWS = [
     ),
     broken(
         "an axis is a whole number",
-        "steps[2].params.axis: is 0.5; expected an axis: a whole number",
+        "steps[2].params.axis: is 0.5; expected an axis: an integer",
         op("concat", ["label", "scaled"], ["a"], axis=0.5),
     ),
     broken(

@@ -84,11 +84,11 @@ def test_reconstruction_error_passes_nan_on():
         ([[["a"]], [[1.0]]], "input 't0' has datatype BYTES; expected numbers"),
         (
             [np.zeros((2, 0)), np.zeros((2, 0))],
-            "input 't0' has shape [2, 0]; a reconstruction error needs rows with values, [n, …]",
+            "input 't0' has shape [2, 0]; a reconstruction error expects rows with values, [n, …]",
         ),
         (
             [1.0, 2.0],
-            "input 't0' has shape []; a reconstruction error needs rows with values, [n, …]",
+            "input 't0' has shape []; a reconstruction error expects rows with values, [n, …]",
         ),
     ],
 )
@@ -225,29 +225,29 @@ def test_concat_finds_the_datatype_that_holds_all(arrays, dtype):
         (
             [[1.0], [2.0]],
             {},
-            "inputs 't0' [1], 't1' [1] cannot be joined along axis 1: there is no such axis",
+            "inputs 't0' [1], 't1' [1] cannot be concatenated: axis 1 is out of range",
         ),
         (
             [[[1.0]], [[1.0], [2.0]]],
             {},
-            "inputs 't0' [1, 1], 't1' [2, 1] cannot be joined along axis 1: their other dimensions "
+            "inputs 't0' [1, 1], 't1' [2, 1] cannot be concatenated along axis 1: other dimensions "
             "differ",
         ),
         (
             [[[1.0]], [[[1.0]]]],
             {"axis": 0},
-            "inputs 't0' [1, 1], 't1' [1, 1, 1] cannot be joined along axis 0: their other "
+            "inputs 't0' [1, 1], 't1' [1, 1, 1] cannot be concatenated along axis 0: other "
             "dimensions differ",
         ),
         (
             [np.array([["a"]], object), [[1.0]]],
             {},
-            "inputs 't0' [1, 1], 't1' [1, 1] mix texts and numbers; expected one kind",
+            "inputs 't0' [1, 1], 't1' [1, 1] mix strings and numbers; expected one kind",
         ),
         (
             [[[2**53 + 1]], [[0.5]]],
             {},
-            "input 't0' has INT64 values that FP64 does not hold exactly",
+            "input 't0' has INT64 values that cannot be converted to FP64 exactly",
         ),
     ],
 )
@@ -263,14 +263,19 @@ def test_concat_refuses_what_does_not_fit(arrays, params, message):
     ("name", "counts", "params", "expected"),
     [
         ("reconstruction_error", (2, 1), {}, []),
-        ("reconstruction_error", (1, 1), {}, ["inputs has 1 names; this operation has 2"]),
+        ("reconstruction_error", (1, 1), {}, ["inputs has 1 names; expected 2"]),
         (
             "vote",
             (0, 3),
             {},
-            ["inputs has 0 names", "outputs has 3 names; this operation has 1 or 2"],
+            ["inputs has 0 names", "outputs has 3 names; expected 1 or 2"],
         ),
-        ("vote", (2, 1), {"weights": [1]}, ["params.weights has 1 weights; the step has 2 inputs"]),
+        (
+            "vote",
+            (2, 1),
+            {"weights": [1]},
+            ["params.weights has 1 weights; expected 2, one per input"],
+        ),
         (
             "mean",
             (1, 1),
@@ -283,13 +288,18 @@ def test_concat_refuses_what_does_not_fit(arrays, params, message):
             (2, 1),
             {"above": "1", "lables": [1, 2]},
             [
-                "inputs has 2 names; this operation has 1",
+                "inputs has 2 names; expected 1",
                 "params.above is '1'; expected a number",
-                "params.lables is no known key; did you mean 'labels'?",
+                "params.lables is not a known key; did you mean 'labels'?",
             ],
         ),
         ("threshold", (1, 1), {"above": float("nan")}, ["params.above is NaN; expected a number"]),
-        ("threshold", (1, 1), {"above": 1, "labels": [2**63, 1]}, ["params.labels is a list; exp"]),
+        (
+            "threshold",
+            (1, 1),
+            {"above": 1, "labels": [2**63, 1]},
+            ["params.labels is an array; exp"],
+        ),
     ],
 )
 def test_read_lists_everything_that_is_wrong_with_a_step(name, counts, params, expected):

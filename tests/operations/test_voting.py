@@ -74,9 +74,9 @@ def test_combine_takes_any_number_that_is_a_vote(dtype):
 @pytest.mark.parametrize(
     ("values", "encoding", "shown"),
     [
-        ([0, 2], "anomaly", "the vote 2 in row 1; a vote is 1 for an anomaly and 0 for normal"),
+        ([0, 2], "anomaly", "the vote 2 in row 1; expected 1 for an anomaly or 0 for normal"),
         ([-1, 1], "anomaly", "the vote -1 in row 0"),
-        ([1, 0], "sklearn", "the vote 0 in row 1; a vote is -1 for an anomaly and 1 for normal"),
+        ([1, 0], "sklearn", "the vote 0 in row 1; expected -1 for an anomaly or 1 for normal"),
         ([0.0, 0.5], "anomaly", "the vote 0.5 in row 1"),
         ([1.0, float("nan")], "anomaly", "the vote nan in row 1"),
     ],
@@ -94,9 +94,9 @@ def test_combine_refuses_any_third_value(values, encoding, shown):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (np.zeros((2, 1)), "input 'a' has shape [2, 1]; votes have shape [-1]"),
-        (np.array(1), "input 'a' has shape []; votes have shape [-1]"),
-        (np.array(["1"], object), "input 'a' has datatype BYTES; votes are INT64"),
+        (np.zeros((2, 1)), "input 'a' has shape [2, 1]; expected votes [-1]"),
+        (np.array(1), "input 'a' has shape []; expected votes [-1]"),
+        (np.array(["1"], object), "input 'a' has datatype BYTES; expected INT64"),
     ],
 )
 def test_combine_refuses_what_is_no_column_of_votes(values, message):
@@ -112,9 +112,7 @@ def test_combine_refuses_unequal_lengths():
     with pytest.raises(InvalidInput) as caught:
         voting.combine(votes([1, 0], [1]), [1, 1])
 
-    assert "votes differ in length: 'a' 2, 'b' 1; every member votes on the same rows" == str(
-        caught.value
-    )
+    assert "votes differ in length: 'a' 2, 'b' 1; expected one vote per row" == str(caught.value)
 
 
 def test_combine_of_no_rows_is_no_rows():

@@ -105,7 +105,7 @@ class FakeBundle:
     call: Call
     placement: Placement
     closed: bool = False
-    remembers: Recall | None = None
+    is_cached: Recall | None = None
 
     def failure(self, what: str, cause: str, error: BaseException | None = None) -> PredictionError:
         return PredictionError(self.identity, f"{what}: {cause}", "1")
@@ -138,7 +138,7 @@ class FakeVersion:
     files: str = "files"
     call_traits: CallTraits = UNKNOWN
     cost: CallCost | None = CHEAP
-    remembers: Recall | None = None
+    is_cached: Recall | None = None
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ class FakeManager:
                 signature = found.signature or Signature()
                 placement = Placement(found.call_traits, found.cost)
                 self._bundles[key] = FakeBundle(
-                    *key, signature, found.call, placement, remembers=found.remembers
+                    *key, signature, found.call, placement, is_cached=found.is_cached
                 )
             self.leased += 1
         try:

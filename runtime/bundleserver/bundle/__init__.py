@@ -84,11 +84,11 @@ class Bundle:
     the bundle closes it after the last call.
 
     Attributes:
-        identity: its name in messages.
+            identity: its name in messages.
         signature: its inputs and outputs.
         call_traits: the traits of its calls.
         placement: where its calls run; measured by ``warm_up``.
-        remembers: asks whether a forecast is cached; None if no call ever is.
+        is_cached: asks whether a forecast is cached; None if no call ever is.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Bundle:
         self.signature = plan.signature
         self.call_traits = plan.call_traits
         self.placement = Placement(plan.call_traits)
-        self.remembers = plan.recall()
+        self.is_cached = plan.recall()
         self._predictors = predictors
         self._plan = plan
         self._owned = owned

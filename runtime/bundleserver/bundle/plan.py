@@ -13,7 +13,7 @@ from functools import partial
 
 from bundleserver.errors import BundleError, InvalidInput
 from bundleserver.frameworks import Predictor
-from bundleserver.frameworks.interface import RemembersAnswers, TellsCallTraits
+from bundleserver.frameworks.interface import CachesAnswers, TellsCallTraits
 from bundleserver.manifest import Manifest, Step
 from bundleserver.operations import OPERATIONS
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
@@ -33,7 +33,7 @@ Recall = Callable[[Mapping[str, NamedTensor], Mapping[str, object]], bool]
 class PlannedStep:
     """One call: from the tensors named ``inputs`` to the tensors named ``outputs``, by position.
 
-    ``remembers`` is None if nothing is ever cached.
+    ``is_cached`` is None if nothing is ever cached.
     """
 
     what: str
@@ -43,7 +43,7 @@ class PlannedStep:
     outputs: tuple[str, ...]
     signature: Signature
     call_traits: CallTraits = UNKNOWN
-    remembers: Remembers | None = None
+    is_cached: Remembers | None = None
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class Plan:
         Only a forecaster that is a bundle's only step has one.
         """
         step = self.steps[0]
-        remembers, names = step.remembers, step.inputs
-        if remembers is None or len(self.steps) > 1:
+        is_cached, names = step.is_cached, step.inputs
+        if is_cached is None or len(self.steps) > 1:
             return None
-        return lambda inputs, parameters: remembers(
+        return lambda inputs, parameters: is_cached(
             [inputs[name] for name in names if name in inputs], parameters
         )
 
@@ -150,10 +150,10 @@ def _plan_step(step: Step, index: int, predictors: Mapping[str, Predictor]) -> P
     _check_names_of_forecast(step, index, signature)
     what = f"steps[{index}] ({step.component}.{method})"
     traits = predictor.call_traits(method) if isinstance(predictor, TellsCallTraits) else UNKNOWN
-    remembers = (
-        partial(predictor.remembers, method) if isinstance(predictor, RemembersAnswers) else None
+    is_cached = (
+        partial(predictor.is_cached, method) if isinstance(predictor, CachesAnswers) else None
     )
-    return PlannedStep(what, method, call, step.inputs, step.outputs, signature, traits, remembers)
+    return PlannedStep(what, method, call, step.inputs, step.outputs, signature, traits, is_cached)
 
 
 def _plan_operation(step: Step, index: int) -> PlannedStep:

@@ -100,11 +100,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {shown(by_folded[close[0]])}?" if close else ""
 
 
-def quoted(names: Iterable[str]) -> str:
-    """List names for a message: ``'a', 'b', 'c'``, at most twenty."""
+def quoted(names: Iterable[str], most: int = 20) -> str:
+    """List names for a message: ``'a', 'b', 'c'``, at most so many."""
     listed = [shown(name) for name in names]
-    more = f" and {len(listed) - 20} more" if len(listed) > 20 else ""
-    return (", ".join(listed[:20]) or "none") + more
+    more = f" and {len(listed) - most} more" if len(listed) > most else ""
+    return (", ".join(listed[:most]) or "none") + more
 
 
 def _sentence(form: type[Form], fault: ErrorDetails) -> str:

@@ -1,4 +1,4 @@
-"""The frameworks: which there are, and which one an object or a file belongs to.
+"""The registry of frameworks, and the framework of an object or a file.
 
 A framework is declared in one place, a :class:`Framework` in the ``__init__`` of its package, and
 listed in ``_BUILT_IN``. Another distribution adds one with an entry point in the group
@@ -7,7 +7,6 @@ listed in ``_BUILT_IN``. Another distribution adds one with an entry point in th
 
 from __future__ import annotations
 
-import difflib
 import functools
 import logging
 from collections.abc import Collection, Iterator, Mapping
@@ -15,9 +14,17 @@ from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
-from bundleserver.errors import FrameworkError, LoadError
+from bundleserver.documents.forms import did_you_mean, quoted
+from bundleserver.errors import FrameworkError
 from bundleserver.frameworks import prophet, pyfunc, sklearn, statsmodels, torch, voting
-from bundleserver.frameworks.interface import FileRole, Framework, LoadContext, Predictor
+from bundleserver.frameworks.interface import (
+    FileRole,
+    Framework,
+    LoadContext,
+    Predictor,
+    named_line,
+    reading,
+)
 
 __all__ = [
     "ENTRY_POINT_GROUP",
@@ -36,7 +43,7 @@ LOG = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP = "bundleserver.frameworks"
 
-# sklearn is the last to look at a pickle: it opens what no other knows, or says why it does not.
+# sklearn is asked last about a pickle: it opens what no other does, or says why it does not.
 _BUILT_IN = (
     prophet.FRAMEWORK,
     statsmodels.FRAMEWORK,
@@ -55,7 +62,7 @@ def frameworks() -> Mapping[str, Framework]:
 
 @functools.cache
 def model_suffixes() -> frozenset[str]:
-    """Return how files may end that hold a model, in lower case."""
+    """Return the suffixes of model files, in lower case."""
     return frozenset().union(*(row.suffixes for row in frameworks().values()))
 
 
@@ -67,18 +74,17 @@ def framework_named(name: str) -> Framework:
     """
     row = frameworks().get(name)
     if row is None:
-        near = difflib.get_close_matches(name, frameworks(), n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        known = ", ".join(f"'{known}'" for known in sorted(frameworks()))
+        hint = did_you_mean(name, frameworks())
+        known = quoted(sorted(frameworks()))
         raise FrameworkError(f"framework is '{name}'; expected one of {known}{hint}")
     return row
 
 
 def framework_for(model: object) -> str | None:
-    """Name the framework that saves a fitted object, or None.
+    """Return the name of the framework that saves a fitted object, or None.
 
     Raises:
-        FrameworkError: several do; the caller of ``save`` has to name one.
+        FrameworkError: several do; the caller of ``save`` must name one.
     """
     built_in = {row.name for row in _BUILT_IN}
     owners = [name for name, row in frameworks().items() if row.recognises(model)]
@@ -93,27 +99,25 @@ def framework_for(model: object) -> str | None:
 
 
 def framework_of_file(path: Path) -> tuple[str, FileRole] | None:
-    """Name the framework that opens a file, and what the object in it does; None when none does.
+    """Return the framework that opens a file and the file's role; None when there is none.
 
-    Nothing is unpickled; the file's suffix and what it says of its content decide.
+    The suffix and the content decide, without unpickling anything.
 
     Raises:
-        LoadError: the file cannot be read, or holds what no framework opens.
+        LoadError: the file cannot be read, or its content is not supported by any framework.
     """
     for name, row in frameworks().items():
         if path.suffix.lower() not in row.suffixes:
             continue
-        try:
+        with reading(path):
             role = row.sniff(path)
-        except OSError as error:
-            raise LoadError(f"'{path}' cannot be read: {error.strerror or error}") from error
         if role is not None:
             return name, role
     return None
 
 
 def _plug_ins() -> Iterator[Framework]:
-    """Load the frameworks of other distributions; one that is unusable is logged and left out."""
+    """Load the frameworks of other distributions; an unusable one is logged and skipped."""
     taken = {row.name for row in _BUILT_IN}
     for point in sorted(metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda p: p.name):
         row: object = None
@@ -123,15 +127,15 @@ def _plug_ins() -> Iterator[Framework]:
         except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - importing foreign code may raise anything
-            problem = f"{type(error).__name__}: {error}"
+            problem = named_line(error)
         if isinstance(row, Framework) and problem is None:
             taken.add(row.name)
             yield row
         else:
-            LOG.error("entry point '%s' is left out: %s", point.name, problem)
+            LOG.error("entry point '%s' is skipped: %s", point.name, problem)
 
 
 def _problem_with(row: object, taken: Collection[str]) -> str | None:
     if not isinstance(row, Framework):
         return f"is a {type(row).__name__}; expected a bundleserver.frameworks.Framework"
-    return f"there is a framework '{row.name}' already" if row.name in taken else None
+    return f"framework '{row.name}' already exists" if row.name in taken else None

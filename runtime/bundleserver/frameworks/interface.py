@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol, cast, runtime_checkable
 
+from bundleserver.documents.forms import nearest
 from bundleserver.errors import BundleServerError, FrameworkError, LoadError, StoreError
 from bundleserver.frameworks.lean_imports import without
 from bundleserver.tensors import Array, NamedTensor
@@ -20,7 +22,7 @@ class Predictor(Protocol):
     """One opened component: named methods over arrays.
 
     Called from worker threads, several at a time. A predictor that can do more has the methods of
-    :class:`TellsCallTraits`, :class:`RemembersAnswers` or :class:`HasMetadata` too.
+    :class:`TellsCallTraits`, :class:`CachesAnswers` or :class:`HasMetadata` too.
     """
 
     @property
@@ -33,12 +35,12 @@ class Predictor(Protocol):
         """Run one method on the inputs, given by position, and return its outputs by position.
 
         Raises:
-            InvalidInput: the model refuses a value (the caller's to fix).
+            InvalidInput: the model rejects a value, which the caller can fix.
             Exception: anything else is the model's own failure and is passed on as it is.
         """
 
     def close(self) -> None:
-        """Release what the component holds; no call comes after."""
+        """Release the component's resources; no call follows."""
 
 
 @runtime_checkable
@@ -50,10 +52,10 @@ class TellsCallTraits(Protocol):
 
 
 @runtime_checkable
-class RemembersAnswers(Protocol):
+class CachesAnswers(Protocol):
     """A predictor that caches answers."""
 
-    def remembers(
+    def is_cached(
         self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
     ) -> bool:
         """Ask whether ``call`` would be a cache hit.
@@ -74,7 +76,7 @@ class HasMetadata(Protocol):
 
 @dataclass(frozen=True)
 class LoadContext:
-    """What a framework may know while it opens a file: its options and where to put tensors."""
+    """The options of a component, and the device for its tensors."""
 
     options: Mapping[str, object] = field(default_factory=dict)
     device: str = "cpu"
@@ -84,29 +86,21 @@ class FrameworkModule(Protocol):
     """The two functions of a framework's module."""
 
     def load(self, path: Path, context: LoadContext) -> Predictor:
-        """Open one file.
-
-        Raises:
-            LoadError: names the file, what is wrong with it and what to do.
-        """
+        """Open one file; a LoadError names it, what is wrong with it and what to do."""
 
     def save(self, model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
-        """Write a fitted object as ``directory/stem.<suffix>``; return the file and options.
-
-        Raises:
-            StoreError: names the component, what is wrong with it and what to do.
-        """
+        """Write a fitted object; a StoreError names the component, what is wrong, what to do."""
 
 
 FileRole = Literal["model", "preprocessor"]
-"""What a file's object does in a bundle: it answers, or it transforms what comes before a model."""
+"""What a file's object does in a bundle: it predicts, or it transforms a model's inputs."""
 
 
 @dataclass(frozen=True)
 class Flavour:
-    """A flavour of MLflow's; ``file_of`` returns the file that the framework opens as MLflow does.
+    """An MLflow flavour; ``file_of`` returns the file that the framework opens as MLflow does.
 
-    ``file_of`` gets the model's directory and what ``MLmodel`` says of the flavour; the file is
+    ``file_of`` gets the model's directory and the flavour's section of ``MLmodel``; the file is
     relative to the directory. None: only MLflow opens this model.
     """
 
@@ -114,31 +108,23 @@ class Flavour:
     file_of: Callable[[Path, Mapping[str, object]], str | None]
 
 
-def _recognises_nothing(model: object) -> bool:
-    return False
-
-
-def _is_model(path: Path) -> FileRole:
-    return "model"
-
-
 @dataclass(frozen=True)
 class Framework:
-    """One framework, declared where importing it costs nothing.
+    """One framework, declared in a module that is cheap to import.
 
     Attributes:
         name: what a manifest's ``framework`` says.
         module: the module with the functions of :class:`FrameworkModule`, imported when a bundle
-            needs it and not before.
-        library: the package that has to be importable, if it needs one.
+            needs it.
+        library: the package that must be importable, if any.
         extra: the extra of bundleserver that installs the library; empty when none does.
         distributions: the distributions whose versions a bundle records.
-        suffixes: how its files end, in lower case.
-        sniff: asks what the object in a file with such a suffix does, without unpickling anything;
-            None when the file is not this framework's.
+        suffixes: the suffixes of its files, in lower case.
+        sniff: returns the role of a file with such a suffix, without unpickling anything; None
+            when the file is not this framework's.
         recognises: asks whether the framework saves an object; imports nothing.
-        flavour: the flavour of MLflow whose files it opens.
-        left_out: packages that the library imports where they are installed, and does not need.
+        flavour: the MLflow flavour whose files it opens.
+        left_out: optional dependencies of the library that are not imported with it.
     """
 
     name: str
@@ -147,8 +133,8 @@ class Framework:
     extra: str = ""
     distributions: tuple[str, ...] = ()
     suffixes: frozenset[str] = frozenset()
-    sniff: Callable[[Path], FileRole | None] = _is_model
-    recognises: Callable[[object], bool] = _recognises_nothing
+    sniff: Callable[[Path], FileRole | None] = lambda path: "model"
+    recognises: Callable[[object], bool] = lambda model: False
     flavour: Flavour | None = None
     left_out: tuple[str, ...] = ()
 
@@ -165,7 +151,7 @@ class Framework:
         except (BundleServerError, KeyboardInterrupt):
             raise
         except BaseException as error:  # the model's own code may raise anything, SystemExit too
-            raise LoadError(f"'{path}' cannot be opened: {_first_line(error)}") from error
+            raise LoadError(f"'{path}' cannot be opened: {named_line(error)}") from error
 
     def save(self, model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
         """Write a fitted object as ``directory/stem.<suffix>``; return the file and options.
@@ -173,7 +159,7 @@ class Framework:
         Raises:
             FrameworkError: the library is not installed.
             StoreError: the object cannot be written.
-            OSError: the disk refuses.
+            OSError: the file cannot be written.
         """
         module = self.imported()
         try:
@@ -183,11 +169,11 @@ class Framework:
         except BaseException as error:  # the object's own code runs while it is pickled
             raise StoreError(
                 f"component '{stem}' ({type(model).__module__}.{type(model).__qualname__}) cannot "
-                f"be written: {_first_line(error)}"
+                f"be written: {named_line(error)}"
             ) from error
 
     def imported(self) -> FrameworkModule:
-        """Import the framework's module, and make sure that its library can be imported.
+        """Import the framework's module, and check that its library is installed.
 
         Raises:
             FrameworkError: the library is not installed.
@@ -213,5 +199,33 @@ def has_class_of(model: object, package: str) -> bool:
     return any(base.__module__.partition(".")[0] == package for base in type(model).__mro__)
 
 
-def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
+def first_line(error: BaseException) -> str:
+    """Return an error's first line, at most 300 characters, without its full stop."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300].rstrip(" .:")
+
+
+def named_line(error: BaseException) -> str:
+    """Return an error's class and its first line."""
+    return f"{type(error).__name__}: {first_line(error)}" if str(error) else type(error).__name__
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn an OSError in the block into a LoadError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise LoadError(f"'{path}' cannot be read: {error.strerror or error}") from error
+
+
+def check_options(options: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Reject unknown options of a component.
+
+    Raises:
+        LoadError: names the option and the nearest known one, else all.
+    """
+    names = tuple(known)
+    for name in options:
+        if name not in names:
+            raise LoadError(f"{where}: options.{name} is not a known option{nearest(name, names)}")

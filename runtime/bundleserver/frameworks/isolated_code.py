@@ -1,10 +1,10 @@
-"""Python code that comes with one version of a model, kept apart from that of every other.
+"""Python code of one version of a model, isolated from that of every other.
 
-Python has one table of modules per process, so two versions that bring different modules of one
-name would get each other's. Here a version's modules are in that table only while the version is
-loaded, under a lock; afterwards they live on through what refers to them. An ``import`` that runs
-later, inside a function, is answered by an ``__import__`` of the version's own: a function finds
-it in the ``__builtins__`` of the module that it was defined in.
+Python has one table of modules per process, so two versions with different modules of the same
+name would get each other's. Here a version's modules are in ``sys.modules`` only while the version
+is loaded, under a lock; afterwards only its objects refer to them. An ``import`` that runs later,
+inside a function, calls the version's own ``__import__``, from the ``__builtins__`` of the module
+that defines the function.
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ from typing import Any, TypeVar, cast
 T = TypeVar("T")
 
 _LOCK = threading.RLock()
-"""Held while the modules of one version are in the process's table."""
+"""Held while the modules of one version are in ``sys.modules``."""
 
 
 class IsolatedCode:
-    """The modules below one directory, for the use of one version only. Safe for many threads."""
+    """The modules below one directory, for one version only. Safe for many threads."""
 
     def __init__(self, directory: Path) -> None:
-        """Name the directory; its modules are imported when something asks for them."""
+        """Use a directory; its modules are imported on demand."""
         self._directory = directory
         self._names = frozenset(_top_level_names(directory))
         self._modules: dict[str, ModuleType] = {}
         self._builtins = {**vars(builtins), "__import__": self._import}
         self._depth = 0
-        self._takes_turns = False
+        self._is_exclusive = False
 
     def owns(self, module: str) -> bool:
-        """Ask whether a module of that name would come from here."""
+        """Ask whether a module of that name is in the directory."""
         return module.partition(".")[0] in self._names
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Let plain imports find the version's modules; other versions wait meanwhile."""
+        """Let plain imports find the version's modules in the block; other versions wait."""
         with _LOCK:
             if self._depth:
                 yield
@@ -65,20 +65,20 @@ class IsolatedCode:
                 yield
 
     def call(self, function: Callable[[], T]) -> T:
-        """Call code of the version; once more with its modules in place if it misses one.
+        """Call code of the version; retry inside ``active`` if it does not find a module.
 
-        Only what looks for modules by itself misses one, as a pickle that is opened in a call
-        does. From then on such a version takes turns with all others.
+        Only code that looks up modules by itself fails so, e.g. when it opens a pickle. From then
+        on all calls of the version are made inside ``active``.
         """
-        if not self._takes_turns:
+        if not self._is_exclusive:
             try:
                 return function()
             except (ModuleNotFoundError, KeyError) as error:
                 # A pickle imports a module, then looks for it in the table: KeyError: 'helper'.
-                missed = error.name if isinstance(error, ImportError) else error.args[0]
-                if not (isinstance(missed, str) and self.owns(missed)):
+                missing = error.name if isinstance(error, ImportError) else error.args[0]
+                if not (isinstance(missing, str) and self.owns(missing)):
                     raise
-            self._takes_turns = True
+            self._is_exclusive = True
         with self.active():
             return function()
 
@@ -89,7 +89,7 @@ class IsolatedCode:
         finder = _Finder(self._directory, self._names, self._builtins)
         sys.modules.update(self._modules)
         sys.meta_path.insert(0, finder)
-        # Data and namespace packages are looked for here by whoever walks sys.path itself.
+        # For code that searches sys.path itself for data and namespace packages.
         sys.path = [str(self._directory), *path]
         importlib.invalidate_caches()
         self._depth += 1
@@ -98,8 +98,7 @@ class IsolatedCode:
                 yield
         finally:
             self._depth -= 1
-            # Not taken out of the lists, which other threads may go through just now: they would
-            # skip an entry, and not find what is installed.
+            # New lists: a thread that iterates over the old ones must not skip an entry.
             sys.meta_path = [each for each in sys.meta_path if each is not finder]
             sys.path = path
             for name in [name for name in sys.modules if self.owns(name)]:
@@ -114,7 +113,7 @@ class IsolatedCode:
         fromlist: Sequence[str] = (),
         level: int = 0,
     ) -> ModuleType:
-        """Stand in for ``__import__`` in the version's own code."""
+        """Replace ``__import__`` in the version's own code."""
         package = str((globals or {}).get("__package__") or "")
         if name == "importlib" and not level:
             return self._importlib
@@ -122,7 +121,7 @@ class IsolatedCode:
             return builtins.__import__(name, globals, locals, fromlist, level)
         full = resolve_name("." * level + name, package) if level else name
         known = self._modules.get(full)
-        # The usual case takes no lock: a function that imports again what it has imported before.
+        # The usual case needs no lock: a function that imports a known module again.
         if known is not None and all(hasattr(known, wanted) for wanted in fromlist or ()):
             if fromlist:
                 return known
@@ -133,7 +132,7 @@ class IsolatedCode:
 
     @cached_property
     def _importlib(self) -> ModuleType:
-        """Python's importlib, but for ``import_module``, which finds the version's modules."""
+        """A copy of importlib whose ``import_module`` finds the version's modules."""
 
         def import_module(name: str, package: str | None = None) -> ModuleType:
             full = resolve_name(name, package)
@@ -148,7 +147,7 @@ class IsolatedCode:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Finds the modules of one directory before any other does."""
+    """Finds the modules of one directory before the other finders."""
 
     def __init__(
         self, directory: Path, names: frozenset[str], own_builtins: Mapping[str, object]
@@ -160,7 +159,7 @@ class _Finder(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Look for a module below the directory; None leaves it to the other finders."""
+        """Find a module below the directory; None leaves it to the other finders."""
         if fullname.partition(".")[0] not in self._names:
             return None
         for directory in path if path is not None else [self._directory]:
@@ -180,33 +179,31 @@ class _Finder(importlib.abc.MetaPathFinder):
 
 
 class _Loader(SourceFileLoader):
-    """Runs a module with the version's builtins, and writes nothing beside it."""
+    """Runs a module with the version's builtins, and writes no bytecode."""
 
     def __init__(self, fullname: str, path: str, own_builtins: Mapping[str, object]) -> None:
         super().__init__(fullname, path)
         self._builtins = own_builtins
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Return a module whose functions import through the version."""
+        """Return a module whose functions use the version's ``__import__``."""
         module = ModuleType(spec.name)
         vars(module)["__builtins__"] = self._builtins
         return module
 
     def set_data(self, path: str, data: object, *, _mode: int = 0o666) -> None:
-        """Keep compiled code out of the version's directory, which may be shared and verified."""
+        """Do not write bytecode to the version's directory, which may be shared and verified."""
 
 
 @contextmanager
 def _functions_by_value(own_builtins: Mapping[str, object]) -> Iterator[None]:
-    """Let functions that cloudpickle rebuilds from a notebook import through the version too."""
-    module = sys.modules.get("cloudpickle.cloudpickle")
-    if module is None:
-        try:
-            module = importlib.import_module("cloudpickle.cloudpickle")
-        except ModuleNotFoundError:
-            yield
-            return
-    # It hands the name '__builtins__' of its own module on to every function that it makes.
+    """Let functions that cloudpickle rebuilds from a notebook use the version's import too."""
+    try:
+        module = importlib.import_module("cloudpickle.cloudpickle")
+    except ModuleNotFoundError:
+        yield
+        return
+    # It passes its own module's '__builtins__' to every function that it makes.
     before = vars(module)["__builtins__"]
     vars(module)["__builtins__"] = own_builtins
     try:
@@ -216,7 +213,7 @@ def _functions_by_value(own_builtins: Mapping[str, object]) -> Iterator[None]:
 
 
 def _top_level_names(directory: Path) -> Iterator[str]:
-    """Name the modules and packages that lie directly in a directory."""
+    """Yield the names of the modules and packages in a directory."""
     suffixes = (*EXTENSION_SUFFIXES, *SOURCE_SUFFIXES, *BYTECODE_SUFFIXES)
     for path in directory.iterdir():
         if path.is_dir():

@@ -1,4 +1,4 @@
-"""Imports without what a library takes along only because it happens to be installed."""
+"""Imports without a library's optional dependencies, even if they are installed."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from types import ModuleType
 
 
 class _LeftOut(threading.local):
-    """The packages that one thread does without."""
+    """The packages that one thread does not import."""
 
     packages: frozenset[str] = frozenset()
 
 
 class _NotHere(MetaPathFinder):
-    """Says to a thread that the packages that it does without are not installed."""
+    """Reports to a thread that the packages it left out are not installed."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Refuse what is to be left out; everything else is for the finders behind."""
+        """Raise for a package that is left out; None leaves others to the next finders."""
         if fullname in _LEFT_OUT.packages:
-            raise ModuleNotFoundError(f"'{fullname}' is left out here", name=fullname)
+            raise ModuleNotFoundError(f"'{fullname}' is not imported here", name=fullname)
         return None
 
 
@@ -37,10 +37,9 @@ _FINDER = _NotHere()
 def without(packages: Collection[str]) -> Iterator[None]:
     """Import in the block, in this thread, as if packages were not installed.
 
-    They can be imported afterwards, and by other threads meanwhile; one that is imported already
-    stays.
+    They can be imported afterwards, and by other threads meanwhile; an imported one stays.
     """
-    # It stays: another thread that goes through the finders would skip one if this one went.
+    # Never removed: a thread that iterates over the finders would skip one.
     if _FINDER not in sys.meta_path:
         sys.meta_path.insert(0, _FINDER)
     before, _LEFT_OUT.packages = _LEFT_OUT.packages, frozenset(packages)

@@ -9,10 +9,11 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
-from bundleserver.documents.forms import did_you_mean, quoted
+from bundleserver.documents.forms import Form, did_you_mean, quoted
 from bundleserver.documents.strict_json import json_path, pretty, read_object, shown
 from bundleserver.errors import ManifestError, Problem
 from bundleserver.manifest.checks import manifest_problems
@@ -23,11 +24,7 @@ from bundleserver.manifest.forms import (
     MODEL,
     MODEL_NAME,
     MODEL_NAME_IS,
-    ComponentForm,
-    ExampleForm,
     ManifestForm,
-    StepForm,
-    TensorForm,
     manifest_schema,
 )
 from bundleserver.tensors import TensorSpec
@@ -204,11 +201,8 @@ def _refuse_newer(number: object, where: str) -> None:
     """Reject a newer format before validating anything else, as its rules are not known here."""
     match = re.fullmatch(r"bundle/v([0-9]{1,9})", number) if isinstance(number, str) else None
     if match and int(match[1]) > int(MANIFEST_VERSION.removeprefix("bundle/v")):
-        what = (
-            f"is '{number}', written by a newer bundleserver; expected '{MANIFEST_VERSION}'; "
-            "upgrade this server"
-        )
-        raise ManifestError(where, [Problem("format", what)])
+        what = f"is '{number}', written by a newer bundleserver; expected '{MANIFEST_VERSION}'"
+        raise ManifestError(where, [Problem("format", f"{what}; upgrade this server")])
 
 
 def _manifest(form: ManifestForm) -> Manifest:
@@ -216,49 +210,34 @@ def _manifest(form: ManifestForm) -> Manifest:
         name=form.name,
         version=form.version,
         components={
-            name: _component(name, component) for name, component in form.components.items()
+            name: Component(name, **_values(component))
+            for name, component in form.components.items()
         },
-        inputs=tuple(_tensor(tensor) for tensor in form.inputs),
-        steps=tuple(_step(step) for step in form.steps),
-        outputs=tuple(_tensor(tensor) for tensor in form.outputs),
-        examples=tuple(_example(example) for example in form.examples),
+        inputs=tuple(TensorSpec(**_values(tensor)) for tensor in form.inputs),
+        steps=tuple(Step(**_values(step)) for step in form.steps),
+        outputs=tuple(TensorSpec(**_values(tensor)) for tensor in form.outputs),
+        examples=tuple(Example(**_values(example)) for example in form.examples),
         metadata=form.metadata.model_dump(exclude_unset=True),
-        requirements=Requirements(form.requirements.python, form.requirements.packages),
+        requirements=Requirements(**_values(form.requirements)),
     )
 
 
-def _component(name: str, form: ComponentForm) -> Component:
-    return Component(
-        name, form.framework, form.path, form.sha256, form.size, form.model, form.options
-    )
-
-
-def _tensor(form: TensorForm) -> TensorSpec:
-    shape = None if form.shape is None else tuple(form.shape)
-    return TensorSpec(form.name, form.datatype, shape, tuple(form.columns))
-
-
-def _step(form: StepForm) -> Step:
-    return Step(
-        form.component, form.method, form.op, form.params, tuple(form.inputs), tuple(form.outputs)
-    )
-
-
-def _example(form: ExampleForm) -> Example:
-    return Example(form.inputs, form.outputs, form.rtol, form.parameters)
+def _values(form: Form) -> dict[str, Any]:
+    """Return a form's fields, which the value's are named after, with tuples for arrays."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in form}
 
 
 def _written(
     value: Component | Step | Example | Requirements | TensorSpec, *left_out: str
 ) -> dict[str, object]:
     """Convert a value's fields to JSON in their order, without defaults."""
-    written: dict[str, object] = {}
-    for entry in fields(value):
-        held = getattr(value, entry.name)
-        default = {} if entry.default_factory is not MISSING else entry.default
-        if entry.name not in left_out and held != default:
-            written[entry.name] = _plain(held)
-    return written
+    return {
+        entry.name: _plain(getattr(value, entry.name))
+        for entry in fields(value)
+        if entry.name not in left_out
+        and getattr(value, entry.name)
+        != ({} if entry.default_factory is not MISSING else entry.default)
+    }
 
 
 def _plain(value: object) -> object:

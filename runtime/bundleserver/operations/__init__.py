@@ -30,16 +30,16 @@ _Limits = tuple[int, int | None]
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation; the docstring of the function that runs it says what it takes and gives.
+    """One operation; the docstring of ``run`` describes its inputs and outputs.
 
     Attributes:
         name: what a step's ``op`` says.
         params: the form of a step's ``params``.
-        inputs: the fewest and most tensors that it takes; None is any number.
-        outputs: what is known of its outputs before it runs; a step names one or more of them.
+        inputs: the minimum and maximum number of its inputs; None is any number.
+        outputs: its outputs as far as known before it runs; a step has one or more of them.
         run: computes the outputs by position from the inputs by position and the params' form.
-            Raises InvalidInput where shapes, datatypes or values do not fit; names the tensors.
-        is_batchable: asks whether a row's answer never depends on other rows, to the bit.
+            Raises InvalidInput for shapes, datatypes or values that are not valid.
+        is_batchable: asks whether a row's result never depends on other rows, to the bit.
     """
 
     name: str
@@ -52,13 +52,13 @@ class Operation:
     def problems(
         self, step: Place, params: object, inputs: int | None, outputs: int | None
     ) -> Iterator[tuple[Place, str]]:
-        """Find what is wrong with a step; a part that is None is not looked at.
+        """Find the problems of a step; an argument that is None is not checked.
 
         Args:
-            step: where the step stands in its document.
-            params: what the step says.
-            inputs: how many tensors it takes.
-            outputs: how many it names.
+            step: the step's place in its document.
+            params: the step's params.
+            inputs: the number of its inputs.
+            outputs: the number of its outputs.
         """
         for key, count, limits in (
             ("inputs", inputs, self.inputs),
@@ -75,10 +75,10 @@ class Operation:
             yield (*step, "params", "weights"), problem
 
     def read(self, step: Place, params: Mapping[str, object], inputs: int, outputs: int) -> Form:
-        """Return a step's params as their form.
+        """Parse a step's params.
 
         Raises:
-            BundleError: lists what is wrong with the step.
+            BundleError: lists the problems of the step.
         """
         found = [*self.problems(step, dict(params), inputs, outputs)]
         if found:
@@ -87,11 +87,11 @@ class Operation:
         return self.params.model_validate(dict(params))
 
     def call_traits(self, params: Form) -> CallTraits:
-        """Say how a step behaves; what adds numbers up may do so in another order for more rows."""
+        """Return a step's call traits; the order of a sum may depend on the number of rows."""
         return CallTraits(predictable=True, batchable=self.is_batchable(params))
 
     def schema(self) -> dict[str, Any]:
-        """Return the part of a step's JSON Schema that holds where its ``op`` has this name."""
+        """Return the part of a step's JSON Schema for this ``op``."""
         params = dict(form_schema(self.params))
         then: dict[str, Any] = {
             "properties": {
@@ -112,7 +112,7 @@ def _problem_with_count(count: int, limits: _Limits) -> str | None:
     if fewest <= count and (most is None or count <= most):
         return None
     least = f"{fewest} or {most}" if most else f"{fewest} or more"
-    return f"has {count} names; this operation has {fewest if most == fewest else least}"
+    return f"has {count} names; expected {fewest if most == fewest else least}"
 
 
 def _count_schema(limits: _Limits) -> dict[str, int]:
@@ -121,7 +121,7 @@ def _count_schema(limits: _Limits) -> dict[str, int]:
 
 
 def reconstruction_error(inputs: Sequence[NamedTensor], params: NoParams) -> Sequence[Array]:
-    """Measure how far a reconstruction is off: two tensors ``[n, …]`` of one shape → FP64 ``[n]``.
+    """Compute reconstruction errors: two tensors ``[n, …]`` of one shape → FP64 ``[n]``.
 
     The mean of the squared differences over all axes but the first, in double precision.
     """
@@ -129,8 +129,8 @@ def reconstruction_error(inputs: Sequence[NamedTensor], params: NoParams) -> Seq
     _check_same_shape(inputs)
     if first.ndim == 0 or 0 in first.shape[1:]:
         raise InvalidInput(
-            f"input '{inputs[0].name}' has shape {list(first.shape)}; a reconstruction error needs "
-            "rows with values, [n, …]"
+            f"input '{inputs[0].name}' has shape {list(first.shape)}; a reconstruction error "
+            "expects rows with values, [n, …]"
         )
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.square(first - second)
@@ -140,8 +140,8 @@ def reconstruction_error(inputs: Sequence[NamedTensor], params: NoParams) -> Seq
 def threshold(inputs: Sequence[NamedTensor], params: ThresholdParams) -> Sequence[Array]:
     """Label values: any shape → the same shape, the second label where a value is above ``above``.
 
-    ``labels`` (default ``[1, -1]``) are two whole numbers (INT64), numbers (FP64), truths (BOOL)
-    or texts (BYTES). Above is strictly above; NaN is not above.
+    ``labels`` (default ``[1, -1]``) are two integers (INT64), numbers (FP64), booleans (BOOL) or
+    strings (BYTES). Above is strictly above; NaN is not above.
     """
     values = _numbers(inputs[0])
     choice = np.array(params.labels, dtype=dtype_of_labels(params.labels))
@@ -151,7 +151,7 @@ def threshold(inputs: Sequence[NamedTensor], params: ThresholdParams) -> Sequenc
 def vote(inputs: Sequence[NamedTensor], params: VoteParams) -> Sequence[Array]:
     """Combine votes ``[n]``, one tensor per member → label INT64 ``[n]`` and score FP64 ``[n]``.
 
-    ``weights``: equal ones when left out; ``threshold``: 0.5; ``votes``, for the label too:
+    ``weights``: equal by default; ``threshold``: 0.5; ``votes``, for the label too:
     ``anomaly`` (1 is an anomaly, 0 normal) or ``sklearn`` (-1 is an anomaly, 1 normal).
     """
     weights = params.weights or (1,) * len(inputs)
@@ -159,28 +159,26 @@ def vote(inputs: Sequence[NamedTensor], params: VoteParams) -> Sequence[Array]:
 
 
 def mean(inputs: Sequence[NamedTensor], params: MeanParams) -> Sequence[Array]:
-    """Average tensors of one shape → FP64 of that shape; ``weights``: equal ones when left out."""
+    """Average tensors of one shape → FP64 of that shape; ``weights``: equal by default."""
     arrays = [_numbers(tensor) for tensor in inputs]
     _check_same_shape(inputs)
     return [np.asarray(np.average(np.stack(arrays), axis=0, weights=params.weights))]
 
 
 def concat(inputs: Sequence[NamedTensor], params: ConcatParams) -> Sequence[Array]:
-    """Put tensors beside each other along ``axis`` (default 1; -1 is the last) → one tensor.
+    """Concatenate tensors along ``axis`` (default 1; -1 is the last) → one tensor.
 
-    All other axes are equal. Numbers of different datatypes get the one that holds them all, as
-    long as no value changes; texts only go with texts.
+    All other axes must be equal. Numbers are converted to a common datatype if no value changes;
+    strings are only concatenated with strings.
     """
     axis = params.axis
     shapes = [tensor.values.shape for tensor in inputs]
     if any(not -len(shape) <= axis < len(shape) for shape in shapes):
-        raise InvalidInput(
-            f"{_listed(inputs)} cannot be joined along axis {axis}: there is no such axis"
-        )
+        raise InvalidInput(f"{_listed(inputs)} cannot be concatenated: axis {axis} is out of range")
     others = {tuple(np.delete(shape, axis)) for shape in shapes}
     if len(others) > 1:
         raise InvalidInput(
-            f"{_listed(inputs)} cannot be joined along axis {axis}: their other dimensions differ"
+            f"{_listed(inputs)} cannot be concatenated along axis {axis}: other dimensions differ"
         )
     return [np.concatenate(_in_one_datatype(inputs), axis=axis)]
 
@@ -205,31 +203,27 @@ def _listed(inputs: Sequence[NamedTensor]) -> str:
 
 
 def _in_one_datatype(inputs: Sequence[NamedTensor]) -> list[Array]:
-    texts = [tensor.values.dtype.kind not in "biuf" for tensor in inputs]
-    if all(texts):
+    strings = [tensor.values.dtype.kind not in "biuf" for tensor in inputs]
+    if all(strings):
         return [tensor.values.astype(object) for tensor in inputs]
-    if any(texts):
-        raise InvalidInput(f"{_listed(inputs)} mix texts and numbers; expected one kind")
+    if any(strings):
+        raise InvalidInput(f"{_listed(inputs)} mix strings and numbers; expected one kind")
     target = np.result_type(*(tensor.values.dtype for tensor in inputs))
     for tensor in inputs:
-        if not _is_held_exactly(tensor.values, target):
+        if not _is_exact(tensor.values, target):
             raise InvalidInput(
-                f"input '{tensor.name}' has {datatype_of(tensor.values)} values that "
-                f"{datatype_of(np.empty(0, target))} does not hold exactly"
+                f"input '{tensor.name}' has {datatype_of(tensor.values)} values that cannot be "
+                f"converted to {datatype_of(np.empty(0, target))} exactly"
             )
     return [tensor.values.astype(target) for tensor in inputs]
 
 
-def _is_held_exactly(values: Array, target: np.dtype[np.generic]) -> bool:
-    """Ask whether whole numbers survive as floats; every other promotion of numpy loses nothing."""
+def _is_exact(values: Array, target: np.dtype[np.generic]) -> bool:
+    """Ask whether integers are exact as floats; all other promotions of numpy are lossless."""
     if values.dtype.kind not in "iu" or target.kind != "f" or not values.size:
         return True
     largest: int = 2 ** (int(np.finfo(cast("np.dtype[np.float64]", target)).nmant) + 1)
     return -largest <= int(values.min()) and int(values.max()) <= largest
-
-
-def _joins_columns(params: ConcatParams) -> bool:
-    return params.axis in (-1, 1)
 
 
 OPERATIONS: Mapping[str, Operation] = MappingProxyType(
@@ -271,7 +265,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
                 inputs=(1, None),
                 outputs=(TensorSpec("joined"),),
                 run=concat,
-                is_batchable=_joins_columns,
+                is_batchable=lambda params: params.axis in (-1, 1),
             ),
         )
     }

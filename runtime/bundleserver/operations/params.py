@@ -1,4 +1,4 @@
-"""The params of the built-in operations: their forms say all that one value can break by itself."""
+"""The params of the built-in operations, and the validation of their values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DTYPES: Mapping[type, type] = {str: object, bool: np.bool_, int: np.int64, floa
 
 
 def dtype_of_labels(labels: Sequence[object]) -> type | None:
-    """Return the dtype that holds two labels; None when no single datatype does."""
+    """Return the common dtype of two labels; None when there is none."""
     kinds = {type(label) for label in labels}
     numbers = [label for label in labels if isinstance(label, (int, float))]
     fits = all(map(_fits, numbers))
@@ -32,16 +32,16 @@ def _fits(number: float) -> bool:
 
 
 def problem_with_weights(weights: Sequence[float], count: int | None = None) -> str | None:
-    """Say what keeps weights from being those of ``count`` inputs; None of that: any number."""
+    """Say why weights are not valid for ``count`` inputs (None: any number); None if they are."""
     if count is not None and len(weights) != count:
-        return f"has {len(weights)} weights; the step has {count} inputs"
+        return f"has {len(weights)} weights; expected {count}, one per input"
     total = sum(map(float, weights))
     return None if 0 < total < math.inf else f"adds up to {total}; expected a finite sum above 0"
 
 
 Weights = Annotated[
-    list[Annotated[float, Field(ge=0, description="a weight: a number that is not negative")]],
-    Field(min_length=1, description="a list of weights, one per input"),
+    list[Annotated[float, Field(ge=0, description="a weight: a non-negative number")]],
+    Field(min_length=1, description="an array of weights, one per input"),
 ]
 Share = Annotated[
     float, Field(ge=0, le=1, description="a share of the votes: a number from 0 to 1")
@@ -50,7 +50,7 @@ _Labels = Annotated[
     list[object],
     must(lambda labels: dtype_of_labels(labels) is not None),
     Field(
-        description="a list of two labels, both numbers, both strings or both booleans",
+        description="an array of two labels, both numbers, both strings or both booleans",
         json_schema_extra={
             "anyOf": [{"items": {"type": kind}} for kind in ("number", "string", "boolean")],
             "minItems": 2,
@@ -61,7 +61,7 @@ _Labels = Annotated[
 
 
 class NoParams(Form):
-    """The params of an operation that takes none."""
+    """The params of an operation without params."""
 
 
 class ThresholdParams(Form):
@@ -90,4 +90,4 @@ class MeanParams(Form):
 class ConcatParams(Form):
     """The params of ``concat``."""
 
-    axis: int = Field(default=1, description="an axis: a whole number")
+    axis: int = Field(default=1, description="an axis: an integer")

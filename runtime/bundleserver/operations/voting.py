@@ -1,4 +1,4 @@
-"""How several detectors' votes become a label and a score, for ensembles and the op ``vote``."""
+"""Combining several detectors' votes to a label and a score, for ensembles and the op ``vote``."""
 
 from __future__ import annotations
 
@@ -17,45 +17,45 @@ Scores = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
 THRESHOLD = 0.5
-"""The share of votes from which a row is an anomaly, where nothing else is said."""
+"""The default share of votes from which a row is an anomaly."""
 
 TOLERANCE = 1e-9
-"""A share so little below the threshold reaches it: sums of weights such as 0.3 are not exact."""
+"""A share this close below the threshold reaches it: sums of weights such as 0.3 are not exact."""
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """The two numbers that a vote may be, and that a label is."""
+    """The two values of a vote and of a label."""
 
     anomaly: int
     normal: int
 
     def label(self, flags: Flags) -> Labels:
-        """Write flags (true is an anomaly) in this encoding."""
+        """Encode flags (true is an anomaly)."""
         return np.where(flags, np.int64(self.anomaly), np.int64(self.normal))
 
     def flags(self, votes: NamedTensor) -> Flags:
-        """Read one member's votes, ``[n]``: true where it saw an anomaly.
+        """Decode one member's votes, ``[n]``: true is an anomaly.
 
         Raises:
-            InvalidInput: the tensor is not ``[n]``, holds no numbers, or holds any third value.
+            InvalidInput: the tensor is not ``[n]``, is not numeric, or has any third value.
         """
         values = votes.values
         if values.ndim != 1:
             raise InvalidInput(
-                f"input '{votes.name}' has shape {list(values.shape)}; votes have shape [-1]"
+                f"input '{votes.name}' has shape {list(values.shape)}; expected votes [-1]"
             )
         if values.dtype.kind not in "biuf":
             raise InvalidInput(
-                f"input '{votes.name}' has datatype {datatype_of(values)}; votes are INT64"
+                f"input '{votes.name}' has datatype {datatype_of(values)}; expected INT64"
             )
         flags: Flags = values == self.anomaly
-        foreign = ~(flags | (values == self.normal))
-        if foreign.any():
-            row = int(np.argmax(foreign))
+        invalid = ~(flags | (values == self.normal))
+        if invalid.any():
+            row = int(np.argmax(invalid))
             raise InvalidInput(
-                f"input '{votes.name}' has the vote {values[row]!s} in row {row}; a vote is "
-                f"{self.anomaly} for an anomaly and {self.normal} for normal"
+                f"input '{votes.name}' has the vote {values[row]!s} in row {row}; expected "
+                f"{self.anomaly} for an anomaly or {self.normal} for normal"
             )
         return flags
 
@@ -63,7 +63,7 @@ class Encoding:
 ENCODINGS: Mapping[str, Encoding] = MappingProxyType(
     {"anomaly": Encoding(anomaly=1, normal=0), "sklearn": Encoding(anomaly=-1, normal=1)}
 )
-"""The encodings of a vote by the name that ``votes`` gives them in options and params."""
+"""The encodings by the value of ``votes`` in options and params."""
 
 
 def combine(
@@ -78,34 +78,28 @@ def combine(
         votes: one tensor per member.
         weights: one per member, with a finite sum above 0; equal: hard voting.
         threshold: a row is an anomaly from this score on (within ``TOLERANCE``).
-        encoding: what the votes mean; the label comes back in the same one.
+        encoding: the encoding of the votes and of the label.
 
     Returns:
-        The label, INT64 ``[n]``, and the score, FP64 ``[n]``: the weights that voted anomaly by all
-        weights.
+        The label, INT64 ``[n]``, and the score, FP64 ``[n]``: the share of the weights that voted
+        anomaly.
 
     Raises:
-        InvalidInput: a value is no vote, or the lengths differ.
+        InvalidInput: a value is not a valid vote, or the lengths differ.
     """
     flags = [encoding.flags(tensor) for tensor in votes]
-    _check_lengths(votes)
+    if len(set(map(len, flags))) > 1:
+        lengths = ", ".join(f"'{tensor.name}' {len(tensor.values)}" for tensor in votes)
+        raise InvalidInput(f"votes differ in length: {lengths}; expected one vote per row")
     score = _share(flags, weights)
     return encoding.label(score >= threshold - TOLERANCE), score
 
 
-def _check_lengths(votes: Sequence[NamedTensor]) -> None:
-    if len({len(tensor.values) for tensor in votes}) > 1:
-        lengths = ", ".join(f"'{tensor.name}' {len(tensor.values)}" for tensor in votes)
-        raise InvalidInput(
-            f"votes differ in length: {lengths}; every member votes on the same rows"
-        )
-
-
 def _share(flags: Sequence[Flags], weights: Sequence[float]) -> Scores:
-    """Add up the weights that voted; all are added in the same order, so unanimity is exactly 1."""
+    """Sum the weights that voted, in the same order as all weights: unanimity is exactly 1."""
     voted = np.zeros(len(flags[0]), dtype=np.float64)
-    whole = 0.0
+    total = 0.0  # not sum(), which since Python 3.12 rounds otherwise
     for flag, weight in zip(flags, weights, strict=True):
         voted += np.where(flag, float(weight), 0.0)
-        whole += float(weight)
-    return voted / whole
+        total += float(weight)
+    return voted / total

@@ -1,4 +1,4 @@
-"""Call traits: what is known of a method's calls before they are made."""
+"""Call traits: what a method's calls are like, known before they are made."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class CallTraits:
     """How calls of one method behave; nothing is known of most methods, so both are False.
 
     Attributes:
-        predictable: a call of finite numbers costs what others of its size do, and waits for
-            nothing, so that it may run inline.
-        batchable: a row's answer has the same bits whatever rows are asked beside it.
+        predictable: the duration of a call with finite numbers depends only on its size, and it
+            waits for nothing, so that it may run inline.
+        batchable: a row's result has the same bits whatever other rows are in the call.
     """
 
     predictable: bool = False

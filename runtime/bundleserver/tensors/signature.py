@@ -238,7 +238,7 @@ def _merge_columns(table: Mapping[str, list[object]], spec: TensorSpec, taker: s
     for column, array in zip(spec.columns, arrays, strict=True):
         if array.ndim != 1 or len(array) != len(arrays[0]):
             raise InvalidInput(
-                f"column '{column}' has values of shape {list(array.shape)}; {taker} takes one "
+                f"column '{column}' has values of shape {list(array.shape)}; {taker} expects one "
                 "value per row in each column"
             )
     if len({array.dtype.kind == "O" for array in arrays}) > 1:

@@ -112,15 +112,15 @@ def test_a_forecaster_tells_what_it_remembers(tmp_path):
     predictor = reload(FAMILIES["ARIMA"](SERIES), tmp_path)
     asked(predictor, 4, level=0.9)
 
-    def remembers(horizon, **parameters):
-        return predictor.remembers("forecast", [tensor("horizon", [horizon])], parameters)
+    def cached(horizon, **parameters):
+        return predictor.is_cached("forecast", [tensor("horizon", [horizon])], parameters)
 
-    assert remembers(4, level=0.9)
-    assert remembers(3, level=0.9)
-    assert not remembers(5, level=0.9)
-    assert not remembers(4, level=0.8)
+    assert cached(4, level=0.9)
+    assert cached(3, level=0.9)
+    assert not cached(5, level=0.9)
+    assert not cached(4, level=0.8)
     with pytest.raises(InvalidInput, match="horizon"):
-        remembers(0)
+        cached(0)
 
 
 def test_a_bundle_remembers_where_a_forecaster_stands_alone(tmp_path):
@@ -134,7 +134,7 @@ def test_a_bundle_remembers_where_a_forecaster_stands_alone(tmp_path):
     assert recall({"horizon": tensor("horizon", [3])}, {})
     assert not recall({"horizon": tensor("horizon", [4])}, {})
     assert Plan((alone, alone), alone.signature).recall() is None
-    assert Plan((replace(alone, remembers=None),), alone.signature).recall() is None
+    assert Plan((replace(alone, is_cached=None),), alone.signature).recall() is None
 
 
 @pytest.mark.parametrize(

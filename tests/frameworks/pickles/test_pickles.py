@@ -275,14 +275,14 @@ def test_top_class_of_a_truncated_file_is_what_it_began_with(tmp_path):
 def other_formats(directory: Path) -> dict[str, tuple[Path, str]]:
     """Write a file of each other kind, each with what the message says of it."""
     kinds = {
-        "json": (json.dumps({"methods": []}).encode(), "looks like JSON"),
-        "list": (b' [1, 2, "x"]', "looks like JSON"),
-        "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "looks like an HDF5 file"),
+        "json": (json.dumps({"methods": []}).encode(), "is probably JSON"),
+        "list": (b' [1, 2, "x"]', "is probably JSON"),
+        "hdf5": (b"\x89HDF\r\n\x1a\n" + bytes(100), "is probably an HDF5 file"),
         "npy": (b"\x93NUMPY\x01\x00", "a numpy .npy file"),
         "parquet": (b"PAR1" + bytes(20), "a Parquet file"),
         "html": (b"<!DOCTYPE html><title>403</title>", "an HTML or XML page"),
         "lfs": (b"version https://git-lfs.github.com/spec/v1\noid", "run 'git lfs pull'"),
-        "text": (b"cpu,memory,io\n0.5,0.1,0.2\n", "looks like text"),
+        "text": (b"cpu,memory,io\n0.5,0.1,0.2\n", "is probably text"),
         "empty": (b"", "is empty"),
     }
     files = {kind: (directory / kind, message) for kind, (_, message) in kinds.items()}
@@ -345,9 +345,7 @@ def test_load_refuses_a_notebook_class_and_shows_how_to_save_its_parts(tmp_path,
     with pytest.raises(LoadError, match=r"__main__\.LSTMPipeline"):
         pickles.load(tmp_path / "with_trace.joblib")
 
-    assert f"'{path}' holds '__main__.LSTMPipeline', which lived in the notebook" in str(
-        refusal.value
-    )
+    assert f"'{path}' uses '__main__.LSTMPipeline', defined in the notebook" in str(refusal.value)
     assert str(refusal.value).endswith(
         'BundleStore().save("<name>", {"scaler": pipeline.scaler, "forest": pipeline.forest})'
     )
@@ -367,7 +365,7 @@ def test_load_refuses_notebook_code_inside_an_importable_model(tmp_path, monkeyp
     step = notebook_class(monkeypatch, "LogScaler", StandardScaler)().fit(X)
     path = written(tmp_path / "m.pkl", make_pipeline(step, LogisticRegression()).fit(X, Y))
 
-    with pytest.raises(LoadError, match=r"holds '__main__.LogScaler'.* put it in a module that is"):
+    with pytest.raises(LoadError, match=r"uses '__main__.LogScaler'.* move it to a module that is"):
         pickles.load(path)
 
 
@@ -402,7 +400,7 @@ def test_load_names_a_package_that_is_not_installed(tmp_path, monkeypatch):
             b"csklearn.ensemble.forest\nForest\n.",
             r"'sklearn.ensemble.forest', which scikit-learn 1",
         ),
-        (b"csklearn.externals.joblib.numpy_pickle\nX\n.", r"dropped in version 0.23"),
+        (b"csklearn.externals.joblib.numpy_pickle\nX\n.", r"removed in version 0.23"),
         (b"csklearn.linear_model\nNoSuchModel\n.", "with other versions .*NoSuchModel"),
     ],
 )
@@ -418,7 +416,7 @@ def test_load_names_what_the_installed_version_lacks(tmp_path, named, message):
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        ("memory", "needs more memory than there is"),
+        ("memory", "needs more memory than is available"),
         ("exit", "cannot be opened: SystemExit: the model's own code says no$"),
         ("value", "cannot be opened: ValueError: the model's own code says no$"),
         ("attribute", "cannot be opened: AttributeError: the model's own code says no$"),
@@ -444,7 +442,7 @@ def test_load_logs_another_version_of_scikit_learn_once(tmp_path, monkeypatch, c
         pickles.load(written(tmp_path / "same_version.pkl", PIPELINE))
 
     assert 1 == len(caplog.records)
-    assert f"{path}; it was saved with scikit-learn 1.0.2, and " in caplog.messages[0]
+    assert f"{path}; it was saved with scikit-learn 1.0.2, but " in caplog.messages[0]
 
 
 def test_load_names_both_versions_when_the_older_cannot_be_opened(tmp_path, monkeypatch):
@@ -452,7 +450,7 @@ def test_load_names_both_versions_when_the_older_cannot_be_opened(tmp_path, monk
     monkeypatch.setattr("sklearn.base.__version__", "1.0.2")
     path = written(tmp_path / "m.pkl", [StandardScaler(), Raises("value")])
 
-    with pytest.raises(LoadError, match=r"says no; it was saved with scikit-learn 1\.0\.2, and "):
+    with pytest.raises(LoadError, match=r"says no; it was saved with scikit-learn 1\.0\.2, but "):
         pickles.load(path)
 
 

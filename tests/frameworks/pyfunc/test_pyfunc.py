@@ -299,7 +299,7 @@ def test_code_that_lies_elsewhere_is_refused(tmp_path):
     mlmodel = (path / "MLmodel").read_text()
     (path / "MLmodel").write_text(mlmodel.replace("code: null", "code: ../.."))
 
-    with pytest.raises(LoadError, match="no directory beside it"):
+    with pytest.raises(LoadError, match="not a directory beside it"):
         open_model(path)
 
 

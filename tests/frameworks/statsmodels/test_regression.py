@@ -71,7 +71,7 @@ def test_several_classes_answer_several_columns(macro, tmp_path):
 
 
 def test_formula_takes_its_variables(macro, tmp_path):
-    """A model fitted by formula takes the variables that the formula reads."""
+    """A model fitted by formula takes the variables that the formula uses."""
     results = smf.ols("realgdp ~ infl + unemp + infl:unemp", macro).fit()
     predictor = reload(results, tmp_path)
 
@@ -85,7 +85,7 @@ def test_formula_over_text_is_refused(macro, tmp_path):
     """A tensor of numbers cannot hold a column of texts, and that is told at load."""
     data = macro.assign(party=np.where(macro["year"] % 8 < 4, "a", "b"))
 
-    with pytest.raises(LoadError, match="the formula reads 'party', which is no number"):
+    with pytest.raises(LoadError, match="the formula uses 'party', which is not numeric"):
         reload(smf.ols("realgdp ~ C(party) + unemp", data).fit(), tmp_path)
 
 
@@ -93,15 +93,15 @@ def test_results_without_an_answer_per_row_are_refused(macro, tmp_path):
     """Results that predict something else than one answer per row do not load."""
     results = sm.PHReg(macro["realgdp"], macro[["unemp"]]).fit()
 
-    with pytest.raises(LoadError, match="PHRegResults', "):
+    with pytest.raises(LoadError, match="PHRegResults' "):
         reload(results, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        (np.ones((2, 2)), "shape [2, 2]; the regression takes [-1, 3]"),
-        (np.ones(3), "shape [3]; the regression takes [-1, 3]"),
+        (np.ones((2, 2)), "shape [2, 2]; the regression expects [-1, 3]"),
+        (np.ones(3), "shape [3]; the regression expects [-1, 3]"),
         (np.array([["a", "b", "c"]], dtype=object), "not numeric"),
         (np.ones((1, 3), dtype=bool), "not numeric"),
     ],
@@ -120,5 +120,5 @@ def test_two_inputs_are_refused(macro, tmp_path):
     """A regression takes one input."""
     predictor = reload(FIT["OLS"](macro), tmp_path)
 
-    with pytest.raises(InvalidInput, match="2 inputs came"):
+    with pytest.raises(InvalidInput, match="got 2 inputs"):
         predictor.call("predict", [NamedTensor("a", np.ones((1, 3)))] * 2, {})

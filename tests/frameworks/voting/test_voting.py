@@ -164,7 +164,7 @@ def test_call_refuses_another_number_of_inputs(config_path):
     with pytest.raises(InvalidInput) as caught:
         answer(predictor, [1], [1])
     assert (
-        "2 inputs came: 'm0', 'm1'; the ensemble takes one of votes per member: isolation_forest, "
+        "got 2 inputs: 'm0', 'm1'; the ensemble expects one of votes per member: isolation_forest, "
         "arima, prophet, lstm"
     ) == str(caught.value)
 
@@ -198,7 +198,7 @@ def test_load_reads_joblib_too(tmp_path):
     assert "weighted" == opened(path).metadata["rule"]
 
 
-def test_save_writes_json_that_answers_alike(tmp_path, config_path):
+def test_save_writes_json_that_same_in_parts(tmp_path, config_path):
     """A saved ensemble opens from JSON, without options, to the same answers."""
     path, options = framework.save(NOTEBOOK, tmp_path, "ensemble")
 
@@ -224,7 +224,7 @@ def test_save_names_the_file_that_it_cannot_write(tmp_path):
         framework.save(NOTEBOOK, tmp_path / "missing", "e")
 
 
-WEIGHT_IS = "expected a weight: a number that is not negative"
+WEIGHT_IS = "expected a weight: a non-negative number"
 
 
 @pytest.mark.parametrize(
@@ -248,11 +248,11 @@ WEIGHT_IS = "expected a weight: a number that is not negative"
             {"methods": ["hard", "weighted"], "weights": None},
             "methods is ['hard', 'weighted'], which names combinations and no member",
         ),
-        ({"weights": {"a": 1}}, "weights: is an object; expected a list of weights"),
+        ({"weights": {"a": 1}}, "weights: is an object; expected an array of weights"),
         ({"weights": [1, -1, 1, 1]}, f"weights[1]: is -1; {WEIGHT_IS}"),
         ({"weights": [1, np.nan, 1, 1]}, f"weights[1]: is null; {WEIGHT_IS}"),
         ({"weights": [0, 0, 0, 0]}, "weights: adds up to 0.0; expected a finite sum above 0"),
-        ({"weights": []}, "weights: is a list; expected a list of weights, one per input"),
+        ({"weights": []}, "weights: is a list; expected an array of weights, one per input"),
         (
             {"threshold": 1.5},
             "threshold: is 1.5; expected a share of the votes: a number from 0 to 1",
@@ -271,7 +271,7 @@ def test_load_refuses_a_malformed_dict(config_path, change, expected):
 
     with pytest.raises(LoadError) as caught:
         opened(path)
-    problems = str(caught.value).removeprefix(f"{path} is not a valid ensemble configuration: ")
+    problems = str(caught.value).removeprefix(f"'{path}' is not a valid ensemble configuration: ")
     assert problems.startswith(expected)
     assert ";" not in problems.removeprefix(expected)
 
@@ -302,8 +302,8 @@ def test_load_lists_every_problem_at_once(config_path):
     [
         (b"{", "is not valid JSON: "),
         (b'{"methods": ["a"], "weights": [NaN]}', "weights[0]: is null"),
-        (b"[1]", "holds a list; expected a dict with the keys 'methods', 'weights', 'threshold'"),
-        (pickle.dumps(3), "holds a int; expected a dict with the keys 'methods'"),
+        (b"[1]", "has a list; expected a dict with the keys 'methods', 'weights', 'threshold'"),
+        (pickle.dumps(3), "has a int; expected a dict with the keys 'methods'"),
         (b"", "empty"),
     ],
 )
@@ -320,16 +320,19 @@ def test_load_refuses_a_file_that_holds_no_dict(tmp_path, content, expected):
 
 def test_load_names_the_file_that_it_cannot_read(tmp_path):
     """A missing file is a LoadError like any other."""
-    with pytest.raises(LoadError, match=r"gone\.json cannot be read: No such file or directory"):
+    with pytest.raises(LoadError, match=r"gone\.json' cannot be read: No such file or directory"):
         opened(tmp_path / "gone.json")
 
 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"vote": "sklearn"}, "options.vote of {path} is unknown; known: 'votes'"),
-        ({"votes": "x"}, "options.votes of {path} is 'x'; expected one of 'anomaly', 'sklearn'"),
-        ({"votes": []}, "options.votes of {path} is []; expected one of 'anomaly', 'sklearn'"),
+        (
+            {"vote": "sklearn"},
+            "'{path}': options.vote is not a known option; did you mean 'votes'?",
+        ),
+        ({"votes": "x"}, "'{path}': options.votes is 'x'; expected one of 'anomaly', 'sklearn'"),
+        ({"votes": []}, "'{path}': options.votes is []; expected one of 'anomaly', 'sklearn'"),
     ],
 )
 def test_load_refuses_options_that_it_does_not_know(config_path, options, expected):

@@ -174,10 +174,10 @@ def test_what_may_cost_more_than_it_did_is_never_asked_on_the_event_loop(call_tr
     assert threading.get_ident() not in model.threads
 
 
-def _asked_of_memory(asked, remembers):
+def _asked_of_memory(asked, is_cached):
     """Ask a model that may remember once, and return whether it was asked on the event loop."""
     model = Watched()
-    version = FakeVersion("1", model, remembers=remembers)
+    version = FakeVersion("1", model, is_cached=is_cached)
     manager = FakeManager(FakeModel("sums", (version,)))
     served = ServedModels(manager, ThreadPool(2), RequestMetrics(CollectorRegistry()), 0)
     response = asyncio.run(served.answer(asked))
@@ -189,11 +189,11 @@ def test_what_is_remembered_is_answered_on_the_event_loop():
     """It costs nothing, however dear it was at first; the question is put with the inputs bound."""
     heard = []
 
-    def remembers(inputs, parameters):
+    def is_cached(inputs, parameters):
         heard.append((list(inputs), dict(parameters)))
         return True
 
-    assert _asked_of_memory(request(parameters={"level": 0.5}), remembers)
+    assert _asked_of_memory(request(parameters={"level": 0.5}), is_cached)
     assert [(["features"], {"level": 0.5})] == heard
     assert not _asked_of_memory(request(), lambda inputs, parameters: False)
 

@@ -1,6 +1,6 @@
-"""The cache of a forecaster: what was computed once for a request is not computed again.
+"""The cache of a forecaster.
 
-A forecast follows from the fitted model and the request alone, so the same request has the same
+A forecast depends on the fitted model and the request alone, so the same request has the same
 answer, to the bit. The cache belongs to one predictor and is cleared with it.
 """
 
@@ -21,14 +21,14 @@ from bundleserver.tensors import Array
 
 MAX_ENTRIES = 256
 MAX_BYTES = 16 * 1024 * 1024
-"""What the answers of one cache may take; the one that was not asked for longest goes first."""
+"""The limits of one cache; the least recently used answer is evicted first."""
 
 Answer = tuple[Array, ...]
 
 
 @dataclass(eq=False)
 class _Entry:
-    """An answer of so many steps, there or on its way; ``size`` is 0 until it is there."""
+    """An answer of so many steps; ``size`` in bytes is 0 until it is computed."""
 
     steps: int
     answer: Future[Answer] = field(default_factory=Future)
@@ -36,7 +36,7 @@ class _Entry:
 
 
 class ForecastCache:
-    """Answers by request, the last ones asked for; any thread may ask.
+    """Answers by request, least recently used ones evicted; safe for many threads.
 
     With ``prefixes``, a forecast by ``horizon`` without regressors is answered from a longer one:
     only for models whose first steps do not depend, in any bit, on how many steps follow.
@@ -53,9 +53,9 @@ class ForecastCache:
         self._lock = Lock()
 
     def answer(self, request: ForecastRequest, compute: Callable[[], Sequence[Array]]) -> Answer:
-        """Return the answer to a request, computed once however many threads ask for it now.
+        """Return the answer to a request, computed once however many threads ask at a time.
 
-        The arrays are read-only and shared between callers. What raises is not remembered.
+        The arrays are read-only and shared between callers. An error is not cached.
         """
         key, steps = self._key(request), request.steps
         entry, mine = self._claim(key, steps)
@@ -66,12 +66,12 @@ class ForecastCache:
         return tuple(array[:steps] for array in entry.answer.result())
 
     def has(self, request: ForecastRequest) -> bool:
-        """Ask whether a request's answer is there, so that ``answer`` need not compute it."""
+        """Ask whether ``answer`` would be a cache hit."""
         entry = self._entries.get(self._key(request))
         return entry is not None and entry.steps >= request.steps and entry.size > 0
 
     def clear(self) -> None:
-        """Forget every answer."""
+        """Evict every answer."""
         with self._lock:
             self._entries.clear()
             self._bytes = 0
@@ -88,7 +88,7 @@ class ForecastCache:
         )
 
     def _claim(self, key: object, steps: int) -> tuple[_Entry, bool]:
-        """Find an entry that is long enough, or put one there; say whether it is to be filled."""
+        """Find an entry that is long enough, or add one; return whether the caller must fill it."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is not None and entry.steps >= steps:
@@ -131,7 +131,7 @@ def _digest(data: bytes) -> bytes:
 
 
 def _frozen(arrays: Sequence[Array]) -> Answer:
-    """Copy arrays, so that nobody else can write into them, and make them read-only."""
+    """Copy arrays and make them read-only."""
     copies = tuple(np.array(array) for array in arrays)
     for copy in copies:
         copy.setflags(write=False)

@@ -1,58 +1,55 @@
-"""What the forecasters of all libraries share: their option, their methods and their cache."""
+"""The base of all forecasters: their option, their methods and their cache."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.forecasting.cache import ForecastCache
-from bundleserver.frameworks.forecasting.contract import ForecastRequest, read_request
+from bundleserver.frameworks.forecasting.contract import ForecastRequest, parse_request
+from bundleserver.frameworks.interface import check_options
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.signature import Signature
 
 DEFAULT_MAX_HORIZON = 10_000
-"""The longest answer of one request, where the option ``max_horizon`` says nothing else."""
+"""The default of the option ``max_horizon``: the most steps of one request."""
 
 
 def max_horizon_option(options: Mapping[str, object], where: str) -> int:
-    """Read the options of a forecaster's component, of which ``max_horizon`` is the only one.
+    """Parse the options of a forecaster's component, of which ``max_horizon`` is the only one.
 
     Raises:
-        LoadError: an option is unknown or not a whole number of at least 1.
+        LoadError: an option is unknown or not an integer of at least 1.
     """
-    unknown = sorted(set(options) - {"max_horizon"})
-    if unknown:
-        raise LoadError(
-            f"{where}: option '{unknown[0]}' is unknown; a forecaster has 'max_horizon'"
-        )
+    check_options(options, ("max_horizon",), where)
     value = options.get("max_horizon", DEFAULT_MAX_HORIZON)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise LoadError(
-            f"{where}: option 'max_horizon' is {value!r}; it should be a whole number of at least 1"
-        )
+        raise LoadError(f"{where}: options.max_horizon is {value!r}; expected a positive integer")
     return value
 
 
 class CachingForecaster(ABC):
-    """A fitted forecaster; methods ``forecast`` and ``predict``, which are the same.
+    """A fitted forecaster with a cache; ``forecast`` and ``predict`` are the same method.
 
-    Any thread may call it; what was computed once for a request is not computed again.
+    Any thread may call it.
     """
 
     def __init__(
-        self, signature: Signature, max_horizon: int, step: str | None, *, prefixes: bool
+        self, model: Any, signature: Signature, max_horizon: int, step: str | None, prefixes: bool
     ) -> None:
-        """Say what it takes, how far it goes and by which step, where it has dates.
+        """Wrap a model whose dates, if any, follow each other by ``step``.
 
         ``prefixes`` as in ``ForecastCache``.
         """
+        self._model = model
         self.methods: Mapping[str, Signature] = MappingProxyType(
             {"forecast": signature, "predict": signature}
         )
-        facts: dict[str, object] = {"max_horizon": max_horizon}
-        self.metadata: Mapping[str, object] = facts if step is None else {**facts, "step": step}
+        grid = {} if step is None else {"step": step}
+        self.metadata: Mapping[str, object] = {"max_horizon": max_horizon, **grid}
         self._max_horizon = max_horizon
         self._cache = ForecastCache(prefixes=prefixes)
 
@@ -62,26 +59,27 @@ class CachingForecaster(ABC):
         """Forecast; inputs are matched by name.
 
         Raises:
-            InvalidInput: the request does not fit the contract or the model.
+            InvalidInput: the request is not valid for the contract or the model.
         """
-        request = read_request(inputs, parameters, self.methods[method], self._max_horizon)
+        request = parse_request(inputs, parameters, self.methods[method], self._max_horizon)
         return self._cache.answer(request, lambda: self._forecast(request))
 
-    def remembers(
+    def is_cached(
         self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
     ) -> bool:
-        """Ask whether ``call`` would answer from memory.
+        """Ask whether ``call`` would be a cache hit.
 
         Raises:
             InvalidInput: as ``call`` does.
         """
-        asked = read_request(inputs, parameters, self.methods[method], self._max_horizon)
-        return self._cache.has(asked)
+        request = parse_request(inputs, parameters, self.methods[method], self._max_horizon)
+        return self._cache.has(request)
 
     def close(self) -> None:
-        """Let go of what was forecast."""
+        """Release the model and the cached forecasts."""
+        self._model = None
         self._cache.clear()
 
     @abstractmethod
     def _forecast(self, request: ForecastRequest) -> Sequence[Array]:
-        """Answer a checked request by the library: mean, lower, upper and the dates, if any."""
+        """Compute mean, lower, upper and the dates, if any, of a validated request."""

@@ -1,7 +1,4 @@
-"""The dates that a forecaster can answer: its training dates and the ones that follow at its step.
-
-This module imports pandas; the forecasters import it when they open a model.
-"""
+"""The dates that a forecaster can predict: its training dates and those after them at its step."""
 
 from __future__ import annotations
 
@@ -26,7 +23,7 @@ _ISO_8601 = re.compile(r"\d{4}(-?\d{2}([-\d].*)?)?", re.ASCII)
 _WITH_ZONE = re.compile(r".*[T ].*(Z|[+-]\d{2}(:?\d{2})?)")
 _OVERFLOWS = (pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta, OverflowError)
 
-# Steps that a series with gaps may still have, each with the median days that hint at it.
+# The possible steps of a series with gaps, each with the range of median days between dates.
 _CALENDAR_STEPS = (
     (pd.offsets.BusinessDay(), 1, 1),
     (pd.offsets.MonthBegin(), 28, 31),
@@ -41,11 +38,11 @@ _MAX_GAPS = 1_000_000
 
 @dataclass(frozen=True, eq=False)
 class TimeGrid:
-    """Ascending training dates ``past`` and the ``step`` by which the series goes on after them.
+    """Ascending training dates ``past`` and the ``step`` of the dates after them.
 
     Dates in requests are ISO 8601. One with a time zone is converted to the model's zone, and to
-    UTC where the model has none. One without a zone is in the model's own time; a model with a zone
-    refuses it. ``period`` is the frequency of a model that counts in periods, whose dates are the
+    UTC if the model has none. One without a zone is in the model's own time; a model with a zone
+    rejects it. ``period`` is the frequency of a model that counts in periods, whose dates are the
     periods' first moments.
     """
 
@@ -55,7 +52,7 @@ class TimeGrid:
 
     @classmethod
     def from_index(cls, index: pd.Index[Any] | None) -> TimeGrid | None:
-        """Read the index of a fitted series; None where it is no regular sequence of dates."""
+        """Convert the index of a fitted series; None if it is not a regular sequence of dates."""
         if isinstance(index, pd.PeriodIndex) and index.is_full:
             starts = index.to_timestamp()
             return cls(starts, starts.freq, index.freq) if starts.freq is not None else None
@@ -65,7 +62,7 @@ class TimeGrid:
 
     @classmethod
     def from_dates(cls, dates: pd.DatetimeIndex) -> TimeGrid:
-        """Infer the step of dates that may have gaps; the dates missing there are on the grid."""
+        """Infer the step of dates that may have gaps; the missing dates are on the grid."""
         dates = dates.unique().sort_values()
         step = _infer_step(dates)
         return cls(dates.union(_between(dates, step)), step)
@@ -76,28 +73,28 @@ class TimeGrid:
         return self.past[-1]
 
     def starting(self, start: str | None, length: int) -> TimeGrid:
-        """Give the grid of another series, from ``start`` or else where this one starts."""
+        """Return the grid of another series, from ``start`` or else the start of this one."""
         first = (
             self.past[0] if start is None else self._parse("parameter 'history_start'", [start])[0]
         )
         index = _in_bounds(lambda: pd.date_range(start=first, periods=length, freq=self.step))
         if index[0] != first:
             raise InvalidInput(
-                f"parameter 'history_start' is {shorten(start)}, which is off the model's grid "
+                f"parameter 'history_start' is {shorten(start)}, which is not on the model's grid "
                 f"(step {self.step.freqstr}); the next date on it is '{index[0].isoformat()}'"
             )
         return TimeGrid(index, self.step, self.period)
 
     def label(self, values: FloatArray) -> pd.Series[float]:
-        """Give a series on this grid its index, of the kind that the model was fitted on."""
+        """Index a series on this grid, with the type of index that the model was fitted on."""
         index = self.past if self.period is None else self.past.to_period(self.period)
         return pd.Series(values, index=index)
 
     def after(self, steps: int) -> pd.DatetimeIndex:
-        """List the dates that follow the training dates.
+        """List the next dates after the training dates.
 
         Raises:
-            InvalidInput: they go beyond what the clock of the library can count.
+            InvalidInput: they are out of the library's range.
         """
         dates = _in_bounds(
             lambda: pd.date_range(start=self.last, periods=steps + 1, freq=self.step)
@@ -105,11 +102,11 @@ class TimeGrid:
         return dates[dates > self.last][:steps]
 
     def locate(self, texts: Sequence[str], max_horizon: int) -> tuple[pd.DatetimeIndex, Positions]:
-        """Read the dates asked and count where they stand: 0 is the first training date.
+        """Parse dates and return their positions on the grid: 0 is the first training date.
 
         Raises:
-            InvalidInput: a date is no date, came twice, is before the training dates, off the grid,
-                or more than ``max_horizon`` steps after them.
+            InvalidInput: a date is not valid, a duplicate, before the training dates, not on the
+                grid, or more than ``max_horizon`` steps after them.
         """
         asked = self._parse("input 'ds'", texts)
         self._check_range(asked, max_horizon)
@@ -129,27 +126,27 @@ class TimeGrid:
     def _parse(self, what: str, texts: Sequence[str]) -> pd.DatetimeIndex:
         for text in texts:
             if not _ISO_8601.fullmatch(text):
-                raise _no_date(what, text)
+                raise _not_a_date(what, text)
             if self.past.tz is not None and not _WITH_ZONE.fullmatch(text):
                 raise InvalidInput(
                     f"{what} has {shorten(text)}, which has no time zone; the model's dates "
                     f"are in '{self.past.tz}', so add one, such as 'Z'"
                 )
         try:
-            return pd.DatetimeIndex(_read_dates(texts).tz_convert(self.past.tz))
+            return pd.DatetimeIndex(_as_utc(texts).tz_convert(self.past.tz))
         except pd.errors.OutOfBoundsDatetime as error:
             raise InvalidInput(
-                f"{what} has a date beyond those that the library counts, from "
+                f"{what} has a date that is out of range; expected dates from "
                 f"'{pd.Timestamp.min.date()}' to '{pd.Timestamp.max.date()}'"
             ) from error
         except ValueError as error:
             wrong = next((text for text in texts if not _is_date(text)), texts[0])
-            raise _no_date(what, wrong) from error
+            raise _not_a_date(what, wrong) from error
 
     def _check_range(self, asked: pd.DatetimeIndex, max_horizon: int) -> None:
         if asked.has_duplicates:
             twice = asked[asked.duplicated()][0].isoformat()
-            raise InvalidInput(f"input 'ds' has '{twice}' more than once; ask for each date once")
+            raise InvalidInput(f"input 'ds' has the duplicate '{twice}'; send each date once")
         if asked.min() < self.past[0]:
             raise InvalidInput(
                 f"input 'ds' has '{asked.min().isoformat()}'; the model's dates start at "
@@ -161,40 +158,40 @@ class TimeGrid:
             return
         if asked.max() > limit:
             raise InvalidInput(
-                f"input 'ds' has '{asked.max().isoformat()}'; a forecast takes dates up to "
-                f"{max_horizon} steps after the series, that is '{limit.isoformat()}'"
+                f"input 'ds' has '{asked.max().isoformat()}'; a forecast expects dates up to "
+                f"{max_horizon} steps after the series, '{limit.isoformat()}'"
             )
 
     def _off_grid(self, date: pd.Timestamp, reachable: pd.DatetimeIndex) -> str:
         before = reachable[reachable < date][-1]
         return (
-            f"input 'ds' has '{date.isoformat()}', which is off the model's grid "
+            f"input 'ds' has '{date.isoformat()}', which is not on the model's grid "
             f"(step {self.step.freqstr}); the last date on it before that is '{before.isoformat()}'"
         )
 
 
 def iso_dates(dates: pd.DatetimeIndex) -> Array:
-    """Write dates as a BYTES tensor of ISO 8601, each with its time: ``2025-01-31T00:00:00``."""
+    """Format dates as a BYTES tensor of ISO 8601, each with its time: ``2025-01-31T00:00:00``."""
     texts = np.empty(len(dates), dtype=object)
     texts[:] = [date.isoformat() for date in dates]
     return texts
 
 
-def _no_date(what: str, text: str) -> InvalidInput:
+def _not_a_date(what: str, text: str) -> InvalidInput:
     return InvalidInput(
-        f"{what} has {shorten(text)}, which is no date in ISO 8601; "
+        f"{what} has {shorten(text)}, which is not a valid ISO 8601 date; "
         "write it as '2025-01-31' or '2025-01-31T06:00:00'"
     )
 
 
-def _read_dates(texts: Sequence[str]) -> pd.DatetimeIndex:
-    # As UTC, which leaves a date without a zone as it stands.
+def _as_utc(texts: Sequence[str]) -> pd.DatetimeIndex:
+    # UTC does not change a date without a zone.
     return pd.to_datetime(list(texts), format="ISO8601", utc=True)
 
 
 def _is_date(text: str) -> bool:
     try:
-        _read_dates([text])
+        _as_utc([text])
     except ValueError:
         return False
     return True
@@ -205,7 +202,7 @@ def _in_bounds(make: Callable[[], _Answer]) -> _Answer:
         return make()
     except _OVERFLOWS as error:
         raise InvalidInput(
-            "the forecast goes beyond the last date that the library counts to; ask for fewer steps"
+            "the forecast has dates out of the library's range; request fewer steps"
         ) from error
 
 
@@ -222,7 +219,7 @@ def _infer_step(dates: pd.DatetimeIndex) -> pd.offsets.BaseOffset:
 
 
 def _between(dates: pd.DatetimeIndex, step: pd.offsets.BaseOffset) -> pd.DatetimeIndex:
-    # A burst of seconds in years of silence has no useful grid: only the dates themselves count.
+    # Seconds apart now and then in years have no useful grid: only the dates themselves are on it.
     if (
         isinstance(step, pd.offsets.Tick)
         and (dates[-1] - dates[0]) / pd.Timedelta(step) > _MAX_GAPS

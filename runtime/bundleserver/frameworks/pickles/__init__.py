@@ -1,7 +1,7 @@
-"""Opening pickle and joblib files, with every failure worded for whoever has to mend it.
+"""Opening pickle and joblib files; every error says how to fix the file.
 
-Opening a pickle runs what it names, so its contents are inspected first: that refuses classes that
-exist only in a notebook before anything runs, and words the errors.
+Opening a pickle runs code, so it is inspected first: classes that exist only in a notebook are
+refused before anything runs, and errors can name the cause.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+from bundleserver.documents.forms import quoted
 from bundleserver.errors import LoadError
+from bundleserver.frameworks.interface import first_line, named_line
 from bundleserver.frameworks.pickles.scan import (
     ClassName,
     Contents,
@@ -29,7 +30,6 @@ from bundleserver.frameworks.pickles.scan import (
 __all__ = [
     "PICKLE_SUFFIXES",
     "ClassName",
-    "first_line",
     "load",
     "notebook_names",
     "save_line",
@@ -40,17 +40,17 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".joblib", ".sav"})
-"""How files are called that pickle, cloudpickle or joblib wrote."""
+"""The suffixes of files that pickle, cloudpickle or joblib wrote."""
 
 _NOTEBOOK = frozenset({"__main__", "__mp_main__"})
 _PLAIN_DATA = frozenset({"builtins", "collections", "datetime", "numpy"})
 
 
 def load(path: Path) -> object:
-    """Open a pickle or joblib file; this runs the code that the file names.
+    """Open a pickle or joblib file; this runs code.
 
     Raises:
-        LoadError: whatever went wrong, in one sentence that names the file and what to do.
+        LoadError: the file cannot be opened; names the file, the cause and what to do.
     """
     contents = inspect_pickle(path)
     if contents.failure is not None:
@@ -59,25 +59,27 @@ def load(path: Path) -> object:
     try:
         import joblib
 
-        with _version_warnings_hushed():
+        with warnings.catch_warnings():
+            # scikit-learn warns for every estimator; one line per file is logged instead.
+            warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
             model: object = joblib.load(path)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # the file's own code runs here
         raise LoadError(f"'{path}' {_what_failed(error, contents)}") from error
     if skew := _version_skew(contents):
-        logger.warning("%s%s: answers may differ", path, skew)
+        logger.warning("%s%s: predictions may differ", path, skew)
     return model
 
 
 def save_line(parts: Mapping[str, str]) -> str:
-    """Write the line of Python that makes a bundle of these parts: component name to expression."""
+    """Return the line of Python that saves a bundle of these components (name to expression)."""
     listed = ", ".join(f'"{name}": {expression}' for name, expression in parts.items())
     return f'BundleStore().save("<name>", {{{listed}}})'
 
 
 def notebook_names(path: Path) -> tuple[str, ...]:
-    """Name what a pickle needs that exists only in the notebook or script that wrote it.
+    """List the names in a pickle that exist only in the notebook or script that wrote it.
 
     Raises:
         LoadError: the file cannot be read.
@@ -90,25 +92,25 @@ def _notebook_names(contents: Contents) -> tuple[str, ...]:
 
 
 def _refuse_notebook_classes(path: Path, contents: Contents) -> None:
-    homeless = _notebook_names(contents)
-    if not homeless:
+    names = _notebook_names(contents)
+    if not names:
         return
     top = class_of(contents.top)
     if top is not None and top.module in _NOTEBOOK:
         remedy = f"save its parts instead, e.g. {save_line(_parts_of(contents.top))}"
     else:
         remedy = (
-            "put it in a module that is installed in the server's image, or build the model "
+            "move it to a module that is installed in the server's image, or build the model "
             "without it, and save it again"
         )
     raise LoadError(
-        f"'{path}' holds {_quoted(homeless)}, which lived in the notebook or script that wrote the "
-        f"file and cannot be imported anywhere else; {remedy}"
+        f"'{path}' uses {quoted(names)}, defined in the notebook or script that wrote the file, "
+        f"which cannot be imported here; {remedy}"
     )
 
 
 def _parts_of(top: object) -> dict[str, str]:
-    """Find the models that an object keeps as attributes, as an expression each."""
+    """Find the models in an object's attributes, with an expression for each."""
     state = top.state if isinstance(top, Made) else None
     attributes = state if isinstance(state, dict) else {}
     parts = [str(name) for name, value in attributes.items() if _is_model(value)]
@@ -126,14 +128,14 @@ _OTHER_FORMATS: Mapping[bytes, str] = {
     b"\x93NUMPY": "a numpy .npy file",
     b"PAR1": "a Parquet file",
     b"version https://git-lfs": "a Git LFS pointer in place of the file; run 'git lfs pull'",
-    b"<": "an HTML or XML page, perhaps an error page saved in place of the file",
+    b"<": "an HTML or XML page, probably an error page saved in place of the file",
     b"{": "JSON",
     b"[": "JSON",
 }
 
 
 def _refuse_other_formats(path: Path, contents: Contents) -> None:
-    """Say what a file is that is no pickle, from how it begins; silent when it may be one."""
+    """Reject a file that is not a pickle, as far as its first bytes tell."""
     head = contents.head
     if not head:
         raise LoadError(f"'{path}' is empty; copy it again, or save the model again")
@@ -142,50 +144,42 @@ def _refuse_other_formats(path: Path, contents: Contents) -> None:
     if not kinds and all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in head):
         kinds = ["text"]
     if kinds:
-        what = f"is no pickle or joblib file; it looks like {kinds[0]}"
+        what = f"is not a pickle or joblib file; it is probably {kinds[0]}"
         raise LoadError(f"'{path}' {what}") from contents.failure
 
 
-@contextmanager
-def _version_warnings_hushed() -> Iterator[None]:
-    """Keep scikit-learn's warning per estimator quiet: one line per file is logged in its place."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
-        yield
-
-
 def _what_failed(error: BaseException, contents: Contents) -> str:
-    """Word an error of unpickling: what is wrong with the file, and what to do."""
+    """Say what is wrong with a file that could not be unpickled, and what to do."""
     reason = first_line(error)
     for cause in (error, contents.failure):
         if isinstance(cause, ModuleNotFoundError) and cause.name:
             return _missing_module(cause.name)
     if isinstance(error, MemoryError):
-        return "needs more memory than there is; raise the container's memory limit"
+        return "needs more memory than is available; raise the container's memory limit"
     if contents.failure is not None:
-        problem = f"{type(error).__name__}: {reason}"
+        problem = named_line(error)
         return f"is truncated or damaged ({problem}); copy it again, or save the model again"
     if isinstance(error, AttributeError) and "attribute" in reason:
         return (
             f"was written with other versions of its libraries ({reason}); install those, or save "
             f"the model again with the ones installed here{_version_skew(contents)}"
         )
-    return f"cannot be opened: {type(error).__name__}: {reason}{_version_skew(contents)}"
+    return f"cannot be opened: {named_line(error)}{_version_skew(contents)}"
 
 
 def _missing_module(module: str) -> str:
-    """Word the lack of a module: never installed here, or gone from the version installed here."""
+    """Say what to do about a missing module: not installed, or removed from its package."""
     package = module.split(".")[0]
     if module.startswith("sklearn.externals"):
         return (
-            f"needs '{module}', which scikit-learn dropped in version 0.23; open it with the "
+            f"needs '{module}', which scikit-learn removed in version 0.23; open it with the "
             "scikit-learn that wrote it and save it again with joblib.dump"
         )
     if find_spec(package) is None:
         return (
-            f"needs the module '{package}', which is not installed here; install the package that "
-            f"has it in the server's image (a line 'RUN pip install {package}' in its Dockerfile), "
-            "or save only the parts that need no code of your own with BundleStore.save"
+            f"needs the module '{package}', which is not installed here; install its package in "
+            f"the server's image (a line 'RUN pip install {package}' in its Dockerfile), or save "
+            "only the components that need no code of your own with BundleStore.save"
         )
     installed = " and ".join(
         f"{name} {metadata.version(name)}"
@@ -198,21 +192,11 @@ def _missing_module(module: str) -> str:
 
 
 def _version_skew(contents: Contents) -> str:
-    """Name the versions of scikit-learn that differ, the file's and ours; empty when they agree."""
+    """Say that the file's version of scikit-learn differs from ours; empty when it does not."""
     if not contents.sklearn_versions:
         return ""
     installed = getattr(sys.modules.get("sklearn"), "__version__", None)
     if installed is None or contents.sklearn_versions == {installed}:
         return ""
     saved = ", ".join(sorted(contents.sklearn_versions))
-    return f"; it was saved with scikit-learn {saved}, and {installed} opens it"
-
-
-def first_line(error: BaseException) -> str:
-    """Take an error's first line, as long as a sentence may be, without its full stop."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300].rstrip(" .:")
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in names)
+    return f"; it was saved with scikit-learn {saved}, but {installed} is installed"

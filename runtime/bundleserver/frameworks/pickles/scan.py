@@ -1,7 +1,7 @@
-"""What a pickle or joblib file holds, told without importing or running anything it names.
+"""The contents of a pickle or joblib file, without importing or running anything.
 
-The stream is followed with every class and function replaced by its name and every object by a
-record of how it would be made.
+Every class and function is replaced by its name, and every object by a record of how it would be
+made.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import lzma
 import math
 import pickle
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -21,7 +22,7 @@ from typing import Any, BinaryIO, ClassVar, NamedTuple, cast
 
 import numpy as np
 
-from bundleserver.errors import LoadError
+from bundleserver.frameworks.interface import reading
 
 
 class ClassName(NamedTuple):
@@ -35,38 +36,36 @@ class ClassName(NamedTuple):
 
 
 def top_class(path: Path) -> ClassName | None:
-    """Name the class of the object that a pickle or joblib file holds, without running anything.
+    """Return the class of the object in a pickle or joblib file, without running anything.
 
-    A list or dict at the top is ``builtins.list`` and so on. ``None``: the file is no pickle, or is
-    damaged before its class is named.
+    A list or dict at the top is ``builtins.list`` and so on. ``None``: the file is not a pickle, or
+    is damaged before its class.
 
     Raises:
         LoadError: the file cannot be read.
     """
-    try:
+    with reading(path):
         status = path.stat()
-    except OSError as error:
-        raise LoadError(f"'{path}' cannot be read: {error.strerror or error}") from error
     return _top_class(path, (status.st_ino, status.st_mtime_ns, status.st_size))
 
 
 def top_package(path: Path) -> str:
-    """Name the top-level package of a pickle's :func:`top_class`; empty where that is None."""
+    """Return the top-level package of a pickle's :func:`top_class`; empty when that is None."""
     held = top_class(path)
     return held.module.partition(".")[0] if held is not None else ""
 
 
 @lru_cache(maxsize=16)
 def _top_class(path: Path, which: tuple[int, ...]) -> ClassName | None:
-    """Read each file once, however many frameworks ask; ``which`` says that it is the same."""
+    """Read each file once, however many frameworks ask; ``which`` identifies its content."""
     return class_of(inspect_pickle(path).top)
 
 
 @dataclass(frozen=True)
 class Contents:
-    """What reading a pickle without running it found; ``failure`` says why it stopped early.
+    """The contents of a pickle; ``failure`` says why reading stopped early.
 
-    ``head`` is how the file begins, to tell what else it may be.
+    ``head`` has the file's first bytes, to recognise other formats.
     """
 
     head: bytes
@@ -78,17 +77,17 @@ class Contents:
 
 @dataclass(eq=False)
 class Made:
-    """An object that a pickle would make: by which class or function, from what."""
+    """An object that a pickle would make: its class or function, its arguments and its state."""
 
     maker: object
     args: tuple[object, ...] = ()
     state: object = None
 
     def extend(self, items: Iterable[object]) -> None:
-        """Ignore what a pickle appends to it (pickle prefers this to ``append``)."""
+        """Ignore appended items (pickle prefers this to ``append``)."""
 
     def append(self, item: object) -> None:
-        """Ignore what a pickle appends to it."""
+        """Ignore an appended item."""
 
     def __setitem__(self, key: object, value: object) -> None:
         pass
@@ -98,7 +97,7 @@ class Made:
 class _InertUnpickler(pickle._Unpickler):
     """Follow a pickle's instructions without importing, calling or setting anything real."""
 
-    def __init__(self, stream: BinaryIO, named: set[ClassName], versions: set[str]) -> None:
+    def __init__(self, stream: BinaryIO, named: dict[ClassName, None], versions: set[str]) -> None:
         super().__init__(stream, encoding="latin-1")
         self.stack: list[object] = []
         self.metastack: list[list[object]] = []
@@ -110,7 +109,7 @@ class _InertUnpickler(pickle._Unpickler):
         # Protocols 0 to 2 spell these two modules as Python 2 did.
         renamed = {"copy_reg": "copyreg", "__builtin__": "builtins"}.get(module, module)
         found = ClassName(renamed, name)
-        self._named.add(found)
+        self._named[found] = None
         return found
 
     def persistent_load(self, pid: object) -> object:
@@ -144,7 +143,7 @@ class _InertUnpickler(pickle._Unpickler):
             self.stack[-1] = self._skip_array(cast("dict[str, object]", state))
 
     def _skip_array(self, wrapper: dict[str, object]) -> object:
-        """Step over the bytes of an array, which joblib writes into the middle of the pickle."""
+        """Skip the bytes of an array, which joblib writes into the middle of the pickle."""
         dtype = cast("Made", wrapper["dtype"])
         if _holds_objects(dtype):
             return _InertUnpickler(self._stream, self._named, self._versions).load()
@@ -165,7 +164,7 @@ class _InertUnpickler(pickle._Unpickler):
 
 
 def _holds_objects(dtype: Made) -> bool:
-    """Ask whether a pickled dtype holds Python objects: numpy's rule, the lowest of its flags."""
+    """Ask whether a pickled dtype holds Python objects: numpy's lowest dtype flag."""
     flags = dtype.state[7] if isinstance(dtype.state, tuple) and len(dtype.state) > 7 else 0
     return bool(cast(int, flags) & 1)
 
@@ -179,16 +178,21 @@ def inspect_pickle(path: Path) -> Contents:
     Raises:
         LoadError: the file cannot be read.
     """
-    try:
-        with path.open("rb") as raw:
-            return _inspect(raw)
-    except OSError as error:
-        raise LoadError(f"'{path}' cannot be read: {error.strerror or error}") from error
+    with reading(path), path.open("rb") as raw:
+        return _inspect(raw)
+
+
+def named_classes(stream: BinaryIO) -> tuple[ClassName, ...]:
+    """List the classes and functions of the next pickle in a stream, as far as it can be read."""
+    named: dict[ClassName, None] = {}
+    with suppress(Exception):  # any bytes may come
+        _InertUnpickler(stream, named, set()).load()
+    return tuple(named)
 
 
 def _inspect(raw: io.BufferedReader) -> Contents:
     head = raw.peek(256)[:256]
-    named: set[ClassName] = set()
+    named: dict[ClassName, None] = {}
     versions: set[str] = set()
     top: object = _NOTHING
     failure: Exception | None = None
@@ -196,14 +200,14 @@ def _inspect(raw: io.BufferedReader) -> Contents:
     try:
         reader = _InertUnpickler(_decompressed(raw, head), named, versions)
         top = reader.load()
-    except Exception as error:  # noqa: BLE001 - any bytes may come; load() words the failure
+    except Exception as error:  # noqa: BLE001 - any bytes may come; load() reports the failure
         failure = error
         top = _first_object(reader)
     return Contents(head, top, frozenset(named), frozenset(versions), failure)
 
 
 def _decompressed(raw: io.BufferedReader, magic: bytes) -> BinaryIO:
-    """Look through the compression that joblib may have written with, as a stream."""
+    """Open the compressed stream that joblib may have written."""
     if magic.startswith(b"\x1f\x8b"):
         return cast(BinaryIO, gzip.GzipFile(fileobj=raw))
     if magic.startswith(b"BZ"):
@@ -219,7 +223,7 @@ def _decompressed(raw: io.BufferedReader, magic: bytes) -> BinaryIO:
 
 
 def _first_object(reader: _InertUnpickler | None) -> object:
-    """Take what a damaged pickle began with for what it holds."""
+    """Return the first object of a damaged pickle."""
     stacks = [*reader.metastack, reader.stack] if reader else []
     first = next((stack[0] for stack in stacks if stack), None)
     return first if isinstance(first, Made) else _NOTHING
@@ -238,7 +242,7 @@ _REBUILDERS: Mapping[str, ClassName | None] = {
 
 
 def class_of(value: object) -> ClassName | None:
-    """Name the class of a value found in a pickle; a class or function there names itself."""
+    """Return the class of a value in a pickle; a class or function is itself."""
     if value is _NOTHING:
         return None
     if isinstance(value, ClassName):

@@ -11,7 +11,7 @@ _HEAD_BYTES = 65_536
 
 
 def _sniff(path: Path) -> FileRole | None:
-    """Tell a model's JSON from any other by two of its keys, near its beginning."""
+    """Recognise a model's JSON by two of its first keys."""
     if path.suffix.lower() != ".json":
         return "model" if top_package(path) == "prophet" else None
     with path.open("rb") as file:

@@ -1,13 +1,13 @@
 """Prophet: models as JSON (``prophet.serialize.model_to_json``), or in a pickle or joblib file.
 
-``mean`` is Prophet's ``yhat`` for the dates asked, to the bit. ``lower`` and ``upper`` come from
-random sampling: here from a fixed seed, so that every replica and every repeat answers the same; a
-model without ``uncertainty_samples`` has none (NaN). Prophet widens its interval with every date of
-the frame that it is given, not with the time between them. So dates that leave gaps after the
-history are sampled along all dates between: an interval does not depend on what else is asked.
+``mean`` is Prophet's ``yhat`` for the requested dates, to the bit. ``lower`` and ``upper`` are
+sampled at random, here with a fixed seed, so that all replicas and calls return the same; a model
+without ``uncertainty_samples`` has none (NaN). Prophet widens its interval with every date of its
+frame, not with the time between them. So if dates after the history have gaps, all dates between
+are sampled: an interval does not depend on the other dates of the request.
 
-Inputs beside the contract's, for every date asked: extra regressors; ``cap`` (and ``floor``, where
-it was fitted with one) of logistic growth; the condition of a conditional seasonality, as BOOL.
+Inputs beside the contract's, for every requested date: extra regressors; ``cap`` (and ``floor``, if
+fitted with one) of logistic growth; the condition of a conditional seasonality, as BOOL.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 
 from bundleserver.errors import InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext, Predictor, pickles
@@ -34,13 +35,12 @@ from bundleserver.frameworks.forecasting.contract import (
     no_interval,
 )
 from bundleserver.frameworks.forecasting.forecaster import CachingForecaster, max_horizon_option
+from bundleserver.frameworks.forecasting.timegrid import TimeGrid, iso_dates
+from bundleserver.frameworks.interface import reading
 from bundleserver.tensors import Array, TensorSpec
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 SEED = 0
-"""Where the random intervals of every call start."""
+"""The seed of the intervals of every call."""
 
 # Prophet draws from numpy's global generator, which all models of the process share.
 _RANDOM = Lock()
@@ -50,15 +50,13 @@ def load(path: Path, context: LoadContext) -> Predictor:
     """Open a fitted Prophet model.
 
     Raises:
-        LoadError: no Prophet model, or one that was never fitted.
+        LoadError: not a Prophet model, or one that is not fitted.
     """
     where = f"'{path}'"
     max_horizon = max_horizon_option(context.options, where)
     model = _read(path)
     if model.history is None or not len(model.params):
-        raise LoadError(
-            f"{where} holds a Prophet model that was never fitted; fit it, then save it"
-        )
+        raise LoadError(f"{where} has a Prophet model that is not fitted; fit it, then save it")
     try:
         return Forecaster(model, max_horizon, where)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -70,21 +68,19 @@ def load(path: Path, context: LoadContext) -> Predictor:
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
     """Write a fitted model as ``stem.json``.
 
-    A model that predicts its own regressors is written as ``stem.pkl``: Prophet's JSON leaves
-    their models out.
+    A model that predicts its own regressors is written as ``stem.pkl``: Prophet's JSON lacks their
+    models.
 
     Raises:
-        StoreError: the model was never fitted.
+        StoreError: the model is not fitted.
     """
     _import_quietly()
     from prophet.serialize import model_to_json
 
     fitted: Any = model
     if fitted.history is None:
-        raise StoreError(
-            f"component '{stem}' is a Prophet model that was never fitted; fit it first"
-        )
-    if any(_predicts_itself(properties) for properties in fitted.extra_regressors.values()):
+        raise StoreError(f"component '{stem}' is a Prophet model that is not fitted; fit it first")
+    if any(map(_is_predicted, fitted.extra_regressors.values())):
         path = directory / f"{stem}.pkl"
         path.write_bytes(pickle.dumps(model))
     else:
@@ -96,37 +92,26 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
 class Forecaster(CachingForecaster):
     """A fitted Prophet model.
 
-    Every call works on a shallow copy with its own interval width. Any thread may call; calls that
-    sample an interval take turns across all Prophet models of the process.
+    Every call uses a shallow copy with its own interval width. Any thread may call; one call at a
+    time samples an interval, across all Prophet models of the process.
     """
 
     def __init__(self, model: Any, max_horizon: int, where: str) -> None:
-        import pandas as pd
-
-        from bundleserver.frameworks.forecasting.timegrid import TimeGrid
-
-        self._model = model
         self._grid = TimeGrid.from_dates(pd.DatetimeIndex(model.history_dates))
         self._fitted_until = model.history["ds"].max()
         self._columns = _columns(model)
         check_names(self._columns, where)
-        refit = "Prophet needs a refit for new observations; ask without 'history'"
+        refit = "Prophet needs a refit for new observations; omit 'history'"
         signature = forecast_signature(self._columns, timed=True, refused={"history": refit})
-        # Another horizon draws other random numbers, so no forecast begins as a longer one does.
-        super().__init__(signature, max_horizon, self._grid.step.freqstr, prefixes=False)
-
-    def close(self) -> None:
-        """Let go of the model and of what was forecast with it."""
-        super().close()
-        self._model = None
+        # Another horizon draws other random numbers, so a forecast is not a prefix of a longer one.
+        super().__init__(model, signature, max_horizon, self._grid.step.freqstr, prefixes=False)
 
     def _forecast(self, request: ForecastRequest) -> Sequence[Array]:
-        from bundleserver.frameworks.forecasting.timegrid import iso_dates
-
         self._check_capacity(request)
         dates = self._dates(request)
         order = np.argsort(dates)
-        asked = self._frame(dates[order], request.regressors, order)
+        columns = {name: values[order] for name, values in request.regressors.items()}
+        asked = pd.DataFrame({"ds": dates[order], **columns})
         place = np.argsort(order)
         return [
             *(column[place] for column in self._predict(asked, request.level)),
@@ -145,18 +130,7 @@ class Forecaster(CachingForecaster):
         default = self._model.y_min if minmax else 0.0
         floor = request.regressors.get("floor", np.asarray(default))
         if (request.regressors["cap"] <= floor).any():
-            raise InvalidInput(
-                "input 'cap' is not above the model's floor on every date; send one that is"
-            )
-
-    def _frame(
-        self, dates: pd.DatetimeIndex, columns: Mapping[str, Array], rows: Array
-    ) -> pd.DataFrame:
-        import pandas as pd
-
-        return pd.DataFrame(
-            {"ds": dates, **{name: values[rows] for name, values in columns.items()}}
-        )
+            raise InvalidInput("input 'cap' must be above the model's floor on every date")
 
     def _predict(
         self, asked: pd.DataFrame, level: float
@@ -176,10 +150,10 @@ class Forecaster(CachingForecaster):
         return _floats(mean), _floats(sampled["yhat_lower"]), _floats(sampled["yhat_upper"])
 
     def _fill_gaps(self, asked: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
-        """Add the dates between the history and the last date asked, and say which rows were asked.
+        """Add the dates between the history and the last requested date; return their rows too.
 
-        An added row repeats the columns of the date asked after it; its own answer is not used. The
-        interval starts to widen after the last observation, which dates without one may follow.
+        An added row repeats the columns of the next requested date; its own result is not used. The
+        interval widens after the last observation, which may be before the last training date.
         """
         dates = asked["ds"].to_numpy()
         reachable = self._grid.through(asked["ds"].iloc[-1])
@@ -199,31 +173,31 @@ def _read(path: Path) -> Any:
     if isinstance(content, Prophet):
         return content
     try:
-        # model_to_json gives a text; written with json.dump, it is a text within a text.
+        # model_to_json returns a string; after json.dump, it is a JSON string within JSON.
         while isinstance(content, str):
             content = json.loads(content)
         return model_from_dict(cast(Any, content))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise LoadError(
-            f"'{path}' holds no Prophet model as prophet.serialize.model_to_json writes it: "
-            f"{error!r}; save it again with that function"
+            f"'{path}' is not a valid Prophet model: {error!r}; save it again with "
+            "prophet.serialize.model_to_json"
         ) from error
 
 
 def _content(path: Path) -> object:
-    """Read a file by its first character: the text of a JSON, else what a pickle holds."""
+    """Read a JSON file as a string, recognised by its first character, else open a pickle."""
+    with reading(path):
+        data = path.read_bytes()
+    if data[:64].lstrip()[:1] not in (b"{", b'"'):
+        return pickles.load(path)
     try:
-        with path.open("rb") as file:
-            is_json = file.read(64).lstrip()[:1] in (b"{", b'"')
-        if is_json:
-            return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return data.decode()
+    except UnicodeDecodeError as error:
         raise LoadError(f"'{path}' cannot be read: {error}") from error
-    return pickles.load(path)
 
 
 def _import_quietly() -> None:
-    """Import Prophet without its messages on plotting, which a server does not do."""
+    """Import Prophet without its messages on plotting, which a server does not need."""
     logging.getLogger("prophet.plot").setLevel(logging.CRITICAL)
     logging.getLogger("cmdstanpy").setLevel(logging.WARNING)
     import prophet
@@ -232,28 +206,25 @@ def _import_quietly() -> None:
 
 
 def _columns(model: Any) -> tuple[TensorSpec, ...]:
-    """Declare what else the model needs for every date: capacity, regressors, conditions.
+    """Declare the model's other inputs for every date: capacity, regressors, conditions.
 
-    A regressor that the model predicts itself is none: Prophet would overwrite what is sent.
+    A regressor that the model predicts itself is not one: Prophet would overwrite it.
     """
-    capacity = (
-        ("cap", "floor")[: 1 + bool(model.logistic_floor)] if model.growth == "logistic" else ()
-    )
+    capacity = ("cap", "floor") if model.logistic_floor else ("cap",)
     seasons = (season["condition_name"] for season in model.seasonalities.values())
     conditions = dict.fromkeys(name for name in seasons if name is not None)
+    numbers = [*(capacity if model.growth == "logistic" else ())]
+    numbers += [
+        n for n, regressor in model.extra_regressors.items() if not _is_predicted(regressor)
+    ]
     return (
-        *(TensorSpec(name, "FP64", (-1,)) for name in capacity),
-        *(
-            TensorSpec(name, "FP64", (-1,))
-            for name, properties in model.extra_regressors.items()
-            if not _predicts_itself(properties)
-        ),
+        *(TensorSpec(name, "FP64", (-1,)) for name in numbers),
         *(TensorSpec(name, "BOOL", (-1,)) for name in conditions),
     )
 
 
-def _predicts_itself(properties: Mapping[str, object]) -> bool:
-    return properties.get("predictor_spec") is not None and properties.get("predictor") is not None
+def _is_predicted(regressor: Mapping[str, object]) -> bool:
+    return regressor.get("predictor_spec") is not None and regressor.get("predictor") is not None
 
 
 @contextmanager

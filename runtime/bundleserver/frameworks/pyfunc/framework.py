@@ -1,7 +1,7 @@
 """The pyfunc framework: any model that ``mlflow.pyfunc`` loads, by its ``MLmodel`` file.
 
-The model's signature says what it takes and gives. Code that was logged with it (``code_paths``)
-belongs to this one version. Parameters of the signature are parameters of the request.
+The model's signature declares its inputs and outputs. Code that was logged with it
+(``code_paths``) is isolated. Parameters of the signature are parameters of the request.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from mlflow.exceptions import MlflowException
 
 from bundleserver.errors import FrameworkError, InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext, frameworks
+from bundleserver.frameworks.interface import check_options, first_line, named_line
 from bundleserver.frameworks.isolated_code import IsolatedCode
 from bundleserver.frameworks.pyfunc.values import (
     answers,
@@ -35,41 +36,37 @@ def load(path: Path, context: LoadContext) -> PyfuncPredictor:
     """Open a model by its ``MLmodel`` file.
 
     Raises:
-        FrameworkError: a package that the model needs is not installed; names it.
+        FrameworkError: a package of the model is not installed; names it.
         LoadError: names the file, what is wrong with it and what to do.
     """
-    if context.options:
-        listed = ", ".join(f"'{name}'" for name in context.options)
-        raise LoadError(f"'{path}' has the options {listed}; framework 'pyfunc' takes none")
+    check_options(context.options, (), f"'{path}'")
     code = _code_of(path)
     try:
         with code.active() if code else nullcontext():
-            # Its warnings are ours: requirements are compared before anything is opened.
+            # No warnings: requirements are compared before anything is opened.
             model = mlflow.pyfunc.load_model(str(path.parent), suppress_warnings=True)
     except ModuleNotFoundError as error:
         raise FrameworkError(_missing(path, error)) from error
     except (Exception, SystemExit) as error:  # the model's own code runs here
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise LoadError(
-            f"'{path}' cannot be opened by mlflow.pyfunc: {type(error).__name__}: {first}"
-        ) from error
+        problem = f"cannot be opened by mlflow.pyfunc: {named_line(error)}"
+        raise LoadError(f"'{path}' {problem}") from error
     return PyfuncPredictor(model, code)
 
 
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
-    """Refuse: models of MLflow's are saved and registered by MLflow.
+    """Refuse: MLflow saves and registers its own models.
 
     Raises:
         StoreError: always.
     """
     raise StoreError(
-        f"component '{stem}' is for MLflow to save: mlflow.pyfunc.log_model(…); serve it with "
+        f"component '{stem}' must be saved by MLflow: mlflow.pyfunc.log_model(…); serve it with "
         "--model_uri models:/NAME"
     )
 
 
 class PyfuncPredictor:
-    """A loaded pyfunc behind one method, ``predict``; as safe for threads as the model itself."""
+    """A loaded pyfunc with one method, ``predict``; as safe for threads as the model itself."""
 
     def __init__(self, model: Any, code: IsolatedCode | None) -> None:
         self._model: Any = model
@@ -86,10 +83,10 @@ class PyfuncPredictor:
     def call(
         self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
     ) -> Sequence[Array]:
-        """Ask the model; a DataFrame where its signature has columns, else arrays.
+        """Call the model with a DataFrame if its signature has columns, else arrays.
 
         Raises:
-            InvalidInput: MLflow finds that the input does not fit the signature.
+            InvalidInput: MLflow finds the input not valid for the signature.
         """
         data = model_input(inputs, self._schema)
         params = {name: parameters[name] for name in self._parameters if name in parameters}
@@ -98,29 +95,27 @@ class PyfuncPredictor:
             return self._model.predict(data, params=params or None)
 
         try:
-            given = self._code.call(predict) if self._code else predict()
+            result = self._code.call(predict) if self._code else predict()
         except MlflowException as error:
             if error.error_code not in _CALLERS_FAULT:
                 raise
-            first = str(error).splitlines()[0][:300].rstrip(" .")
-            raise InvalidInput(f"the model refuses the input: {first}") from error
-        values = answers(given, self._outputs)
+            raise InvalidInput(f"the model rejects the input: {first_line(error)}") from error
+        values = answers(result, self._outputs)
         if not self._outputs:
             return values
         return [fit_output(v, spec) for v, spec in zip(values, self._outputs, strict=False)]
 
     def close(self) -> None:
-        """Let go of the model and of its modules."""
+        """Release the model and its modules."""
         self._model, self._code = None, None
 
 
 def _code_of(path: Path) -> IsolatedCode | None:
-    """Return the code that was logged with a model, if any was."""
+    """Return the code that was logged with a model, if any."""
     try:
         flavours = mlflow.models.Model.load(str(path)).flavors
-    except Exception as error:  # MLflow passes on whatever YAML and its own checks raise
-        first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise LoadError(f"'{path}' cannot be read: {first}") from error
+    except Exception as error:  # whatever YAML and MLflow's own validation raise
+        raise LoadError(f"'{path}' cannot be read: {first_line(error)}") from error
     if "python_function" not in flavours:
         raise LoadError(f"'{path}' has no flavour 'python_function', which mlflow.pyfunc opens")
     name = next((conf["code"] for conf in flavours.values() if conf.get("code")), None)
@@ -128,7 +123,7 @@ def _code_of(path: Path) -> IsolatedCode | None:
         return None
     directory = (path.parent / str(name)).resolve()
     if not directory.is_relative_to(path.parent.resolve()) or not directory.is_dir():
-        raise LoadError(f"'{path}' names the code '{name}', which is no directory beside it")
+        raise LoadError(f"'{path}' refers to the code '{name}', which is not a directory beside it")
     return IsolatedCode(directory)
 
 
@@ -138,5 +133,5 @@ def _missing(path: Path, error: ModuleNotFoundError) -> str:
     what = f"'bundleserver[{extras[package]}]'" if package in extras else package
     return (
         f"'{path}' needs the package '{package}', which is not installed; install it with: pip "
-        f"install {what}, or log the model with its code_paths if it is code of your own"
+        f"install {what}, or log the model with code_paths if it is code of your own"
     )

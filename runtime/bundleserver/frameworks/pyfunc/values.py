@@ -1,4 +1,4 @@
-"""Between named tensors and what ``mlflow.pyfunc`` takes and gives."""
+"""Conversions between named tensors and the inputs and outputs of ``mlflow.pyfunc``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _COLUMN_TYPES = {
 
 
 def specs_of(schema: Any, kind: str) -> tuple[TensorSpec, ...]:
-    """Declare the tensors of a schema of MLflow's; none where it has none.
+    """Declare the tensors of an MLflow schema; none without a schema.
 
     Args:
         schema: an ``mlflow.types.Schema``: columns, or tensors.
@@ -41,18 +41,18 @@ def specs_of(schema: Any, kind: str) -> tuple[TensorSpec, ...]:
         else:
             datatype = _COLUMN_TYPES.get(str(getattr(entry.type, "name", "")))
             shape = (-1,) if datatype else None
-            # Who leaves an optional column out leaves it to the model.
+            # The model handles an optional column that is missing.
             specs.append(TensorSpec(name, datatype, shape, optional=not entry.required))
     return tuple(specs)
 
 
 def request_parameters(schema: Any) -> tuple[str, ...]:
-    """Name the parameters that a model takes."""
+    """Return the names of a model's parameters."""
     return () if schema is None else tuple(str(parameter.name) for parameter in schema.params)
 
 
 def model_input(inputs: Sequence[NamedTensor], schema: Any) -> object:
-    """Make what a model takes: a DataFrame, an array, or arrays by name."""
+    """Convert inputs to a model's type: a DataFrame, an array, or arrays by name."""
     if schema is not None and schema.is_tensor_spec():
         if schema.has_input_names():
             return {tensor.name: tensor.values for tensor in inputs}
@@ -61,19 +61,16 @@ def model_input(inputs: Sequence[NamedTensor], schema: Any) -> object:
         return _frame(inputs, schema)
     if len(inputs) == 1:
         tensor = inputs[0]
-        is_table = bool(tensor.columns) and tensor.values.ndim == 2
-        return (
-            pd.DataFrame(tensor.values, columns=list(tensor.columns))
-            if is_table
-            else (tensor.values)
-        )
+        if tensor.columns and tensor.values.ndim == 2:
+            return pd.DataFrame(tensor.values, columns=list(tensor.columns))
+        return tensor.values
     if all(tensor.values.ndim == 1 for tensor in inputs):
         return pd.DataFrame({tensor.name: tensor.values for tensor in inputs})
     return {tensor.name: tensor.values for tensor in inputs}
 
 
 def answers(given: object, outputs: Sequence[TensorSpec]) -> list[Array]:
-    """Turn whatever a model gives into one array for each declared output, or a single one."""
+    """Convert a model's result to one array for each declared output, or a single one."""
     names = [spec.name for spec in outputs]
     if isinstance(given, Mapping):
         ordered = names if set(names) <= given.keys() and names else list(given)
@@ -86,7 +83,7 @@ def answers(given: object, outputs: Sequence[TensorSpec]) -> list[Array]:
 
 
 def fit_output(values: Array, spec: TensorSpec) -> Array:
-    """Drop or add the axis of length 1 that tells one column of a table from a plain list."""
+    """Drop or add the axis of length 1 that distinguishes a table's column from an array."""
     if spec.shape is None:
         return values
     if values.ndim == 2 and len(spec.shape) == 1 and values.shape[1] == 1:

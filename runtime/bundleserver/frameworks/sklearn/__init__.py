@@ -10,13 +10,13 @@ from bundleserver.frameworks.interface import FileRole, Flavour, Framework, has_
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, top_class
 
 _BOOSTING = {"xgboost": "XGB", "lightgbm": "LGBM", "catboost": "CatBoost"}
-"""Libraries with models of their own kind, and the name that their scikit-learn estimators bear."""
+"""Libraries with native models, and the prefix of their scikit-learn estimators' names."""
 
 _TRANSFORMING = ("sklearn.preprocessing", "sklearn.impute", "sklearn.feature_extraction")
 
 
 def native_model(model: object) -> str | None:
-    """Say what a model is that a boosting library keeps for itself; None for any other object."""
+    """Describe a native model of a boosting library; None for any other object."""
     for library, estimators in _BOOSTING.items():
         if has_class_of(model, library) and not hasattr(type(model), "get_params"):
             kind = type(model)
@@ -26,7 +26,7 @@ def native_model(model: object) -> str | None:
 
 def _native(name: str, library: str, estimators: str) -> str:
     return (
-        f"a {name}, which takes no tables as a scikit-learn estimator does; save the estimator of "
+        f"a {name}, which is not a scikit-learn estimator; save the estimator of "
         f"{library}'s scikit-learn API instead ({estimators}Classifier, {estimators}Regressor)"
     )
 
@@ -43,10 +43,10 @@ def _recognises(model: object) -> bool:
 
 
 def _sniff(path: Path) -> FileRole | None:
-    """Take every pickle but the native models of boosting libraries.
+    """Claim every pickle but the native models of boosting libraries.
 
     Raises:
-        LoadError: the file holds such a model.
+        LoadError: the file has such a model.
     """
     held = top_class(path)
     if held is None:
@@ -54,12 +54,12 @@ def _sniff(path: Path) -> FileRole | None:
     library = held.module.partition(".")[0]
     estimators = _BOOSTING.get(library, "")
     if estimators not in held.qualname:
-        raise LoadError(f"'{path}' holds {_native(str(held), library, estimators)}")
+        raise LoadError(f"'{path}' has {_native(str(held), library, estimators)}")
     return "preprocessor" if held.module.startswith(_TRANSFORMING) else "model"
 
 
 def _logged_file(directory: Path, said: Mapping[str, object]) -> str | None:
-    """Take pickles, joblib's and cloudpickle's included; skops has a format of its own."""
+    """Open pickles, joblib's and cloudpickle's included; skops has a format of its own."""
     is_pickle = said.get("serialization_format", "pickle") in ("pickle", "cloudpickle")
     return str(said.get("pickled_model", "")) or None if is_pickle else None
 

@@ -1,10 +1,11 @@
-"""What a fitted estimator tells of itself: can it be served, what it takes and what it gives."""
+"""Inspecting a fitted estimator: whether it can be served, its inputs and its outputs."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from sklearn import preprocessing
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
@@ -12,12 +13,6 @@ from sklearn.feature_extraction import DictVectorizer, FeatureHasher
 from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
 from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import (
-    FunctionTransformer,
-    OneHotEncoder,
-    OrdinalEncoder,
-    TargetEncoder,
-)
 from sklearn.utils.validation import check_is_fitted
 
 from bundleserver.frameworks import framework_for
@@ -36,39 +31,39 @@ METHODS = (
     "apply",
     "inverse_transform",
 )
-"""What a request may call: methods that take one table and answer a row for each of its rows."""
+"""The methods that a request may call: from one table to a result for each of its rows."""
 
 _TEXT = (CountVectorizer, HashingVectorizer)
-_TAKE_STRINGS = (
+_ACCEPT_STRINGS = (
     *_TEXT,
     ColumnTransformer,
     DictVectorizer,
     FeatureHasher,
-    FunctionTransformer,
     MissingIndicator,
-    OneHotEncoder,
-    OrdinalEncoder,
     SimpleImputer,
-    TargetEncoder,
+    preprocessing.FunctionTransformer,
+    preprocessing.OneHotEncoder,
+    preprocessing.OrdinalEncoder,
+    preprocessing.TargetEncoder,
 )
 _LIBRARIES = frozenset({"sklearn", "xgboost", "lightgbm"})
 
 
 def is_estimator(model: object) -> bool:
-    """Ask whether an object predicts or transforms tables, as far as its methods tell."""
+    """Ask whether an object's methods are those of a model or transformer of tables."""
     if isinstance(model, type) or _other_framework(model):
         return False
-    # A DataFrame has transform as well; what has only that must be fitted like an estimator.
+    # A DataFrame has transform too, but not fit.
     return hasattr(model, "predict") or (hasattr(model, "transform") and hasattr(model, "fit"))
 
 
 def methods_of(model: object) -> tuple[str, ...]:
-    """Name the methods of :data:`METHODS` that an estimator has, the default first."""
+    """Return an estimator's methods of :data:`METHODS`, the default first."""
     return tuple(method for method in METHODS if callable(getattr(model, method, None)))
 
 
 def why_not_served(model: object) -> str | None:
-    """Say what is wrong with an object as a component here; ``None`` when nothing is."""
+    """Say why an object cannot be a component; ``None`` if it can."""
     if problem := native_model(model):
         return problem
     if not (isinstance(model, BaseEstimator) or is_estimator(model)):
@@ -78,7 +73,7 @@ def why_not_served(model: object) -> str | None:
         return f"a {name} that is not fitted; fit it before saving it"
     if not methods_of(model):
         return (
-            f"a {name}, which cannot answer for new data: it has none of the methods "
+            f"a {name}, which cannot predict for new data: it has none of the methods "
             f"{', '.join(METHODS)}"
         )
     return None
@@ -93,7 +88,7 @@ def _what_instead(model: object) -> str:
         return f"the class {model.__name__} itself; fit an instance of it and save that"
     if parts := _estimators_in(model):
         return f"a {name} of several models; save each as a component: {save_line(parts)}"
-    return f"a {name}, which is no fitted estimator: it has neither 'predict' nor 'transform'"
+    return f"a {name}, which is not a fitted estimator: it has neither 'predict' nor 'transform'"
 
 
 def _other_framework(model: object) -> str | None:
@@ -102,7 +97,7 @@ def _other_framework(model: object) -> str | None:
 
 
 def _estimators_in(model: object) -> dict[str, str]:
-    """Find the models in a dict, list or tuple, as an expression each."""
+    """Find the models in a dict, list or tuple, with an expression for each."""
     if isinstance(model, dict):
         named = {str(key): (f"models[{key!r}]", value) for key, value in model.items()}
     elif isinstance(model, list | tuple):
@@ -114,41 +109,41 @@ def _estimators_in(model: object) -> dict[str, str]:
 
 def _is_fitted(model: object) -> bool:
     if not isinstance(model, BaseEstimator):
-        return True  # nothing to go by
+        return True  # cannot be known
     if isinstance(model, Pipeline):
-        # scikit-learn 1.4 itself trips over a last step that is the word 'passthrough'.
+        # scikit-learn 1.4's own check fails for a last step 'passthrough'.
         fitted = [step for _, step in model.steps if hasattr(step, "fit")]
         return not fitted or _is_fitted(fitted[-1])
     try:
         check_is_fitted(model)
     except NotFittedError:
-        # Only scikit-learn's own estimators are sure to end what they learn with an underscore.
+        # Only scikit-learn's own estimators are certain to mark fitted attributes by an underscore.
         own = type(model).__module__.startswith("sklearn.")
         return not own and bool(vars(model).keys() - model.get_params(deep=False).keys())
     return True
 
 
 def intake_of(model: Any) -> Intake:
-    """Read what a fitted estimator takes from what it learned."""
+    """Derive an estimator's input from its fitted attributes."""
     width = getattr(model, "n_features_in_", None)
     names = getattr(model, "feature_names_in_", None)
     columns = () if names is None else tuple(str(name) for name in names)
-    # LightGBM makes up these names where it was fitted without any.
-    made_up = columns == tuple(f"Column_{i}" for i in range(len(columns)))
+    # LightGBM generates these names if it was fitted without any.
+    generated = columns == tuple(f"Column_{i}" for i in range(len(columns)))
     return Intake(
         taker=type(model).__name__,
         width=None if width is None else int(width),
-        columns=() if made_up else columns,
+        columns=() if generated else columns,
         text=isinstance(_first_step(model), _TEXT),
-        numeric=width is not None and _takes_only_numbers(model),
+        numeric=width is not None and _accepts_only_numbers(model),
     )
 
 
 def output_of(model: Any, method: str) -> TensorSpec:
-    """Tell a method's output from what the last step answers to one row of zeros.
+    """Derive a method's output from the last step's result for one row of zeros.
 
-    Only steps of known libraries that take numbers are asked, since they compute and do nothing
-    else. Of the others, only the datatype of a classifier's labels is known.
+    Only numeric steps of known libraries are run, since they have no side effects. Of the others,
+    only the datatype of a classifier's labels is known.
     """
     if method == "inverse_transform":
         return TensorSpec("output-0")
@@ -169,12 +164,12 @@ def _answer_to_zeros(step: Any, method: str) -> Array | None:
     try:
         with np.errstate(all="ignore"):
             return dense(getattr(step, method)(intake.table((zeros,))))
-    except Exception:  # noqa: BLE001 - an estimator that minds zeros just leaves its output open
+    except Exception:  # noqa: BLE001 - the output of an estimator that rejects zeros stays unknown
         return None
 
 
 def _first_step(model: Any) -> Any:
-    """Follow pipelines and searches down to what sees the input."""
+    """Follow pipelines and searches to the estimator that gets the input."""
     if hasattr(model, "best_estimator_"):
         return _first_step(model.best_estimator_)
     steps: list[Any] = getattr(model, "steps", getattr(model, "transformer_list", []))
@@ -182,27 +177,27 @@ def _first_step(model: Any) -> Any:
 
 
 def _last_step(model: Any) -> Any:
-    """Follow pipelines and searches down to what answers."""
+    """Follow pipelines and searches to the estimator that returns the output."""
     if hasattr(model, "best_estimator_"):
         return _last_step(model.best_estimator_)
     steps: list[Any] = getattr(model, "steps", [])
-    # The last step may be the word 'passthrough'.
+    # The last step may be the string 'passthrough'.
     return _last_step(steps[-1][1]) if steps and hasattr(steps[-1][1], "fit") else model
 
 
-def _takes_only_numbers(model: Any) -> bool:
-    """Ask whether every part of an estimator is of a known library and refuses strings."""
+def _accepts_only_numbers(model: Any) -> bool:
+    """Ask whether every part of an estimator is of a known library and rejects strings."""
     try:
         fitted = getattr(model, "best_estimator_", model)
         parts = [model, fitted, *fitted.get_params(deep=True).values()]
-    except Exception:  # noqa: BLE001 - an estimator's own code; without it nothing is known
+    except Exception:  # noqa: BLE001 - an estimator's own code may raise anything
         return False
-    return not any(_may_take_strings(part) for part in parts if hasattr(part, "fit"))
+    return not any(_may_accept_strings(part) for part in parts if hasattr(part, "fit"))
 
 
-def _may_take_strings(part: Any) -> bool:
-    if isinstance(part, _TAKE_STRINGS) or type(part).__module__.split(".")[0] not in _LIBRARIES:
+def _may_accept_strings(part: Any) -> bool:
+    if isinstance(part, _ACCEPT_STRINGS) or type(part).__module__.split(".")[0] not in _LIBRARIES:
         return True
-    # Gradient boosting over histograms learns only when it is fitted whether there are categories.
-    may_learn = hasattr(part, "categorical_features")
-    return may_learn and getattr(part, "is_categorical_", "not fitted") is not None
+    # Histogram gradient boosting knows only once fitted whether there are categories.
+    may_have_categories = hasattr(part, "categorical_features")
+    return may_have_categories and getattr(part, "is_categorical_", "not fitted") is not None

@@ -14,7 +14,8 @@ import numpy as np
 
 from bundleserver.errors import InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext, pickles
-from bundleserver.frameworks.sklearn.call_traits import answers_alike, is_predictable, is_row_by_row
+from bundleserver.frameworks.interface import first_line
+from bundleserver.frameworks.sklearn.call_traits import is_predictable, is_row_by_row, same_in_parts
 from bundleserver.frameworks.sklearn.estimators import (
     intake_of,
     methods_of,
@@ -36,15 +37,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _TRANSFORMS = frozenset({"transform", "inverse_transform"})
-# Where these raise ValueError or TypeError, they speak of the data that they were given.
+# A ValueError or TypeError raised in these is about the input.
 _CHECKING_LIBRARIES = frozenset({"sklearn", "numpy", "pandas", "scipy", "xgboost", "lightgbm"})
 
 
 def load(path: Path, context: LoadContext) -> SklearnPredictor:
-    """Open a pickle or joblib file that holds one fitted estimator.
+    """Open a pickle or joblib file of one fitted estimator.
 
-    The option ``accelerate`` is ``"auto"`` (faster ways to the same answers, where the model has
-    any) or ``"off"`` (the model runs as it was saved, with its own ``n_jobs``).
+    The option ``accelerate`` is ``"auto"`` (use a faster implementation with the same results, if
+    there is one) or ``"off"`` (the model runs as it was saved, with its own ``n_jobs``).
 
     Raises:
         LoadError: names the file, what is wrong with it and what to do.
@@ -52,58 +53,58 @@ def load(path: Path, context: LoadContext) -> SklearnPredictor:
     faster = read_option(context.options, f"'{path}'")
     model = pickles.load(path)
     if problem := why_not_served(model):
-        raise LoadError(f"'{path}' holds {problem}")
-    # A model that ignores unknown categories would warn in every request that has one: "once" does
-    # not help, since scikit-learn's own checks reset the register of what was warned of.
+        raise LoadError(f"'{path}' has {problem}")
+    # A model that ignores unknown categories would warn in every request with one: "once" does not
+    # help, since scikit-learn's own checks reset the registry of warnings.
     warnings.filterwarnings("ignore", message="Found unknown categories", category=UserWarning)
     if not faster:
-        return SklearnPredictor(model, runs_alone=True)
+        return SklearnPredictor(model, as_saved=True)
     use_one_thread(model)
     return SklearnPredictor(model, accelerate(model))
 
 
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
-    """Write a fitted estimator as ``directory/stem.joblib``; opening it takes no options.
+    """Write a fitted estimator as ``directory/stem.joblib``, without options.
 
     Raises:
-        StoreError: it is not fitted, is no estimator, cannot be pickled, or holds a class or
-            function that only this notebook has.
+        StoreError: it is not a fitted estimator, cannot be pickled, or uses a class or function
+            that is defined in a notebook.
     """
     if problem := why_not_served(model):
         raise StoreError(f"component '{stem}' is {problem}")
     path = directory / f"{stem}.joblib"
     try:
         joblib.dump(model, path, compress=0)
-        homeless = pickles.notebook_names(path)
+        notebook_names = pickles.notebook_names(path)
     except OSError as error:
         raise StoreError(f"component '{stem}' cannot be written to '{path}': {error}") from error
     except Exception as error:
         path.unlink(missing_ok=True)
         raise StoreError(
-            f"component '{stem}' cannot be pickled: {pickles.first_line(error)}; a lambda, or a "
-            "function inside a function, must become a function of an importable module"
+            f"component '{stem}' cannot be pickled: {first_line(error)}; move a lambda, or a "
+            "function inside a function, to an importable module"
         ) from error
-    if homeless:
+    if notebook_names:
         path.unlink()
         raise StoreError(
-            f"component '{stem}' uses {', '.join(homeless)}, which only this notebook has; move it "
+            f"component '{stem}' uses {', '.join(notebook_names)}, defined in a notebook; move it "
             "to a module that is installed in the server's image too, and import it from there"
         )
     return path, {}
 
 
 class SklearnPredictor:
-    """One fitted estimator behind the methods that it has; immutable, so any thread may call it."""
+    """One fitted estimator and its methods; immutable, so any thread may call it."""
 
     def __init__(
-        self, model: Any, shortcut: Shortcut | None = None, *, runs_alone: bool = False
+        self, model: Any, shortcut: Shortcut | None = None, *, as_saved: bool = False
     ) -> None:
         self._model = model
         self._shortcut = shortcut
-        self._runs_alone = runs_alone
+        self._as_saved = as_saved
         intake, taker = intake_of(model), type(model).__name__
         if intake.columns or intake.width is None:
-            # Now, and not with the first request that makes a DataFrame.
+            # Now, rather than with the first request that needs a DataFrame.
             import pandas as pd  # noqa: F401
         self._intakes = {
             method: Intake(taker) if method == "inverse_transform" else intake
@@ -118,24 +119,24 @@ class SklearnPredictor:
 
     @property
     def metadata(self) -> Mapping[str, object]:
-        """What is accelerated and how, where anything is."""
+        """How the model is accelerated, if it is."""
         return {} if self._shortcut is None else {"accelerated": dict(self._shortcut.metadata)}
 
     @property
     def methods(self) -> Mapping[str, Signature]:
-        """The prediction methods that the estimator has: ``predict`` first, else ``transform``."""
+        """The estimator's prediction methods: ``predict`` first, else ``transform``."""
         return self._methods
 
     def call_traits(self, method: str) -> CallTraits:
-        """Say how calls behave; an estimator that runs as it was saved has a thread to itself."""
+        """Return a method's call traits; unknown for an estimator that runs as it was saved."""
         intake = self._intakes[method]
-        if self._runs_alone or not intake.width:
+        if self._as_saved or not intake.width:
             return UNKNOWN
         columns, width = intake.columns, intake.width
         return CallTraits(
             predictable=intake.numeric and is_predictable(self._model),
             batchable=is_row_by_row(self._model)
-            and answers_alike(
+            and same_in_parts(
                 lambda rows: self._call(method, (NamedTensor("input-0", rows, columns),)), width
             ),
         )
@@ -145,31 +146,31 @@ class SklearnPredictor:
     ) -> Sequence[Array]:
         """Run one method on a table: one tensor ``[n, f]``, or a tensor ``[n]`` for each column.
 
-        A transformer takes sequences ``[n, t, f]`` too and works on their last axis. Parameters
-        have no meaning here.
+        A transformer accepts sequences ``[n, t, f]`` too and transforms their last axis. Parameters
+        are ignored.
 
         Raises:
-            InvalidInput: the inputs do not fit, or the estimator refuses a value in them.
+            InvalidInput: the inputs are not valid, or the estimator rejects a value.
         """
         values = inputs[0].values
         if method not in _TRANSFORMS or len(inputs) > 1 or values.ndim != 3:
             return (self._call(method, inputs),)
         n, t, f = values.shape
         if self._intakes[method].width not in (None, f):
-            return (self._call(method, inputs),)  # which names the shape that came
+            return (self._call(method, inputs),)  # which reports the shape
         answer = self._call(method, (inputs[0]._replace(values=values.reshape(n * t, f)),))
         return (answer.reshape(n, t, *answer.shape[1:]),)
 
     def close(self) -> None:
-        """Let go of the estimator."""
+        """Release the estimator."""
         self._model = self._shortcut = None
 
     def _call(self, method: str, inputs: Sequence[NamedTensor]) -> Array:
         intake, declared = self._intakes[method], self._methods[method].outputs[0]
         table: Array | pd.DataFrame = inputs[0].values
         if len(inputs) > 1 or not (
-            # What most requests are is a table already; this spares them the calls that find out.
-            intake.takes_arrays
+            # Most requests are a valid table already and skip the full validation.
+            intake.accepts_arrays
             and table.ndim == 2
             and table.shape[1] == intake.width
             and table.dtype.kind in "biuf"
@@ -178,31 +179,31 @@ class SklearnPredictor:
         if len(table) == 0:
             return _no_rows(declared, inputs[0].name)
         try:
-            with np.errstate(all="ignore"):  # log(0) in predict_log_proba is an answer, not news
+            with np.errstate(all="ignore"):  # log(0) in predict_log_proba is a valid result
                 quick = None if self._shortcut is None else self._shortcut.answer(method, table)
                 answer = getattr(self._model, method)(table) if quick is None else quick
         except (TypeError, ValueError) as error:
             if not _blames_the_input(error.__traceback__):
                 raise
             taker = type(self._model).__name__
-            raise InvalidInput(f"{taker} refuses the input: {pickles.first_line(error)}") from error
+            raise InvalidInput(f"{taker} rejects the input: {first_line(error)}") from error
         if type(answer) is not np.ndarray or answer.dtype.kind not in "biufc":
             answer = dense(answer)
         if declared.datatype == "FP64" and answer.dtype.kind in "biuf":
-            # Numbers follow the input's datatype; the output keeps the declared one.
+            # The estimator's datatype follows the input's; the output keeps the declared one.
             answer = answer.astype(np.float64, copy=False)
         return answer
 
 
 def _no_rows(declared: TensorSpec, name: str) -> Array:
-    """Answer a table without rows, where it is known what the answer would look like."""
+    """Return an output without rows, if its datatype and shape are known."""
     if declared.datatype is None or declared.shape is None:
         raise InvalidInput(f"input '{name}' has no rows; send at least one")
     return np.empty((0, *declared.shape[1:]), dtype=NUMPY_DTYPES[declared.datatype])
 
 
 def _blames_the_input(traceback: TracebackType | None) -> bool:
-    """Ask whether an error comes from a library's checks, and not from code inside a pipeline."""
+    """Ask whether an error was raised by a library's validation, not by code in a pipeline."""
     frames = list(walk_tb(traceback))
     raised_in = str(frames[-1][0].f_globals.get("__name__", "")) if frames else ""
     return raised_in.split(".")[0] in _CHECKING_LIBRARIES

@@ -1,4 +1,4 @@
-"""Tables into and out of estimators: from named tensors to a table, from any answer to an array."""
+"""Estimators' tables: from named tensors to a table, from any result to an array."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from bundleserver.documents.forms import quoted
 from bundleserver.errors import InvalidInput
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
 
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Intake:
-    """What one estimator takes: how wide a table, of which columns, of which kind.
+    """The table that one estimator expects: its width, columns and kind.
 
-    ``taker`` is its name in messages. ``width`` is ``None`` where nothing is known: then nothing is
-    checked, and a table that comes with column names becomes a DataFrame. ``text`` takes strings,
-    one a row. ``numeric`` refuses strings.
+    ``taker`` is the estimator's name in messages. A ``width`` of ``None`` is unknown: then nothing
+    is validated, and a table with column names becomes a DataFrame. ``text``: one string per row.
+    ``numeric``: strings are rejected.
     """
 
     taker: str
@@ -32,13 +33,13 @@ class Intake:
     numeric: bool = False
 
     @cached_property
-    def takes_arrays(self) -> bool:
-        """Whether an array of numbers of the right width is taken as it comes."""
+    def accepts_arrays(self) -> bool:
+        """Whether an array of numbers of the right width is passed on unchanged."""
         return not self.text and not self.columns and self.width is not None
 
     @property
     def spec(self) -> TensorSpec:
-        """Declare it as one tensor; the datatype of numbers stays open, any will do."""
+        """The table as one tensor; numbers may have any datatype."""
         if self.text:
             return TensorSpec("input-0", "BYTES", (-1,))
         if self.width is None:
@@ -46,20 +47,20 @@ class Intake:
         return TensorSpec("input-0", None, (-1, self.width), self.columns)
 
     def table(self, inputs: Sequence[NamedTensor]) -> Array | pd.DataFrame:
-        """Make the table: from one tensor its rows, from several tensors ``[n]`` its columns.
+        """Convert one tensor with the rows, or several tensors ``[n]`` with a column each.
 
         Estimators that were fitted with column names get a DataFrame, others an array.
 
         Raises:
-            InvalidInput: shape, columns or datatype differ from what the estimator takes.
+            InvalidInput: shape, columns or datatype are not valid for the estimator.
         """
         if len(inputs) > 1:
             return self._from_columns(inputs)
         if self.text:
-            return self._texts(inputs[0])
+            return self._strings(inputs[0])
         return self._from_rows(inputs[0])
 
-    def _texts(self, tensor: NamedTensor) -> Array:
+    def _strings(self, tensor: NamedTensor) -> Array:
         values = tensor.values
         if values.ndim == 2 and values.shape[1] == 1:
             values = values[:, 0]
@@ -67,7 +68,7 @@ class Intake:
             raise self._wrong_shape(tensor, [-1])
         if not all(isinstance(value, str | bytes) for value in values):
             raise InvalidInput(
-                f"input '{tensor.name}' holds values that are no strings; {self.taker} takes BYTES"
+                f"input '{tensor.name}' has values that are not strings; {self.taker} expects BYTES"
             )
         return values
 
@@ -91,14 +92,13 @@ class Intake:
 
     def _from_columns(self, inputs: Sequence[NamedTensor]) -> Array | pd.DataFrame:
         if self.text:
-            raise InvalidInput(f"{len(inputs)} inputs came; {self.taker} takes one, of strings")
+            raise InvalidInput(f"got {len(inputs)} inputs; {self.taker} expects one, of strings")
         names = tuple(tensor.name for tensor in inputs)
         columns = [self._column(tensor) for tensor in inputs]
         if len({len(column) for column in columns}) > 1:
-            lengths = ", ".join(
-                f"'{t.name}' {len(c)}" for t, c in zip(inputs, columns, strict=True)
-            )
-            raise InvalidInput(f"inputs differ in their number of rows: {lengths}")
+            lengths = zip(names, map(len, columns), strict=True)
+            listed = ", ".join(f"'{name}' {length}" for name, length in lengths)
+            raise InvalidInput(f"inputs differ in their number of rows: {listed}")
         if self.columns or self.width is None:
             import pandas as pd
 
@@ -106,7 +106,7 @@ class Intake:
             return pd.DataFrame({names[i]: columns[i] for i in order}).infer_objects()
         if len(columns) != self.width:
             raise InvalidInput(
-                f"{len(columns)} inputs came, one a column; {self.taker} takes {self.width} columns"
+                f"got {len(columns)} inputs, one per column; {self.taker} expects {self.width}"
             )
         return np.column_stack(columns)
 
@@ -123,30 +123,32 @@ class Intake:
         if self.numeric and tensor.values.dtype.kind not in "biuf":
             raise InvalidInput(
                 f"input '{tensor.name}' has datatype {datatype_of(tensor.values)}; "
-                f"{self.taker} takes numbers"
+                f"{self.taker} expects numbers"
             )
 
     def _order(self, came: tuple[str, ...], where: str) -> list[int]:
-        """Find where each column that the estimator knows came; empty when either has no names."""
+        """Return the position of each of the estimator's columns; empty if either has no names."""
         if not came or not self.columns:
             return []
-        missing = [f"column '{name}' is missing" for name in self.columns if name not in came]
-        unknown = [f"column '{name}' is unknown" for name in came if name not in self.columns]
-        twice = [f"column '{name}' came twice" for name in set(came) if came.count(name) > 1]
+        missing = [f"missing column '{name}'" for name in self.columns if name not in came]
+        unknown = [f"unknown column '{name}'" for name in came if name not in self.columns]
+        twice = [f"duplicate column '{name}'" for name in set(came) if came.count(name) > 1]
         if problems := missing + unknown + twice:
-            listed = ", ".join(f"'{name}'" for name in self.columns)
+            expected = quoted(self.columns)
             raise InvalidInput(
-                f"{', '.join(problems)} in {where}; {self.taker} takes the columns {listed}"
+                f"{', '.join(problems)} in {where}; {self.taker} expects the columns {expected}"
             )
         return [came.index(name) for name in self.columns]
 
     def _wrong_shape(self, tensor: NamedTensor, wanted: list[int]) -> InvalidInput:
         came = list(tensor.values.shape)
-        return InvalidInput(f"input '{tensor.name}' has shape {came}; {self.taker} takes {wanted}")
+        return InvalidInput(
+            f"input '{tensor.name}' has shape {came}; {self.taker} expects {wanted}"
+        )
 
 
 def _frame(values: Array, columns: tuple[str, ...]) -> pd.DataFrame:
-    """Name the columns; numbers that came among strings get a dtype of their own again."""
+    """Make a DataFrame; columns of numbers among strings get a numeric dtype again."""
     import pandas as pd
 
     frame = pd.DataFrame(values, columns=list(columns))
@@ -154,19 +156,19 @@ def _frame(values: Array, columns: tuple[str, ...]) -> pd.DataFrame:
 
 
 def with_columns(rows: Array, columns: Sequence[str]) -> Array | pd.DataFrame:
-    """Make numbers the table that a model takes: a DataFrame where it knows column names."""
+    """Make numbers a model's table: a DataFrame if it has column names."""
     return _frame(rows, tuple(columns)) if columns else rows
 
 
 def dense(answer: object) -> Array:
-    """Turn whatever an estimator answers into one array that the protocol can carry.
+    """Convert an estimator's result to one array of a datatype of the protocol.
 
     Sparse matrices become dense, DataFrames arrays, and a list with an array ``[n, k]`` per output
     (``predict_proba`` of several outputs) becomes ``[n, outputs, k]``. Strings, dates and
     categories become an object array of ``str``.
 
     Raises:
-        ValueError: the arrays of several outputs differ in shape, so that no array holds them.
+        ValueError: the arrays of several outputs differ in shape.
     """
     if type(answer) is np.ndarray and answer.dtype.kind in "biufc":
         return answer
@@ -183,7 +185,7 @@ def _stacked(outputs: Sequence[Array]) -> Array:
     shapes = [list(output.shape) for output in outputs]
     if any(shape != shapes[0] for shape in shapes):
         raise ValueError(
-            f"the outputs have the shapes {shapes}, which no single tensor holds; use 'predict', "
+            f"the outputs have the shapes {shapes}, which do not make one tensor; use 'predict', "
             "or save a model for each output"
         )
     return np.stack(outputs, axis=1)
@@ -197,11 +199,11 @@ def _protocol_values(values: Array) -> Array:
         return values
     if values.dtype.kind in "Mm":
         values = values.astype(str)  # as objects, dates of nanoseconds would be integers
-    strings = [_text(value) for value in values.astype(object, copy=False).flat]
+    strings = [_string(value) for value in values.astype(object, copy=False).flat]
     return np.array(strings, dtype=object).reshape(values.shape)
 
 
-def _text(value: object) -> object:
+def _string(value: object) -> object:
     if not isinstance(value, bytes):
         return str(value)
     try:

@@ -2,22 +2,22 @@
 
 Files are ``results.save(path)``, pickle or joblib dumps. Time series: state space models (ARIMA,
 SARIMAX, UnobservedComponents and others of one series), AutoReg, ETSModel, and the Holt-Winters
-family, which offers no interval: its ``lower`` and ``upper`` are NaN. Answers are those of the
-library's own ``get_prediction`` over the same range, to the bit.
+family, which has no interval: its ``lower`` and ``upper`` are NaN. Forecasts have the bits of the
+library's own ``get_prediction`` over the same range.
 
 ``history`` replaces the training series (the library's ``apply``, parameters fixed): state space
 models, where NaN is a missing observation, and AutoReg. It starts where the training series does
-unless the parameter ``history_start`` says otherwise; ``horizon`` and ``ds`` then follow it. Of the
-regressors only the values after the series are used: in-sample answers have the training values.
+unless the parameter ``history_start`` is given; ``horizon`` and ``ds`` then follow it. Of the
+regressors only the values after the series are used: in-sample answers use the training values.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -30,34 +30,49 @@ from bundleserver.frameworks.forecasting.contract import (
     forecast_signature,
 )
 from bundleserver.frameworks.forecasting.forecaster import CachingForecaster, max_horizon_option
+from bundleserver.frameworks.forecasting.timegrid import Positions, TimeGrid, iso_dates
+from bundleserver.frameworks.interface import first_line
 from bundleserver.frameworks.statsmodels.regression import RegressionPredictor
 from bundleserver.frameworks.statsmodels.series import (
     Family,
     class_name,
+    drop_labels,
     family_of,
-    forget_labels,
     regressor_names,
 )
 from bundleserver.tensors import Array, TensorSpec
-
-if TYPE_CHECKING:
-    from bundleserver.frameworks.forecasting.timegrid import Positions, TimeGrid
 
 
 def load(path: Path, context: LoadContext) -> Predictor:
     """Open saved results, as a forecaster or as a regression.
 
     Raises:
-        LoadError: no results, a kind that is not served, or results that cannot forecast.
+        LoadError: not results, a kind that is not supported, or results that cannot forecast.
     """
-    return _open(pickles.load(path), context.options, f"'{path}'")
+    where = f"'{path}'"
+    results: Any = pickles.load(path)
+    family = family_of(results, where)
+    if family is None:
+        return RegressionPredictor(results, where)
+    max_horizon = max_horizon_option(context.options, where)
+    try:
+        forecaster = Forecaster(results, family, max_horizon, where)
+        forecaster.check()
+    except LoadError:
+        raise
+    except Exception as error:
+        raise LoadError(
+            f"{where} has a {class_name(results)} that cannot forecast: {first_line(error)}; save "
+            "the complete results of fit() (no remove_data)"
+        ) from error
+    return forecaster
 
 
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
     """Write fitted results with the library's own ``save``, as ``stem.pkl``.
 
     Raises:
-        StoreError: results that could not be served once saved.
+        StoreError: the results cannot be served.
     """
     try:
         family_of(model, f"component '{stem}'")
@@ -72,16 +87,14 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
 class Forecaster(CachingForecaster):
     """Fitted results of one time series.
 
-    statsmodels writes into the model while it predicts (parameters, extended matrices, prediction
-    dates), so a lock lets one call at a time into the library.
+    statsmodels changes the model while it predicts (parameters, extended matrices, prediction
+    dates), so a lock allows one call at a time.
     """
 
     def __init__(self, results: Any, family: Family, max_horizon: int, where: str) -> None:
-        from bundleserver.frameworks.forecasting.timegrid import TimeGrid
-
-        forget_labels(results.model)
-        self._results = results
+        drop_labels(results.model)
         self._family = family
+        self._class = class_name(results)
         self._lock = Lock()
         self._grid = TimeGrid.from_index(results.model._index)
         names = regressor_names(results.model)
@@ -91,50 +104,44 @@ class Forecaster(CachingForecaster):
             self._regressors, timed=self._grid is not None, refused=dict(self._refused())
         )
         step = None if self._grid is None else self._grid.step.freqstr
-        # Every family goes on step by step, so that its first steps do not depend on the later.
-        super().__init__(signature, max_horizon, step, prefixes=True)
-
-    def close(self) -> None:
-        """Let go of the results and of what was forecast with them."""
-        super().close()
-        self._results = None
+        # Every family predicts step by step, so that its first steps do not depend on later ones.
+        super().__init__(results, signature, max_horizon, step, prefixes=True)
 
     def check(self) -> None:
         """Forecast one step, with zeros for the regressors.
 
         Raises:
-            Exception: whatever keeps the library from forecasting with these results.
+            Exception: the library cannot forecast with these results.
         """
-        length = len(self._results.model.endog)
+        length = len(self._model.model.endog)
         exog = np.zeros((1, len(self._regressors))) if self._regressors else None
-        self._family.predict(self._results, length, length, exog, 0.05)
+        self._family.predict(self._model, length, length, exog, 0.05)
 
     def _forecast(self, request: ForecastRequest) -> Sequence[Array]:
         if request.history is None:
-            return self._answer(self._results, self._grid, request)
+            return self._answer(self._model, self._grid, request)
         grid = self._grid_of(request.history, request.history_start)
         with self._lock:
             results = self._apply(request.history, grid)
         return self._answer(results, grid, request)
 
     def _refused(self) -> Iterator[tuple[str, str]]:
-        """Yield what other forecasters take and this one cannot, with the reason."""
+        """Yield the contract's inputs that this model does not support, with the reason."""
         if self._grid is None:
             yield (
                 "ds",
                 "the model was fitted without dates, or with dates that have no regular frequency; "
-                "ask by 'horizon'",
+                "send 'horizon' instead",
             )
         if self._regressors:
             yield (
                 "history",
-                "the model has regressors, whose values then cannot be sent; ask without 'history'",
+                "the model has regressors, whose past values cannot be sent; omit 'history'",
             )
-        elif not self._family.takes_history:
+        elif not self._family.allows_history:
             yield (
                 "history",
-                f"{class_name(self._results)} does not apply to a new series without a refit; ask "
-                "without 'history'",
+                f"{self._class} does not apply to a new series without a refit; omit 'history'",
             )
 
     def _answer(
@@ -153,8 +160,6 @@ class Forecaster(CachingForecaster):
     def _steps(
         self, grid: TimeGrid | None, length: int, request: ForecastRequest
     ) -> tuple[list[Array], Positions]:
-        from bundleserver.frameworks.forecasting.timegrid import iso_dates
-
         if request.ds is None or grid is None:
             dates = [] if grid is None else [iso_dates(grid.after(request.steps))]
             return dates, np.arange(length, length + request.steps)
@@ -170,50 +175,32 @@ class Forecaster(CachingForecaster):
         rows = future[np.argsort(positions[future])]
         if positions[rows[-1]] - length + 1 != len(rows):
             raise InvalidInput(
-                "input 'ds' leaves out dates between the end of the series and the last date; the "
-                "model has regressors and needs their values on every date between, so ask for all"
+                "input 'ds' lacks dates between the end of the series and the last date; the model "
+                "has regressors and needs their values on every date between"
             )
         columns = np.array([request.regressors[spec.name][rows] for spec in self._regressors])
-        # The layout that the library meets in process; the last bit of a product depends on it.
-        named = hasattr(self._results.model.data.orig_exog, "columns")
+        # The array layout as in a direct call; the last bit of a product depends on it.
+        named = hasattr(self._model.model.data.orig_exog, "columns")
         return columns.T if named else np.ascontiguousarray(columns.T)
 
     def _grid_of(self, history: FloatArray, start: str | None) -> TimeGrid | None:
-        if np.isnan(history).any() and not self._family.takes_missing:
+        if np.isnan(history).any() and not self._family.allows_missing:
             raise InvalidInput(
-                f"input 'history' has NaN; {class_name(self._results)} takes no missing observation"
+                f"input 'history' has NaN; {self._class} does not support missing observations"
             )
         if self._grid is not None:
             return self._grid.starting(start, len(history))
         if start is not None:
-            raise InvalidInput("parameter 'history_start' needs a model with a time index")
+            raise InvalidInput("parameter 'history_start' requires a model with a time index")
         return None
 
     def _apply(self, history: FloatArray, grid: TimeGrid | None) -> Any:
         try:
-            return self._results.apply(history if grid is None else grid.label(history))
+            return self._model.apply(history if grid is None else grid.label(history))
         except ValueError as error:
             # AutoReg puts a preamble first and the cause last.
             cause = ValueError(error.args[-1] if error.args else error)
             raise InvalidInput(
-                f"input 'history' has {len(history)} observations, which the model refuses: "
-                f"{pickles.first_line(cause)}"
+                f"input 'history' has {len(history)} observations, which the model rejects: "
+                f"{first_line(cause)}"
             ) from error
-
-
-def _open(results: Any, options: Mapping[str, object], where: str) -> Predictor:
-    family = family_of(results, where)
-    if family is None:
-        return RegressionPredictor(results, where)
-    max_horizon = max_horizon_option(options, where)
-    try:
-        forecaster = Forecaster(results, family, max_horizon, where)
-        forecaster.check()
-    except LoadError:
-        raise
-    except Exception as error:
-        raise LoadError(
-            f"{where} holds a {class_name(results)} that cannot forecast: "
-            f"{pickles.first_line(error)}; save the results of fit() whole (no remove_data)"
-        ) from error
-    return forecaster

@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from pandas import DataFrame
 
 from bundleserver.errors import InvalidInput, LoadError
 from bundleserver.frameworks.statsmodels.series import class_name
@@ -18,9 +19,9 @@ from bundleserver.tensors.signature import Signature
 class RegressionPredictor:
     """Fitted results of a regression; its method ``predict`` is the library's own.
 
-    The input ``exog`` FP64 ``[n, k]`` has the columns of the design, a constant included where the
-    model was fitted with one; a model fitted by formula takes the variables of the formula, which
-    must be numbers. Any thread may call: predicting writes nothing.
+    The input ``exog`` FP64 ``[n, k]`` has the columns of the design, with the constant if the model
+    was fitted with one; a model fitted by formula expects the variables of the formula, which must
+    be numbers. Any thread may call it.
     """
 
     def __init__(self, results: Any, where: str) -> None:
@@ -46,21 +47,21 @@ class RegressionPredictor:
             InvalidInput: not one tensor of ``k`` numbers per row.
         """
         if len(inputs) != 1:
-            raise InvalidInput(f"{len(inputs)} inputs came; the regression takes one, 'exog'")
+            raise InvalidInput(f"got {len(inputs)} inputs; the regression expects one, 'exog'")
         exog = inputs[0].values
         if exog.ndim != 2 or exog.shape[1] != len(self._columns):
             raise InvalidInput(
-                f"input '{inputs[0].name}' has shape {list(exog.shape)}; the regression takes "
+                f"input '{inputs[0].name}' has shape {list(exog.shape)}; the regression expects "
                 f"[-1, {len(self._columns)}], the columns {', '.join(map(repr, self._columns))}"
             )
         if exog.dtype.kind not in "iuf":
             raise InvalidInput(
-                f"input '{inputs[0].name}' is not numeric; the regression takes FP64"
+                f"input '{inputs[0].name}' is not numeric; the regression expects FP64"
             )
         return [self._predict(exog.astype(np.float64))]
 
     def close(self) -> None:
-        """Let go of the results."""
+        """Release the results."""
         self._results = None
 
     def _predict(self, exog: Array) -> Array:
@@ -68,8 +69,6 @@ class RegressionPredictor:
             return np.empty((0, *(self.methods["predict"].outputs[0].shape or (0,))[1:]))
         if not self._variables:
             return np.asarray(self._results.predict(exog), dtype=np.float64)
-        from pandas import DataFrame
-
         frame = DataFrame(exog, columns=list(self._variables))
         return np.asarray(self._results.predict(frame), dtype=np.float64)
 
@@ -78,26 +77,26 @@ class RegressionPredictor:
             shape = self._predict(np.ones((2, len(self._columns)))).shape
         except Exception as error:
             raise LoadError(
-                f"{where} holds a {class_name(self._results)}, which cannot predict: {error}"
+                f"{where} has a {class_name(self._results)} that cannot predict: {error}"
             ) from error
         if not shape or shape[0] != 2:
-            raise LoadError(f"{where} holds a {class_name(self._results)}, with no answer per row")
+            raise LoadError(f"{where} has a {class_name(self._results)} without a result per row")
         return shape
 
 
 def _formula_variables(model: Any, where: str) -> tuple[str, ...]:
-    """Name the training columns that the right side of the formula reads, in its order."""
+    """Return the training columns on the right side of the formula, in its order."""
     formula = getattr(model, "formula", None)
     if formula is None:
         return ()
     frame = getattr(model.data, "frame", None)
     if frame is None:
-        raise LoadError(f"{where}: the data of the formula were removed; save without remove_data")
+        raise LoadError(f"{where}: the formula's data were removed; save without remove_data")
     words = list(dict.fromkeys(re.findall(r"[^\W\d]\w*", str(formula).partition("~")[2])))
     variables = tuple(word for word in words if word in frame.columns)
-    texts = [name for name in variables if frame[name].dtype.kind not in "iufb"]
-    if texts:
+    strings = [name for name in variables if frame[name].dtype.kind not in "iufb"]
+    if strings:
         raise LoadError(
-            f"{where}: the formula reads '{texts[0]}', which is no number; fit on numeric columns"
+            f"{where}: the formula uses '{strings[0]}', which is not numeric; fit on numbers"
         )
     return variables

@@ -1,13 +1,15 @@
-"""The families of statsmodels' time series results, each with its way to predict and its limits."""
+"""The families of statsmodels' time series results: how each predicts, and its limits."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
+from pandas import RangeIndex
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.forecasting.contract import FloatArray, no_interval
@@ -16,27 +18,27 @@ Columns = tuple[FloatArray, FloatArray, FloatArray]
 """Mean, lower and upper bounds."""
 
 SEED = 0
-"""Where simulated intervals start, so that every replica and every repeat answers the same."""
+"""The seed of simulated intervals, so that all replicas and calls return the same."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """What one family of results can do.
+    """The capabilities of one family of results.
 
-    ``predict(results, first, last, exog, alpha)`` answers the positions first to last, both
+    ``predict(results, first, last, exog, alpha)`` returns the positions first to last, both
     included; 0 is the first observation, and ``exog`` has a row for each one after the series.
     """
 
     predict: Callable[[Any, int, int, FloatArray | None, float], Columns]
-    takes_history: bool = False
-    takes_missing: bool = False
+    allows_history: bool = False
+    allows_missing: bool = False
 
 
 def family_of(results: object, where: str) -> Family | None:
-    """Tell the family of time series results; None for those of a regression.
+    """Return the family of time series results; None for those of a regression.
 
     Raises:
-        LoadError: a model that was never fitted, or results of a kind that is not served.
+        LoadError: a model that is not fitted, or results of a kind that is not supported.
     """
     from statsmodels.base.model import Model, Results
     from statsmodels.tsa.ar_model import AutoRegResults
@@ -48,12 +50,12 @@ def family_of(results: object, where: str) -> Family | None:
     inner = getattr(results, "_results", results)
     if isinstance(inner, Model):
         raise LoadError(
-            f"{where} holds a {class_name(inner)} that was never fitted; save what fit() returns"
+            f"{where} has a {class_name(inner)} that is not fitted; save the result of fit()"
         )
     if isinstance(inner, MLEResults) and inner.model.k_endog == 1:
-        return Family(_predict_state_space, takes_history=True, takes_missing=True)
+        return Family(partial(_predict, "exog"), allows_history=True, allows_missing=True)
     if isinstance(inner, AutoRegResults):
-        return Family(_predict_auto_reg, takes_history=True)
+        return Family(partial(_predict, "exog_oos"), allows_history=True)
     if isinstance(inner, ETSResults):
         return Family(_predict_ets)
     if isinstance(inner, HoltWintersResults):
@@ -61,19 +63,19 @@ def family_of(results: object, where: str) -> Family | None:
     if isinstance(inner, Results) and not isinstance(inner, TimeSeriesModelResults):
         return None
     raise LoadError(
-        f"{where} holds a {class_name(inner)}; served are fitted results of one time series (state "
-        "space models such as ARIMA, AutoReg, ETSModel, ExponentialSmoothing) and of regressions"
+        f"{where} has a {class_name(inner)}; expected fitted results of one time series (state "
+        "space models such as ARIMA, AutoReg, ETSModel, ExponentialSmoothing) or of a regression"
     )
 
 
 def class_name(results: object) -> str:
-    """Name the class of results, inside their wrapper, for a message."""
+    """Return the class of results, inside their wrapper, for a message."""
     cls = type(getattr(results, "_results", results))
     return f"'{cls.__module__}.{cls.__qualname__}'"
 
 
 def regressor_names(model: Any) -> Sequence[object]:
-    """Name the regressors of a time series model, in the order in which it takes them."""
+    """Return the names of a time series model's regressors, in the model's order."""
     exog = getattr(model, "exog", None)
     count = getattr(model, "k_exog", None)
     if exog is None or count == 0:
@@ -82,16 +84,14 @@ def regressor_names(model: Any) -> Sequence[object]:
     return list(model.exog_names)[-(count or exog.shape[1]) :]
 
 
-def forget_labels(model: Any) -> None:
-    """Replace labels that are no regular dates by step numbers, so that statsmodels can go on.
+def drop_labels(model: Any) -> None:
+    """Replace labels that are not regular dates by step numbers.
 
-    It raises when it forecasts past labels that it cannot continue (dates without a frequency; in
-    AutoReg a range that does not start at 0), and in ETSModel past no labels at all.
+    statsmodels raises when it forecasts past labels that it cannot continue (dates without a
+    frequency; in AutoReg a range that does not start at 0), and in ETSModel past no labels at all.
     """
     if model._index_dates:
         return
-    from pandas import RangeIndex
-
     model._index = RangeIndex(len(model.endog))
     model._index_generated = False
     model._index_none = False
@@ -99,17 +99,11 @@ def forget_labels(model: Any) -> None:
         model.use_pandas = True
 
 
-def _predict_state_space(
-    results: Any, first: int, last: int, exog: FloatArray | None, alpha: float
+def _predict(
+    name: str, results: Any, first: int, last: int, exog: FloatArray | None, alpha: float
 ) -> Columns:
-    prediction = results.get_prediction(first, last, exog=exog)
-    return _columns(prediction.predicted_mean, prediction.conf_int(alpha=alpha))
-
-
-def _predict_auto_reg(
-    results: Any, first: int, last: int, exog: FloatArray | None, alpha: float
-) -> Columns:
-    prediction = results.get_prediction(first, last, exog_oos=exog)
+    """Predict with the regressors as the keyword ``name``."""
+    prediction = results.get_prediction(first, last, **{name: exog})
     return _columns(prediction.predicted_mean, prediction.conf_int(alpha=alpha))
 
 
@@ -139,8 +133,8 @@ def _predict_holt_winters(
 
 def _seeded(results: Any) -> dict[str, object]:
     # statsmodels 0.15 renamed random_state.
-    takes = inspect.signature(results.simulate).parameters
-    return {"rng" if "rng" in takes else "random_state": np.random.RandomState(SEED)}
+    parameters = inspect.signature(results.simulate).parameters
+    return {"rng" if "rng" in parameters else "random_state": np.random.RandomState(SEED)}
 
 
 def _columns(mean: object, bounds: object) -> Columns:

@@ -14,13 +14,13 @@ _SUFFIXES = frozenset({".pt", ".pth", ".pt2"})
 
 
 def _sniff(path: Path) -> FileRole | None:
-    """Take every file with a suffix of torch's, and pickles of its classes, which load refuses."""
+    """Claim files with torch's suffixes, and pickles of its classes, which load refuses."""
     is_own = path.suffix.lower() in _SUFFIXES or top_package(path) == "torch"
     return "model" if is_own else None
 
 
 def _logged_file(directory: Path, said: Mapping[str, object]) -> str | None:
-    """Take exported programs and TorchScript; a pickled module needs the classes that it is of."""
+    """Open exported programs and TorchScript; a pickled module needs the code of its classes."""
     data = str(said.get("model_data", "data"))
     for name in ("model.pt2", "model.pth"):
         path = directory / data / name

@@ -1,4 +1,4 @@
-"""Modules that are rebuilt from a state dict alone, by the name of their architecture."""
+"""Modules that can be rebuilt from a state dict, by the name of their architecture."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from types import MappingProxyType
 import torch
 from torch import nn
 
+from bundleserver.documents.forms import quoted
+
 StateDict = Mapping[str, torch.Tensor]
 Options = Mapping[str, object]
 
 LSTM_AUTOENCODER = "lstm_autoencoder"
 
 DECODER_INPUTS = ("sequence", "last")
-"""What the decoder reads: the encoder's whole output, or its last hidden state at every step."""
+"""The decoder's input: the encoder's whole output, or its last hidden state at every step."""
 
 _LSTM_KEY = re.compile(
     r"(?P<part>encoder|decoder)\.(?:(?:weight|bias)_(?:ih|hh)|weight_hr)_l\d+(?:_reverse)?"
@@ -35,7 +37,7 @@ class LstmAutoencoder(nn.Module):
         self.decoder_input = decoder_input
 
     def forward(self, sequences: torch.Tensor) -> torch.Tensor:
-        """Encode the sequences and decode what the decoder reads of the code."""
+        """Encode the sequences and decode them again."""
         code, (last, _) = self.encoder(sequences)
         if self.decoder_input == "last":
             code = last[-1].unsqueeze(1).expand(-1, sequences.shape[1], -1)
@@ -44,7 +46,7 @@ class LstmAutoencoder(nn.Module):
 
 
 def unwrapped(state_dict: StateDict) -> dict[str, torch.Tensor]:
-    """Strip the prefixes that DataParallel, torch.compile and Lightning put before every key."""
+    """Strip the prefixes that DataParallel, torch.compile and Lightning add to every key."""
     found = dict(state_dict)
     while found:
         prefix = next((p for p in _WRAPPERS if all(key.startswith(p) for key in found)), None)
@@ -55,7 +57,7 @@ def unwrapped(state_dict: StateDict) -> dict[str, torch.Tensor]:
 
 
 def infer_architecture(state_dict: StateDict) -> str | None:
-    """Name the architecture whose keys these are, all of them; None when there is none."""
+    """Return the architecture with exactly these keys; None when there is none."""
     matches = [_LSTM_KEY.fullmatch(key) for key in state_dict]
     parts = {match["part"] for match in matches if match is not None}
     return LSTM_AUTOENCODER if None not in matches and len(parts) == 2 else None
@@ -72,13 +74,13 @@ def build_lstm_autoencoder(state_dict: StateDict, options: Options) -> LstmAutoe
     Raises:
         ValueError: the tensors are not those of such a module, or an option contradicts them.
     """
-    strangers = [key for key in state_dict if _LSTM_KEY.fullmatch(key) is None]
-    if strangers:
-        raise ValueError(f"it has '{strangers[0]}', which is no tensor of an nn.LSTM")
+    unknown = [key for key in state_dict if _LSTM_KEY.fullmatch(key) is None]
+    if unknown:
+        raise ValueError(f"it has '{unknown[0]}', which is not a tensor of an nn.LSTM")
     encoder, decoder = _build_lstm(state_dict, "encoder"), _build_lstm(state_dict, "decoder")
     decoder_input = options.get("decoder_input", DECODER_INPUTS[0])
     if decoder_input not in DECODER_INPUTS:
-        known = ", ".join(f"'{name}'" for name in DECODER_INPUTS)
+        known = quoted(DECODER_INPUTS)
         raise ValueError(f"options.decoder_input is {decoder_input!r}; expected one of {known}")
     _check_sizes(encoder, options)
     _check_fit(encoder, decoder, str(decoder_input))
@@ -108,7 +110,7 @@ def _build_lstm(state_dict: StateDict, part: str) -> nn.LSTM:
     hidden_size = hidden.shape[1] if projection is None else projection.shape[-1]
     _check_cell(part, first.shape[0], hidden_size)
     if not first.is_floating_point() or any(t.dtype != first.dtype for t in tensors.values()):
-        raise ValueError(f"the tensors of '{part}' are not of one floating-point type")
+        raise ValueError(f"the tensors of '{part}' do not share one floating-point dtype")
     lstm = nn.LSTM(
         first.shape[1],
         hidden_size,
@@ -143,7 +145,7 @@ def _check_sizes(encoder: nn.LSTM, options: Options) -> None:
     for name in _SIZES:
         size = getattr(encoder, name)
         if options.get(name, size) != size:
-            raise ValueError(f"options.{name} is {options[name]!r}; the tensors say {size}")
+            raise ValueError(f"options.{name} is {options[name]!r}; the tensors have {size}")
 
 
 def _check_fit(encoder: nn.LSTM, decoder: nn.LSTM, decoder_input: str) -> None:
@@ -153,12 +155,12 @@ def _check_fit(encoder: nn.LSTM, decoder: nn.LSTM, decoder_input: str) -> None:
         fitting = [name for name, width in widths.items() if width == decoder.input_size]
         hint = f"; options.decoder_input '{fitting[0]}' fits" if fitting else ""
         raise ValueError(
-            f"the decoder takes {decoder.input_size} values per step, the encoder gives "
+            f"the decoder expects {decoder.input_size} values per step, the encoder returns "
             f"{widths[decoder_input]}{hint}"
         )
     features = (decoder.proj_size or decoder.hidden_size) * (2 if decoder.bidirectional else 1)
     if features != encoder.input_size:
         raise ValueError(
-            f"the decoder gives {features} values per step, the encoder takes "
-            f"{encoder.input_size}; an autoencoder gives back what it takes"
+            f"the decoder returns {features} values per step, the encoder expects "
+            f"{encoder.input_size}; the two must be equal in an autoencoder"
         )

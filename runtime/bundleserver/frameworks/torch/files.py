@@ -1,30 +1,30 @@
-"""What a file of torch's is, told from its content and never its suffix; nothing in it runs."""
+"""The kind of a PyTorch file, from its content and never its suffix; nothing in it runs."""
 
 from __future__ import annotations
 
 import enum
 import io
-import pickletools
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from bundleserver.errors import LoadError
+from bundleserver.frameworks.interface import reading
+from bundleserver.frameworks.pickles.scan import named_classes
 
 
 class Kind(enum.Enum):
-    """The kinds of file that can be served; the value is how a message calls them."""
+    """The supported kinds of file; the value is the name for messages."""
 
     EXPORTED = "a torch.export archive"
     SCRIPT = "a TorchScript file"
-    WEIGHTS = "a file of torch.save"
+    WEIGHTS = "a torch.save file"
 
 
 EXPORT = (
     "torch.export.export(model.eval(), (example,), dynamic_shapes=({0: torch.export.Dim('n')},))"
 )
-"""The line of Python that makes a program which runs without the model's code, for any n rows."""
+"""The line of Python that exports a program, which needs no code of the model, for any n rows."""
 
 HOW_TO_EXPORT = f"torch.export.save({EXPORT}, 'model.pt2')"
 """The line that writes such a program."""
@@ -32,7 +32,7 @@ HOW_TO_EXPORT = f"torch.export.save({EXPORT}, 'model.pt2')"
 HOW_TO_SAVE = f"export it with {HOW_TO_EXPORT}, or script it with torch.jit.script"
 
 _LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""The number with which torch.save began its files before they were zip archives."""
+"""The magic number of torch.save files before they were zip archives."""
 
 _FOREIGN = (
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)"),
@@ -44,46 +44,39 @@ _ONNX_SECOND_FIELDS = frozenset({b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42"})
 
 
 def kind_of(path: Path) -> Kind:
-    """Tell what kind of file this is.
+    """Return the kind of a file.
 
     Raises:
-        LoadError: it cannot be read, is damaged, or is of a kind that is not served.
+        LoadError: it cannot be read, is damaged, or is of a kind that is not supported.
     """
-    try:
-        with path.open("rb") as file:
-            return _kind_of_open(path, file)
-    except OSError as error:
-        raise LoadError(f"{path} cannot be read: {error.strerror or error}") from error
+    with reading(path), path.open("rb") as file:
+        head = file.read(64)
+        if head.startswith(b"PK"):
+            return _kind_of_zip(path, file)
+    if not head:
+        raise LoadError(f"'{path}' is empty")
+    if _LEGACY in head[:32]:
+        return Kind.WEIGHTS
+    raise LoadError(
+        f"'{path}' is {_foreign(head)}, not a PyTorch file; serve a torch.export archive, a "
+        "TorchScript file or a state dict"
+    )
 
 
 def first_class(path: Path) -> str | None:
-    """Name the first class in a file of torch.save that is not torch's way to keep tensors.
+    """Return the first class in a torch.save file that is not part of how torch stores tensors.
 
-    None: it holds no such class, or cannot be read that far.
+    None: there is no such class, or the file cannot be read that far.
     """
     try:
         with path.open("rb") as file:
             # A legacy file is four pickles: a number, the protocol, the system, the object.
             streams = _pickles_in_zip(file) if zipfile.is_zipfile(file) else [file] * 4
             file.seek(0)
-            names = (name for stream in streams for name in _classes(stream))
-            return next((name for name in names if not _keeps_tensors(name)), None)
+            names = (str(name) for stream in streams for name in named_classes(stream))
+            return next((name for name in names if not _stores_tensors(name)), None)
     except (OSError, zipfile.BadZipFile):
         return None
-
-
-def _kind_of_open(path: Path, file: BinaryIO) -> Kind:
-    head = file.read(64)
-    if not head:
-        raise LoadError(f"{path} is empty")
-    if head.startswith(b"PK"):
-        return _kind_of_zip(path, file)
-    if _LEGACY in head[:32]:
-        return Kind.WEIGHTS
-    raise LoadError(
-        f"{path} is {_foreign(head)}, no file of torch's; serve a torch.export archive, a "
-        "TorchScript file or a state dict"
-    )
 
 
 def _kind_of_zip(path: Path, file: BinaryIO) -> Kind:
@@ -92,12 +85,12 @@ def _kind_of_zip(path: Path, file: BinaryIO) -> Kind:
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise LoadError(
-            f"{path} is a damaged zip archive: {str(error).lower()}; copy it again"
+            f"'{path}' is a damaged zip archive: {str(error).lower()}; copy it again"
         ) from error
     inner = {name.partition("/")[2] for name in names}
     if any(name.startswith("data/aotinductor/") for name in inner):
         raise LoadError(
-            f"{path} is compiled by AOTInductor for one machine; save the exported program "
+            f"'{path}' is compiled by AOTInductor for one machine; save the exported program "
             f"instead: {HOW_TO_EXPORT}"
         )
     if "serialized_exported_program.json" in names or any(
@@ -107,7 +100,7 @@ def _kind_of_zip(path: Path, file: BinaryIO) -> Kind:
     if "data.pkl" in inner:
         scripted = "constants.pkl" in inner or any(name.startswith("code/") for name in inner)
         return Kind.SCRIPT if scripted else Kind.WEIGHTS
-    raise LoadError(f"{path} is {_foreign_zip(set(names))}, which holds no torch model")
+    raise LoadError(f"'{path}' is {_foreign_zip(set(names))} without a PyTorch model")
 
 
 def _foreign(head: bytes) -> str:
@@ -137,28 +130,8 @@ def _pickles_in_zip(file: BinaryIO) -> list[BinaryIO]:
         return [io.BytesIO(archive.read(name)) for name in names]
 
 
-def _keeps_tensors(name: str) -> bool:
+def _stores_tensors(name: str) -> bool:
     module, _, short = name.rpartition(".")
     if module in ("torch._utils", "torch.storage", "collections", "_codecs"):
         return True
     return module.startswith("numpy") or (module == "torch" and short.endswith("Storage"))
-
-
-def _classes(stream: BinaryIO) -> Iterator[str]:
-    """Name what a pickle would import, in order, as far as it can be read."""
-    texts: list[str] = []
-    memo: dict[int, str] = {}
-    try:
-        for opcode, argument, _ in pickletools.genops(stream):
-            if opcode.name in ("GLOBAL", "INST"):
-                yield str(argument).replace(" ", ".")
-            elif opcode.name == "STACK_GLOBAL":
-                yield ".".join(texts[-2:])
-            elif opcode.name == "MEMOIZE":
-                memo[len(memo)] = texts[-1] if texts else ""
-            elif opcode.name in ("BINGET", "LONG_BINGET"):
-                texts.append(memo.get(int(argument or 0), ""))
-            elif isinstance(argument, str):
-                texts.append(argument)
-    except ValueError:
-        return

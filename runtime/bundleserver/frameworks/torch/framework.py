@@ -1,14 +1,13 @@
-"""PyTorch: exported programs, TorchScript, and state dicts whose architecture is known here.
+"""PyTorch: exported programs, TorchScript, and state dicts of a known architecture.
 
 A file that needs the code of its model's class is refused: state dicts are read with
-``weights_only``. A ``.pt2`` is opened by ``torch.export.load``, which trusts its content as opening
-a pickle does; the digests of a manifest say whether it is the file that was published.
+``weights_only``. A ``.pt2`` is opened by ``torch.export.load``, which may run code from the file as
+opening a pickle does; the digests of a manifest say whether it is the published file.
 """
 
 from __future__ import annotations
 
 import copy
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch.export import ExportedProgram
 
 from bundleserver.errors import LoadError, StoreError
 from bundleserver.frameworks import LoadContext
+from bundleserver.frameworks.interface import check_options, first_line
 from bundleserver.frameworks.torch.architectures import (
     ARCHITECTURE_OPTIONS,
     DECODER_INPUTS,
@@ -47,20 +47,24 @@ _KINDS: Mapping[Kind, tuple[_Open, tuple[str, ...]]] = {
         ("device", "sequence", "architecture", *ARCHITECTURE_OPTIONS),
     ),
 }
-"""How each kind of file is opened, and the options that it takes."""
+"""How each kind of file is opened, and its options."""
 
 _DEVICE = re.compile(r"cpu|auto|cuda(?::(?P<index>\d+))?")
 
 
 def load(path: Path, context: LoadContext) -> TorchPredictor:
-    """Open a file of any kind that torch writes without code; its content decides which it is.
+    """Open a file of any kind that torch writes without code; the content decides which.
 
     Raises:
-        LoadError: the file is damaged or of another kind, an option is wrong, or the device absent.
+        LoadError: the file is damaged or of another kind, an option is not valid, or the device is
+            missing.
     """
     kind = kind_of(path)
-    open_file, options = _KINDS[kind]
-    _check_options(path, kind, context.options, options)
+    open_file, known = _KINDS[kind]
+    check_options(context.options, known, f"'{path}' ({kind.value})")
+    sequence = context.options.get("sequence", False)
+    if not isinstance(sequence, bool):
+        raise LoadError(f"'{path}': options.sequence is {sequence!r}; expected true or false")
     device = _device(path, context.options.get("device", context.device))
     return TorchPredictor(open_file(path, context.options, device))
 
@@ -71,50 +75,35 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
     Any other module would need the code of its class where it is served.
 
     Raises:
-        StoreError: it is such a module, or the file cannot be written; shows the line to export it.
+        StoreError: it is such a module, with the line that exports it, or cannot be written.
     """
     if isinstance(model, ExportedProgram):
         problem = problem_with_exported(model)
         if problem is not None:
-            raise StoreError(f"the program '{stem}' {problem}")
+            raise StoreError(f"component '{stem}' {problem}")
         return _written(directory / f"{stem}.pt2", torch.export.save, model), {}
     if isinstance(model, (torch.jit.ScriptModule, torch.jit.ScriptFunction)):
         return _written(directory / f"{stem}.pt", torch.jit.save, model), {}
     if not isinstance(model, nn.Module):
-        raise StoreError(f"'{stem}' is a {type(model).__name__}; expected a module of torch's")
+        raise StoreError(
+            f"component '{stem}' is a {type(model).__name__}; expected a torch.nn.Module"
+        )
     decoder_input = _decoder_input(model)
     if decoder_input is None:
         raise StoreError(
-            f"'{stem}' is a module of class '{type(model).__qualname__}', whose code a server does "
-            f"not have; give the exported program instead: {EXPORT}"
+            f"component '{stem}' is a module of class '{type(model).__qualname__}', whose code the "
+            f"server does not have; save the exported program instead: {EXPORT}"
         )
     tensors = {key: value.detach().cpu() for key, value in _tensors(model).items()}
     path = _written(directory / f"{stem}.pt", torch.save, tensors)
     return path, {"architecture": LSTM_AUTOENCODER, "decoder_input": decoder_input}
 
 
-def _check_options(
-    path: Path, kind: Kind, given: Mapping[str, object], known: tuple[str, ...]
-) -> None:
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"; did you mean '{near[0]}'?" if near else ""
-            listed = ", ".join(f"'{option}'" for option in known)
-            raise LoadError(
-                f"options.{name} of {path} is unknown for {kind.value}; known: {listed}{hint}"
-            )
-    if not isinstance(given.get("sequence", False), bool):
-        raise LoadError(
-            f"options.sequence of {path} is {given['sequence']!r}; expected true or false"
-        )
-
-
 def _device(path: Path, wanted: object) -> torch.device:
     match = _DEVICE.fullmatch(wanted) if isinstance(wanted, str) else None
     if match is None:
         raise LoadError(
-            f"the device of {path} is {wanted!r}; expected 'cpu', 'cuda', 'cuda:1' or 'auto'"
+            f"'{path}': device is {wanted!r}; expected 'cpu', 'cuda', 'cuda:1' or 'auto'"
         )
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     name = match[0]
@@ -122,8 +111,8 @@ def _device(path: Path, wanted: object) -> torch.device:
         return torch.device("cuda" if count else "cpu")
     if name != "cpu" and int(match["index"] or 0) >= count:
         raise LoadError(
-            f"the device of {path} is '{name}', but torch {torch.__version__} sees {count} CUDA "
-            "devices here; use 'cpu', or 'auto' for a GPU where there is one"
+            f"'{path}': device is '{name}', but torch {torch.__version__} finds {count} CUDA "
+            "devices; use 'cpu', or 'auto' for a GPU if there is one"
         )
     return torch.device(name)
 
@@ -132,8 +121,7 @@ def _written(path: Path, write: Callable[..., object], model: object) -> Path:
     try:
         write(model, str(path))
     except Exception as error:  # torch's own writer may raise anything
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise StoreError(f"{path} cannot be written: {reason}") from error
+        raise StoreError(f"'{path}' cannot be written: {first_line(error)}") from error
     return path
 
 
@@ -144,7 +132,7 @@ def _tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _decoder_input(model: nn.Module) -> str | None:
-    """Find how a module's decoder is fed, if it answers as our LSTM autoencoder does; else None."""
+    """Return a module's ``decoder_input`` if it predicts as our LSTM autoencoder; else None."""
     tensors = _tensors(model)
     if infer_architecture(tensors) is None:
         return None
@@ -153,13 +141,13 @@ def _decoder_input(model: nn.Module) -> str | None:
             ours = build_lstm_autoencoder(tensors, {"decoder_input": decoder_input}).eval()
         except ValueError:
             continue
-        if _answers_alike(model, ours):
+        if _is_equivalent(model, ours):
             return decoder_input
     return None
 
 
-def _answers_alike(model: nn.Module, ours: LstmAutoencoder) -> bool:
-    """Compare two modules on sequences of three random steps."""
+def _is_equivalent(model: nn.Module, ours: LstmAutoencoder) -> bool:
+    """Compare the outputs of two modules on sequences of three random steps."""
     weight = next(ours.parameters())
     probe = torch.rand(2, 3, ours.encoder.input_size, dtype=weight.dtype, device=weight.device)
     try:

@@ -1,4 +1,4 @@
-"""A torch program behind named arrays: what it takes is checked, converted, run and given back."""
+"""A torch program behind named arrays: validates the inputs, runs it and converts the outputs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from bundleserver.documents.forms import quoted
 from bundleserver.errors import InvalidInput
 from bundleserver.frameworks.torch.files import HOW_TO_EXPORT
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec, datatype_of
@@ -21,7 +22,7 @@ _DTYPES_OF_NUMPY = {
 }
 
 DATATYPES: Mapping[torch.dtype, str] = {**_DTYPES_OF_NUMPY, torch.bfloat16: "FP32"}
-"""The datatype in which a tensor of each dtype comes and goes; numpy has no bfloat16."""
+"""The protocol's datatype for each dtype; numpy has no bfloat16."""
 
 _SHAPE_COMPLAINTS = (
     "shapes cannot be multiplied",
@@ -36,13 +37,13 @@ _SHAPE_COMPLAINTS = (
     "guard failed",
     "expected",
 )
-_NOT_THE_CALLERS = ("device", "scalar type", "dtype")
+_OWN_FAULTS = ("device", "scalar type", "dtype")
 _REFUSALS = (RuntimeError, IndexError, ValueError, AssertionError, torch.jit.Error)
 
 
 @dataclass(frozen=True)
-class Taken:
-    """One input of a program; ``shape`` has -1 where any length goes, None: nothing is known."""
+class ProgramInput:
+    """One input of a program; in ``shape`` -1 is any size, None: unknown."""
 
     name: str
     dtype: torch.dtype = torch.float32
@@ -51,72 +52,74 @@ class Taken:
 
     @property
     def datatype(self) -> str:
-        """The protocol's name of the dtype."""
+        """The protocol's datatype."""
         return DATATYPES[self.dtype]
 
 
 @dataclass(frozen=True)
 class Program:
-    """A loaded model as the predictor sees it.
+    """A loaded model.
 
     ``single_row``: it was exported for exactly one row, so that rows run one by one. ``sequence``:
-    rows ``[n, f]`` are sequences of length 1. ``facts`` are for the metadata.
+    rows ``[n, f]`` are sequences of length 1.
     """
 
     run: Callable[[Sequence[torch.Tensor]], object]
-    inputs: tuple[Taken, ...]
+    inputs: tuple[ProgramInput, ...]
     device: torch.device
     outputs: tuple[TensorSpec, ...] = ()
     single_row: bool = False
     sequence: bool = False
-    facts: Mapping[str, object] = field(default_factory=dict)
+    metadata: Mapping[str, object] = field(default_factory=dict)
 
 
 class TorchPredictor:
-    """A program whose methods ``predict`` and ``forward`` are one; any thread may call them."""
+    """A program; its methods ``predict`` and ``forward`` are the same; any thread may call them."""
 
     def __init__(self, program: Program) -> None:
         self._program: Program | None = program
         inputs = tuple(
             TensorSpec(
-                taken.name,
-                taken.datatype,
-                None if program.sequence else any_rows(taken.shape, program.single_row),
-                optional=taken.optional,
+                declared.name,
+                declared.datatype,
+                None if program.sequence else any_rows(declared.shape, program.single_row),
+                optional=declared.optional,
             )
-            for taken in program.inputs
+            for declared in program.inputs
         )
         signature = Signature(inputs, program.outputs)
         self.methods: Mapping[str, Signature] = {"predict": signature, "forward": signature}
-        self.metadata: Mapping[str, object] = {"device": str(program.device), **program.facts}
+        self.metadata: Mapping[str, object] = {"device": str(program.device), **program.metadata}
 
     def call(
         self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
     ) -> Sequence[Array]:
         """Run the program on the inputs, by position, and return its outputs in its own order.
 
-        Tuples, lists and dicts are taken apart, ``None`` in them left out; bfloat16 comes back as
-        FP32. No rows give no rows.
+        Tuples, lists and dicts are flattened, without ``None``; bfloat16 becomes FP32. Zero rows
+        return zero rows.
 
         Raises:
-            InvalidInput: number, datatype or shape of the inputs do not fit.
+            InvalidInput: number, datatype or shape of the inputs are not valid.
         """
         program = self._program
         if program is None:
             raise RuntimeError("the predictor is closed")
         _check_count(program, inputs)
         pairs = list(zip(inputs, program.inputs, strict=False))
-        arrays = [_convert(tensor, taken) for tensor, taken in pairs]
+        arrays = [_convert(tensor, declared) for tensor, declared in pairs]
         added = program.sequence and all(array.ndim == 2 for array in arrays)
         if added:
             arrays = [array[:, np.newaxis, :] for array in arrays]
-        for array, (tensor, taken) in zip(arrays, pairs, strict=True):
-            _check_shape(array, tensor, taken, program)
+        for array, (tensor, declared) in zip(arrays, pairs, strict=True):
+            _check_shape(array, tensor, declared, program)
         outputs = _run_rows(program, arrays, [tensor for tensor, _ in pairs])
-        return [_without_step(output) if added else output for output in outputs]
+        if not added:
+            return outputs
+        return [out[:, 0, :] if out.ndim == 3 and out.shape[1] == 1 else out for out in outputs]
 
     def close(self) -> None:
-        """Let go of the model, and of the memory that torch keeps on a GPU for it."""
+        """Release the model, and the GPU memory that torch caches for it."""
         on_gpu = self._program is not None and self._program.device.type == "cuda"
         self._program = None
         if on_gpu:
@@ -124,42 +127,44 @@ class TorchPredictor:
 
 
 def any_rows(shape: tuple[int, ...] | None, single_row: bool) -> tuple[int, ...] | None:
-    """Open the first dimension of a program that runs row by row."""
+    """Allow any number of rows for a program that runs row by row."""
     return (-1, *shape[1:]) if shape is not None and single_row else shape
 
 
 def _check_count(program: Program, inputs: Sequence[NamedTensor]) -> None:
-    fewest = sum(not taken.optional for taken in program.inputs)
+    fewest = sum(not declared.optional for declared in program.inputs)
     if fewest <= len(inputs) <= len(program.inputs):
         return
-    came = ", ".join(f"'{tensor.name}'" for tensor in inputs) or "none"
-    takes = ", ".join(f"'{taken.name}'" for taken in program.inputs)
-    raise InvalidInput(f"{len(inputs)} inputs came: {came}; the model takes {takes}")
+    got = quoted(tensor.name for tensor in inputs)
+    expected = quoted(declared.name for declared in program.inputs)
+    raise InvalidInput(f"got {len(inputs)} inputs: {got}; the model expects {expected}")
 
 
-def _convert(tensor: NamedTensor, taken: Taken) -> Array:
-    """Copy an input into the dtype that the model takes, where no value changes but by rounding."""
-    values, target = tensor.values, NUMPY_DTYPES[taken.datatype]
+def _convert(tensor: NamedTensor, declared: ProgramInput) -> Array:
+    """Copy an input to the model's dtype, where no value changes but by rounding."""
+    values, target = tensor.values, NUMPY_DTYPES[declared.datatype]
     if values.dtype.kind not in "biuf":
         raise InvalidInput(
-            f"input '{tensor.name}' has datatype {datatype_of(values)}; the model takes "
-            f"{taken.datatype}"
+            f"input '{tensor.name}' has datatype {datatype_of(values)}; the model expects "
+            f"{declared.datatype}"
         )
     with np.errstate(over="ignore", invalid="ignore"):
-        # Always a copy: the model may write into it, and later steps read the same input.
+        # Always a copy: the model may change it, and later steps read the same input.
         array = np.array(values, dtype=target, order="C")
-    overflown = np.isinf(array) & np.isfinite(values)
-    changed = overflown if target.kind == "f" else array != values
+    overflows = np.isinf(array) & np.isfinite(values)
+    changed = overflows if target.kind == "f" else array != values
     if changed.any():
         value = values[changed][0]
         raise InvalidInput(
-            f"input '{tensor.name}' has the value {value!s}, which {taken.datatype} does not hold"
+            f"input '{tensor.name}' has the value {value!s}, out of range of {declared.datatype}"
         )
     return array
 
 
-def _check_shape(array: Array, tensor: NamedTensor, taken: Taken, program: Program) -> None:
-    wanted = any_rows(taken.shape, program.single_row)
+def _check_shape(
+    array: Array, tensor: NamedTensor, declared: ProgramInput, program: Program
+) -> None:
+    wanted = any_rows(declared.shape, program.single_row)
     if wanted is None:
         return
     if array.ndim == len(wanted) and all(
@@ -168,11 +173,11 @@ def _check_shape(array: Array, tensor: NamedTensor, taken: Taken, program: Progr
         return
     hint = ""
     if wanted and array.shape[1:] == wanted[1:]:
-        hint = f", the only number of rows it was exported for; for any number: {HOW_TO_EXPORT}"
+        hint = f", the only number of rows of its export; for any number: {HOW_TO_EXPORT}"
     elif program.sequence and len(wanted) == 3:
         hint = f", or rows {[wanted[0], wanted[2]]}"
     raise InvalidInput(
-        f"input '{tensor.name}' has shape {list(tensor.values.shape)}; the model takes "
+        f"input '{tensor.name}' has shape {list(tensor.values.shape)}; the model expects "
         f"{list(wanted)}{hint}"
     )
 
@@ -180,7 +185,7 @@ def _check_shape(array: Array, tensor: NamedTensor, taken: Taken, program: Progr
 def _run_rows(
     program: Program, arrays: Sequence[Array], named: Sequence[NamedTensor]
 ) -> list[Array]:
-    """Run all rows at once, one by one where the program was exported so, or one blank for none."""
+    """Run all rows together, one by one for ``single_row``, or one blank row for none."""
     if arrays and all(array.shape[:1] == (0,) for array in arrays):
         blank = [np.zeros((1, *array.shape[1:]), array.dtype) for array in arrays]
         return [output[:0] for output in _run(program, blank, named)]
@@ -188,8 +193,7 @@ def _run_rows(
         return _run(program, arrays, named)
     rows = {len(array) for array in arrays}
     if len(rows) > 1:
-        shapes = ", ".join(f"'{tensor.name}' {list(tensor.values.shape)}" for tensor in named)
-        raise InvalidInput(f"inputs have different numbers of rows: {shapes}")
+        raise InvalidInput(f"inputs differ in their number of rows: {_shapes(named)}")
     each = [_run(program, [array[i : i + 1] for array in arrays], named) for i in range(rows.pop())]
     return [np.concatenate(parts) for parts in zip(*each, strict=True)]
 
@@ -197,22 +201,25 @@ def _run_rows(
 def _run(program: Program, arrays: Sequence[Array], named: Sequence[NamedTensor]) -> list[Array]:
     with torch.inference_mode():
         tensors = [
-            torch.from_numpy(array).to(program.device, taken.dtype)
-            for array, taken in zip(arrays, program.inputs, strict=False)
+            torch.from_numpy(array).to(program.device, declared.dtype)
+            for array, declared in zip(arrays, program.inputs, strict=False)
         ]
         try:
             answer = program.run(tensors)
         except _REFUSALS as error:
-            refusal = _refusal(error)
-            if refusal is None:
+            reason = _reason(error)
+            if reason is None:
                 raise
-            shapes = ", ".join(f"'{tensor.name}' {list(tensor.values.shape)}" for tensor in named)
-            raise InvalidInput(f"the model refuses its inputs {shapes}: {refusal}") from error
+            raise InvalidInput(f"the model rejects inputs {_shapes(named)}: {reason}") from error
         return [_to_array(part) for part in _flat(answer)]
 
 
-def _refusal(error: Exception) -> str | None:
-    """Say in one line why a model refuses a shape or a value; None for a failure of its own.
+def _shapes(named: Sequence[NamedTensor]) -> str:
+    return ", ".join(f"'{tensor.name}' {list(tensor.values.shape)}" for tensor in named)
+
+
+def _reason(error: Exception) -> str | None:
+    """Say in one line why a model rejects a shape or a value; None for a failure of its own.
 
     TorchScript puts its traceback first and the reason last.
     """
@@ -222,7 +229,7 @@ def _refusal(error: Exception) -> str | None:
     scripted = "TorchScript" in str(error)
     line = re.sub(r"^[\w.]*(Error|Exception): ", "", lines[-1] if scripted else lines[0])
     lower = line.lower()
-    if any(word in lower for word in _NOT_THE_CALLERS):
+    if any(word in lower for word in _OWN_FAULTS):
         return None
     return line if any(complaint in lower for complaint in _SHAPE_COMPLAINTS) else None
 
@@ -241,14 +248,10 @@ def _to_array(part: object) -> Array:
     if isinstance(part, (bool, int, float)):
         return np.asarray(part)
     if not isinstance(part, torch.Tensor):
-        raise TypeError(f"the model gave a {type(part).__name__}; expected tensors or numbers")
+        raise TypeError(f"the model returned a {type(part).__name__}; expected tensors or numbers")
     if part.is_floating_point() and part.dtype not in _DTYPES_OF_NUMPY:
         part = part.float()
     if part.dtype not in _DTYPES_OF_NUMPY:
-        raise TypeError(f"the model gave a tensor of {part.dtype}, which no datatype holds")
+        raise TypeError(f"the model returned a tensor of {part.dtype}, which has no datatype")
     array: Array = part.numpy(force=True)
     return array
-
-
-def _without_step(output: Array) -> Array:
-    return output[:, 0, :] if output.ndim == 3 and output.shape[1] == 1 else output

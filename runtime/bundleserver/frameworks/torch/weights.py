@@ -1,18 +1,19 @@
-"""State dicts: what torch.save wrote of a model's tensors, and the module that they belong to."""
+"""State dicts: a model's tensors as torch.save wrote them, and the module to load them into."""
 
 from __future__ import annotations
 
-import difflib
 import functools
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
 
+from bundleserver.documents.forms import did_you_mean, quoted
 from bundleserver.errors import LoadError
+from bundleserver.frameworks.interface import first_line
 from bundleserver.frameworks.torch.architectures import (
     ARCHITECTURES,
     LSTM_AUTOENCODER,
@@ -20,13 +21,12 @@ from bundleserver.frameworks.torch.architectures import (
     unwrapped,
 )
 from bundleserver.frameworks.torch.files import HOW_TO_SAVE, Kind, first_class
-from bundleserver.frameworks.torch.predictor import Program, Taken
+from bundleserver.frameworks.torch.predictor import Program, ProgramInput
 from bundleserver.tensors import TensorSpec
 from bundleserver.tensors.signature import DEFAULT_INPUT
 
 _INSIDE = ("model_state_dict", "state_dict", "model")
 """The keys under which checkpoints keep the state dict, beside epochs and optimizers."""
-
 
 _NUMPY_MODULES = ("numpy._core.multiarray", "numpy.core.multiarray")
 """Where numpy 2 and numpy 1 keep the functions that rebuild their numbers."""
@@ -35,26 +35,26 @@ _NUMPY_MODULES = ("numpy._core.multiarray", "numpy.core.multiarray")
 def open_weights(path: Path, options: Mapping[str, object], device: torch.device) -> Program:
     """Open a state dict, or a checkpoint that holds one, and rebuild its module.
 
-    Options: ``architecture``, found from the keys when left out; what the architecture takes;
+    Options: ``architecture``, inferred from the keys by default; the architecture's own options;
     ``sequence`` (default true): rows ``[n, f]`` are sequences of length 1.
 
     Raises:
-        LoadError: it is damaged, holds more than tensors, or is of no architecture known here.
+        LoadError: it is damaged, has more than tensors, or is of an unknown architecture.
     """
     state_dict = _find_state_dict(path, _load(path))
     name = _architecture(path, state_dict, options.get("architecture"))
     try:
         module = ARCHITECTURES[name](state_dict, options).eval().to(device)
     except ValueError as error:
-        raise LoadError(f"{path} is no '{name}': {error}") from error
+        raise LoadError(f"'{path}' is not a valid '{name}': {error}") from error
     encoder = module.encoder
 
     def run(tensors: Sequence[torch.Tensor]) -> object:
         return module(*tensors)
 
     shape = (-1, -1, encoder.input_size)
-    taken = Taken(DEFAULT_INPUT, next(encoder.parameters()).dtype, shape)
-    facts = {
+    sequences = ProgramInput(DEFAULT_INPUT, next(encoder.parameters()).dtype, shape)
+    metadata = {
         "file": Kind.WEIGHTS.value,
         "architecture": name,
         "decoder_input": module.decoder_input,
@@ -64,11 +64,11 @@ def open_weights(path: Path, options: Mapping[str, object], device: torch.device
     }
     return Program(
         run,
-        (taken,),
+        (sequences,),
         device,
-        (TensorSpec("reconstruction", taken.datatype),),
+        (TensorSpec("reconstruction", sequences.datatype),),
         sequence=options.get("sequence") is not False,
-        facts=facts,
+        metadata=metadata,
     )
 
 
@@ -80,27 +80,26 @@ def _load(path: Path) -> object:
         foreign = first_class(path)
         if foreign is not None:
             raise LoadError(
-                f"{path} holds a pickled object of class '{foreign}', whose code is not in the "
-                f"file; save model.state_dict() where the architecture is known here "
-                f"('{LSTM_AUTOENCODER}'), else {HOW_TO_SAVE}"
+                f"'{path}' has a pickled object of class '{foreign}', whose code is not in the "
+                f"file; save model.state_dict() if the architecture is '{LSTM_AUTOENCODER}', else "
+                f"{HOW_TO_SAVE}"
             ) from error
-        # What torch says here advises to run the file; its own reader knows only protocol 2.
+        # torch's own message advises to run the file; its reader supports only protocol 2.
         raise _unreadable(path, "it is damaged, or not of pickle protocol 2") from error
     except Exception as error:  # torch's own reader may raise anything
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise _unreadable(path, reason) from error
+        raise _unreadable(path, first_line(error)) from error
 
 
 def _unreadable(path: Path, reason: str) -> LoadError:
     return LoadError(
-        f"{path} is {Kind.WEIGHTS.value} that cannot be read: {reason}; copy it again, or save it "
-        "again with torch.save(model.state_dict(), …)"
+        f"'{path}' is {Kind.WEIGHTS.value} that cannot be read: {reason}; copy it again, or save "
+        "it again with torch.save(model.state_dict(), …)"
     )
 
 
 @functools.cache
 def _numpy_globals() -> list[Callable[..., object]]:
-    """Return what numpy needs to unpickle its numbers, which checkpoints keep beside tensors."""
+    """Return the functions that unpickle numpy's numbers, which checkpoints keep beside tensors."""
     scalar = cast("Callable[..., object]", np.float64(0).__reduce__()[0])
     array = cast("Callable[..., object]", np.empty(0).__reduce__()[0])
     return [
@@ -130,9 +129,9 @@ def _find_state_dict(path: Path, loaded: object) -> dict[str, torch.Tensor]:
             return unwrapped(candidate)
     what = f"a {type(loaded).__name__}"
     if isinstance(loaded, Mapping):
-        what = f"a dict with {_listed([str(key) for key in loaded])}"
+        what = f"a dict with {_listed(map(str, loaded))}"
     raise LoadError(
-        f"{path} holds {what}; expected a state dict, or a checkpoint that has one under "
+        f"'{path}' has {what}; expected a state dict, or a checkpoint that has one under "
         f"{_listed(_INSIDE)}"
     )
 
@@ -145,22 +144,21 @@ def _architecture(path: Path, state_dict: Mapping[str, torch.Tensor], named: obj
     if named is not None:
         if isinstance(named, str) and named in ARCHITECTURES:
             return named
-        near = difflib.get_close_matches(str(named), ARCHITECTURES, n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
+        hint = did_you_mean(str(named), ARCHITECTURES)
         raise LoadError(
-            f"options.architecture of {path} is {named!r}; known: "
-            f"{_listed(list(ARCHITECTURES))}{hint}; for any other {HOW_TO_SAVE}"
+            f"'{path}': options.architecture is {named!r}; expected one of "
+            f"{quoted(ARCHITECTURES)}{hint}; for any other {HOW_TO_SAVE}"
         )
     found = infer_architecture(state_dict)
     if found is None:
         raise LoadError(
-            f"{path} is a state dict with {_listed(list(state_dict))}; known is only "
+            f"'{path}' is a state dict with {_listed(state_dict)}; expected a "
             f"'{LSTM_AUTOENCODER}', two nn.LSTM under 'encoder.' and 'decoder.'; load the tensors "
             f"into their model and {HOW_TO_SAVE}"
         )
     return found
 
 
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:6])
-    return f"{shown} and {len(names) - 6} more" if len(names) > 6 else shown or "no keys"
+def _listed(keys: Iterable[str]) -> str:
+    listed = quoted(keys, most=6)
+    return "no keys" if listed == "none" else listed

@@ -16,7 +16,7 @@ def _recognises(model: object) -> bool:
 
 
 def _sniff(path: Path) -> FileRole | None:
-    """Tell a configuration by its keys in JSON; in a pickle, by a dict and the name of its file."""
+    """Recognise a configuration by its keys in JSON, or by a pickled dict and the file's name."""
     if path.suffix.lower() == ".json":
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)

@@ -1,4 +1,4 @@
-"""What an ensemble's configuration says: who votes, and which rule combines the votes."""
+"""An ensemble's configuration: its members, and the rule that combines their votes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import ConfigDict, Field
 
-from bundleserver.documents.forms import ABSENT, Form, form_problems, must
+from bundleserver.documents.forms import ABSENT, Form, form_problems, must, quoted
 from bundleserver.errors import InvalidInput
 from bundleserver.operations import voting
 from bundleserver.operations.params import Share, Weights, problem_with_weights
@@ -20,7 +20,7 @@ from bundleserver.tensors import NamedTensor
 
 
 class ConfigForm(Form):
-    """What an ensemble's configuration says; a notebook may keep other keys as notes."""
+    """An ensemble's configuration; other keys are ignored."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -30,14 +30,14 @@ class ConfigForm(Form):
             must(lambda name: bool(_snake_case(name))),
             Field(description="a name with a letter or digit"),
         ]
-    ] = Field(min_length=1, description="a list of the members' names")
+    ] = Field(min_length=1, description="an array of the members' names")
     weights: Weights = ABSENT
     threshold: Share = voting.THRESHOLD
     best_method: str = Field(default=ABSENT, description="a name")
 
 
 KEYS = (*ConfigForm.model_fields, "performance")
-"""The keys that mean something."""
+"""The known keys."""
 
 _HARD = frozenset(
     {"hard", "hard_vote", "hard_voting", "majority", "majority_vote", "majority_voting"}
@@ -49,7 +49,7 @@ _WEIGHTED = frozenset(
 
 @dataclass(frozen=True)
 class VotingEnsemble:
-    """What a configuration says: who votes, with what weight, and how the votes are combined.
+    """An ensemble's members and their weights, and the rule that combines their votes.
 
     ``rule`` is ``hard``, ``weighted``, or the name of the one member that decides alone.
     """
@@ -62,7 +62,7 @@ class VotingEnsemble:
 
     @classmethod
     def from_config(cls, config: Mapping[str, object], encoding: voting.Encoding) -> VotingEnsemble:
-        """Read a dict in which ``problems_with_config`` found none."""
+        """Parse a dict without ``problems_with_config``."""
         form = ConfigForm.model_validate(config)
         members = _members(form.methods, form.weights)
         weights = tuple(form.weights or [1.0] * len(members))
@@ -71,26 +71,26 @@ class VotingEnsemble:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The members' names as inputs have them: ``Isolation Forest`` → ``isolation_forest``."""
+        """The names of the inputs: ``Isolation Forest`` → ``isolation_forest``."""
         return tuple(_snake_case(member) for member in self.members)
 
     def decide(self, votes: Sequence[NamedTensor]) -> tuple[voting.Labels, voting.Scores]:
         """Combine one tensor of votes per member, ``[n]`` each, into label and score.
 
         Raises:
-            InvalidInput: their number or lengths differ, or a value is no vote.
+            InvalidInput: their number or lengths differ, or a value is not a valid vote.
         """
         if len(votes) != len(self.members):
-            came = ", ".join(f"'{tensor.name}'" for tensor in votes) or "none"
+            got = quoted(tensor.name for tensor in votes)
             raise InvalidInput(
-                f"{len(votes)} inputs came: {came}; the ensemble takes one of votes per member: "
-                f"{', '.join(self.inputs)}"
+                f"got {len(votes)} inputs: {got}; the ensemble expects one of votes per member: "
+                f"{quoted(self.inputs)}"
             )
         named = [
             NamedTensor(name, tensor.values)
             for name, tensor in zip(self.inputs, votes, strict=True)
         ]
-        # One member alone has all the weight: the label is its vote, whatever the threshold.
+        # A single member has all the weight: the label is its vote, whatever the threshold.
         alone = [float(member == self.rule) for member in self.members]
         if any(alone):
             return voting.combine(named, alone, 1.0, self.encoding)
@@ -99,12 +99,12 @@ class VotingEnsemble:
 
 
 def json_config(config: Mapping[object, object]) -> dict[str, object]:
-    """Write a configuration, as a notebook holds it, in what JSON has; None is a key left out."""
+    """Convert a notebook's configuration to JSON values, without keys that are None."""
     return {str(key): _json(value) for key, value in config.items() if value is not None}
 
 
 def _json(value: object) -> object:
-    """Turn numpy's values into Python's, NaN and infinities into null, other objects into text."""
+    """Convert numpy's values to Python's, NaN and infinities to null, other objects to strings."""
     if isinstance(value, (np.ndarray, np.generic)):
         value = value.tolist()
     if isinstance(value, Mapping):
@@ -117,31 +117,31 @@ def _json(value: object) -> object:
 
 
 def problems_with_config(config: Mapping[str, object]) -> list[str]:
-    """List everything that is wrong with a configuration as ``json_config`` returns it."""
+    """List every problem of a configuration as ``json_config`` returns it."""
     found = form_problems(ConfigForm, config)
     problems = [*_misspelt(config), *map(str, found.values())]
     methods, weights = config.get("methods"), config.get("weights")
     if isinstance(methods, list) and methods and (weights is None or isinstance(weights, list)):
         names = [name if isinstance(name, str) else "" for name in methods]
         problems += _problems_with_members(names, weights)
-    is_read = not any(place[0] == "weights" for place in found)
-    if isinstance(weights, list) and is_read and (problem := problem_with_weights(weights)):
+    is_valid = not any(place[0] == "weights" for place in found)
+    if isinstance(weights, list) and is_valid and (problem := problem_with_weights(weights)):
         problems.append(f"weights: {problem}")
     return problems
 
 
 def names_a_combination(best: object) -> bool:
-    """Ask whether ``best_method`` is hard or weighted voting, in any of their spellings."""
+    """Ask whether ``best_method`` is hard or weighted voting, in any spelling."""
     return isinstance(best, str) and _is_combination(best)
 
 
 def _misspelt(config: Mapping[str, object]) -> list[str]:
-    """List unknown keys that look like a known one; others are the notebook's own notes."""
+    """List unknown keys that are similar to a known one; others are ignored."""
     found = []
     for key in config:
         near = difflib.get_close_matches(key, KEYS, n=1, cutoff=0.8)
         if near and key not in KEYS and near[0] not in config:
-            found.append(f"'{key}' is unknown; did you mean '{near[0]}'?")
+            found.append(f"'{key}' is not a known key; did you mean '{near[0]}'?")
     return found
 
 
@@ -150,9 +150,9 @@ def _problems_with_members(methods: list[str], weights: list[object] | None) -> 
         return [f"weights has {len(weights)} entries for {len(methods)} methods"]
     members = _members(methods, weights)
     if not members and weights is None:
-        return [f"methods is {methods!r}, which names combinations and no member"]
+        return [f"methods is {methods!r}, which has combinations but no member"]
     problems = [
-        f"methods[{index}] is '{name}', a combination, but weights has an entry for it"
+        f"methods[{index}] is '{name}', a combination, which must not have a weight"
         for index, name in enumerate(members)
         if _is_combination(name)
     ]
@@ -160,7 +160,7 @@ def _problems_with_members(methods: list[str], weights: list[object] | None) -> 
     for name in filter(None, dict.fromkeys(inputs)):
         if inputs.count(name) > 1:
             twins = [f"'{member}'" for member in members if _snake_case(member) == name]
-            problems.append(f"methods {', '.join(twins)} make one input name, '{name}'")
+            problems.append(f"methods {', '.join(twins)} have the same input name '{name}'")
     return problems
 
 
@@ -173,7 +173,7 @@ def _rule(best: object, members: Sequence[str]) -> str:
 
 
 def _members(methods: Sequence[str], weights: Sequence[object] | None) -> list[str]:
-    """Return the methods that vote: the first with a weight each, else all but the combinations."""
+    """Return the methods that vote: those with a weight, else all but the combinations."""
     if weights is not None:
         return list(methods[: len(weights)])
     return [name for name in methods if not _is_combination(name)]

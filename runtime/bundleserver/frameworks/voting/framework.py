@@ -1,4 +1,4 @@
-"""Ensembles: a configuration, as a notebook pickles it or as JSON, that combines named votes."""
+"""Ensembles: a pickled or JSON configuration that combines named votes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+from bundleserver.documents.forms import quoted
 from bundleserver.errors import LoadError, StoreError
 from bundleserver.frameworks import LoadContext, pickles
+from bundleserver.frameworks.interface import check_options, reading
 from bundleserver.frameworks.voting.config import (
     KEYS,
     VotingEnsemble,
@@ -40,37 +42,34 @@ class VotingPredictor:
         """Combine the members' votes, given in the members' order, into label and score.
 
         Raises:
-            InvalidInput: their number or lengths differ, or a value is no vote.
+            InvalidInput: their number or lengths differ, or a value is not a valid vote.
         """
         return self._ensemble.decide(inputs)
 
     def close(self) -> None:
-        """Hold nothing that could be given back."""
+        """Do nothing; there is nothing to release."""
 
 
 def load(path: Path, context: LoadContext) -> VotingPredictor:
     """Open a pickled or JSON configuration; option ``votes``: ``anomaly`` (default) or ``sklearn``.
 
     Raises:
-        LoadError: the file cannot be read, or lists everything that is wrong with its dict.
+        LoadError: the file cannot be read, or its configuration is not valid; lists every problem.
     """
     encoding = _encoding(path, context.options)
     raw = _read(path)
     if not isinstance(raw, Mapping):
         raise LoadError(
-            f"{path} holds a {type(raw).__name__}; expected a dict with the keys "
-            f"{', '.join(repr(key) for key in KEYS)}"
+            f"'{path}' has a {type(raw).__name__}; expected a dict with the keys {quoted(KEYS)}"
         )
     config = json_config(raw)
-    problems = problems_with_config(config)
-    if problems:
-        raise LoadError(f"{path} is not a valid ensemble configuration: {'; '.join(problems)}")
+    if problems := problems_with_config(config):
+        raise LoadError(f"'{path}' is not a valid ensemble configuration: {'; '.join(problems)}")
     ensemble = VotingEnsemble.from_config(config, encoding)
     best = config.get("best_method")
     if ensemble.rule == "weighted" and not names_a_combination(best):
         logger.warning(
-            "%s: best_method is %r, neither a combination nor one of the members; "
-            "weighted voting answers",
+            "%s: best_method is %r, neither a combination nor a member; using weighted voting",
             path,
             best,
         )
@@ -87,45 +86,36 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
     """Write a configuration's dict as JSON.
 
     Raises:
-        StoreError: lists everything that is wrong with the dict, or says why it cannot be written.
+        StoreError: the configuration is not valid; lists every problem.
+        OSError: the file cannot be written.
     """
+    what = f"component '{stem}'"
     if not isinstance(model, Mapping):
-        raise StoreError(f"'{stem}' is a {type(model).__name__}; expected an ensemble's dict")
+        raise StoreError(f"{what} is a {type(model).__name__}; expected an ensemble's dict")
     config = json_config(model)
-    problems = problems_with_config(config)
-    if problems:
-        raise StoreError(f"'{stem}' is not a valid ensemble configuration: {'; '.join(problems)}")
+    if problems := problems_with_config(config):
+        raise StoreError(f"{what} is not a valid ensemble configuration: {'; '.join(problems)}")
     path = directory / f"{stem}.json"
-    try:
-        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
     return path, {}
 
 
 def _encoding(path: Path, options: Mapping[str, object]) -> voting.Encoding:
-    for name in options:
-        if name != "votes":
-            raise LoadError(f"options.{name} of {path} is unknown; known: 'votes'")
+    check_options(options, ("votes",), f"'{path}'")
     votes = options.get("votes", "anomaly")
     if not isinstance(votes, str) or votes not in voting.ENCODINGS:
-        known = ", ".join(f"'{name}'" for name in voting.ENCODINGS)
-        raise LoadError(f"options.votes of {path} is {votes!r}; expected one of {known}")
+        known = quoted(voting.ENCODINGS)
+        raise LoadError(f"'{path}': options.votes is {votes!r}; expected one of {known}")
     return voting.ENCODINGS[votes]
 
 
 def _read(path: Path) -> object:
-    """Read JSON, which begins with a bracket, or else a pickle."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(64)
-            is_json = head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"["))
-            data = head + file.read() if is_json else b""
-    except OSError as error:
-        raise LoadError(f"{path} cannot be read: {error.strerror or error}") from error
-    if not data:
+    """Decode JSON, which begins with a bracket, or else open a pickle."""
+    with reading(path):
+        data = path.read_bytes()
+    if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
         return pickles.load(path)
     try:
         return cast(object, json.loads(data))
     except (ValueError, RecursionError) as error:
-        raise LoadError(f"{path} is not valid JSON: {error}") from error
+        raise LoadError(f"'{path}' is not valid JSON: {error}") from error

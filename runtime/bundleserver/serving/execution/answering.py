@@ -182,8 +182,8 @@ class ServedModels:
                     seconds = time.thread_time() - started
                     if seconds > OVERRUN_SECONDS:
                         self._leave_the_loop(bundle, seconds)
-        elif bundle.remembers is not None and _is_short(request):
-            inputs = _cached(bundle.remembers, bundle, request)
+        elif bundle.is_cached is not None and _is_short(request):
+            inputs = _cached(bundle.is_cached, bundle, request)
             if inputs is not None:
                 return predict(bundle, request, inputs)
         elif self._batches.accepts(bundle, rows):
@@ -269,10 +269,10 @@ def _is_short(request: PredictRequest) -> bool:
     return request.rows is None and values <= _FEW_VALUES
 
 
-def _cached(remembers: Recall, bundle: Bundle, request: PredictRequest) -> Inputs | None:
+def _cached(is_cached: Recall, bundle: Bundle, request: PredictRequest) -> Inputs | None:
     """Validate a request whose forecast is cached; None for others, and for invalid ones."""
     try:
         inputs = validate(bundle, request)
-        return inputs if remembers(inputs, request.parameters) else None
+        return inputs if is_cached(inputs, request.parameters) else None
     except InvalidInput:
         return None  # raised again in the thread pool

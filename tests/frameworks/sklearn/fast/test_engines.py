@@ -202,7 +202,7 @@ def test_a_table_of_another_width_is_refused_as_ever(name, tmp_path):
     """Acceleration does not loosen what a model takes."""
     predictor = opened(ENSEMBLES[name], tmp_path)
 
-    with pytest.raises(InvalidInput, match=r"has shape \[2, 3\]; \w+ takes \[-1, 4\]"):
+    with pytest.raises(InvalidInput, match=r"has shape \[2, 3\]; \w+ expects \[-1, 4\]"):
         predictor.call("predict", tensor(X[:2, :3]), {})
 
 
@@ -276,7 +276,7 @@ def test_a_forest_says_how_it_is_accelerated(tmp_path):
     told = predictor.metadata["accelerated"]
 
     assert ["predict", "decision_function", "score_samples"] == told["methods"]
-    assert "bit for bit on 256 drawn rows" == told["equal"]
+    assert "bit for bit on 256 random rows" == told["equal"]
     assert {row["engine"] for row in told["engines"]} <= {"treelite", "direct", "native"}
     assert told["engines"][-1]["rows_at_most"] is None
 
@@ -309,7 +309,7 @@ def test_off_leaves_the_model_as_it_was_saved(tmp_path):
 @pytest.mark.parametrize("value", ["on", True, None, 1])
 def test_another_value_of_the_option_is_refused(value, tmp_path):
     """The option has two values; another is an error that shows it."""
-    with pytest.raises(LoadError, match=r"option 'accelerate' is .*; expected 'auto' or 'off'"):
+    with pytest.raises(LoadError, match=r"options.accelerate is .*; expected 'auto' or 'off'"):
         opened(FORESTS["isolation"], tmp_path, accelerate=value)
 
 

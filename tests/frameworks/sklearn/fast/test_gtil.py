@@ -54,7 +54,7 @@ def test_rows_may_lie_in_memory_as_they_like(rows):
 
 def test_a_model_of_another_width_is_refused():
     """Its rows would be read beyond their end."""
-    with pytest.raises(ValueError, match="model of 4 float64 columns"):
+    with pytest.raises(ValueError, match="model has 4 float64 columns"):
         gtil.raw_predictor(imported(1), 3, 1)
 
 

@@ -1,10 +1,9 @@
-"""Faster ways to a scikit-learn model's own answers, used where they proved equal and faster.
+"""Faster implementations of scikit-learn models, used if they are measured equal and faster.
 
 At load, tree ensembles (forests, boosted trees, IsolationForest) and scalers are compared with the
-library on drawn rows, **bit for bit** and for every method, and timed at several batch sizes; each
-size then takes the fastest way. So labels cannot flip at a boundary, and what is not equal is not
-used. Only finite numbers go this way: NaN, infinities and everything unusual meet the library's own
-code, which takes or refuses them as always.
+library on random rows, **bit for bit** and for every method, and timed at several batch sizes; each
+size then uses the fastest. So labels cannot flip at a boundary, and what is not equal is not used.
+Only finite numbers are accelerated: the library's own code accepts or rejects all others.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from bundleserver.errors import LoadError
-from bundleserver.frameworks.sklearn.fast.scaling import ScalerShortcut
+from bundleserver.frameworks.interface import check_options
+from bundleserver.frameworks.sklearn.fast.scaling import ScalerShortcut, array_of
 from bundleserver.frameworks.sklearn.fast.timing import Way, choose_ways
 from bundleserver.frameworks.sklearn.fast.tree_ensembles import TreeEnsemble, is_forest, take_apart
 from bundleserver.frameworks.sklearn.fast.tree_sums import (
@@ -39,43 +39,39 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 CHECKED_ROWS = 256
-"""How many drawn rows every method is compared on."""
+"""The number of random rows that every method is compared on."""
 
 Table = Union[Array, "pd.DataFrame"]
 
 
 class Shortcut(Protocol):
-    """A faster way to some answers of one estimator; immutable, so any thread may ask."""
+    """A faster implementation of an estimator's methods; immutable, so any thread may call it."""
 
     @property
     def metadata(self) -> Mapping[str, object]:
         """What is accelerated and how, ready for JSON."""
 
     def answer(self, method: str, table: Table) -> Array | None:
-        """Answer as the estimator would, to the bit; None where its own code must answer."""
+        """Return the estimator's result, to the bit; None if its own code must be called."""
 
 
 def read_option(options: Mapping[str, object], where: str) -> bool:
-    """Read the option ``accelerate``, ``"auto"`` (the default) or ``"off"``: whether to try.
+    """Parse the option ``accelerate``, ``"auto"`` (the default) or ``"off"``.
 
     Raises:
         LoadError: another value, or another option.
     """
-    unknown = [name for name in options if name != "accelerate"]
-    if unknown:
-        listed = ", ".join(f"'{name}'" for name in unknown)
-        raise LoadError(f"{where} has the options {listed}; framework 'sklearn' has 'accelerate'")
+    check_options(options, ("accelerate",), where)
     value = options.get("accelerate", "auto")
     if value not in ("auto", "off"):
-        raise LoadError(f"{where}: option 'accelerate' is {value!r}; expected 'auto' or 'off'")
+        raise LoadError(f"{where}: options.accelerate is {value!r}; expected 'auto' or 'off'")
     return value == "auto"
 
 
 def use_one_thread(model: Any) -> None:
-    """Let forests add their trees up in order, in the thread that calls.
+    """Let forests sum their trees in order, in the calling thread.
 
-    With more, the order and so the last bits depend on the threads' timing, and every call starts
-    them. The same trees are added: nothing else changes.
+    With more threads, the order and so the last bits depend on their timing.
     """
     for part in _parts(model):
         if is_forest(part):
@@ -83,17 +79,17 @@ def use_one_thread(model: Any) -> None:
 
 
 def accelerate(model: Any) -> Shortcut | None:
-    """Find a faster way to a fitted model's answers; None where there is none."""
+    """Find a faster implementation of a fitted model; None if there is none."""
     try:
         with np.errstate(all="ignore"):
             return _shortcut(model)
-    except Exception as error:  # noqa: BLE001 - libraries' own code; the model itself still answers
-        LOG.debug("a %s cannot be accelerated: %r", type(model).__name__, error)
+    except Exception as error:  # noqa: BLE001 - libraries' own code; the model itself still works
+        LOG.debug("%s cannot be accelerated: %r", type(model).__name__, error)
         return None
 
 
 def _parts(model: Any) -> list[Any]:
-    """List a model and what it answers with: steps, the best of a search, members of a vote."""
+    """List a model and the models in it: steps, the best of a search, members of a vote."""
     below = [step for _, step in getattr(model, "steps", ())]
     below += [model.best_estimator_] if hasattr(model, "best_estimator_") else []
     members = getattr(model, "estimators_", ())
@@ -112,14 +108,14 @@ def _shortcut(model: Any) -> Shortcut | None:
 
 @dataclass(frozen=True)
 class PipelineShortcut:
-    """Steps one after the other, each by its shortcut where it has one and that applies."""
+    """Steps one after the other, each by its shortcut if it has one."""
 
     steps: tuple[tuple[Any, Shortcut | None], ...]
     metadata: Mapping[str, object]
 
     def answer(self, method: str, table: Table) -> Array | None:
         """Run every transformer, then the last step's method."""
-        if method == "inverse_transform":  # which runs from the last step to the first
+        if method == "inverse_transform":  # it runs from the last step to the first
             return None
         for step, shortcut in self.steps[:-1]:
             table = _step_answer(step, shortcut, "transform", table)
@@ -133,7 +129,7 @@ def _step_answer(step: Any, shortcut: Shortcut | None, method: str, table: Table
 
 
 def _pipeline_shortcut(model: Pipeline) -> Shortcut | None:
-    """Accelerate those steps of a pipeline that can be; the others answer as they always do."""
+    """Accelerate the supported steps of a pipeline."""
     steps = [(name, step) for name, step in model.steps if step not in (None, "passthrough")]
     if not steps or steps[-1][1] is not model.steps[-1][1]:
         return None
@@ -148,10 +144,10 @@ def _pipeline_shortcut(model: Pipeline) -> Shortcut | None:
 
 @dataclass(frozen=True)
 class TreeEnsembleShortcut:
-    """The answers of one tree ensemble, by the engine that is fastest for the number of rows.
+    """The methods of one tree ensemble, by the fastest engine for the number of rows.
 
-    ``engines`` are pairs of the most rows an engine is used for (None: any number) and the engine,
-    in rising order; an engine that is None stands for the library.
+    ``engines`` are pairs of the maximum rows of an engine (None: any number) and the engine, in
+    rising order; None as an engine is the library.
     """
 
     ensemble: TreeEnsemble
@@ -160,7 +156,7 @@ class TreeEnsembleShortcut:
     metadata: Mapping[str, object]
 
     def answer(self, method: str, table: Table) -> Array | None:
-        """Answer where an engine is faster for so many rows and every number is finite."""
+        """Use an engine if it is faster for so many rows and every number is finite."""
         finish = self.ensemble.finish.get(method)
         engine = self._engine_for(len(table))
         if finish is None or engine is None:
@@ -178,16 +174,13 @@ class TreeEnsembleShortcut:
 
 
 def plain_rows(table: Any, columns: tuple[str, ...], datatype: type) -> Rows | None:
-    """Read finite numbers out of a table in C order; None where it holds anything else.
+    """Return a table's finite numbers in C order; None if it has other values.
 
-    A DataFrame must have the columns in their order. The conversion is the library's: through the
-    common datatype of the columns, then at once to ``datatype``.
+    A DataFrame must have the columns in their order. The conversion is the library's: to the common
+    datatype of the columns, then to ``datatype``.
     """
-    if hasattr(table, "to_numpy"):
-        if tuple(table.columns) != columns:
-            return None
-        table = table.to_numpy()
-    if type(table) is not np.ndarray or table.ndim != 2 or table.dtype.kind not in "iuf":
+    table = array_of(table, columns)
+    if table is None or table.ndim != 2 or table.dtype.kind not in "iuf":
         return None
     rows: Rows = np.ascontiguousarray(table, dtype=datatype)
     return rows if np.isfinite(rows).all() else None
@@ -209,7 +202,7 @@ def _ensemble_shortcut(model: Any, ensemble: TreeEnsemble) -> Shortcut | None:
     known: dict[str, object] = {
         "methods": list(ensemble.finish),
         "engines": [{"rows_at_most": most, "engine": name or "native"} for most, name in choices],
-        "equal": f"bit for bit on {CHECKED_ROWS} drawn rows",
+        "equal": f"bit for bit on {CHECKED_ROWS} random rows",
     }
     if "treelite" in used:
         known["treelite"] = treelite_version()
@@ -224,8 +217,8 @@ def _way(ensemble: TreeEnsemble, method: str, columns: tuple[str, ...], engine: 
 
 
 def _equal_engines(model: Any, ensemble: TreeEnsemble, rows: Rows) -> dict[str, Engine]:
-    """Build the engines; keep those equal in every method, for all rows at once and for one."""
-    # Of two that are equally fast, the library's own trees need no copy.
+    """Build the engines; keep those equal in every method, for all rows together and for one."""
+    # The first is preferred if both are equally fast: the library's own trees need no copy.
     built = {"direct": direct_engine(ensemble.total), "treelite": treelite_engine(ensemble.total)}
     engines = {name: engine for name, engine in built.items() if engine is not None}
     if not engines:
@@ -236,13 +229,13 @@ def _equal_engines(model: Any, ensemble: TreeEnsemble, rows: Rows) -> dict[str, 
         for method, finish in ensemble.finish.items():
             native = getattr(model, method)(_as_fitted(model, some))
             for name in [name for name in engines if not same_bits(native, finish(sums[name]))]:
-                LOG.info("a %s is not accelerated by %s: %s differs", type(model), name, method)
+                LOG.info("%s is not accelerated by %s: %s differs", type(model), name, method)
                 del engines[name]
     return engines
 
 
 def same_bits(one: Any, other: Any) -> bool:
-    """Ask whether two answers are the same in class, datatype, shape and every bit."""
+    """Ask whether two results are equal in class, datatype, shape and every bit."""
     if type(one) is not type(other) or (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
     if one.dtype.kind == "O":

@@ -1,7 +1,7 @@
 """treelite's GTIL, called through its C interface.
 
-``treelite.gtil.predict`` makes a configuration and asks for the answer's shape each time, which
-takes longer than 100 trees take for one row. Here both are known before.
+``treelite.gtil.predict`` parses a configuration and computes the output shape in each call, which
+takes longer than 100 trees for one row. Here both are known before.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 _KNOWN_INTERFACE = "4."
-"""The versions of treelite whose C functions take what they are given here."""
+"""The versions of treelite with the C functions as they are called here."""
 
 _CONFIGURATION = b'{"predict_type": "raw", "nthread": 1}'
 
@@ -24,12 +24,12 @@ Rows = npt.NDArray[Any]
 
 
 def raw_predictor(model: Any, width: int, columns: int) -> Callable[[Rows], FloatArray]:
-    """Make the function that adds up a model's leaves, in the thread that calls.
+    """Return the function that sums a model's leaves, in the calling thread.
 
-    It takes rows ``[n, width]`` and returns sums ``[n, columns]``.
+    It is called with rows ``[n, width]`` and returns sums ``[n, columns]``.
 
     Raises:
-        ValueError: the model has another width, or gives another number of columns.
+        ValueError: the model has another width, or returns another number of columns.
     """
     import treelite
     import treelite.gtil
@@ -40,7 +40,7 @@ def raw_predictor(model: Any, width: int, columns: int) -> Callable[[Rows], Floa
 
     one = predict(np.zeros((1, width)))
     if one.dtype != np.float64 or (model.num_feature, model.input_type) != (width, "float64"):
-        raise ValueError(f"treelite made a model of {model.num_feature} {model.input_type} columns")
+        raise ValueError(f"treelite's model has {model.num_feature} {model.input_type} columns")
     return _direct(model, columns) if treelite.__version__.startswith(_KNOWN_INTERFACE) else predict
 
 
@@ -48,7 +48,7 @@ def _direct(model: Any, columns: int) -> Callable[[Rows], FloatArray]:
     from treelite import TreeliteError
     from treelite.libpath import find_lib_path
 
-    # A handle of our own: the types of arguments that are set here are not treelite's concern.
+    # A handle of our own, so that the argument types set here do not affect treelite.
     library = ctypes.CDLL(str(find_lib_path()[0]))
     library.TreeliteGetLastError.restype = ctypes.c_char_p
     call = library.TreeliteGTILPredict

@@ -1,4 +1,4 @@
-"""StandardScaler and MinMaxScaler by the two operations that they are, without their checks."""
+"""StandardScaler and MinMaxScaler as two operations each, without their validation."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _ROWS = 64
 
 @dataclass(frozen=True)
 class ScalerShortcut:
-    """One scaler's ``transform`` of finite numbers, equal to its own to the bit."""
+    """One scaler's ``transform`` for finite numbers, equal to the library's to the bit."""
 
     operation: _Operation
     width: int
     columns: tuple[str, ...]
     metadata: Mapping[str, object] = field(
         default_factory=lambda: MappingProxyType(
-            {"methods": ["transform"], "equal": f"bit for bit on {_ROWS} drawn rows"}
+            {"methods": ["transform"], "equal": f"bit for bit on {_ROWS} random rows"}
         )
     )
 
     @classmethod
     def of(cls, model: Any) -> ScalerShortcut | None:
-        """Make the shortcut of a fitted scaler; None where there is none, or it is not equal."""
+        """Make the shortcut of a fitted scaler; None if it is not supported or not equal."""
         reader = _READERS.get(type(model))
         if reader is None:
             return None
@@ -45,24 +45,26 @@ class ScalerShortcut:
         rows = _draw_rows(shortcut.width)
         table = with_columns(rows, columns)
         native, quick = model.transform(table), shortcut.answer("transform", table)
-        # With set_output the scaler answers a DataFrame.
+        # With set_output the scaler returns a DataFrame.
         if type(native) is not np.ndarray or quick is None:
             return None
         return shortcut if native.tobytes() == quick.tobytes() else None
 
     def answer(self, method: str, table: Array | pd.DataFrame) -> Array | None:
-        """Transform numbers of 64 bits; others keep their own datatype in the library's code."""
-        if method != "transform":
+        """Transform 64-bit numbers; the library's code preserves other datatypes."""
+        rows = array_of(table, self.columns) if method == "transform" else None
+        if rows is None or rows.dtype not in (np.float64, np.int64):
             return None
-        if not isinstance(table, np.ndarray):
-            if tuple(table.columns) != self.columns:
-                return None
-            table = table.to_numpy()
-        if type(table) is not np.ndarray or table.dtype not in (np.float64, np.int64):
+        if rows.shape[1:] != (self.width,) or not np.isfinite(rows).all():
             return None
-        if table.shape[1:] != (self.width,) or not np.isfinite(table).all():
-            return None
-        return self.operation(table.astype(np.float64))
+        return self.operation(rows.astype(np.float64))
+
+
+def array_of(table: Any, columns: tuple[str, ...]) -> Any:
+    """Return a table's array; None if it is neither an array nor a DataFrame of these columns."""
+    if hasattr(table, "to_numpy"):
+        table = table.to_numpy() if tuple(table.columns) == columns else None
+    return table if type(table) is np.ndarray else None
 
 
 def _standard(model: StandardScaler) -> _Operation:

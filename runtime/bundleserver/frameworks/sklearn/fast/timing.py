@@ -1,4 +1,4 @@
-"""Which of several ways to the same answer is the fastest, by the number of rows."""
+"""The fastest of several implementations ("ways"), by the number of rows."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from typing import Any
 Way = Callable[[Any], object]
 
 BATCH_SIZES = (1, 8, 32, 128, 512, 2048)
-"""Where the ways are timed."""
+"""The sizes at which the ways are timed."""
 
 MEASURING_SECONDS = 0.15
-"""After so long no larger batch is timed."""
+"""The time after which no larger batch is timed."""
 
 DECISIVE = 4.0
-"""A way that took so many times as long as the best one is not timed again: it takes seconds of a
-start, and no second try would make it the fastest."""
+"""A way that is so many times slower than the best one is timed only once, to load faster."""
 
 MARGIN = 0.8
-"""A way replaces another where it takes less than this part of its time."""
+"""A way replaces another if it needs less than this part of its time."""
 
 _TIMES = 3
 
 Choice = tuple[int | None, str | None]
-"""Up to how many rows (None: any number) which way is used (None: the model's own)."""
+"""The maximum rows (None: any number), and the way for them (None: the model's own)."""
 
 
 def choose_ways(
@@ -39,10 +38,10 @@ def choose_ways(
 
     Args:
         native: the model's own way.
-        ways: the others by name; of two that are alike, the first is kept.
-        tables: makes a table of so many rows.
-        beyond: the way that keeps its lead with larger batches than were timed.
-        clock: tells the time in seconds.
+        ways: the others by name; of two that are equally fast, the first is used.
+        tables: returns a table of so many rows.
+        beyond: the way that stays the fastest for larger batches than were timed.
+        clock: returns the time in seconds.
     """
     if not ways:
         return ((None, None),)
@@ -61,11 +60,11 @@ def choose_ways(
 
 
 def best_of(
-    way: Way, table: object, clock: Callable[[], float], hopeless_seconds: float = math.inf
+    way: Way, table: object, clock: Callable[[], float], give_up_seconds: float = math.inf
 ) -> float:
-    """Return the shortest time of a few calls; of one where that took so long already."""
+    """Return the shortest time of a few calls, or of the first if it exceeds the limit."""
     seconds: list[float] = []
-    while len(seconds) < _TIMES and min(seconds, default=0.0) <= hopeless_seconds:
+    while len(seconds) < _TIMES and min(seconds, default=0.0) <= give_up_seconds:
         started = clock()
         way(table)
         seconds.append(clock() - started)
@@ -81,7 +80,7 @@ def _winner(seconds: Mapping[str, float], native: float) -> str | None:
 
 
 def _joined(choices: Sequence[Choice]) -> tuple[Choice, ...]:
-    """Leave out a choice that the next one continues."""
+    """Merge adjacent choices of the same way."""
     last = len(choices) - 1
     return tuple(
         choice for i, choice in enumerate(choices) if i == last or choices[i + 1][1] != choice[1]

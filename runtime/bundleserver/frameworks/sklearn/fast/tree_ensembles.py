@@ -1,13 +1,13 @@
-"""scikit-learn's tree ensembles, each taken apart into a sum over trees and what follows from it.
+"""scikit-learn's tree ensembles, each as a sum over trees and a function of the sum per method.
 
-Every method is the library's own, step by step, so that its answers have the same bits; whoever
-uses it compares the two on rows of the model at hand, since the library may change its steps.
+Every method follows the library's own steps, so that its results have the same bits; the caller
+compares the two for each model, since the library may change its steps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,23 +33,23 @@ Finish = Callable[[FloatArray], Array]
 
 @dataclass(frozen=True)
 class TreeEnsemble:
-    """An ensemble in parts: its sum over trees, and for each method what it makes of the sum."""
+    """An ensemble: its sum over trees, and for each method the function of the sum."""
 
     total: TreeSum
     finish: Mapping[str, Finish]
 
 
 def take_apart(model: Any) -> TreeEnsemble | None:
-    """Take a fitted ensemble apart; None for an estimator, or an option of one, not known here.
+    """Convert a fitted ensemble; None for an unsupported class or option.
 
     The class must be the library's own: a subclass may have changed any step.
     """
-    reader = _READERS.get(type(model))
+    reader = ENSEMBLES.get(type(model))
     return None if reader is None else reader(model)
 
 
 def is_forest(model: object) -> bool:
-    """Ask whether an estimator is a forest, which adds its trees up in threads."""
+    """Ask whether an estimator is a forest, which sums its trees in threads."""
     return isinstance(
         model,
         RandomForestClassifier | RandomForestRegressor | ExtraTreesClassifier | ExtraTreesRegressor,
@@ -104,7 +104,7 @@ def _isolation_forest(model: Any) -> TreeEnsemble:
 
 
 def _average_path_length(sample: int) -> float:
-    """Give the length of an unsuccessful search in a binary tree of so many samples."""
+    """Return the mean length of an unsuccessful search in a binary tree of so many samples."""
     if sample <= 2:
         return float(sample == 2)
     count = np.float64(sample)
@@ -123,7 +123,9 @@ def _gradient_boosting(model: Any) -> TreeEnsemble | None:
         for column, part in enumerate(parts):
             values = rate * part.tree_.value[:, 0, 0]
             trees.append(_tree(part.tree_, start[column] + values if stage == 0 else values))
-    total = TreeSum(tuple(_unasked(trees)), len(start), model.n_features_in_, np.float32)
+    # Without ``find``: boosting evaluates all trees in one call already.
+    trees = [replace(tree, find=None) for tree in trees]
+    total = TreeSum(tuple(trees), len(start), model.n_features_in_, np.float32)
     if not hasattr(model, "classes_"):
         return TreeEnsemble(total, {"predict": lambda raw: raw[:, 0]})
     return TreeEnsemble(total, _boosted_classes(model, lambda raw: raw >= 0))
@@ -146,7 +148,7 @@ def _hist_gradient_boosting(model: Any) -> TreeEnsemble | None:
 
 
 def _boosted_classes(model: Any, second: Callable[[FloatArray], Array]) -> dict[str, Finish]:
-    """Describe a boosted classifier; ``second`` tells the second of two classes from the sum."""
+    """Return a boosted classifier's methods; ``second`` chooses between two classes by the sum."""
 
     def decision(raw: FloatArray) -> FloatArray:
         return raw[:, 0] if raw.shape[1] == 1 else raw
@@ -158,7 +160,7 @@ def _boosted_classes(model: Any, second: Callable[[FloatArray], Array]) -> dict[
         )
 
     finish: dict[str, Finish] = {"predict": labels, "decision_function": decision}
-    if hasattr(model, "predict_proba"):  # the exponential loss has it, too; a custom one may not
+    if hasattr(model, "predict_proba"):  # not every custom loss has it
         finish["predict_proba"] = lambda raw: model._loss.predict_proba(decision(raw))
     if hasattr(model, "predict_log_proba"):
         finish["predict_log_proba"] = lambda raw: np.log(model._loss.predict_proba(decision(raw)))
@@ -166,7 +168,7 @@ def _boosted_classes(model: Any, second: Callable[[FloatArray], Array]) -> dict[
 
 
 def _tree(tree: Any, values: FloatArray, features: Array | None = None) -> Tree:
-    """Read a tree; ``features`` are those of the table that it was fitted with, in its order."""
+    """Convert a tree; ``features`` are the table's columns that it was fitted with, in order."""
     every = features is None or np.array_equal(features, np.arange(len(features)))
     if features is None or (every and tree.n_features == len(features)):
         find = tree.apply
@@ -178,22 +180,15 @@ def _tree(tree: Any, values: FloatArray, features: Array | None = None) -> Tree:
     return Tree(tree.children_left, tree.children_right, feature, tree.threshold, values, find)
 
 
-def _unasked(trees: list[Tree]) -> list[Tree]:
-    """Leave out how to ask the trees: boosting asks all of them in one call already."""
-    return [
-        Tree(tree.left, tree.right, tree.feature, tree.threshold, tree.values) for tree in trees
-    ]
-
-
 def _binned(nodes: Any, values: FloatArray) -> Tree:
-    """Read a tree of histogram boosting, whose leaves point to node 0."""
+    """Convert a tree of histogram boosting, whose leaves point to node 0."""
     leaf = nodes["is_leaf"].astype(bool)
     left, right = (np.where(leaf, -1, nodes[side].astype(np.int64)) for side in ("left", "right"))
     feature = np.where(leaf, -2, nodes["feature_idx"].astype(np.int64))
     return Tree(left, right, feature, np.where(leaf, -2.0, nodes["num_threshold"]), values)
 
 
-_READERS: Mapping[type, Callable[[Any], TreeEnsemble | None]] = {
+ENSEMBLES: Mapping[type, Callable[[Any], TreeEnsemble | None]] = {
     IsolationForest: _isolation_forest,
     RandomForestClassifier: _forest,
     RandomForestRegressor: _forest,
@@ -204,3 +199,4 @@ _READERS: Mapping[type, Callable[[Any], TreeEnsemble | None]] = {
     HistGradientBoostingClassifier: _hist_gradient_boosting,
     HistGradientBoostingRegressor: _hist_gradient_boosting,
 }
+"""The supported classes, each with the function that converts a fitted one."""

@@ -1,9 +1,8 @@
-"""The part of a tree ensemble that costs: per row, the sum of one leaf's values of every tree.
+"""The expensive part of a tree ensemble: per row, the sum of one leaf's values of every tree.
 
-scikit-learn reaches that sum through joblib, once per tree. The two engines here reach it without:
-the trees' own ``apply`` called one after the other, and treelite's GTIL, which walks all trees in
-one call. Both add the same leaf values in the same order as scikit-learn does, so that the sum has
-the same bits.
+scikit-learn computes it through joblib, once per tree. The two engines here do not: one calls the
+trees' own ``apply`` one after the other, the other treelite's GTIL for all trees in one call. Both
+add the same leaf values in the same order as scikit-learn, so that the sum has the same bits.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from types import SimpleNamespace
 from typing import Any
 
@@ -29,7 +29,7 @@ Engine = Callable[[Rows], FloatArray]
 LOG = logging.getLogger(__name__)
 
 MAX_NODES = 1_000_000
-"""The largest ensemble that is converted; its copy takes about 100 MB."""
+"""The largest ensemble that is converted; its copy needs about 100 MB."""
 
 _BYTES_PER_NODE = 96  # as treelite 4.8 serializes one
 
@@ -38,8 +38,8 @@ _BYTES_PER_NODE = 96  # as treelite 4.8 serializes one
 class Tree:
     """One tree as arrays over its nodes; ``left`` is -1 at a leaf, and rows go left at ``<=``.
 
-    ``values`` is ``[nodes]``, or ``[nodes, columns]`` where each leaf has a value per column.
-    ``find`` tells the leaf of each row, where the library's own tree can be asked.
+    ``values`` is ``[nodes]``, or ``[nodes, columns]`` if each leaf has a value per column. ``find``
+    returns the leaf of each row, if the library's own tree can be called.
     """
 
     left: Rows
@@ -52,7 +52,7 @@ class Tree:
 
 @dataclass(frozen=True)
 class TreeSum:
-    """Trees in the order in which their leaves are added up.
+    """Trees in the order in which their leaves are summed.
 
     Tree ``i`` adds to column ``i % columns``, or with ``vectors`` to all columns. ``averaged`` sums
     are divided by the number of trees.
@@ -67,37 +67,36 @@ class TreeSum:
 
     @property
     def nodes(self) -> int:
-        """How many nodes all trees have."""
+        """The number of nodes of all trees."""
         return sum(len(tree.left) for tree in self.trees)
 
     @property
     def treelite_bytes(self) -> int:
-        """About how much memory treelite's copy takes."""
+        """The approximate memory of treelite's copy."""
         return self.nodes * _BYTES_PER_NODE
 
 
 def direct_engine(total: TreeSum) -> Engine | None:
-    """Ask the library's own trees one after the other; None where they cannot be asked."""
+    """Call the library's own trees one after the other; None if they cannot be called."""
     finders = [(tree.find, tree.values) for tree in total.trees if tree.find is not None]
     if len(finders) < len(total.trees):
         return None
-    count = len(finders)
 
     def engine(rows: Rows) -> FloatArray:
         sums = np.zeros((len(rows), total.columns) if total.vectors else len(rows))
         for find, values in finders:
             sums += values.take(find(rows), axis=0)
         if total.averaged:
-            sums /= count
+            sums /= len(finders)
         return sums.reshape(len(rows), total.columns)
 
     return engine
 
 
 def treelite_engine(total: TreeSum) -> Engine | None:
-    """Convert the trees for treelite; None where it is not installed or the trees are too many."""
+    """Convert the trees for treelite; None if it is not installed or there are too many nodes."""
     if total.nodes > MAX_NODES:
-        LOG.debug("an ensemble of %d nodes is too large to be converted", total.nodes)
+        LOG.debug("an ensemble of %d nodes is too large for treelite", total.nodes)
         return None
     try:
         import treelite.sklearn
@@ -105,19 +104,17 @@ def treelite_engine(total: TreeSum) -> Engine | None:
         LOG.debug("treelite cannot be imported: %s", error)
         return None
     shell = _averaging_shell(total) if total.averaged else _adding_shell(total)
-    # One thread: requests run side by side already.
+    # One thread: requests are concurrent already.
     return gtil.raw_predictor(treelite.sklearn.import_model(shell), total.width, total.columns)
 
 
 def treelite_version() -> str:
     """Return the version of the installed treelite."""
-    from importlib.metadata import version
-
-    return version("treelite")
+    return metadata.version("treelite")
 
 
 def _averaging_shell(total: TreeSum) -> Any:
-    """Make the estimator whose import gives a model that averages."""
+    """Make the estimator that treelite imports as a model that averages."""
     from sklearn.ensemble import RandomForestRegressor
 
     shell = RandomForestRegressor(n_estimators=len(total.trees))
@@ -127,7 +124,7 @@ def _averaging_shell(total: TreeSum) -> Any:
 
 
 def _adding_shell(total: TreeSum) -> Any:
-    """Make the estimator whose import gives a model that adds, and nothing before or after."""
+    """Make the estimator that treelite imports as a model that sums, without other operations."""
     from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 
     stages = len(total.trees) // total.columns
@@ -143,18 +140,15 @@ def _adding_shell(total: TreeSum) -> Any:
 
 
 def _stand_in(tree: Tree, columns: int) -> Any:
-    """Show a tree as treelite expects to find it in an estimator.
-
-    Where missing values go is left out: only finite rows come here.
-    """
+    """Wrap a tree as treelite expects it in an estimator; all rows are finite."""
     count = len(tree.left)
     values = np.ascontiguousarray(tree.values).reshape(count, columns, 1)
     arrays = SimpleNamespace(
         node_count=count,
-        children_left=_contiguous(tree.left, np.int64),
-        children_right=_contiguous(tree.right, np.int64),
-        feature=_contiguous(tree.feature, np.int64),
-        threshold=_contiguous(tree.threshold, np.float64),
+        children_left=np.ascontiguousarray(tree.left, np.int64),
+        children_right=np.ascontiguousarray(tree.right, np.int64),
+        feature=np.ascontiguousarray(tree.feature, np.int64),
+        threshold=np.ascontiguousarray(tree.threshold, np.float64),
         value=values,
         missing_go_to_left=np.zeros(count, np.uint8),
         n_node_samples=np.ones(count, np.int64),
@@ -164,14 +158,10 @@ def _stand_in(tree: Tree, columns: int) -> Any:
     return SimpleNamespace(tree_=arrays)
 
 
-def _contiguous(values: Rows, datatype: Any) -> Rows:
-    return np.ascontiguousarray(values, dtype=datatype)
-
-
 def draw_rows(total: TreeSum, count: int) -> FloatArray:
-    """Draw rows where trees decide: on their thresholds, a last bit beside them, and far away.
+    """Return random rows on the trees' thresholds, a last bit beside them, and far away.
 
-    Half of the values come from the roots, whose decision every row meets.
+    Half of the values are from the roots, which decide about every row.
     """
     generator = np.random.default_rng(0)
     rows = generator.normal(size=(count, total.width))
@@ -180,7 +170,7 @@ def draw_rows(total: TreeSum, count: int) -> FloatArray:
     for chosen, share in ((inner, 1.0), (roots, 0.5)):
         feature, threshold = _decisions(total.trees, chosen)
         for column in range(total.width):
-            # Trees that learned from missing values have infinite thresholds, too.
+            # Trees that were fitted with missing values have infinite thresholds too.
             if len(known := threshold[(feature == column) & np.isfinite(threshold)]):
                 hit = generator.random(count) < share
                 rows[hit, column] = generator.choice(known, size=int(hit.sum()))
@@ -208,4 +198,4 @@ def _beside(rows: FloatArray, generator: np.random.Generator) -> FloatArray:
     ]
     which = generator.integers(len(variants), size=rows.shape)
     drawn: FloatArray = np.choose(which, variants).astype(np.float64)
-    return np.where(np.abs(drawn) < 3.1e38, drawn, 0.0)  # float32, as trees take them, ends there
+    return np.where(np.abs(drawn) < 3.1e38, drawn, 0.0)  # the range of float32
