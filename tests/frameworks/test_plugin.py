@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -106,3 +107,59 @@ def test_an_unusable_entry_point_is_logged_and_left_out(site, value, problem):
 
     assert "prophet statsmodels torch ensemble pyfunc sklearn\n" == done.stdout
     assert f"entry point 'line' is skipped: {problem}" in done.stderr
+
+
+BROKEN = """
+    from bundleserver.frameworks import Framework
+
+    def odd(_):
+        raise RuntimeError("odd")
+
+    {statement}
+"""
+USE = """
+    import sys
+    from pathlib import Path
+    from sklearn.dummy import DummyRegressor
+    from bundleserver import BundleStore
+    from bundleserver.bundle.inferring import infer_manifest
+
+    store = BundleStore(sys.argv[1])
+    version = store.save("m", DummyRegressor().fit([[1.0]], [1.0]))
+    bare = Path(sys.argv[1]) / "bare"
+    bare.mkdir()
+    (Path(sys.argv[1]) / "m" / str(version) / "model.joblib").rename(bare / "model.joblib")
+    print(infer_manifest(bare, "bare").components["model"].framework)
+"""
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "raise KeyboardInterrupt",
+        "raise SystemExit(3)",
+        "FRAMEWORK = Framework(name='line', module='broken', suffixes=None)",
+        "FRAMEWORK = Framework(name='line', module='broken', suffixes='.joblib')",
+        "FRAMEWORK = Framework(name='', module='broken')",
+        "FRAMEWORK = Framework(name='line', module='broken', sniff=None)",
+        "FRAMEWORK = Framework('line', 'broken', suffixes=frozenset({'.joblib'}), sniff=odd)",
+        "FRAMEWORK = Framework('line', 'broken', recognises=odd)",
+    ],
+)
+def test_a_broken_plug_in_is_skipped_and_named(tmp_path, site, statement):
+    """Models of the built-in frameworks are saved and inferred as without it."""
+    install(site, "broken:FRAMEWORK")
+    (site / "broken.py").write_text(textwrap.dedent(BROKEN).format(statement=statement))
+
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(USE), str(tmp_path / "models")],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=60,
+        check=False,
+    )
+
+    assert "sklearn" == done.stdout.strip(), done.stderr
+    assert "skipped" in done.stderr
+    assert "line" in done.stderr

@@ -68,6 +68,7 @@ def served(root):
         ({"policy": "specific:v9", "labels": {"stable": "v2"}}, "v2", None),
         ({"policy": "latest:3", "default": "v2"}, "v2", "v1"),
         ({"default": "v1"}, "v1", None),
+        ({"default": "v9"}, "v6", "v4"),
     ],
 )
 def test_a_rollback_goes_back_from_what_the_server_serves(root, config, serves, before):
@@ -92,6 +93,9 @@ def test_a_rollback_goes_back_from_what_the_server_serves(root, config, serves, 
         ({"default": "v3", "canary": {"version": "v4"}}, "v3"),
         ({"default": "v2", "policy": "specific:v1", "canary": {"version": "v6"}}, "v2"),
         ({"traffic": {"v9": 1}}, "v4"),
+        ({"default": "v2", "canary": {"version": "v6"}}, "v2"),
+        ({"default": "v3", "traffic": {"v3": 90, "v6": 10}}, "v3"),
+        ({"labels": {"a": "v2", "b": "v4"}, "traffic": {"a": 90, "b": 10}}, "v2"),
     ],
 )
 def test_a_rollback_ends_a_split_and_a_rollout(root, config, before):

@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from threading import current_thread, main_thread
 
 from bundleserver.bundle import integrity
 from bundleserver.bundle.examples import check_output, validate_values
@@ -25,7 +24,7 @@ from bundleserver.errors import (
     WarmUpError,
 )
 from bundleserver.frameworks import LoadContext, Predictor, framework_named, frameworks
-from bundleserver.frameworks.interface import HasMetadata
+from bundleserver.frameworks.interface import HasMetadata, is_from_the_keyboard
 from bundleserver.manifest import BUNDLE, MANIFEST_NAME, MODEL, Component, Manifest
 from bundleserver.tensors import Array, NamedTensor
 
@@ -184,8 +183,8 @@ class Bundle:
             except BundleServerError:
                 raise
             except BaseException as error:  # a framework's own code may raise anything, and exit
-                if isinstance(error, KeyboardInterrupt) and current_thread() is main_thread():
-                    raise  # Ctrl-C
+                if is_from_the_keyboard(error):
+                    raise
                 raise self.failure(step.what, f"{type(error).__name__}: {error}", error) from error
             if len(results) < len(step.outputs):
                 cause = f"got {len(results)} outputs; expected {len(step.outputs)}"

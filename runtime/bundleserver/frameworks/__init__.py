@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bundleserver.documents.forms import did_you_mean, quoted
-from bundleserver.errors import FrameworkError
+from bundleserver.errors import BundleServerError, FrameworkError
 from bundleserver.frameworks import prophet, pyfunc, sklearn, statsmodels, torch, voting
 from bundleserver.frameworks.interface import (
     FileRole,
@@ -87,7 +87,7 @@ def framework_for(model: object) -> str | None:
         FrameworkError: several do; the caller of ``save`` must name one.
     """
     built_in = {row.name for row in _BUILT_IN}
-    owners = [name for name, row in frameworks().items() if row.recognises(model)]
+    owners = [name for name, row in frameworks().items() if _recognises(row, model)]
     chosen = [name for name in owners if name not in built_in] or owners
     if len(chosen) > 1:
         raise FrameworkError(
@@ -109,8 +109,7 @@ def framework_of_file(path: Path) -> tuple[str, FileRole] | None:
     for name, row in frameworks().items():
         if path.suffix.lower() not in row.suffixes:
             continue
-        with reading(path):
-            role = row.sniff(path)
+        role = _sniff(row, path)
         if role is not None:
             return name, role
     return None
@@ -124,8 +123,6 @@ def _plug_ins() -> Iterator[Framework]:
         try:
             row = point.load()
             problem = _problem_with(row, taken)
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:  # noqa: BLE001 - importing foreign code may raise anything
             problem = named_line(error)
         if isinstance(row, Framework) and problem is None:
@@ -138,4 +135,31 @@ def _plug_ins() -> Iterator[Framework]:
 def _problem_with(row: object, taken: Collection[str]) -> str | None:
     if not isinstance(row, Framework):
         return f"is a {type(row).__name__}; expected a bundleserver.frameworks.Framework"
+    if not (row.name and isinstance(row.name, str) and isinstance(row.module, str)):
+        return f"has the name {row.name!r} and the module {row.module!r}; expected strings"
+    if not isinstance(row.suffixes, (frozenset, set, tuple)) or not all(
+        isinstance(suffix, str) and suffix.startswith(".") for suffix in row.suffixes
+    ):
+        return f"has the suffixes {row.suffixes!r}; expected a frozenset such as {{'.ubj'}}"
+    if not (callable(row.sniff) and callable(row.recognises)):
+        return "has a 'sniff' or a 'recognises' that is not a function"
     return f"framework '{row.name}' already exists" if row.name in taken else None
+
+
+def _recognises(row: Framework, model: object) -> bool:
+    try:
+        return row.recognises(model)
+    except Exception as error:  # noqa: BLE001 - a plug-in must not prevent others from saving
+        LOG.warning("framework '%s' is skipped: recognises: %s", row.name, named_line(error))
+        return False
+
+
+def _sniff(row: Framework, path: Path) -> FileRole | None:
+    try:
+        with reading(path):
+            return row.sniff(path)
+    except BundleServerError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a plug-in must not prevent others from opening
+        LOG.warning("framework '%s' is skipped for %s: %s", row.name, path, named_line(error))
+        return None

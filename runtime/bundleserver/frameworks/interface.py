@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -148,9 +149,11 @@ class Framework:
         module = self.imported()
         try:
             return module.load(path, context)
-        except (BundleServerError, KeyboardInterrupt):
+        except BundleServerError:
             raise
         except BaseException as error:  # the model's own code may raise anything, SystemExit too
+            if is_from_the_keyboard(error):
+                raise
             raise LoadError(f"'{path}' cannot be opened: {named_line(error)}") from error
 
     def save(self, model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
@@ -164,9 +167,11 @@ class Framework:
         module = self.imported()
         try:
             return module.save(model, directory, stem)
-        except (BundleServerError, OSError, KeyboardInterrupt):
+        except (BundleServerError, OSError):
             raise
         except BaseException as error:  # the object's own code runs while it is pickled
+            if is_from_the_keyboard(error):
+                raise
             raise StoreError(
                 f"component '{stem}' ({type(model).__module__}.{type(model).__qualname__}) cannot "
                 f"be written: {named_line(error)}"
@@ -197,6 +202,12 @@ class Framework:
 def has_class_of(model: object, package: str) -> bool:
     """Ask whether an object's class, or a base of it, is defined in a top-level package."""
     return any(base.__module__.partition(".")[0] == package for base in type(model).__mro__)
+
+
+def is_from_the_keyboard(error: BaseException) -> bool:
+    """Ask whether an error is Ctrl-C, which comes to the main thread, and not a model's own."""
+    is_main = threading.current_thread() is threading.main_thread()
+    return isinstance(error, KeyboardInterrupt) and is_main
 
 
 def first_line(error: BaseException) -> str:

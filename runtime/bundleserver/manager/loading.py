@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from bundleserver.errors import BundleServerError, ModelNotFound, NotReady
+from bundleserver.frameworks.interface import is_from_the_keyboard
 from bundleserver.manager.admission import VersionKey
 from bundleserver.manager.leases import Loaded, give_memory_back, settle_memory
 from bundleserver.manager.models import ModelRecord
@@ -113,7 +114,9 @@ class Loader:
             self._postpone(model, record, f"waits: {error}", WAIT_FOR_MEMBERS_SECONDS, level)
         except BundleServerError as error:
             self._fail(model, record, candidate, at, str(error))
-        except (Exception, SystemExit) as error:  # noqa: BLE001  # a framework may raise anything
+        except BaseException as error:  # a framework may raise anything, and exit
+            if is_from_the_keyboard(error):
+                raise
             what = (model.name, record.version, at.value.lower())
             LOG.exception("%s %s: unexpected error while %s", *what)
             self._fail(model, record, candidate, at, f"{type(error).__name__}: {error}")

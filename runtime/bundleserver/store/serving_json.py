@@ -81,10 +81,13 @@ def serving_version(root: Path, config: ServingConfig) -> Version:
     """Return the default version of a server for this directory.
 
     Raises:
-        StoreError: there are no versions, the default does not exist, or the policy selects none.
+        StoreError: there are no versions, or the policy selects none.
     """
     if config.default is not None:
-        return resolve(root, config, config.default)
+        try:
+            return resolve(root, config, config.default)
+        except StoreError as error:
+            LOG.warning("the default is ignored, as by the server: %s", error)
     versions, policy = complete_versions(root), policy_of(config, VersionPolicy())
     if not versions:
         raise StoreError(f"{root} has no versions")
@@ -195,7 +198,8 @@ def _earlier(root: Path, config: ServingConfig) -> Version:
     serving = max(in_use)
 
     def choose(left: Collection[Version]) -> Version | None:
-        return max((*select_versions(left, policy), *in_use.intersection(left)), default=None)
+        # What gets requests now was loaded; what the policy selects may never have been.
+        return max(in_use.intersection(left) or select_versions(left, policy), default=None)
 
     earlier = [version for version in complete_versions(root) if version < serving]
     found = _first_sound(root, earlier, choose)

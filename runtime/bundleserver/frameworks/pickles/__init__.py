@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bundleserver.documents.forms import quoted
 from bundleserver.errors import LoadError
-from bundleserver.frameworks.interface import first_line, named_line
+from bundleserver.frameworks.interface import first_line, is_from_the_keyboard, named_line
 from bundleserver.frameworks.pickles.scan import (
     ClassName,
     Contents,
@@ -63,9 +63,9 @@ def load(path: Path) -> object:
             # scikit-learn warns for every estimator; one line per file is logged instead.
             warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
             model: object = joblib.load(path)
-    except KeyboardInterrupt:
-        raise
     except BaseException as error:  # the file's own code runs here
+        if is_from_the_keyboard(error):
+            raise
         raise LoadError(f"'{path}' {_what_failed(error, contents)}") from error
     if skew := _version_skew(contents):
         logger.warning("%s%s: predictions may differ", path, skew)

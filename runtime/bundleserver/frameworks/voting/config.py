@@ -19,6 +19,10 @@ from bundleserver.operations.params import Share, Weights, problem_with_weights
 from bundleserver.tensors import NamedTensor
 
 
+def _snake_case(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
 class ConfigForm(Form):
     """An ensemble's configuration; other keys are ignored."""
 
@@ -181,7 +185,3 @@ def _members(methods: Sequence[str], weights: Sequence[object] | None) -> list[s
 
 def _is_combination(name: str) -> bool:
     return _snake_case(name) in _HARD | _WEIGHTED
-
-
-def _snake_case(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
