@@ -145,7 +145,7 @@ def test_a_version_that_fails_some_requests_is_told(model, requests):
         ("{", "request 1: the request body is not valid JSON"),
         ('{"instances": [[1, 2]]}\n{', "request 2: the request body is not valid JSON"),
         ("[3]", "request 1: the request body is the number 3"),
-        ('{"rows": []}', "request 1: a V1 request has either 'instances' or 'inputs'"),
+        ('{"rows": []}', "request 1: a V1 request must have either 'instances' or 'inputs'"),
     ],
 )
 def test_a_file_that_holds_no_requests_is_told_where(model, tmp_path, text, said):

@@ -325,5 +325,7 @@ def test_a_step_takes_as_many_tensors_as_its_manifest_names():
     (planned,) = make_plan(Manifest(steps=(step,)), {}).steps
     tensors = [NamedTensor(name, np.zeros(1)) for name in ("a", "b")]
 
-    with pytest.raises(InvalidInput, match=r"steps\[0\] \(threshold\) takes 1 tensors; 'a', 'b' c"):
+    with pytest.raises(
+        InvalidInput, match=r"steps\[0\] \(threshold\) expects 1 tensors; got 'a', 'b'"
+    ):
         planned.call(tensors, {})

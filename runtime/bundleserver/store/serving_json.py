@@ -92,9 +92,13 @@ def serving_version(root: Path, config: ServingConfig) -> Version:
     if not versions:
         raise StoreError(f"{root} has no versions")
     named = named_versions(config)
-    found = _first_sound(root, versions, lambda left: settled_versions(left, policy, named)[1])
+    why: list[str] = []
+    found = _first_sound(root, versions, lambda left: settled_versions(left, policy, named)[1], why)
     if found is None:
-        raise StoreError(f"{root} has no sound version that the policy '{policy}' selects")
+        reasons = "; ".join(why[:3])
+        raise StoreError(
+            f"{root} has no sound version that the policy '{policy}' selects; {reasons}"
+        )
     return found
 
 
@@ -202,7 +206,7 @@ def _earlier(root: Path, config: ServingConfig) -> Version:
         return max(in_use.intersection(left) or select_versions(left, policy), default=None)
 
     earlier = [version for version in complete_versions(root) if version < serving]
-    found = _first_sound(root, earlier, choose)
+    found = _first_sound(root, earlier, choose, [])
     if found is None:
         selected = f" that the policy '{policy}' selects" if policy.specific else ""
         raise StoreError(
@@ -230,14 +234,19 @@ def _first_sound(
     root: Path,
     versions: Collection[Version],
     choose: Callable[[Collection[Version]], Version | None],
+    why: list[str],
 ) -> Version | None:
-    """Return the first version, in the order of ``choose``, whose files are complete."""
+    """Return the first version, in the order of ``choose``, whose files are complete.
+
+    Why the ones before it are not is logged, and added to ``why``.
+    """
     left = {*versions}
     while (version := choose(left)) is not None:
         try:
             check_sound(root, version)
         except BundleServerError as error:
             LOG.warning("skipped '%s': %s", version, error)
+            why.append(f"'{version}': {error}")
             left.discard(version)
         else:
             return version

@@ -190,7 +190,7 @@ def test_every_method_answers_as_the_model_in_process(tmp_path, name):
         np.testing.assert_array_equal(expected, answer)
         assert expected.shape == answer.shape
         declared = predictor.methods[method].outputs[0]
-        np.testing.assert_array_equal(answer, declared.fit(answer, "the answer"))
+        np.testing.assert_array_equal(answer, declared.validate(answer, "the answer"))
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_any_numeric_datatype_is_taken_and_the_declared_one_answered(tmp_path, n
     (answer,) = predictor.call(method, [tensor(values)], {})
 
     np.testing.assert_array_equal(getattr(model, method)(values), answer)
-    assert predictor.methods[method].outputs[0].fit(answer, "the answer") is answer
+    assert predictor.methods[method].outputs[0].validate(answer, "the answer") is answer
 
 
 @pytest.mark.parametrize("order", [NAMES, ["io", "cpu", "memory"]])
