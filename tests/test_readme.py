@@ -76,3 +76,10 @@ def test_the_index_links_every_page():
     assert [] == [
         page.name for page in PAGES[1:] if page.name != "index.md" and f"({page.name})" not in text
     ]
+
+
+def test_the_page_of_frameworks_shows_the_plug_in_that_is_tested():
+    """Whoever copies it from the page has what the tests save, infer and serve."""
+    plug_in = (PROJECT / "tests/frameworks/plugin/straight_line.py").read_text()
+
+    assert f"```python\n{plug_in}```" in (PROJECT / "docs/frameworks.md").read_text()

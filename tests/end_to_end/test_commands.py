@@ -128,7 +128,7 @@ BAD_DIRECTORIES = [
     ("validate", "empty", "has no models"),
     ("validate", "nowhere", "does not exist; expected a bundle"),
     ("inspect", "nowhere", "does not exist; expected a bundle"),
-    ("predict", "nowhere", "holds no bundle; expected 'manifest.json' or model files"),
+    ("predict", "nowhere", "does not exist; expected 'manifest.json' or model files"),
     ("predict", "empty", "holds no bundle; expected 'manifest.json' or model files"),
     ("inspect", "empty", "has no models"),
 ]

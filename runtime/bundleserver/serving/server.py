@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import REGISTRY, CollectorRegistry, disable_created_metrics
 
 import bundleserver
 from bundleserver.errors import ConfigError, Problem
@@ -67,6 +67,7 @@ class BundleServer:
         self.http_port, self.grpc_port = rest_port(options), options.grpc_port
         self.listening = threading.Event()
         drop_unused_histograms(registry)
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client
         registry.register(KServeMetrics(metrics.seconds))
         registry.register(ManagerCollector(manager))
         registry.register(TrafficCollector(self.manager, self.served.splitter))

@@ -269,7 +269,8 @@ def find_version(model_dir: Path, label: str | None) -> tuple[DirectorySource, C
         for candidate in listing.candidates:
             if candidate.location == location:
                 return source, candidate
-    raise BundleError(f"'{location}' holds no bundle; expected '{MANIFEST_NAME}' or model files")
+    what = "holds no bundle" if location.exists() else "does not exist"
+    raise BundleError(f"'{location}' {what}; expected '{MANIFEST_NAME}' or model files")
 
 
 def _most(policies: Iterable[VersionPolicy]) -> int | None:

@@ -10,7 +10,6 @@ import fcntl
 import logging
 import math
 import os
-import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +20,7 @@ from bundleserver.bundle.integrity import verify_files
 from bundleserver.errors import BundleServerError, StoreError
 from bundleserver.manifest import MANIFEST_NAME
 from bundleserver.sources import named_versions, policy_of
-from bundleserver.store.staging import STAGING_PREFIX, open_to_group, versions_in
+from bundleserver.store.staging import open_to_group, replace_file, versions_in
 from bundleserver.versions import Version, VersionPolicy, select_versions
 from bundleserver.versions.lifecycle import settled_versions
 from bundleserver.versions.serving_config import CONFIG_NAME, ServingConfig
@@ -268,28 +267,6 @@ def _edit(root: Path, change: Callable[[ServingConfig], ServingConfig]) -> Servi
         config = ServingConfig.from_json(text, str(path))
         replace_file(path, text.encode())
     return config
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file by one atomic rename.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=STAGING_PREFIX, dir=path.parent)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fchmod(descriptor, 0o644)
-                os.fsync(descriptor)
-            Path(name).replace(path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 @contextmanager

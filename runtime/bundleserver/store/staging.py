@@ -265,3 +265,25 @@ def _remove(path: Path) -> None:
 
 def _reason(error: OSError) -> str:
     return error.strerror or str(error)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file by one atomic rename.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    try:
+        descriptor, name = tempfile.mkstemp(prefix=STAGING_PREFIX, dir=path.parent)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fchmod(descriptor, 0o644)
+                os.fsync(descriptor)
+            Path(name).replace(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -16,7 +16,7 @@ from bundleserver.errors import InvalidInput, PredictionError
 from bundleserver.serving.execution.predict import predict
 from bundleserver.serving.execution.thread_pool import ThreadPool
 from bundleserver.serving.requests import PredictRequest
-from bundleserver.serving.traffic.canaries import Rollouts
+from bundleserver.serving.traffic.canaries import Canaries
 from bundleserver.serving.traffic.canary_state import (
     STATE_NAME,
     Phase,
@@ -81,7 +81,7 @@ class Served:
 
     def start(self):
         """Begin as a new process does."""
-        self.rollouts = Rollouts(self.clock)
+        self.rollouts = Canaries(self.clock)
         self.splitter = Splitter(self.manager, self.rollouts)
 
     def change(self, **changes):

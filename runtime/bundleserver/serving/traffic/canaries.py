@@ -59,7 +59,7 @@ class Contest:
     files: tuple[str, str]
 
 
-class Rollout:
+class CanaryRun:
     """One canary, from its first step until it is promoted or demoted."""
 
     def __init__(
@@ -140,13 +140,13 @@ class Rollout:
         self.begin_step()
 
 
-class Rollouts:
+class Canaries:
     """The canary of every model, as configured in its ``serving.json``."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
-        self._rollouts: dict[str, Rollout] = {}
+        self._canaries: dict[str, CanaryRun] = {}
         self._known: dict[str, dict[str, Progress]] = {}
 
     def share(self, model: str, traffic: TrafficStatus) -> float | None:
@@ -175,7 +175,7 @@ class Rollouts:
     def compare(self, model: str, contest: Contest, found: Comparison) -> None:
         """Count a comparison, if the canary and its default are still the same."""
         with self._lock:
-            rollout = self._rollouts.get(model)
+            rollout = self._canaries.get(model)
             if rollout is not None and rollout.contest == contest:
                 rollout.compare(found)
 
@@ -207,7 +207,7 @@ class Rollouts:
                 "reason": rollout.progress.reason,
             }
 
-    def _rollout(self, model: str, traffic: TrafficStatus) -> Rollout | None:
+    def _rollout(self, model: str, traffic: TrafficStatus) -> CanaryRun | None:
         """Return a model's canary as configured now; None if it is not ready."""
         rules, default = traffic.config.canary, traffic.default
         if rules is None or default is None:
@@ -216,13 +216,13 @@ class Rollouts:
         if canary == default or canary not in traffic.ready:
             return None
         contest = Contest(canary, default, (traffic.ready[canary], traffic.ready.get(default, "")))
-        rollout = self._rollouts.get(model)
+        rollout = self._canaries.get(model)
         if rollout is None or (rollout.contest.canary, rollout.contest.files[0]) != (
             canary,
             contest.files[0],
         ):
             progress = self._progress(model, traffic.root, canary, contest.files[0])
-            rollout = self._rollouts[model] = Rollout(rules, contest, progress, self._clock)
+            rollout = self._canaries[model] = CanaryRun(rules, contest, progress, self._clock)
         elif rollout.contest != contest or rollout.rules != rules:
             rollout.change(rules, contest)
         return rollout
@@ -243,7 +243,7 @@ class Rollouts:
             LOG.warning("%s %s: demoted by another replica: %s", model, version, found.reason)
             with self._lock:
                 self._known[model][version] = found
-                rollout = self._rollouts.get(model)
+                rollout = self._canaries.get(model)
                 if rollout is not None and rollout.contest.canary == version:
                     rollout.progress = found
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import orjson
 
 from bundleserver.errors import StoreError
-from bundleserver.store.serving_json import replace_file
+from bundleserver.store.staging import replace_file
 
 LOG = logging.getLogger(__name__)
 

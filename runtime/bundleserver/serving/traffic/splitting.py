@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bundleserver.errors import NotReady, VersionNotFound
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.requests import PredictRequest, PredictResponse
-from bundleserver.serving.traffic.canaries import Rollouts
+from bundleserver.serving.traffic.canaries import Canaries
 from bundleserver.serving.traffic.mirroring import MirroredRequest
 from bundleserver.serving.traffic.totals import Pair, ShadowTotals, describe_shadow
 from bundleserver.versions.hashing import choose, shares
@@ -47,11 +47,11 @@ class Splitter:
     def __init__(
         self,
         manager: ServingManager,
-        rollouts: Rollouts | None = None,
+        canaries: Canaries | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._manager = manager
-        self._rollouts = rollouts or Rollouts()
+        self._canaries = canaries or Canaries()
         self._draw = draw
         self._lock = threading.Lock()
         self._diverted: Counter[tuple[str, str]] = Counter()
@@ -95,14 +95,14 @@ class Splitter:
         self, model: str, traffic: TrafficStatus, version: str, outcome: str, seconds: float
     ) -> None:
         """Count for a canary's rules how a request to a version ended."""
-        self._rollouts.count(model, traffic, version, outcome, seconds)
+        self._canaries.count(model, traffic, version, outcome, seconds)
 
     def weights(self, model: str, traffic: TrafficStatus) -> Mapping[str, float]:
         """Return the weights in effect; empty if the default version gets all requests."""
         config = traffic.config
         if config.canary is None or traffic.default is None:
             return config.traffic
-        percent = self._rollouts.share(model, traffic)
+        percent = self._canaries.share(model, traffic)
         if percent is None:
             return {}
         return {config.canary.version: percent, config.default or traffic.default: 100 - percent}
@@ -119,7 +119,7 @@ class Splitter:
         if weights:
             told |= {"shares": shares(weights), "diverted": self.diverted(model)}
         if config.canary is not None:
-            told["canary"] = self._rollouts.describe_canary(model, traffic) or {
+            told["canary"] = self._canaries.describe_canary(model, traffic) or {
                 "version": config.resolve(config.canary.version),
                 "state": "waiting",
                 "percent": 0.0,
@@ -147,14 +147,14 @@ class Splitter:
         asked: list[str] = []
         if config.shadow and self._draw() < config.shadow_share:
             asked += [config.resolve(name) for name in config.shadow]
-        contest = self._rollouts.compared(model, traffic)
+        contest = self._canaries.compared(model, traffic)
         if contest is not None and answered == contest.canary:
             asked.append(contest.base)
         for shadow in dict.fromkeys(asked):
             if shadow == answered:
                 continue
             judged = contest is not None and (answered, shadow) == (contest.canary, contest.base)
-            tell = partial(self._rollouts.compare, model, contest) if judged and contest else None
+            tell = partial(self._canaries.compare, model, contest) if judged and contest else None
             files = (traffic.ready.get(answered, ""), traffic.ready.get(shadow, ""))
             pair = Pair(model, answered, shadow, files)
             yield MirroredRequest(pair, request, response, seconds, tell)
