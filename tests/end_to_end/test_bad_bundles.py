@@ -120,8 +120,8 @@ def three_problems(document):
 
 
 BAD_MANIFESTS = {
-    "no-json": (text("{"), "is not JSON"),
-    "a-list": (text("[]"), "holds a list; expected a JSON object"),
+    "no-json": (text("{"), "is not valid JSON"),
+    "a-list": (text("[]"), "is an array; expected a JSON object"),
     "empty-file": (text(""), "is empty; expected a JSON object"),
     "no-format": (manifest(lambda d: d.pop("format")), "format: is missing"),
     "other-format": (set_in("bundle/v9", "format"), "'bundle/v1'"),
@@ -161,7 +161,7 @@ BAD_MANIFESTS = {
     "tampered": (tampered, "model.joblib: has "),
     "wrong-example": (
         set_in([5.0], "examples", 0, "outputs", "y"),
-        "gives [4.] for output 'y'; the manifest records [5.]",
+        "output 'y' is [4.]; expected [5.] as recorded",
     ),
     "example-that-does-not-fit": (
         set_in([[1.0, 2.0]], "examples", 0, "inputs", "x"),
@@ -245,7 +245,7 @@ BAD_DIRECTORIES = {
     "torch-tensor": (tensor_only, "model.pt"),
     "torch-weights": (unknown_weights, "model.pt"),
     "plain-data": (plain_data, "model.pkl"),
-    "dangling-link": (dangling, "model.joblib' is a link to nothing"),
+    "dangling-link": (dangling, "model.joblib' is a broken link or not a regular file"),
 }
 
 BAD = {**BAD_MANIFESTS, **BAD_DIRECTORIES}
@@ -357,4 +357,4 @@ def test_files_that_are_no_model_are_named(tmp_path):
     with running(tmp_path, "nothing") as server:
         reason = server.wait_for_reason("nothing", "'README.md'")
 
-        assert "holds 'README.md', 'data.csv' and neither 'manifest.json' nor a model" in reason
+        assert "found 'README.md', 'data.csv'" in reason

@@ -135,7 +135,7 @@ BAD_TENSORS = {
     ),
     "a negative size": (
         [features(shape=(-1, 3))],
-        "input 'features' has the number -1 in its shape; sizes are whole numbers from 0",
+        "input 'features' has the number -1 in its shape; expected integers of at least 0",
     ),
     "an absurd shape": (
         [features(shape=(10**15, 3))],
@@ -143,7 +143,7 @@ BAD_TENSORS = {
     ),
     "a shape no array has": (
         [features(shape=(0, 10**18, 10**18), data=())],
-        "input 'features' has a shape that no array can have",
+        "input 'features' has an invalid shape: too large for numpy",
     ),
     "an unknown datatype": (
         [features("FLOAT")],
@@ -369,7 +369,7 @@ def test_grpc_bodies_that_do_not_parse_are_invalid_arguments(store_server):
         ({"horizon": 3, "level": "x"}, "parameter 'level' is 'x'; expected a number between"),
         ({"horizon": 3, "horizonn": 3}, "unknown input 'horizonn'"),
         ({"horizon": 3, "history": []}, "input 'history' "),
-        ([3], "instances[1] is a list; "),
+        ([3], "instances[1] is an array; "),
     ],
 )
 def test_a_forecast_that_cannot_be_is_400(volume_server, model, instance, says):

@@ -213,4 +213,4 @@ def test_serve_without_a_registry_says_which_variable_names_it(tmp_path):
     )
 
     assert 1 == done.returncode
-    assert "--model_uri: needs $MLFLOW_TRACKING_URI" in done.stderr
+    assert "--model_uri: requires $MLFLOW_TRACKING_URI" in done.stderr

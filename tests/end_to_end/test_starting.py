@@ -47,7 +47,8 @@ def test_a_directory_that_fills_later_is_served_then(volume, tmp_path, exists):
     if exists:
         directory.mkdir(parents=True)
     with running(directory, "late") as server:
-        assert_alive_and_not_ready(server, "late", f"waiting for '{directory}'")
+        why = f"model files in '{directory}'" if exists else f"waiting for '{directory}'"
+        assert_alive_and_not_ready(server, "late", why)
         shutil.copytree(volume.root / "predictive-analytics", directory, dirs_exist_ok=True)
         server.wait_until_ready("late")
 

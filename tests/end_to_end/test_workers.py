@@ -24,7 +24,7 @@ from tests.end_to_end.versions import publish
 
 pytestmark = pytest.mark.timeout(600)
 
-_STARTED = re.compile(r"worker process (\d+) starts with pid (\d+)")
+_STARTED = re.compile(r"worker process (\d+) started with pid (\d+)")
 
 
 def pids(server):

@@ -124,4 +124,4 @@ def test_a_directory_or_a_server_not_both(arguments):
     done = run("inspect", *arguments)
 
     assert 2 == done.exit_code
-    assert "either a directory, or a server by --url" in done.output
+    assert "expected either a directory or --url" in done.output

@@ -128,7 +128,7 @@ def test_a_client_that_drips_its_request_is_told_to_hurry(served, begun, drop, c
         (CHUNKED, "0 bytes of its body after "),
         (HEAD + BODY[:20], f"20 of the {len(BODY)} bytes of its body after "),
         (CHUNKED + b"3\r\n{} \r\n", "3 bytes of its body after "),
-        (b"G", "a part of its head after 0.3 s; it may take 0.3 s"),
+        (b"G", "a part of its head after 0.3 s; expected it within 0.3 s"),
         (HEAD[:-1], "a part of its head after 0.3 s"),
     ],
     ids=["no body", "no chunk", "a part of a body", "one chunk", "one byte", "no end of head"],
