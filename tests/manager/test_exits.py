@@ -44,3 +44,28 @@ def test_a_load_that_ends_oddly_is_failed_once(tmp_path, end):
     assert State.FAILED is version.state
     assert type(end).__name__ in version.reason
     assert ["bad", "good"] == sorted(loads)
+
+
+def test_a_bundle_whose_closing_ends_oddly_is_closed_all_the_same(tmp_path, caplog):
+    """The watcher's thread goes on, and the next version is loaded and served."""
+
+    class Stubborn(FakeBundle):
+        def close(self):
+            super().close()
+            raise Panic("will not close")
+
+    def open_bundle(candidate, enter):
+        return Stubborn(candidate.model, candidate.version.label)
+
+    for label in ("v1", "v2"):
+        (tmp_path / "m" / label).mkdir(parents=True)
+        (tmp_path / "m" / label / "manifest.json").write_text(
+            '{"format": "bundle/v1", "components": {"m": {"framework": "model", "model": "x"}}}'
+        )
+        if label == "v1":
+            manager = Manager(DirectorySource(tmp_path), open_bundle=open_bundle)
+        manager.reconcile()
+        assert label == manager.status("m").default
+    manager.close()
+
+    assert "will not close" in caplog.text

@@ -74,7 +74,7 @@ class Loaded:
         """Close the bundle, after ``claim_to_close``, without the lock."""
         try:
             self.bundle.close()
-        except Exception:  # a framework's own code may raise anything
+        except BaseException:  # a framework may raise anything, and exit
             LOG.exception(
                 "%s %s: unexpected error while closing", self.bundle.model, self.bundle.version
             )

@@ -48,7 +48,7 @@ class Watcher:
         while not self._is_stopping.is_set():
             try:
                 self._manager.reconcile(poll=is_due)
-            except (Exception, SystemExit):  # a dead watcher would serve stale versions for ever
+            except BaseException:  # a dead watcher would serve stale versions
                 LOG.exception("polling the model source failed; retrying at the next poll")
             if is_due:
                 polled_at = time.monotonic()

@@ -283,3 +283,32 @@ def test_what_was_counted_ends_with_the_files():
     ((_, total),) = totals.snapshot("sums")
     assert {"compared": 1} == dict(total.mirrored)
     assert total.latency_ratio == 2.0
+
+
+class NoThreads(threading.Thread):
+    """A thread that the machine refuses once."""
+
+    refused = 0
+
+    def start(self):
+        if self.name == "shadow" and not NoThreads.refused:
+            NoThreads.refused += 1
+            raise RuntimeError("can't start new thread")
+        super().start()
+
+
+def test_a_shadow_whose_thread_cannot_start_is_mirrored_to_later(monkeypatch):
+    """What was queued is kept, and processed with the next mirrored request."""
+    monkeypatch.setattr(threading, "Thread", NoThreads)
+    totals, compared = ShadowTotals(), threading.Semaphore(0)
+    shadows = Shadows(FakeManager(model()), ThreadPool(threads=1), totals, predict)
+    response = PredictResponse("sums", "1", sums({"features": features()}, {}))
+    request = PredictRequest("sums", tensors=(features(),))
+    mirrored = MirroredRequest(PAIR, request, response, 0.1, lambda found: compared.release())
+
+    shadows.offer(mirrored)
+    refused = NoThreads.refused
+    shadows.offer(mirrored)
+
+    assert 1 == refused
+    assert all(compared.acquire(timeout=DEADLINE_SECONDS) for _ in range(2))

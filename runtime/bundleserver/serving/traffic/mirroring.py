@@ -110,9 +110,16 @@ class Shadows:
             lane.waiting.append((mirrored, size))
             lane.queued_bytes += size
             starts, lane.is_running = not lane.is_running, True
-        if starts:
-            # A daemon thread: a version that hangs must not keep the process from exiting.
-            threading.Thread(target=self._run, args=(lane,), name="shadow", daemon=True).start()
+        if not starts:
+            return
+        # A daemon thread: a version that hangs must not keep the process from exiting.
+        run = threading.Thread(target=self._run, args=(lane,), name="shadow", daemon=True)
+        try:
+            run.start()
+        except (RuntimeError, MemoryError):
+            # The machine has no more threads; the next mirrored request tries again.
+            with self._lock:
+                lane.is_running = False
 
     def stop(self) -> None:
         """Start no further mirrored request."""
@@ -155,7 +162,7 @@ class Shadows:
             self._totals.count(pair, "not_ready", str(error))
         except BundleServerError as error:
             self._totals.count(pair, "failed", str(error))
-        except Exception as error:  # a framework's own code may raise anything
+        except BaseException as error:  # a framework may raise anything, and exit
             LOG.exception("%s %s: mirrored request failed", pair.model, pair.shadow)
             self._totals.count(pair, "failed", f"{type(error).__name__}: {error}")
 
