@@ -185,7 +185,7 @@ def test_a_worker_that_is_killed_is_replaced(two):
         victim = pids(two)[2]
         seen = len(two.lines)
         os.kill(victim, signal.SIGKILL)
-        two.wait_for_line("worker process 2 was ended by SIGKILL; starting another one", seen)
+        two.wait_for_line("worker process 2 exited (ended by SIGKILL); starting another one", seen)
         two.wait_for_line("worker process 2 listens: 2 of 2", seen)
         before = Counter(answered)
         eventually(lambda: all(answered[n] > before[n] for n in range(8)), "all are answered again")
