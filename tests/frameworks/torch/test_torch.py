@@ -445,7 +445,7 @@ def test_whole_numbers_stay_whole_where_the_model_wants_them(tmp_path, kind):
     expected = weight[ids] + shift.astype(np.float32)
     assert np.array_equal(expected, answer(predictor, ids, shift)[0])
     assert np.array_equal(expected, answer(predictor, ids.astype(np.float64), shift)[0])
-    with pytest.raises(InvalidInput, match=r"has the value 0\.5, out of range of INT64"):
+    with pytest.raises(InvalidInput, match=r"has the value 0\.5, which is not a valid INT64"):
         answer(predictor, [0.5, 1], shift)
     with pytest.raises(InvalidInput, match="index out of range in self"):
         answer(predictor, [5, 0], shift)
@@ -478,7 +478,7 @@ def test_any_number_becomes_what_the_model_takes(exported_scorer, scorer):
     ("rows", "message"),
     [
         (np.array([["a", "b", "c"]], object), "has datatype BYTES; the model expects FP32"),
-        (np.array([[1e300, 0, 0]]), "has the value 1e+300, out of range of FP32"),
+        (np.array([[1e300, 0, 0]]), "has the value 1e+300, which is not a valid FP32"),
         (np.zeros((5, 4)), "has shape [5, 4]; the model expects [-1, 3]"),
         (np.zeros(3), "has shape [3]; the model expects [-1, 3]"),
         (np.zeros((1, 5, 3)), "has shape [1, 5, 3]; the model expects [-1, 3]"),

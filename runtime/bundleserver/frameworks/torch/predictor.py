@@ -156,7 +156,8 @@ def _convert(tensor: NamedTensor, declared: ProgramInput) -> Array:
     if changed.any():
         value = values[changed][0]
         raise InvalidInput(
-            f"input '{tensor.name}' has the value {value!s}, out of range of {declared.datatype}"
+            f"input '{tensor.name}' has the value {value!s}, which is not a valid "
+            f"{declared.datatype}"
         )
     return array
 
