@@ -23,7 +23,8 @@ class Predictor(Protocol):
     """One opened component: named methods over arrays.
 
     Called from worker threads, several at a time. A predictor that can do more has the methods of
-    :class:`TellsCallTraits`, :class:`CachesAnswers` or :class:`HasMetadata` too.
+    :class:`TellsCallTraits`, :class:`CachesAnswers`, :class:`HasMetadata` or :class:`MakesSamples`
+    too.
     """
 
     @property
@@ -32,8 +33,8 @@ class Predictor(Protocol):
 
     def call(
         self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
-    ) -> Sequence[Array]:
-        """Run one method on the inputs, given by position, and return its outputs by position.
+    ) -> Sequence[Array] | Mapping[str, Array]:
+        """Run one method on the inputs, given by position; return its outputs by position or name.
 
         Raises:
             InvalidInput: the model rejects a value, which the caller can fix.
@@ -73,6 +74,19 @@ class HasMetadata(Protocol):
     @property
     def metadata(self) -> Mapping[str, object]:
         """The facts, ready for JSON."""
+
+
+@runtime_checkable
+class MakesSamples(Protocol):
+    """A predictor that knows which values its model takes; the probe before READY asks it."""
+
+    def samples(self, method: str, rows: int) -> Sequence[Sequence[NamedTensor]]:
+        """Return inputs for calls of so many different rows, the most plausible call first.
+
+        Each has the inputs of one call, by position (a forecaster's by name, for one step), as the
+        fitted object knows them: widths, columns, categories, a vocabulary. Empty: nothing is
+        known, and the signature decides.
+        """
 
 
 @dataclass(frozen=True)
