@@ -8,7 +8,8 @@
     ├── BundleError         a directory cannot be opened as one model
     │   ├── FrameworkError  a framework is unknown or its library is not installed
     │   ├── LoadError       one component's file cannot be opened
-    │   └── WarmUpError     an example's outputs differ from those in the manifest
+    │   ├── WarmUpError     an example's outputs differ from those in the manifest
+    │   └── ProbeError      no call with made-up inputs can be answered
     ├── InvalidInput        a request does not match the model's inputs (the caller's to fix)
     ├── RequestTooLarge     a request exceeds the size limit
     ├── RequestTooSlow      a request did not arrive within its timeout
@@ -87,6 +88,10 @@ class LoadError(BundleError):
 
 class WarmUpError(BundleError):
     """An example of the manifest fails, or its outputs differ from the expected ones."""
+
+
+class ProbeError(BundleError):
+    """A version cannot answer: its probe failed, so it is not READY."""
 
 
 class InvalidInput(BundleServerError):

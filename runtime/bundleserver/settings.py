@@ -37,6 +37,7 @@ class Settings:
     version_policy: VersionPolicy = field(default=VersionPolicy())
     poll_interval_seconds: float = 5.0
     version_mismatch: str = "warn"
+    probe: str = "enforce"
     swap_policy: SwapPolicy = SwapPolicy.AVAILABILITY
     load_threads: int = 4
     strict_readiness: bool = False

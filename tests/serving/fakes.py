@@ -13,7 +13,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from bundleserver.bundle.placement import CallCost, Placement
-from bundleserver.bundle.plan import Recall
+from bundleserver.bundle.steps import Recall
 from bundleserver.errors import (
     InvalidInput,
     ModelNotFound,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bundleserver.bundle import Bundle
-from bundleserver.bundle.plan import Plan, PlannedStep
+from bundleserver.bundle.steps import Plan, PlannedStep
 from bundleserver.errors import PredictionError
 from bundleserver.manifest import Manifest
 from bundleserver.tensors import NamedTensor, TensorSpec

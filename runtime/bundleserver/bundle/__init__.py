@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from bundleserver.bundle import integrity
-from bundleserver.bundle.examples import check_output, validate_values
+from bundleserver.bundle.examples import validate_values
 from bundleserver.bundle.members import BundleMember, Members, ModelMember
 from bundleserver.bundle.placement import Placement, measure
-from bundleserver.bundle.plan import Plan, make_plan
+from bundleserver.bundle.plan import make_plan
+from bundleserver.bundle.probing import ProbeResult
+from bundleserver.bundle.samples import samples_of
+from bundleserver.bundle.steps import Naming, Plan, StepFailed
+from bundleserver.bundle.warming import warm_up
 from bundleserver.errors import (
     BundleError,
     BundleServerError,
     IntegrityError,
-    InvalidInput,
     ManifestError,
     PredictionError,
     Problem,
-    WarmUpError,
 )
 from bundleserver.frameworks import LoadContext, Predictor, framework_named, frameworks
 from bundleserver.frameworks.interface import HasMetadata, is_from_the_keyboard
+from bundleserver.frameworks.pickles import version_skew
 from bundleserver.manifest import BUNDLE, MANIFEST_NAME, MODEL, Component, Manifest
 from bundleserver.tensors import Array, NamedTensor
 
@@ -87,6 +90,7 @@ class Bundle:
         signature: its inputs and outputs.
         call_traits: the traits of its calls.
         placement: where its calls run; measured by ``warm_up``.
+        probe: what ``warm_up`` found out; its signature is the completed one, for metadata.
         is_cached: asks whether a forecast is cached; None if no call ever is.
     """
 
@@ -109,6 +113,7 @@ class Bundle:
         self.call_traits = plan.call_traits
         self.placement = Placement(plan.call_traits)
         self.is_cached = plan.recall()
+        self.probe = ProbeResult(False, "it was not warmed up", "", plan.signature)
         self._predictors = predictors
         self._plan = plan
         self._owned = owned
@@ -165,62 +170,70 @@ class Bundle:
             NotReady: another model that it calls is not ready.
             PredictionError: a component's own code raised; the log has the traceback.
         """
+        try:
+            return self._run(self._plan, inputs, parameters)
+        except StepFailed as failed:
+            error = failed.__cause__
+            raise self.failure(failed.what, f"{type(error).__name__}: {error}", error) from error
+
+    def _run(
+        self,
+        plan: Plan,
+        inputs: Mapping[str, NamedTensor],
+        parameters: Mapping[str, object],
+    ) -> dict[str, Array]:
+        """Run a plan.
+
+        Raises:
+            StepFailed: a step raised what is not one of our own errors.
+            BundleServerError: one of our own.
+        """
         tensors: dict[str, tuple[NamedTensor, ...]] = {}
-        declared = self.signature.inputs
+        declared = plan.signature.inputs
         if len(declared) == 1 and declared[0].name not in inputs:
             # Several tensors with other names are the columns of the single input.
             tensors[declared[0].name] = tuple(inputs.values())
         else:
             for name, tensor in inputs.items():
                 tensors[name] = (tensor,)
-        for step in self._plan.steps:
+        named: Mapping[str, Array] = {}
+        for step in plan.steps:
             if len(step.inputs) == 1:
                 inputs_of_step = tensors.get(step.inputs[0], ())
             else:
                 inputs_of_step = tuple(t for name in step.inputs for t in tensors.get(name, ()))
             try:
                 results = step.call(inputs_of_step, parameters)
+                named = step.named(results)
             except BundleServerError:
                 raise
             except BaseException as error:  # a framework's own code may raise anything, and exit
                 if is_from_the_keyboard(error):
                     raise
-                raise self.failure(step.what, f"{type(error).__name__}: {error}", error) from error
-            if len(results) < len(step.outputs):
-                cause = f"got {len(results)} outputs; expected {len(step.outputs)}"
-                raise self.failure(step.what, cause)
-            for name, values in zip(step.outputs, results, strict=False):
+                raise StepFailed(step) from error
+            for name, values in named.items():
                 tensors[name] = (NamedTensor(name, values),)
+        names = named if step.naming is Naming.OPEN else plan.outputs
         outputs: dict[str, Array] = {}
-        for spec in self.signature.outputs:
+        for name in names:
+            values, spec = tensors[name][0].values, plan.outputs.get(name)
             try:
-                outputs[spec.name] = spec.coerce(tensors[spec.name][0].values)
+                outputs[name] = values if spec is None else spec.coerce(values)
             except (TypeError, ValueError) as error:
-                raise self.failure(f"output '{spec.name}'", str(error)) from error
+                raise self.failure(f"output '{name}'", str(error)) from error
         return outputs
 
-    def warm_up(self) -> None:
-        """Run the manifest's examples, compare their outputs, and measure the cost of calls.
+    def warm_up(self, probe: str = "enforce") -> None:
+        """Run the manifest's examples, else the probe, and measure the cost of calls.
+
+        Args:
+            probe: ``enforce``, ``warn`` (a version that cannot answer is READY) or ``off``.
 
         Raises:
             WarmUpError: an example fails, or its outputs differ.
+            ProbeError: it cannot answer what was made up.
         """
-        for index, example in enumerate(self.manifest.examples):
-            where = f"examples[{index}]"
-            try:
-                inputs = validate_values(example.inputs, self.signature, self.identity)
-                outputs = self.predict(inputs, example.parameters)
-            except (InvalidInput, PredictionError) as error:
-                raise WarmUpError(f"{where} of {self.identity} failed: {error}") from error
-            for name, recorded in example.outputs.items():
-                if name not in outputs:
-                    known = ", ".join(f"'{output}'" for output in outputs)
-                    raise WarmUpError(
-                        f"{where} has the output '{name}'; {self.identity} has the outputs {known}"
-                    )
-                check_output(
-                    f"{where} of {self.identity}", name, outputs[name], recorded, example.rtol
-                )
+        self.probe = warm_up(self, self._plan, self._run, probe)
         self.placement = measure(self.predict, self.signature, self.call_traits)
 
     def metadata(self) -> dict[str, object]:
@@ -229,6 +242,7 @@ class Bundle:
             **self.manifest.metadata,
             "digest": integrity.bundle_digest(self.manifest),
             "inferred": self.manifest.inferred,
+            "probed": self.probe.answered,
             "rows_independent": self.call_traits.batchable,
             "components": {
                 name: {
@@ -240,9 +254,44 @@ class Bundle:
                 )
             },
         }
+        if self.probe.reason:
+            known["probe"] = self.probe.reason
         if self.manifest.requirements.packages:
             known["requirements"] = dict(self.manifest.requirements.packages)
         return known
+
+    @property
+    def needs_examples(self) -> bool:
+        """Whether a component's code may do anything, so that nothing is made up for it."""
+        return any(
+            predictor.needs_examples
+            if isinstance(predictor, BundleMember | ModelMember)
+            else framework_named(component.framework).needs_examples
+            for component, predictor in zip(
+                self.manifest.components.values(), self._predictors.values(), strict=True
+            )
+        )
+
+    def samples(self, rows: int) -> Sequence[Sequence[NamedTensor]]:
+        """Return inputs for calls of so many rows, by position; those of an example first."""
+        found = [list(sample.inputs.values()) for sample in samples_of(self._plan, rows)]
+        for example in self.manifest.examples[:1]:
+            values = validate_values(example.inputs, self.signature, self.identity)
+            found.insert(0, list(values.values()))
+        return found
+
+    def version_differences(self) -> str:
+        """Say how recorded and installed libraries differ; an empty string if they do not."""
+        problems = [
+            str(each) for each in integrity.compare_requirements(self.manifest.requirements)
+        ]
+        skews = (
+            version_skew(self.directory / component.path)
+            for component in self.manifest.components.values()
+            if component.path is not None and component.framework != BUNDLE
+        )
+        listed = "".join(f"; {problem}" for problem in problems)
+        return listed + next(filter(None, skews), "")
 
     def close(self) -> None:
         """Close every component; there must be no lease left."""

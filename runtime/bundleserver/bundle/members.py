@@ -23,6 +23,13 @@ class Callee(Protocol):
     def identity(self) -> str:
         """Its name in messages."""
 
+    @property
+    def needs_examples(self) -> bool:
+        """Whether its code may do anything, so that nothing is made up for it."""
+
+    def samples(self, rows: int) -> Sequence[Sequence[NamedTensor]]:
+        """Return inputs for calls of so many rows."""
+
     def predict(
         self, inputs: Mapping[str, NamedTensor], parameters: Mapping[str, object]
     ) -> dict[str, Array]:
@@ -51,6 +58,15 @@ class BundleMember:
         """Run the nested bundle and return its outputs in their order."""
         return _call_by_position(self._bundle, inputs, parameters)
 
+    @property
+    def needs_examples(self) -> bool:
+        """Whether the nested bundle does."""
+        return self._bundle.needs_examples
+
+    def samples(self, method: str, rows: int) -> Sequence[Sequence[NamedTensor]]:
+        """Return inputs of the nested bundle."""
+        return self._bundle.samples(rows)
+
     def close(self) -> None:
         """Close the nested bundle."""
         self._bundle.close()
@@ -69,21 +85,35 @@ class ModelMember:
         self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
     ) -> Sequence[Array]:
         """Acquire the model's default version, run it and return its outputs in their order."""
-        if self._members is None:
-            raise BundleError(
-                f"the bundle calls the model '{self._model}', which requires a server; serve both "
-                "from one --model_dir"
-            )
         calling = _calling.get()
         if self._model in calling:
             cycle = " → ".join((*calling, self._model))
             raise BundleError(f"models call each other in a cycle: {cycle}")
         token = _calling.set((*calling, self._model))
         try:
-            with self._members(self._model) as bundle:
+            with self._acquired() as bundle:
                 return _call_by_position(bundle, inputs, parameters)
         finally:
             _calling.reset(token)
+
+    @property
+    def needs_examples(self) -> bool:
+        """Whether the model does."""
+        with self._acquired() as bundle:
+            return bundle.needs_examples
+
+    def samples(self, method: str, rows: int) -> Sequence[Sequence[NamedTensor]]:
+        """Return inputs of the model."""
+        with self._acquired() as bundle:
+            return bundle.samples(rows)
+
+    def _acquired(self) -> AbstractContextManager[Callee]:
+        if self._members is None:
+            raise BundleError(
+                f"the bundle calls the model '{self._model}', which requires a server; serve both "
+                "from one --model_dir"
+            )
+        return self._members(self._model)
 
     def close(self) -> None:
         """Do nothing: the manager closes the model."""

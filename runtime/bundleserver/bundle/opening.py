@@ -64,6 +64,7 @@ def open_bundle(
     version_mismatch: str = "warn",
     device: str = "cpu",
     members: Members | None = None,
+    probe: str = "enforce",
     enter: Enter = lambda state: None,
 ) -> Bundle:
     """Open a directory as a server does; what was opened is closed on failure.
@@ -78,7 +79,9 @@ def open_bundle(
             ``refuse``, or ``ignore`` for whoever reports them itself.
         device: where torch models run.
         members: acquires other models of this process; without it the examples of a bundle that
-            calls them are not run.
+            calls them are not run, and it is not probed.
+        probe: what happens to a version that cannot answer made-up inputs: ``enforce`` (it fails),
+            ``warn``, or ``off`` (nobody asks).
         enter: called with each state before its work begins.
 
     Raises:
@@ -101,7 +104,7 @@ def open_bundle(
     try:
         enter(State.WARMING)
         if members is not None or not calls_other_models(manifest):
-            bundle.warm_up()
+            bundle.warm_up(probe)
         elif manifest.examples:
             LOG.info(
                 "%s: examples were not run, as they call other models, which requires a server",

@@ -7,65 +7,19 @@ say of themselves fills the gaps, and what was declared wrongly is refused befor
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
+from bundleserver.bundle.steps import Naming, Plan, PlannedStep
 from bundleserver.errors import BundleError, InvalidInput
 from bundleserver.frameworks import Predictor
-from bundleserver.frameworks.interface import CachesAnswers, TellsCallTraits
+from bundleserver.frameworks.interface import CachesAnswers, MakesSamples, TellsCallTraits
 from bundleserver.manifest import Manifest, Step
 from bundleserver.operations import OPERATIONS
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
-from bundleserver.tensors.call_traits import UNKNOWN, CallTraits, combined
+from bundleserver.tensors.call_traits import UNKNOWN, combined
 from bundleserver.tensors.signature import DEFAULT_OUTPUT, Signature
-
-Call = Callable[[Sequence[NamedTensor], Mapping[str, object]], Sequence[Array]]
-
-Remembers = Callable[[Sequence[NamedTensor], Mapping[str, object]], bool]
-"""Asks a step whether its forecast is cached; raises InvalidInput as the call does."""
-
-Recall = Callable[[Mapping[str, NamedTensor], Mapping[str, object]], bool]
-"""The same for a bundle, with inputs by name."""
-
-
-@dataclass(frozen=True)
-class PlannedStep:
-    """One call: from the tensors named ``inputs`` to the tensors named ``outputs``, by position.
-
-    ``is_cached`` is None if nothing is ever cached.
-    """
-
-    what: str
-    method: str | None
-    call: Call
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    signature: Signature
-    call_traits: CallTraits = UNKNOWN
-    is_cached: Remembers | None = None
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All steps of a bundle in order, and the bundle's inputs and outputs."""
-
-    steps: tuple[PlannedStep, ...]
-    signature: Signature
-    call_traits: CallTraits = UNKNOWN
-
-    def recall(self) -> Recall | None:
-        """Return what asks whether a request's forecast is cached; None without a cache.
-
-        Only a forecaster that is a bundle's only step has one.
-        """
-        step = self.steps[0]
-        is_cached, names = step.is_cached, step.inputs
-        if is_cached is None or len(self.steps) > 1:
-            return None
-        return lambda inputs, parameters: is_cached(
-            [inputs[name] for name in names if name in inputs], parameters
-        )
 
 
 def make_plan(manifest: Manifest, predictors: Mapping[str, Predictor]) -> Plan:
@@ -77,6 +31,8 @@ def make_plan(manifest: Manifest, predictors: Mapping[str, Predictor]) -> Plan:
     """
     written = manifest.steps or _default_steps(manifest, predictors)
     steps = tuple(_plan_step(step, index, predictors) for index, step in enumerate(written))
+    if not manifest.steps or manifest.inferred:
+        steps = (*steps[:-1], _opened(steps[-1], manifest))
     inputs = _inputs(manifest, steps)
     outputs = _outputs(manifest, steps)
     rowwise = all(step.signature.rowwise for step in steps)
@@ -98,8 +54,7 @@ def _default_steps(manifest: Manifest, predictors: Mapping[str, Predictor]) -> t
         steps.append(Step(name, "transform", None, {}, names, scaled))
         names = scaled
     method, signature = next(iter(predictors[last].methods.items()))
-    outputs = tuple(spec.name for spec in manifest.outputs) or _output_names(signature)
-    steps.append(Step(last, method, None, {}, names or _input_names(signature), outputs))
+    steps.append(Step(last, method, None, {}, names or _input_names(signature)))
     return tuple(steps)
 
 
@@ -153,7 +108,36 @@ def _plan_step(step: Step, index: int, predictors: Mapping[str, Predictor]) -> P
     is_cached = (
         partial(predictor.is_cached, method) if isinstance(predictor, CachesAnswers) else None
     )
-    return PlannedStep(what, method, call, step.inputs, step.outputs, signature, traits, is_cached)
+    samples = partial(predictor.samples, method) if isinstance(predictor, MakesSamples) else _none
+    return PlannedStep(
+        what,
+        method,
+        call,
+        step.inputs,
+        step.outputs,
+        signature,
+        traits,
+        is_cached,
+        samples=samples,
+    )
+
+
+def _none(rows: int) -> Sequence[Sequence[NamedTensor]]:
+    return ()
+
+
+def _opened(last: PlannedStep, manifest: Manifest) -> PlannedStep:
+    """Let the last step have all outputs of its component, if nobody wrote their names."""
+    if last.method is None:
+        return last
+    known = _output_names(last.signature)
+    declared = tuple(spec.name for spec in manifest.outputs)
+    if declared:
+        names = known if set(declared) <= set(known) else declared
+        return replace(last, outputs=names, naming=Naming.DECLARED)
+    # An inferred step has names of its own only where its component has one output.
+    names = last.outputs if len(last.outputs) == len(known) else known
+    return replace(last, outputs=names, naming=Naming.OPEN)
 
 
 def _plan_operation(step: Step, index: int) -> PlannedStep:

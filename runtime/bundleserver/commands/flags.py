@@ -115,6 +115,12 @@ _GROUPS: Mapping[str, tuple[Flag, ...]] = {
             one_of("warn", "refuse"),
         ),
         Flag(
+            "--probe",
+            "enforce fails a version that cannot answer a call with made-up inputs; warn keeps it "
+            "ready and shows the reason; off does not call it",
+            one_of("enforce", "warn", "off"),
+        ),
+        Flag(
             "--swap_policy",
             "availability loads the new version before it unloads the old one; resource unloads "
             "the old one first, if memory is too small for both",

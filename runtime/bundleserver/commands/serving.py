@@ -77,6 +77,7 @@ def _make_manager(settings: Settings, member: Member | None) -> Manager:
         swap=settings.swap_policy,
         device=settings.device,
         version_mismatch=settings.version_mismatch,
+        probe=settings.probe,
         strict_readiness=settings.strict_readiness,
         load_threads=settings.load_threads,
         admission=None if member is None else member.admission,

@@ -139,6 +139,8 @@ class Framework:
             when the file is not this framework's.
         recognises: asks whether the framework saves an object; imports nothing.
         flavour: the MLflow flavour whose files it opens.
+        needs_examples: its models run code of their own, which may do anything, so that they are
+            called with recorded inputs only before they are ready.
         left_out: optional dependencies of the library that are not imported with it.
     """
 
@@ -151,6 +153,7 @@ class Framework:
     sniff: Callable[[Path], FileRole | None] = lambda path: "model"
     recognises: Callable[[object], bool] = lambda model: False
     flavour: Flavour | None = None
+    needs_examples: bool = False
     left_out: tuple[str, ...] = ()
 
     def load(self, path: Path, context: LoadContext) -> Predictor:

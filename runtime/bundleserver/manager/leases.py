@@ -25,6 +25,8 @@ class Loaded:
     Attributes:
         in_flight: the leases that have not been released.
         is_withdrawn: no new leases can be acquired.
+        signature: its signature, completed by what came out of its first call.
+        probe_problem: why it probably cannot answer; an empty string if it can.
         is_closing: it is being closed or was closed.
     """
 
@@ -45,7 +47,8 @@ class Loaded:
         self.load_seconds = load_seconds
         self.loaded_at = loaded_at
         self.metadata: Mapping[str, object] = bundle.metadata()
-        self.signature: Signature = bundle.signature
+        self.signature: Signature = bundle.probe.signature
+        self.probe_problem = bundle.probe.problem
         self.in_flight = 0
         self.is_withdrawn = False
         self.is_closing = False

@@ -51,6 +51,7 @@ class Manager:
         swap: SwapPolicy = SwapPolicy.AVAILABILITY,
         device: str = "cpu",
         version_mismatch: str = "warn",
+        probe: str = "enforce",
         strict_readiness: bool = False,
         retry_pauses_seconds: Sequence[float] = RETRY_PAUSES_SECONDS,
         load_threads: int = 0,
@@ -69,6 +70,7 @@ class Manager:
             swap: whether a new version is loaded before the old one is unloaded, or after.
             device: the device of torch models.
             version_mismatch: ``warn`` or ``refuse`` if libraries differ from the bundle's.
+            probe: ``enforce``, ``warn`` or ``off``: whether what cannot answer may be READY.
             strict_readiness: with several models, be ready only when all are.
             retry_pauses_seconds: the backoff of a version that failed; its length is the number of
                 retries.
@@ -97,6 +99,7 @@ class Manager:
             source,
             device=device,
             version_mismatch=version_mismatch,
+            probe=probe,
             members=self.acquire,
         )
         self._loader = Loader(self._shared, opener, retry_pauses_seconds, clock, load_threads)

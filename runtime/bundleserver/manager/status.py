@@ -30,6 +30,7 @@ class VersionStatus:
         in_flight: the requests that have a lease of it.
         load_seconds: from fetching to READY; None while it is not loaded.
         loaded_at: seconds since the epoch; None while it is not loaded.
+        probe_problem: why it probably cannot answer, although it is READY; else an empty string.
     """
 
     version: str
@@ -41,6 +42,7 @@ class VersionStatus:
     metadata: Mapping[str, object]
     signature: Signature | None
     loaded_at: float | None
+    probe_problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ def _version_status(
         metadata=loaded.metadata if loaded else {},
         signature=loaded.signature if loaded else None,
         loaded_at=loaded.loaded_at if loaded else None,
+        probe_problem=loaded.probe_problem if loaded else "",
     )
 
 
@@ -176,7 +179,10 @@ def describe(model: ModelRecord, record: VersionRecord, wanted: Collection[Versi
         return record.failure
     if state is State.READY:
         reload = _describe_reload(record)
-        return f"READY (serving the previous files); {reload}" if reload else "READY"
+        word = "READY"
+        if record.loaded is not None and record.loaded.probe_problem:
+            word = f"READY although its probe failed: {record.loaded.probe_problem}"
+        return f"READY (serving the previous files); {reload}" if reload else word
     if state is State.DRAINING:
         count = sum(loaded.in_flight for loaded in record.draining)
         return f"DRAINING: waiting for requests in flight: {count}"

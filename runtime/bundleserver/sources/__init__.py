@@ -141,6 +141,7 @@ def open_candidate(
     device: str = "cpu",
     version_mismatch: str = "warn",
     members: Members | None = None,
+    probe: str = "enforce",
 ) -> Bundle:
     """Fetch a candidate and open it, as ``opening.open_bundle`` describes.
 
@@ -160,6 +161,7 @@ def open_candidate(
         version_mismatch=version_mismatch,
         device=device,
         members=members,
+        probe=probe,
         enter=enter,
     )
 

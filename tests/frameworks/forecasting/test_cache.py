@@ -13,7 +13,8 @@ from statsmodels.tsa.api import AutoReg, ExponentialSmoothing
 from statsmodels.tsa.arima.model import ARIMA
 from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
-from bundleserver.bundle.plan import Plan, make_plan
+from bundleserver.bundle.plan import make_plan
+from bundleserver.bundle.steps import Plan
 from bundleserver.errors import InvalidInput
 from bundleserver.frameworks import LoadContext
 from bundleserver.frameworks.forecasting.cache import ForecastCache

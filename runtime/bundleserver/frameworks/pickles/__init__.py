@@ -35,6 +35,7 @@ __all__ = [
     "save_line",
     "top_class",
     "top_package",
+    "version_skew",
 ]
 
 logger = logging.getLogger(__name__)
@@ -85,6 +86,11 @@ def notebook_names(path: Path) -> tuple[str, ...]:
         LoadError: the file cannot be read.
     """
     return _notebook_names(inspect_pickle(path))
+
+
+def version_skew(path: Path) -> str:
+    """Say that a file's version of scikit-learn is not the installed one, for a message's end."""
+    return _version_skew(inspect_pickle(path)) if path.suffix.lower() in PICKLE_SUFFIXES else ""
 
 
 def _notebook_names(contents: Contents) -> tuple[str, ...]:

@@ -10,4 +10,5 @@ FRAMEWORK = Framework(
     library="mlflow",
     extra="mlflow",
     distributions=("mlflow-skinny",),
+    needs_examples=True,
 )

@@ -32,7 +32,7 @@ from bundleserver.serving.traffic.splitting import Splitter, is_watched
 
 if TYPE_CHECKING:
     from bundleserver.bundle import Bundle
-    from bundleserver.bundle.plan import Recall
+    from bundleserver.bundle.steps import Recall
     from bundleserver.manager import TrafficStatus
 
 LOG = logging.getLogger(__name__)

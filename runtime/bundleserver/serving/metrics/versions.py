@@ -54,6 +54,16 @@ def _version_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
         "Why the newest files of a version are not served, as in the index and the log.",
         labels=labels,
     )
+    probed = GaugeMetricFamily(
+        "bundleserver_version_probed",
+        "1 for a version that has answered a call before it was READY, 0 for one that has not.",
+        labels=labels,
+    )
+    probe_problems = InfoMetricFamily(
+        "bundleserver_version_probe_failure",
+        "Why a version that is READY with --probe=warn probably cannot answer.",
+        labels=labels,
+    )
     load_seconds = GaugeMetricFamily(
         "bundleserver_version_load_seconds",
         "Seconds from fetching a version to READY.",
@@ -67,12 +77,16 @@ def _version_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
                 states.add_metric((*at, state.value), float(version.state is state))
             if State.FAILED.value in version.reason:
                 problems.add_metric(at, {"reason": version.reason})
+            if version.probe_problem:
+                probe_problems.add_metric(at, {"reason": version.probe_problem})
+            if "probed" in version.metadata:
+                probed.add_metric(at, float(version.metadata["probed"] is True))
             if version.load_seconds is not None:
                 load_seconds.add_metric(at, version.load_seconds)
             found = {name: version.metadata.get(name) for name in ("digest", "trained_at")}
             if known := {name: str(value) for name, value in found.items() if value is not None}:
                 bundles.add_metric(at, known)
-    return states, problems, load_seconds, bundles
+    return states, problems, probed, probe_problems, load_seconds, bundles
 
 
 def _model_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:

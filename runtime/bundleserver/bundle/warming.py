@@ -1,0 +1,146 @@
+"""Warming up: the manifest's examples, else the probe, within a deadline."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from bundleserver.bundle.examples import check_output, validate_values
+from bundleserver.bundle.probing import ProbeResult, Recorder, Run, completed, probe
+from bundleserver.bundle.samples import recorded_samples_of, samples_of
+from bundleserver.bundle.steps import Plan, StepFailed
+from bundleserver.errors import InvalidInput, PredictionError, ProbeError, WarmUpError
+from bundleserver.frameworks.interface import named_line
+from bundleserver.manifest import Example, Manifest
+from bundleserver.tensors import Array, NamedTensor
+from bundleserver.tensors.signature import Signature
+
+LOG = logging.getLogger(__name__)
+
+DEADLINE_SECONDS = 60.0
+"""Maximum time for examples and probe: what answers one row no faster serves nobody."""
+
+POLICIES = ("enforce", "warn", "off")
+
+
+class Warming(Protocol):
+    """What is warmed up; a Bundle has it."""
+
+    @property
+    def manifest(self) -> Manifest:
+        """Its manifest, with the examples."""
+
+    @property
+    def signature(self) -> Signature:
+        """Its inputs and outputs."""
+
+    @property
+    def identity(self) -> str:
+        """Its name in messages."""
+
+    @property
+    def needs_examples(self) -> bool:
+        """Whether its code may do anything, so that nothing is made up for it."""
+
+    def version_differences(self) -> str:
+        """Say how recorded and installed libraries differ, for the end of a message."""
+
+
+def warm_up(bundle: Warming, plan: Plan, run: Run, policy: str) -> ProbeResult:
+    """Run the examples, or the probe if there are none.
+
+    Args:
+        bundle: what is warmed up.
+        plan: its plan.
+        run: runs a plan's steps.
+        policy: one of ``POLICIES``.
+
+    Raises:
+        WarmUpError: an example fails, or its outputs differ.
+        ProbeError: it cannot answer, and the policy is ``enforce``.
+        NotReady, ModelNotFound: another model that it calls is not ready.
+    """
+    try:
+        return _within(DEADLINE_SECONDS, lambda: _warmed_up(bundle, plan, run, policy))
+    except ProbeError as error:
+        if policy == "enforce":
+            raise
+        LOG.warning("%s: ready although its probe failed: %s", bundle.identity, error)
+        return replace(_unprobed(plan, str(error)), problem=str(error))
+
+
+def _warmed_up(bundle: Warming, plan: Plan, run: Run, policy: str) -> ProbeResult:
+    if bundle.manifest.examples:
+        return _run_examples(bundle, plan, run)
+    if policy == "off":
+        return _unprobed(plan, "the probe is turned off (--probe=off)")
+    samples = samples_of(plan, 1)
+    if bundle.needs_examples:
+        samples = recorded_samples_of(plan)
+    result = probe(plan, run, samples, bundle.identity, bundle.version_differences)
+    if not result.answered:
+        LOG.info("%s: not probed: %s", bundle.identity, result.reason)
+    return result
+
+
+def _unprobed(plan: Plan, reason: str) -> ProbeResult:
+    return ProbeResult(False, reason, "", completed(plan, {}, {}))
+
+
+def _run_examples(bundle: Warming, plan: Plan, run: Run) -> ProbeResult:
+    inputs: Mapping[str, NamedTensor] = {}
+    outputs: Mapping[str, Array] = {}
+    for index, example in enumerate(bundle.manifest.examples):
+        where = f"examples[{index}] of {bundle.identity}"
+        recorder = Recorder(plan)
+        try:
+            inputs = validate_values(example.inputs, bundle.signature, bundle.identity)
+            outputs = run(recorder.plan, inputs, example.parameters)
+        except (InvalidInput, PredictionError) as error:
+            raise WarmUpError(f"{where} failed: {error}") from error
+        except StepFailed as failed:
+            cause = failed.__cause__ or failed
+            raise WarmUpError(f"{where} failed: {failed.what}: {named_line(cause)}") from cause
+        if problem := recorder.problem():
+            raise ProbeError(problem)
+        _compare(where, bundle.identity, outputs, example)
+    return ProbeResult(True, "", "", completed(plan, inputs, outputs))
+
+
+def _compare(where: str, identity: str, outputs: Mapping[str, Array], example: Example) -> None:
+    for name, recorded in example.outputs.items():
+        if name not in outputs:
+            known = ", ".join(f"'{output}'" for output in outputs)
+            raise WarmUpError(
+                f"{where} has the output '{name}'; {identity} has the outputs {known}"
+            )
+        check_output(where, name, outputs[name], recorded, example.rtol)
+
+
+def _within(seconds: float, work: Callable[[], ProbeResult]) -> ProbeResult:
+    """Run work in a thread of its own; one that hangs is left alone."""
+    done: list[ProbeResult] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:  # noqa: BLE001  # raised again by whoever waits
+            failed.append(error)
+
+    context = contextvars.copy_context()
+    thread = threading.Thread(target=context.run, args=(run,), name="probe", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failed:
+        raise failed[0]
+    if not done:
+        raise ProbeError(
+            f"it did not answer within {seconds:g} s of its first call; a call that waits for "
+            "something else, or needs more processors, never answers here"
+        )
+    return done[0]
