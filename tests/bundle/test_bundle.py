@@ -9,7 +9,8 @@ from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import StandardScaler
 
-from bundleserver.bundle import Bundle, read_manifest
+from bundleserver.bundle import Bundle
+from bundleserver.bundle.reading import read_manifest
 from bundleserver.errors import (
     BundleError,
     IntegrityError,

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from typer.testing import CliRunner
 
 import bundleserver
-from bundleserver.bundle import read_manifest
+from bundleserver.bundle.reading import read_manifest
 from bundleserver.cli import app
 from bundleserver.store import BundleStore
 from bundleserver.versions import Version

@@ -15,8 +15,9 @@ from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from bundleserver.bundle import Bundle, read_manifest
+from bundleserver.bundle import Bundle
 from bundleserver.bundle.integrity import file_sha256, verify_files
+from bundleserver.bundle.reading import read_manifest
 from bundleserver.errors import (
     BundleServerError,
     ConfigError,

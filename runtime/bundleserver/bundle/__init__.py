@@ -8,75 +8,29 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
+
 from bundleserver.bundle import integrity
-from bundleserver.bundle.examples import validate_values
 from bundleserver.bundle.members import BundleMember, Members, ModelMember
 from bundleserver.bundle.placement import Placement, measure
 from bundleserver.bundle.plan import make_plan
-from bundleserver.bundle.probing import ProbeResult
-from bundleserver.bundle.samples import samples_of
+from bundleserver.bundle.reading import check_frameworks, read_nested_manifest
 from bundleserver.bundle.steps import Naming, Plan, StepFailed
 from bundleserver.bundle.warming import warm_up
+from bundleserver.bundle.warming.examples import validate_values
+from bundleserver.bundle.warming.probe import ProbeResult
+from bundleserver.bundle.warming.samples import samples_of
 from bundleserver.errors import (
-    BundleError,
     BundleServerError,
-    IntegrityError,
-    ManifestError,
     PredictionError,
-    Problem,
 )
-from bundleserver.frameworks import LoadContext, Predictor, framework_named, frameworks
+from bundleserver.frameworks import LoadContext, Predictor, framework_named
 from bundleserver.frameworks.interface import HasMetadata, is_from_the_keyboard
 from bundleserver.frameworks.pickles import version_skew
-from bundleserver.manifest import BUNDLE, MANIFEST_NAME, MODEL, Component, Manifest
-from bundleserver.tensors import Array, NamedTensor
+from bundleserver.manifest import BUNDLE, MODEL, Component, Manifest
+from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor
 
 LOG = logging.getLogger(__name__)
-
-
-def read_manifest(directory: Path) -> Manifest | None:
-    """Decode a directory's manifest; None if it has none.
-
-    Raises:
-        ManifestError: the manifest is not valid.
-        IntegrityError: the file exists, but cannot be read.
-    """
-    path = directory / MANIFEST_NAME
-    try:
-        data = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise IntegrityError(f"{path} cannot be read", [Problem("", reason)]) from error
-    return Manifest.from_json(data, str(path))
-
-
-def read_nested_manifest(path: Path, component: str) -> Manifest:
-    """Decode the manifest of a component that is a bundle itself.
-
-    Raises:
-        ManifestError, IntegrityError: it cannot be used.
-        BundleError: it does not exist.
-    """
-    manifest = read_manifest(path)
-    if manifest is None:
-        raise BundleError(
-            f"component '{component}' is a bundle, but {path / MANIFEST_NAME} does not exist; "
-            f"create it with: bundleserver init {path}"
-        )
-    return manifest
-
-
-def check_frameworks(directory: Path, manifest: Manifest) -> None:
-    """Validate the framework of every component.
-
-    Raises:
-        ManifestError: one is unknown; lists the known ones.
-    """
-    problems = manifest.problems_with_frameworks(frameworks())
-    if problems:
-        raise ManifestError(str(directory / MANIFEST_NAME), problems)
 
 
 class Bundle:
@@ -114,6 +68,7 @@ class Bundle:
         self.placement = Placement(plan.call_traits)
         self.is_cached = plan.recall()
         self.probe = ProbeResult(False, "it was not warmed up", "", plan.signature)
+        self._announced: list[tuple[str, np.dtype[np.generic]]] = []
         self._predictors = predictors
         self._plan = plan
         self._owned = owned
@@ -171,10 +126,15 @@ class Bundle:
             PredictionError: a component's own code raised; the log has the traceback.
         """
         try:
-            return self._run(self._plan, inputs, parameters)
+            outputs = self._run(self._plan, inputs, parameters)
         except StepFailed as failed:
             error = failed.__cause__
             raise self.failure(failed.what, f"{type(error).__name__}: {error}", error) from error
+        for name, dtype in self._announced:
+            # What was seen to be a floating-point number may happen to be whole.
+            if name in outputs and outputs[name].dtype.kind in "iu":
+                outputs[name] = outputs[name].astype(dtype)
+        return outputs
 
     def _run(
         self,
@@ -234,6 +194,11 @@ class Bundle:
             ProbeError: it cannot answer what was made up.
         """
         self.probe = warm_up(self, self._plan, self._run, probe)
+        self._announced = [
+            (spec.name, NUMPY_DTYPES[spec.datatype or "FP64"])
+            for spec in self.probe.signature.outputs
+            if str(spec.datatype).startswith("FP") and self._plan.is_open(spec.name)
+        ]
         self.placement = measure(self.predict, self.signature, self.call_traits)
 
     def metadata(self) -> dict[str, object]:

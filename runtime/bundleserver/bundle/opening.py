@@ -13,11 +13,12 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from bundleserver.bundle import Bundle, read_manifest, read_nested_manifest
+from bundleserver.bundle import Bundle
 from bundleserver.bundle.inferring import infer_manifest
 from bundleserver.bundle.integrity import compare_requirements, trusted_links, verify_files
 from bundleserver.bundle.links import FileWalk, Links
 from bundleserver.bundle.members import Members
+from bundleserver.bundle.reading import read_manifest, read_nested_manifest
 from bundleserver.errors import IntegrityError, Problem
 from bundleserver.manifest import BUNDLE, MODEL, Manifest
 from bundleserver.versions.lifecycle import State

@@ -102,6 +102,10 @@ class Plan:
         """The specs of the signature's outputs, by name."""
         return {spec.name: spec for spec in self.signature.outputs}
 
+    def is_open(self, output: str) -> bool:
+        """Ask whether nothing declares the datatype of an output."""
+        return output not in self.outputs or self.outputs[output].datatype is None
+
     def recall(self) -> Recall | None:
         """Return what asks whether a request's forecast is cached; None without a cache.
 

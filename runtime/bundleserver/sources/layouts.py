@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from bundleserver.bundle import read_manifest
+from bundleserver.bundle.reading import read_manifest
 from bundleserver.errors import BundleServerError
 from bundleserver.manifest import MANIFEST_NAME, Manifest
 from bundleserver.sources.files import Folder, list_folder

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bundleserver.bundle import check_frameworks
 from bundleserver.bundle.opening import manifest_of, open_bundle
+from bundleserver.bundle.reading import check_frameworks
 from bundleserver.errors import StoreError
 from bundleserver.frameworks import framework_for
 from bundleserver.manifest import MANIFEST_NAME, MODEL_NAME_IS, Manifest, is_model_name

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import orjson
 
-from bundleserver.bundle import read_manifest
 from bundleserver.bundle.integrity import file_sha256
 from bundleserver.bundle.opening import open_bundle
+from bundleserver.bundle.reading import read_manifest
 from bundleserver.errors import StoreError
 from bundleserver.frameworks import framework_for, framework_named, frameworks
 from bundleserver.manifest import (

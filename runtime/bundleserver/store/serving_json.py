@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bundleserver.bundle import read_manifest
 from bundleserver.bundle.integrity import verify_files
+from bundleserver.bundle.reading import read_manifest
 from bundleserver.errors import BundleServerError, StoreError
 from bundleserver.manifest import MANIFEST_NAME
 from bundleserver.sources import named_versions, policy_of

@@ -28,6 +28,7 @@ from bundleserver.frameworks.sklearn.fast.engines import (
     read_option,
     use_one_thread,
 )
+from bundleserver.frameworks.sklearn.outputs import Outputs, several_outputs
 from bundleserver.frameworks.sklearn.tables import Intake, dense
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec
 from bundleserver.tensors.call_traits import UNKNOWN, CallTraits
@@ -143,7 +144,7 @@ class SklearnPredictor:
 
     def call(
         self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
-    ) -> Sequence[Array]:
+    ) -> Sequence[Array] | Mapping[str, Array]:
         """Run one method on a table: one tensor ``[n, f]``, or a tensor ``[n]`` for each column.
 
         A transformer accepts sequences ``[n, t, f]`` too and transforms their last axis. Parameters
@@ -154,10 +155,10 @@ class SklearnPredictor:
         """
         values = inputs[0].values
         if method not in _TRANSFORMS or len(inputs) > 1 or values.ndim != 3:
-            return (self._call(method, inputs),)
+            return self._outputs(method, inputs)
         n, t, f = values.shape
         if self._intakes[method].width not in (None, f):
-            return (self._call(method, inputs),)  # which reports the shape
+            return self._outputs(method, inputs)  # which reports the shape
         answer = self._call(method, (inputs[0]._replace(values=values.reshape(n * t, f)),))
         return (answer.reshape(n, t, *answer.shape[1:]),)
 
@@ -166,6 +167,13 @@ class SklearnPredictor:
         self._model = self._shortcut = None
 
     def _call(self, method: str, inputs: Sequence[NamedTensor]) -> Array:
+        """Run one method that has a single output."""
+        outputs = self._outputs(method, inputs)
+        if len(outputs) != 1:
+            raise ValueError(f"{method} returned {len(outputs)} outputs; expected one")
+        return next(iter(outputs.values() if isinstance(outputs, dict) else outputs))
+
+    def _outputs(self, method: str, inputs: Sequence[NamedTensor]) -> Outputs:
         intake, declared = self._intakes[method], self._methods[method].outputs[0]
         table: Array | pd.DataFrame = inputs[0].values
         if len(inputs) > 1 or not (
@@ -177,7 +185,7 @@ class SklearnPredictor:
         ):
             table = intake.table(inputs)
         if len(table) == 0:
-            return _no_rows(declared, inputs[0].name)
+            return (_no_rows(declared, inputs[0].name),)
         try:
             with np.errstate(all="ignore"):  # log(0) in predict_log_proba is a valid result
                 quick = None if self._shortcut is None else self._shortcut.answer(method, table)
@@ -188,11 +196,13 @@ class SklearnPredictor:
             taker = type(self._model).__name__
             raise InvalidInput(f"{taker} rejects the input: {first_line(error)}") from error
         if type(answer) is not np.ndarray or answer.dtype.kind not in "biufc":
+            if several := several_outputs(answer, method):
+                return several
             answer = dense(answer)
         if declared.datatype == "FP64" and answer.dtype.kind in "biuf":
             # The estimator's datatype follows the input's; the output keeps the declared one.
             answer = answer.astype(np.float64, copy=False)
-        return answer
+        return (answer,)
 
 
 def _no_rows(declared: TensorSpec, name: str) -> Array:

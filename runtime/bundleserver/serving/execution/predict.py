@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bundleserver.bundle.examples import validate_values
+from bundleserver.bundle.warming.examples import validate_values
 from bundleserver.errors import InvalidInput
 from bundleserver.serving.codecs.tensor_json import kind_of, plain_values
 from bundleserver.serving.requests import PredictRequest, PredictResponse, RequestedOutput

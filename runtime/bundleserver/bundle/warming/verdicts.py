@@ -39,7 +39,7 @@ class Row:
 
 _SHAPES = (
     r"features?, but|expect\w* \d+ features|number of (features|columns)|feature.names|n_features"
-    r"|\d-?d(imensional)? (array|input|tensor)|reshape your data"
+    r"|\d-?d(imensional)?\b|reshape your data|\bdim\b|\bsize\b"
     r"|\bshapes?\b|\bdimensions?\b|\brank\b"
     r"|broadcast|not aligned|mismatch|inconsistent (numbers|length)|same (size|length)"
     r"|size of tensor|sizes? of|mat1 and mat2|size\(-?\d\)|input_size|too many (values|indices)"

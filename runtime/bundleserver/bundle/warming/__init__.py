@@ -6,13 +6,21 @@ import contextvars
 import logging
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 
-from bundleserver.bundle.examples import check_output, validate_values
-from bundleserver.bundle.probing import ProbeResult, Recorder, Run, completed, probe
-from bundleserver.bundle.samples import recorded_samples_of, samples_of
 from bundleserver.bundle.steps import Plan, StepFailed
+from bundleserver.bundle.warming.examples import check_output, validate_values
+from bundleserver.bundle.warming.probe import (
+    ProbeResult,
+    Recorder,
+    Run,
+    as_announced,
+    completed,
+    probe,
+)
+from bundleserver.bundle.warming.samples import recorded_samples_of, samples_of
 from bundleserver.errors import InvalidInput, PredictionError, ProbeError, WarmUpError
 from bundleserver.frameworks.interface import named_line
 from bundleserver.manifest import Example, Manifest
@@ -108,6 +116,11 @@ def _run_examples(bundle: Warming, plan: Plan, run: Run) -> ProbeResult:
         if problem := recorder.problem():
             raise ProbeError(problem)
         _compare(where, bundle.identity, outputs, example)
+    floats = as_announced(plan, inputs)
+    if any(floats[name] is not tensor for name, tensor in inputs.items()):
+        # Its datatypes follow those of its inputs, which are announced as FP64.
+        with suppress(Exception):
+            inputs, outputs = floats, run(plan, floats, example.parameters)
     return ProbeResult(True, "", "", completed(plan, inputs, outputs))
 
 

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from bundleserver.bundle.samples import Sample
+import numpy as np
+
 from bundleserver.bundle.steps import Plan, PlannedStep, StepFailed
-from bundleserver.bundle.verdicts import Verdict, root_of, verdict_on
+from bundleserver.bundle.warming.samples import Sample
+from bundleserver.bundle.warming.verdicts import Verdict, root_of, verdict_on
 from bundleserver.errors import ModelNotFound, NotReady, ProbeError
 from bundleserver.frameworks.interface import is_from_the_keyboard, named_line
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
@@ -139,13 +141,22 @@ def completed(
     known = plan.signature
     taken = tuple(_completed_input(spec, inputs) for spec in known.inputs)
     is_fixed = all(spec.shape is not None and -1 not in spec.shape[1:] for spec in taken)
-    names = dict.fromkeys((*(spec.name for spec in known.outputs), *outputs))
-    specs = {spec.name: spec for spec in known.outputs}
     made = tuple(
-        _completed_output(specs.get(name, TensorSpec(name)), outputs.get(name), is_fixed)
-        for name in names
+        _completed_output(plan.outputs.get(name, TensorSpec(name)), outputs.get(name), is_fixed)
+        for name in outputs or plan.outputs
     )
     return replace(known, inputs=taken, outputs=made)
+
+
+def as_announced(plan: Plan, inputs: Mapping[str, NamedTensor]) -> dict[str, NamedTensor]:
+    """Convert integers to FP64 where nothing declares an input's datatype, as metadata say."""
+    open_inputs = {spec.name for spec in plan.signature.inputs if spec.datatype is None}
+    return {
+        name: tensor._replace(values=tensor.values.astype(np.float64))
+        if name in open_inputs and tensor.values.dtype.kind in "iu"
+        else tensor
+        for name, tensor in inputs.items()
+    }
 
 
 def _completed_input(spec: TensorSpec, inputs: Mapping[str, NamedTensor]) -> TensorSpec:

@@ -1,0 +1,54 @@
+"""Reading the manifest of a directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bundleserver.errors import BundleError, IntegrityError, ManifestError, Problem
+from bundleserver.frameworks import frameworks
+from bundleserver.manifest import MANIFEST_NAME, Manifest
+
+
+def read_manifest(directory: Path) -> Manifest | None:
+    """Decode a directory's manifest; None if it has none.
+
+    Raises:
+        ManifestError: the manifest is not valid.
+        IntegrityError: the file exists, but cannot be read.
+    """
+    path = directory / MANIFEST_NAME
+    try:
+        data = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise IntegrityError(f"{path} cannot be read", [Problem("", reason)]) from error
+    return Manifest.from_json(data, str(path))
+
+
+def read_nested_manifest(path: Path, component: str) -> Manifest:
+    """Decode the manifest of a component that is a bundle itself.
+
+    Raises:
+        ManifestError, IntegrityError: it cannot be used.
+        BundleError: it does not exist.
+    """
+    manifest = read_manifest(path)
+    if manifest is None:
+        raise BundleError(
+            f"component '{component}' is a bundle, but {path / MANIFEST_NAME} does not exist; "
+            f"create it with: bundleserver init {path}"
+        )
+    return manifest
+
+
+def check_frameworks(directory: Path, manifest: Manifest) -> None:
+    """Validate the framework of every component.
+
+    Raises:
+        ManifestError: one is unknown; lists the known ones.
+    """
+    problems = manifest.problems_with_frameworks(frameworks())
+    if problems:
+        raise ManifestError(str(directory / MANIFEST_NAME), problems)
