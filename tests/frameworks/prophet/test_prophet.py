@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import joblib
 import numpy as np
 import pandas as pd
+import prophet
 import pytest
 import statsmodels.api as sm
 from prophet import Prophet
@@ -432,6 +433,20 @@ def test_load_refuses_files_that_are_no_model(text, reason, tmp_path):
         framework.load(path, LoadContext())
 
     assert str(path) in str(refusal.value)
+
+
+def test_a_file_of_another_version_names_both(model, tmp_path):
+    """A model that this Prophet cannot read is told with the version that wrote it."""
+    document = json.loads(model_to_json(model))
+    del document["seasonalities"]
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps({**document, "__prophet_version": "0.7.1"}))
+
+    with pytest.raises(LoadError) as refusal:
+        framework.load(path, LoadContext())
+
+    assert "written by prophet 0.7.1" in str(refusal.value)
+    assert f"model_to_json of prophet {prophet.__version__}" in str(refusal.value)
 
 
 def test_load_refuses_another_object(tmp_path):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 from pandas.tseries.frequencies import to_offset
 
@@ -115,10 +116,9 @@ def _monthly(dates: pd.DatetimeIndex) -> Step | None:
 
 
 def _business(dates: pd.DatetimeIndex) -> Step | None:
-    step = pd.offsets.BusinessDay()
-    days = np.diff(np.asarray(dates.normalize()))
     is_regular = len(dates) > 5 and _is_at_one_time(dates) and (dates.dayofweek < 5).all()
-    return OffsetStep(step) if is_regular and _usual(days) == _DAY.to_timedelta64() else None
+    usual = _usual(np.diff(dates.normalize().as_unit("ns").asi8))
+    return OffsetStep(pd.offsets.BusinessDay()) if is_regular and usual == _DAY.value else None
 
 
 def _even(dates: pd.DatetimeIndex) -> Step | None:
@@ -131,6 +131,6 @@ def _is_at_one_time(dates: pd.DatetimeIndex) -> bool:
     return len((dates - dates.normalize()).unique()) == 1
 
 
-def _usual(spacings: np.ndarray) -> np.generic:
+def _usual(spacings: npt.NDArray[np.int64]) -> int:
     """Return the median, as one of the values."""
-    return np.sort(spacings)[(len(spacings) - 1) // 2]
+    return int(np.sort(spacings)[(len(spacings) - 1) // 2])

@@ -15,6 +15,7 @@ import json
 import logging
 import pickle
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -54,7 +55,8 @@ def load(path: Path, context: LoadContext) -> Predictor:
         return Forecaster(model, max_horizon, where)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise LoadError(
-            f"{where}: the Prophet model is incomplete: {error!r}; save it again"
+            f"{where}: the Prophet model is incomplete: {error!r}; save it again with prophet "
+            f"{version('prophet')}"
         ) from error
 
 
@@ -157,9 +159,11 @@ def _read(path: Path) -> Any:
             content = json.loads(content)
         return model_from_dict(cast(Any, content))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
+        writer = content.get("__prophet_version") if isinstance(content, dict) else None
+        by = "" if writer is None else f" (written by prophet {writer})"
         raise LoadError(
-            f"'{path}' is not a valid Prophet model: {error!r}; save it again with "
-            "prophet.serialize.model_to_json"
+            f"'{path}' is not a valid Prophet model: {error!r}{by}; save it again with "
+            f"prophet.serialize.model_to_json of prophet {version('prophet')}"
         ) from error
 
 
