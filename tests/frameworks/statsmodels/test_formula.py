@@ -265,3 +265,14 @@ for column in ("plan", "tier"):
     )
 
     assert 0 == ran.returncode, ran.stderr
+
+
+def test_a_library_that_cannot_predict_is_told_with_the_installed_versions(table, tmp_path):
+    """Results that load but do not predict say which versions would have to save them."""
+    results = smf.ols("cost ~ age", table).fit()
+    results._results.params = results.params.to_numpy()[:1]
+
+    with pytest.raises(
+        LoadError, match=r"cannot predict a row: .* with statsmodels \d.*, patsy \d"
+    ):
+        reload(results, tmp_path)

@@ -165,7 +165,7 @@ def test_results_without_their_data_predict(family, as_table, macro, tmp_path):
     quiet = {"disp": 0} if family in ("Logit", "Poisson", "NegativeBinomial", "MNLogit") else {}
     y = macro["unemp"] if as_table else macro["unemp"].to_numpy()
     results = WITHOUT_DATA[family](y, design if as_table else design.to_numpy()).fit(**quiet)
-    rows = design.iloc[[3, 50, 90]].to_numpy()
+    rows = np.ascontiguousarray(design.iloc[[3, 50, 90]])
     expected = np.asarray(results.predict(rows))
     results.save(str(tmp_path / "bare.pkl"), remove_data=True)
 

@@ -62,7 +62,7 @@ class Column:
         Raises:
             InvalidInput: a value is of another kind, or unknown to the model.
         """
-        plain = values.tolist()
+        plain = [v.item() if isinstance(v, np.generic) else v for v in values.tolist()]
         if values.dtype.kind not in "iuf" or self.datatype != "FP64":
             for value in plain:
                 if not _is_missing(value) and not self._is_of_kind(value):
