@@ -271,6 +271,8 @@ def test_what_the_model_was_not_fitted_for_is_400(changes, said):
         ("W-SUN", "W"),
         ("MS", "M"),
         ("BME", "M"),
+        ("M-15", "M"),
+        ("3M-31", "Q"),
         ("QS-OCT", "Q"),
         ("3MS", "Q"),
         ("YE-DEC", "Y"),
