@@ -81,7 +81,8 @@ class TensorSpec:
 
     ``None`` allows any datatype or shape, -1 any size of a dimension. ``columns`` names the entries
     of the last dimension. ``optional`` marks an input that a request may omit: the forecast
-    contract has some, a manifest cannot declare any.
+    contract has some, a manifest cannot declare any. ``column_datatypes``: a datatype for each
+    column, where they are not all FP64.
     """
 
     name: str
@@ -89,6 +90,7 @@ class TensorSpec:
     shape: tuple[int, ...] | None = None
     columns: tuple[str, ...] = ()
     optional: bool = False
+    column_datatypes: tuple[str, ...] = ()
 
     def validate(self, array: Array, taker: str) -> Array:
         """Validate one input against this spec and coerce its datatype where that is lossless.

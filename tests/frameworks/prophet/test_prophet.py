@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import joblib
 import numpy as np
 import pandas as pd
+import prophet
 import pytest
 import statsmodels.api as sm
 from prophet import Prophet
@@ -17,7 +18,8 @@ from prophet.serialize import model_to_json
 
 from bundleserver.errors import InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext
-from bundleserver.frameworks.prophet import framework
+from bundleserver.frameworks.interface import MakesSamples
+from bundleserver.frameworks.prophet import framework, intervals
 from bundleserver.tensors import NamedTensor
 
 
@@ -115,7 +117,7 @@ def test_level_is_the_width_of_the_interval(model, forecaster):
     """The bounds are Prophet's for that interval width under the fixed seed; default 95 %."""
     wide = Prophet.__new__(Prophet)
     wide.__dict__.update(model.__dict__, interval_width=0.95)
-    np.random.seed(framework.SEED)
+    np.random.seed(intervals.SEED)
     expected = wide.predict(future(model, 12))
 
     answer = ask(forecaster, tensor("horizon", [12]))
@@ -276,19 +278,114 @@ def test_history_is_refused(forecaster):
         ask(forecaster, tensor("horizon", [3]), tensor("history", [1.0, 2.0]))
 
 
-@pytest.mark.parametrize(
-    ("asked", "reason"),
-    [
-        ("2002-01-15", "not on the model's grid"),
-        ("1980-01-01", "the model's dates start at"),
-        ("2010-01-01", "expects dates up to 12 steps after the series"),
-        ("soon", "not a valid ISO 8601 date"),
-    ],
-)
-def test_ds_off_the_grid_is_refused(asked, reason, model, tmp_path):
-    """Dates between the steps, before the history or too far after it are refused."""
-    with pytest.raises(InvalidInput, match=reason):
-        ask(reload(model, tmp_path, max_horizon=12), tensor("ds", [asked], object))
+def test_any_date_is_forecast(model, forecaster):
+    """Dates between the steps, before the history and far after it have Prophet's own mean."""
+    asked = ["2031-07-04T10:20:30", "1970-01-01", "2002-01-15", "1999-12-31T23:59", "2250-01-01"]
+    dates = pd.to_datetime(asked, format="ISO8601")
+    expected = model.predict(pd.DataFrame({"ds": dates})).set_index("ds").loc[dates, "yhat"]
+
+    answer = ask(forecaster, tensor("ds", asked, object))
+
+    np.testing.assert_array_equal(expected, answer["mean"])
+    assert [date.isoformat() for date in dates] == answer["ds"].tolist()
+    assert (answer["lower"] < answer["upper"]).all()
+
+
+@pytest.mark.parametrize("asked", ["soon", "2002-02-30", "9999-01-01"])
+def test_what_is_no_date_is_refused_by_name(asked, forecaster):
+    """A text that is no date, or one that no clock of Prophet holds, is named."""
+    with pytest.raises(InvalidInput, match=f"'ds' has '{asked}'"):
+        ask(forecaster, tensor("ds", ["2002-01-01", asked], object))
+
+
+@pytest.fixture(scope="module")
+def irregular():
+    """Fit a model of moments without a step."""
+    random = np.random.default_rng(3)
+    seconds = np.sort(random.choice(120 * 86_400, 150, replace=False))
+    dates = pd.Timestamp("2023-02-01") + pd.to_timedelta(seconds, unit="s")
+    values = np.cumsum(random.normal(0, 1, 150))
+    model = Prophet(weekly_seasonality=False, changepoint_prior_scale=5.0)
+    return model.fit(pd.DataFrame({"ds": dates, "y": values}))
+
+
+def test_a_history_without_a_step_takes_dates_only(irregular, tmp_path):
+    """Without a step a horizon means nothing: it is refused with what to send, and dates answer."""
+    forecaster = reload(irregular, tmp_path)
+    dates = pd.to_datetime(["2023-06-09T04:05:06", "2023-03-01", "2024-01-01"], format="ISO8601")
+    expected = irregular.predict(pd.DataFrame({"ds": dates})).set_index("ds").loc[dates, "yhat"]
+
+    answer = ask(forecaster, tensor("ds", [date.isoformat() for date in dates], object))
+
+    np.testing.assert_array_equal(expected, answer["mean"])
+    assert {"max_horizon": 10_000} == forecaster.metadata
+    with pytest.raises(InvalidInput, match="no regular step; send the dates as 'ds'"):
+        ask(forecaster, tensor("horizon", [3]))
+    with pytest.raises(InvalidInput, match="missing input 'ds'"):
+        ask(forecaster)
+
+
+@pytest.mark.parametrize("day", [9, 31])
+def test_a_horizon_keeps_to_the_day_of_the_month(day, tmp_path):
+    """A monthly history goes on at its day, in the last days of shorter months too."""
+    months = pd.period_range("2018-01", periods=47, freq="M")
+    days = [pd.Timestamp(m.year, m.month, min(day, m.days_in_month)) for m in months]
+    frame = pd.DataFrame({"ds": days[:44], "y": np.sin(np.arange(44))})
+    model = Prophet(uncertainty_samples=0).fit(frame)
+
+    answer = ask(reload(model, tmp_path), tensor("horizon", [3]))
+
+    assert [date.isoformat() for date in days[44:]] == answer["ds"].tolist()
+    expected = model.predict(pd.DataFrame({"ds": days[44:]}))["yhat"]
+    np.testing.assert_array_equal(expected, answer["mean"])
+
+
+def width(answer, position):
+    """Measure one interval."""
+    return answer["upper"][position] - answer["lower"][position]
+
+
+@pytest.mark.parametrize("kind", ["monthly", "irregular"])
+def test_an_interval_does_not_widen_with_dates_off_the_grid(kind, request, tmp_path):
+    """However many dates are asked beside one, it is as uncertain as alone."""
+    model = request.getfixturevalue({"monthly": "model"}.get(kind, kind))
+    forecaster = reload(model, tmp_path)
+    last = model.history["ds"].max()
+    span = last - model.history["ds"].min()
+    far = (last + span / 2).isoformat()
+    crowd = pd.date_range(last + span / 99, last + span / 90, periods=200)
+
+    alone = ask(forecaster, tensor("ds", [far], object))
+    beside = ask(forecaster, tensor("ds", [far, *(d.isoformat() for d in crowd)], object))
+    near = ask(forecaster, tensor("ds", [crowd[100].isoformat()], object))
+
+    np.testing.assert_allclose(width(alone, 0), width(beside, 0), rtol=0.1)
+    np.testing.assert_allclose(width(near, 0), width(beside, 101), rtol=0.15)
+    assert width(near, 0) < width(alone, 0)
+
+
+def test_dates_off_the_grid_leave_the_uncertainty_of_those_on_it(model, forecaster):
+    """The trend of the dates on the grid is the same, whatever lies between them."""
+    whole = ask(forecaster, tensor("horizon", [24]))
+    mixed = [*whole["ds"], "2002-01-15", "2003-05-20", "1991-01-01"]
+
+    answer = ask(forecaster, tensor("ds", mixed, object))
+
+    np.testing.assert_array_equal(whole["mean"], answer["mean"][:24])
+    np.testing.assert_allclose(width(whole, slice(24)), width(answer, slice(24)), rtol=0.12)
+
+
+@pytest.mark.parametrize("kind", ["model", "rich", "irregular"])
+def test_a_sample_is_one_step_that_the_model_takes(kind, request, tmp_path):
+    """What the model offers as a plausible call is answered with one step."""
+    forecaster = reload(request.getfixturevalue(kind), tmp_path)
+
+    assert isinstance(forecaster, MakesSamples)
+    [inputs] = forecaster.samples("forecast", 2)
+    answer = ask(forecaster, *inputs)
+
+    assert [1] * 4 == [len(values) for values in answer.values()]
+    assert np.isfinite(answer["mean"]).all()
 
 
 def test_horizon_over_the_maximum_is_refused(model, tmp_path):
@@ -336,6 +433,20 @@ def test_load_refuses_files_that_are_no_model(text, reason, tmp_path):
         framework.load(path, LoadContext())
 
     assert str(path) in str(refusal.value)
+
+
+def test_a_file_of_another_version_names_both(model, tmp_path):
+    """A model that this Prophet cannot read is told with the version that wrote it."""
+    document = json.loads(model_to_json(model))
+    del document["seasonalities"]
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps({**document, "__prophet_version": "0.7.1"}))
+
+    with pytest.raises(LoadError) as refusal:
+        framework.load(path, LoadContext())
+
+    assert "written by prophet 0.7.1" in str(refusal.value)
+    assert f"model_to_json of prophet {prophet.__version__}" in str(refusal.value)
 
 
 def test_load_refuses_another_object(tmp_path):

@@ -136,6 +136,16 @@ def test_forecast_equals_get_forecast(arima, co2, forecaster):
     assert co2.index[-1] < expected.row_labels[0]
 
 
+def test_a_sample_is_one_step_that_the_model_takes(forecaster, with_regressors):
+    """What the model offers as a plausible call, regressors with their last values, is answered."""
+    results, regressed = with_regressors
+
+    for predictor in (forecaster, regressed):
+        [inputs] = predictor.samples("forecast", 2)
+        assert [1] == [len(values) for values in ask(predictor, *inputs).values()][:1]
+    assert results.model.data.orig_exog.iloc[-1].tolist() == [t.values[0] for t in inputs[1:]]
+
+
 def test_predict_is_forecast(forecaster):
     """Both names call the same method."""
     inputs = [tensor("horizon", [3])]

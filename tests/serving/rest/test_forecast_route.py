@@ -32,6 +32,17 @@ MONTHLY = FakeModel(
     ),
     default="v7",
 )
+WITHOUT_STEP = FakeModel(
+    "moments",
+    (
+        FakeVersion(
+            "1",
+            signature=Signature(
+                (DATES,), OUTPUTS, rowwise=False, refused={"horizon": "it has no step; send 'ds'"}
+            ),
+        ),
+    ),
+)
 MEAN_ONLY = FakeModel(
     "plain", (FakeVersion("1", signature=Signature((HORIZON, DATES), OUTPUTS[:1], rowwise=False)),)
 )
@@ -62,6 +73,19 @@ def content(answer) -> dict[str, object]:
     """Take the first series' forecast out of a good answer."""
     assert 200 == answer.status_code, answer.text
     return answer.json()["outputs"][0]["content"][0]
+
+
+def test_a_model_without_a_step_forecasts_the_dates_after_a_series():
+    """A model that takes dates only is a forecaster, and needs to know when the series starts."""
+    rest = Rest(WITHOUT_STEP)
+
+    answer = rest.ask("POST", PATH, json=body("moments"))
+    refusal = rest.ask("POST", PATH, json=body("moments", start_timestamp=...))
+
+    assert "2025-02-02T00:00:00Z" == content(answer)["start_timestamp"]
+    assert 400 == refusal.status_code
+    assert "inputs[0].start_timestamp is missing, and it has no step" in refusal.json()["error"]
+    assert ["moments"] == rest.ask("GET", "/v1/timeseries/models").json()
 
 
 def test_the_answer_follows_kserves_types(rest):
@@ -247,6 +271,8 @@ def test_what_the_model_was_not_fitted_for_is_400(changes, said):
         ("W-SUN", "W"),
         ("MS", "M"),
         ("BME", "M"),
+        ("M-15", "M"),
+        ("3M-31", "Q"),
         ("QS-OCT", "Q"),
         ("3MS", "Q"),
         ("YE-DEC", "Y"),

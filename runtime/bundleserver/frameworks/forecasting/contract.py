@@ -70,7 +70,7 @@ def forecast_signature(
     Args:
         regressors: the model's other inputs, each FP64 or BOOL ``[h]``.
         timed: whether the model has a time index and so returns dates.
-        refused: which of ``ds`` and ``history`` the model does not support, each with the reason.
+        refused: which of the contract's inputs the model does not support, each with the reason.
     """
     floats = tuple(TensorSpec(name, "FP64", (-1,)) for name in ("mean", "lower", "upper"))
     dates = (TensorSpec("ds", "BYTES", (-1,)),) if timed else ()
@@ -111,10 +111,7 @@ def parse_request(
     own = {spec.name for spec in _OWN_INPUTS}
     regressors = [spec for spec in signature.inputs if spec.name not in own]
     if ("horizon" in given) == ("ds" in given):
-        got = "both" if "ds" in given else "neither"
-        raise InvalidInput(
-            f"a forecast expects either 'horizon' (how many steps) or 'ds' (which dates), got {got}"
-        )
+        raise _not_one("both" if "ds" in given else "neither", signature.refused)
     horizon = _parse_horizon(given["horizon"], max_horizon) if "horizon" in given else None
     ds = _parse_dates(given["ds"], max_horizon) if "ds" in given else None
     history = _parse_history(given["history"]) if "history" in given else None
@@ -126,6 +123,15 @@ def parse_request(
         history_start=_parse_history_start(parameters, history is not None),
         regressors=_parse_regressors(given, regressors, steps),
         level=parse_level(parameters),
+    )
+
+
+def _not_one(got: str, refused: Mapping[str, str]) -> InvalidInput:
+    for name, other in (("horizon", "ds"), ("ds", "horizon")):
+        if name in refused:
+            return InvalidInput(f"missing input '{other}'; a forecast of this model expects it")
+    return InvalidInput(
+        f"a forecast expects either 'horizon' (how many steps) or 'ds' (which dates), got {got}"
     )
 
 

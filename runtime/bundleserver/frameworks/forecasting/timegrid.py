@@ -1,16 +1,16 @@
-"""The dates that a forecaster can predict: its training dates and those after them at its step."""
+"""Dates in requests and answers, and the regular grid of dates of a fitted series."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import tzinfo
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from pandas.tseries.frequencies import to_offset
 
 from bundleserver.errors import InvalidInput
 from bundleserver.frameworks.forecasting.contract import FloatArray, shorten
@@ -22,18 +22,6 @@ _Answer = TypeVar("_Answer")
 _ISO_8601 = re.compile(r"\d{4}(-?\d{2}([-\d].*)?)?", re.ASCII)
 _WITH_ZONE = re.compile(r".*[T ].*(Z|[+-]\d{2}(:?\d{2})?)")
 _OVERFLOWS = (pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta, OverflowError)
-
-# The possible steps of a series with gaps, each with the range of median days between dates.
-_CALENDAR_STEPS = (
-    (pd.offsets.BusinessDay(), 1, 1),
-    (pd.offsets.MonthBegin(), 28, 31),
-    (pd.offsets.MonthEnd(), 28, 31),
-    (pd.offsets.QuarterBegin(startingMonth=1), 90, 92),
-    (pd.offsets.QuarterEnd(startingMonth=3), 90, 92),
-    (pd.offsets.YearBegin(), 365, 366),
-    (pd.offsets.YearEnd(), 365, 366),
-)
-_MAX_GAPS = 1_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,13 +48,6 @@ class TimeGrid:
             return cls(index, index.freq)
         return None
 
-    @classmethod
-    def from_dates(cls, dates: pd.DatetimeIndex) -> TimeGrid:
-        """Infer the step of dates that may have gaps; the missing dates are on the grid."""
-        dates = dates.unique().sort_values()
-        step = _infer_step(dates)
-        return cls(dates.union(_between(dates, step)), step)
-
     @property
     def last(self) -> pd.Timestamp:
         """The last training date."""
@@ -77,7 +58,7 @@ class TimeGrid:
         first = (
             self.past[0] if start is None else self._parse("parameter 'history_start'", [start])[0]
         )
-        index = _in_bounds(lambda: pd.date_range(start=first, periods=length, freq=self.step))
+        index = in_bounds(lambda: pd.date_range(start=first, periods=length, freq=self.step))
         if index[0] != first:
             raise InvalidInput(
                 f"parameter 'history_start' is {shorten(start)}, which is not on the model's grid "
@@ -96,9 +77,7 @@ class TimeGrid:
         Raises:
             InvalidInput: they are out of the library's range.
         """
-        dates = _in_bounds(
-            lambda: pd.date_range(start=self.last, periods=steps + 1, freq=self.step)
-        )
+        dates = in_bounds(lambda: pd.date_range(start=self.last, periods=steps + 1, freq=self.step))
         return dates[dates > self.last][:steps]
 
     def locate(self, texts: Sequence[str], max_horizon: int) -> tuple[pd.DatetimeIndex, Positions]:
@@ -124,29 +103,10 @@ class TimeGrid:
         return pd.DatetimeIndex(self.past.append(dates[dates > self.last]))
 
     def _parse(self, what: str, texts: Sequence[str]) -> pd.DatetimeIndex:
-        for text in texts:
-            if not _ISO_8601.fullmatch(text):
-                raise _not_a_date(what, text)
-            if self.past.tz is not None and not _WITH_ZONE.fullmatch(text):
-                raise InvalidInput(
-                    f"{what} has {shorten(text)}, which has no time zone; the model's dates "
-                    f"are in '{self.past.tz}', so add one, such as 'Z'"
-                )
-        try:
-            return pd.DatetimeIndex(_as_utc(texts).tz_convert(self.past.tz))
-        except pd.errors.OutOfBoundsDatetime as error:
-            raise InvalidInput(
-                f"{what} has a date that is out of range; expected dates from "
-                f"'{pd.Timestamp.min.date()}' to '{pd.Timestamp.max.date()}'"
-            ) from error
-        except ValueError as error:
-            wrong = next((text for text in texts if not _is_date(text)), texts[0])
-            raise _not_a_date(what, wrong) from error
+        return parse_dates(what, texts, self.past.tz)
 
     def _check_range(self, asked: pd.DatetimeIndex, max_horizon: int) -> None:
-        if asked.has_duplicates:
-            twice = asked[asked.duplicated()][0].isoformat()
-            raise InvalidInput(f"input 'ds' has the duplicate '{twice}'; send each date once")
+        check_once(asked)
         if asked.min() < self.past[0]:
             raise InvalidInput(
                 f"input 'ds' has '{asked.min().isoformat()}'; the model's dates start at "
@@ -170,6 +130,38 @@ class TimeGrid:
         )
 
 
+def parse_dates(what: str, texts: Sequence[str], zone: tzinfo | None) -> pd.DatetimeIndex:
+    """Parse ISO 8601 to dates in a model's zone, or to UTC without a zone if the model has none.
+
+    Raises:
+        InvalidInput: a date is not valid, out of range, or lacks the zone that the model has.
+    """
+    for text in texts:
+        if not _ISO_8601.fullmatch(text):
+            raise _not_a_date(what, text)
+        if zone is not None and not _WITH_ZONE.fullmatch(text):
+            raise InvalidInput(
+                f"{what} has {shorten(text)}, which has no time zone; the model's dates "
+                f"are in '{zone}', so add one, such as 'Z'"
+            )
+    try:
+        return pd.DatetimeIndex(_as_utc(texts).tz_convert(zone))
+    except ValueError as error:
+        problems = (_problem(what, text) for text in texts)
+        raise next(filter(None, problems), _not_a_date(what, texts[0])) from error
+
+
+def check_once(asked: pd.DatetimeIndex) -> None:
+    """Refuse dates of which one comes twice.
+
+    Raises:
+        InvalidInput: names the date.
+    """
+    if asked.has_duplicates:
+        twice = asked[asked.duplicated()][0].isoformat()
+        raise InvalidInput(f"input 'ds' has the duplicate '{twice}'; send each date once")
+
+
 def iso_dates(dates: pd.DatetimeIndex) -> Array:
     """Format dates as a BYTES tensor of ISO 8601, each with its time: ``2025-01-31T00:00:00``."""
     texts = np.empty(len(dates), dtype=object)
@@ -189,40 +181,28 @@ def _as_utc(texts: Sequence[str]) -> pd.DatetimeIndex:
     return pd.to_datetime(list(texts), format="ISO8601", utc=True)
 
 
-def _is_date(text: str) -> bool:
+def _problem(what: str, text: str) -> InvalidInput | None:
     try:
         _as_utc([text])
+    except pd.errors.OutOfBoundsDatetime:
+        return InvalidInput(
+            f"{what} has {shorten(text)}, a date that is out of range; expected dates from "
+            f"'{pd.Timestamp.min.date()}' to '{pd.Timestamp.max.date()}'"
+        )
     except ValueError:
-        return False
-    return True
+        return _not_a_date(what, text)
+    return None
 
 
-def _in_bounds(make: Callable[[], _Answer]) -> _Answer:
+def in_bounds(make: Callable[[], _Answer]) -> _Answer:
+    """Return what ``make`` does, unless its dates are out of the library's range.
+
+    Raises:
+        InvalidInput: they are.
+    """
     try:
         return make()
     except _OVERFLOWS as error:
         raise InvalidInput(
             "the forecast has dates out of the library's range; request fewer steps"
         ) from error
-
-
-def _infer_step(dates: pd.DatetimeIndex) -> pd.offsets.BaseOffset:
-    inferred = pd.infer_freq(dates) if len(dates) >= 3 else None
-    if inferred is not None:
-        return to_offset(inferred)
-    spacing = pd.Series(dates).diff().median()
-    for step, shortest, longest in _CALENDAR_STEPS:
-        fits = pd.Timedelta(days=shortest) <= spacing <= pd.Timedelta(days=longest)
-        if fits and len(dates) > 5 and all(step.is_on_offset(date) for date in dates):
-            return step
-    return to_offset(spacing)
-
-
-def _between(dates: pd.DatetimeIndex, step: pd.offsets.BaseOffset) -> pd.DatetimeIndex:
-    # Seconds apart now and then in years have no useful grid: only the dates themselves are on it.
-    if (
-        isinstance(step, pd.offsets.Tick)
-        and (dates[-1] - dates[0]) / pd.Timedelta(step) > _MAX_GAPS
-    ):
-        return dates
-    return pd.date_range(start=dates[0], end=dates[-1], freq=step)

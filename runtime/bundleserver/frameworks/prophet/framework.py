@@ -1,10 +1,9 @@
 """Prophet: models as JSON (``prophet.serialize.model_to_json``), or in a pickle or joblib file.
 
-``mean`` is Prophet's ``yhat`` for the requested dates, to the bit. ``lower`` and ``upper`` are
-sampled at random, here with a fixed seed, so that all replicas and calls return the same; a model
-without ``uncertainty_samples`` has none (NaN). Prophet widens its interval with every date of its
-frame, not with the time between them. So if dates after the history have gaps, all dates between
-are sampled: an interval does not depend on the other dates of the request.
+``mean`` is Prophet's ``yhat`` for the requested dates, which may be any, to the bit. ``horizon``
+goes on at the step of the history; a history without one refuses it. ``lower`` and ``upper`` are
+sampled with a fixed seed, so that all replicas and calls return the same; a model without
+``uncertainty_samples`` has none (NaN): see ``intervals``.
 
 Inputs beside the contract's, for every requested date: extra regressors; ``cap`` (and ``floor``, if
 fitted with one) of logistic growth; the condition of a conditional seasonality, as BOOL.
@@ -12,14 +11,12 @@ fitted with one) of logistic growth; the condition of a conditional seasonality,
 
 from __future__ import annotations
 
-import copy
 import json
 import logging
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from threading import Lock
 from typing import Any, cast
 
 import numpy as np
@@ -28,22 +25,19 @@ import pandas as pd
 from bundleserver.errors import InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext, Predictor, pickles
 from bundleserver.frameworks.forecasting.contract import (
-    FloatArray,
     ForecastRequest,
     check_names,
     forecast_signature,
-    no_interval,
 )
 from bundleserver.frameworks.forecasting.forecaster import CachingForecaster, max_horizon_option
-from bundleserver.frameworks.forecasting.timegrid import TimeGrid, iso_dates
+from bundleserver.frameworks.forecasting.steps import infer_step
+from bundleserver.frameworks.forecasting.timegrid import check_once, iso_dates, parse_dates
 from bundleserver.frameworks.interface import reading
-from bundleserver.tensors import Array, TensorSpec
+from bundleserver.frameworks.prophet.intervals import Intervals
+from bundleserver.tensors import Array, NamedTensor, TensorSpec
 
-SEED = 0
-"""The seed of the intervals of every call."""
-
-# Prophet draws from numpy's global generator, which all models of the process share.
-_RANDOM = Lock()
+_REFIT = "Prophet needs a refit for new observations; omit 'history'"
+_IRREGULAR = "the dates of the model's history have no regular step; send the dates as 'ds' instead"
 
 
 def load(path: Path, context: LoadContext) -> Predictor:
@@ -61,7 +55,8 @@ def load(path: Path, context: LoadContext) -> Predictor:
         return Forecaster(model, max_horizon, where)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise LoadError(
-            f"{where}: the Prophet model is incomplete: {error!r}; save it again"
+            f"{where}: the Prophet model is incomplete: {error!r}; save it again with prophet "
+            f"{version('prophet')}"
         ) from error
 
 
@@ -97,14 +92,31 @@ class Forecaster(CachingForecaster):
     """
 
     def __init__(self, model: Any, max_horizon: int, where: str) -> None:
-        self._grid = TimeGrid.from_dates(pd.DatetimeIndex(model.history_dates))
-        self._fitted_until = model.history["ds"].max()
+        dates = pd.DatetimeIndex(model.history_dates)
+        self._last = dates.max()
+        self._step = infer_step(dates)
+        self._intervals = Intervals(model, self._step, max_horizon)
         self._columns = _columns(model)
         check_names(self._columns, where)
-        refit = "Prophet needs a refit for new observations; omit 'history'"
-        signature = forecast_signature(self._columns, timed=True, refused={"history": refit})
+        refused = {"history": _REFIT, **({} if self._step else {"horizon": _IRREGULAR})}
+        signature = forecast_signature(self._columns, timed=True, refused=refused)
         # Another horizon draws other random numbers, so a forecast is not a prefix of a longer one.
-        super().__init__(model, signature, max_horizon, self._grid.step.freqstr, prefixes=False)
+        name = None if self._step is None else self._step.name
+        super().__init__(model, signature, max_horizon, name, prefixes=False)
+
+    def samples(self, method: str, rows: int) -> Sequence[Sequence[NamedTensor]]:
+        """Return the inputs of the step after the history, with the last values of the history."""
+        history = self._model.history
+        tensors = [NamedTensor("horizon", np.ones(1, dtype=np.int64))]
+        if self._step is None:
+            after = self._intervals.fill.after(self._last, 1)
+            tensors = [NamedTensor("ds", iso_dates(after))]
+        for spec in self._columns:
+            regressor = self._model.extra_regressors.get(spec.name, {"mu": 0.0, "std": 1.0})
+            value = history[spec.name].iloc[-1] * regressor["std"] + regressor["mu"]
+            values = [True] if spec.datatype == "BOOL" else [float(value)]
+            tensors.append(NamedTensor(spec.name, np.array(values)))
+        return [tensors]
 
     def _forecast(self, request: ForecastRequest) -> Sequence[Array]:
         self._check_capacity(request)
@@ -113,15 +125,15 @@ class Forecaster(CachingForecaster):
         columns = {name: values[order] for name, values in request.regressors.items()}
         asked = pd.DataFrame({"ds": dates[order], **columns})
         place = np.argsort(order)
-        return [
-            *(column[place] for column in self._predict(asked, request.level)),
-            iso_dates(dates),
-        ]
+        predicted = self._intervals.predict(self._model, asked, request.level)
+        return [*(column[place] for column in predicted), iso_dates(dates)]
 
     def _dates(self, request: ForecastRequest) -> pd.DatetimeIndex:
-        if request.ds is None:
-            return self._grid.after(request.steps)
-        return self._grid.locate(request.ds, self._max_horizon)[0]
+        if request.ds is None and self._step is not None:
+            return self._step.after(self._last, request.steps)
+        asked = parse_dates("input 'ds'", request.ds or (), None)
+        check_once(asked)
+        return asked
 
     def _check_capacity(self, request: ForecastRequest) -> None:
         if "cap" not in request.regressors:
@@ -131,37 +143,6 @@ class Forecaster(CachingForecaster):
         floor = request.regressors.get("floor", np.asarray(default))
         if (request.regressors["cap"] <= floor).any():
             raise InvalidInput("input 'cap' must be above the model's floor on every date")
-
-    def _predict(
-        self, asked: pd.DataFrame, level: float
-    ) -> tuple[FloatArray, FloatArray, FloatArray]:
-        model = copy.copy(self._model)
-        model.interval_width = level
-        if not model.uncertainty_samples:
-            steps = len(asked)
-            return _floats(model.predict(asked)["yhat"]), no_interval(steps), no_interval(steps)
-        whole, rows = self._fill_gaps(asked)
-        with _seeded():
-            sampled = model.predict(whole).iloc[rows]
-        mean = sampled["yhat"]
-        if len(whole) > len(asked):
-            model.uncertainty_samples = 0
-            mean = model.predict(asked)["yhat"]
-        return _floats(mean), _floats(sampled["yhat_lower"]), _floats(sampled["yhat_upper"])
-
-    def _fill_gaps(self, asked: pd.DataFrame) -> tuple[pd.DataFrame, Array]:
-        """Add the dates between the history and the last requested date; return their rows too.
-
-        An added row repeats the columns of the next requested date; its own result is not used. The
-        interval widens after the last observation, which may be before the last training date.
-        """
-        dates = asked["ds"].to_numpy()
-        reachable = self._grid.through(asked["ds"].iloc[-1])
-        between = reachable[(reachable > self._fitted_until) & (reachable <= asked["ds"].iloc[-1])]
-        needed = np.union1d(dates, between.to_numpy())
-        source = np.searchsorted(dates, needed)
-        whole = asked.iloc[source].reset_index(drop=True).assign(ds=needed)
-        return whole, np.searchsorted(needed, dates)
 
 
 def _read(path: Path) -> Any:
@@ -178,9 +159,11 @@ def _read(path: Path) -> Any:
             content = json.loads(content)
         return model_from_dict(cast(Any, content))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
+        writer = content.get("__prophet_version") if isinstance(content, dict) else None
+        by = "" if writer is None else f" (written by prophet {writer})"
         raise LoadError(
-            f"'{path}' is not a valid Prophet model: {error!r}; save it again with "
-            "prophet.serialize.model_to_json"
+            f"'{path}' is not a valid Prophet model: {error!r}{by}; save it again with "
+            f"prophet.serialize.model_to_json of prophet {version('prophet')}"
         ) from error
 
 
@@ -225,18 +208,3 @@ def _columns(model: Any) -> tuple[TensorSpec, ...]:
 
 def _is_predicted(regressor: Mapping[str, object]) -> bool:
     return regressor.get("predictor_spec") is not None and regressor.get("predictor") is not None
-
-
-@contextmanager
-def _seeded() -> Iterator[None]:
-    with _RANDOM:
-        state = np.random.get_state()
-        np.random.seed(SEED)
-        try:
-            yield
-        finally:
-            np.random.set_state(state)
-
-
-def _floats(column: pd.Series[float]) -> FloatArray:
-    return np.asarray(column, dtype=np.float64)

@@ -10,7 +10,7 @@ FRAMEWORK = Framework(
     module="bundleserver.frameworks.statsmodels.framework",
     library="statsmodels",
     extra="statsmodels",
-    distributions=("statsmodels", "pandas", "scipy"),
+    distributions=("statsmodels", "pandas", "patsy", "scipy"),
     suffixes=PICKLE_SUFFIXES,
     sniff=lambda path: "model" if top_package(path) == "statsmodels" else None,
     recognises=lambda model: has_class_of(model, "statsmodels"),

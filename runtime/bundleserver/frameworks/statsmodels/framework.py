@@ -38,9 +38,10 @@ from bundleserver.frameworks.statsmodels.series import (
     class_name,
     drop_labels,
     family_of,
+    installed,
     regressor_names,
 )
-from bundleserver.tensors import Array, TensorSpec
+from bundleserver.tensors import Array, NamedTensor, TensorSpec
 
 
 def load(path: Path, context: LoadContext) -> Predictor:
@@ -54,6 +55,11 @@ def load(path: Path, context: LoadContext) -> Predictor:
     family = family_of(results, where)
     if family is None:
         return RegressionPredictor(results, where)
+    if results.model.endog is None:
+        raise LoadError(
+            f"{where} has a {class_name(results)} whose series was removed, and a forecast starts "
+            "from it; save the results without remove_data"
+        )
     max_horizon = max_horizon_option(context.options, where)
     try:
         forecaster = Forecaster(results, family, max_horizon, where)
@@ -63,7 +69,7 @@ def load(path: Path, context: LoadContext) -> Predictor:
     except Exception as error:
         raise LoadError(
             f"{where} has a {class_name(results)} that cannot forecast: {first_line(error)}; save "
-            "the complete results of fit() (no remove_data)"
+            f"the complete results of fit(), with {installed()}"
         ) from error
     return forecaster
 
@@ -116,6 +122,17 @@ class Forecaster(CachingForecaster):
         length = len(self._model.model.endog)
         exog = np.zeros((1, len(self._regressors))) if self._regressors else None
         self._family.predict(self._model, length, length, exog, 0.05)
+
+    def samples(self, method: str, rows: int) -> Sequence[Sequence[NamedTensor]]:
+        """Return the inputs of the step after the series, with the last values of regressors."""
+        horizon = NamedTensor("horizon", np.ones(1, dtype=np.int64))
+        if not self._regressors:
+            return [[horizon]]
+        exog = np.asarray(self._model.model.data.orig_exog, dtype=np.float64)
+        specs = self._regressors
+        # Columns of trends may come before those of the regressors.
+        last = exog.reshape(len(exog), -1)[-1, -len(specs) :]
+        return [[horizon, *(NamedTensor(s.name, last[i : i + 1]) for i, s in enumerate(specs))]]
 
     def _forecast(self, request: ForecastRequest) -> Sequence[Array]:
         if request.history is None:

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,12 @@ def class_name(results: object) -> str:
     """Return the class of results, inside their wrapper, for a message."""
     cls = type(getattr(results, "_results", results))
     return f"'{cls.__module__}.{cls.__qualname__}'"
+
+
+def installed() -> str:
+    """Name the installed versions, for the message on a file that may come from others."""
+    names = ("statsmodels", "patsy", "pandas")
+    return ", ".join(f"{name} {version(name)}" for name in names)
 
 
 def regressor_names(model: Any) -> Sequence[object]:

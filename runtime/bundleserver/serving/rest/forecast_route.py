@@ -1,7 +1,8 @@
 """KServe's ``/v1/timeseries/forecast``: series in, forecasts out.
 
 A model with the input ``history`` gets each series as its history. One without (Prophet) forecasts
-the dates after the series, or after its own history if the series has no start. Frequencies are
+the dates after the series, or after its own history if the series has no start; a model that cannot
+go on by itself, since its history has no step, requires the start. Frequencies are
 compared with the step that the model was fitted with, if KServe has a name for it. A quantile q is
 a bound of the central interval of level |2q - 1|, and 0.5 is the mean: both are true for forecasts
 that are symmetric around their mean.
@@ -60,6 +61,8 @@ def plan_forecast(asked: ForecastRequest, manager: ServingManager) -> ForecastPl
         )
     _check_step_and_horizon(asked, version)
     uses_series = _takes(signature, "history")
+    if not _takes(signature, "horizon"):
+        _check_starts(asked, signature)
     rows: list[object] = [
         _instance(series, asked.horizon, level, uses_series)
         for series in asked.series
@@ -96,7 +99,8 @@ def describe_forecast(plan: ForecastPlan, response: PredictResponse) -> dict[str
 def is_forecaster(signature: Signature) -> bool:
     """Ask whether a model follows the forecast contract."""
     gives_mean = any(spec.name == "mean" for spec in signature.outputs)
-    return not signature.rowwise and gives_mean and _takes(signature, "horizon")
+    takes_steps = _takes(signature, "horizon") or _takes(signature, "ds")
+    return not signature.rowwise and gives_mean and takes_steps
 
 
 def forecasters(manager: ServingManager) -> list[str]:
@@ -128,6 +132,16 @@ def _check_step_and_horizon(asked: ForecastRequest, version: VersionStatus) -> N
             raise InvalidInput(
                 f"inputs[{position}].frequency is '{series.frequency.name}'; {model} expects "
                 f"'{own.name}', as it was fitted with the step '{step}'"
+            )
+
+
+def _check_starts(asked: ForecastRequest, signature: Signature) -> None:
+    for position, series in enumerate(asked.series):
+        if series.start is None:
+            reason = signature.refused.get("horizon", "the model takes no 'horizon'")
+            raise InvalidInput(
+                f"inputs[{position}].start_timestamp is missing, and {reason.partition(';')[0]}; "
+                "send when the series starts"
             )
 
 
