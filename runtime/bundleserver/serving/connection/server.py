@@ -106,7 +106,7 @@ def _uvicorn_config(rest: RestApp, options: ServerOptions) -> uvicorn.Config:
         app,
         log_config=None,
         lifespan="off",
-        http="auto" if problem else eager_protocol(timeout_receive, find),
+        http="h11" if problem else eager_protocol(timeout_receive, find),
         ws="none",
         # Nothing but the access log asks who a client behind a proxy is.
         proxy_headers=options.access_log,
