@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from bundleserver.errors import (
     BundleServerError,
     IntegrityError,
     InvalidInput,
-    ManifestError,
     PredictionError,
     Problem,
     WarmUpError,
@@ -31,8 +30,11 @@ from bundleserver.tensors import Array, NamedTensor
 LOG = logging.getLogger(__name__)
 
 
-def read_manifest(directory: Path) -> Manifest | None:
+def read_manifest(directory: Path, known: Collection[str] | None = None) -> Manifest | None:
     """Decode a directory's manifest; None if it has none.
+
+    ``known`` are the frameworks that its components may have; None allows any, for whoever does
+    not open them.
 
     Raises:
         ManifestError: the manifest is not valid.
@@ -46,7 +48,7 @@ def read_manifest(directory: Path) -> Manifest | None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise IntegrityError(f"{path} cannot be read", [Problem("", reason)]) from error
-    return Manifest.from_json(data, str(path))
+    return Manifest.from_json(data, str(path), known)
 
 
 def read_nested_manifest(path: Path, component: str) -> Manifest:
@@ -56,24 +58,13 @@ def read_nested_manifest(path: Path, component: str) -> Manifest:
         ManifestError, IntegrityError: it cannot be used.
         BundleError: it does not exist.
     """
-    manifest = read_manifest(path)
+    manifest = read_manifest(path, frameworks())
     if manifest is None:
         raise BundleError(
             f"component '{component}' is a bundle, but {path / MANIFEST_NAME} does not exist; "
             f"create it with: bundleserver init {path}"
         )
     return manifest
-
-
-def check_frameworks(directory: Path, manifest: Manifest) -> None:
-    """Validate the framework of every component.
-
-    Raises:
-        ManifestError: one is unknown; lists the known ones.
-    """
-    problems = manifest.problems_with_frameworks(frameworks())
-    if problems:
-        raise ManifestError(str(directory / MANIFEST_NAME), problems)
 
 
 class Bundle:
@@ -135,10 +126,9 @@ class Bundle:
             members: acquires other models of this process for components of kind ``model``.
 
         Raises:
-            ManifestError: a framework is unknown.
+            FrameworkError: a framework is unknown.
             BundleError: a file cannot be opened, or the components cannot be combined.
         """
-        check_frameworks(directory, manifest)
         with ExitStack() as opened:
             predictors: dict[str, Predictor] = {}
             for name, component in manifest.components.items():

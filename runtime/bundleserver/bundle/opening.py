@@ -19,6 +19,7 @@ from bundleserver.bundle.integrity import compare_requirements, trusted_links, v
 from bundleserver.bundle.links import FileWalk, Links
 from bundleserver.bundle.members import Members
 from bundleserver.errors import IntegrityError, Problem
+from bundleserver.frameworks import frameworks
 from bundleserver.manifest import BUNDLE, MODEL, Manifest
 from bundleserver.versions.lifecycle import State
 
@@ -34,7 +35,7 @@ def manifest_of(directory: Path, name: str) -> Manifest:
     Raises:
         ManifestError, IntegrityError, BundleError: what the directory is cannot be told.
     """
-    return read_manifest(directory) or infer_manifest(directory, name)
+    return read_manifest(directory, frameworks()) or infer_manifest(directory, name)
 
 
 def verify(directory: Path, manifest: Manifest, *, links_lead_anywhere: bool = False) -> Path:
