@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import cast
 from urllib.parse import unquote
@@ -17,6 +18,7 @@ from urllib.parse import unquote
 from bundleserver.serving.connection.head_deadline import NO_HEAD, HeadDeadline
 from bundleserver.serving.connection.other_protocols import refusal_of
 from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
+from bundleserver.serving.rest.http import Answer, error_answer
 
 _AUTHORITY = re.compile(rb"(?i)https?://[^/?]*")
 
@@ -144,7 +146,7 @@ def watched(app: AsgiApp, timeout_receive: float) -> AsgiApp:
         if connection is None or scope["type"] != "http":
             await app(scope, receive, send)
             return
-        refusal = refusal_of(str(scope["method"]).encode())
+        refusal = _refusal_of(scope)
         if refusal is not None:
             await refusal.send(send)
             return
@@ -157,6 +159,15 @@ def watched(app: AsgiApp, timeout_receive: float) -> AsgiApp:
             connection.end(body, scope)
 
     return watch
+
+
+def _refusal_of(scope: Message) -> Answer | None:
+    names = {name for name, _ in cast("Iterable[tuple[bytes, bytes]]", scope["headers"])}
+    if names >= {b"content-length", b"transfer-encoding"}:
+        # h11 believes the chunks, but who is before it may not.
+        message = "a request with Transfer-Encoding must not have Content-Length"
+        return error_answer(400, message, {"connection": "close"})
+    return refusal_of(str(scope["method"]).encode())
 
 
 def _of_path_alone(scope: Message) -> Message:
