@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bundleserver.errors import ConfigError, Problem
+from bundleserver.serving.connection.access_log import format_problem
 from bundleserver.sources.registry.uri import ModelUri, alias_problem
 from bundleserver.versions import VersionPolicy
 from bundleserver.versions.lifecycle import SwapPolicy
@@ -112,6 +113,11 @@ class Settings:
             yield Problem("routing_header", what)
         if self.model_name is not None and (not self.model_name or "/" in self.model_name):
             yield Problem("model_name", f"is '{self.model_name}'; expected a name without '/'")
+
+        if self.access_log_format is not None:
+            problem = format_problem(self.access_log_format)
+            if problem is not None:
+                yield Problem("access_log_format", problem)
 
     def _registry_problems(self) -> Iterator[Problem]:
         if self.model_uri is not None:

@@ -9,16 +9,18 @@ from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import StandardScaler
 
-from bundleserver.bundle import Bundle
+from bundleserver.bundle import Bundle, opening
 from bundleserver.bundle.reading import read_manifest
 from bundleserver.errors import (
     BundleError,
+    FrameworkError,
     IntegrityError,
     InvalidInput,
     ManifestError,
     PredictionError,
     WarmUpError,
 )
+from bundleserver.manifest import Component, Manifest
 from bundleserver.tensors import NamedTensor
 
 RNG = np.random.default_rng(7)
@@ -143,17 +145,36 @@ def test_parts_that_do_not_fit_are_refused_when_opened(directory, change, part):
     assert part in str(refused.value)
 
 
-def test_an_unknown_framework_is_a_fault_of_the_manifest(directory):
-    """The file to mend is named, with every framework that may stand there."""
-    with pytest.raises(ManifestError) as refused:
-        open_bundle(directory, components={"model": {"framework": "sklern", "path": "model.pkl"}})
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_unknown_framework_is_told_with_all_other_problems(directory, nested):
+    """The file to fix is named, with every problem in it and the frameworks that exist."""
+    components = {"model": {"framework": "sklern", "path": "model.pkl", "size": -1}}
+    wrong = {"format": "bundle/v1", "components": components, "mood": "good"}
+    inner = directory / "inner" if nested else directory
+    inner.mkdir(exist_ok=True)
+    (inner / "manifest.json").write_text(json.dumps(wrong))
+    if nested:
+        outer = {**wrong, "components": {"part": {"framework": "bundle", "path": "inner"}}}
+        del outer["mood"]
+        (directory / "manifest.json").write_text(json.dumps(outer))
 
-    expected = (
-        f"{directory / 'manifest.json'}: components.model.framework: is 'sklern'; expected one of "
-        "'bundle', 'ensemble', 'model', 'prophet', 'pyfunc', 'sklearn', 'statsmodels', 'torch'; "
-        "did you mean 'sklearn'?"
+    with pytest.raises(ManifestError) as refused:
+        opening.open_bundle(directory)
+
+    assert str(inner / "manifest.json") in str(refused.value)
+    problems = {problem.where: problem.what for problem in refused.value.problems}
+    assert {"components.model.framework", "components.model.size", "mood"} == set(problems)
+    assert problems["components.model.framework"] == (
+        "is 'sklern'; expected one of 'bundle', 'ensemble', 'model', 'prophet', 'pyfunc', "
+        "'sklearn', 'statsmodels', 'torch'; did you mean 'sklearn'?"
     )
-    assert expected == str(refused.value)
+
+
+def test_a_framework_that_only_code_names_is_refused(directory):
+    """A manifest that was never in a file names no framework either that nobody has."""
+    manifest = Manifest(components={"m": Component("m", "sklern", "model.pkl")})
+    with pytest.raises(FrameworkError, match="did you mean 'sklearn'"):
+        Bundle.open(directory, manifest, model="fraud", version="7")
 
 
 def test_a_declared_output_holds_the_model_to_its_datatype(directory):

@@ -161,6 +161,24 @@ def test_validate_lists_all_problems_of_a_manifest(pair):
         assert said in problems
 
 
+def test_validate_names_the_manifest_of_a_nested_bundle(tmp_path):
+    """A problem of a bundle in a bundle stands beside the file that has it."""
+    inner = tmp_path / "outer" / "outer"
+    inner.mkdir(parents=True)
+    outer = {"part": {"framework": "bundle", "path": "outer"}}
+    part = {"model": {"framework": "torhc", "path": "a", "size": "1"}}
+    for directory, components in ((tmp_path / "outer", outer), (inner, part)):
+        document = {"format": "bundle/v1", "components": components}
+        (directory / "manifest.json").write_text(json.dumps(document))
+
+    result = run("validate", tmp_path / "outer", "--json")
+
+    problems = json.loads(result.stdout)["checked"][0]["problems"]
+    assert 2 == len(problems)
+    for place, problem in zip(("size", "framework"), problems, strict=True):
+        assert problem.startswith(f"{inner / 'manifest.json'}: components.model.{place}: is ")
+
+
 def test_validate_runs_the_examples(pair):
     """An answer that differs from the recorded one is a problem."""
     run("init", pair)

@@ -269,25 +269,30 @@ def _places(value):
             yield from _places(value[key])
 
 
-def test_unknown_frameworks_are_named_with_the_nearest_known_one():
-    """A framework that nobody opens is a problem at its place; bundles and models are known."""
-    manifest = Manifest.from_json(
-        json.dumps(
-            edited(
-                put({"framework": "sklern", "path": "a"}, "components", "a"),
-                put({"framework": "bundle", "path": "b"}, "components", "b"),
-                put({"framework": "model", "model": "c"}, "components", "c"),
-            )
-        ),
-        WHERE,
+def test_unknown_frameworks_are_told_with_all_other_problems():
+    """A framework that nobody opens is a problem at its place, beside those of the format."""
+    document = edited(
+        put({"framework": "sklern", "path": "../a"}, "components", "a"),
+        put({"framework": "bundle", "path": "b"}, "components", "b"),
+        put({"framework": "model", "model": "c"}, "components", "c"),
+        put({"framework": 3, "path": "d"}, "components", "d"),
+        put(["n"], "metadata", "tags"),
     )
 
-    problems = manifest.problems_with_frameworks({"sklearn", "torch"})
+    with pytest.raises(ManifestError) as raised:
+        Manifest.from_json(json.dumps(document), WHERE, {"sklearn", "torch"})
 
-    assert [
-        "components.a.framework: is 'sklern'; expected one of 'bundle', 'model', 'sklearn', "
-        "'torch'; did you mean 'sklearn'?"
-    ] == [str(problem) for problem in problems]
+    problems = {problem.where: problem.what for problem in raised.value.problems}
+    assert {
+        "components.a.framework",
+        "components.a.path",
+        "components.d.framework",
+        "metadata.tags",
+    } == set(problems)
+    assert problems["components.a.framework"] == (
+        "is 'sklern'; expected one of 'bundle', 'model', 'sklearn', 'torch'; did you mean "
+        "'sklearn'?"
+    )
 
 
 def test_schema_is_a_schema():

@@ -23,6 +23,7 @@ from bundleserver.serving.connection.server import listen
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.server import BundleServer
 from bundleserver.versions.lifecycle import State
+from tests.serving.connection.test_bad_clients import wait_until
 from tests.serving.fakes import (
     DEADLINE_SECONDS,
     FakeManager,
@@ -287,6 +288,31 @@ def test_the_access_log_is_there_on_request(free_ports, pipe):
     assert [line for line in served.output if "POST /v1/models/sums" in line]
 
 
+@pytest.mark.parametrize("level", ["info", "error"])
+def test_the_access_log_is_written_in_the_given_format(free_ports, pipe, level):
+    """A format alone turns it on, at any log level, and one line is one request."""
+    form = "ours %(m)s %(U)s %(s)s %({x-note}i)s"
+    options = {"access_log_format": form, "log_level": level}
+    with process(free_ports(2), pipe, options) as served:
+        wait_until(lambda: does_answer(served.rest))
+        predict(served.rest)
+        httpx.get(f"{served.rest}/v2/nothing", headers={"X-Note": "a b"})
+        served.send(signal.SIGTERM)
+        assert 0 == served.exit_code()
+
+    lines = [line.rstrip() for line in served.output if line.startswith("ours")]
+    assert "ours POST /v1/models/sums:predict 200 -" in lines
+    assert "ours GET /v2/nothing 404 a b" == lines[-1]
+
+
+def does_answer(rest):
+    """Ask whether a server answers."""
+    try:
+        return httpx.get(f"{rest}/v2/health/live").is_success
+    except httpx.TransportError:
+        return False
+
+
 def serve_once(**settings):
     """Start a server that cannot start."""
     options = ServerOptions(configure_logging=False, **settings)
@@ -358,10 +384,10 @@ def test_a_certificate_that_cannot_be_used_is_named(tmp_path, text):
         serve_once(ssl_certfile=str(cert), ssl_keyfile=str(key))
 
 
-def test_an_access_log_format_needs_its_package():
-    """A format of the access log without the package that knows it is a problem of its flag."""
-    with pytest.raises(ConfigError, match="--access_log_format: needs the package asgi-logger"):
-        serve_once(access_log_format="%(s)s")
+def test_a_format_of_the_access_log_is_checked_at_start():
+    """An atom that does not exist is a problem of its flag."""
+    with pytest.raises(ConfigError, match=r"--access_log_format: has unknown atoms: %\(z\)s"):
+        serve_once(access_log_format="%(z)s")
 
 
 def test_importing_the_server_leaves_the_command_line_alone():

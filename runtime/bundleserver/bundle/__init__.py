@@ -14,7 +14,7 @@ from bundleserver.bundle import integrity
 from bundleserver.bundle.members import BundleMember, Members, ModelMember
 from bundleserver.bundle.placement import Placement, measure
 from bundleserver.bundle.plan import make_plan
-from bundleserver.bundle.reading import check_frameworks, read_nested_manifest
+from bundleserver.bundle.reading import read_nested_manifest
 from bundleserver.bundle.steps import Naming, Plan, StepFailed
 from bundleserver.bundle.warming import warm_up
 from bundleserver.bundle.warming.examples import validate_values
@@ -95,10 +95,9 @@ class Bundle:
             members: acquires other models of this process for components of kind ``model``.
 
         Raises:
-            ManifestError: a framework is unknown.
+            FrameworkError: a framework is unknown.
             BundleError: a file cannot be opened, or the components cannot be combined.
         """
-        check_frameworks(directory, manifest)
         with ExitStack() as opened:
             predictors: dict[str, Predictor] = {}
             for name, component in manifest.components.items():

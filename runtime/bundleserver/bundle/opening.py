@@ -20,6 +20,7 @@ from bundleserver.bundle.links import FileWalk, Links
 from bundleserver.bundle.members import Members
 from bundleserver.bundle.reading import read_manifest, read_nested_manifest
 from bundleserver.errors import IntegrityError, Problem
+from bundleserver.frameworks import frameworks
 from bundleserver.manifest import BUNDLE, MODEL, Manifest
 from bundleserver.versions.lifecycle import State
 
@@ -35,7 +36,7 @@ def manifest_of(directory: Path, name: str) -> Manifest:
     Raises:
         ManifestError, IntegrityError, BundleError: what the directory is cannot be told.
     """
-    return read_manifest(directory) or infer_manifest(directory, name)
+    return read_manifest(directory, frameworks()) or infer_manifest(directory, name)
 
 
 def verify(directory: Path, manifest: Manifest, *, links_lead_anywhere: bool = False) -> Path:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
-from bundleserver.errors import BundleError, IntegrityError, ManifestError, Problem
+from bundleserver.errors import BundleError, IntegrityError, Problem
 from bundleserver.frameworks import frameworks
 from bundleserver.manifest import MANIFEST_NAME, Manifest
 
 
-def read_manifest(directory: Path) -> Manifest | None:
+def read_manifest(directory: Path, known: Collection[str] | None = None) -> Manifest | None:
     """Decode a directory's manifest; None if it has none.
+
+    ``known`` are the frameworks that its components may have; None allows any, for whoever does
+    not open them.
 
     Raises:
         ManifestError: the manifest is not valid.
@@ -24,7 +28,7 @@ def read_manifest(directory: Path) -> Manifest | None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise IntegrityError(f"{path} cannot be read", [Problem("", reason)]) from error
-    return Manifest.from_json(data, str(path))
+    return Manifest.from_json(data, str(path), known)
 
 
 def read_nested_manifest(path: Path, component: str) -> Manifest:
@@ -34,21 +38,10 @@ def read_nested_manifest(path: Path, component: str) -> Manifest:
         ManifestError, IntegrityError: it cannot be used.
         BundleError: it does not exist.
     """
-    manifest = read_manifest(path)
+    manifest = read_manifest(path, frameworks())
     if manifest is None:
         raise BundleError(
             f"component '{component}' is a bundle, but {path / MANIFEST_NAME} does not exist; "
             f"create it with: bundleserver init {path}"
         )
     return manifest
-
-
-def check_frameworks(directory: Path, manifest: Manifest) -> None:
-    """Validate the framework of every component.
-
-    Raises:
-        ManifestError: one is unknown; lists the known ones.
-    """
-    problems = manifest.problems_with_frameworks(frameworks())
-    if problems:
-        raise ManifestError(str(directory / MANIFEST_NAME), problems)

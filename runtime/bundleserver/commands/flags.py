@@ -207,7 +207,10 @@ _GROUPS: Mapping[str, tuple[Flag, ...]] = {
         Flag("--configure_logging", "set up KServe's and uvicorn's logging", parse_bool),
         Flag("--log_config_file", "logging configuration file, YAML or JSON"),
         Flag("--access_log", "log each request", parse_bool),
-        Flag("--access_log_format", "format of the access log"),
+        Flag(
+            "--access_log_format",
+            "log each request as one line in this format, such as '%(h)s \"%(r)s\" %(s)s %(L)s'",
+        ),
     ),
     _IGNORED: (
         Flag("--max_threads", "gRPC uses the thread pool for predictions", parse_int),

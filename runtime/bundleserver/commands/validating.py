@@ -20,7 +20,7 @@ from bundleserver.errors import (
     Problem,
     StoreError,
 )
-from bundleserver.manifest import Manifest
+from bundleserver.manifest import MANIFEST_NAME, Manifest
 from bundleserver.sources import Candidate, Listing, named_versions
 from bundleserver.sources.directory import DirectorySource
 
@@ -120,15 +120,24 @@ def _check(source: DirectorySource, candidate: Candidate, device: str) -> Findin
             device=device,
         ).close()
     except BundleServerError as error:
-        return Finding(where, _sentences(error), warnings)
+        return Finding(where, _sentences(error, candidate.location), warnings)
     return Finding(where, (), warnings, _summary(manifest))
 
 
-def _sentences(error: BundleServerError) -> tuple[str, ...]:
+def _sentences(error: BundleServerError, directory: Path) -> tuple[str, ...]:
     problems: tuple[Problem, ...] = ()
     if isinstance(error, (ManifestError, IntegrityError, ConfigError)):
         problems = error.problems
+    if isinstance(error, ManifestError) and not _is_same(
+        Path(error.what), directory / MANIFEST_NAME
+    ):
+        # A nested bundle's.
+        return tuple(one_line(f"{error.what}: {problem}") for problem in problems)
     return tuple(one_line(problem) for problem in problems) or (one_line(error),)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.resolve() == other.resolve()
 
 
 def _summary(manifest: Manifest) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bundleserver.documents.forms import Form, did_you_mean, quoted
-from bundleserver.documents.strict_json import json_path, pretty, read_object, shown
+from bundleserver.documents.forms import Form
+from bundleserver.documents.strict_json import pretty, read_object
 from bundleserver.errors import ManifestError, Problem
 from bundleserver.manifest.checks import manifest_problems
 from bundleserver.manifest.forms import (
@@ -137,19 +137,24 @@ class Manifest:
         _read_only(self, "components", "metadata")
 
     @classmethod
-    def from_json(cls, data: bytes | str, where: str) -> Manifest:
+    def from_json(
+        cls, data: bytes | str, where: str, frameworks: Collection[str] | None = None
+    ) -> Manifest:
         """Parse and validate a ``manifest.json``.
 
         Args:
             data: the file's content.
             where: the file's path, for error messages.
+            frameworks: those that can open a component; ``bundle`` and ``model`` always can.
+                None allows any.
 
         Raises:
-            ManifestError: it is not valid JSON or breaks the format; lists every problem.
+            ManifestError: it is not valid JSON, breaks the format, or names an unknown framework;
+                lists every problem.
         """
         document, odd = read_object(data, where, ManifestError)
         _refuse_newer(document.get("format"), where)
-        problems = {**manifest_problems(document), **odd}
+        problems = {**manifest_problems(document, frameworks), **odd}
         if problems:
             raise ManifestError(where, tuple(problems.values()))
         return _manifest(ManifestForm.model_validate(document))
@@ -167,19 +172,6 @@ class Manifest:
         except (TypeError, ValueError) as error:
             problem = Problem("", f"cannot be encoded as JSON: {error}")
             raise ManifestError(f"manifest '{self.name or MANIFEST_NAME}'", [problem]) from error
-
-    def problems_with_frameworks(self, known: Collection[str]) -> tuple[Problem, ...]:
-        """List components with an unknown framework; ``bundle`` and ``model`` are always known."""
-        names = dict.fromkeys((*known, BUNDLE, MODEL))
-        return tuple(
-            Problem(
-                json_path(("components", component.name, "framework")),
-                f"is {shown(component.framework)}; expected one of {quoted(sorted(names))}"
-                + did_you_mean(component.framework, names),
-            )
-            for component in self.components.values()
-            if component.framework not in names
-        )
 
     def _document(self) -> dict[str, object]:
         written = {

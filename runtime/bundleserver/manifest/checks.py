@@ -7,13 +7,14 @@ reported.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
-from bundleserver.documents.forms import form_problems, nearest
+from bundleserver.documents.forms import did_you_mean, form_problems, nearest, quoted
 from bundleserver.documents.strict_json import Place, json_path, shown
 from bundleserver.errors import Problem
 from bundleserver.manifest.drafts import Declared, Draft, Drafts, Found, repeats
 from bundleserver.manifest.forms import (
+    BUNDLE,
     COMPONENT_NAME,
     MODEL,
     PACKAGE_NAME,
@@ -26,10 +27,19 @@ from bundleserver.manifest.tensor_flow import Flow
 from bundleserver.operations import OPERATIONS, Operation
 
 
-def manifest_problems(document: Mapping[str, object]) -> dict[Place, Problem]:
-    """List every problem of a manifest: of single objects, and between them."""
+def manifest_problems(
+    document: Mapping[str, object], frameworks: Collection[str] | None = None
+) -> dict[Place, Problem]:
+    """List every problem of a manifest: of single objects, and between them.
+
+    Other frameworks than these are problems too; None knows no frameworks, and allows any.
+    """
     found = form_problems(ManifestForm, document)
-    for place, what in list(_cross_problems(Drafts(document, found))):
+    drafts = Drafts(document, found)
+    problems = [*_cross_problems(drafts)]
+    if frameworks is not None:
+        problems += _framework_problems(drafts, frameworks)
+    for place, what in problems:
         found.setdefault(place, Problem(json_path(place), what))
     return found
 
@@ -64,6 +74,16 @@ def _component_problems(components: Mapping[str, Draft[ComponentForm] | None]) -
             yield from _key_rule(draft, "model", ("path", "sha256", "size"))
         else:
             yield from _key_rule(draft, "path", ("model",))
+
+
+def _framework_problems(drafts: Drafts, frameworks: Collection[str]) -> Found:
+    names = sorted({*frameworks, BUNDLE, MODEL})
+    for draft in (drafts.components() or {}).values():
+        if draft is None or "framework" in draft.lost or draft.form.framework in names:
+            continue
+        name = draft.form.framework
+        what = f"is {shown(name)}; expected one of {quoted(names)}{did_you_mean(name, names)}"
+        yield (*draft.place, "framework"), what
 
 
 def _key_rule(draft: Draft[ComponentForm], needed: str, refused: Sequence[str]) -> Found:

@@ -40,6 +40,7 @@ def _default_config(options: ServerOptions) -> dict[str, object]:
                 '%(process)s - "%(request_line)s" %(status_code)s',
                 "datefmt": _DATE_FORMAT,
             },
+            "message": {"format": "%(message)s"},
         },
         "handlers": {
             "lines": {"class": "logging.StreamHandler", "formatter": "lines"},
@@ -48,9 +49,20 @@ def _default_config(options: ServerOptions) -> dict[str, object]:
                 "formatter": "access",
                 "stream": "ext://sys.stdout",
             },
+            "own access": {
+                "class": "logging.StreamHandler",
+                "formatter": "message",
+                "stream": "ext://sys.stdout",
+            },
         },
         "loggers": {
             "bundleserver": lines,
+            # With --access_log_format, whatever the log level.
+            "bundleserver.access": {
+                "handlers": ["own access"],
+                "level": "INFO",
+                "propagate": False,
+            },
             "kserve": lines,
             "uvicorn": lines,
             "uvicorn.access": {"handlers": ["access"], "level": level, "propagate": False},

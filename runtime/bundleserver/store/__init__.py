@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from bundleserver.bundle.opening import manifest_of, open_bundle
-from bundleserver.bundle.reading import check_frameworks
 from bundleserver.errors import StoreError
 from bundleserver.frameworks import framework_for
 from bundleserver.manifest import MANIFEST_NAME, MODEL_NAME_IS, Manifest, is_model_name
@@ -149,7 +148,6 @@ class BundleStore:
                 f"{source} contains {root}; publish to a directory outside of the bundle"
             )
         manifest = replace(manifest_of(source, name), name=name, inferred=False)
-        check_frameworks(source, manifest)
         if wanted is None and manifest.version is not None:
             wanted = Version.parse(manifest.version)
             self._refuse_existing(root, wanted)

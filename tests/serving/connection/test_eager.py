@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from bundleserver.serving.connection.eager import _Begun
+from bundleserver.serving.connection.begun import Begun
 from bundleserver.serving.connection.protocols import eager_protocol
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.rest.http import Answer
@@ -159,6 +159,9 @@ WHOLE = {
         "POST", "/v2/models/echo/infer", V2, "X-Routing-Key: " + "k" * 2000
     ),
     "a quoted path": request("POST", "/v2/models/%65cho/infer", V2),
+    "an offer of another protocol": request(
+        "POST", "/v2/models/echo/infer", V2, "Connection: upgrade", "Upgrade: websocket"
+    ),
     "live": request("GET", "/v2/health/live"),
     "ready": request("GET", "/v2/health/ready"),
     "models": request("GET", "/v1/models"),
@@ -175,9 +178,6 @@ OTHERS = {
     "HEAD": request("HEAD", "/v2/health/live"),
     "an old client": request("GET", "/v2/health/live", version="1.0"),
     "the last request": request("GET", "/v2/health/live", None, "Connection: close"),
-    "an upgrade": request(
-        "GET", "/v2/health/live", None, "Connection: upgrade", "Upgrade: websocket"
-    ),
     "an unknown route": request("POST", "/v2/nothing", V2),
     "a wrong method": request("PUT", "/v2/models/echo/infer", V2),
     "somebody else's route": request("GET", "/"),
@@ -455,7 +455,7 @@ def test_what_has_begun_goes_on_with_values_and_errors():
         loop = asyncio.get_running_loop()
         first, second = loop.create_future(), loop.create_future()
         coroutine = work(first, second)
-        begun = _Begun(coroutine, coroutine.send(None))
+        begun = Begun(coroutine, coroutine.send(None))
         task = asyncio.ensure_future(_wait_for(begun))
         loop.call_soon(first.set_result, 1)
         loop.call_soon(second.set_exception, ValueError("no"))
@@ -480,7 +480,7 @@ def test_what_has_begun_is_cancelled_with_its_task():
     async def main():
         loop = asyncio.get_running_loop()
         coroutine = work(loop.create_future())
-        task = asyncio.ensure_future(_wait_for(_Begun(coroutine, coroutine.send(None))))
+        task = asyncio.ensure_future(_wait_for(Begun(coroutine, coroutine.send(None))))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

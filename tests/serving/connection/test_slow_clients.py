@@ -184,7 +184,8 @@ def test_a_further_request_has_the_same_time(served, begun, drop, came):
 
     assert OK == answered
     if came is None:
-        assert b"" == said
+        # To h11 a blank line is an invalid request.
+        assert said.split()[1:2] in ([], [b"400"])
     else:
         assert_too_slow(said, came)
 

@@ -10,18 +10,21 @@ those of the versions that ``protocols`` names.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
+from bundleserver.serving.connection.begun import Begun, go_on
 from bundleserver.serving.connection.head_deadline import NO_HEAD, HeadDeadline
 from bundleserver.serving.connection.one_write import JOINED_BYTES, OneWriteTransport
+from bundleserver.serving.connection.other_protocols import head_without_offer, refusal_of
 from bundleserver.serving.errors import answer_for
-from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
-from bundleserver.serving.rest.http import Answer, Begin, answer_of_error
+from bundleserver.serving.rest.asgi import AsgiApp
+from bundleserver.serving.rest.http import Answer, Begin, answer_of_error, error_answer
 
 _LONGEST_URL = 512
 """A path may be as long as its sender likes; those of models are not, and are cached."""
@@ -31,6 +34,9 @@ _MOST_DIGITS = 8
 
 _DRIP_BYTES = 4096
 """Who sends less, and still not all, is slow; others fill the pieces that the network carries."""
+
+
+_INVALID = error_answer(400, "invalid HTTP request", {"connection": "close"})
 
 
 class _Complete:
@@ -67,21 +73,42 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
         self._came: dict[bytes, bytes] = {}
         self._pieces: list[bytes] = []
         self._is_first = True
+        # What is left to say once all requests are answered; None while more may come.
+        self._last_words: bytes | None = None
         self._complete = _Complete()
         self._defaults: list[tuple[bytes, bytes]] = []
         self._default_head = b""
 
     def data_received(self, data: bytes) -> None:
         """Parse a piece; a request that goes on in small ones is waited for as usual."""
+        if self._last_words is not None:
+            return
         self._is_first = True
         goes_on = self._begin is not None
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except HttpParserUpgrade as offer:
+            self._parse_without_offer(memoryview(data)[offer.args[0] :])
+        except HttpParserError:
+            self._refuse()
         if goes_on and self._begin is not None and len(data) < _DRIP_BYTES:
             self._hand_over()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's closes at once
+        """Keep a connection whose client sends no more until its whole requests are answered.
+
+        A part of a request is dropped, with the connection where there is nothing else. A client
+        that has closed altogether looks the same until it is answered.
+        """
+        # TLS has no half-closed connections in asyncio.
+        return self.scheme != "https" and self._end_after_answers(b"")
 
     def on_headers_complete(self) -> None:
         """Decide how this request is answered."""
         parser, request = self.parser, self.cycle
+        if parser.should_upgrade():
+            return
         self._came = headers = dict(self.headers)
         size = headers.get(b"content-length", b"0")
         if (
@@ -95,7 +122,6 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
             and len(self.url) <= _LONGEST_URL
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
-            and not parser.should_upgrade()
             and not self.flow.write_paused
         ):
             self._begin = self.find(parser.get_method(), self.url)
@@ -116,7 +142,8 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
         """
         begin = self._begin
         if begin is None:
-            super().on_message_complete()
+            if not self.parser.should_upgrade():
+                super().on_message_complete()
             return
         self._is_first = False
         pieces, self._pieces = self._pieces, []
@@ -128,7 +155,7 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
         except BaseException as error:  # noqa: BLE001  # a model's code may raise anything
             answer = answer_of_error(answer_for(error))
         else:
-            self._hand_over(partial(_go_on, _Begun(answering, awaited)))
+            self._hand_over(partial(go_on, Begun(answering, awaited)))
             super().on_message_complete()
             return
         if self.server_state.default_headers is not self._defaults:
@@ -150,6 +177,9 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Send what an answer without a body has left, as one to HEAD has."""
         self._joining.flush()
+        if self._last_words is not None and not self.pipeline:
+            self.transport.write(self._last_words)
+            self.transport.close()
         super().on_response_complete()
 
     def shutdown(self) -> None:
@@ -189,6 +219,48 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
             self._default_head = b"".join(map(b"%b: %b\r\n".__mod__, defaults))
         return self._default_head
 
+    def _parse_without_offer(self, rest: memoryview) -> None:
+        """Parse a request anew whose head offered another protocol, then what came after it."""
+        while True:
+            parser, method = self.parser, self.parser.get_method()
+            if refusal_of(method) is not None:
+                self._refuse()
+                return
+            head = head_without_offer(method, self.url, parser.get_http_version(), self.headers)
+            self.parser = HttpRequestParser(self)
+            # As uvicorn's own.
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            try:
+                self.parser.feed_data(head)
+                self.parser.feed_data(rest)
+            except HttpParserUpgrade as offer:
+                rest = rest[offer.args[0] :]
+            except HttpParserError:
+                self._refuse()
+                return
+            else:
+                return
+
+    def _refuse(self) -> None:
+        """Say that what came is no request, after the answers to those that came before it."""
+        answer = refusal_of(self.parser.get_method()) or _INVALID
+        words = answer.head(self.default_head()) + answer.body
+        if not self._end_after_answers(words):
+            self._connection.write(words)
+            self._connection.close()
+
+    def _end_after_answers(self, last_words: bytes) -> bool:
+        """End the connection once its whole requests are answered; False if there are none."""
+        if self.cycle is None or self.cycle.response_complete:
+            return False
+        if self.cycle.more_body:
+            # The one that came last, of which the rest is missing.
+            if not self.pipeline:
+                return False
+            self.pipeline.popleft()
+        self._last_words = last_words
+        return True
+
     def _hand_over(self, app: AsgiApp | None = None) -> None:
         """Let uvicorn go on with a request, and an application that may have begun with it."""
         own = self.app
@@ -200,33 +272,3 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
         pieces, self._pieces = self._pieces, []
         for piece in pieces:
             super().on_body(piece)
-
-
-class _Begun:
-    """A coroutine that has run to its first pause, to be awaited by a task that goes on with it."""
-
-    def __init__(self, coroutine: Coroutine[object, None, Answer], awaited: object) -> None:
-        self._coroutine = coroutine
-        self._awaited = awaited
-
-    def __await__(self) -> Generator[object, None, Answer]:
-        """Wait for what it waits for, and so on until its end."""
-        try:
-            while True:
-                try:
-                    value = yield self._awaited
-                except BaseException as error:  # noqa: BLE001  # it is the coroutine's
-                    self._awaited = self._coroutine.throw(error)
-                else:
-                    self._awaited = self._coroutine.send(value)
-        except StopIteration as ended:
-            answer: Answer = ended.value
-            return answer
-
-
-async def _go_on(begun: _Begun, _scope: Message, _receive: Receive, send: Send) -> None:
-    try:
-        answer = await begun
-    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # as above
-        answer = answer_of_error(answer_for(error))
-    await answer.send(send)

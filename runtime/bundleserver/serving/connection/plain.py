@@ -1,16 +1,26 @@
 """uvicorn's own protocol, with the deadlines of slow clients and nothing of uvicorn's internals.
 
-What is known of a request is what its application sees. The task that runs it inherits the context
-of the protocol's ``data_received``, which names the connection.
+It parses with h11, which reads the body of a request whose offer of another protocol is not taken
+up; what httptools leaves of such a request is a matter of uvicorn's internals. What is known of a
+request is what its application sees. The task that runs it inherits the context of the protocol's
+``data_received``, which names the connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Iterable
 from contextvars import ContextVar
+from typing import cast
+from urllib.parse import unquote
 
 from bundleserver.serving.connection.head_deadline import NO_HEAD, HeadDeadline
+from bundleserver.serving.connection.other_protocols import refusal_of
 from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
+from bundleserver.serving.rest.http import Answer, error_answer
+
+_AUTHORITY = re.compile(rb"(?i)https?://[^/?]*")
 
 _connection: ContextVar[PlainProtocol | None] = ContextVar("connection", default=None)
 
@@ -21,7 +31,9 @@ class PlainProtocol(HeadDeadline):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for a first request."""
         super().connection_made(transport)
-        self._running = 0
+        self._running: set[_Body] = set()
+        self._is_half_closed = False
+        self._over: asyncio.Handle | None = None
         # The last request that was answered, and whether all of it had been read.
         self._last: object = None
         self._was_read = True
@@ -38,6 +50,27 @@ class PlainProtocol(HeadDeadline):
         finally:
             _connection.reset(token)
 
+    def eof_received(self) -> bool:
+        """Keep a connection whose client sends no more until its whole requests are answered."""
+        super().eof_received()
+        # TLS has no half-closed connections in asyncio.
+        self._is_half_closed = self._connection.get_extra_info("sslcontext") is None
+        self.close_if_over()
+        return self._is_half_closed
+
+    def close_if_over(self) -> None:
+        """Close a half-closed connection once no whole request is left; others stay."""
+        if self._is_half_closed:
+            # A next request that has come runs from the next turn of the event loop; what is known
+            # of this one is of no use once another has ended.
+            if self._over is not None:
+                self._over.cancel()
+            self._over = asyncio.get_running_loop().call_soon(self._close_if_over)
+
+    def _close_if_over(self) -> None:
+        if not self._running or any(body.is_awaited for body in self._running):
+            self._connection.close()
+
     def head_awaited_after(self) -> object:
         """Return the last request; after it uvicorn's timeout runs until something comes."""
         if self._running or (self._last is not None and not self._came_since):
@@ -48,37 +81,54 @@ class PlainProtocol(HeadDeadline):
         """Tell whether what came since the last request was not a rest of its body."""
         return self._was_read and not self._is_blank
 
-    def begin(self) -> None:
+    def begin(self, body: _Body) -> None:
         """Note that a request has come."""
-        self._running += 1
+        self._running.add(body)
 
-    def end(self, request: object, *, was_read: bool) -> None:
+    def end(self, body: _Body, request: object) -> None:
         """Note that it was answered."""
-        self._running -= 1
-        self._last, self._was_read = request, was_read
+        self._running.discard(body)
+        self._last, self._was_read = request, body.was_read
         self._came_since, self._is_blank = False, True
+        self.close_if_over()
 
 
 class _Body:
-    """The messages of a request; where none comes in time, the first is empty and goes on."""
+    """The messages of a request; where none comes in time, the first is empty and goes on.
 
-    def __init__(self, receive: Receive, timeout_receive: float) -> None:
+    Attributes:
+        was_read: whether all of it has come.
+        is_awaited: whether more of it must come before its request can go on.
+    """
+
+    def __init__(self, receive: Receive, timeout_receive: float, connection: PlainProtocol) -> None:
         self._receive = receive
         self._timeout = timeout_receive
+        self._connection = connection
         self._first: asyncio.Future[Message] | None = None
         self._is_begun = False
         self.was_read = False
+        self.is_awaited = False
 
     async def receive(self) -> Message:
         """Return the next message."""
         if not self._is_begun and self._timeout:
             self._is_begun = True
-            self._first = asyncio.ensure_future(self._receive())
+            self._first = asyncio.ensure_future(self._next())
             await asyncio.wait({self._first}, timeout=self._timeout)
             if not self._first.done():
                 return {"type": "http.request", "body": b"", "more_body": True}
         first, self._first = self._first, None
-        message = await (first or self._receive())
+        return await (first or self._next())
+
+    async def _next(self) -> Message:
+        # After its end only the client's is awaited.
+        self.is_awaited = not self.was_read
+        self._connection.close_if_over()
+        try:
+            message = await self._receive()
+        finally:
+            self.is_awaited = False
         self.was_read = not message.get("more_body", False)
         return message
 
@@ -92,15 +142,40 @@ def watched(app: AsgiApp, timeout_receive: float) -> AsgiApp:
     """Tell connections of an application's requests, and the application of bodies that stop."""
 
     async def watch(scope: Message, receive: Receive, send: Send) -> None:
-        connection, body = _connection.get(), _Body(receive, timeout_receive)
+        connection = _connection.get()
         if connection is None or scope["type"] != "http":
             await app(scope, receive, send)
             return
-        connection.begin()
+        refusal = _refusal_of(scope)
+        if refusal is not None:
+            await refusal.send(send)
+            return
+        body = _Body(receive, timeout_receive, connection)
+        connection.begin(body)
         try:
-            await app(scope, body.receive, send)
+            await app(_of_path_alone(scope), body.receive, send)
         finally:
             body.close()
-            connection.end(scope, was_read=body.was_read)
+            connection.end(body, scope)
 
     return watch
+
+
+def _refusal_of(scope: Message) -> Answer | None:
+    names = {name for name, _ in cast("Iterable[tuple[bytes, bytes]]", scope["headers"])}
+    if names >= {b"content-length", b"transfer-encoding"}:
+        # h11 believes the chunks, but who is before it may not.
+        message = "a request with Transfer-Encoding must not have Content-Length"
+        return error_answer(400, message, {"connection": "close"})
+    return refusal_of(str(scope["method"]).encode())
+
+
+def _of_path_alone(scope: Message) -> Message:
+    """Return a request without the host that a client of proxies writes before its path."""
+    # h11 leaves a target as it came.
+    target = cast(bytes, scope["raw_path"])
+    host = _AUTHORITY.match(target)
+    if host is None:
+        return scope
+    path = target[host.end() :] or b"/"
+    return {**scope, "raw_path": path, "path": unquote(path.decode("ascii"))}

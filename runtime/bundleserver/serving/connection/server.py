@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from bundleserver.errors import ConfigError, Problem
+from bundleserver.serving.connection.access_log import format_problem, with_access_log
 from bundleserver.serving.connection.plain import watched
 from bundleserver.serving.connection.protocols import eager_protocol, plain_protocol, why_plain
 from bundleserver.serving.options import ServerOptions
@@ -94,23 +95,26 @@ def _refreshed(config: uvicorn.Config) -> Iterator[None]:
 
 def _uvicorn_config(rest: RestApp, options: ServerOptions) -> uvicorn.Config:
     app: AsgiApp = rest
-    if options.access_log_format is not None:
-        app = _with_access_log(app, options.access_log_format)
+    is_logged, form = options.access_log, options.access_log_format
+    if form is not None:
+        if what := format_problem(form):
+            raise ConfigError("serve", [Problem("--access_log_format", what)])
+        app, is_logged = with_access_log(app, form), True
     timeout_receive, problem = options.timeout_receive, why_plain()
     if problem is not None:
         LOG.warning("%s; requests take uvicorn's own way, which is slower", problem)
         app = watched(app, timeout_receive)
-    # uvicorn and middleware log the requests that they see.
-    find = _find_none if options.access_log else rest.find
+    # An access log has the requests that reach the application.
+    find = _find_none if is_logged else rest.find
     config = uvicorn.Config(
         app,
         log_config=None,
         lifespan="off",
-        http="auto" if problem else eager_protocol(timeout_receive, find),
+        http="h11" if problem else eager_protocol(timeout_receive, find),
         ws="none",
         # Nothing but the access log asks who a client behind a proxy is.
-        proxy_headers=options.access_log,
-        access_log=options.access_log and options.access_log_format is None,
+        proxy_headers=is_logged,
+        access_log=is_logged and form is None,
         timeout_keep_alive=options.timeout_keep_alive,
         ssl_certfile=options.ssl_certfile,
         ssl_keyfile=options.ssl_keyfile,
@@ -128,18 +132,3 @@ def _uvicorn_config(rest: RestApp, options: ServerOptions) -> uvicorn.Config:
 
 def _find_none(_method: bytes, _path: bytes) -> None:
     """Leave every request to the application."""
-
-
-def _with_access_log(app: AsgiApp, form: str) -> AsgiApp:
-    """Write one line per request in a format of the user's, as kserve does."""
-    try:
-        from asgi_logger import (
-            AccessLoggerMiddleware,
-        )
-    except ImportError as error:
-        problem = Problem(
-            "--access_log_format", "needs the package asgi-logger; install kserve[logging]"
-        )
-        raise ConfigError("serve", [problem]) from error
-    wrapped: AsgiApp = AccessLoggerMiddleware(app, format=form)
-    return wrapped

@@ -1,0 +1,40 @@
+"""A coroutine that was begun in the parser callback and goes on in a task."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Generator
+
+from bundleserver.serving.errors import answer_for
+from bundleserver.serving.rest.asgi import Message, Receive, Send
+from bundleserver.serving.rest.http import Answer, answer_of_error
+
+
+class Begun:
+    """A coroutine that has run to its first pause, to be awaited by a task that goes on with it."""
+
+    def __init__(self, coroutine: Coroutine[object, None, Answer], awaited: object) -> None:
+        self._coroutine = coroutine
+        self._awaited = awaited
+
+    def __await__(self) -> Generator[object, None, Answer]:
+        """Wait for what it waits for, and so on until its end."""
+        try:
+            while True:
+                try:
+                    value = yield self._awaited
+                except BaseException as error:  # noqa: BLE001  # it is the coroutine's
+                    self._awaited = self._coroutine.throw(error)
+                else:
+                    self._awaited = self._coroutine.send(value)
+        except StopIteration as ended:
+            answer: Answer = ended.value
+            return answer
+
+
+async def go_on(begun: Begun, _scope: Message, _receive: Receive, send: Send) -> None:
+    """Answer with what it returns, as an application; every error becomes a response."""
+    try:
+        answer = await begun
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # the edge
+        answer = answer_of_error(answer_for(error))
+    await answer.send(send)
