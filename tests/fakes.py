@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 
+from bundleserver.bundle.warming.probe import ProbeResult
 from bundleserver.errors import LoadError, SourceError
 from bundleserver.manifest import Manifest
 from bundleserver.sources import Candidate, Listing
@@ -63,6 +64,7 @@ class FakeBundle:
         self.version = version
         self.identity = f"'{model}' version {version}"
         self.signature = Signature()
+        self.probe = ProbeResult(True, "", "", self.signature)
         self.is_closed = False
 
     def predict(self, inputs: object, parameters: object) -> dict[str, np.ndarray]:

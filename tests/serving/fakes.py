@@ -135,6 +135,7 @@ class FakeVersion:
     load_seconds: float | None = 0.25
     metadata: Mapping[str, object] = field(default_factory=dict)
     loaded_at: float | None = None
+    probe_problem: str = ""
     files: str = "files"
     call_traits: CallTraits = UNKNOWN
     cost: CallCost | None = CHEAP
