@@ -15,7 +15,7 @@ _SUFFIXES = frozenset({".pt", ".pth", ".pt2", ".ckpt"})
 
 
 def _sniff(path: Path) -> FileRole | None:
-    """Claim files with torch's suffixes, pickles of state dicts, and modules, which load refuses."""
+    """Claim torch's suffixes, pickles of state dicts, and modules, which load refuses."""
     if suffix_of(path.name) in _SUFFIXES or is_torch_file(path):
         return "model"
     held = held_in(path)

@@ -163,7 +163,7 @@ def _pickles_in_zip(file: BinaryIO) -> list[BinaryIO]:
 
 
 def stores_tensors(name: ClassName) -> bool:
-    """Ask whether a name in a pickle is part of how tensors, and numbers beside them, are stored."""
+    """Ask whether a name in a pickle is part of how tensors and plain numbers are stored."""
     module, short = name
     if module in ("torch._utils", "torch.storage", "torch.serialization", "_codecs"):
         return True

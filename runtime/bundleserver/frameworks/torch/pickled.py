@@ -25,6 +25,10 @@ def load_pickled(path: Path) -> object:
         return _TensorsOnly(decompressed(raw, raw.peek(256)[:256])).load()
 
 
+_TENSORS = frozenset({"OrderedDict", "Size", "device"})
+_REBUILDERS = frozenset({"_rebuild_parameter", "_rebuild_tensor", "_rebuild_tensor_v2"})
+
+
 class _TensorsOnly(pickle.Unpickler):
     """Makes tensors and the containers of a state dict, and nothing else."""
 
@@ -32,18 +36,11 @@ class _TensorsOnly(pickle.Unpickler):
         if (module, name) == ("torch.storage", "_load_from_bytes"):
             return _load_from_bytes
         is_known = module in ("torch._utils", "torch", "collections") and (
-            name in _TENSORS or name.endswith("Storage")
+            name in _TENSORS | _REBUILDERS or name.endswith("Storage")
         )
         if is_known and stores_tensors(ClassName(module, name)):
             return cast(object, super().find_class(module, name))
         raise pickle.UnpicklingError(f"it names {module}.{name}, which is not a tensor's")
-
-
-_TENSORS = frozenset(
-    {
-        "OrderedDict", "Size", "_rebuild_parameter", "_rebuild_tensor", "_rebuild_tensor_v2", "device",
-    }
-)  # fmt: skip
 
 
 def _load_from_bytes(data: bytes) -> object:
