@@ -112,7 +112,9 @@ def write_checkpoint(path):
 def write_exported(path):
     """Export a program for any n rows."""
     rows = ({0: torch.export.Dim("n")},)
-    torch.export.save(torch.export.export(Doubles(), (torch.ones(2, 3),), dynamic_shapes=rows), path)
+    torch.export.save(
+        torch.export.export(Doubles(), (torch.ones(2, 3),), dynamic_shapes=rows), path
+    )
 
 
 def write_prophet(path):
@@ -169,7 +171,7 @@ def in_process(bundle, objects):
 
 
 def check_answer(bundle, objects):
-    """The bundle answers, and as the objects do where scikit-learn alone can tell."""
+    """Check that the bundle answers, and as the objects do where scikit-learn can tell."""
     if not bundle.signature.rowwise:
         rows = [{"horizon": 3}]
         assert 3 == len(ask(bundle, rows)["mean"])
@@ -187,7 +189,7 @@ def ask(bundle, rows):
 
 
 def check(cell, directory, open_it, objects):
-    """A cell of the page says what happens: the steps and their answer, or part of the refusal."""
+    """Check what a cell of the page says: the steps and their answer, or part of the refusal."""
     if cell.startswith("refused: "):
         with pytest.raises(BundleServerError) as refused:
             open_it().close()

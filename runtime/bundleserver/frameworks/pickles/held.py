@@ -17,10 +17,11 @@ _DEEPEST = 5
 _PLAIN_MODULES = frozenset(
     {
         "_codecs", "array", "builtins", "collections", "copyreg", "datetime", "dateutil", "decimal",
-        "fractions", "joblib", "numpy", "pandas", "pathlib", "pytz", "types", "uuid", "zoneinfo",
+        "fractions", "joblib", "numpy", "pandas", "pathlib", "pyarrow", "pytz", "types", "uuid",
+        "zoneinfo",
     }
 )  # fmt: skip
-_PLAIN_PACKAGES = ("scipy.sparse", "torch._utils", "torch.storage")
+_PLAIN_PACKAGES = ("scipy.sparse", "sklearn.utils._bunch", "torch._utils", "torch.storage")
 
 
 @dataclass(frozen=True)
