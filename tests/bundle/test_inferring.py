@@ -123,7 +123,7 @@ def test_an_ensemble_configuration_combines_votes(tmp_path):
 def test_two_models_are_refused_with_both_names_and_the_remedy(tmp_path):
     """Two models without a rule are refused; the sentence names both files and the command."""
     for name in ("arima_model.pkl", "prophet_model.pkl"):
-        joblib.dump(StandardScaler().fit(X), tmp_path / name)
+        joblib.dump(LogisticRegression().fit(X, X[:, 0] > 0), tmp_path / name)
 
     with pytest.raises(BundleError) as refused:
         infer_manifest(tmp_path, "anomaly-detector")
@@ -302,3 +302,14 @@ def test_a_certain_directory_has_nothing_to_guess(tmp_path, scaler):
 
     assert () == probable.guesses
     assert infer_manifest(tmp_path, "m") == probable.manifest
+
+
+def test_files_of_one_stem_keep_their_own_components(tmp_path, scaler):
+    """What init writes for two scalers and a model leaves none of the three out."""
+    joblib.dump(scaler, tmp_path / "model.joblib")
+    joblib.dump(scaler, tmp_path / "model.pkl")
+    joblib.dump(LogisticRegression().fit(X, X[:, 0] > 0), tmp_path / "net.pkl")
+
+    components = probable_manifest(tmp_path, "m").manifest.components
+
+    assert {"model.joblib", "model.pkl", "net.pkl"} == {part.path for part in components.values()}

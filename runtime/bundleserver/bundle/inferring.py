@@ -107,12 +107,13 @@ def _combination(directory: Path, files: Sequence[ModelFile]) -> str:
 
 
 def _no_rule(directory: Path, files: Sequence[ModelFile]) -> str:
-    names = listed([file.name for file in files])
-    kinds = joined([file.facts.what for file in files])
-    what = "models" if any(file.predicts for file in files) else "transformers and no model"
+    if any(file.predicts for file in files):
+        which = f"models, {listed([file.name for file in files])}"
+    else:
+        which = f"transformers and no model, {joined([file.description for file in files])}"
     return (
-        f"{directory} holds {len(files)} {what}, {names}, which cannot be combined ({kinds}); keep "
-        f"each in a directory of its own, or create a manifest for one of them with: "
+        f"{directory} holds {len(files)} {which}, which cannot be combined; keep each in a "
+        f"directory of its own, or create a manifest for one of them with: "
         f"bundleserver init {directory} --model {files[0].name}"
     )
 
@@ -154,11 +155,11 @@ def _call(component: str, method: str, taken: str, made: str) -> Step:
 
 
 def _component_names(files: Sequence[ModelFile]) -> dict[str, str]:
-    """Name each component after its role, or after its file where roles repeat."""
-    roles = [file.role for file in files]
-    return {
-        file.name: file.role
-        if roles.count(file.role) == 1
-        else re.sub(r"[^A-Za-z0-9_-]", "_", stem_of(file.name))
-        for file in files
-    }
+    """Name components after their roles, or after their files where roles repeat."""
+    for names in ([file.role for file in files], [stem_of(file.name) for file in files]):
+        if len(set(names)) == len(files):
+            break
+    else:
+        names = [file.name for file in files]
+    valid = (re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in names)
+    return dict(zip((file.name for file in files), valid, strict=True))

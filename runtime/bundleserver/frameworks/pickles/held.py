@@ -121,7 +121,7 @@ def _outline(
     named: frozenset[ClassName],
     deep: int = 0,
 ) -> Held:
-    items = top if isinstance(top, dict) else top.items if isinstance(top, Made) else {}
+    items = _items(top)
     state = top.state if isinstance(top, Made) and isinstance(top.state, dict) else {}
     parts = [*_parts(items, state)][:_MOST_PARTS] if deep < _DEEPEST else []
     return Held(
@@ -145,5 +145,12 @@ def _parts(items: Mapping[object, object], state: Mapping[str, object]) -> Itera
         if isinstance(step, (tuple, list)) and len(step) == 2:
             yield step[1]
     for value in items.values():
-        if isinstance(value, dict) or (isinstance(value, Made) and value.items):
+        if _items(value):
             yield value
+
+
+def _items(value: object) -> Mapping[object, object]:
+    """Return the items of a dict, or of one of another class."""
+    if isinstance(value, dict):
+        return value
+    return (value.items if isinstance(value, Made) else None) or {}

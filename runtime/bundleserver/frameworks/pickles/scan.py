@@ -14,7 +14,7 @@ import math
 import pickle
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, NamedTuple, cast
@@ -55,7 +55,7 @@ class Made:
     maker: object
     args: tuple[object, ...] = ()
     state: object = None
-    items: dict[object, object] = field(default_factory=dict)
+    items: dict[object, object] | None = None
 
     def extend(self, items: Iterable[object]) -> None:
         """Ignore appended items (pickle prefers this to ``append``)."""
@@ -65,6 +65,7 @@ class Made:
 
     def __setitem__(self, key: object, value: object) -> None:
         """Keep an item of a dict of another class, such as an OrderedDict."""
+        self.items = self.items or {}
         self.items[key] = value
 
 
