@@ -6,10 +6,18 @@ import pytest
 import torch
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import (
+    LabelEncoder,
+    OneHotEncoder,
+    OrdinalEncoder,
+    RobustScaler,
+    StandardScaler,
+    TargetEncoder,
+)
 
 from bundleserver.bundle import Bundle
-from bundleserver.bundle.inferring import infer_manifest
+from bundleserver.bundle.inferring import ignored_files, infer_manifest, probable_manifest
 from bundleserver.errors import BundleError
 from bundleserver.tensors import NamedTensor
 
@@ -115,7 +123,7 @@ def test_an_ensemble_configuration_combines_votes(tmp_path):
 def test_two_models_are_refused_with_both_names_and_the_remedy(tmp_path):
     """Two models without a rule are refused; the sentence names both files and the command."""
     for name in ("arima_model.pkl", "prophet_model.pkl"):
-        joblib.dump(StandardScaler().fit(X), tmp_path / name)
+        joblib.dump(LogisticRegression().fit(X, X[:, 0] > 0), tmp_path / name)
 
     with pytest.raises(BundleError) as refused:
         infer_manifest(tmp_path, "anomaly-detector")
@@ -175,3 +183,133 @@ def test_an_inferred_manifest_can_be_written_and_read_again(tmp_path, scaler):
     assert manifest.steps == again.steps
     assert manifest.components == again.components
     assert "lstm-predictor" == again.name
+
+
+TARGET_NAMES = (
+    "y_scaler", "scaler_y", "scalerY", "yscaler", "Y-Scaler", "target_scaler", "scaler.target",
+    "targetscaler", "label_scaler", "load_y_scaler", "output_scaler", "scaler_outputs", "y2_scaler",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("stem", TARGET_NAMES)
+def test_a_scaler_that_is_named_for_the_target_is_never_a_step_on_the_features(tmp_path, stem):
+    """Wherever its name says y, target, label or output, and even where its width would fit."""
+    joblib.dump(StandardScaler().fit(X), tmp_path / f"{stem}.pkl")
+    joblib.dump(LogisticRegression().fit(X, X[:, 0] > 0), tmp_path / "load_model.pkl")
+
+    with pytest.raises(BundleError) as refused:
+        infer_manifest(tmp_path, "load")
+
+    for part in (f"'{stem}.pkl' (a StandardScaler", "load_model.pkl", "bundleserver init"):
+        assert part in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "stem",
+    [
+        "x_scaler",
+        "scaler_x",
+        "XScaler",
+        "feature_scaler",
+        "featurescaler",
+        "scaler_inputs",
+        "x1_scaler",
+    ],
+)
+def test_the_only_scaler_of_the_features_is_chained(tmp_path, scaler, stem):
+    """A word for features is not a stem, so such a scaler belongs to any model beside it."""
+    joblib.dump(scaler, tmp_path / f"{stem}.pkl")
+    joblib.dump(LogisticRegression().fit(X, X[:, 0] > 0), tmp_path / "load_model.pkl")
+
+    manifest = infer_manifest(tmp_path, "load")
+
+    assert ["transform", "predict"] == [step.method for step in manifest.steps]
+
+
+@pytest.mark.parametrize(
+    ("stem", "held", "is_served"),
+    [
+        ("target_encoder", TargetEncoder().fit(X, X[:, 0] > 0), True),
+        ("label_encoder", OrdinalEncoder().fit(X), False),
+        ("le", LabelEncoder().fit(["a", "b"]), False),
+        ("preprocessor", LabelEncoder().fit(["a", "b"]), False),
+        ("encoder", make_pipeline(LabelEncoder()), False),
+        ("outputs", make_pipeline(StandardScaler(), RobustScaler()).fit(X), False),
+        ("anything", make_pipeline(StandardScaler(), RobustScaler()).fit(X), True),
+        ("scaler", LogisticRegression().fit(X, X[:, 0] > 0), False),
+        ("scaler", make_pipeline(LogisticRegression()).fit(X, X[:, 0] > 0), False),
+    ],
+)
+def test_a_class_decides_before_a_name(tmp_path, stem, held, is_served):
+    """What stands beside a model is a step of it only where its class is one of features."""
+    joblib.dump(held, tmp_path / f"{stem}.joblib")
+    joblib.dump(LogisticRegression().fit(X, X[:, 0] > 0), tmp_path / "model.pkl")
+
+    if is_served:
+        assert 2 == len(infer_manifest(tmp_path, "m").steps)
+    else:
+        with pytest.raises(BundleError, match=r"which cannot be combined"):
+            infer_manifest(tmp_path, "m")
+
+
+def test_widths_decide_the_order_where_they_allow_one(tmp_path):
+    """A one-hot encoder that follows a scaler is found behind it, whatever the usual order is."""
+    table = RNG.integers(0, 3, size=(80, 3)).astype(float)
+    scaler = StandardScaler().fit(table)
+    scaled = scaler.transform(table)
+    encoder = OneHotEncoder(sparse_output=False).fit(scaled)
+    model = LogisticRegression().fit(encoder.transform(scaled), table[:, 0] > 0)
+    for stem, held in (("scaler", scaler), ("encoder", encoder), ("model", model)):
+        joblib.dump(held, tmp_path / f"{stem}.pkl")
+
+    bundle = serve(tmp_path, "m")
+
+    expected = model.predict(encoder.transform(scaler.transform(table[:5])))
+    assert expected.tolist() == ask(bundle, table[:5].tolist())["output-0"].tolist()
+
+
+def test_a_damaged_table_beside_a_model_is_an_error(tmp_path):
+    """What cannot be read to its end may be a scaler, and is not taken for data."""
+    joblib.dump(LogisticRegression().fit(X, X[:, 0] > 0), tmp_path / "model.pkl")
+    (tmp_path / "means.pkl").write_bytes(pickle.dumps(X)[:-40])
+
+    with pytest.raises(BundleError, match=r"'means\.pkl'"):
+        infer_manifest(tmp_path, "m")
+
+
+def test_plain_data_beside_a_model_is_told_by_name(tmp_path, caplog):
+    """The log of a load and whoever asks learn which files are ignored, and what they hold."""
+    joblib.dump(LogisticRegression().fit(X, X[:, 0] > 0), tmp_path / "model.pkl")
+    joblib.dump({"a": 1.5}, tmp_path / "limits.pkl")
+    (tmp_path / "rows.gz").write_bytes(b"\x1f\x8b" + b"nothing")
+
+    with caplog.at_level("INFO"):
+        infer_manifest(tmp_path, "fraud")
+
+    assert "fraud: ignored 'limits.pkl' (a dict)" in caplog.messages
+    assert "a dict" == ignored_files(tmp_path)["limits.pkl"]
+    assert ["model.pkl"] == [
+        part.path for part in infer_manifest(tmp_path, "m").components.values()
+    ]
+
+
+def test_a_certain_directory_has_nothing_to_guess(tmp_path, scaler):
+    """What init writes for a directory that is served is what is served."""
+    joblib.dump(scaler, tmp_path / "scaler.pkl")
+    joblib.dump(LogisticRegression().fit(X, X[:, 0] > 0), tmp_path / "model.pkl")
+
+    probable = probable_manifest(tmp_path, "m")
+
+    assert () == probable.guesses
+    assert infer_manifest(tmp_path, "m") == probable.manifest
+
+
+def test_files_of_one_stem_keep_their_own_components(tmp_path, scaler):
+    """What init writes for two scalers and a model leaves none of the three out."""
+    joblib.dump(scaler, tmp_path / "model.joblib")
+    joblib.dump(scaler, tmp_path / "model.pkl")
+    joblib.dump(LogisticRegression().fit(X, X[:, 0] > 0), tmp_path / "net.pkl")
+
+    components = probable_manifest(tmp_path, "m").manifest.components
+
+    assert {"model.joblib", "model.pkl", "net.pkl"} == {part.path for part in components.values()}

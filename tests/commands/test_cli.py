@@ -116,6 +116,53 @@ def test_init_explains_a_directory_that_no_rule_makes_one_model(two_models):
     assert ["arima_model.pkl"] == [part["path"] for part in manifest["components"].values()]
 
 
+@pytest.fixture
+def scaled_both_ways(tmp_path):
+    """Write a model between a scaler of its features and one of its target."""
+    directory = tmp_path / "price"
+    directory.mkdir()
+    y = 500 + X @ [30.0, 20.0, 10.0]
+    of_x, of_y = StandardScaler().fit(X), StandardScaler().fit(y[:, np.newaxis])
+    model = LinearRegression().fit(of_x.transform(X), of_y.transform(y[:, np.newaxis])[:, 0])
+    for stem, held in (("scaler_x", of_x), ("scaler_y", of_y), ("model", model)):
+        joblib.dump(held, directory / f"{stem}.pkl")
+    return directory
+
+
+def test_init_says_what_it_guessed_and_the_manifest_answers(scaled_both_ways):
+    """A refused directory gets its probable manifest; predict then gives the target's own units."""
+    refused = run("predict", scaled_both_ways, request='{"instances": [[0, 0, 0]]}')
+    written = run_process("init", scaled_both_ways)
+    rows = json.dumps({"instances": X[:2].tolist()})
+    answer = json.loads(run("predict", scaled_both_ways, request=rows).stdout)
+
+    assert 1 == refused.exit_code
+    assert all(f"{stem}.pkl" in refused.output for stem in ("scaler_x", "scaler_y", "model"))
+    assert "guessed: 'scaler_y.pkl' transforms the target" in written.stderr
+    assert "check 'steps'" in written.stderr
+    assert [*(500 + X[:2] @ [30.0, 20.0, 10.0])] == pytest.approx(answer["predictions"])
+
+
+def test_init_tells_machines_its_guesses(scaled_both_ways, pair):
+    """--json has what was guessed, and nothing where all is certain."""
+    guessed = json.loads(run("init", scaled_both_ways, "--json").stdout)
+    certain = json.loads(run("init", pair, "--json").stdout)
+
+    assert ["'scaler_y.pkl' transforms the target and not the features"] == guessed["guesses"]
+    assert [] == certain["guesses"]
+
+
+def test_inspect_tells_which_files_are_ignored(pair):
+    """A list beside a model is shown with what it is, to people and machines."""
+    joblib.dump(["cpu", "memory"], pair / "feature_names.pkl")
+
+    shown = run("inspect", pair).output
+    (document,) = json.loads(run("inspect", pair, "--json").stdout)
+
+    assert "feature_names.pkl (a list)" in shown
+    assert {"feature_names.pkl": "a list"} == document["versions"][0]["ignored"]
+
+
 def test_init_refuses_a_name_that_no_model_may_have(pair):
     """A manifest that could not be read again is not written."""
     result = run("init", pair, "--name", "no name")

@@ -1,42 +1,34 @@
 """Directories without a manifest: what their files are, and the manifest that follows from that.
 
-The rules are those of ADR-031's directories as they lie on disk. The frameworks say whose a file is
-(by its suffix and content; nothing is unpickled); files pair by stem and role suffix, as
-``lstm_autoencoder.pt`` and ``lstm_scaler.pkl`` do.
+The rules are those of ADR-031's directories as they lie on disk: files pair by stem and role, as
+``lstm_autoencoder.pt`` and ``lstm_scaler.pkl`` do. What is inferred is never a guess about numbers:
+a chain that is only probable is refused, and ``bundleserver init`` writes it to be checked.
 """
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundleserver.bundle.chains import Chain, probable_chain, problem_with_widths
+from bundleserver.bundle.model_files import ModelFile, find_files, joined, listed
 from bundleserver.errors import BundleError
-from bundleserver.frameworks import framework_of_file, model_suffixes
+from bundleserver.frameworks.file_names import stem_of
 from bundleserver.manifest import Component, Manifest, Step
 from bundleserver.tensors.signature import DEFAULT_INPUT, DEFAULT_OUTPUT
 
-_TRANSFORMING = ("preprocessor", "encoder", "scaler")
-"""Roles that come before a model, in the order in which they run."""
-
-_ROLE = re.compile(
-    r"(?:(?P<stem>.+)[_-])?(?P<role>model|autoencoder|config|preprocessor|encoder|scaler)"
-)
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class _ModelFile:
-    """A file that holds a model: whose it is (``stem``), what it does (``role``), who opens it."""
+class ProbableManifest:
+    """The most probable manifest of a directory, and what was guessed in it."""
 
-    name: str
-    stem: str
-    role: str
-    framework: str
-
-    @property
-    def transforms(self) -> bool:
-        return self.role in _TRANSFORMING
+    manifest: Manifest
+    guesses: tuple[str, ...]
 
 
 def infer_manifest(directory: Path, name: str, only: Collection[str] = ()) -> Manifest:
@@ -48,113 +40,126 @@ def infer_manifest(directory: Path, name: str, only: Collection[str] = ()) -> Ma
         only: names of the files to use; all if empty.
 
     Raises:
-        BundleError: there is no model file, or the files cannot be combined.
+        BundleError: there is no model file, or how the files are combined is not certain.
     """
-    files = _model_files(directory, only)
-    models = [file for file in files if not file.transforms]
+    found = find_files(directory, only)
+    chain = _chain(directory, found.files)
+    if chain.doubts:
+        raise BundleError(
+            f"{_combination(directory, found.files)}: {'; '.join(chain.doubts)}; write the most "
+            f"probable manifest, to be checked, with: bundleserver init {directory}"
+        )
+    for file, what in found.ignored.items():
+        LOG.info("%s: ignored '%s' (%s)", name, file, what)
+    return _manifest(name, chain)
+
+
+def probable_manifest(directory: Path, name: str, only: Collection[str] = ()) -> ProbableManifest:
+    """Return a directory's most probable manifest, to be checked by whoever trained the model.
+
+    Raises:
+        BundleError: there is no model file, several models, or no order in which widths chain.
+    """
+    chain = _chain(directory, find_files(directory, only).files)
+    return ProbableManifest(_manifest(name, chain), chain.doubts)
+
+
+def ignored_files(directory: Path) -> Mapping[str, str]:
+    """Return the files of a directory that look like models and hold plain data, with what it is.
+
+    Raises:
+        BundleError: the directory or a file cannot be read, or there is no model file.
+    """
+    return find_files(directory).ignored
+
+
+def _chain(directory: Path, files: Sequence[ModelFile]) -> Chain:
+    models = [file for file in files if file.predicts]
     if len(models) > 1:
         raise BundleError(_no_rule(directory, models))
+    others = [file for file in files if not file.predicts]
+    if not models and len(files) > 1:
+        raise BundleError(_no_rule(directory, files))
     if not models:
-        if len(files) > 1:
-            raise BundleError(_no_rule(directory, files))
-        return _manifest(name, files[0], ())
-    model = models[0]
-    chain = [file for file in files if file.transforms]
-    strangers = [file for file in chain if file.stem and model.stem and file.stem != model.stem]
-    if strangers:
-        raise BundleError(_no_rule(directory, [model, *strangers]))
-    return _manifest(name, model, chain)
+        return _alone(directory, files[0])
+    chain = probable_chain(models[0], others)
+    if chain is None:
+        raise BundleError(
+            f"{_combination(directory, files)}: {problem_with_widths(models[0], others)}; save "
+            "those that were fitted together, or create a manifest for one of them with: "
+            f"bundleserver init {directory} --model {models[0].name}"
+        )
+    return chain
 
 
-def _manifest(name: str, model: _ModelFile, chain: Sequence[_ModelFile]) -> Manifest:
-    names = _component_names((*chain, model))
+def _alone(directory: Path, file: ModelFile) -> Chain:
+    if not file.is_of_target:
+        return Chain((), file)
+    raise BundleError(
+        f"{directory} holds only {file.description}, which transforms a model's target; put the "
+        "model beside it"
+    )
+
+
+def _combination(directory: Path, files: Sequence[ModelFile]) -> str:
+    described = joined([file.description for file in files])
+    return f"{directory} holds {described}, which cannot be combined without a manifest"
+
+
+def _no_rule(directory: Path, files: Sequence[ModelFile]) -> str:
+    if any(file.predicts for file in files):
+        which = f"models, {listed([file.name for file in files])}"
+    else:
+        which = f"transformers and no model, {joined([file.description for file in files])}"
+    return (
+        f"{directory} holds {len(files)} {which}, which cannot be combined; keep each in a "
+        f"directory of its own, or create a manifest for one of them with: "
+        f"bundleserver init {directory} --model {files[0].name}"
+    )
+
+
+def _manifest(name: str, chain: Chain) -> Manifest:
+    names = _component_names(chain.files)
     components = {
         names[file.name]: Component(names[file.name], file.framework, path=file.name)
-        for file in (*chain, model)
+        for file in chain.files
     }
     steps: list[Step] = []
     tensor = DEFAULT_INPUT
-    for file in chain:
+    for file in chain.transformers:
         made = f"{names[file.name]}-output"
         steps.append(_call(names[file.name], "transform", tensor, made))
         tensor = made
-    if model.role == "autoencoder":
-        steps.append(_call(names[model.name], "predict", tensor, "reconstruction"))
+    steps += _prediction(names[chain.model.name], chain, tensor)
+    if chain.back is not None:
+        back = names[chain.back.name]
+        steps.append(_call(back, "inverse_transform", "prediction", DEFAULT_OUTPUT))
+    return Manifest(name=name, components=components, steps=tuple(steps), inferred=True)
+
+
+def _prediction(component: str, chain: Chain, tensor: str) -> list[Step]:
+    if chain.model.role == "autoencoder":
         error = Step(
             op="reconstruction_error", inputs=(tensor, "reconstruction"), outputs=("error",)
         )
-        steps.append(error)
-    elif chain:
-        steps.append(_call(names[model.name], "predict", tensor, DEFAULT_OUTPUT))
-    return Manifest(name=name, components=components, steps=tuple(steps), inferred=True)
+        return [_call(component, "predict", tensor, "reconstruction"), error]
+    if chain.back is not None:
+        return [_call(component, "predict", tensor, "prediction")]
+    if chain.transformers:
+        return [_call(component, "predict", tensor, DEFAULT_OUTPUT)]
+    return []  # what the model's default method is
 
 
 def _call(component: str, method: str, taken: str, made: str) -> Step:
     return Step(component=component, method=method, inputs=(taken,), outputs=(made,))
 
 
-def _component_names(files: Sequence[_ModelFile]) -> dict[str, str]:
-    """Name each component after its role, or after its file where roles repeat."""
-    roles = [file.role for file in files]
-    return {
-        file.name: file.role
-        if roles.count(file.role) == 1
-        else re.sub(r"[^A-Za-z0-9_-]", "_", Path(file.name).stem)
-        for file in files
-    }
-
-
-def _model_files(directory: Path, only: Collection[str]) -> list[_ModelFile]:
-    """Find the files that hold models, transformers first and in the order in which they run."""
-    try:
-        present = sorted(
-            entry.name
-            for entry in directory.iterdir()
-            if not entry.name.startswith((".", "_")) and not entry.is_dir()
-        )
-    except OSError as error:
-        raise BundleError(f"{directory} cannot be listed: {error.strerror or error}") from error
-    missing = [name for name in only if name not in present]
-    if missing:
-        raise BundleError(f"{directory} has no file '{missing[0]}'; it has: {_listed(present)}")
-    chosen = [name for name in present if not only or name in only]
-    files = [file for name in chosen if (file := _model_file(directory / name)) is not None]
-    if not files:
-        found = f"holds only {_listed(chosen)}" if chosen else "is empty"
-        raise BundleError(
-            f"{directory} {found}; expected manifest.json, or a model file "
-            f"({', '.join('*' + suffix for suffix in sorted(model_suffixes()))})"
-        )
-    order = {role: index for index, role in enumerate(_TRANSFORMING)}
-    return sorted(files, key=lambda file: (order.get(file.role, len(order)), file.name))
-
-
-def _model_file(path: Path) -> _ModelFile | None:
-    if path.suffix.lower() not in model_suffixes():
-        return None
-    if not path.is_file():
-        # Without this a scaler could be left out silently.
-        raise BundleError(
-            f"'{path}' is a broken link or not a regular file; put the file itself there"
-        )
-    found = framework_of_file(path)
-    if found is None:
-        return None
-    framework, content = found
-    match = _ROLE.fullmatch(path.stem.lower())
-    stem, role = (match["stem"] or "", match["role"]) if match else (path.stem.lower(), content)
-    return _ModelFile(path.name, stem, role, framework)
-
-
-def _no_rule(directory: Path, files: Sequence[_ModelFile]) -> str:
-    names = [file.name for file in files]
-    return (
-        f"{directory} holds {len(files)} models, {_listed(names)}, which cannot be combined; keep "
-        f"each in a directory of its own, or create a manifest for one of them with: "
-        f"bundleserver init {directory} --model {names[0]}"
-    )
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:10])
-    return f"{shown} and {len(names) - 10} more" if len(names) > 10 else shown or "nothing"
+def _component_names(files: Sequence[ModelFile]) -> dict[str, str]:
+    """Name components after their roles, or after their files where roles repeat."""
+    for names in ([file.role for file in files], [stem_of(file.name) for file in files]):
+        if len(set(names)) == len(files):
+            break
+    else:
+        names = [file.name for file in files]
+    valid = (re.sub(r"[^A-Za-z0-9_-]", "_", name) for name in names)
+    return dict(zip((file.name for file in files), valid, strict=True))

@@ -12,7 +12,7 @@ import orjson
 import typer
 
 from bundleserver.bundle import Bundle
-from bundleserver.bundle.inferring import infer_manifest
+from bundleserver.bundle.inferring import probable_manifest
 from bundleserver.commands.console import JsonFlag, say, say_json, working
 from bundleserver.errors import BundleError, StoreError
 from bundleserver.manifest import MANIFEST_NAME, Manifest, manifest_schema
@@ -38,23 +38,34 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing manifest.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write the manifest of a directory of model files, to be reviewed and edited.
+    """Write the most probable manifest of a directory of model files, to be checked and edited.
+
+    What was guessed is printed on standard error; a server that finds such a directory refuses it.
 
     Example: bundleserver init anomaly-detector --model arima_model.pkl
     """
     path = directory / MANIFEST_NAME
     if os.path.lexists(path) and not force:
         raise StoreError(f"{path} already exists; use --force to replace it")
-    inferred = infer_manifest(directory, name or directory.absolute().name, only=model or ())
-    manifest = with_digests(directory, inferred)
+    probable = probable_manifest(directory, name or directory.absolute().name, only=model or ())
+    manifest = with_digests(directory, probable.manifest)
     # A directory's name may not be a valid model name.
     Manifest.from_json(manifest.to_json(), str(path))
     write_manifest(directory, manifest)
     if as_json:
-        say_json({"path": str(path), "manifest": orjson.loads(manifest.to_json())})
-    else:
-        say(manifest.to_json().rstrip())
-        typer.echo(f"wrote {path}", err=True)
+        document = orjson.loads(manifest.to_json())
+        say_json({"path": str(path), "manifest": document, "guesses": probable.guesses})
+        return
+    say(manifest.to_json().rstrip())
+    typer.echo(f"wrote {path}", err=True)
+    for guess in probable.guesses:
+        typer.echo(f"guessed: {guess}", err=True)
+    if probable.guesses:
+        typer.echo(
+            f"check 'steps', and the output for a row that you know, with: bundleserver predict "
+            f"{directory} --input FILE",
+            err=True,
+        )
 
 
 def predict(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bundleserver.bundle.inferring import ignored_files
 from bundleserver.bundle.integrity import bundle_digest
 from bundleserver.bundle.opening import verify
 from bundleserver.commands import asking
@@ -33,11 +34,17 @@ from bundleserver.versions.serving_config import ServingConfig
 
 @dataclass(frozen=True)
 class Row:
-    """One version as its files describe it; ``reason`` is why it cannot be served."""
+    """One version as its files describe it.
+
+    Attributes:
+        reason: why it cannot be served.
+        ignored: its files that look like models and hold plain data, with what it is.
+    """
 
     version: Version
     manifest: Manifest | None
     reason: str = ""
+    ignored: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def components(self) -> dict[str, str]:
@@ -101,18 +108,29 @@ def _rows(listing: Listing) -> list[Row]:
 
 def _row(candidate: Candidate) -> Row:
     manifest = None
+    ignored: Mapping[str, str] = {}
     try:
         path, manifest = DirectorySource(candidate.location).fetch(candidate)
+        ignored = ignored_files(path) if manifest.inferred else {}
         if candidate.problem is None:
             verify(path, manifest, links_lead_anywhere=candidate.links_lead_anywhere)
     except BundleServerError as error:
-        return Row(candidate.version, manifest, candidate.problem or one_line(error))
-    return Row(candidate.version, manifest, candidate.problem or "")
+        return Row(candidate.version, manifest, candidate.problem or one_line(error), ignored)
+    return Row(candidate.version, manifest, candidate.problem or "", ignored)
 
 
 def _print(listing: Listing, rows: list[Row]) -> None:
     config = listing.config or ServingConfig()
-    headings = ("version", "serves", "components", "trained", "metrics", "digest", "reason")
+    headings = (
+        "version",
+        "serves",
+        "components",
+        "trained",
+        "metrics",
+        "digest",
+        "ignored",
+        "reason",
+    )
     roles = _roles(rows, config)
     cells = [
         (
@@ -122,6 +140,7 @@ def _print(listing: Listing, rows: list[Row]) -> None:
             str(row.known("trained_at") or ""),
             format_metrics(row.known("metrics")),
             (row.digest or "")[:12],
+            ", ".join(f"{file} ({what})" for file, what in row.ignored.items()),
             row.reason,
         )
         for row in rows
@@ -171,6 +190,7 @@ def _document(listing: Listing, rows: list[Row]) -> dict[str, object]:
                 "inferred": row.manifest.inferred if row.manifest else None,
                 "metadata": dict(row.manifest.metadata) if row.manifest else {},
                 "digest": row.digest,
+                "ignored": dict(row.ignored),
                 "reason": row.reason,
             }
             for row in rows

@@ -17,7 +17,9 @@ from types import MappingProxyType
 from bundleserver.documents.forms import did_you_mean, quoted
 from bundleserver.errors import BundleServerError, FrameworkError
 from bundleserver.frameworks import prophet, pyfunc, sklearn, statsmodels, torch, voting
+from bundleserver.frameworks.file_names import suffix_of
 from bundleserver.frameworks.interface import (
+    FileFacts,
     FileRole,
     Framework,
     LoadContext,
@@ -28,14 +30,17 @@ from bundleserver.frameworks.interface import (
 
 __all__ = [
     "ENTRY_POINT_GROUP",
+    "FileFacts",
     "FileRole",
     "Framework",
     "LoadContext",
     "Predictor",
+    "facts_of_file",
     "framework_for",
     "framework_named",
     "framework_of_file",
     "frameworks",
+    "is_model_file_name",
     "model_suffixes",
 ]
 
@@ -64,6 +69,11 @@ def frameworks() -> Mapping[str, Framework]:
 def model_suffixes() -> frozenset[str]:
     """Return the suffixes of model files, in lower case."""
     return frozenset().union(*(row.suffixes for row in frameworks().values()))
+
+
+def is_model_file_name(name: str) -> bool:
+    """Ask whether a file of that name may be a model, compressed or not."""
+    return suffix_of(name) in model_suffixes()
 
 
 def framework_named(name: str) -> Framework:
@@ -107,12 +117,22 @@ def framework_of_file(path: Path) -> tuple[str, FileRole] | None:
         LoadError: the file cannot be read, or its content is not supported by any framework.
     """
     for name, row in frameworks().items():
-        if path.suffix.lower() not in row.suffixes:
+        if suffix_of(path.name) not in row.suffixes:
             continue
         role = _sniff(row, path)
         if role is not None:
             return name, role
     return None
+
+
+def facts_of_file(path: Path, framework: str, role: FileRole) -> FileFacts:
+    """Return what can be told of a file that the framework opens, without opening it.
+
+    Raises:
+        LoadError: the file cannot be read.
+    """
+    facts = framework_named(framework).facts(path)
+    return facts or FileFacts(f"a {role} of the framework '{framework}'")
 
 
 def _plug_ins() -> Iterator[Framework]:

@@ -112,6 +112,26 @@ FileRole = Literal["model", "preprocessor"]
 
 
 @dataclass(frozen=True)
+class FileFacts:
+    """What can be told of a file's object without opening it.
+
+    Attributes:
+        what: the object for messages: ``a StandardScaler``.
+        role: what its class does: ``model``; ``target`` (it transforms a model's target) or
+            ``target sets`` (and back to a set for each row, which is not a tensor); or the kind of
+            a transformer, such as ``scaler``, which may be of the target too if its name says so,
+            as ``feature encoder`` is never; empty if its class does not tell.
+        takes: how many columns it takes, if known.
+        gives: how many columns it returns, if known.
+    """
+
+    what: str
+    role: str = ""
+    takes: int | None = None
+    gives: int | None = None
+
+
+@dataclass(frozen=True)
 class Flavour:
     """An MLflow flavour; ``file_of`` returns the file that the framework opens as MLflow does.
 
@@ -137,6 +157,8 @@ class Framework:
         suffixes: the suffixes of its files, in lower case.
         sniff: returns the role of a file with such a suffix, without unpickling anything; None
             when the file is not this framework's.
+        facts: returns what else can be told of such a file without opening it; None: only its name
+            tells its role.
         recognises: asks whether the framework saves an object; imports nothing.
         flavour: the MLflow flavour whose files it opens.
         needs_examples: its models run code of their own, which may do anything, so that they are
@@ -151,6 +173,7 @@ class Framework:
     distributions: tuple[str, ...] = ()
     suffixes: frozenset[str] = frozenset()
     sniff: Callable[[Path], FileRole | None] = lambda path: "model"
+    facts: Callable[[Path], FileFacts | None] = lambda path: None
     recognises: Callable[[object], bool] = lambda model: False
     flavour: Flavour | None = None
     needs_examples: bool = False

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundleserver.bundle.links import NO_MODEL_NAMES, FileWalk, Links, cause
-from bundleserver.frameworks import model_suffixes
+from bundleserver.frameworks import is_model_file_name, model_suffixes
 from bundleserver.manifest import MANIFEST_NAME
 from bundleserver.versions import is_version_label
 from bundleserver.versions.serving_config import CONFIG_NAME
@@ -38,7 +38,7 @@ class Folder:
 def is_model_file(name: str) -> bool:
     """Ask whether a file of that name may be a model."""
     special = name in (MANIFEST_NAME, CONFIG_NAME)
-    return Path(name).suffix.lower() in model_suffixes() and not special
+    return is_model_file_name(name) and not special
 
 
 def list_folder(path: Path) -> Folder:

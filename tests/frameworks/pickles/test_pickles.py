@@ -241,6 +241,58 @@ def test_inspecting_a_pickle_runs_nothing(tmp_path):
     assert ClassName("no_such_module.inner", "Thing") == pickles.top_class(unknown)
 
 
+PLAIN = [
+    ["a", "b"],
+    {"window": 24, "limits": (0.5, None)},
+    {"a", 1},
+    0.25,
+    "text",
+    None,
+    X,
+    np.float32(0.5),
+    np.array([["a", 1]], dtype=object),
+    pd.DataFrame({"a": [1.0], "b": pd.to_datetime(["2025-01-01"], utc=True)}),
+    pd.Series([1, 2], dtype="category"),
+    pd.Timestamp("2025-01-01"),
+    Path("models"),
+    OrderedDict(a=[X]),
+]
+
+
+@pytest.mark.parametrize("write", [joblib.dump, lambda thing, path: written(path, thing)])
+@pytest.mark.parametrize("thing", PLAIN, ids=lambda thing: type(thing).__name__)
+def test_data_of_a_notebook_is_plain(tmp_path, thing, write):
+    """Containers, numbers, strings, dates, arrays and tables hold no model, however written."""
+    path = tmp_path / "thing.pkl"
+    write(thing, path)
+
+    assert pickles.held_in(path).is_plain
+
+
+@pytest.mark.parametrize(
+    "thing", [FOREST, {"model": FOREST}, [PIPELINE], LogisticRegression, Slotted(), Listing([1])]
+)
+def test_what_has_a_class_of_a_library_or_of_ones_own_is_not_plain(tmp_path, thing):
+    """A container of models is not data, and nor is an object whose class is not known here."""
+    assert not pickles.held_in(written(tmp_path / "thing.pkl", thing)).is_plain
+
+
+def test_a_damaged_table_is_not_plain(tmp_path):
+    """What cannot be read to its end is an error for whoever opens it, and no data."""
+    path = written(tmp_path / "thing.pkl", pd.DataFrame({"a": [1.0]}))
+    path.write_bytes(path.read_bytes()[:-30])
+
+    assert not pickles.held_in(path).is_plain
+
+
+def test_an_estimators_widths_are_told_without_opening_it(tmp_path):
+    """Integers of the state, and the steps of a pipeline, are enough to compare widths."""
+    held = pickles.held_in(written(tmp_path / "thing.pkl", PIPELINE))
+
+    assert ["a StandardScaler", "a LogisticRegression"] == [part.what for part in held.parts]
+    assert [3, 3] == [part.numbers["n_features_in_"] for part in held.parts]
+
+
 @pytest.mark.parametrize("size", [1, 2, 20, 90, 400, 1500])
 @pytest.mark.parametrize("write", [joblib.dump, lambda thing, path: written(path, thing)])
 def test_load_of_a_truncated_file_says_so(tmp_path, write, size):

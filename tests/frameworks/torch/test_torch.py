@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import gzip
 import pickle
+import sys
 import threading
 import zipfile
 from collections import OrderedDict
@@ -12,7 +14,7 @@ import torch
 from torch import nn
 
 from bundleserver.errors import InvalidInput, LoadError, StoreError
-from bundleserver.frameworks import LoadContext
+from bundleserver.frameworks import LoadContext, framework_of_file
 from bundleserver.frameworks.torch import framework
 from bundleserver.tensors import NamedTensor, TensorSpec
 
@@ -1117,3 +1119,71 @@ def test_save_names_the_file_that_it_cannot_write(tmp_path):
     """A directory that is not there is the store's error."""
     with pytest.raises(StoreError, match=r"missing/model\.pt' cannot be written: "):
         framework.save(Autoencoder(), tmp_path / "missing", "model")
+
+
+class Ends:
+    """Ends the process that unpickles it."""
+
+    def __reduce__(self):
+        return sys.exit, ("ran",)
+
+
+@pytest.mark.parametrize("name", ["net.pkl", "net.pickle", "net.pt", "net.joblib.gz"])
+def test_a_pickled_state_dict_opens_as_the_saved_one(tmp_path, name):
+    """What pickle or joblib wrote of a state dict answers as the module that it came from."""
+    module = Autoencoder().eval()
+    data = pickle.dumps({"epoch": 3, "model_state_dict": module.state_dict()})
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith("gz") else data)
+
+    assert ("torch", "model") == framework_of_file(tmp_path / name)
+    predictor = framework.load(tmp_path / name, LoadContext())
+    (answer,) = predictor.call("predict", [NamedTensor("x", X)], {})
+
+    with torch.inference_mode():
+        expected = module(torch.tensor(X, dtype=torch.float32)[:, None])
+    np.testing.assert_allclose(expected.numpy(), np.reshape(answer, expected.shape), rtol=1e-5)
+
+
+def test_a_pickled_state_dict_runs_no_code(tmp_path):
+    """Whatever else a pickle names, and whatever bytes it has for a tensor, nothing of it runs."""
+    state = Autoencoder().state_dict()
+    bytes_of_storage = torch.storage._load_from_bytes
+    path = tmp_path / "net.pt"
+
+    class Bytes:
+        def __reduce__(self):
+            return bytes_of_storage, (pickle.dumps(Ends()),)
+
+    for bad in ({**state, "encoder.extra": Ends()}, {**state, "encoder.extra": Bytes()}):
+        path.write_bytes(pickle.dumps(bad))
+
+        with pytest.raises(LoadError):
+            framework.load(path, LoadContext())
+
+
+@pytest.mark.parametrize(
+    ("held", "found"),
+    [
+        ({"mean": torch.ones(3), "std": torch.ones(3)}, None),
+        (torch.ones(3), None),
+        ([torch.ones(3)], None),
+        (nn.Linear(2, 1), ("torch", "model")),
+        (nn.Linear(2, 1).state_dict(), ("torch", "model")),
+    ],
+    ids=["tensors by name", "tensor", "list", "module", "state dict"],
+)
+def test_tensors_are_data_and_a_modules_tensors_are_not(tmp_path, held, found):
+    """Means and deviations in a pickle are data; the tensors of a module are its state dict."""
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps(held))
+
+    assert found == framework_of_file(tmp_path / "a.pkl")
+
+
+@pytest.mark.parametrize("new", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("name", ["net.pkl", "last.ckpt", "best.pth.tar"])
+def test_what_torch_saved_is_torchs_under_any_name(tmp_path, name, new):
+    """The content says that torch wrote a file, in either of its formats."""
+    torch.save(Autoencoder().state_dict(), tmp_path / name, _use_new_zipfile_serialization=new)
+
+    assert ("torch", "model") == framework_of_file(tmp_path / name)
+    assert "predict" in framework.load(tmp_path / name, LoadContext()).methods

@@ -17,31 +17,39 @@ from pathlib import Path
 from bundleserver.documents.forms import quoted
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.interface import first_line, is_from_the_keyboard, named_line
+from bundleserver.frameworks.pickles.held import (
+    Held,
+    held_in,
+    top_class,
+    top_package,
+    with_article,
+)
 from bundleserver.frameworks.pickles.scan import (
     ClassName,
     Contents,
     Made,
     class_of,
     inspect_pickle,
-    top_class,
-    top_package,
 )
 
 __all__ = [
     "PICKLE_SUFFIXES",
     "ClassName",
+    "Held",
+    "held_in",
     "load",
     "notebook_names",
     "save_line",
     "top_class",
     "top_package",
     "version_skew",
+    "with_article",
 ]
 
 logger = logging.getLogger(__name__)
 
 PICKLE_SUFFIXES = frozenset({".pkl", ".pickle", ".joblib", ".sav"})
-"""The suffixes of files that pickle, cloudpickle or joblib wrote."""
+"""The suffixes of files that pickle, cloudpickle or joblib wrote; a compressed one follows them."""
 
 _NOTEBOOK = frozenset({"__main__", "__mp_main__"})
 _PLAIN_DATA = frozenset({"builtins", "collections", "datetime", "numpy"})
@@ -134,6 +142,7 @@ _OTHER_FORMATS: Mapping[bytes, str] = {
     b"\x93NUMPY": "a numpy .npy file",
     b"PAR1": "a Parquet file",
     b"version https://git-lfs": "a Git LFS pointer in place of the file; run 'git lfs pull'",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd; save it without compression",
     b"<": "an HTML or XML page, probably an error page saved in place of the file",
     b"{": "JSON",
     b"[": "JSON",

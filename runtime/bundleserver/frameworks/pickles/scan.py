@@ -15,7 +15,6 @@ import pickle
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, NamedTuple, cast
@@ -33,32 +32,6 @@ class ClassName(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.module}.{self.qualname}"
-
-
-def top_class(path: Path) -> ClassName | None:
-    """Return the class of the object in a pickle or joblib file, without running anything.
-
-    A list or dict at the top is ``builtins.list`` and so on. ``None``: the file is not a pickle, or
-    is damaged before its class.
-
-    Raises:
-        LoadError: the file cannot be read.
-    """
-    with reading(path):
-        status = path.stat()
-    return _top_class(path, (status.st_ino, status.st_mtime_ns, status.st_size))
-
-
-def top_package(path: Path) -> str:
-    """Return the top-level package of a pickle's :func:`top_class`; empty when that is None."""
-    held = top_class(path)
-    return held.module.partition(".")[0] if held is not None else ""
-
-
-@lru_cache(maxsize=16)
-def _top_class(path: Path, which: tuple[int, ...]) -> ClassName | None:
-    """Read each file once, however many frameworks ask; ``which`` identifies its content."""
-    return class_of(inspect_pickle(path).top)
 
 
 @dataclass(frozen=True)
@@ -82,6 +55,7 @@ class Made:
     maker: object
     args: tuple[object, ...] = ()
     state: object = None
+    items: dict[object, object] | None = None
 
     def extend(self, items: Iterable[object]) -> None:
         """Ignore appended items (pickle prefers this to ``append``)."""
@@ -90,7 +64,9 @@ class Made:
         """Ignore an appended item."""
 
     def __setitem__(self, key: object, value: object) -> None:
-        pass
+        """Keep an item of a dict of another class, such as an OrderedDict."""
+        self.items = self.items or {}
+        self.items[key] = value
 
 
 # joblib subclasses the same class, the Python twin of pickle.Unpickler: both see the same stream.
@@ -198,7 +174,7 @@ def _inspect(raw: io.BufferedReader) -> Contents:
     failure: Exception | None = None
     reader: _InertUnpickler | None = None
     try:
-        reader = _InertUnpickler(_decompressed(raw, head), named, versions)
+        reader = _InertUnpickler(decompressed(raw, head), named, versions)
         top = reader.load()
     except Exception as error:  # noqa: BLE001 - any bytes may come; load() reports the failure
         failure = error
@@ -206,7 +182,7 @@ def _inspect(raw: io.BufferedReader) -> Contents:
     return Contents(head, top, frozenset(named), frozenset(versions), failure)
 
 
-def _decompressed(raw: io.BufferedReader, magic: bytes) -> BinaryIO:
+def decompressed(raw: io.BufferedReader, magic: bytes) -> BinaryIO:
     """Open the compressed stream that joblib may have written."""
     if magic.startswith(b"\x1f\x8b"):
         return cast(BinaryIO, gzip.GzipFile(fileobj=raw))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bundleserver.frameworks.interface import FileRole, Flavour, Framework, has_class_of
+from bundleserver.frameworks.file_names import suffix_of
+from bundleserver.frameworks.interface import FileFacts, FileRole, Flavour, Framework, has_class_of
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, top_package
 
 _HEAD_BYTES = 65_536
@@ -12,7 +13,7 @@ _HEAD_BYTES = 65_536
 
 def _sniff(path: Path) -> FileRole | None:
     """Recognise a model's JSON by two of its first keys."""
-    if path.suffix.lower() != ".json":
+    if suffix_of(path.name) != ".json":
         return "model" if top_package(path) == "prophet" else None
     with path.open("rb") as file:
         head = file.read(_HEAD_BYTES)
@@ -27,6 +28,7 @@ FRAMEWORK = Framework(
     distributions=("prophet", "pandas"),
     suffixes=PICKLE_SUFFIXES | {".json"},
     sniff=_sniff,
+    facts=lambda path: FileFacts("a Prophet model", "model"),
     recognises=lambda model: has_class_of(model, "prophet"),
     flavour=Flavour("prophet", lambda directory, said: str(said.get("data", ""))),
 )

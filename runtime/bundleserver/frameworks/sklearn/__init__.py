@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bundleserver.errors import LoadError
+from bundleserver.frameworks.file_names import says_only_compressed
 from bundleserver.frameworks.interface import FileRole, Flavour, Framework, has_class_of
-from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, top_class
+from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, held_in
+from bundleserver.frameworks.sklearn.roles import facts_of
 
 _BOOSTING = {"xgboost": "XGB", "lightgbm": "LGBM", "catboost": "CatBoost"}
 """Libraries with native models, and the prefix of their scikit-learn estimators' names."""
-
-_TRANSFORMING = ("sklearn.preprocessing", "sklearn.impute", "sklearn.feature_extraction")
 
 
 def native_model(model: object) -> str | None:
@@ -43,19 +43,21 @@ def _recognises(model: object) -> bool:
 
 
 def _sniff(path: Path) -> FileRole | None:
-    """Claim every pickle but the native models of boosting libraries.
+    """Claim every pickle but plain data and the native models of boosting libraries.
 
     Raises:
         LoadError: the file has such a model.
     """
-    held = top_class(path)
-    if held is None:
-        return "model"
-    library = held.module.partition(".")[0]
+    held = held_in(path)
+    if held.made_by is None:
+        return None if says_only_compressed(path.name) else "model"
+    if held.is_plain:
+        return None
+    library = held.made_by.module.partition(".")[0]
     estimators = _BOOSTING.get(library, "")
-    if estimators not in held.qualname:
-        raise LoadError(f"'{path}' has {_native(str(held), library, estimators)}")
-    return "preprocessor" if held.module.startswith(_TRANSFORMING) else "model"
+    if estimators not in held.made_by.qualname:
+        raise LoadError(f"'{path}' has {_native(str(held.made_by), library, estimators)}")
+    return "model" if facts_of(held).role in ("", "model") else "preprocessor"
 
 
 def _logged_file(directory: Path, said: Mapping[str, object]) -> str | None:
@@ -72,6 +74,7 @@ FRAMEWORK = Framework(
     distributions=("scikit-learn", "joblib", "scipy"),
     suffixes=PICKLE_SUFFIXES,
     sniff=_sniff,
+    facts=lambda path: facts_of(held_in(path)),
     recognises=_recognises,
     flavour=Flavour("sklearn", _logged_file),
     # For one function that reads files in a format of its own: half a second, and 65 MiB.

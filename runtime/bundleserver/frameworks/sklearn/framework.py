@@ -104,6 +104,7 @@ class SklearnPredictor:
         self._shortcut = shortcut
         self._as_saved = as_saved
         intake, taker = intake_of(model), type(model).__name__
+        self._width = intake.width
         if intake.columns or intake.width is None:
             # Now, rather than with the first request that needs a DataFrame.
             import pandas as pd  # noqa: F401
@@ -154,6 +155,10 @@ class SklearnPredictor:
             InvalidInput: the inputs are not valid, or the estimator rejects a value.
         """
         values = inputs[0].values
+        if method == "inverse_transform" and values.ndim == 1 and self._width == 1:
+            # A model's predictions [n] are the one column of the scaler of its target.
+            column = inputs[0]._replace(values=values[:, np.newaxis])
+            return (self._call(method, (column,))[:, 0],)
         if method not in _TRANSFORMS or len(inputs) > 1 or values.ndim != 3:
             return self._outputs(method, inputs)
         n, t, f = values.shape

@@ -6,17 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bundleserver.errors import LoadError
-from bundleserver.frameworks.interface import FileRole, Flavour, Framework, has_class_of
-from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, top_package
-from bundleserver.frameworks.torch.files import Kind, kind_of
+from bundleserver.frameworks.file_names import suffix_of
+from bundleserver.frameworks.interface import FileFacts, FileRole, Flavour, Framework, has_class_of
+from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, held_in
+from bundleserver.frameworks.torch.files import Kind, is_of_torch, is_torch_file, kind_of
 
-_SUFFIXES = frozenset({".pt", ".pth", ".pt2"})
+_SUFFIXES = frozenset({".pt", ".pth", ".pt2", ".ckpt"})
 
 
 def _sniff(path: Path) -> FileRole | None:
-    """Claim files with torch's suffixes, and pickles of its classes, which load refuses."""
-    is_own = path.suffix.lower() in _SUFFIXES or top_package(path) == "torch"
-    return "model" if is_own else None
+    """Claim torch's suffixes, pickles of state dicts, and modules, which load refuses."""
+    if suffix_of(path.name) in _SUFFIXES or is_torch_file(path):
+        return "model"
+    held = held_in(path)
+    return "model" if held.made_by and is_of_torch(held.made_by) else None
 
 
 def _logged_file(directory: Path, said: Mapping[str, object]) -> str | None:
@@ -44,6 +47,7 @@ FRAMEWORK = Framework(
     distributions=("torch",),
     suffixes=_SUFFIXES | PICKLE_SUFFIXES,
     sniff=_sniff,
+    facts=lambda path: FileFacts("a PyTorch model", "model"),
     recognises=lambda model: has_class_of(model, "torch"),
     flavour=Flavour("pytorch", _logged_file),
 )

@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.interface import reading
+from bundleserver.frameworks.pickles import ClassName, held_in
 from bundleserver.frameworks.pickles.scan import named_classes
 
 
@@ -57,10 +58,41 @@ def kind_of(path: Path) -> Kind:
         raise LoadError(f"'{path}' is empty")
     if _LEGACY in head[:32]:
         return Kind.WEIGHTS
+    if holds_pickled_tensors(path):
+        return Kind.WEIGHTS
     raise LoadError(
         f"'{path}' is {_foreign(head)}, not a PyTorch file; serve a torch.export archive, a "
         "TorchScript file or a state dict"
     )
+
+
+def is_torch_file(path: Path) -> bool:
+    """Ask whether a file with a pickle's suffix is one of these kinds."""
+    try:
+        kind_of(path)
+    except LoadError:
+        return False
+    return True
+
+
+def is_of_torch(name: ClassName) -> bool:
+    """Ask whether a class is torch's, and more than a tensor."""
+    return name.module.partition(".")[0] == "torch" and not stores_tensors(name)
+
+
+def holds_pickled_tensors(path: Path) -> bool:
+    """Ask whether pickle, not torch.save, wrote a dict of a module's tensors, or a checkpoint.
+
+    Raises:
+        LoadError: the file cannot be read.
+    """
+    held = held_in(path)
+    if not held.is_plain or not any(name.module == "torch._utils" for name in held.named):
+        return False
+    keys = held.keys.union(*(part.keys for part in held.parts))
+    # Tensors under other names are data, such as means.
+    is_modules = any("." in key or key in ("weight", "bias") for key in keys)
+    return is_modules and all(map(stores_tensors, held.named))
 
 
 def first_class(path: Path) -> str | None:
@@ -73,8 +105,8 @@ def first_class(path: Path) -> str | None:
             # A legacy file is four pickles: a number, the protocol, the system, the object.
             streams = _pickles_in_zip(file) if zipfile.is_zipfile(file) else [file] * 4
             file.seek(0)
-            names = (str(name) for stream in streams for name in named_classes(stream))
-            return next((name for name in names if not _stores_tensors(name)), None)
+            names = (name for stream in streams for name in named_classes(stream))
+            return next((str(name) for name in names if not stores_tensors(name)), None)
     except (OSError, zipfile.BadZipFile):
         return None
 
@@ -130,8 +162,11 @@ def _pickles_in_zip(file: BinaryIO) -> list[BinaryIO]:
         return [io.BytesIO(archive.read(name)) for name in names]
 
 
-def _stores_tensors(name: str) -> bool:
-    module, _, short = name.rpartition(".")
-    if module in ("torch._utils", "torch.storage", "collections", "_codecs"):
+def stores_tensors(name: ClassName) -> bool:
+    """Ask whether a name in a pickle is part of how tensors and plain numbers are stored."""
+    module, short = name
+    if module in ("torch._utils", "torch.storage", "torch.serialization", "_codecs"):
         return True
-    return module.startswith("numpy") or (module == "torch" and short.endswith("Storage"))
+    if module == "torch":
+        return short.endswith("Storage") or short in ("Size", "device")
+    return module in ("collections", "copyreg") or module.startswith("numpy")

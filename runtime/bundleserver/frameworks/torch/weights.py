@@ -20,7 +20,13 @@ from bundleserver.frameworks.torch.architectures import (
     infer_architecture,
     unwrapped,
 )
-from bundleserver.frameworks.torch.files import HOW_TO_SAVE, Kind, first_class
+from bundleserver.frameworks.torch.files import (
+    HOW_TO_SAVE,
+    Kind,
+    first_class,
+    holds_pickled_tensors,
+)
+from bundleserver.frameworks.torch.pickled import load_pickled
 from bundleserver.frameworks.torch.predictor import Program, ProgramInput
 from bundleserver.tensors import TensorSpec
 from bundleserver.tensors.signature import DEFAULT_INPUT
@@ -74,6 +80,8 @@ def open_weights(path: Path, options: Mapping[str, object], device: torch.device
 
 def _load(path: Path) -> object:
     try:
+        if holds_pickled_tensors(path):
+            return load_pickled(path)
         with torch.serialization.safe_globals([*_numpy_globals()]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

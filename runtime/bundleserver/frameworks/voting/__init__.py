@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bundleserver.frameworks.interface import FileRole, Framework
-from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, ClassName, top_class
+from bundleserver.frameworks.file_names import suffix_of
+from bundleserver.frameworks.interface import FileFacts, FileRole, Framework
+from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, ClassName, held_in
 
 _HEAD_BYTES = 65_536
+_DICTS = (ClassName("builtins", "dict"), ClassName("collections", "OrderedDict"))
 
 
 def _recognises(model: object) -> bool:
@@ -16,13 +18,16 @@ def _recognises(model: object) -> bool:
 
 
 def _sniff(path: Path) -> FileRole | None:
-    """Recognise a configuration by its keys in JSON, or by a pickled dict and the file's name."""
-    if path.suffix.lower() == ".json":
+    """Recognise a configuration by its keys; a dict without weights by its file's name too."""
+    if suffix_of(path.name) == ".json":
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
         return "model" if b'"methods"' in head and b'"weights"' in head else None
+    held = held_in(path)
     is_named = any(word in path.stem.lower() for word in ("config", "ensemble"))
-    return "model" if is_named and top_class(path) == ClassName("builtins", "dict") else None
+    wanted = {"methods"} if is_named else {"methods", "weights"}
+    is_dict = held.made_by in _DICTS
+    return "model" if is_dict and wanted <= held.keys else None
 
 
 FRAMEWORK = Framework(
@@ -31,5 +36,6 @@ FRAMEWORK = Framework(
     extra="sklearn",
     suffixes=PICKLE_SUFFIXES | {".json"},
     sniff=_sniff,
+    facts=lambda path: FileFacts("an ensemble's configuration", "model"),
     recognises=_recognises,
 )
