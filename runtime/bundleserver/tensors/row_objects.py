@@ -50,9 +50,7 @@ def table_of_objects(
     return table
 
 
-def merged_columns(
-    table: Mapping[str, list[object]], spec: TensorSpec, taker: str
-) -> NamedTensor:
+def merged_columns(table: Mapping[str, list[object]], spec: TensorSpec, taker: str) -> NamedTensor:
     """Merge the columns of a table into the tensor of the only input.
 
     Raises:

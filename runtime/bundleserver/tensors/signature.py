@@ -12,8 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
-
 from bundleserver.errors import InvalidInput
 from bundleserver.tensors import (
     NUMPY_DTYPES,

@@ -288,7 +288,10 @@ def test_named_columns_are_found_by_name(tmp_path, order):
     ("columns", "message"),
     [
         (("cpu", "memory", "disk"), "missing column 'io' in input 'x'; .* 'memory', 'io'$"),
-        (("cpu", "Memori", "io"), "missing column 'memory' .*; did you mean 'memory' for 'Memori'?"),
+        (
+            ("cpu", "Memori", "io"),
+            "missing column 'memory' .*; did you mean 'memory' for 'Memori'?",
+        ),
         (("cpu", "memory"), "missing column 'io' in input 'x'; .* 'cpu', 'memory', 'io'$"),
         (("cpu", "memory", "io", "io"), "duplicate column 'io'"),
     ],

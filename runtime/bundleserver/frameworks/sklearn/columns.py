@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
@@ -104,6 +105,8 @@ class Column:
         )
 
 
+_FEW = 32
+
 UNKNOWN = Column()
 NUMBERS = Column("numbers")
 _UNUSED = Column(is_used=False)
@@ -149,7 +152,7 @@ def _of(step: Any, width: int) -> tuple[Column, ...]:
     if isinstance(step, SimpleImputer):
         return tuple(_of_imputer(step))
     if isinstance(step, TEXT):
-        return (Column("strings"),) * width
+        return (Column("strings", categories=words_of(step)),) * width
     if len(lists := getattr(step, "categories_", ())) == width:
         return tuple(_of_values(values) for values in lists)
     if inside := getattr(step, "_preprocessor", None):  # histogram gradient boosting's own
@@ -190,7 +193,7 @@ def _of_steps(steps: Sequence[Any], width: int) -> tuple[Column, ...]:
     if not steps:
         return (UNKNOWN,) * width
     first, rest = _of(steps[0], width), steps[1:]
-    if rest and any(column.kind is None for column in first):
+    if rest and not all(column.kind and column.categories for column in first):
         if getattr(rest[0], "n_features_in_", None) == width:
             later = _of_steps(rest, width)
             if not isinstance(steps[0], ColumnTransformer | FeatureUnion):
@@ -201,7 +204,11 @@ def _of_steps(steps: Sequence[Any], width: int) -> tuple[Column, ...]:
 
 
 def _known_later(column: Column, later: Column) -> Column:
-    return column if column.kind else replace(later, is_used=column.is_used)
+    if column.kind is None:
+        gap = later.gap if column.gap is np.nan else column.gap
+        return replace(later, is_used=column.is_used, gap=gap)
+    same = column.kind == later.kind and not column.categories
+    return replace(column, categories=later.categories) if same else column
 
 
 def _combined(parts: Iterable[Any], width: int) -> tuple[Column, ...]:
@@ -228,6 +235,11 @@ def _handed_on(step: Any) -> Iterator[Any]:
             return
 
 
+def words_of(step: Any) -> tuple[object, ...]:
+    """Return some of a vectorizer's words; none if it keeps no vocabulary."""
+    return tuple(islice(getattr(step, "vocabulary_", None) or (), _FEW))
+
+
 def _of_imputer(step: SimpleImputer) -> Iterator[Column]:
     is_filled = step.strategy == "constant" and getattr(step, "_fit_dtype", np.dtype("O")) == "O"
     missing = step.missing_values
@@ -248,7 +260,7 @@ def _of_values(values: Sequence[object] | Array) -> Column:
         _kind_of(known),
         gap=gaps[0] if gaps and not has_nan else np.nan,
         categories=tuple(known),
-        is_object=getattr(values, "dtype", None) == object,
+        is_object=isinstance(values, np.ndarray) and values.dtype.kind == "O",
     )
 
 

@@ -110,13 +110,15 @@ def intake_of(model: Any) -> Intake:
     columns = _column_names(model)
     # 0 is said by estimators that do not know, as CatBoost's after unpickling.
     width = int(getattr(model, "n_features_in_", None) or 0) or len(columns) or None
+    known = () if width is None else columns_of(model, width)
+    has_categories = any(column.is_category for column in known)
     return Intake(
         taker=type(model).__name__,
         width=width,
         columns=columns if len(columns) == width else (),
-        text=isinstance(_first_step(model), TEXT),
-        numeric=width is not None and accepts_only_numbers(model),
-        known=() if width is None else columns_of(model, width),
+        text=isinstance(first_step(model), TEXT),
+        numeric=width is not None and not has_categories and accepts_only_numbers(model),
+        known=known,
     )
 
 
@@ -162,12 +164,12 @@ def _answer_to_zeros(step: Any, method: str) -> Array | None:
         return None
 
 
-def _first_step(model: Any) -> Any:
+def first_step(model: Any) -> Any:
     """Follow pipelines and searches to the estimator that gets the input."""
     if hasattr(model, "best_estimator_"):
-        return _first_step(model.best_estimator_)
+        return first_step(model.best_estimator_)
     steps: list[Any] = getattr(model, "steps", getattr(model, "transformer_list", []))
-    return _first_step(steps[0][1]) if steps else model
+    return first_step(steps[0][1]) if steps else model
 
 
 def _last_step(model: Any) -> Any:

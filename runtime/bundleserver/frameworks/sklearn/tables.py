@@ -127,7 +127,7 @@ class Intake:
         if values.ndim != 2 or values.shape[1] != (len(tensor.columns) if order else self.width):
             raise self._wrong_shape(tensor, [-1, self.width])
         if self._is_plain and values.dtype.kind in "biuf":
-            return self._framed(values[:, order] if order else values)
+            return self._framed(values[:, [i for i in order if i is not None]] if order else values)
         places = order or range(self.width)
         return self._assembled([None if i is None else values[:, i] for i in places], len(values))
 
