@@ -44,9 +44,17 @@ def table_of_objects(
             keys = {key: None for key in keys if key in row}
     table: dict[str, list[object]] = {str(key): [] for key in keys}
     for row in rows:
-        for key in keys:
-            value = row[key]  # type: ignore[index]  # a dict, as checked above
-            table[key].extend(value if expand and isinstance(value, list) else (value,))
+        values = [row[key] for key in keys]  # type: ignore[index]  # a dict, as checked above
+        lists = [value for value in values if isinstance(value, list)] if expand else []
+        if not lists:
+            for column, value in zip(table.values(), values, strict=True):
+                column.append(value)
+            continue
+        # As in a DataFrame, one value beside arrays is the value of each of their rows.
+        sizes = {len(value) for value in lists}
+        count = sizes.pop() if len(sizes) == 1 else 1
+        for column, value in zip(table.values(), values, strict=True):
+            column.extend(value if isinstance(value, list) else (value,) * count)
     return table
 
 

@@ -144,7 +144,7 @@ class Signature:
         ]
         if specs:
             return self.validate_tensors(tensors, taker)
-        return {tensor.name: tensor._replace(columns=(tensor.name,)) for tensor in tensors}
+        return {t.name: NamedTensor(t.name, t.values, (t.name,)) for t in tensors}
 
 
 def _validate_single(

@@ -164,7 +164,7 @@ def as_json(frame: pd.DataFrame) -> list[dict[str, object]]:
 
 @pytest.fixture(scope="module", params=MODELS)
 def fitted(request):
-    """A fitted model, and the columns that it uses."""
+    """Return a fitted model, and the columns that it uses."""
     model, used = MODELS[request.param]
     return model.fit(TABLE, TARGET), used
 
@@ -271,8 +271,20 @@ def test_a_misspelt_column_is_named_with_what_was_meant():
     (row,) = as_json(TABLE[1:2])
     row["Zone "] = row.pop("zone")
 
-    with pytest.raises(InvalidInput, match="missing column 'zone' .* mean 'zone' for 'Zone '"):
+    with pytest.raises(InvalidInput, match=r"missing column 'zone' .* mean 'zone' for 'Zone '"):
         ask(ALL, [row])
+
+
+def test_dates_of_this_process_stay_dates():
+    """A column of dates that a notebook passes is one of dates for the user's own function."""
+
+    class Dated:
+        def predict(self, table):
+            return table["day"].dt.year.to_numpy()
+
+    days = list(pd.to_datetime(["2024-02-01", "2025-01-01"]))
+
+    assert [2024, 2025] == ask(Dated(), [{"day": day, "x": 1} for day in days]).tolist()
 
 
 def test_estimators_that_check_their_table_require_all_of_it():

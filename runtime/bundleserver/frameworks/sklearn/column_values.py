@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from types import MappingProxyType
 from typing import Any
 
@@ -121,7 +122,15 @@ def _unknown(values: Array, column: Column) -> Array:
         return values.astype(bool)
     if kinds <= {int, float, type(None)}:
         return _array_of_numbers(values.tolist())
-    return _objects([column.gap if value is None else value for value in values])
+    objects = _objects([column.gap if value is None else value for value in values])
+    return _inferred(objects) if any(issubclass(kind, date) for kind in kinds) else objects
+
+
+def _inferred(values: Array) -> Any:
+    """Make dates of date objects, which come from callers in this process only."""
+    import pandas as pd
+
+    return pd.Series(values).infer_objects()
 
 
 _BY_KIND: Mapping[str, Callable[[Array, Column], Array]] = MappingProxyType(
@@ -140,9 +149,9 @@ def _categorical(values: Array, column: Column) -> Any:
     import pandas as pd
 
     listed = [None if is_gap(value) else value for value in values.tolist()]
-    unknown = {value: None for value in listed if value is not None} if listed else {}
+    came = dict.fromkeys(value for value in listed if value is not None)
     known = set(column.categories)
-    more = [value for value in unknown if value not in known]
+    more = [value for value in came if value not in known]
     return pd.Categorical(listed, categories=[*column.categories, *more])
 
 

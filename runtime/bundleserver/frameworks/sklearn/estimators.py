@@ -15,7 +15,8 @@ from bundleserver.frameworks.interface import has_class_of
 from bundleserver.frameworks.pickles import save_line
 from bundleserver.frameworks.sklearn import native_model
 from bundleserver.frameworks.sklearn.columns import TEXT, accepts_only_numbers, columns_of
-from bundleserver.frameworks.sklearn.tables import Intake, dense
+from bundleserver.frameworks.sklearn.results import dense
+from bundleserver.frameworks.sklearn.tables import Intake
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
 
 METHODS = (

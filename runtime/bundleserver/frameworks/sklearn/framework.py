@@ -29,8 +29,9 @@ from bundleserver.frameworks.sklearn.fast.engines import (
     read_option,
     use_one_thread,
 )
+from bundleserver.frameworks.sklearn.results import dense
 from bundleserver.frameworks.sklearn.samples import samples_of
-from bundleserver.frameworks.sklearn.tables import Intake, dense
+from bundleserver.frameworks.sklearn.tables import Intake
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec
 from bundleserver.tensors.call_traits import UNKNOWN, CallTraits
 from bundleserver.tensors.signature import Signature

@@ -1,4 +1,4 @@
-"""Estimators' tables: from named tensors to a table, from any result to an array."""
+"""Estimators' tables: from named tensors to an array or a DataFrame."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from bundleserver.frameworks.sklearn.column_values import (
     without_gaps_as_none,
 )
 from bundleserver.frameworks.sklearn.columns import NUMBERS, UNKNOWN, Column
+from bundleserver.frameworks.sklearn.results import dense as dense
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
 from bundleserver.tensors.columns import column_problems
 
@@ -89,6 +90,10 @@ class Intake:
         )
 
     @cached_property
+    def _has_only_numbers(self) -> bool:
+        return bool(self.known) and all(column == NUMBERS for column in self.known)
+
+    @cached_property
     def _used(self) -> tuple[int, ...]:
         known = self.known or (UNKNOWN,) * len(self.columns)
         return tuple(i for i, column in enumerate(known) if column.is_used)
@@ -158,11 +163,10 @@ class Intake:
         arrays = [np.full(rows, np.nan) if column is None else column for column in columns]
         names = self.columns or tuple(map(str, range(len(arrays))))
         known = self.known or (UNKNOWN,) * len(arrays)
-        only_numbers = all(column == NUMBERS for column in known)
-        if not (only_numbers and all(array.dtype.kind in "biuf" for array in arrays)):
+        if not (self._has_only_numbers and all(array.dtype.kind in "biuf" for array in arrays)):
             parts = zip(arrays, known, names, strict=True)
             arrays = [column_values(array, c, name, self.taker) for array, c, name in parts]
-        if self.columns and not only_numbers:
+        if self.columns and not self._has_only_numbers:
             return _frame_of(self.columns, arrays)
         if any(array.dtype.kind not in "biuf" for array in arrays):
             arrays = [array.astype(object, copy=False) for array in arrays]
@@ -243,58 +247,3 @@ def _frame(values: Array, columns: Sequence[str]) -> pd.DataFrame:
 def with_columns(rows: Array, columns: Sequence[str]) -> Array | pd.DataFrame:
     """Make numbers a model's table: a DataFrame if it has column names."""
     return _frame(rows, columns) if columns else rows
-
-
-def dense(answer: object) -> Array:
-    """Convert an estimator's result to one array of a datatype of the protocol.
-
-    Sparse matrices become dense, DataFrames arrays, and a list with an array ``[n, k]`` per output
-    (``predict_proba`` of several outputs) becomes ``[n, outputs, k]``. Strings, dates and
-    categories become an object array of ``str``.
-
-    Raises:
-        ValueError: the arrays of several outputs differ in shape.
-    """
-    if type(answer) is np.ndarray and answer.dtype.kind in "biufc":
-        return answer
-    if hasattr(answer, "toarray"):
-        return np.asarray(answer.toarray())
-    if hasattr(answer, "to_numpy"):
-        return _protocol_values(answer.to_numpy())
-    if isinstance(answer, list) and answer and all(isinstance(part, np.ndarray) for part in answer):
-        return _protocol_values(_stacked(answer))
-    if isinstance(answer, list | tuple):
-        # As objects: numpy's own strings lose NULs at their end, and bytes beside strings fail.
-        return _protocol_values(np.array(answer, dtype=object))
-    return _protocol_values(np.asarray(answer))
-
-
-def _stacked(outputs: Sequence[Array]) -> Array:
-    shapes = [list(output.shape) for output in outputs]
-    if any(shape != shapes[0] for shape in shapes):
-        raise ValueError(
-            f"the outputs have the shapes {shapes}, which do not make one tensor; use 'predict', "
-            "or save a model for each output"
-        )
-    return np.stack(outputs, axis=1)
-
-
-def _protocol_values(values: Array) -> Array:
-    if values.dtype.kind == "O" and not any(isinstance(v, str | bytes) for v in values.flat):
-        # Numbers stay numbers in an object column; beside strings they become strings.
-        values = np.asarray(values.tolist()).reshape(values.shape)
-    if values.dtype.kind not in "OSUMmT":
-        return values
-    if values.dtype.kind in "Mm":
-        values = values.astype(str)  # as objects, dates of nanoseconds would be integers
-    strings = [_string(value) for value in values.astype(object, copy=False).flat]
-    return np.array(strings, dtype=object).reshape(values.shape)
-
-
-def _string(value: object) -> object:
-    if not isinstance(value, bytes):
-        return str(value)
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value
