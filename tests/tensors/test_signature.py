@@ -99,6 +99,11 @@ def test_optional_inputs_may_be_left_out():
         (LENIENT, [[1, 2, 3]], {"input-0": [[1, 2, 3]]}),
         (LENIENT, [{"a": [1, 2], "b": ["x", "y"]}], {"a": [1, 2], "b": ["x", "y"]}),
         (LENIENT, [{"a": 1, "b": "x"}], {"a": [1], "b": ["x"]}),
+        (
+            LENIENT,
+            [{"a": [1, 2], "b": "x"}, {"a": 3, "b": "y"}],
+            {"a": [1, 2, 3], "b": [*"xxy"]},
+        ),
         (OPEN, [[1, 2]], {"input-0": [[1, 2]]}),
         (OPEN, [{"a": 1}, {"a": 2}], {"a": [1, 2]}),
     ],
@@ -134,3 +139,59 @@ def test_validate_rows_says_which_row_and_what_is_taken(signature, rows, part):
 
     assert part in str(refused.value)
     assert TAKER in str(refused.value)
+
+
+OPEN_TABLE = TensorSpec("t", None, (-1, 3), ("cpu", "memory", "io"), required_columns=("io",))
+
+
+def test_a_strict_table_that_was_not_declared_requires_what_is_used():
+    """Where a component, and no manifest, knows the columns, the used ones are required."""
+    strict = Signature((OPEN_TABLE,))
+
+    bound = strict.validate_rows([{"io": 3, "disk": 1}, {"io": 4}], TAKER)["t"]
+    assert (("io",), [[3], [4]]) == (bound.columns, bound.values.tolist())
+    with pytest.raises(InvalidInput, match=r"missing column 'io'.* did you mean 'io' for 'Io'"):
+        strict.validate_rows([{"Io": 3, "cpu": 1}], TAKER)
+
+
+def test_lenient_rows_may_differ_in_what_is_not_required():
+    """A key that only some of the rows have has no effect, unless it is required."""
+    lenient = Signature((OPEN_TABLE,), lenient=True)
+
+    bound = lenient.validate_rows([{"io": 3, "cpu": 1}, {"io": 4, "disk": "x"}], TAKER)
+
+    assert {"io": [3, 4]} == {name: tensor.values.tolist() for name, tensor in bound.items()}
+    with pytest.raises(InvalidInput, match=r"instances\[1\] and instances\[0\] differ .* 'io'"):
+        lenient.validate_rows([{"io": 3}, {"cpu": 4}], TAKER)
+
+
+def test_records_within_lists_are_rows():
+    """KServe's sklearn server takes lists of records, each of several rows."""
+    rows = [[{"a": 1}, {"a": 2}], [{"a": 3}]]
+
+    assert [1, 2, 3] == LENIENT.validate_rows(rows, TAKER)["a"].values.tolist()
+
+
+@pytest.mark.parametrize("signature", [VOTES, Signature((TensorSpec("forest", "INT64", (-1,)),))])
+def test_a_matrix_of_one_column_is_taken_for_a_column(signature):
+    """Clients that send one tensor per column make each [n, 1]."""
+    columns = [tensor(spec.name, [[1], [0]]) for spec in signature.inputs]
+
+    bound = signature.validate_tensors(columns, TAKER)
+
+    assert [1, 0] == bound["forest"].values.tolist()
+
+
+def test_the_only_tensor_may_be_a_column():
+    """A tensor that has a column's name is that column, and not the whole table."""
+    bound = Signature((OPEN_TABLE,), lenient=True).validate_tensors([tensor("io", [1, 2])], TAKER)
+
+    assert (("io",), (2, 1)) == (bound["t"].columns, bound["t"].values.shape)
+
+
+def test_strings_without_gaps_are_declared_by_bytes():
+    """A null is refused where a string is declared."""
+    spec = TensorSpec("x", "BYTES", (-1,))
+
+    with pytest.raises(InvalidInput, match=r"input 'x' has null; .* expects BYTES without nulls"):
+        spec.validate(np.array(["a", None], object), TAKER)

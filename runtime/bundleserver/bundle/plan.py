@@ -207,6 +207,9 @@ def _complete_input(spec: TensorSpec, steps: Sequence[PlannedStep]) -> TensorSpe
         shape=spec.shape if spec.shape is not None else known.shape,
         columns=spec.columns or known.columns,
         optional=known.optional,
+        column_datatypes=known.column_datatypes,
+        # A manifest that lists columns requires them all.
+        required_columns=() if spec.columns else known.required_columns,
     )
 
 

@@ -82,7 +82,8 @@ class TensorSpec:
     ``None`` allows any datatype or shape, -1 any size of a dimension. ``columns`` names the entries
     of the last dimension. ``optional`` marks an input that a request may omit: the forecast
     contract has some, a manifest cannot declare any. ``column_datatypes``: a datatype for each
-    column, where they are not all FP64.
+    column, where they are not all FP64. ``required_columns``: the columns that have any effect,
+    where others have none and may be missing.
     """
 
     name: str
@@ -91,6 +92,7 @@ class TensorSpec:
     columns: tuple[str, ...] = ()
     optional: bool = False
     column_datatypes: tuple[str, ...] = ()
+    required_columns: tuple[str, ...] = ()
 
     def validate(self, array: Array, taker: str) -> Array:
         """Validate one input against this spec and coerce its datatype where that is lossless.
@@ -108,6 +110,8 @@ class TensorSpec:
                 f"input '{self.name}' has shape {list(array.shape)}; {taker} expects "
                 f"{list(self.shape or ())}"
             )
+        if self.datatype == "BYTES" and array.dtype.kind in "OM":
+            return self._strings(array, taker)
         if self.datatype is None or array.dtype == NUMPY_DTYPES[self.datatype]:
             return array
         came = datatype_of(array)
@@ -116,6 +120,14 @@ class TensorSpec:
                 f"input '{self.name}' has datatype {came}; {taker} expects {self.datatype}"
             )
         return array.astype(NUMPY_DTYPES[self.datatype], copy=False)
+
+    def _strings(self, array: Array, taker: str) -> Array:
+        """Return strings; dates become ISO 8601, where their integers would be meaningless."""
+        if array.dtype.kind == "M":
+            return array.astype(str).astype(object)
+        if any(value is None for value in array.flat):
+            raise InvalidInput(f"input '{self.name}' has null; {taker} expects BYTES without nulls")
+        return array
 
     def coerce(self, array: Array) -> Array:
         """Validate one output against this spec; numbers may be coerced to another width.
@@ -150,6 +162,18 @@ class TensorSpec:
             len(came) == len(wanted)
             and all(known in (-1, size) for size, known in zip(came, wanted, strict=True))
         )
+
+
+def describe(spec: TensorSpec) -> str:
+    """Format an input for messages: ``'features' FP64 [-1, 3]``."""
+    parts = [f"'{spec.name}'"]
+    if spec.datatype is not None:
+        parts.append(spec.datatype)
+    if spec.shape is not None:
+        parts.append(str(list(spec.shape)))
+    if spec.columns:
+        parts.append("with columns " + ", ".join(f"'{column}'" for column in spec.columns))
+    return " ".join(parts)
 
 
 class NamedTensor(NamedTuple):

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-
-import numpy as np
 
 from bundleserver.errors import InvalidInput
 from bundleserver.tensors import (
@@ -22,7 +20,9 @@ from bundleserver.tensors import (
     TensorSpec,
     array_from_rows,
     datatype_of,
+    describe,
 )
+from bundleserver.tensors.row_objects import merged_columns, table_of_objects
 
 DEFAULT_INPUT = "input-0"
 DEFAULT_OUTPUT = "output-0"
@@ -69,7 +69,10 @@ class Signature:
             spec = self._specs.get(tensor.name)
             if spec is None:
                 raise InvalidInput(_unknown_input(tensor.name, self.inputs, taker))
-            values = spec.validate(tensor.values, taker)
+            values = tensor.values
+            if self.rowwise and spec.shape == (-1,):
+                values = _flat(values)
+            values = spec.validate(values, taker)
             bound[spec.name] = NamedTensor(spec.name, values, tensor.columns or spec.columns)
         if len(bound) < len(self.inputs):
             self._check_complete(bound, taker)
@@ -80,12 +83,18 @@ class Signature:
     def validate_rows(self, rows: Sequence[object], taker: str) -> dict[str, NamedTensor]:
         """Convert V1 rows to inputs: arrays, plain values, or objects keyed by input or column.
 
+        Arrays of objects are several rows each, as in KServe's sklearn server.
+
         Raises:
             InvalidInput: rows are ragged, of mixed kinds, or lack a column.
         """
         if not rows:
             raise InvalidInput(f"'instances' is an empty array; {taker} expects at least one row")
-        if isinstance(rows[0], dict):
+        first = rows[0]
+        if isinstance(first, list) and first and isinstance(first[0], dict):
+            rows = [row for part in rows for row in (part if isinstance(part, list) else [part])]
+            first = rows[0]
+        if isinstance(first, dict):
             return self._validate_objects(rows, taker)
         inputs = self.inputs
         if len(inputs) > 1:
@@ -119,34 +128,23 @@ class Signature:
 
     def _validate_objects(self, rows: Sequence[object], taker: str) -> dict[str, NamedTensor]:
         """Bind rows whose keys are input names, or the column names of the only input."""
-        table = _table_of_objects(rows, taker, expand=self.lenient)
+        single = self.inputs[0] if len(self.inputs) == 1 else None
+        required = single.required_columns or single.columns if single is not None else ()
+        table = table_of_objects(rows, taker, expand=self.lenient, required=required)
         self._refuse(table)
         specs = {spec.name: spec for spec in self.inputs}
-        single = self.inputs[0] if len(self.inputs) == 1 else None
         if single is not None and table.keys() != {single.name}:
-            if single.columns:
-                return {single.name: _merge_columns(table, single, taker)}
+            if single.columns and not self.lenient:
+                return {single.name: merged_columns(table, single, taker)}
             if self.lenient:
                 specs = {}
         tensors = [
             NamedTensor(name, array_from_rows(column, specs.get(name, TensorSpec(name)), taker))
             for name, column in table.items()
         ]
-        if not specs:
-            return {tensor.name: tensor for tensor in tensors}
-        return self.validate_tensors(tensors, taker)
-
-
-def describe(spec: TensorSpec) -> str:
-    """Format an input for messages: ``'features' FP64 [-1, 3]``."""
-    parts = [f"'{spec.name}'"]
-    if spec.datatype is not None:
-        parts.append(spec.datatype)
-    if spec.shape is not None:
-        parts.append(str(list(spec.shape)))
-    if spec.columns:
-        parts.append("with columns " + ", ".join(f"'{column}'" for column in spec.columns))
-    return " ".join(parts)
+        if specs:
+            return self.validate_tensors(tensors, taker)
+        return {t.name: NamedTensor(t.name, t.values, (t.name,)) for t in tensors}
 
 
 def _validate_single(
@@ -159,12 +157,20 @@ def _validate_single(
     if not tensors:
         raise InvalidInput(f"the request has no inputs; {taker} expects {describe(spec)}")
     values = tensors[0].values
-    if is_table and values.ndim == 1:
-        return {spec.name: NamedTensor(spec.name, values.reshape(-1, 1), (tensors[0].name,))}
+    if (is_table or tensors[0].name in spec.columns) and _flat(values).ndim == 1:
+        table = values.reshape(-1, 1)
+        return {spec.name: NamedTensor(spec.name, table, (tensors[0].name,))}
+    if spec.shape == (-1,):
+        values = _flat(values)
     if spec.datatype is not None and "BYTES" not in (spec.datatype, datatype_of(values)):
         values = values.astype(NUMPY_DTYPES[spec.datatype], copy=False)
     columns = tensors[0].columns or spec.columns
     return {spec.name: NamedTensor(spec.name, spec.validate(values, taker), columns)}
+
+
+def _flat(values: Array) -> Array:
+    """Return ``[n]`` for ``[n, 1]``, and anything else as it is."""
+    return values.reshape(-1) if values.ndim == 2 and values.shape[1] == 1 else values
 
 
 def _unknown_input(name: str, inputs: Sequence[TensorSpec], taker: str) -> str:
@@ -198,49 +204,3 @@ def _columns_of_rows(
         NamedTensor(spec.name, array_from_rows(list(column), spec, taker))
         for spec, column in zip(inputs, columns, strict=True)
     ]
-
-
-def _table_of_objects(rows: Sequence[object], taker: str, expand: bool) -> dict[str, list[object]]:
-    """Collect rows into columns; with ``expand`` an object may have arrays of several rows."""
-    table: dict[str, list[object]] = {}
-    for index, row in enumerate(rows):
-        if isinstance(row, dict) and not index:
-            table = {str(key): [] for key in row}
-        if not isinstance(row, dict):
-            raise InvalidInput(
-                f"instances[{index}] is a {type(row).__name__}, instances[0] an object; {taker} "
-                "expects rows of one kind"
-            )
-        if row.keys() != table.keys():
-            odd = sorted(row.keys() ^ table.keys())
-            raise InvalidInput(
-                f"instances[{index}] and instances[0] differ in keys: "
-                + ", ".join(f"'{key}'" for key in odd)
-                + f"; {taker} expects rows with equal keys"
-            )
-        for key, value in row.items():
-            table[key].extend(value if expand and isinstance(value, list) else (value,))
-    return table
-
-
-def _merge_columns(table: Mapping[str, list[object]], spec: TensorSpec, taker: str) -> NamedTensor:
-    missing = [column for column in spec.columns if column not in table]
-    unknown = [column for column in table if column not in spec.columns]
-    if missing or unknown:
-        said = [f"missing column '{column}'" for column in missing]
-        said += [f"unknown column '{column}'" for column in unknown]
-        raise InvalidInput(f"instances: {', '.join(said)}; {taker} expects {describe(spec)}")
-    column_spec = TensorSpec(spec.name, spec.datatype)
-    arrays: list[Array] = [
-        array_from_rows(table[column], replace(column_spec, name=column), taker)
-        for column in spec.columns
-    ]
-    for column, array in zip(spec.columns, arrays, strict=True):
-        if array.ndim != 1 or len(array) != len(arrays[0]):
-            raise InvalidInput(
-                f"column '{column}' has values of shape {list(array.shape)}; {taker} expects one "
-                "value per row in each column"
-            )
-    if len({array.dtype.kind == "O" for array in arrays}) > 1:
-        arrays = [array.astype(object) for array in arrays]
-    return NamedTensor(spec.name, np.stack(arrays, axis=1), spec.columns)

@@ -287,7 +287,11 @@ def test_named_columns_are_found_by_name(tmp_path, order):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        (("cpu", "memory", "disk"), "missing column 'io', unknown column 'disk' in input"),
+        (("cpu", "memory", "disk"), "missing column 'io' in input 'x'; .* 'memory', 'io'$"),
+        (
+            ("cpu", "Memori", "io"),
+            "missing column 'memory' .*; did you mean 'memory' for 'Memori'?",
+        ),
         (("cpu", "memory"), "missing column 'io' in input 'x'; .* 'cpu', 'memory', 'io'$"),
         (("cpu", "memory", "io", "io"), "duplicate column 'io'"),
     ],
@@ -544,7 +548,7 @@ ENCODED = make_pipeline(OrdinalEncoder(), LogisticRegression()).fit(MIXED[["regi
         (
             MODELS["imputed"],
             [["a", "b", "c"]],
-            "rejects the input: Cannot use mean strategy with non-numeric",
+            "column '0' has the string 'a'; Pipeline expects numbers",
         ),
         (MODELS["function"], [["a", "b", "c"]], "FunctionTransformer rejects the input: "),
         (LabelEncoder().fit(LABELS), ["?"], "rejects the input: y contains previously unseen"),

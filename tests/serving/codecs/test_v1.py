@@ -27,8 +27,46 @@ def test_decode_takes_rows_under_either_key(key):
 
 
 @pytest.mark.parametrize(
+    ("document", "rows"),
+    [
+        ({"dataframe_records": [{"a": 1}, {"a": 2}]}, [{"a": 1}, {"a": 2}]),
+        (
+            {"dataframe_split": {"index": [7], "columns": ["a", "b"], "data": [[1, None]]}},
+            [{"a": 1, "b": None}],
+        ),
+        ({"dataframe_split": {"data": [[1, 2], [3, 4]]}}, [[1, 2], [3, 4]]),
+        ({"dataframe_split": {"columns": [0, 1], "data": [[1, 2]]}}, [{"0": 1, "1": 2}]),
+    ],
+)
+def test_decode_takes_the_tables_of_mlflow(document, rows):
+    """MLflow's two forms of a DataFrame are rows by column."""
+    assert rows == v1.decode_request(document, "m", None).rows
+
+
+def test_a_long_split_is_decoded_as_a_short_one():
+    """An array of numbers that would be decoded apart is decoded as a whole inside a split."""
+    data = [[i, i / 3] for i in range(3000)]
+    body = json.dumps({"dataframe_split": {"columns": ["a", "b"], "data": data}}).encode()
+
+    request = json_body.decode(body, lambda document: v1.decode_request(document, "m", None))
+
+    assert [{"a": a, "b": b} for a, b in data] == request.rows
+
+
+@pytest.mark.parametrize(
     ("document", "said"),
     [
+        ({"instances": [[1]], "dataframe_split": {"data": [[1]]}}, "either 'instances' or"),
+        ({"dataframe_split": [[1]]}, "'dataframe_split' is not valid"),
+        ({"dataframe_split": {"columns": ["a"]}}, "'dataframe_split' is not valid"),
+        ({"dataframe_split": {"columns": "a", "data": [[1]]}}, "'dataframe_split' is not valid"),
+        ({"dataframe_split": {"columns": ["a", "a"], "data": []}}, "the column 'a' twice"),
+        (
+            {"dataframe_split": {"columns": ["a"], "data": [[1], [1, 2]]}},
+            r"data\[1\] has 2 values; expected 1",
+        ),
+        ({"dataframe_split": {"columns": ["a"], "data": [3]}}, r"data\[0\] has the number 3"),
+        ({"dataframe_records": {"a": 1}}, "'dataframe_records' is an object"),
         ({}, "an array of rows; got none"),
         ({"instance": [], "signature_name": "x"}, "'instance', 'signature_name'"),
         ({"instances": [[1]], "inputs": [[1]]}, "either 'instances' or 'inputs'"),

@@ -129,7 +129,7 @@ def test_empty_tensors_keep_their_shape():
             {"datatype": "BYTES", "data": ["a", "b", 3, "d"]},
             "has the number 3 at .*expected strings",
         ),
-        ({"datatype": "BYTES", "data": ["a", "b", None, "d"]}, "has null at position 2"),
+        ({"datatype": "BOOL", "data": [True, True, None, True]}, "has null at position 2"),
         ({"datatype": "FP65"}, "unknown datatype 'FP65'.* did you mean 'FP64'"),
         ({"datatype": "STRING"}, "unknown datatype 'STRING'; expected one of BOOL"),
         ({"datatype": 5}, "'datatype' is the number 5"),

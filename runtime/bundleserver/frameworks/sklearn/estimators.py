@@ -5,20 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn import preprocessing
 from sklearn.base import BaseEstimator
-from sklearn.compose import ColumnTransformer
 from sklearn.exceptions import NotFittedError
-from sklearn.feature_extraction import DictVectorizer, FeatureHasher
-from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
-from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from bundleserver.frameworks import framework_for
+from bundleserver.frameworks.interface import has_class_of
 from bundleserver.frameworks.pickles import save_line
 from bundleserver.frameworks.sklearn import native_model
-from bundleserver.frameworks.sklearn.tables import Intake, dense
+from bundleserver.frameworks.sklearn.columns import TEXT, accepts_only_numbers, columns_of
+from bundleserver.frameworks.sklearn.results import dense
+from bundleserver.frameworks.sklearn.tables import Intake
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
 
 METHODS = (
@@ -32,21 +30,6 @@ METHODS = (
     "inverse_transform",
 )
 """The methods that a request may call: from one table to a result for each of its rows."""
-
-_TEXT = (CountVectorizer, HashingVectorizer)
-_ACCEPT_STRINGS = (
-    *_TEXT,
-    ColumnTransformer,
-    DictVectorizer,
-    FeatureHasher,
-    MissingIndicator,
-    SimpleImputer,
-    preprocessing.FunctionTransformer,
-    preprocessing.OneHotEncoder,
-    preprocessing.OrdinalEncoder,
-    preprocessing.TargetEncoder,
-)
-_LIBRARIES = frozenset({"sklearn", "xgboost", "lightgbm"})
 
 
 def is_estimator(model: object) -> bool:
@@ -125,18 +108,32 @@ def _is_fitted(model: object) -> bool:
 
 def intake_of(model: Any) -> Intake:
     """Derive an estimator's input from its fitted attributes."""
-    width = getattr(model, "n_features_in_", None)
-    names = getattr(model, "feature_names_in_", None)
-    columns = () if names is None else tuple(str(name) for name in names)
-    # LightGBM generates these names if it was fitted without any.
-    generated = columns == tuple(f"Column_{i}" for i in range(len(columns)))
+    columns = _column_names(model)
+    # 0 is said by estimators that do not know, as CatBoost's after unpickling.
+    width = int(getattr(model, "n_features_in_", None) or 0) or len(columns) or None
+    known = () if width is None else columns_of(model, width)
+    has_categories = any(column.is_category for column in known)
     return Intake(
         taker=type(model).__name__,
-        width=None if width is None else int(width),
-        columns=() if generated else columns,
-        text=isinstance(_first_step(model), _TEXT),
-        numeric=width is not None and _accepts_only_numbers(model),
+        width=width,
+        columns=columns if len(columns) == width else (),
+        text=isinstance(first_step(model), TEXT),
+        numeric=width is not None and not has_categories and accepts_only_numbers(model),
+        known=known,
     )
+
+
+def _column_names(model: Any) -> tuple[str, ...]:
+    """Return the names of the columns that an estimator was fitted with, unless it made them up."""
+    names = getattr(model, "feature_names_in_", None)
+    if has_class_of(model, "catboost"):
+        names = getattr(model, "feature_names_", None)
+    columns = () if names is None else tuple(map(str, names))
+    places = range(len(columns))
+    # LightGBM and CatBoost make these up if they were fitted without any.
+    made_up = {"lightgbm": [f"Column_{i}" for i in places], "catboost": [str(i) for i in places]}
+    is_made_up = any(has_class_of(model, lib) and [*columns] == made_up[lib] for lib in made_up)
+    return () if is_made_up else columns
 
 
 def output_of(model: Any, method: str) -> TensorSpec:
@@ -168,12 +165,12 @@ def _answer_to_zeros(step: Any, method: str) -> Array | None:
         return None
 
 
-def _first_step(model: Any) -> Any:
+def first_step(model: Any) -> Any:
     """Follow pipelines and searches to the estimator that gets the input."""
     if hasattr(model, "best_estimator_"):
-        return _first_step(model.best_estimator_)
+        return first_step(model.best_estimator_)
     steps: list[Any] = getattr(model, "steps", getattr(model, "transformer_list", []))
-    return _first_step(steps[0][1]) if steps else model
+    return first_step(steps[0][1]) if steps else model
 
 
 def _last_step(model: Any) -> Any:
@@ -183,21 +180,3 @@ def _last_step(model: Any) -> Any:
     steps: list[Any] = getattr(model, "steps", [])
     # The last step may be the string 'passthrough'.
     return _last_step(steps[-1][1]) if steps and hasattr(steps[-1][1], "fit") else model
-
-
-def _accepts_only_numbers(model: Any) -> bool:
-    """Ask whether every part of an estimator is of a known library and rejects strings."""
-    try:
-        fitted = getattr(model, "best_estimator_", model)
-        parts = [model, fitted, *fitted.get_params(deep=True).values()]
-    except Exception:  # noqa: BLE001 - an estimator's own code may raise anything
-        return False
-    return not any(_may_accept_strings(part) for part in parts if hasattr(part, "fit"))
-
-
-def _may_accept_strings(part: Any) -> bool:
-    if isinstance(part, _ACCEPT_STRINGS) or type(part).__module__.split(".")[0] not in _LIBRARIES:
-        return True
-    # Histogram gradient boosting knows only once fitted whether there are categories.
-    may_have_categories = hasattr(part, "categorical_features")
-    return may_have_categories and getattr(part, "is_categorical_", "not fitted") is not None

@@ -17,6 +17,7 @@ from bundleserver.frameworks import LoadContext, pickles
 from bundleserver.frameworks.interface import first_line
 from bundleserver.frameworks.sklearn.call_traits import is_predictable, is_row_by_row, same_in_parts
 from bundleserver.frameworks.sklearn.estimators import (
+    first_step,
     intake_of,
     methods_of,
     output_of,
@@ -29,7 +30,9 @@ from bundleserver.frameworks.sklearn.fast.engines import (
     use_one_thread,
 )
 from bundleserver.frameworks.sklearn.outputs import Outputs, several_outputs
-from bundleserver.frameworks.sklearn.tables import Intake, dense
+from bundleserver.frameworks.sklearn.results import dense
+from bundleserver.frameworks.sklearn.samples import samples_of
+from bundleserver.frameworks.sklearn.tables import Intake
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec
 from bundleserver.tensors.call_traits import UNKNOWN, CallTraits
 from bundleserver.tensors.signature import Signature
@@ -166,6 +169,23 @@ class SklearnPredictor:
             return self._outputs(method, inputs)  # which reports the shape
         answer = self._call(method, (inputs[0]._replace(values=values.reshape(n * t, f)),))
         return (answer.reshape(n, t, *answer.shape[1:]),)
+
+    def samples(self, method: str, rows: int) -> Sequence[Sequence[NamedTensor]]:
+        """Return tables of so many rows that the estimator is likely to take."""
+        if method == "inverse_transform":
+            return self._transformed(rows)
+        found = samples_of(self._model, first_step(self._model), self._intakes[method], rows)
+        return [(table,) for table in found]
+
+    def _transformed(self, rows: int) -> Sequence[Sequence[NamedTensor]]:
+        """Return what ``transform`` makes of its own samples."""
+        made: list[Sequence[NamedTensor]] = []
+        for sample in self.samples("transform", rows) if "transform" in self._methods else ():
+            try:
+                made.append((NamedTensor("input-0", self._call("transform", sample)),))
+            except Exception:  # noqa: BLE001, S112 - the next sample may do
+                continue
+        return made
 
     def close(self) -> None:
         """Release the estimator."""

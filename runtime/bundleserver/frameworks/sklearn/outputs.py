@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bundleserver.frameworks.sklearn.tables import dense
+from bundleserver.frameworks.sklearn.results import dense
 from bundleserver.tensors import Array
 
 Outputs = tuple[Array, ...] | dict[str, Array]

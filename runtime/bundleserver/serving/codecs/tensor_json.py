@@ -40,7 +40,8 @@ _FEW = 256
 def array_from_json(data: object, datatype: str, shape: tuple[int, ...], name: str) -> Array:
     """Decode a V2 input's ``data``, flat or nested exactly as its shape, into an array.
 
-    ``null`` is NaN in a floating-point tensor; nothing else is converted from one kind to another.
+    ``null`` is NaN in a floating-point tensor and None in a BYTES tensor, where a table may have
+    gaps; nothing else is converted from one kind to another.
 
     Raises:
         InvalidInput: the data differ from the shape, or a value is not valid for the datatype.
@@ -191,7 +192,7 @@ def _narrowed(values: Array, datatype: str, name: str) -> Array:
 _WANTED: Mapping[str, tuple[tuple[type, ...], str]] = MappingProxyType(
     {
         "b": ((bool,), "booleans"),
-        "O": ((str,), "strings"),
+        "O": ((str, type(None)), "strings or null"),
         "i": ((int,), "integers"),
         "u": ((int,), "integers"),
         "f": ((int, float, type(None)), "numbers or null"),

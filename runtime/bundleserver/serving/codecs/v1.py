@@ -14,6 +14,9 @@ from bundleserver.serving.codecs.number_rows import NumberRows
 from bundleserver.serving.codecs.tensor_json import kind_of, plain_values
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 
+ROWS = ("instances", "inputs", "dataframe_split", "dataframe_records")
+"""The keys of a request's rows: KServe's two, and MLflow's two."""
+
 
 def decode_request(
     document: Mapping[str, object],
@@ -21,26 +24,56 @@ def decode_request(
     version: str | None,
     routing_key: str | None = None,
 ) -> PredictRequest:
-    """Decode the rows of a V1 request: ``{"instances": […]}``, or ``inputs`` for ``instances``.
+    """Decode the rows of a V1 request, under one of :data:`ROWS`.
 
     Raises:
-        InvalidInput: neither key is there, or both, or its value is not an array.
+        InvalidInput: none of the keys is there, or several, or its value is not of its kind.
         NotPlain: a large body's rows must be decoded as a whole.
     """
-    key = "instances" if "instances" in document else "inputs"
-    if ("instances" in document) == ("inputs" in document):
-        keys = ", ".join(f"'{key}'" for key in list(document)[:10]) or "none"
+    keys = [key for key in ROWS if key in document]
+    if len(keys) != 1:
+        listed = ", ".join(f"'{key}'" for key in list(document)[:10]) or "none"
         raise InvalidInput(
-            f"a V1 request must have either 'instances' or 'inputs', an array of rows; got {keys}"
+            "a V1 request must have either 'instances' or 'inputs', or MLflow's 'dataframe_split' "
+            f"or 'dataframe_records', an array of rows; got {listed}"
         )
+    (key,) = keys
     given = document[key]
-    rows: Sequence[object] | None = given if isinstance(given, list) else None
-    if rows is None:
-        if not isinstance(given, Numbers):
-            raise InvalidInput(f"'{key}' is {kind_of(given)}; expected an array of rows")
+    rows: Sequence[object]
+    if key == "dataframe_split":
+        rows = _rows_of_split(given)
+    elif isinstance(given, list):
+        rows = given
+    elif isinstance(given, Numbers):
         rows = NumberRows(given)
+    else:
+        raise InvalidInput(f"'{key}' is {kind_of(given)}; expected an array of rows")
     parameters = json_body.optional_object(document, "parameters", "")
     return PredictRequest(model, version, rows=rows, parameters=parameters, routing_key=routing_key)
+
+
+def _rows_of_split(given: object) -> list[object]:
+    """Make rows of pandas' form with all columns first; its index has no effect."""
+    split = given if isinstance(given, dict) else {}
+    columns, data = split.get("columns"), split.get("data")
+    if not isinstance(data, list) or not (columns is None or isinstance(columns, list)):
+        raise InvalidInput(
+            "'dataframe_split' is not valid; expected an object with 'columns', an array of names, "
+            "and 'data', an array of rows"
+        )
+    if columns is None:
+        return data
+    names = [str(name) for name in columns]
+    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        raise InvalidInput(f"'dataframe_split' has the column '{twice[0]}' twice")
+    for index, row in enumerate(data):
+        if not isinstance(row, list) or len(row) != len(names):
+            came = f"{len(row)} values" if isinstance(row, list) else kind_of(row)
+            raise InvalidInput(
+                f"'dataframe_split': data[{index}] has {came}; expected {len(names)}, one for each "
+                "column"
+            )
+    return [dict(zip(names, row, strict=True)) for row in data]
 
 
 def predictions(response: PredictResponse) -> dict[str, object]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import orjson
 
 from bundleserver.errors import InvalidInput
-from bundleserver.serving.codecs import json_body
+from bundleserver.serving.codecs import content_types, json_body
 from bundleserver.serving.codecs.json_body import PIECE_VALUES
 from bundleserver.serving.codecs.json_pieces import LONG_BYTES
 from bundleserver.serving.codecs.tensor_binary import array_from_bytes, bytes_from_array
@@ -242,13 +242,17 @@ def _decode_input(item: object, position: int, raw: _RawData) -> NamedTensor:
                 f"input '{name}': 'data' {came(item, 'data')}; expected an array of {datatype} "
                 "values"
             )
-        return NamedTensor(name, array_from_json(item["data"], datatype, tuple(shape), name))
+        values = array_from_json(item["data"], datatype, tuple(shape), name)
+        if "content_type" in parameters:
+            values = content_types.converted(values, parameters["content_type"], name)
+        return NamedTensor(name, values)
     if has_data:
         raise InvalidInput(
             f"input '{name}' has both 'data' and binary_data_size; expected one of them"
         )
     content = raw.take(parameters["binary_data_size"], name)
-    return NamedTensor(name, array_from_bytes(content, datatype, tuple(shape), name))
+    values = array_from_bytes(content, datatype, tuple(shape), name)
+    return NamedTensor(name, content_types.converted(values, parameters.get("content_type"), name))
 
 
 def _decode_name(item: Mapping[str, object], where: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 
 from bundleserver.bundle.warming.examples import validate_values
 from bundleserver.errors import InvalidInput
+from bundleserver.serving.codecs import content_types
 from bundleserver.serving.codecs.tensor_json import kind_of, plain_values
 from bundleserver.serving.requests import PredictRequest, PredictResponse, RequestedOutput
 from bundleserver.tensors import Array, NamedTensor
@@ -55,10 +56,8 @@ def validate(bundle: Bundle, request: PredictRequest) -> Inputs:
     if request.rows is not None:
         return bundle.signature.validate_rows(request.rows, bundle.identity)
     content_type = request.parameters.get("content_type")
-    if content_type is not None and not isinstance(content_type, str):
-        raise InvalidInput(
-            f"parameter 'content_type' is {content_type!r}; expected a string such as 'pd'"
-        )
+    if content_type is not None:
+        content_type = content_types.of_request(content_type)
     return bundle.signature.validate_tensors(request.tensors or (), bundle.identity, content_type)
 
 

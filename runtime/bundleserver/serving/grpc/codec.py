@@ -9,6 +9,7 @@ import numpy as np
 from google.protobuf.message import Message
 
 from bundleserver.errors import InvalidInput
+from bundleserver.serving.codecs import content_types
 from bundleserver.serving.codecs.tensor_binary import array_from_bytes, bytes_from_array
 from bundleserver.serving.codecs.tensor_form import (
     checked_shape,
@@ -139,6 +140,15 @@ def _name(name: str, where: str) -> str:
 def _values(tensor: Message, raw: bytes | None) -> Array:
     name = tensor.name
     _refuse_unsupported(tensor.parameters, f"input '{name}'")
+    values = _plain_values(tensor, raw)
+    if "content_type" in tensor.parameters:
+        parameters = decode_parameters(tensor.parameters, f"input '{name}'")
+        values = content_types.converted(values, parameters["content_type"], name)
+    return values
+
+
+def _plain_values(tensor: Message, raw: bytes | None) -> Array:
+    name = tensor.name
     datatype = known_datatype(tensor.datatype, name)
     shape = checked_shape(tensor.shape, name)
     filled = [field.name for field, _ in tensor.contents.ListFields()]

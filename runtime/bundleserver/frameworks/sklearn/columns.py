@@ -1,0 +1,286 @@
+"""The columns of a fitted estimator's table: which it uses, and what kind of values it knows.
+
+Everything is read from what fitting left in the estimator and its parts. What a request's values
+look like never decides: a row alone would then be another table than the row among others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Literal
+
+import numpy as np
+from sklearn import preprocessing
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction import DictVectorizer, FeatureHasher
+from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
+from sklearn.impute import MissingIndicator, SimpleImputer
+from sklearn.pipeline import FeatureUnion, Pipeline
+
+from bundleserver.frameworks.sklearn import boosters
+from bundleserver.tensors import Array
+
+Kind = Literal["numbers", "strings", "booleans", "dates"]
+
+TEXT = (CountVectorizer, HashingVectorizer)
+_ACCEPT_STRINGS = (
+    *TEXT,
+    ColumnTransformer,
+    DictVectorizer,
+    FeatureHasher,
+    MissingIndicator,
+    SimpleImputer,
+    preprocessing.FunctionTransformer,
+    preprocessing.OneHotEncoder,
+    preprocessing.OrdinalEncoder,
+    preprocessing.TargetEncoder,
+)
+_LIBRARIES = frozenset({"sklearn", "xgboost", "lightgbm"})
+_ALIKE = (
+    "best_estimator_",
+    "estimators_",
+    "estimator_",
+    "regressor_",
+    "calibrated_classifiers_",
+    "estimator",
+)
+"""The attributes in which estimators keep those that get the same table as they do."""
+
+_HANDING_ON = frozenset(
+    {
+        "CalibratedClassifierCV",
+        "_CalibratedClassifier",
+        "FixedThresholdClassifier",
+        "FrozenEstimator",
+        "GridSearchCV",
+        "HalvingGridSearchCV",
+        "HalvingRandomSearchCV",
+        "MultiOutputClassifier",
+        "MultiOutputRegressor",
+        "RandomizedSearchCV",
+        "StackingClassifier",
+        "StackingRegressor",
+        "TransformedTargetRegressor",
+        "TunedThresholdClassifierCV",
+        "VotingClassifier",
+        "VotingRegressor",
+    }
+)
+"""Estimators of scikit-learn that hand their table on without a check of its columns."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a fitted estimator knows of one column of its table.
+
+    Attributes:
+        kind: the kind of its values; None if nothing tells.
+        is_used: whether its values have any effect.
+        gap: what stood for a missing value in training.
+        categories: the values that were seen in training, where they are recorded.
+        is_category: whether it was a pandas column of categories, and must be one again.
+        is_object: whether it had Python objects in training, which numbers and booleans beside gaps
+            may be.
+        is_passed: whether it is passed through to the next step as it is.
+    """
+
+    kind: Kind | None = None
+    is_used: bool = True
+    gap: object = np.nan
+    categories: tuple[object, ...] = ()
+    is_category: bool = False
+    is_object: bool = False
+    is_passed: bool = False
+
+    @property
+    def datatype(self) -> str:
+        """The column's datatype in the protocol; FP64 if its kind is unknown."""
+        if self.kind == "numbers" and self.categories:
+            whole = all(isinstance(value, int | np.integer) for value in self.categories)
+            return "INT64" if whole else "FP64"
+        return {"strings": "BYTES", "dates": "BYTES", "booleans": "BOOL"}.get(
+            self.kind or "", "FP64"
+        )
+
+
+_FEW = 32
+
+UNKNOWN = Column()
+NUMBERS = Column("numbers")
+_UNUSED = Column(is_used=False)
+_PASSED = Column(is_passed=True)
+
+
+def columns_of(model: Any, width: int) -> tuple[Column, ...]:
+    """Return what a fitted estimator knows of each column of its table."""
+    try:
+        found = _of(model, width)
+    except Exception:  # noqa: BLE001 - an estimator's own code, or another library's attributes
+        return (UNKNOWN,) * width
+    return found if len(found) == width else (UNKNOWN,) * width
+
+
+def accepts_only_numbers(model: Any) -> bool:
+    """Ask whether every part of an estimator is of a known library and rejects strings."""
+    try:
+        fitted = getattr(model, "best_estimator_", model)
+        parts = [model, fitted, *fitted.get_params(deep=True).values()]
+    except Exception:  # noqa: BLE001 - an estimator's own code may raise anything
+        return False
+    return not any(_may_accept_strings(part) for part in parts if hasattr(part, "fit"))
+
+
+def _may_accept_strings(part: Any) -> bool:
+    if isinstance(part, _ACCEPT_STRINGS) or type(part).__module__.split(".")[0] not in _LIBRARIES:
+        return True
+    # Histogram gradient boosting knows only once fitted whether there are categories.
+    may_have_categories = hasattr(part, "categorical_features")
+    return may_have_categories and getattr(part, "is_categorical_", "not fitted") is not None
+
+
+def _of(step: Any, width: int) -> tuple[Column, ...]:
+    if isinstance(step, ColumnTransformer):
+        return _of_split(step, width)
+    if isinstance(step, Pipeline):
+        return _of_steps([part for _, part in step.steps], width)
+    if isinstance(step, FeatureUnion):
+        return _combined((part for _, part in step.transformer_list), width)
+    if handed := list(_handed_on(step)):
+        return _combined(handed, width)
+    if isinstance(step, SimpleImputer):
+        return tuple(_of_imputer(step))
+    if isinstance(step, TEXT):
+        return (Column("strings", categories=words_of(step)),) * width
+    if len(lists := getattr(step, "categories_", ())) == width:
+        return tuple(_of_values(values) for values in lists)
+    if inside := getattr(step, "_preprocessor", None):  # histogram gradient boosting's own
+        return tuple(c if c.kind else replace(c, kind="numbers") for c in _of(inside, width))
+    if categories := boosters.categories_of(step):
+        return tuple(
+            replace(_of_values(categories[i]), is_category=True) if i in categories else NUMBERS
+            for i in range(width)
+        )
+    return (NUMBERS if accepts_only_numbers(step) else UNKNOWN,) * width
+
+
+def _of_split(step: ColumnTransformer, width: int) -> tuple[Column, ...]:
+    columns = [_UNUSED] * width
+    places = step._transformer_to_input_indices
+    for name, part, _ in step.transformers_:
+        at = [int(i) for i in places.get(name, ())]
+        if not at or (isinstance(part, str) and part == "drop"):
+            continue
+        for i, column in zip(at, _of_part(part, len(at)), strict=True):
+            columns[i] = _either(columns[i], column)
+    return tuple(columns)
+
+
+def _of_part(part: Any, width: int) -> tuple[Column, ...]:
+    return (_PASSED,) * width if _passes_through(part) else _of(part, width)
+
+
+def _passes_through(part: Any) -> bool:
+    if isinstance(part, preprocessing.FunctionTransformer):
+        return part.func is None
+    return part is None or (isinstance(part, str) and part == "passthrough")
+
+
+def _of_steps(steps: Sequence[Any], width: int) -> tuple[Column, ...]:
+    """Ask the first step; of what it does not know, the next one that gets the same columns."""
+    steps = [step for step in steps if not _passes_through(step)]
+    if not steps:
+        return (UNKNOWN,) * width
+    first, rest = _of(steps[0], width), steps[1:]
+    if rest and not all(column.kind and column.categories for column in first):
+        if getattr(rest[0], "n_features_in_", None) == width:
+            later = _of_steps(rest, width)
+            if not isinstance(steps[0], ColumnTransformer | FeatureUnion):
+                return tuple(map(_known_later, first, later))
+        if accepts_only_numbers(rest[0]):
+            return tuple(replace(c, kind="numbers") if c.is_passed else c for c in first)
+    return first
+
+
+def _known_later(column: Column, later: Column) -> Column:
+    if column.kind is None:
+        gap = later.gap if column.gap is np.nan else column.gap
+        return replace(later, is_used=column.is_used, gap=gap)
+    same = column.kind == later.kind and not column.categories
+    return replace(column, categories=later.categories) if same else column
+
+
+def _combined(parts: Iterable[Any], width: int) -> tuple[Column, ...]:
+    """Combine what several estimators know that get the same table."""
+    combined = (_UNUSED,) * width
+    for part in parts:
+        if not (isinstance(part, str) and part == "drop"):
+            combined = tuple(map(_either, combined, _of_part(part, width)))
+    return combined
+
+
+def _either(one: Column, other: Column) -> Column:
+    known = one if one.kind or not other.is_used else other
+    return replace(known, is_used=one.is_used or other.is_used)
+
+
+def _handed_on(step: Any) -> Iterator[Any]:
+    """Yield the estimators that get the table of one that does not check it."""
+    known = type(step).__module__.startswith("sklearn.") and type(step).__name__ in _HANDING_ON
+    known = known and not getattr(step, "passthrough", False)  # a stack's last one gets it too
+    for name in _ALIKE if known else ():
+        if (held := getattr(step, name, None)) is not None:
+            yield from held if isinstance(held, list) else [held]
+            return
+
+
+def words_of(step: Any) -> tuple[object, ...]:
+    """Return some of a vectorizer's words; none if it keeps no vocabulary."""
+    return tuple(islice(getattr(step, "vocabulary_", None) or (), _FEW))
+
+
+def _of_imputer(step: SimpleImputer) -> Iterator[Column]:
+    is_filled = step.strategy == "constant" and getattr(step, "_fit_dtype", np.dtype("O")) == "O"
+    missing = step.missing_values
+    gap = missing if missing is None or _is_na(missing) else np.nan
+    for statistic in step.statistics_:
+        column = _of_values([statistic])
+        unknown = is_filled and column.kind != "strings"
+        yield replace(UNKNOWN if unknown else column, gap=gap, categories=())
+
+
+def _of_values(values: Sequence[object] | Array) -> Column:
+    """Return the column that these values of its training are from."""
+    listed = list(values)
+    known = [value for value in listed if not is_gap(value)]
+    gaps = [value for value in listed if value is None or _is_na(value)]
+    has_nan = any(is_gap(value) and value is not None and not _is_na(value) for value in listed)
+    return Column(
+        _kind_of(known),
+        gap=gaps[0] if gaps and not has_nan else np.nan,
+        categories=tuple(known),
+        is_object=isinstance(values, np.ndarray) and values.dtype.kind == "O",
+    )
+
+
+def _kind_of(values: Sequence[object]) -> Kind | None:
+    kinds: tuple[tuple[Kind, tuple[type, ...]], ...] = (
+        ("strings", (str, bytes)),
+        ("booleans", (bool, np.bool_)),
+        ("numbers", (int, float, np.integer, np.floating)),
+        ("dates", (np.datetime64,)),
+    )
+    for kind, types in kinds:
+        if values and all(isinstance(value, types) for value in values):
+            return kind
+    return None
+
+
+def is_gap(value: object) -> bool:
+    """Ask whether a value stands for a missing one: None, NaN or pandas' NA."""
+    return value is None or _is_na(value) or (isinstance(value, float) and value != value)
+
+
+def _is_na(value: object) -> bool:
+    return type(value).__name__ in ("NAType", "NaTType")

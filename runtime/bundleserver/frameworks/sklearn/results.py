@@ -1,0 +1,64 @@
+"""Estimators' results: from whatever a method returns to an array."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bundleserver.tensors import Array
+
+
+def dense(answer: object) -> Array:
+    """Convert an estimator's result to one array of a datatype of the protocol.
+
+    Sparse matrices become dense, DataFrames arrays, and a list with an array ``[n, k]`` per output
+    (``predict_proba`` of several outputs) becomes ``[n, outputs, k]``. Strings, dates and
+    categories become an object array of ``str``.
+
+    Raises:
+        ValueError: the arrays of several outputs differ in shape.
+    """
+    if type(answer) is np.ndarray and answer.dtype.kind in "biufc":
+        return answer
+    if hasattr(answer, "toarray"):
+        return np.asarray(answer.toarray())
+    if hasattr(answer, "to_numpy"):
+        return _protocol_values(answer.to_numpy())
+    if isinstance(answer, list) and answer and all(isinstance(part, np.ndarray) for part in answer):
+        return _protocol_values(_stacked(answer))
+    if isinstance(answer, list | tuple):
+        # As objects: numpy's own strings lose NULs at their end, and bytes beside strings fail.
+        return _protocol_values(np.array(answer, dtype=object))
+    return _protocol_values(np.asarray(answer))
+
+
+def _stacked(outputs: Sequence[Array]) -> Array:
+    shapes = [list(output.shape) for output in outputs]
+    if any(shape != shapes[0] for shape in shapes):
+        raise ValueError(
+            f"the outputs have the shapes {shapes}, which do not make one tensor; use 'predict', "
+            "or save a model for each output"
+        )
+    return np.stack(outputs, axis=1)
+
+
+def _protocol_values(values: Array) -> Array:
+    if values.dtype.kind == "O" and not any(isinstance(v, str | bytes) for v in values.flat):
+        # Numbers stay numbers in an object column; beside strings they become strings.
+        values = np.asarray(values.tolist()).reshape(values.shape)
+    if values.dtype.kind not in "OSUMmT":
+        return values
+    if values.dtype.kind in "Mm":
+        values = values.astype(str)  # as objects, dates of nanoseconds would be integers
+    strings = [_string(value) for value in values.astype(object, copy=False).flat]
+    return np.array(strings, dtype=object).reshape(values.shape)
+
+
+def _string(value: object) -> object:
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value

@@ -1,0 +1,44 @@
+"""The columns that a request has, held against those that a table's taker expects."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sequence
+
+
+def column_problems(
+    came: Collection[str],
+    columns: Sequence[str],
+    required: Sequence[str],
+    *,
+    strict: bool = False,
+) -> tuple[str, str] | None:
+    """Say which columns are missing or there twice; None if the table can be made.
+
+    Args:
+        came: the request's columns, in any order.
+        columns: the taker's columns.
+        required: those that it cannot do without.
+        strict: whether a column that the taker does not know is a problem; else it is ignored.
+
+    Returns:
+        The problems, and a hint to end the message with: columns that were probably misspelt.
+    """
+    listed = list(came)
+    unknown = [name for name in dict.fromkeys(listed) if name not in columns]
+    missing = [name for name in required if name not in listed]
+    problems = [f"missing column '{name}'" for name in missing]
+    problems += [f"unknown column '{name}'" for name in unknown if strict]
+    twice = [name for name in columns if listed.count(name) > 1]
+    problems += [f"duplicate column '{name}'" for name in twice]
+    if not problems:
+        return None
+    near = ((name, _nearest(name, unknown)) for name in missing)
+    meant = [f"'{name}' for '{other}'" for name, other in near if other is not None]
+    return ", ".join(problems), f"; did you mean {', '.join(meant)}?" if meant else ""
+
+
+def _nearest(name: str, others: Sequence[str]) -> str | None:
+    folded = {other.casefold(): other for other in others}
+    near = difflib.get_close_matches(name.casefold(), folded, n=1)
+    return folded[near[0]] if near else None
