@@ -5,11 +5,12 @@ from __future__ import annotations
 import enum
 import io
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
 
 from bundleserver.errors import LoadError
-from bundleserver.frameworks.interface import reading
+from bundleserver.frameworks.interface import first_line, reading
 from bundleserver.frameworks.pickles.scan import named_classes
 
 
@@ -77,6 +78,14 @@ def first_class(path: Path) -> str | None:
             return next((name for name in names if not _stores_tensors(name)), None)
     except (OSError, zipfile.BadZipFile):
         return None
+
+
+def unreadable(path: Path, kind: Kind, error: Exception) -> LoadError:
+    """Say that torch's own reader failed on a file."""
+    return LoadError(
+        f"'{path}' is {kind.value} that torch {version('torch')} cannot open: {first_line(error)}; "
+        "it is damaged, or written by another version of torch: save it again with this one"
+    )
 
 
 def _kind_of_zip(path: Path, file: BinaryIO) -> Kind:
