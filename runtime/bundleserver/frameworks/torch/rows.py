@@ -39,7 +39,7 @@ class _Depends(Exception):
 class _Attempt:
     """One reading of the rows: examples in groups, their axis in rank 3, whether steps are added.
 
-    ``only``: other ranks are refused, since there rows depend on each other.
+    ``only``: other ranks are refused if rows depend on each other there.
     """
 
     groups: Iterable[tuple[Example, ...]]
@@ -64,8 +64,6 @@ def settled(path: Path, program: Program, sequence: bool | None) -> Program:
         return _for_single_rows(program, steps)
     depends: list[_Depends] = []
     for attempt in _attempts(program, sequence, steps):
-        if attempt.only and not depends:
-            break
         try:
             layout = _layout_of(program, attempt)
         except _Depends as found:
@@ -73,7 +71,7 @@ def settled(path: Path, program: Program, sequence: bool | None) -> Program:
             continue
         if layout is not None:
             keeps = sequence is True or layout.steps
-            return _placed(program, replace(layout, steps=keeps), attempt.only)
+            return _placed(program, replace(layout, steps=keeps), attempt.only and bool(depends))
     if program.one_sequence or not depends:
         default = steps and not program.one_sequence and _takes_sequences(program)
         example = depends[0].example if depends else ()
@@ -91,11 +89,11 @@ def _attempts(program: Program, sequence: bool | None, steps: bool) -> Iterator[
         for axis in axes:
             yield _Attempt(declared_examples(program, axis), axis, steps)
         return
+    if sequence is not True:
+        yield _Attempt(other_ranks(program))
     if steps:
         for axis in axes:
             yield _Attempt(sequences(program, axis), axis, steps=True)
-    if sequence is not True:
-        yield _Attempt(other_ranks(program))
     if not steps and not program.one_sequence:
         yield _Attempt(sequences(program, 0), only=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,9 +18,10 @@ Example = tuple[Shape, ...]
 _STEPS = (1, 3)
 _LENGTHS = (32, 16, 64, 28, 100, 128, 8, 10, 24, 48)
 _SIDES = (32, 28, 64, 224, 16, 8, 96, 128)
+_POOLED = (1, 2, 4)
 _IDS = (4, 16, 64)
 _WIDTHS = (3, 4, 1, 2, 8)
-_MOST_STEPS = 512
+_MOST_STEPS = 4096
 _MOST_EXAMPLES = 200
 _MOST_WIDTHS = 24
 _MOST_COUNTS = 8
@@ -80,19 +82,23 @@ def sequences(program: Program, axis: int) -> Iterator[tuple[Example, ...]]:
 def other_ranks(program: Program) -> Iterator[tuple[Example, ...]]:
     """Yield examples of any rank but 3, the likeliest first; convolutions may have rank 3."""
     kernel = next((size for size in program.sizes if len(size) > 1), ())
+    counts = _step_counts(program)
     shapes: list[Shape] = []
     if len(kernel) == 5:
         shapes = [(-1, kernel[1], 16, 16, 16)]
     if len(kernel) == 4:
-        shapes = [(-1, kernel[1], side, side) for side in _SIDES]
+        sides = (math.isqrt(count) * pooled for count in counts for pooled in _POOLED)
+        shapes = [(-1, kernel[1], side, side) for side in (*_SIDES, *sides)]
     if len(kernel) == 3:
-        shapes = [(-1, kernel[1], length) for length in _LENGTHS]
+        lengths = (count * pooled for count in counts for pooled in _POOLED)
+        shapes = [(-1, kernel[1], length) for length in (*_LENGTHS, *lengths)]
     if len(kernel) >= 3 and kernel[1] == 1:
         shapes += [(-1, *shape[2:]) for shape in shapes]
     if len(kernel) < 3:
-        shapes = [(-1, width) for width in (*_widths(program), *_step_counts(program))]
+        shapes = [(-1, width) for width in (*_widths(program), *counts)]
+    if len(kernel) < 3 and not program.recurrent:
         shapes += [(-1,), (-1, 3, 32, 32)]
-    yield from _groups(program, [shapes])
+    yield from _groups(program, [list(dict.fromkeys(shapes))])
 
 
 def _groups(program: Program, floats: Sequence[Sequence[Shape]]) -> Iterator[tuple[Example, ...]]:
@@ -122,7 +128,8 @@ def _widths(program: Program) -> tuple[int, ...]:
 
 def _step_counts(program: Program) -> tuple[int, ...]:
     """Return the numbers of steps for which a flattened sequence fits a later layer."""
-    seconds = dict.fromkeys(size[1] for size in program.sizes if len(size) == 2)
-    found = [a // b for a, b in itertools.permutations(seconds, 2) if b > 1 and a % b == 0]
+    flattened = dict.fromkeys(size[1] for size in program.sizes if len(size) == 2)
+    channels = dict.fromkeys(one for size in program.sizes for one in size[:2] if one > 1)
+    found = [a // b for a, b in itertools.product(flattened, channels) if a % b == 0]
     counts = dict.fromkeys(count for count in found if 3 < count <= _MOST_STEPS)
     return tuple(counts)[:_MOST_COUNTS]
