@@ -335,7 +335,9 @@ def test_option_sequence_decides_whether_rows_are_sequences(tmp_path):
     assert opened(path).methods["predict"].inputs[0].shape is None
     assert (5, 2, 3) == answer(opened(flat, sequence=True), X)[0].shape
     for predictor in (opened(path, sequence=False), opened(flat)):
-        with pytest.raises(InvalidInput, match=r"has shape \[5, 3\]; the model expects \[-1, 1, 3\]$"):
+        with pytest.raises(
+            InvalidInput, match=r"has shape \[5, 3\]; the model expects \[-1, 1, 3\]$"
+        ):
             answer(predictor, X)
 
 

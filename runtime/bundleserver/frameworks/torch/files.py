@@ -5,7 +5,6 @@ from __future__ import annotations
 import enum
 import io
 import zipfile
-from importlib.metadata import version
 from pathlib import Path
 from typing import BinaryIO
 
@@ -82,9 +81,11 @@ def first_class(path: Path) -> str | None:
 
 def unreadable(path: Path, kind: Kind, error: Exception) -> LoadError:
     """Say that torch's own reader failed on a file."""
+    import torch
+
     return LoadError(
-        f"'{path}' is {kind.value} that torch {version('torch')} cannot open: {first_line(error)}; "
-        "it is damaged, or written by another version of torch: save it again with this one"
+        f"'{path}' is {kind.value} that torch {torch.__version__} cannot open: "
+        f"{first_line(error)}; it is damaged, or written by another version of torch: save it again with this one"
     )
 
 

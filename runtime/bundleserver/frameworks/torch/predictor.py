@@ -11,8 +11,8 @@ import torch
 from bundleserver.documents.forms import quoted
 from bundleserver.errors import InvalidInput
 from bundleserver.frameworks.torch.files import HOW_TO_EXPORT
+from bundleserver.frameworks.torch.layout import with_rows_first
 from bundleserver.frameworks.torch.program import Program, ProgramInput
-from bundleserver.frameworks.torch.rows import with_rows_first
 from bundleserver.frameworks.torch.samples import arrays_of
 from bundleserver.frameworks.torch.values import REFUSALS, converted, flat, reason_of, to_array
 from bundleserver.tensors import Array, NamedTensor, TensorSpec

@@ -9,7 +9,13 @@ from pathlib import Path
 import torch
 
 from bundleserver.errors import LoadError
-from bundleserver.frameworks.torch.program import Layout, Program, ProgramInput
+from bundleserver.frameworks.torch.layout import (
+    for_single_rows,
+    placed,
+    swapped,
+    with_rows_first,
+)
+from bundleserver.frameworks.torch.program import Layout, Program
 from bundleserver.frameworks.torch.samples import (
     Example,
     arrays_of,
@@ -18,7 +24,6 @@ from bundleserver.frameworks.torch.samples import (
     sequences,
 )
 from bundleserver.frameworks.torch.values import flat
-from bundleserver.tensors import TensorSpec
 
 DEPENDENT = "dependent"
 ROWS = ("independent", DEPENDENT)
@@ -61,7 +66,7 @@ def settled(path: Path, program: Program, sequence: bool | None) -> Program:
     """
     steps = program.recurrent if sequence is None else sequence
     if program.single_row and not program.one_sequence:
-        return _for_single_rows(program, steps)
+        return for_single_rows(program, steps)
     depends: list[_Depends] = []
     for attempt in _attempts(program, sequence, steps):
         try:
@@ -71,11 +76,11 @@ def settled(path: Path, program: Program, sequence: bool | None) -> Program:
             continue
         if layout is not None:
             keeps = sequence is True or layout.steps
-            return _placed(program, replace(layout, steps=keeps), attempt.only and bool(depends))
+            return placed(program, replace(layout, steps=keeps), attempt.only and bool(depends))
     if program.one_sequence or not depends:
         default = steps and not program.one_sequence and _takes_sequences(program)
         example = depends[0].example if depends else ()
-        return _placed(program, Layout(steps=default, example=example), only=False)
+        return placed(program, Layout(steps=default, example=example), only=False)
     raise LoadError(
         f"'{path}': rows of a request depend on each other: {depends[0]}; each row must give the "
         "same result alone. If the rows of a request are one sequence, set "
@@ -117,7 +122,7 @@ def _layout_of(program: Program, attempt: _Attempt) -> Layout | None:
         if taken:
             example, outputs = next(iter(taken.items()))
             single = any(len(s) == 3 and s[1 - attempt.axis] == 1 for s in example)
-            shapes = tuple(_swapped(shape, attempt.axis) for shape in example)
+            shapes = tuple(swapped(shape, attempt.axis) for shape in example)
             return Layout(attempt.steps and single, attempt.axis, outputs, shapes)
     return None
 
@@ -225,13 +230,6 @@ def _axis_of_rows(position: int, name: str, calls: Sequence[_Call]) -> int:
     raise _Depends(f"{name} has shape {list(shapes[-1])} for {calls[-1].rows} rows, no entry each")
 
 
-def with_rows_first(output: torch.Tensor, axis: int, rows: int) -> torch.Tensor:
-    """Move the axis of the rows to the front; for one row it may have been squeezed away."""
-    if rows == 1 and (output.ndim <= axis or output.shape[axis] != 1):
-        output = output.unsqueeze(min(axis, output.ndim))
-    return output.movedim(axis, 0) if axis and axis < output.ndim else output
-
-
 def _equal(one: torch.Tensor, other: torch.Tensor, whole: torch.Tensor) -> bool:
     """Compare two results but for rounding, on the scale of the whole output."""
     if one.shape != other.shape:
@@ -247,61 +245,9 @@ def _equal(one: torch.Tensor, other: torch.Tensor, whole: torch.Tensor) -> bool:
     return torch.allclose(one.double(), other.double(), rtol=0, atol=tolerance, equal_nan=True)
 
 
-def _for_single_rows(program: Program, steps: bool) -> Program:
-    shapes = next(declared_examples(program, 0))[0]
-    example = tuple((-1, *shape[1:]) for shape in shapes)
-    inputs = tuple(replace(each, shape=_any_rows(each.shape)) for each in program.inputs)
-    outputs = tuple(replace(each, shape=_any_rows(each.shape)) for each in program.outputs)
-    fits = steps and any(len(shape) == 3 and shape[1] in (1, -1) for shape in shapes)
-    layout = Layout(fits, example=example)
-    return replace(program, inputs=inputs, outputs=outputs, layout=layout)
-
-
-def _any_rows(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    return shape and (-1, *shape[1:])
-
-
 def _takes_sequences(program: Program) -> bool:
     return any(
         declared.dtype.is_floating_point
         and (declared.shape is None or (len(declared.shape) == 3 and declared.shape[1] in (-1, 1)))
         for declared in program.inputs
     )
-
-
-def _placed(program: Program, layout: Layout, only: bool) -> Program:
-    """Return a program whose declared shapes have the rows first, as requests do."""
-    if program.one_sequence:
-        return replace(program, layout=layout)
-    inputs = tuple(_swapped_input(declared, layout.inputs) for declared in program.inputs)
-    if only:
-        inputs = tuple(
-            replace(declared, shape=(-1, -1, shape[2]) if len(shape) == 3 else None)
-            for declared, shape in zip(inputs, layout.example, strict=True)
-        )
-    outputs = (
-        tuple(
-            _moved(output, axis)
-            for output, axis in zip(program.outputs, layout.outputs, strict=False)
-        )
-        if layout.outputs
-        else program.outputs
-    )
-    return replace(program, inputs=inputs, outputs=outputs, layout=layout)
-
-
-def _swapped(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
-    return (shape[1], shape[0], shape[2]) if axis == 1 and len(shape) == 3 else shape
-
-
-def _swapped_input(declared: ProgramInput, axis: int) -> ProgramInput:
-    if declared.shape is None:
-        return declared
-    return replace(declared, shape=_swapped(declared.shape, axis))
-
-
-def _moved(output: TensorSpec, axis: int) -> TensorSpec:
-    shape = output.shape
-    if shape is None or axis >= len(shape):
-        return output
-    return replace(output, shape=(shape[axis], *shape[:axis], *shape[axis + 1 :]))
