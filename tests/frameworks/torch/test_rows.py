@@ -154,7 +154,7 @@ def exported(model: nn.Module, path, example=None, decomposed=False):
     try:
         shapes = ({0: MANY},)
         program = torch.export.export(model.eval(), (example,), dynamic_shapes=shapes)
-    except torch._dynamo.exc.UserError:
+    except RuntimeError:  # torch needs to know the number of rows of this one
         fixed = example[:1] if example.ndim == 3 else example
         program = torch.export.export(model.eval(), (fixed,))
     torch.export.save(program.run_decompositions() if decomposed else program, str(path))
