@@ -85,7 +85,8 @@ def unreadable(path: Path, kind: Kind, error: Exception) -> LoadError:
 
     return LoadError(
         f"'{path}' is {kind.value} that torch {torch.__version__} cannot open: "
-        f"{first_line(error)}; it is damaged, or written by another version of torch: save it again with this one"
+        f"{first_line(error)}; it is damaged, or written by another version of torch: save it "
+        "again with this one"
     )
 
 
