@@ -90,7 +90,13 @@ def opened(path, device: str = "cpu", **options: object):
 
 
 def answer(predictor, *arrays):
-    """Call a predictor on arrays."""
+    """Call a predictor on arrays; return its outputs in order."""
+    outputs = called(predictor, *arrays)
+    return list(outputs.values()) if isinstance(outputs, dict) else outputs
+
+
+def called(predictor, *arrays):
+    """Call a predictor on arrays; return what it returns."""
     inputs = [NamedTensor(f"t{index}", np.asarray(array)) for index, array in enumerate(arrays)]
     return predictor.call("predict", inputs, {})
 
@@ -99,6 +105,16 @@ def expected_of(model: nn.Module, *arrays, dtype=torch.float32) -> np.ndarray:
     """Run the model in this process, as a notebook does."""
     with torch.inference_mode():
         return model.eval()(*(torch.tensor(array, dtype=dtype) for array in arrays)).numpy()
+
+
+def traced(model: nn.Module, path):
+    """Trace a model of two inputs into a file."""
+    torch.jit.trace(model.eval(), PAIR).save(str(path))
+    return path
+
+
+PAIR = (torch.zeros(2, 2), torch.zeros(2, 2))
+ONE_PAIR = (torch.zeros(1, 2), torch.zeros(1, 2))
 
 
 def exported(model: nn.Module, path, *examples, train: bool = False, **options):
@@ -306,18 +322,25 @@ def test_rows_are_sequences_of_length_one(saved):
         assert np.array_equal(answer(predictor, X[:, np.newaxis])[0][:, 0], rows)
 
 
-def test_rows_are_sequences_elsewhere_only_when_asked(tmp_path):
-    """Option sequence makes rows sequences for the other kinds; without it rank 2 is refused."""
-    model = Autoencoder().eval()
-    path = exported(model, tmp_path / "m.pt2", torch.zeros(4, 1, 3), dynamic_shapes=({0: ROWS},))
-    script = scripted(model, tmp_path / "m.pt")
-    expected = expected_of(model, X[:, np.newaxis])[:, 0]
+def test_option_sequence_decides_whether_rows_are_sequences(tmp_path):
+    """Without it a recurrent program takes rows; false takes sequences alone, true adds steps."""
+    path = exported(
+        Autoencoder().eval(), tmp_path / "m.pt2", torch.zeros(4, 1, 3), dynamic_shapes=({0: ROWS},)
+    )
+    flat = exported(
+        nn.Conv1d(1, 2, 1).eval(),
+        tmp_path / "c.pt2",
+        torch.zeros(4, 1, 3),
+        dynamic_shapes=({0: ROWS},),
+    )
 
-    assert np.allclose(expected, answer(opened(path, sequence=True), X)[0], atol=1e-7)
-    assert np.allclose(expected, answer(opened(script, sequence=True), X)[0], atol=1e-7)
-    assert opened(path, sequence=True).methods["predict"].inputs[0].shape is None
-    with pytest.raises(InvalidInput, match=r"has shape \[5, 3\]; the model expects \[-1, 1, 3\]$"):
-        answer(opened(path), X)
+    assert opened(path).methods["predict"].inputs[0].shape is None
+    assert (5, 2, 3) == answer(opened(flat, sequence=True), X)[0].shape
+    for predictor in (opened(path, sequence=False), opened(flat)):
+        with pytest.raises(
+            InvalidInput, match=r"has shape \[5, 3\]; the model expects \[-1, 1, 3\]$"
+        ):
+            answer(predictor, X)
 
 
 @pytest.mark.parametrize(
@@ -360,17 +383,45 @@ def test_nan_passes_through(exported_scorer):
     assert [False, True, False, False, False] == np.isnan(came).all(axis=1).tolist()
 
 
-def test_several_outputs_come_in_order(tmp_path):
-    """Dicts, tuples and lists are taken apart in order; bfloat16 becomes FP32, None is left out."""
-    a, b = [[1.0, 2.0]], [[2.0, 1.0]]
-    path = exported(Several(), tmp_path / "m.pt2", torch.zeros(1, 2), torch.zeros(1, 2))
-    predictor = opened(path)
+@pytest.mark.parametrize("write", [lambda m, p: exported(m, p, *ONE_PAIR), traced])
+def test_several_outputs_come_in_order(tmp_path, write):
+    """A tuple gives its tensors in order, whatever is nested in it; bfloat16 becomes FP32."""
 
-    total, half, above = answer(predictor, a, b)
+    class Tuples(nn.Module):
+        def forward(self, a: torch.Tensor, b: torch.Tensor):
+            return a + b, (a.to(torch.bfloat16), a > b)
+
+    predictor = opened(write(Tuples(), tmp_path / "m"))
+    total, half, above = called(predictor, [[1.0, 2.0]], [[2.0, 1.0]])
+
     assert [[3.0, 3.0]] == total.tolist()
     assert ([[1.0, 2.0]], np.float32) == (half.tolist(), half.dtype)
     assert ([[False, True]], np.bool_) == (above.tolist(), above.dtype)
-    assert ["FP32", "FP32", "BOOL"] == [s.datatype for s in predictor.methods["predict"].outputs]
+
+
+def test_an_exported_program_declares_what_is_nested_in_its_outputs(tmp_path):
+    """A nested output has the path to it as its name; None is left out."""
+    predictor = opened(exported(Several(), tmp_path / "m.pt2", *ONE_PAIR))
+    outputs = called(predictor, [[1.0, 2.0]], [[2.0, 1.0]])
+
+    declared = {spec.name: spec.datatype for spec in predictor.methods["predict"].outputs}
+    assert {"total": "FP32", "half-0": "FP32", "half-1-1": "BOOL"} == declared
+    assert list(declared) == list(outputs)
+    assert [[False, True]] == outputs["half-1-1"].tolist()
+
+
+def test_a_script_gives_the_keys_of_a_dict_as_names(tmp_path):
+    """A dict that a TorchScript program returns keeps its keys and all its tensors."""
+
+    class Ranks(nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"best": x.argmax(1), "sorted": x.sort(1)[0]}
+
+    outputs = called(opened(scripted(Ranks(), tmp_path / "m.pt")), X)
+
+    assert ["best", "sorted"] == list(outputs)
+    assert np.array_equal(X.argmax(axis=1), outputs["best"])
+    assert np.allclose(np.sort(X, axis=1), outputs["sorted"])
 
 
 def test_numbers_among_the_outputs_become_arrays(tmp_path):
@@ -384,7 +435,8 @@ def test_numbers_among_the_outputs_become_arrays(tmp_path):
         def forward(self, x: torch.Tensor):
             return x, "text"
 
-    _, count, half, positive = answer(opened(scripted(Numbers(), tmp_path / "n.pt")), [1.0, 2.0])
+    predictor = opened(scripted(Numbers(), tmp_path / "n.pt"), rows="dependent")
+    _, count, half, positive = answer(predictor, [1.0, 2.0])
     assert [2, 0.5, True] == [count.item(), half.item(), positive.item()]
     with pytest.raises(TypeError, match="the model returned a str; expected tensors or numbers"):
         answer(opened(scripted(Text(), tmp_path / "t.pt")), [1.0])
@@ -650,13 +702,14 @@ def test_a_program_exported_in_training_mode_is_refused(tmp_path):
 def test_training_mode_without_effect_is_no_reason_to_refuse(tmp_path):
     """An LSTM without dropout, or a batch norm without statistics, is the same in both modes."""
     sequences = X[:, np.newaxis]
-    for model, rows in (
-        (Autoencoder(), sequences),
-        (nn.BatchNorm1d(3, track_running_stats=False), X),
+    for model, rows, options in (
+        (Autoencoder(), sequences, {}),
+        (nn.BatchNorm1d(3, track_running_stats=False), X, {"rows": "dependent"}),
     ):
         path = exported(model, tmp_path / "m.pt2", torch.zeros(rows.shape), train=True)
+        came = answer(opened(path, **options), rows)[0]
 
-        assert np.allclose(expected_of(model, rows), answer(opened(path), rows)[0], atol=1e-6)
+        assert np.allclose(expected_of(model, rows), came, atol=1e-6)
 
 
 def test_a_program_that_changes_itself_is_refused(tmp_path):

@@ -68,10 +68,10 @@ def load(path: Path) -> object:
     try:
         import joblib
 
-        with warnings.catch_warnings():
-            # scikit-learn warns for every estimator; one line per file is logged instead.
-            warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
-            model: object = joblib.load(path)
+        # scikit-learn warns for every estimator; one line per file is logged instead. The filter
+        # stays: catch_warnings in several threads loses the filters of others.
+        warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
+        model: object = joblib.load(path)
     except BaseException as error:  # the file's own code runs here
         if is_from_the_keyboard(error):
             raise

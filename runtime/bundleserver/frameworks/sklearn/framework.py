@@ -29,8 +29,7 @@ from bundleserver.frameworks.sklearn.fast.engines import (
     read_option,
     use_one_thread,
 )
-from bundleserver.frameworks.sklearn.outputs import Outputs, several_outputs
-from bundleserver.frameworks.sklearn.results import dense
+from bundleserver.frameworks.sklearn.results import Outputs, dense, several_outputs
 from bundleserver.frameworks.sklearn.samples import samples_of
 from bundleserver.frameworks.sklearn.tables import Intake
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from bundleserver.errors import LoadError
-from bundleserver.frameworks.interface import reading
+from bundleserver.frameworks.interface import first_line, reading
 from bundleserver.frameworks.pickles import ClassName, held_in
 from bundleserver.frameworks.pickles.scan import named_classes
 
@@ -109,6 +109,17 @@ def first_class(path: Path) -> str | None:
             return next((str(name) for name in names if not stores_tensors(name)), None)
     except (OSError, zipfile.BadZipFile):
         return None
+
+
+def unreadable(path: Path, kind: Kind, error: Exception) -> LoadError:
+    """Say that torch's own reader failed on a file."""
+    import torch
+
+    return LoadError(
+        f"'{path}' is {kind.value} that torch {torch.__version__} cannot open: "
+        f"{first_line(error)}; it is damaged, or written by another version of torch: save it "
+        "again with this one"
+    )
 
 
 def _kind_of_zip(path: Path, file: BinaryIO) -> Kind:

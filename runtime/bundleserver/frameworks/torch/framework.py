@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import copy
 import re
+import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.export import ExportedProgram
 
+from bundleserver.documents.forms import quoted
 from bundleserver.errors import LoadError, StoreError
 from bundleserver.frameworks import LoadContext
 from bundleserver.frameworks.interface import check_options, first_line
@@ -28,26 +31,28 @@ from bundleserver.frameworks.torch.architectures import (
     infer_architecture,
     unwrapped,
 )
+from bundleserver.frameworks.torch.exported import open_exported, problem_with_exported
 from bundleserver.frameworks.torch.files import EXPORT, Kind, kind_of
-from bundleserver.frameworks.torch.predictor import Program, TorchPredictor
-from bundleserver.frameworks.torch.programs import (
-    open_exported,
-    open_scripted,
-    problem_with_exported,
-)
+from bundleserver.frameworks.torch.predictor import TorchPredictor
+from bundleserver.frameworks.torch.program import Program
+from bundleserver.frameworks.torch.rows import DEPENDENT, ROWS, settled
+from bundleserver.frameworks.torch.scripted import open_scripted
 from bundleserver.frameworks.torch.weights import open_weights
 
 _Open = Callable[[Path, Mapping[str, object], torch.device], Program]
 
 _KINDS: Mapping[Kind, tuple[_Open, tuple[str, ...]]] = {
-    Kind.EXPORTED: (open_exported, ("device", "sequence")),
-    Kind.SCRIPT: (open_scripted, ("device", "sequence", "datatypes")),
-    Kind.WEIGHTS: (
-        open_weights,
-        ("device", "sequence", "architecture", *ARCHITECTURE_OPTIONS),
-    ),
+    Kind.EXPORTED: (open_exported, ()),
+    Kind.SCRIPT: (open_scripted, ("datatypes",)),
+    Kind.WEIGHTS: (open_weights, ("architecture", *ARCHITECTURE_OPTIONS)),
 }
-"""How each kind of file is opened, and its options."""
+"""How each kind of file is opened, and the options that only it has."""
+
+_OPTIONS = ("device", "sequence", "rows")
+"""Options of all kinds. ``sequence``: rows ``[n, f]`` are sequences of one step."""
+
+_READING = threading.Lock()
+"""torch's readers and writers of files share state of the process; one file at a time."""
 
 _DEVICE = re.compile(r"cpu|auto|cuda(?::(?P<index>\d+))?")
 
@@ -60,13 +65,19 @@ def load(path: Path, context: LoadContext) -> TorchPredictor:
             missing.
     """
     kind = kind_of(path)
-    open_file, known = _KINDS[kind]
-    check_options(context.options, known, f"'{path}' ({kind.value})")
-    sequence = context.options.get("sequence", False)
-    if not isinstance(sequence, bool):
+    open_file, own = _KINDS[kind]
+    options = context.options
+    check_options(options, (*_OPTIONS, *own), f"'{path}' ({kind.value})")
+    sequence, rows = options.get("sequence"), options.get("rows", ROWS[0])
+    if sequence not in (True, False, None):
         raise LoadError(f"'{path}': options.sequence is {sequence!r}; expected true or false")
-    device = _device(path, context.options.get("device", context.device))
-    return TorchPredictor(open_file(path, context.options, device))
+    if rows not in ROWS:
+        raise LoadError(f"'{path}': options.rows is {rows!r}; expected one of {quoted(ROWS)}")
+    device = _device(path, options.get("device", context.device))
+    with _READING:
+        program = open_file(path, options, device)
+    program = replace(program, one_sequence=rows == DEPENDENT)
+    return TorchPredictor(settled(path, program, None if sequence is None else bool(sequence)))
 
 
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
@@ -119,7 +130,8 @@ def _device(path: Path, wanted: object) -> torch.device:
 
 def _written(path: Path, write: Callable[..., object], model: object) -> Path:
     try:
-        write(model, str(path))
+        with _READING:
+            write(model, str(path))
     except Exception as error:  # torch's own writer may raise anything
         raise StoreError(f"'{path}' cannot be written: {first_line(error)}") from error
     return path

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,65 +11,15 @@ import torch
 from bundleserver.documents.forms import quoted
 from bundleserver.errors import InvalidInput
 from bundleserver.frameworks.torch.files import HOW_TO_EXPORT
-from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec, datatype_of
+from bundleserver.frameworks.torch.layout import with_rows_first
+from bundleserver.frameworks.torch.program import Program, ProgramInput
+from bundleserver.frameworks.torch.samples import arrays_of
+from bundleserver.frameworks.torch.values import REFUSALS, converted, flat, reason_of, to_array
+from bundleserver.tensors import Array, NamedTensor, TensorSpec
 from bundleserver.tensors.signature import Signature
 
-_DTYPES_OF_NUMPY = {
-    torch.from_numpy(np.empty(0, dtype)).dtype: datatype
-    for datatype, dtype in NUMPY_DTYPES.items()
-    if datatype != "BYTES"
-}
-
-DATATYPES: Mapping[torch.dtype, str] = {**_DTYPES_OF_NUMPY, torch.bfloat16: "FP32"}
-"""The protocol's datatype for each dtype; numpy has no bfloat16."""
-
-_SHAPE_COMPLAINTS = (
-    "shapes cannot be multiplied",
-    "size mismatch",
-    "sizes of tensors must match",
-    "must match the size",
-    "must have same reduction dim",
-    "must be equal to input_size",
-    "is invalid for input of size",
-    "index out of range",
-    "dimension out of range",
-    "guard failed",
-    "expected",
-)
-_OWN_FAULTS = ("device", "scalar type", "dtype")
-_REFUSALS = (RuntimeError, IndexError, ValueError, AssertionError, torch.jit.Error)
-
-
-@dataclass(frozen=True)
-class ProgramInput:
-    """One input of a program; in ``shape`` -1 is any size, None: unknown."""
-
-    name: str
-    dtype: torch.dtype = torch.float32
-    shape: tuple[int, ...] | None = None
-    optional: bool = False
-
-    @property
-    def datatype(self) -> str:
-        """The protocol's datatype."""
-        return DATATYPES[self.dtype]
-
-
-@dataclass(frozen=True)
-class Program:
-    """A loaded model.
-
-    ``single_row``: it was exported for exactly one row, so that rows run one by one. ``sequence``:
-    rows ``[n, f]`` are sequences of length 1.
-    """
-
-    run: Callable[[Sequence[torch.Tensor]], object]
-    inputs: tuple[ProgramInput, ...]
-    device: torch.device
-    outputs: tuple[TensorSpec, ...] = ()
-    single_row: bool = False
-    sequence: bool = False
-    metadata: Mapping[str, object] = field(default_factory=dict)
+_Parts = list[tuple[str, object]]
+"""Outputs in order, each with its name if it has one."""
 
 
 class TorchPredictor:
@@ -82,22 +31,25 @@ class TorchPredictor:
             TensorSpec(
                 declared.name,
                 declared.datatype,
-                None if program.sequence else any_rows(declared.shape, program.single_row),
+                None if _takes_two_ranks(program, declared) else declared.shape,
                 optional=declared.optional,
             )
             for declared in program.inputs
         )
-        signature = Signature(inputs, program.outputs)
+        outputs = program.outputs
+        if program.layout.steps or program.one_sequence:
+            outputs = tuple(replace(output, shape=None) for output in outputs)
+        signature = Signature(inputs, outputs)
         self.methods: Mapping[str, Signature] = {"predict": signature, "forward": signature}
         self.metadata: Mapping[str, object] = {"device": str(program.device), **program.metadata}
 
     def call(
         self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
-    ) -> Sequence[Array]:
-        """Run the program on the inputs, by position, and return its outputs in its own order.
+    ) -> Sequence[Array] | Mapping[str, Array]:
+        """Run the program on the inputs, by position; a dict of outputs keeps its keys as names.
 
-        Tuples, lists and dicts are flattened, without ``None``; bfloat16 becomes FP32. Zero rows
-        return zero rows.
+        Tuples and lists are flattened, without ``None``, in order; what is nested in a dict has its
+        path as its name. bfloat16 becomes FP32. Zero rows return zero rows.
 
         Raises:
             InvalidInput: number, datatype or shape of the inputs are not valid.
@@ -107,16 +59,35 @@ class TorchPredictor:
             raise RuntimeError("the predictor is closed")
         _check_count(program, inputs)
         pairs = list(zip(inputs, program.inputs, strict=False))
-        arrays = [_convert(tensor, declared) for tensor, declared in pairs]
-        added = program.sequence and all(array.ndim == 2 for array in arrays)
-        if added:
-            arrays = [array[:, np.newaxis, :] for array in arrays]
-        for array, (tensor, declared) in zip(arrays, pairs, strict=True):
-            _check_shape(array, tensor, declared, program)
-        outputs = _run_rows(program, arrays, [tensor for tensor, _ in pairs])
-        if not added:
-            return outputs
-        return [out[:, 0, :] if out.ndim == 3 and out.shape[1] == 1 else out for out in outputs]
+        arrays = [converted(tensor, declared) for tensor, declared in pairs]
+        if program.one_sequence:
+            parts = _run_sequence(program, arrays, inputs)
+        else:
+            parts = _run_request(program, arrays, inputs)
+        names = [name for name, _ in parts]
+        arrays = [to_array(part) for _, part in parts]
+        is_named = all(names) and len(set(names)) == len(names)
+        return dict(zip(names, arrays, strict=True)) if is_named and names else arrays
+
+    def samples(self, method: str, rows: int) -> Sequence[Sequence[NamedTensor]]:
+        """Return inputs of the shapes that the program took when it was loaded."""
+        program = self._program
+        if program is None or not program.layout.example:
+            return []
+        example = program.layout.example
+        examples = [example]
+        if program.layout.steps or program.one_sequence:
+            examples = [tuple(_as_rows(shape) for shape in example)]
+            examples += [] if program.one_sequence else [example]
+        return [
+            [
+                NamedTensor(declared.name, array)
+                for declared, array in zip(
+                    program.inputs, arrays_of(program, one, rows), strict=False
+                )
+            ]
+            for one in examples
+        ]
 
     def close(self) -> None:
         """Release the model, and the GPU memory that torch caches for it."""
@@ -126,9 +97,14 @@ class TorchPredictor:
             torch.cuda.empty_cache()
 
 
-def any_rows(shape: tuple[int, ...] | None, single_row: bool) -> tuple[int, ...] | None:
-    """Allow any number of rows for a program that runs row by row."""
-    return (-1, *shape[1:]) if shape is not None and single_row else shape
+def _takes_two_ranks(program: Program, declared: ProgramInput) -> bool:
+    """Ask whether an input takes rows ``[n, f]`` as well as sequences."""
+    may = program.layout.steps or program.one_sequence
+    return may and (declared.shape is None or len(declared.shape) == 3)
+
+
+def _as_rows(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (-1, shape[2]) if len(shape) == 3 else shape
 
 
 def _check_count(program: Program, inputs: Sequence[NamedTensor]) -> None:
@@ -140,32 +116,60 @@ def _check_count(program: Program, inputs: Sequence[NamedTensor]) -> None:
     raise InvalidInput(f"got {len(inputs)} inputs: {got}; the model expects {expected}")
 
 
-def _convert(tensor: NamedTensor, declared: ProgramInput) -> Array:
-    """Copy an input to the model's dtype, where no value changes but by rounding."""
-    values, target = tensor.values, NUMPY_DTYPES[declared.datatype]
-    if values.dtype.kind not in "biuf":
-        raise InvalidInput(
-            f"input '{tensor.name}' has datatype {datatype_of(values)}; the model expects "
-            f"{declared.datatype}"
-        )
-    with np.errstate(over="ignore", invalid="ignore"):
-        # Always a copy: the model may change it, and later steps read the same input.
-        array = np.array(values, dtype=target, order="C")
-    overflows = np.isinf(array) & np.isfinite(values)
-    changed = overflows if target.kind == "f" else array != values
-    if changed.any():
-        value = values[changed][0]
-        raise InvalidInput(
-            f"input '{tensor.name}' has the value {value!s}, which is not a valid "
-            f"{declared.datatype}"
-        )
-    return array
+def _run_request(program: Program, arrays: list[Array], named: Sequence[NamedTensor]) -> _Parts:
+    """Run a request whose rows are independent; add the axis of one step where that is missing."""
+    layout = program.layout
+    added = False
+    for index, (array, declared) in enumerate(zip(arrays, program.inputs, strict=False)):
+        if layout.steps and array.ndim == 2 and _takes_two_ranks(program, declared):
+            arrays[index], added = array[:, np.newaxis, :], True
+        _check_shape(arrays[index], named[index], declared, program)
+    parts = _run_rows(program, arrays, named)
+    return [(name, _without_step(part)) for name, part in parts] if added else parts
+
+
+def _without_step(part: object) -> object:
+    if isinstance(part, torch.Tensor) and part.ndim == 3 and part.shape[1] == 1:
+        return part.squeeze(1)
+    return part
+
+
+def _run_sequence(program: Program, arrays: list[Array], named: Sequence[NamedTensor]) -> _Parts:
+    """Run a request whose rows are one sequence, in a batch of one if the program has batches."""
+    axis = program.layout.inputs
+    added = None
+    for index, (array, declared) in enumerate(zip(arrays, program.inputs, strict=False)):
+        wants = program.layout.steps if declared.shape is None else len(declared.shape) == 3
+        if wants and array.ndim == 2:
+            added = _batch_axis(declared, array, axis)
+            arrays[index] = np.expand_dims(array, added)
+        _check_shape(arrays[index], named[index], declared, program)
+    parts = _run(program, arrays, named)
+    if added is None:
+        return parts
+    steps = arrays[0].shape[1 - added]
+    return [(name, _without_batch(part, added, steps)) for name, part in parts]
+
+
+def _batch_axis(declared: ProgramInput, array: Array, axis: int) -> int:
+    shape = declared.shape
+    if shape is None or (shape[axis] in (1, -1) and shape[1 - axis] in (-1, len(array))):
+        return axis
+    return 1 - axis
+
+
+def _without_batch(part: object, axis: int, steps: int) -> object:
+    """Return an output of one entry for each step as such; others as they are."""
+    if not isinstance(part, torch.Tensor) or part.ndim < 2:
+        return part
+    has_steps = part.shape[axis] == 1 and part.shape[1 - axis] == steps
+    return part.squeeze(axis) if has_steps and part.ndim > 2 else part
 
 
 def _check_shape(
     array: Array, tensor: NamedTensor, declared: ProgramInput, program: Program
 ) -> None:
-    wanted = any_rows(declared.shape, program.single_row)
+    wanted = declared.shape
     if wanted is None:
         return
     if array.ndim == len(wanted) and all(
@@ -173,33 +177,57 @@ def _check_shape(
     ):
         return
     hint = ""
-    if wanted and array.shape[1:] == wanted[1:]:
+    if _takes_two_ranks(program, declared):
+        hint = f", or rows {[-1, wanted[2]]}"
+    elif wanted and array.shape[1:] == wanted[1:]:
         hint = f", the only number of rows of its export; for any number: {HOW_TO_EXPORT}"
-    elif program.sequence and len(wanted) == 3:
-        hint = f", or rows {[wanted[0], wanted[2]]}"
     raise InvalidInput(
         f"input '{tensor.name}' has shape {list(tensor.values.shape)}; the model expects "
         f"{list(wanted)}{hint}"
     )
 
 
-def _run_rows(
-    program: Program, arrays: Sequence[Array], named: Sequence[NamedTensor]
-) -> list[Array]:
+def _run_rows(program: Program, arrays: Sequence[Array], named: Sequence[NamedTensor]) -> _Parts:
     """Run all rows together, one by one for ``single_row``, or one blank row for none."""
     if arrays and all(array.shape[:1] == (0,) for array in arrays):
         blank = [np.zeros((1, *array.shape[1:]), array.dtype) for array in arrays]
-        return [output[:0] for output in _run(program, blank, named)]
+        return [(name, _none_of(part)) for name, part in _run_laid(program, blank, named)]
     if not program.single_row:
-        return _run(program, arrays, named)
+        return _run_laid(program, arrays, named)
     rows = {len(array) for array in arrays}
     if len(rows) > 1:
         raise InvalidInput(f"inputs differ in their number of rows: {_shapes(named)}")
     each = [_run(program, [array[i : i + 1] for array in arrays], named) for i in range(rows.pop())]
-    return [np.concatenate(parts) for parts in zip(*each, strict=True)]
+    return [
+        (parts[0][0], torch.cat([part for _, part in parts if isinstance(part, torch.Tensor)]))
+        for parts in zip(*each, strict=True)
+    ]
 
 
-def _run(program: Program, arrays: Sequence[Array], named: Sequence[NamedTensor]) -> list[Array]:
+def _none_of(part: object) -> object:
+    return part[:0] if isinstance(part, torch.Tensor) and part.ndim else part
+
+
+def _run_laid(program: Program, arrays: Sequence[Array], named: Sequence[NamedTensor]) -> _Parts:
+    """Run a program with its rows where it has them; return outputs with their rows first."""
+    layout = program.layout
+    moved = [
+        np.ascontiguousarray(np.swapaxes(array, 0, 1))
+        if layout.inputs and array.ndim == 3
+        else array
+        for array in arrays
+    ]
+    parts = _run(program, moved, named)
+    if len(parts) != len(layout.outputs) or not arrays or not arrays[0].ndim:
+        return parts
+    rows = len(arrays[0])
+    return [
+        (name, with_rows_first(torch.as_tensor(part), axis, rows))
+        for (name, part), axis in zip(parts, layout.outputs, strict=True)
+    ]
+
+
+def _run(program: Program, arrays: Sequence[Array], named: Sequence[NamedTensor]) -> _Parts:
     with torch.inference_mode():
         tensors = [
             torch.from_numpy(array).to(program.device, declared.dtype)
@@ -207,52 +235,13 @@ def _run(program: Program, arrays: Sequence[Array], named: Sequence[NamedTensor]
         ]
         try:
             answer = program.run(tensors)
-        except _REFUSALS as error:
-            reason = _reason(error)
+        except REFUSALS as error:
+            reason = reason_of(error)
             if reason is None:
                 raise
             raise InvalidInput(f"the model rejects inputs {_shapes(named)}: {reason}") from error
-        return [_to_array(part) for part in _flat(answer)]
+        return flat(answer)
 
 
 def _shapes(named: Sequence[NamedTensor]) -> str:
     return ", ".join(f"'{tensor.name}' {list(tensor.values.shape)}" for tensor in named)
-
-
-def _reason(error: Exception) -> str | None:
-    """Say in one line why a model rejects a shape or a value; None for a failure of its own.
-
-    TorchScript puts its traceback first and the reason last.
-    """
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if not lines:
-        return None
-    scripted = "TorchScript" in str(error)
-    line = re.sub(r"^[\w.]*(Error|Exception): ", "", lines[-1] if scripted else lines[0])
-    lower = line.lower()
-    if any(word in lower for word in _OWN_FAULTS):
-        return None
-    return line if any(complaint in lower for complaint in _SHAPE_COMPLAINTS) else None
-
-
-def _flat(answer: object) -> Iterator[object]:
-    if isinstance(answer, Mapping):
-        answer = tuple(answer.values())
-    if isinstance(answer, (tuple, list)):
-        for part in answer:
-            yield from _flat(part)
-    elif answer is not None:
-        yield answer
-
-
-def _to_array(part: object) -> Array:
-    if isinstance(part, (bool, int, float)):
-        return np.asarray(part)
-    if not isinstance(part, torch.Tensor):
-        raise TypeError(f"the model returned a {type(part).__name__}; expected tensors or numbers")
-    if part.is_floating_point() and part.dtype not in _DTYPES_OF_NUMPY:
-        part = part.float()
-    if part.dtype not in _DTYPES_OF_NUMPY:
-        raise TypeError(f"the model returned a tensor of {part.dtype}, which has no datatype")
-    array: Array = part.numpy(force=True)
-    return array

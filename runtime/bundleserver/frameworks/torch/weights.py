@@ -27,7 +27,7 @@ from bundleserver.frameworks.torch.files import (
     holds_pickled_tensors,
 )
 from bundleserver.frameworks.torch.pickled import load_pickled
-from bundleserver.frameworks.torch.predictor import Program, ProgramInput
+from bundleserver.frameworks.torch.program import Program, ProgramInput
 from bundleserver.tensors import TensorSpec
 from bundleserver.tensors.signature import DEFAULT_INPUT
 
@@ -41,8 +41,7 @@ _NUMPY_MODULES = ("numpy._core.multiarray", "numpy.core.multiarray")
 def open_weights(path: Path, options: Mapping[str, object], device: torch.device) -> Program:
     """Open a state dict, or a checkpoint that holds one, and rebuild its module.
 
-    Options: ``architecture``, inferred from the keys by default; the architecture's own options;
-    ``sequence`` (default true): rows ``[n, f]`` are sequences of length 1.
+    Options: ``architecture``, inferred from the keys by default, and its own options.
 
     Raises:
         LoadError: it is damaged, has more than tensors, or is of an unknown architecture.
@@ -73,7 +72,7 @@ def open_weights(path: Path, options: Mapping[str, object], device: torch.device
         (sequences,),
         device,
         (TensorSpec("reconstruction", sequences.datatype),),
-        sequence=options.get("sequence") is not False,
+        recurrent=True,
         metadata=metadata,
     )
 

@@ -1,0 +1,111 @@
+"""What goes into a torch program and comes out: numpy arrays to tensors and back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+
+from bundleserver.errors import InvalidInput
+from bundleserver.frameworks.torch.program import DTYPES, ProgramInput
+from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, datatype_of
+
+_SHAPE_COMPLAINTS = (
+    "shapes cannot be multiplied",
+    "size mismatch",
+    "sizes of tensors must match",
+    "must match the size",
+    "must have same reduction dim",
+    "must be equal to input_size",
+    "is invalid for input of size",
+    "index out of range",
+    "dimension out of range",
+    "guard failed",
+    "expected",
+)
+_OWN_FAULTS = ("device", "scalar type", "dtype")
+REFUSALS = (RuntimeError, IndexError, ValueError, AssertionError, torch.jit.Error)
+"""What torch raises for a shape or a value that a program does not take, among other things."""
+
+_SERVED = frozenset(DTYPES.values())
+
+
+def converted(tensor: NamedTensor, declared: ProgramInput) -> Array:
+    """Copy an input to the model's dtype, where no value changes but by rounding.
+
+    Raises:
+        InvalidInput: it is not numeric, or a value is not valid in the model's datatype.
+    """
+    values, target = tensor.values, NUMPY_DTYPES[declared.datatype]
+    if values.dtype.kind not in "biuf":
+        raise InvalidInput(
+            f"input '{tensor.name}' has datatype {datatype_of(values)}; the model expects "
+            f"{declared.datatype}"
+        )
+    with np.errstate(over="ignore", invalid="ignore"):
+        # Always a copy: the model may change it, and later steps read the same input.
+        array = np.array(values, dtype=target, order="C")
+    overflows = np.isinf(array) & np.isfinite(values)
+    changed = overflows if target.kind == "f" else array != values
+    if changed.any():
+        value = values[changed][0]
+        raise InvalidInput(
+            f"input '{tensor.name}' has the value {value!s}, which is not a valid "
+            f"{declared.datatype}"
+        )
+    return array
+
+
+def reason_of(error: Exception) -> str | None:
+    """Say in one line why a model rejects a shape or a value; None for a failure of its own.
+
+    TorchScript puts its traceback first and the reason last.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if not lines:
+        return None
+    scripted = "TorchScript" in str(error)
+    line = re.sub(r"^[\w.]*(Error|Exception): ", "", lines[-1] if scripted else lines[0])
+    lower = line.lower()
+    if any(word in lower for word in _OWN_FAULTS):
+        return None
+    return line if any(complaint in lower for complaint in _SHAPE_COMPLAINTS) else None
+
+
+def flat(answer: object) -> list[tuple[str, object]]:
+    """Return what a program returned as a flat list, without ``None``, each with its name.
+
+    Names are the keys of a dict, else empty; what is nested in a dict has its path as its name.
+    """
+    return [part for part in _flat(answer, "") if part[1] is not None]
+
+
+def _flat(answer: object, name: str) -> Iterator[tuple[str, object]]:
+    if isinstance(answer, Mapping):
+        for key, part in answer.items():
+            yield from _flat(part, f"{name}-{key}" if name else str(key))
+    elif isinstance(answer, (tuple, list)):
+        for index, part in enumerate(answer):
+            yield from _flat(part, f"{name}-{index}" if name else "")
+    else:
+        yield name, answer
+
+
+def to_array(part: object) -> Array:
+    """Convert one output: a tensor or a number; bfloat16 becomes FP32.
+
+    Raises:
+        TypeError: it is something else, or has no datatype.
+    """
+    if isinstance(part, (bool, int, float)):
+        return np.asarray(part)
+    if not isinstance(part, torch.Tensor):
+        raise TypeError(f"the model returned a {type(part).__name__}; expected tensors or numbers")
+    if part.is_floating_point() and part.dtype not in _SERVED:
+        part = part.float()
+    if part.dtype not in _SERVED:
+        raise TypeError(f"the model returned a tensor of {part.dtype}, which has no datatype")
+    array: Array = part.numpy(force=True)
+    return array
