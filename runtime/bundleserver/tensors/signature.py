@@ -69,7 +69,7 @@ class Signature:
             spec = self._specs.get(tensor.name)
             if spec is None:
                 raise InvalidInput(_unknown_input(tensor.name, self.inputs, taker))
-            values = spec.validate(tensor.values, taker)
+            values = spec.validate(self._eased(tensor.values, spec), taker)
             bound[spec.name] = NamedTensor(spec.name, values, tensor.columns or spec.columns)
         if len(bound) < len(self.inputs):
             self._check_complete(bound, taker)
@@ -93,6 +93,23 @@ class Signature:
         spec = inputs[0] if inputs else TensorSpec(DEFAULT_INPUT)
         values = array_from_rows(rows, spec, taker)
         return self.validate_tensors((NamedTensor(spec.name, values),), taker)
+
+    def _with_gaps(self, rows: Sequence[object]) -> Sequence[object]:
+        """Put null where a row lacks an optional column that another row has."""
+        optional = {spec.name for spec in self.inputs if spec.optional}
+        if not optional or not self.rowwise or not all(isinstance(row, dict) for row in rows):
+            return rows
+        objects = [row for row in rows if isinstance(row, dict)]
+        came = {name: None for row in objects for name in row if name in optional}
+        return [{**came, **row} for row in objects]
+
+    def _eased(self, values: Array, spec: TensorSpec) -> Array:
+        """Accept a column as ``[n, 1]``; a lenient signature also numbers of another datatype."""
+        if not self.rowwise:
+            return values
+        if values.ndim == 2 and values.shape[1] == 1 and spec.shape == (-1,):
+            values = values[:, 0]
+        return _converted(values, spec) if self.lenient else values
 
     def _refuse(self, names: Iterable[str]) -> None:
         for name in names:
@@ -119,7 +136,7 @@ class Signature:
 
     def _validate_objects(self, rows: Sequence[object], taker: str) -> dict[str, NamedTensor]:
         """Bind rows whose keys are input names, or the column names of the only input."""
-        table = _table_of_objects(rows, taker, expand=self.lenient)
+        table = _table_of_objects(self._with_gaps(rows), taker, expand=self.lenient)
         self._refuse(table)
         specs = {spec.name: spec for spec in self.inputs}
         single = self.inputs[0] if len(self.inputs) == 1 else None
@@ -161,10 +178,21 @@ def _validate_single(
     values = tensors[0].values
     if is_table and values.ndim == 1:
         return {spec.name: NamedTensor(spec.name, values.reshape(-1, 1), (tensors[0].name,))}
-    if spec.datatype is not None and "BYTES" not in (spec.datatype, datatype_of(values)):
-        values = values.astype(NUMPY_DTYPES[spec.datatype], copy=False)
+    if values.ndim == 2 and values.shape[1] == 1 and spec.shape == (-1,):
+        values = values[:, 0]
+    values = _converted(values, spec)
     columns = tensors[0].columns or spec.columns
     return {spec.name: NamedTensor(spec.name, spec.validate(values, taker), columns)}
+
+
+def _converted(values: Array, spec: TensorSpec) -> Array:
+    """Convert numbers to a spec's datatype, unless another number or boolean would come of it."""
+    if spec.datatype is None or "BYTES" in (spec.datatype, datatype_of(values)):
+        return values
+    target = NUMPY_DTYPES[spec.datatype]
+    with np.errstate(all="ignore"):  # what does not fit is compared below
+        converted = values.astype(target, copy=False)
+    return converted if target.kind == "f" or np.array_equal(converted, values) else values
 
 
 def _unknown_input(name: str, inputs: Sequence[TensorSpec], taker: str) -> str:

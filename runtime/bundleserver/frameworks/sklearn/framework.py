@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from traceback import walk_tb
 from types import MappingProxyType, TracebackType
@@ -45,7 +46,8 @@ def load(path: Path, context: LoadContext) -> SklearnPredictor:
     """Open a pickle or joblib file of one fitted estimator.
 
     The option ``accelerate`` is ``"auto"`` (use a faster implementation with the same results, if
-    there is one) or ``"off"`` (the model runs as it was saved, with its own ``n_jobs``).
+    there is one) or ``"off"`` (the model runs as it was saved, with its own ``n_jobs``). The option
+    ``columns`` has the datatype of every column by name, as in an MLflow signature.
 
     Raises:
         LoadError: names the file, what is wrong with it and what to do.
@@ -57,10 +59,11 @@ def load(path: Path, context: LoadContext) -> SklearnPredictor:
     # A model that ignores unknown categories would warn in every request with one: "once" does not
     # help, since scikit-learn's own checks reset the registry of warnings.
     warnings.filterwarnings("ignore", message="Found unknown categories", category=UserWarning)
+    kind = _kind_of_table(context.options, f"'{path}'")
     if not faster:
-        return SklearnPredictor(model, as_saved=True)
+        return kind(model, as_saved=True)
     use_one_thread(model)
-    return SklearnPredictor(model, accelerate(model))
+    return kind(model, accelerate(model))
 
 
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
@@ -183,7 +186,7 @@ class SklearnPredictor:
                 quick = None if self._shortcut is None else self._shortcut.answer(method, table)
                 answer = getattr(self._model, method)(table) if quick is None else quick
         except (TypeError, ValueError) as error:
-            if not _blames_the_input(error.__traceback__):
+            if not blames_the_input(error.__traceback__):
                 raise
             taker = type(self._model).__name__
             raise InvalidInput(f"{taker} rejects the input: {first_line(error)}") from error
@@ -195,6 +198,14 @@ class SklearnPredictor:
         return answer
 
 
+def _kind_of_table(options: Mapping[str, object], where: str) -> Callable[..., SklearnPredictor]:
+    if "columns" not in options:
+        return SklearnPredictor
+    from bundleserver.frameworks.sklearn.logged_columns import LoggedTablePredictor, read_columns
+
+    return partial(LoggedTablePredictor, read_columns(options["columns"], where))
+
+
 def _no_rows(declared: TensorSpec, name: str) -> Array:
     """Return an output without rows, if its datatype and shape are known."""
     if declared.datatype is None or declared.shape is None:
@@ -202,7 +213,7 @@ def _no_rows(declared: TensorSpec, name: str) -> Array:
     return np.empty((0, *declared.shape[1:]), dtype=NUMPY_DTYPES[declared.datatype])
 
 
-def _blames_the_input(traceback: TracebackType | None) -> bool:
+def blames_the_input(traceback: TracebackType | None) -> bool:
     """Ask whether an error was raised by a library's validation, not by code in a pipeline."""
     frames = list(walk_tb(traceback))
     raised_in = str(frames[-1][0].f_globals.get("__name__", "")) if frames else ""

@@ -41,14 +41,12 @@ class RegressionPredictor:
     def call(
         self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
     ) -> Sequence[Array]:
-        """Predict the one input, whatever its name.
+        """Predict the one input, whatever its name, or one input for each column.
 
         Raises:
-            InvalidInput: not one tensor of ``k`` numbers per row.
+            InvalidInput: not ``k`` numbers per row.
         """
-        if len(inputs) != 1:
-            raise InvalidInput(f"got {len(inputs)} inputs; the regression expects one, 'exog'")
-        exog = inputs[0].values
+        exog = self._exog(inputs)
         if exog.ndim != 2 or exog.shape[1] != len(self._columns):
             raise InvalidInput(
                 f"input '{inputs[0].name}' has shape {list(exog.shape)}; the regression expects "
@@ -63,6 +61,18 @@ class RegressionPredictor:
     def close(self) -> None:
         """Release the results."""
         self._results = None
+
+    def _exog(self, inputs: Sequence[NamedTensor]) -> Array:
+        """Return the one tensor, or several with a column each in the order of the design."""
+        if len(inputs) == 1:
+            return inputs[0].values
+        named = {tensor.name: tensor.values for tensor in inputs}
+        if len(named) == len(inputs) and named.keys() == {*self._columns}:
+            return np.column_stack([named[name] for name in self._columns])
+        raise InvalidInput(
+            f"got the inputs {', '.join(map(repr, named))}; the regression expects one, 'exog', or "
+            f"one for each column: {', '.join(map(repr, self._columns))}"
+        )
 
     def _predict(self, exog: Array) -> Array:
         if not len(exog):
