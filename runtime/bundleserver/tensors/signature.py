@@ -8,7 +8,7 @@ and any numeric datatype, and several tensors are the columns of one table.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -136,7 +136,9 @@ class Signature:
 
     def _validate_objects(self, rows: Sequence[object], taker: str) -> dict[str, NamedTensor]:
         """Bind rows whose keys are input names, or the column names of the only input."""
-        table = _table_of_objects(self._with_gaps(rows), taker, expand=self.lenient)
+        # A value of an input of any shape may be an array itself.
+        whole = {spec.name for spec in self.inputs if self.rowwise and spec.shape is None}
+        table = _table_of_objects(self._with_gaps(rows), taker, self.lenient, whole)
         self._refuse(table)
         specs = {spec.name: spec for spec in self.inputs}
         single = self.inputs[0] if len(self.inputs) == 1 else None
@@ -228,8 +230,13 @@ def _columns_of_rows(
     ]
 
 
-def _table_of_objects(rows: Sequence[object], taker: str, expand: bool) -> dict[str, list[object]]:
-    """Collect rows into columns; with ``expand`` an object may have arrays of several rows."""
+def _table_of_objects(
+    rows: Sequence[object], taker: str, expand: bool, whole: Collection[str]
+) -> dict[str, list[object]]:
+    """Collect rows into columns; with ``expand`` an object may have arrays of several rows.
+
+    ``whole`` has the keys whose arrays are values of one row.
+    """
     table: dict[str, list[object]] = {}
     for index, row in enumerate(rows):
         if isinstance(row, dict) and not index:
@@ -247,7 +254,8 @@ def _table_of_objects(rows: Sequence[object], taker: str, expand: bool) -> dict[
                 + f"; {taker} expects rows with equal keys"
             )
         for key, value in row.items():
-            table[key].extend(value if expand and isinstance(value, list) else (value,))
+            is_several = expand and isinstance(value, list) and key not in whole
+            table[key].extend(value if is_several else (value,))
     return table
 
 

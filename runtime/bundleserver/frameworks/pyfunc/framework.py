@@ -25,6 +25,7 @@ from bundleserver.frameworks.isolated_code import IsolatedCode
 from bundleserver.frameworks.pyfunc.samples import tensors_of_example
 from bundleserver.frameworks.pyfunc.values import (
     answers,
+    as_answered,
     fit_output,
     model_input,
     request_parameters,
@@ -52,7 +53,7 @@ def load(path: Path, context: LoadContext) -> PyfuncPredictor:
         try:
             with code.active() if code else nullcontext():
                 # No warnings: requirements are compared before anything is opened.
-                model = mlflow.pyfunc.load_model(str(directory), suppress_warnings=True)
+                model = mlflow.pyfunc.load_model(directory, suppress_warnings=True)
         except ModuleNotFoundError as error:
             raise FrameworkError(_missing(path, error)) from error
         except (Exception, SystemExit) as error:  # the model's own code runs here
@@ -87,7 +88,7 @@ class PyfuncPredictor:
         self._parameters = request_parameters(signature.params if signature else None)
         self._outputs = specs_of(signature.outputs if signature else None, "output")
         self.methods: Mapping[str, Signature] = MappingProxyType(
-            {"predict": Signature(specs_of(schema, "input"), self._outputs)}
+            {"predict": Signature(specs_of(schema, "input"), as_answered(self._outputs))}
         )
 
     def call(
@@ -139,13 +140,14 @@ class PyfuncPredictor:
         self._owned.close()
 
 
-def _readable(directory: Path, owned: ExitStack) -> Path:
-    """Return a directory's path, or one beside it where MLflow would decode ``%20`` in its path."""
+def _readable(directory: Path, owned: ExitStack) -> str:
+    """Return a path of a directory that MLflow, which decodes ``%20`` in paths, finds."""
     if unquote(str(directory)) == str(directory):
-        return directory
+        return str(directory)
     link = Path(owned.enter_context(TemporaryDirectory(prefix="bundleserver-"))) / "model"
     link.symlink_to(directory.absolute(), target_is_directory=True)
-    return link
+    # MLflow follows no link out of the directory above the one that it opens.
+    return f"{link}/."
 
 
 def _reason(error: MlflowException) -> str:
@@ -161,10 +163,10 @@ def _blames_the_input(error: Exception) -> bool:
     return blames_the_input(error.__traceback__)
 
 
-def _code_of(path: Path, directory: Path) -> IsolatedCode | None:
+def _code_of(path: Path, directory: str) -> IsolatedCode | None:
     """Return the code that was logged with a model, if any; ``directory`` is one MLflow reads."""
     try:
-        flavours = mlflow.models.Model.load(str(directory)).flavors
+        flavours = mlflow.models.Model.load(directory).flavors
     except Exception as error:  # whatever YAML and MLflow's own validation raise
         raise LoadError(f"'{path}' cannot be read: {first_line(error)}") from error
     if "python_function" not in flavours:

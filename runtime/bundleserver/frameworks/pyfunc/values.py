@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -86,6 +87,21 @@ def answers(given: object, outputs: Sequence[TensorSpec]) -> list[Array]:
     if isinstance(given, tuple) and len(given) == len(names) > 1:
         return [_array(part) for part in given]
     return [_array(given)]
+
+
+def as_answered(outputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """Return what of declared outputs certainly holds, since MLflow enforces none of them.
+
+    A signature has integers where a regression was fitted to integers, and answers fractions.
+    """
+    return tuple(
+        replace(
+            spec,
+            datatype=spec.datatype if spec.datatype in ("FP32", "FP64", "BYTES") else None,
+            shape=None if spec.shape == (-1,) else spec.shape,
+        )
+        for spec in outputs
+    )
 
 
 def fit_output(values: Array, spec: TensorSpec) -> Array:

@@ -2,7 +2,7 @@
 
 A flavour is mapped to a component of ours where that loads the same file in the same way, and
 enforces the columns of the model's signature as MLflow does. All others use ``mlflow.pyfunc``, and
-so does every model with code of its own, since only there its code is isolated from other versions'.
+so does every model with code of its own, since only there it is isolated from other versions' code.
 """
 
 from __future__ import annotations
@@ -19,7 +19,13 @@ from bundleserver.bundle.integrity import file_sha256
 from bundleserver.errors import BundleError, FrameworkError
 from bundleserver.frameworks import Framework, frameworks
 from bundleserver.frameworks.interface import LoggedColumn
-from bundleserver.manifest import MANIFEST_NAME, Component, Manifest, Requirements
+from bundleserver.manifest import (
+    MANIFEST_NAME,
+    Component,
+    Manifest,
+    Requirements,
+    is_model_name,
+)
 
 MLMODEL = "MLmodel"
 PYFUNC = "pyfunc"
@@ -54,7 +60,8 @@ def manifest_of(directory: Path, name: str) -> Manifest:
         raise BundleError(f"'{path}' refers to '{component.path}', which is not an artifact")
     measured = replace(component, sha256=file_sha256(file), size=file.stat().st_size)
     return Manifest(
-        name=name,
+        # A registered name may have characters that a manifest's may not.
+        name=name if is_model_name(name) else None,
         components={_COMPONENT: measured},
         requirements=_requirements(directory, mlmodel),
         metadata=_metadata(mlmodel),
