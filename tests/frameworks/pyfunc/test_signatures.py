@@ -80,7 +80,7 @@ def test_dates_reach_a_pipeline_of_scikit_learn_as_dates(tmp_path):
 
 @pytest.fixture(scope="module")
 def hours(tmp_path_factory):
-    """A model that answers the hours since 2024 began."""
+    """Open a model that answers the hours since 2024 began."""
     body = "return (model_input['at'] - pd.Timestamp('2024-01-01')) / pd.Timedelta('1h')"
     path = tmp_path_factory.mktemp("hours") / "m"
     save_python(
@@ -404,5 +404,5 @@ def test_samples_of_integers_are_integers(tmp_path):
         predictor.call("predict", call, {})
     bundle = open_model(path)
     tensor = NamedTensor("input-0", np.array([[1.5, 1.0]]))
-    with pytest.raises(InvalidInput, match="column 'b' has the value 1.5"):
+    with pytest.raises(InvalidInput, match=r"column 'b' has the value 1\.5"):
         bundle.predict({"input-0": tensor}, {})

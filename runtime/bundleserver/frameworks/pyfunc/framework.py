@@ -174,10 +174,10 @@ def _code_of(path: Path, directory: str) -> IsolatedCode | None:
     name = next((conf["code"] for conf in flavours.values() if conf.get("code")), None)
     if name is None:
         return None
-    directory = (path.parent / str(name)).resolve()
-    if not directory.is_relative_to(path.parent.resolve()) or not directory.is_dir():
+    place = (path.parent / str(name)).resolve()
+    if not place.is_relative_to(path.parent.resolve()) or not place.is_dir():
         raise LoadError(f"'{path}' refers to the code '{name}', which is not a directory beside it")
-    return IsolatedCode(directory)
+    return IsolatedCode(place)
 
 
 def _missing(path: Path, error: ModuleNotFoundError) -> str:

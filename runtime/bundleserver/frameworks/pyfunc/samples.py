@@ -49,7 +49,7 @@ def _rows(
 ) -> NamedTensor:
     values = np.atleast_1d(values)
     if values.dtype.kind == "M":
-        values = np.datetime_as_string(values).astype(object)
+        values = values.astype(str).astype(object)
     if datatype is not None:
         values = values.astype(NUMPY_DTYPES[datatype])
     return NamedTensor(name, np.resize(values, (rows, *values.shape[1:])), columns)

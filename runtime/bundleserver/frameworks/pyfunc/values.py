@@ -161,7 +161,7 @@ def dates(name: str, values: Array) -> pd.DatetimeIndex:
         value
         for value, date in zip(values, parsed, strict=True)
         if value is not None
-        and not (isinstance(value, str) and value[:1].isdigit() and date is not pd.NaT)
+        and not (isinstance(value, str) and value[:1].isdigit() and not pd.isna(date))
     ]
     if invalid:
         raise InvalidInput(

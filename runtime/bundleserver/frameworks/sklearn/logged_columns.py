@@ -13,7 +13,7 @@ from bundleserver.documents.forms import quoted
 from bundleserver.errors import InvalidInput, LoadError
 from bundleserver.frameworks.sklearn.fast.engines import Shortcut
 from bundleserver.frameworks.sklearn.framework import SklearnPredictor
-from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor
+from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.signature import Signature
 
 _DATATYPES = ("FP64", "INT32", "INT64")
@@ -45,7 +45,7 @@ class LoggedTablePredictor(SklearnPredictor):
         super().__init__(model, shortcut, as_saved=as_saved)
         self._columns = tuple(columns)
         self._integers = {
-            name: np.iinfo(NUMPY_DTYPES[datatype])
+            name: np.iinfo(datatype.lower())
             for name, datatype in columns.items()
             if datatype != "FP64"
         }
@@ -108,7 +108,8 @@ class LoggedTablePredictor(SklearnPredictor):
         limits = self._integers.get(name)
         if limits is None:
             return
-        is_valid = (values == np.floor(values)) & (values >= limits.min) & (values <= limits.max)
+        at_least, at_most = np.greater_equal(values, limits.min), np.less_equal(values, limits.max)
+        is_valid = (values == np.floor(values)) & at_least & at_most
         if not is_valid.all():
             raise InvalidInput(
                 f"column '{name}' has the value {values[~is_valid][0]}; the model's signature "

@@ -240,7 +240,6 @@ class Cache:
 def _directory_name(name: str, registry: str) -> str:
     """Name a model's directory in characters that MLflow does not decode in paths, as ``%20``."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:100]
-    # Names that are plain keep the directory that they have had.
     known = registry if plain == name else f"{registry}\n{name}"
     return f"{plain}-{hashlib.sha256(known.encode()).hexdigest()[:8]}"
 
