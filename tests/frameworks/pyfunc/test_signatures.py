@@ -151,6 +151,8 @@ def test_columns_bind_by_name_to_a_regression_and_to_a_network(tmp_path):
         bundle = open_model(tmp_path / kind)
         rows = bundle.signature.validate_rows([{"a": 2.0, "b": 7.0}], "x")
         both = [bundle.predict(rows, {}), ask(bundle, a=[2.0], b=[7.0])]
+        with pytest.raises(InvalidInput):
+            ask(bundle, a=[2.0, 1.0], b=[7.0])
         assert [pytest.approx([72.0])] * 2 == [answer[output].ravel().tolist() for answer in both]
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from traceback import walk_tb
 from types import MappingProxyType, TracebackType
@@ -29,6 +28,7 @@ from bundleserver.frameworks.sklearn.fast.engines import (
     read_option,
     use_one_thread,
 )
+from bundleserver.frameworks.sklearn.logged_columns import LoggedTable, read_columns
 from bundleserver.frameworks.sklearn.tables import Intake, dense
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec
 from bundleserver.tensors.call_traits import UNKNOWN, CallTraits
@@ -42,7 +42,7 @@ _TRANSFORMS = frozenset({"transform", "inverse_transform"})
 _CHECKING_LIBRARIES = frozenset({"sklearn", "numpy", "pandas", "scipy", "xgboost", "lightgbm"})
 
 
-def load(path: Path, context: LoadContext) -> SklearnPredictor:
+def load(path: Path, context: LoadContext) -> SklearnPredictor | LoggedTable:
     """Open a pickle or joblib file of one fitted estimator.
 
     The option ``accelerate`` is ``"auto"`` (use a faster implementation with the same results, if
@@ -59,11 +59,12 @@ def load(path: Path, context: LoadContext) -> SklearnPredictor:
     # A model that ignores unknown categories would warn in every request with one: "once" does not
     # help, since scikit-learn's own checks reset the registry of warnings.
     warnings.filterwarnings("ignore", message="Found unknown categories", category=UserWarning)
-    kind = _kind_of_table(context.options, f"'{path}'")
-    if not faster:
-        return kind(model, as_saved=True)
-    use_one_thread(model)
-    return kind(model, accelerate(model))
+    if faster:
+        use_one_thread(model)
+    predictor = SklearnPredictor(model, accelerate(model) if faster else None, as_saved=not faster)
+    if "columns" not in context.options:
+        return predictor
+    return LoggedTable(read_columns(context.options["columns"], f"'{path}'"), predictor)
 
 
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
@@ -196,14 +197,6 @@ class SklearnPredictor:
             # The estimator's datatype follows the input's; the output keeps the declared one.
             answer = answer.astype(np.float64, copy=False)
         return answer
-
-
-def _kind_of_table(options: Mapping[str, object], where: str) -> Callable[..., SklearnPredictor]:
-    if "columns" not in options:
-        return SklearnPredictor
-    from bundleserver.frameworks.sklearn.logged_columns import LoggedTablePredictor, read_columns
-
-    return partial(LoggedTablePredictor, read_columns(options["columns"], where))
 
 
 def _no_rows(declared: TensorSpec, name: str) -> Array:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 
 from bundleserver.documents.forms import quoted
 from bundleserver.errors import InvalidInput, LoadError
-from bundleserver.frameworks.sklearn.fast.engines import Shortcut
-from bundleserver.frameworks.sklearn.framework import SklearnPredictor
+from bundleserver.frameworks.interface import (
+    HasMetadata,
+    MakesSamples,
+    Predictor,
+    TellsCallTraits,
+)
 from bundleserver.tensors import Array, NamedTensor
+from bundleserver.tensors.call_traits import CallTraits
 from bundleserver.tensors.signature import Signature
 
 _DATATYPES = ("FP64", "INT32", "INT64")
@@ -31,49 +36,59 @@ def read_columns(value: object, where: str) -> Mapping[str, str]:
     raise LoadError(f"{where}: options.columns is {value!r}; expected {expected}")
 
 
-class LoggedTablePredictor(SklearnPredictor):
+class Estimator(Predictor, TellsCallTraits, HasMetadata, Protocol):
+    """What opens an estimator: ``SklearnPredictor``."""
+
+
+class LoggedTable:
     """An estimator of a table with these columns, whether it was fitted with names or without."""
 
-    def __init__(
-        self,
-        columns: Mapping[str, str],
-        model: Any,
-        shortcut: Shortcut | None = None,
-        *,
-        as_saved: bool = False,
-    ) -> None:
-        super().__init__(model, shortcut, as_saved=as_saved)
+    def __init__(self, columns: Mapping[str, str], estimator: Estimator) -> None:
+        self._estimator = estimator
         self._columns = tuple(columns)
         self._integers = {
             name: np.iinfo(datatype.lower())
             for name, datatype in columns.items()
             if datatype != "FP64"
         }
-        self._methods = MappingProxyType(
-            {method: self._named(signature) for method, signature in self._methods.items()}
+        self.methods: Mapping[str, Signature] = MappingProxyType(
+            {method: self._named(signature) for method, signature in estimator.methods.items()}
         )
+
+    @property
+    def metadata(self) -> Mapping[str, object]:
+        """The estimator's own."""
+        return self._estimator.metadata
+
+    def call_traits(self, method: str) -> CallTraits:
+        """Return the estimator's own."""
+        return self._estimator.call_traits(method)
 
     def call(
         self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
-    ) -> Sequence[Array]:
+    ) -> Sequence[Array] | Mapping[str, Array]:
         """Run one method as ``SklearnPredictor`` does, with the columns in their order.
 
         Raises:
             InvalidInput: a column is missing or unknown, or has a value that is not an integer.
         """
-        (spec,) = self._methods[method].inputs
+        (spec,) = self.methods[method].inputs
         if spec.columns:
             for tensor in inputs:
                 self._check_integers(tensor, tensor.columns or spec.columns, len(inputs) > 1)
         if len(inputs) > 1 and spec.columns == self._columns:
             inputs = self._in_order(inputs)
-        return super().call(method, inputs, parameters)
+        return self._estimator.call(method, inputs, parameters)
 
     def samples(self, method: str, rows: int) -> Sequence[Sequence[NamedTensor]]:
         """Return the estimator's own samples, with integers in columns of integers."""
-        own = getattr(super(), "samples", None)
-        calls = own(method, rows) if own is not None else ()
+        estimator = self._estimator
+        calls = estimator.samples(method, rows) if isinstance(estimator, MakesSamples) else ()
         return [[self._rounded(tensor) for tensor in call] for call in calls]
+
+    def close(self) -> None:
+        """Release the estimator."""
+        self._estimator.close()
 
     def _named(self, signature: Signature) -> Signature:
         """Name the columns of an estimator that was fitted without names."""

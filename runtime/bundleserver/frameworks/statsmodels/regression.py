@@ -67,11 +67,13 @@ class RegressionPredictor:
         if len(inputs) == 1:
             return inputs[0].values
         named = {tensor.name: tensor.values for tensor in inputs}
-        if len(named) == len(inputs) and named.keys() == {*self._columns}:
+        lengths = {(values.size, *values.shape[:1]) for values in named.values()}
+        is_table = len(named) == len(inputs) and named.keys() == {*self._columns}
+        if is_table and len(lengths) == 1 and len({*next(iter(lengths))}) == 1:
             return np.column_stack([named[name] for name in self._columns])
         raise InvalidInput(
-            f"got the inputs {', '.join(map(repr, named))}; the regression expects one, 'exog', or "
-            f"one for each column: {', '.join(map(repr, self._columns))}"
+            f"got {len(inputs)} inputs; the regression expects one, 'exog', or a column [-1] for "
+            f"each of {', '.join(map(repr, self._columns))}"
         )
 
     def _predict(self, exog: Array) -> Array:
