@@ -25,6 +25,7 @@ from bundleserver.sources import LastKnownListings
 from bundleserver.sources.registry.bounded import Breaker
 from bundleserver.sources.registry.cache import Cache
 from bundleserver.sources.registry.client import RegistryClient
+from bundleserver.sources.registry.pulling import pull
 from bundleserver.sources.registry.source import RegistrySource
 from bundleserver.sources.registry.uri import ModelUri
 from bundleserver.store.pushing import push
@@ -156,6 +157,34 @@ def test_an_alias_is_the_default_and_its_move_is_a_swap(registry, bundles, name,
     assert (("1", 3.0), {"1": "READY"}) == before
     assert ("2", 6.0) == served.answer()
     assert {"2": "READY"} == {v: s for v, s in served.states().items() if s == "READY"}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["two words", "x+y", "50%", "%42", "x%20y", "x?y", "x#y", "it's", 'it\'s "it"', "Ünïcode"],
+)
+def test_a_name_may_have_any_character_that_mlflow_allows(
+    registry, bundles, replica, tmp_path, odd
+):
+    """It is served, from the cache too, and pulled, with a directory that MLflow can read."""
+    push(bundles[1], ModelUri(odd), RegistryClient(), aliases=["champion"])
+    chosen = ModelUri.parse(str(ModelUri(odd, alias="champion")))
+    pulled = pull(chosen, tmp_path / odd, RegistryClient())
+
+    assert ("1", 6.0) == replica(str(chosen)).look().answer()
+    assert ("1", 6.0) == replica(str(ModelUri(odd, version="1"))).look().answer()
+    assert odd == pulled.name
+    (directory,) = (tmp_path / "cache").iterdir()
+    assert re.fullmatch(r"[A-Za-z0-9._-]+", directory.name)
+
+
+def test_names_that_look_alike_have_directories_of_their_own(tmp_path):
+    """What replaces a character, or ends a long name, does not mix two models in one cache."""
+    names = ["x y", "x_y", "x+y", "n" * 150, "n" * 151]
+    roots = [Cache(tmp_path, name, "the test's").root for name in names]
+
+    assert len(names) == len(set(roots))
+    assert Cache(tmp_path, "x_y", "the test's").root != Cache(tmp_path, "x_y", "another").root
 
 
 def test_further_labels_are_loaded_side_by_side(registry, bundles, name, replica):

@@ -17,6 +17,16 @@ from bundleserver.sources.registry.uri import ModelUri, alias_problem
         ("models:/fraud", ModelUri("fraud")),
         ("models:/main.ml.fraud/1", ModelUri("main.ml.fraud", version="1")),
         ("models:/two%20words@a", ModelUri("two words", alias="a")),
+        ("models:/two words@a", ModelUri("two words", alias="a")),
+        ("models:/café/2", ModelUri("café", version="2")),
+        ("models:/caf%C3%A9/2", ModelUri("café", version="2")),
+        ("models:/x+y/2", ModelUri("x+y", version="2")),
+        ("models:/50%/2", ModelUri("50%", version="2")),
+        ("models:/50%25/2", ModelUri("50%", version="2")),
+        ("models:/%42@a", ModelUri("%42", alias="a")),
+        ("models:/%2542@a", ModelUri("%42", alias="a")),
+        ("models:/me%40home@a", ModelUri("me@home", alias="a")),
+        ("models:/what?/2", ModelUri("what?", version="2")),
     ],
 )
 def test_a_uri_is_read(text, expected):
@@ -59,7 +69,18 @@ def test_an_alias_that_could_not_be_asked_for_is_refused(alias):
 
 
 @pytest.mark.parametrize(
-    "text", ["models:/fraud@champion", "models:/fraud/3", "models:/fraud/latest", "models:/fraud"]
+    "text",
+    [
+        "models:/fraud@champion",
+        "models:/fraud/3",
+        "models:/fraud/latest",
+        "models:/fraud",
+        "models:/two words/1",
+        "models:/50%/1",
+        "models:/%42/1",
+        "models:/a%2520b/1",
+        "models:/me%40home@a",
+    ],
 )
 def test_a_uri_is_written_as_it_is_read(text):
     """Messages and metadata show the URI that somebody gave."""

@@ -124,7 +124,8 @@ def _synthetic_inputs(signature: Signature, rows: int) -> dict[str, NamedTensor]
             return None
         if dtype.kind not in "iuf":
             return None
-        values = generator.normal(size=(rows, *spec.shape[1:]))
+        # Integers, which columns of integers accept too.
+        values = np.rint(3 * generator.normal(size=(rows, *spec.shape[1:])))
         values = np.abs(values) if dtype.kind == "u" else values
         made[spec.name] = NamedTensor(spec.name, values.astype(dtype), spec.columns)
     return made or None

@@ -206,7 +206,13 @@ def array_from_rows(rows: Sequence[object], spec: TensorSpec, taker: str) -> Arr
         values = _array_of_objects(rows)
     if spec.datatype is None:
         return values
+    if spec.optional and spec.datatype == "BYTES" and _is_string_or_null(values):
+        return values.astype(object, copy=False)
     return _convert(values, spec.datatype, what, taker)
+
+
+def _is_string_or_null(values: Array) -> bool:
+    return all(value is None or isinstance(value, str) for value in values.flat)
 
 
 def _array_of_objects(rows: Sequence[object]) -> Array:

@@ -13,7 +13,12 @@ from bundleserver.tensors.columns import column_problems
 
 
 def table_of_objects(
-    rows: Sequence[object], taker: str, *, expand: bool, required: Collection[str] = ()
+    rows: Sequence[object],
+    taker: str,
+    *,
+    expand: bool,
+    required: Collection[str] = (),
+    whole: Collection[str] = (),
 ) -> dict[str, list[object]]:
     """Collect rows into columns.
 
@@ -23,6 +28,7 @@ def table_of_objects(
         expand: whether an object may have arrays of several rows.
         required: the only keys that all rows must have alike, if it is not empty; keys that are in
             some of the rows only are left out.
+        whole: keys whose arrays are values of one row.
 
     Raises:
         InvalidInput: a row is no object, or the rows differ in their keys.
@@ -45,7 +51,8 @@ def table_of_objects(
     table: dict[str, list[object]] = {str(key): [] for key in keys}
     for row in rows:
         values = [row[key] for key in keys]  # type: ignore[index]  # a dict, as checked above
-        lists = [value for value in values if isinstance(value, list)] if expand else []
+        pairs = zip(keys, values, strict=True)
+        lists = [v for k, v in pairs if isinstance(v, list) and k not in whole] if expand else []
         if not lists:
             for column, value in zip(table.values(), values, strict=True):
                 column.append(value)
@@ -53,8 +60,9 @@ def table_of_objects(
         # As in a DataFrame, one value beside arrays is the value of each of their rows.
         sizes = {len(value) for value in lists}
         count = sizes.pop() if len(sizes) == 1 else 1
-        for column, value in zip(table.values(), values, strict=True):
-            column.extend(value if isinstance(value, list) else (value,) * count)
+        for (key, column), value in zip(table.items(), values, strict=True):
+            is_several = isinstance(value, list) and key not in whole
+            column.extend(value if is_several else (value,) * count)
     return table
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
+
 from bundleserver.errors import InvalidInput
 from bundleserver.tensors import (
     NUMPY_DTYPES,
@@ -69,10 +71,7 @@ class Signature:
             spec = self._specs.get(tensor.name)
             if spec is None:
                 raise InvalidInput(_unknown_input(tensor.name, self.inputs, taker))
-            values = tensor.values
-            if self.rowwise and spec.shape == (-1,):
-                values = _flat(values)
-            values = spec.validate(values, taker)
+            values = spec.validate(self._eased(tensor.values, spec), taker)
             bound[spec.name] = NamedTensor(spec.name, values, tensor.columns or spec.columns)
         if len(bound) < len(self.inputs):
             self._check_complete(bound, taker)
@@ -103,6 +102,23 @@ class Signature:
         values = array_from_rows(rows, spec, taker)
         return self.validate_tensors((NamedTensor(spec.name, values),), taker)
 
+    def _with_gaps(self, rows: Sequence[object]) -> Sequence[object]:
+        """Put null where a row lacks an optional column that another row has."""
+        optional = {spec.name for spec in self.inputs if spec.optional}
+        if not optional or not self.rowwise or not all(isinstance(row, dict) for row in rows):
+            return rows
+        objects = [row for row in rows if isinstance(row, dict)]
+        came = {name: None for row in objects for name in row if name in optional}
+        return [{**came, **row} for row in objects]
+
+    def _eased(self, values: Array, spec: TensorSpec) -> Array:
+        """Accept a column as ``[n, 1]``; a lenient signature also numbers of another datatype."""
+        if not self.rowwise:
+            return values
+        if spec.shape == (-1,):
+            values = _flat(values)
+        return _converted(values, spec) if self.lenient else values
+
     def _refuse(self, names: Iterable[str]) -> None:
         for name in names:
             if name in self.refused:
@@ -130,7 +146,11 @@ class Signature:
         """Bind rows whose keys are input names, or the column names of the only input."""
         single = self.inputs[0] if len(self.inputs) == 1 else None
         required = single.required_columns or single.columns if single is not None else ()
-        table = table_of_objects(rows, taker, expand=self.lenient, required=required)
+        # A value of an input of any shape may be an array itself.
+        whole = {spec.name for spec in self.inputs if self.rowwise and spec.shape is None}
+        table = table_of_objects(
+            self._with_gaps(rows), taker, expand=self.lenient, required=required, whole=whole
+        )
         self._refuse(table)
         specs = {spec.name: spec for spec in self.inputs}
         if single is not None and table.keys() != {single.name}:
@@ -162,8 +182,7 @@ def _validate_single(
         return {spec.name: NamedTensor(spec.name, table, (tensors[0].name,))}
     if spec.shape == (-1,):
         values = _flat(values)
-    if spec.datatype is not None and "BYTES" not in (spec.datatype, datatype_of(values)):
-        values = values.astype(NUMPY_DTYPES[spec.datatype], copy=False)
+    values = _converted(values, spec)
     columns = tensors[0].columns or spec.columns
     return {spec.name: NamedTensor(spec.name, spec.validate(values, taker), columns)}
 
@@ -171,6 +190,16 @@ def _validate_single(
 def _flat(values: Array) -> Array:
     """Return ``[n]`` for ``[n, 1]``, and anything else as it is."""
     return values.reshape(-1) if values.ndim == 2 and values.shape[1] == 1 else values
+
+
+def _converted(values: Array, spec: TensorSpec) -> Array:
+    """Convert numbers to a spec's datatype, unless another number or boolean would come of it."""
+    if spec.datatype is None or "BYTES" in (spec.datatype, datatype_of(values)):
+        return values
+    target = NUMPY_DTYPES[spec.datatype]
+    with np.errstate(all="ignore"):  # what does not fit is compared below
+        converted = values.astype(target, copy=False)
+    return converted if target.kind == "f" or np.array_equal(converted, values) else values
 
 
 def _unknown_input(name: str, inputs: Sequence[TensorSpec], taker: str) -> str:

@@ -30,5 +30,8 @@ FRAMEWORK = Framework(
     sniff=_sniff,
     facts=lambda path: FileFacts("a Prophet model", "model"),
     recognises=lambda model: has_class_of(model, "prophet"),
-    flavour=Flavour("prophet", lambda directory, said: str(said.get("data", ""))),
+    # A forecast has dates and regressors by name, as MLflow's signatures have them.
+    flavour=Flavour(
+        "prophet", lambda directory, said: str(said.get("data", "")), lambda file, columns: {}
+    ),
 )

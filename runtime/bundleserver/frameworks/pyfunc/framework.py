@@ -6,11 +6,14 @@ The model's signature declares its inputs and outputs. Code that was logged with
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import unquote
 
 import mlflow.pyfunc
 from mlflow.exceptions import MlflowException
@@ -19,8 +22,10 @@ from bundleserver.errors import FrameworkError, InvalidInput, LoadError, StoreEr
 from bundleserver.frameworks import LoadContext, frameworks
 from bundleserver.frameworks.interface import check_options, first_line, named_line
 from bundleserver.frameworks.isolated_code import IsolatedCode
+from bundleserver.frameworks.pyfunc.samples import tensors_of_example
 from bundleserver.frameworks.pyfunc.values import (
     answers,
+    as_answered,
     fit_output,
     model_input,
     request_parameters,
@@ -28,6 +33,8 @@ from bundleserver.frameworks.pyfunc.values import (
 )
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.signature import Signature
+
+LOG = logging.getLogger(__name__)
 
 _CALLERS_FAULT = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST"})
 
@@ -40,17 +47,19 @@ def load(path: Path, context: LoadContext) -> PyfuncPredictor:
         LoadError: names the file, what is wrong with it and what to do.
     """
     check_options(context.options, (), f"'{path}'")
-    code = _code_of(path)
-    try:
-        with code.active() if code else nullcontext():
-            # No warnings: requirements are compared before anything is opened.
-            model = mlflow.pyfunc.load_model(str(path.parent), suppress_warnings=True)
-    except ModuleNotFoundError as error:
-        raise FrameworkError(_missing(path, error)) from error
-    except (Exception, SystemExit) as error:  # the model's own code runs here
-        problem = f"cannot be opened by mlflow.pyfunc: {named_line(error)}"
-        raise LoadError(f"'{path}' {problem}") from error
-    return PyfuncPredictor(model, code)
+    with ExitStack() as opened:
+        directory = _readable(path.parent, opened)
+        code = _code_of(path, directory)
+        try:
+            with code.active() if code else nullcontext():
+                # No warnings: requirements are compared before anything is opened.
+                model = mlflow.pyfunc.load_model(directory, suppress_warnings=True)
+        except ModuleNotFoundError as error:
+            raise FrameworkError(_missing(path, error)) from error
+        except (Exception, SystemExit) as error:  # the model's own code runs here
+            problem = f"cannot be opened by mlflow.pyfunc: {named_line(error)}"
+            raise LoadError(f"'{path}' {problem}") from error
+        return PyfuncPredictor(model, code, opened.pop_all())
 
 
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
@@ -68,16 +77,18 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
 class PyfuncPredictor:
     """A loaded pyfunc with one method, ``predict``; as safe for threads as the model itself."""
 
-    def __init__(self, model: Any, code: IsolatedCode | None) -> None:
+    def __init__(self, model: Any, code: IsolatedCode | None, owned: ExitStack) -> None:
         self._model: Any = model
         self._code = code
+        self._owned = owned
+        self._is_sklearn = model.loader_module == "mlflow.sklearn"
         signature = model.metadata.signature
         schema = signature.inputs if signature else None
         self._schema = schema
         self._parameters = request_parameters(signature.params if signature else None)
         self._outputs = specs_of(signature.outputs if signature else None, "output")
         self.methods: Mapping[str, Signature] = MappingProxyType(
-            {"predict": Signature(specs_of(schema, "input"), self._outputs)}
+            {"predict": Signature(specs_of(schema, "input"), as_answered(self._outputs))}
         )
 
     def call(
@@ -86,7 +97,7 @@ class PyfuncPredictor:
         """Call the model with a DataFrame if its signature has columns, else arrays.
 
         Raises:
-            InvalidInput: MLflow finds the input not valid for the signature.
+            InvalidInput: the input is not valid for the signature, or scikit-learn rejects it.
         """
         data = model_input(inputs, self._schema)
         params = {name: parameters[name] for name in self._parameters if name in parameters}
@@ -99,21 +110,63 @@ class PyfuncPredictor:
         except MlflowException as error:
             if error.error_code not in _CALLERS_FAULT:
                 raise
+            raise InvalidInput(f"the model rejects the input: {_reason(error)}") from error
+        except (TypeError, ValueError) as error:
+            if not self._is_sklearn or not _blames_the_input(error):
+                raise
             raise InvalidInput(f"the model rejects the input: {first_line(error)}") from error
         values = answers(result, self._outputs)
         if not self._outputs:
             return values
         return [fit_output(v, spec) for v, spec in zip(values, self._outputs, strict=False)]
 
+    def samples(self, method: str, rows: int) -> Sequence[Sequence[NamedTensor]]:
+        """Return the input example that was logged with the model, if it can be used.
+
+        Nothing else is sent to a model of which nothing is known but that it runs code.
+        """
+        example = self._model.input_example
+        if example is None:
+            return ()
+        try:
+            return (tensors_of_example(example, self.methods[method].inputs, rows),)
+        except Exception as error:  # noqa: BLE001  # an example that is not usable is none
+            LOG.debug("the input example is ignored: %r", error)
+            return ()
+
     def close(self) -> None:
         """Release the model and its modules."""
         self._model, self._code = None, None
+        self._owned.close()
 
 
-def _code_of(path: Path) -> IsolatedCode | None:
-    """Return the code that was logged with a model, if any."""
+def _readable(directory: Path, owned: ExitStack) -> str:
+    """Return a path of a directory that MLflow, which decodes ``%20`` in paths, finds."""
+    if unquote(str(directory)) == str(directory):
+        return str(directory)
+    link = Path(owned.enter_context(TemporaryDirectory(prefix="bundleserver-"))) / "model"
+    link.symlink_to(directory.absolute(), target_is_directory=True)
+    # MLflow follows no link out of the directory above the one that it opens.
+    return f"{link}/."
+
+
+def _reason(error: MlflowException) -> str:
+    """Return why MLflow refuses an input, without the whole input and the whole schema."""
+    cause = error.__context__
+    is_enforced = str(error).startswith("Failed to enforce schema of data")
+    return first_line(cause if is_enforced and cause is not None else error)
+
+
+def _blames_the_input(error: Exception) -> bool:
+    from bundleserver.frameworks.sklearn.framework import blames_the_input
+
+    return blames_the_input(error.__traceback__)
+
+
+def _code_of(path: Path, directory: str) -> IsolatedCode | None:
+    """Return the code that was logged with a model, if any; ``directory`` is one MLflow reads."""
     try:
-        flavours = mlflow.models.Model.load(str(path)).flavors
+        flavours = mlflow.models.Model.load(directory).flavors
     except Exception as error:  # whatever YAML and MLflow's own validation raise
         raise LoadError(f"'{path}' cannot be read: {first_line(error)}") from error
     if "python_function" not in flavours:
@@ -121,10 +174,10 @@ def _code_of(path: Path) -> IsolatedCode | None:
     name = next((conf["code"] for conf in flavours.values() if conf.get("code")), None)
     if name is None:
         return None
-    directory = (path.parent / str(name)).resolve()
-    if not directory.is_relative_to(path.parent.resolve()) or not directory.is_dir():
+    place = (path.parent / str(name)).resolve()
+    if not place.is_relative_to(path.parent.resolve()) or not place.is_dir():
         raise LoadError(f"'{path}' refers to the code '{name}', which is not a directory beside it")
-    return IsolatedCode(directory)
+    return IsolatedCode(place)
 
 
 def _missing(path: Path, error: ModuleNotFoundError) -> str:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from bundleserver.errors import InvalidInput
 from bundleserver.frameworks.sklearn.tables import dense
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
 
@@ -52,11 +54,16 @@ def request_parameters(schema: Any) -> tuple[str, ...]:
 
 
 def model_input(inputs: Sequence[NamedTensor], schema: Any) -> object:
-    """Convert inputs to a model's type: a DataFrame, an array, or arrays by name."""
+    """Convert inputs to a model's type: a DataFrame, an array, or arrays by name.
+
+    Raises:
+        InvalidInput: a value is not a date where the schema has one.
+    """
     if schema is not None and schema.is_tensor_spec():
         if schema.has_input_names():
-            return {tensor.name: tensor.values for tensor in inputs}
-        return inputs[0].values
+            dtypes = {str(entry.name): np.dtype(entry.type) for entry in schema.inputs}
+            return {t.name: _typed(t, dtypes[t.name]) for t in inputs if t.name in dtypes}
+        return _typed(inputs[0], np.dtype(schema.inputs[0].type))
     if schema is not None:
         return _frame(inputs, schema)
     if len(inputs) == 1:
@@ -82,6 +89,21 @@ def answers(given: object, outputs: Sequence[TensorSpec]) -> list[Array]:
     return [_array(given)]
 
 
+def as_answered(outputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+    """Return what of declared outputs certainly holds, since MLflow enforces none of them.
+
+    A signature has integers where a regression was fitted to integers, and answers fractions.
+    """
+    return tuple(
+        replace(
+            spec,
+            datatype=spec.datatype if spec.datatype in ("FP32", "FP64", "BYTES") else None,
+            shape=None if spec.shape == (-1,) else spec.shape,
+        )
+        for spec in outputs
+    )
+
+
 def fit_output(values: Array, spec: TensorSpec) -> Array:
     """Drop or add the axis of length 1 that distinguishes a table's column from an array."""
     if spec.shape is None:
@@ -98,20 +120,52 @@ def _array(value: object) -> Array:
     return array.reshape(1) if array.ndim == 0 else array
 
 
+def _typed(tensor: NamedTensor, dtype: np.dtype[Any]) -> Array:
+    """Convert strings to a tensor's dtype, where numpy has another than objects for it."""
+    values = tensor.values
+    if dtype.kind == "M":
+        return np.asarray(dates(tensor.name, values.ravel())).reshape(values.shape).astype(dtype)
+    return values.astype(dtype) if dtype.kind in "SU" else values
+
+
 def _frame(inputs: Sequence[NamedTensor], schema: Any) -> pd.DataFrame:
     types = [str(getattr(entry.type, "name", "")) for entry in schema.inputs]
     names = [str(name) for name in schema.input_names()] if schema.has_input_names() else []
-    columns: dict[object, object] = {}
-    for index, tensor in enumerate(inputs):
-        name: object = tensor.name if tensor.name in names else index
-        kind = types[names.index(tensor.name)] if tensor.name in names else ""
-        values = tensor.values
-        if kind == "datetime":
-            columns[name] = pd.to_datetime(list(values))
-        elif kind == "binary":
-            columns[name] = [v.encode() if isinstance(v, str) else v for v in values]
-        else:
-            columns[name] = list(values) if values.ndim > 1 else values
     if not names and len(inputs) == 1 and inputs[0].values.ndim == 2:
         return pd.DataFrame(inputs[0].values)
-    return pd.DataFrame(columns)
+    if not names:
+        columns = zip(inputs, types, strict=False)
+        return pd.DataFrame({i: _column(t, kind) for i, (t, kind) in enumerate(columns)})
+    kinds = dict(zip(names, types, strict=True))
+    return pd.DataFrame({t.name: _column(t, kinds.get(t.name, "")) for t in inputs})
+
+
+def _column(tensor: NamedTensor, kind: str) -> object:
+    values = tensor.values
+    if kind == "datetime":
+        return dates(tensor.name, values)
+    if kind == "binary":
+        return [v.encode() if isinstance(v, str) else v for v in values]
+    return list(values) if values.ndim > 1 else values
+
+
+def dates(name: str, values: Array) -> pd.DatetimeIndex:
+    """Parse ISO 8601 dates, to UTC if they have an offset; null is NaT.
+
+    Raises:
+        InvalidInput: a value is something else; names it.
+    """
+    parsed = pd.to_datetime(list(values), format="ISO8601", utc=True, errors="coerce")
+    # pandas knows words such as 'now', and calls an empty string NaT.
+    invalid = [
+        value
+        for value, date in zip(values, parsed, strict=True)
+        if value is not None
+        and not (isinstance(value, str) and value[:1].isdigit() and not pd.isna(date))
+    ]
+    if invalid:
+        raise InvalidInput(
+            f"column '{name}' has the value {invalid[0]!r}, which is not a valid date; expected "
+            "ISO 8601 such as '2025-03-05T00:00:00'"
+        )
+    return parsed.tz_localize(None)

@@ -29,6 +29,7 @@ from bundleserver.frameworks.sklearn.fast.engines import (
     read_option,
     use_one_thread,
 )
+from bundleserver.frameworks.sklearn.logged_columns import LoggedTable, read_columns
 from bundleserver.frameworks.sklearn.results import Outputs, dense, several_outputs
 from bundleserver.frameworks.sklearn.samples import samples_of
 from bundleserver.frameworks.sklearn.tables import Intake
@@ -44,11 +45,12 @@ _TRANSFORMS = frozenset({"transform", "inverse_transform"})
 _CHECKING_LIBRARIES = frozenset({"sklearn", "numpy", "pandas", "scipy", "xgboost", "lightgbm"})
 
 
-def load(path: Path, context: LoadContext) -> SklearnPredictor:
+def load(path: Path, context: LoadContext) -> SklearnPredictor | LoggedTable:
     """Open a pickle or joblib file of one fitted estimator.
 
     The option ``accelerate`` is ``"auto"`` (use a faster implementation with the same results, if
-    there is one) or ``"off"`` (the model runs as it was saved, with its own ``n_jobs``).
+    there is one) or ``"off"`` (the model runs as it was saved, with its own ``n_jobs``). The option
+    ``columns`` has the datatype of every column by name, as in an MLflow signature.
 
     Raises:
         LoadError: names the file, what is wrong with it and what to do.
@@ -60,10 +62,12 @@ def load(path: Path, context: LoadContext) -> SklearnPredictor:
     # A model that ignores unknown categories would warn in every request with one: "once" does not
     # help, since scikit-learn's own checks reset the registry of warnings.
     warnings.filterwarnings("ignore", message="Found unknown categories", category=UserWarning)
-    if not faster:
-        return SklearnPredictor(model, as_saved=True)
-    use_one_thread(model)
-    return SklearnPredictor(model, accelerate(model))
+    if faster:
+        use_one_thread(model)
+    predictor = SklearnPredictor(model, accelerate(model) if faster else None, as_saved=not faster)
+    if "columns" not in context.options:
+        return predictor
+    return LoggedTable(read_columns(context.options["columns"], f"'{path}'"), predictor)
 
 
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
@@ -215,7 +219,7 @@ class SklearnPredictor:
                 quick = None if self._shortcut is None else self._shortcut.answer(method, table)
                 answer = getattr(self._model, method)(table) if quick is None else quick
         except (TypeError, ValueError) as error:
-            if not _blames_the_input(error.__traceback__):
+            if not blames_the_input(error.__traceback__):
                 raise
             taker = type(self._model).__name__
             raise InvalidInput(f"{taker} rejects the input: {first_line(error)}") from error
@@ -236,7 +240,7 @@ def _no_rows(declared: TensorSpec, name: str) -> Array:
     return np.empty((0, *declared.shape[1:]), dtype=NUMPY_DTYPES[declared.datatype])
 
 
-def _blames_the_input(traceback: TracebackType | None) -> bool:
+def blames_the_input(traceback: TracebackType | None) -> bool:
     """Ask whether an error was raised by a library's validation, not by code in a pipeline."""
     frames = list(walk_tb(traceback))
     raised_in = str(frames[-1][0].f_globals.get("__name__", "")) if frames else ""

@@ -9,7 +9,6 @@ import numpy as np
 
 from bundleserver.tensors import Array
 
-
 Outputs = tuple[Array, ...] | dict[str, Array]
 """Several outputs, by position or by name."""
 

@@ -1,6 +1,6 @@
 """A persistent cache of fetched versions, shared by replicas.
 
-``<cache_dir>/<model>-<registry>/3-<fingerprint>/`` has the artifacts of version 3 and
+``<cache_dir>/<model>-<digest>/3-<fingerprint>/`` has the artifacts of version 3 and
 ``.fetched.json``, the size and digest of every file. One rename publishes a version and one rename
 removes it, so a version is complete or absent.
 """
@@ -22,7 +22,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from bundleserver.bundle.integrity import file_sha256
 from bundleserver.errors import SourceError
@@ -73,8 +72,7 @@ class Cache:
             max_bytes: the maximum size of all versions together; None is no limit.
             lock_seconds: the timeout for another replica's download.
         """
-        digest = hashlib.sha256(registry.encode()).hexdigest()[:8]
-        self.root = cache_dir / f"{quote(name, safe='')[:100]}-{digest}"
+        self.root = cache_dir / _directory_name(name, registry)
         self._keep = keep
         self._max_bytes = max_bytes
         self._lock_seconds = lock_seconds
@@ -237,6 +235,13 @@ class Cache:
                 with suppress(OSError):
                     if path.stat().st_mtime < oldest:
                         shutil.rmtree(path, ignore_errors=True)
+
+
+def _directory_name(name: str, registry: str) -> str:
+    """Name a model's directory in characters that MLflow does not decode in paths, as ``%20``."""
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:100]
+    known = registry if plain == name else f"{registry}\n{name}"
+    return f"{plain}-{hashlib.sha256(known.encode()).hexdigest()[:8]}"
 
 
 def _try_lock(descriptor: int, path: Path) -> bool:

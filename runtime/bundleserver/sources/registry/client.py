@@ -128,6 +128,10 @@ class RegistryClient:
             "run_user": str(run.data.tags.get("mlflow.user", "")),
         }
 
+    def download_uri(self, name: str, number: str) -> str:
+        """Return where a version's artifacts are; for use within ``ask`` and ``attempt``."""
+        return str(self._connect().get_model_version_download_uri(name, number))
+
     def ask(
         self, what: str, question: Callable[[MlflowClient], T], seconds: float | None = None
     ) -> T:
@@ -176,17 +180,17 @@ class RegistryClient:
         return again(once)
 
     def _versions(self, name: str) -> tuple[RegisteredVersion, ...]:
-        quote = '"' if "'" in name else "'"
+        question = _name_filter(name)
         found: list[Any] = []
         token: str | None = None
         while True:
             page = self.ask(
                 f"versions of '{name}'",
                 lambda client, token=token: client.search_model_versions(  # type: ignore[misc]  # a default binds the loop's value
-                    f"name={quote}{name}{quote}", max_results=_MOST_VERSIONS, page_token=token
+                    question, max_results=_MOST_VERSIONS, page_token=token
                 ),
             )
-            found += page
+            found += [version for version in page if version.name == name]
             token = page.token or None
             if token is None:
                 return tuple(map(_version, found))
@@ -195,6 +199,16 @@ class RegistryClient:
         if self._client is None:
             self._client = self._mlflow.MlflowClient()
         return self._client
+
+
+def _name_filter(name: str) -> str:
+    """Write MLflow's filter for a name; its strings cannot have both kinds of quotes."""
+    if "'" not in name:
+        return f"name='{name}'"
+    if '"' not in name:
+        return f'name="{name}"'
+    # '_' stands for any character.
+    return f"name LIKE '{name.replace(chr(39), '_')}'"
 
 
 def _model(model: Any, versions: tuple[RegisteredVersion, ...]) -> RegisteredModel:

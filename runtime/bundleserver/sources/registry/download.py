@@ -48,7 +48,7 @@ class Artifacts:
         """
         self.identity = f"'{name}' version {number}"
         self._client = client
-        self._uri = f"models:/{name}/{number}"
+        self._name, self._number = name, number
         self._file_seconds = file_seconds
         self._repository: Any = None
 
@@ -132,7 +132,11 @@ class Artifacts:
         if self._repository is None:
             from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-            self._repository = get_artifact_repository(self._uri)
+            uri = f"models:/{self._name}/{self._number}"
+            if "?" in self._name:
+                # MLflow takes the rest for a query.
+                uri = self._client.download_uri(self._name, self._number)
+            self._repository = get_artifact_repository(uri)
         return self._repository
 
 

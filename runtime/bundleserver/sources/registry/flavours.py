@@ -1,13 +1,14 @@
 """The manifest of a directory from a registry: a bundle's own, or that of a native MLflow model.
 
-A flavour is mapped to a component of ours where that loads the same file in the same way. All
-others use ``mlflow.pyfunc``, and so does every model with code of its own, since only there its
-code is isolated from other versions'.
+A flavour is mapped to a component of ours where that loads the same file in the same way, and
+enforces the columns of the model's signature as MLflow does. All others use ``mlflow.pyfunc``, and
+so does every model with code of its own, since only there it is isolated from other versions' code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
@@ -16,8 +17,15 @@ from packaging.requirements import InvalidRequirement, Requirement
 from bundleserver.bundle import opening
 from bundleserver.bundle.integrity import file_sha256
 from bundleserver.errors import BundleError, FrameworkError
-from bundleserver.frameworks import frameworks
-from bundleserver.manifest import MANIFEST_NAME, Component, Manifest, Requirements
+from bundleserver.frameworks import Framework, frameworks
+from bundleserver.frameworks.interface import LoggedColumn
+from bundleserver.manifest import (
+    MANIFEST_NAME,
+    Component,
+    Manifest,
+    Requirements,
+    is_model_name,
+)
 
 MLMODEL = "MLmodel"
 PYFUNC = "pyfunc"
@@ -52,7 +60,8 @@ def manifest_of(directory: Path, name: str) -> Manifest:
         raise BundleError(f"'{path}' refers to '{component.path}', which is not an artifact")
     measured = replace(component, sha256=file_sha256(file), size=file.stat().st_size)
     return Manifest(
-        name=name,
+        # A registered name may have characters that a manifest's may not.
+        name=name if is_model_name(name) else None,
         components={_COMPONENT: measured},
         requirements=_requirements(directory, mlmodel),
         metadata=_metadata(mlmodel),
@@ -75,24 +84,67 @@ def _read(path: Path) -> Mapping[str, object]:
 
 def _component(directory: Path, mlmodel: Mapping[str, object], path: Path) -> Component:
     flavours = _flavours(mlmodel)
-    brings_code = any(flavour.get("code") for flavour in flavours.values())
-    for framework in frameworks().values():
-        flavour = framework.flavour
-        if flavour is None or flavour.name not in flavours or brings_code:
-            continue
-        said = flavours[flavour.name]
-        for key in _PATHS & said.keys():
-            _check_inside(str(said[key]), path)
-        file = flavour.file_of(directory, said)
-        if file is not None:
-            _check_inside(file, path)
-            return Component(_COMPONENT, framework.name, path=file)
+    for framework in () if _needs_mlflow(flavours) else frameworks().values():
+        native = _native(directory, mlmodel, path, framework)
+        if native is not None:
+            return native
     if _PYTHON_FUNCTION in flavours:
         return Component(_COMPONENT, PYFUNC, path=MLMODEL)
     listed = ", ".join(f"'{name}'" for name in sorted(flavours)) or "none"
     raise FrameworkError(
         f"'{path}' has only unsupported flavours: {listed}; log the model with a flavour that "
         f"includes '{_PYTHON_FUNCTION}', which requires: pip install 'bundleserver[mlflow]'"
+    )
+
+
+def _needs_mlflow(flavours: Mapping[str, Mapping[str, object]]) -> bool:
+    """Ask whether a model has code of its own, or another method than ``predict`` was logged."""
+    brings_code = any(flavour.get("code") for flavour in flavours.values())
+    return (
+        brings_code or flavours.get(_PYTHON_FUNCTION, {}).get("predict_fn", "predict") != "predict"
+    )
+
+
+def _native(
+    directory: Path, mlmodel: Mapping[str, object], path: Path, framework: Framework
+) -> Component | None:
+    """Return a framework's component for a model; None: it opens no such model as MLflow does."""
+    flavour, flavours = framework.flavour, _flavours(mlmodel)
+    if flavour is None or flavour.name not in flavours:
+        return None
+    said = flavours[flavour.name]
+    for key in _PATHS & said.keys():
+        _check_inside(str(said[key]), path)
+    file = flavour.file_of(directory, said)
+    if file is None:
+        return None
+    _check_inside(file, path)
+    if not (directory / file).is_file():
+        raise BundleError(f"'{path}' refers to '{file}', which is not an artifact")
+    options = flavour.options_of(directory / file, _columns(mlmodel))
+    if options is None and _PYTHON_FUNCTION in flavours:
+        return None
+    return Component(_COMPONENT, framework.name, path=file, options=options or {})
+
+
+def _columns(mlmodel: Mapping[str, object]) -> Sequence[LoggedColumn]:
+    """Return the input columns of a model's signature; none if its inputs are tensors."""
+    signature = mlmodel.get("signature")
+    inputs = signature.get("inputs") if isinstance(signature, dict) else None
+    try:
+        entries = json.loads(inputs) if isinstance(inputs, str) else []
+    except ValueError:
+        return ()  # MLflow refuses it, if it is asked
+    if not isinstance(entries, list):
+        return ()
+    return tuple(
+        LoggedColumn(
+            str(entry.get("name") or ""),
+            str(entry.get("type", "")),
+            entry.get("required", not entry.get("optional", False)) is True,
+        )
+        for entry in entries
+        if isinstance(entry, dict) and entry.get("type") != "tensor"
     )
 
 

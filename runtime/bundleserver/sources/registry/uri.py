@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 FORMS = (
     "models:/NAME@ALIAS, models:/NAME/VERSION, models:/NAME/latest, models:/NAME/STAGE, "
@@ -16,8 +16,8 @@ STAGES = ("Production", "Staging", "Archived")
 """The stages that registries had before aliases."""
 
 _SCHEME = "models:/"
-# MLflow allows neither '/' nor ':' in model names; '@' starts an alias.
-_NAME = re.compile(r"[^/:@\x00-\x1f]+")
+# MLflow allows neither '/' nor ':' in model names.
+_NAME = re.compile(r"[^/:\x00-\x1f]+")
 _ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[0-9]{1,18}")
 
@@ -38,7 +38,7 @@ class ModelUri:
 
     @classmethod
     def parse(cls, text: str) -> ModelUri:
-        """Parse a URI.
+        """Parse a URI; the name as it is, or percent-encoded, which ``%`` and ``@`` may need.
 
         Raises:
             ValueError: it has none of the supported forms; lists them.
@@ -48,7 +48,7 @@ class ModelUri:
             raise ValueError(refusal)
         name, slash, chosen = text.removeprefix(_SCHEME).partition("/")
         name, at, alias = name.partition("@")
-        name = unquote(name)
+        name = _decoded(name)
         if not _NAME.fullmatch(name) or name.strip(". ") == "" or (at and slash):
             raise ValueError(refusal)
         if at and (problem := alias_problem(alias)):
@@ -67,15 +67,27 @@ class ModelUri:
         raise ValueError(refusal)
 
     def __str__(self) -> str:
+        is_plain = "@" not in self.name and _decoded(self.name) == self.name
+        name = self.name if is_plain else quote(self.name, safe="")
         if self.alias:
-            return f"{_SCHEME}{self.name}@{self.alias}"
+            return f"{_SCHEME}{name}@{self.alias}"
         chosen = "latest" if self.is_latest else self.version or self.stage
-        return f"{_SCHEME}{self.name}" + (f"/{chosen}" if chosen else "")
+        return f"{_SCHEME}{name}" + (f"/{chosen}" if chosen else "")
 
     @property
     def label(self) -> str | None:
         """The alias or stage in the URI, which is the label of the default version."""
         return self.alias or self.stage
+
+
+def _decoded(name: str) -> str:
+    """Decode what an encoder writes; ``%41`` is none of it, and so part of a registered name."""
+
+    def decode(match: re.Match[str]) -> str:
+        text = unquote(match[0])
+        return text if quote(text, safe="") == match[0].upper() else match[0]
+
+    return re.sub(r"(?:%[0-9A-Fa-f]{2})+", decode, name)
 
 
 def alias_problem(alias: str) -> str | None:

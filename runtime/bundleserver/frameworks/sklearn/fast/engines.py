@@ -61,7 +61,7 @@ def read_option(options: Mapping[str, object], where: str) -> bool:
     Raises:
         LoadError: another value, or another option.
     """
-    check_options(options, ("accelerate",), where)
+    check_options(options, ("accelerate", "columns"), where)
     value = options.get("accelerate", "auto")
     if value not in ("auto", "off"):
         raise LoadError(f"{where}: options.accelerate is {value!r}; expected 'auto' or 'off'")
