@@ -13,13 +13,14 @@ import numpy as np
 from bundleserver.bundle import integrity
 from bundleserver.bundle.members import BundleMember, Members, ModelMember
 from bundleserver.bundle.placement import Placement, measure
-from bundleserver.bundle.plan import make_plan
+from bundleserver.bundle.plan import make_plan, steps_of
 from bundleserver.bundle.reading import read_nested_manifest
 from bundleserver.bundle.steps import Naming, Plan, StepFailed
 from bundleserver.bundle.warming import warm_up
 from bundleserver.bundle.warming.examples import validate_values
 from bundleserver.bundle.warming.probe import ProbeResult
 from bundleserver.bundle.warming.samples import samples_of
+from bundleserver.bundle.widths import check_widths
 from bundleserver.errors import (
     BundleServerError,
     PredictionError,
@@ -104,6 +105,7 @@ class Bundle:
                 predictor = _open_component(directory, component, device, members)
                 opened.callback(predictor.close)
                 predictors[name] = predictor
+            check_widths(directory, manifest, steps_of(manifest, predictors), predictors)
             plan = make_plan(manifest, predictors)
             return cls(directory, manifest, model, version, predictors, plan, opened.pop_all())
 

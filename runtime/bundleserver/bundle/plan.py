@@ -29,7 +29,7 @@ def make_plan(manifest: Manifest, predictors: Mapping[str, Predictor]) -> Plan:
         BundleError: a step names a method that its component lacks, there is no rule to combine the
             components, or the manifest declares what the components contradict.
     """
-    written = manifest.steps or _default_steps(manifest, predictors)
+    written = steps_of(manifest, predictors)
     steps = tuple(_plan_step(step, index, predictors) for index, step in enumerate(written))
     if not manifest.steps or manifest.inferred:
         steps = (*steps[:-1], _opened(steps[-1], manifest))
@@ -40,6 +40,15 @@ def make_plan(manifest: Manifest, predictors: Mapping[str, Predictor]) -> Plan:
     signature = Signature(inputs, outputs, manifest.inferred, rowwise, refused)
     call_traits = combined(step.call_traits for step in steps) if rowwise else UNKNOWN
     return Plan(steps, signature, call_traits)
+
+
+def steps_of(manifest: Manifest, predictors: Mapping[str, Predictor]) -> tuple[Step, ...]:
+    """Return a manifest's steps, or those that are made where it has none.
+
+    Raises:
+        BundleError: there is no rule to combine the components.
+    """
+    return manifest.steps or _default_steps(manifest, predictors)
 
 
 def _default_steps(manifest: Manifest, predictors: Mapping[str, Predictor]) -> tuple[Step, ...]:

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Literal, Protocol, cast, runtime_checkable
 
 from bundleserver.documents.forms import nearest
 from bundleserver.errors import BundleServerError, FrameworkError, LoadError, StoreError
+from bundleserver.frameworks.flavour import Flavour
 from bundleserver.frameworks.lean_imports import without
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.call_traits import CallTraits
@@ -111,21 +112,6 @@ FileRole = Literal["model", "preprocessor"]
 """What a file's object does in a bundle: it predicts, or it transforms a model's inputs."""
 
 
-class LoggedColumn(NamedTuple):
-    """An input column of an MLflow signature; ``type`` is MLflow's, such as ``long``."""
-
-    name: str
-    type: str
-    required: bool
-
-
-def only_without_columns(
-    file: Path, columns: Sequence[LoggedColumn]
-) -> Mapping[str, object] | None:
-    """Leave columns to MLflow."""
-    return None if columns else {}
-
-
 @dataclass(frozen=True)
 class FileFacts:
     """What can be told of a file's object without opening it.
@@ -144,25 +130,6 @@ class FileFacts:
     role: str = ""
     takes: int | None = None
     gives: int | None = None
-
-
-@dataclass(frozen=True)
-class Flavour:
-    """An MLflow flavour, and which of its models the framework opens as MLflow does.
-
-    Attributes:
-        name: MLflow's name of it.
-        file_of: returns the file, relative to the model's directory, from that directory and the
-            flavour's section of ``MLmodel``; None: only MLflow opens this model.
-        options_of: returns the component's options, from the file and the columns of the model's
-            signature; None: only MLflow enforces them.
-    """
-
-    name: str
-    file_of: Callable[[Path, Mapping[str, object]], str | None]
-    options_of: Callable[[Path, Sequence[LoggedColumn]], Mapping[str, object] | None] = (
-        only_without_columns
-    )
 
 
 @dataclass(frozen=True)

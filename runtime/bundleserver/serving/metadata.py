@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -83,7 +83,7 @@ def model_metadata(
         "name": status.name,
         "versions": [v.version for v in status.versions if v.state is State.READY],
         "platform": PLATFORM,
-        "inputs": [_tensor(spec) for spec in signature.inputs] if signature else [],
+        "inputs": [_tensor(spec) for spec in _split(signature.inputs)] if signature else [],
         "outputs": [_tensor(spec) for spec in signature.outputs] if signature else [],
         "model_version": version.version,
         "default_version": status.default,
@@ -95,15 +95,16 @@ def model_metadata(
 def tensor_types(specs: Iterable[TensorSpec]) -> list[dict[str, object]]:
     """Describe tensors with the three members of gRPC's and kserve's metadata messages.
 
-    An unspecified datatype is an empty string, as in gRPC, and an unspecified shape ``[-1]``.
+    A table whose columns differ in kind has a tensor for each column, as its requests have. Without
+    an answer an unknown shape is ``[-1]``.
     """
     return [
         {
             "name": spec.name,
-            "datatype": spec.datatype or "",
+            "datatype": spec.datatype or "FP64",
             "shape": [-1] if spec.shape is None else list(spec.shape),
         }
-        for spec in specs
+        for spec in _split(specs)
     ]
 
 
@@ -182,6 +183,17 @@ def _reason(version: VersionStatus) -> str:
     if not version.reason:
         return word
     return version.reason if version.reason.startswith(word) else f"{word}: {version.reason}"
+
+
+def _split(specs: Iterable[TensorSpec]) -> Iterator[TensorSpec]:
+    """Split a table into its columns where they differ in datatype: one tensor has only one."""
+    for spec in specs:
+        if len(set(spec.column_datatypes)) < 2:  # two are different ones
+            yield spec
+            continue
+        for column, datatype in zip(spec.columns, spec.column_datatypes, strict=True):
+            if column in (spec.required_columns or spec.columns):
+                yield TensorSpec(column, datatype, (-1,))
 
 
 def _tensor(spec: TensorSpec) -> dict[str, object]:

@@ -165,6 +165,8 @@ def _completed_input(spec: TensorSpec, inputs: Mapping[str, NamedTensor]) -> Ten
     if shape is None and tensor is not None:
         shape = (-1,) * tensor.values.ndim
     datatype = spec.datatype
+    if datatype is None and len(set(spec.column_datatypes)) == 1:
+        datatype = spec.column_datatypes[0]
     if datatype is None:
         is_text = tensor is not None and tensor.values.dtype.kind not in "biuf"
         datatype = "BYTES" if is_text else "FP64"

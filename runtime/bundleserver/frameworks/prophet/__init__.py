@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bundleserver.frameworks.file_names import suffix_of
-from bundleserver.frameworks.interface import FileFacts, FileRole, Flavour, Framework, has_class_of
+from bundleserver.frameworks.flavour import Flavour
+from bundleserver.frameworks.interface import FileFacts, FileRole, Framework, has_class_of
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, top_package
 
 _HEAD_BYTES = 65_536

@@ -7,13 +7,8 @@ from pathlib import Path
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.file_names import says_only_compressed
-from bundleserver.frameworks.interface import (
-    FileRole,
-    Flavour,
-    Framework,
-    LoggedColumn,
-    has_class_of,
-)
+from bundleserver.frameworks.flavour import Flavour, LoggedColumn
+from bundleserver.frameworks.interface import FileRole, Framework, has_class_of
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, held_in
 from bundleserver.frameworks.sklearn.roles import facts_of
 

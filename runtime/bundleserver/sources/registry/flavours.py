@@ -18,7 +18,7 @@ from bundleserver.bundle import opening
 from bundleserver.bundle.integrity import file_sha256
 from bundleserver.errors import BundleError, FrameworkError
 from bundleserver.frameworks import Framework, frameworks
-from bundleserver.frameworks.interface import LoggedColumn
+from bundleserver.frameworks.flavour import LoggedColumn
 from bundleserver.manifest import (
     MANIFEST_NAME,
     Component,
