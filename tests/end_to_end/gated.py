@@ -64,23 +64,31 @@ class SlowToSave(Times):
         return super().__getstate__()
 
 
+def is_asked(X):
+    """Tell a test's rows, of whole numbers, from those of the probe before READY."""
+    return bool((np.asarray(X) == np.floor(X)).all())
+
+
 class SlowToPredict(Times):
-    """Answers when someone writes to the pipe."""
+    """Answers a test when someone writes to the pipe."""
 
     def __init__(self, factor: float = 1.0, pipe: str = "") -> None:
         super().__init__(factor)
         self.pipe = pipe
 
     def predict(self, X):
-        Path(self.pipe).read_text()
+        if is_asked(X):
+            Path(self.pipe).read_text()
         return super().predict(X)
 
 
 class Raises(Times):
-    """Raises its own error on every request."""
+    """Raises its own error on every request of a test."""
 
     def predict(self, X):
-        raise RuntimeError("the sensor table is empty")
+        if is_asked(X):
+            raise RuntimeError("the sensor table is empty")
+        return super().predict(X)
 
 
 class CountsCalls(Times):

@@ -219,6 +219,7 @@ def _complete_input(spec: TensorSpec, steps: Sequence[PlannedStep]) -> TensorSpe
         column_datatypes=known.column_datatypes,
         # A manifest that lists columns requires them all.
         required_columns=() if spec.columns else known.required_columns,
+        kinds_known=known.kinds_known,
     )
 
 

@@ -191,8 +191,10 @@ def _split(specs: Iterable[TensorSpec]) -> Iterator[TensorSpec]:
         if len(set(spec.column_datatypes)) < 2:  # two are different ones
             yield spec
             continue
-        for column, datatype in zip(spec.columns, spec.column_datatypes, strict=True):
-            if column in (spec.required_columns or spec.columns):
+        # Columns without names are known by their order.
+        names = spec.columns or tuple(f"input-{i}" for i in range(len(spec.column_datatypes)))
+        for column, datatype in zip(names, spec.column_datatypes, strict=True):
+            if column in (spec.required_columns or names):
                 yield TensorSpec(column, datatype, (-1,))
 
 

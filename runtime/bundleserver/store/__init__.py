@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from bundleserver.store.recording import (
     describe,
     is_member,
     with_digests,
+    with_named_outputs,
     write_manifest,
 )
 from bundleserver.store.staging import (
@@ -147,13 +149,14 @@ class BundleStore:
             raise StoreError(
                 f"{source} contains {root}; publish to a directory outside of the bundle"
             )
-        manifest = replace(manifest_of(source, name), name=name, inferred=False)
+        manifest = replace(manifest_of(source, name), name=name)
         if wanted is None and manifest.version is not None:
             wanted = Version.parse(manifest.version)
             self._refuse_existing(root, wanted)
         with staged(root) as staging:
             copy_bundle(source, staging, _LEFT_BEHIND)
-            open_bundle(staging, manifest, version=manifest.version or "new").close()
+            with closing(open_bundle(staging, manifest, version=manifest.version or "new")) as new:
+                manifest = with_named_outputs(manifest, new.probe.signature)
             return self._publish(staging, with_digests(staging, manifest), wanted)
 
     def push(

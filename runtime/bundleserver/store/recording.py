@@ -26,6 +26,7 @@ from bundleserver.manifest import (
     Manifest,
 )
 from bundleserver.store.sampling import plain_json, record_example, written_examples
+from bundleserver.tensors.signature import Signature
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,15 @@ class Recording:
         }
         plain = plain_json(document, f"the manifest of '{self.name}'")
         return Manifest.from_json(orjson.dumps(plain), f"the manifest of '{self.name}'")
+
+
+def with_named_outputs(manifest: Manifest, signature: Signature) -> Manifest:
+    """Write an inferred manifest's last outputs as its component named them when it was called."""
+    names = tuple(spec.name for spec in signature.outputs)
+    if manifest.inferred and manifest.steps and manifest.steps[-1].op is None:
+        steps = (*manifest.steps[:-1], replace(manifest.steps[-1], outputs=names))
+        manifest = replace(manifest, steps=steps)
+    return replace(manifest, inferred=False)
 
 
 def describe(

@@ -83,7 +83,8 @@ class TensorSpec:
     of the last dimension. ``optional`` marks an input that a request may omit: the forecast
     contract has some, a manifest cannot declare any. ``column_datatypes``: a datatype for each
     column, where they are not all FP64. ``required_columns``: the columns that have any effect,
-    where others have none and may be missing.
+    where others have none and may be missing. ``kinds_known``: false where the datatypes of its
+    columns are a guess.
     """
 
     name: str
@@ -93,6 +94,7 @@ class TensorSpec:
     optional: bool = False
     column_datatypes: tuple[str, ...] = ()
     required_columns: tuple[str, ...] = ()
+    kinds_known: bool = True
 
     def validate(self, array: Array, taker: str) -> Array:
         """Validate one input against this spec and coerce its datatype where that is lossless.

@@ -16,6 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from bundleserver.bundle import warming
 from bundleserver.bundle.opening import open_bundle
 from bundleserver.errors import BundleError, ProbeError, WarmUpError
+from bundleserver.store import BundleStore
 from tests.bundle.warming import odd_estimators as odd
 
 RNG = np.random.default_rng(17)
@@ -272,3 +273,17 @@ def test_a_nested_bundle_is_probed_with_the_one_around_it(tmp_path):
 
     with pytest.raises(ProbeError, match="has no attribute 'weights_'"):
         open_bundle(tmp_path)
+
+
+def test_publishing_a_chain_keeps_the_names_of_its_outputs(tmp_path):
+    """What a bare directory answers, its published version answers too."""
+    scaler = StandardScaler().fit(X)
+    source = put(tmp_path / "source", model=odd.Named(), scaler=scaler)
+    store = BundleStore(tmp_path / "store")
+
+    version = store.publish(source, "named")
+
+    published = open_bundle(store.path("named", version))
+    bare, answer = ask(open_bundle(source)), ask(published)
+    assert ["label", "score"] == list(bare) == list(answer)
+    np.testing.assert_array_equal(bare["score"], answer["score"])

@@ -162,8 +162,9 @@ def as_announced(plan: Plan, inputs: Mapping[str, NamedTensor]) -> dict[str, Nam
 def _completed_input(spec: TensorSpec, inputs: Mapping[str, NamedTensor]) -> TensorSpec:
     tensor = inputs.get(spec.name)
     shape = spec.shape
-    if shape is None and tensor is not None:
-        shape = (-1,) * tensor.values.ndim
+    if shape is None:
+        # A table, where nothing was seen.
+        shape = (-1,) * (2 if tensor is None else tensor.values.ndim)
     datatype = spec.datatype
     if datatype is None and len(set(spec.column_datatypes)) == 1:
         datatype = spec.column_datatypes[0]

@@ -64,7 +64,8 @@ def _choices(spec: TensorSpec, plan: Plan, rows: int) -> list[Sample]:
     """Return what may stand for one input; nothing for one that may be omitted."""
     taker = next((step for step in plan.steps if spec.name in step.inputs), None)
     known = _known_by(taker, spec, rows) if taker is not None else []
-    guessed = frozenset({spec.name}) if spec.shape is None else frozenset()
+    is_known = spec.shape is not None and spec.kinds_known
+    guessed = frozenset() if is_known else frozenset({spec.name})
     if known:
         return [Sample({tensor.name: tensor for tensor in each}, guessed) for each in known]
     return [] if spec.optional else list(_from_spec(spec, rows))

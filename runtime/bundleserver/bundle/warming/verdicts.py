@@ -65,6 +65,7 @@ VERDICTS: Final = (
     ),
     Row("ImportError", "", Verdict.CANNOT),
     Row("FrameworkError BundleError", "", Verdict.CANNOT),
+    Row("IndexError", r"only integers, slices|indices|for axis", Verdict.DOES_NOT_FIT),
     # What a value may be, in words that the rows below would take for a shape or a datatype.
     Row(
         "",
@@ -82,6 +83,7 @@ VERDICTS: Final = (
         Verdict.REFUSES,
     ),
     Row("MemoryError RecursionError NotImplementedError AssertionError", "", Verdict.CANNOT),
+    Row("AttributeError", r"can only use \.\w+ accessor", Verdict.DOES_NOT_FIT),
     Row("AttributeError NameError", "", Verdict.CANNOT),
     Row("KeyError", "", Verdict.DOES_NOT_FIT),
     Row("TypeError", _DATATYPES, Verdict.DOES_NOT_FIT),

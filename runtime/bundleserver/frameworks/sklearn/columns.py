@@ -196,7 +196,7 @@ def _of_steps(steps: Sequence[Any], width: int) -> tuple[Column, ...]:
     if rest and not all(column.kind and column.categories for column in first):
         if getattr(rest[0], "n_features_in_", None) == width:
             later = _of_steps(rest, width)
-            if not isinstance(steps[0], ColumnTransformer | FeatureUnion):
+            if isinstance(steps[0], SimpleImputer):  # each column stays what it is
                 return tuple(map(_known_later, first, later))
         if accepts_only_numbers(rest[0]):
             return tuple(replace(c, kind="numbers") if c.is_passed else c for c in first)

@@ -62,6 +62,8 @@ class Intake:
             self.columns,
             column_datatypes=() if set(datatypes) <= {"FP64"} else datatypes,
             required_columns=used if len(used) < len(self.columns) else (),
+            kinds_known=self.numeric
+            or all(c.kind or not c.is_used for c in self.known or (UNKNOWN,)),
         )
 
     def table(self, inputs: Sequence[NamedTensor]) -> Array | pd.DataFrame:
