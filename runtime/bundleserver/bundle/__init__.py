@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -157,7 +157,7 @@ class Bundle:
         else:
             for name, tensor in inputs.items():
                 tensors[name] = (tensor,)
-        named: Mapping[str, Array] = {}
+        names: Iterable[str] = ()
         for step in plan.steps:
             if len(step.inputs) == 1:
                 inputs_of_step = tensors.get(step.inputs[0], ())
@@ -165,16 +165,21 @@ class Bundle:
                 inputs_of_step = tuple(t for name in step.inputs for t in tensors.get(name, ()))
             try:
                 results = step.call(inputs_of_step, parameters)
-                named = step.named(results)
+                if isinstance(results, tuple | list) and len(results) == len(step.outputs):
+                    names = step.outputs
+                else:
+                    named = step.named(results)
+                    names, results = named.keys(), tuple(named.values())
             except BundleServerError:
                 raise
             except BaseException as error:  # a framework's own code may raise anything, and exit
                 if is_from_the_keyboard(error):
                     raise
                 raise StepFailed(step) from error
-            for name, values in named.items():
+            for name, values in zip(names, results, strict=True):
                 tensors[name] = (NamedTensor(name, values),)
-        names = named if step.naming is Naming.OPEN else plan.outputs
+        if step.naming is not Naming.OPEN:
+            names = plan.outputs
         outputs: dict[str, Array] = {}
         for name in names:
             values, spec = tensors[name][0].values, plan.outputs.get(name)
