@@ -302,13 +302,17 @@ def test_schema_is_a_schema():
     jsonschema.Draft202012Validator.check_schema(schema)
 
 
+UNWRITTEN = {"optional", "column_datatypes", "required_columns", "kinds_known"}
+"""What only opened components know of a tensor."""
+
+
 @pytest.mark.parametrize(
     ("key", "value", "unwritten"),
     [
         ("components", Component, {"name"}),
-        ("inputs", TensorSpec, {"optional"}),
+        ("inputs", TensorSpec, UNWRITTEN),
         ("steps", Step, set()),
-        ("outputs", TensorSpec, {"optional"}),
+        ("outputs", TensorSpec, UNWRITTEN),
         ("examples", Example, set()),
         ("requirements", Requirements, set()),
     ],

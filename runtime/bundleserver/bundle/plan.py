@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from bundleserver.bundle.members import BundleMember, ModelMember
 from bundleserver.bundle.steps import Naming, Plan, PlannedStep
 from bundleserver.errors import BundleError, InvalidInput
 from bundleserver.frameworks import Predictor
@@ -127,8 +128,12 @@ def _plan_step(step: Step, index: int, predictors: Mapping[str, Predictor]) -> P
         signature,
         traits,
         is_cached,
+        naming=Naming.CHOSEN if isinstance(predictor, _MEMBERS) else Naming.WRITTEN,
         samples=samples,
     )
+
+
+_MEMBERS = (BundleMember, ModelMember)
 
 
 def _none(rows: int) -> Sequence[Sequence[NamedTensor]]:

@@ -40,6 +40,7 @@ class Naming(Enum):
 
     WRITTEN = "the step itself"
     DECLARED = "the manifest's outputs, which may choose among those of the component"
+    CHOSEN = "the step itself, which may choose among those of another bundle"
     OPEN = "nobody, so that it has all that its component returns, under the component's names"
 
 
@@ -66,7 +67,7 @@ class PlannedStep:
         is_choice = self.naming is Naming.DECLARED and isinstance(results, Mapping)
         return not (
             self.method is None
-            or self.naming is Naming.OPEN
+            or self.naming in (Naming.OPEN, Naming.CHOSEN)
             or len(results) <= len(self.outputs)
             or (is_choice and set(results) >= set(self.outputs))
         )

@@ -178,15 +178,19 @@ class Manifest:
             "name": self.name,
             "version": self.version,
             "components": {name: _written(c, "name") for name, c in self.components.items()},
-            "inputs": [_written(spec, "optional") for spec in self.inputs],
+            "inputs": [_written(spec, *_OPENED) for spec in self.inputs],
             "steps": [_written(step) for step in self.steps],
-            "outputs": [_written(spec, "optional") for spec in self.outputs],
+            "outputs": [_written(spec, *_OPENED) for spec in self.outputs],
             "examples": [_written(example) for example in self.examples],
             "metadata": _plain(self.metadata),
             "requirements": _written(self.requirements),
         }
         present = {key: value for key, value in written.items() if value not in (None, [], {})}
         return {"format": MANIFEST_VERSION, **present}
+
+
+_OPENED = ("optional", "column_datatypes", "required_columns", "kinds_known")
+"""What only opened components know of a tensor."""
 
 
 def _refuse_newer(number: object, where: str) -> None:

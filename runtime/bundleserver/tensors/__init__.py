@@ -127,7 +127,7 @@ class TensorSpec:
         """Return strings; dates become ISO 8601, where their integers would be meaningless."""
         if array.dtype.kind == "M":
             return array.astype(str).astype(object)
-        if any(value is None for value in array.flat):
+        if not self.optional and any(value is None for value in array.flat):
             raise InvalidInput(f"input '{self.name}' has null; {taker} expects BYTES without nulls")
         return array
 

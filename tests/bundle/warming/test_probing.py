@@ -287,3 +287,15 @@ def test_publishing_a_chain_keeps_the_names_of_its_outputs(tmp_path):
     bare, answer = ask(open_bundle(source)), ask(published)
     assert ["label", "score"] == list(bare) == list(answer)
     np.testing.assert_array_equal(bare["score"], answer["score"])
+
+
+def test_a_step_may_choose_among_the_outputs_of_another_bundle(tmp_path):
+    """A vote needs a member's label and not its score; the member's own manifest names both."""
+    put(tmp_path / "inner", {"steps": [step("label", "score")]}, model=odd.Named())
+    inner = {"inner": {"framework": "bundle", "path": "inner"}}
+    steps = [{"component": "inner", "inputs": ["x"], "outputs": ["vote"]}]
+
+    bundle = open_bundle(put(tmp_path, {"components": inner, "steps": steps}))
+
+    assert ["vote"] == list(ask(bundle))
+    assert bundle.probe.answered

@@ -162,14 +162,14 @@ def test_metadata_of_a_version_are_its_own(rest):
 
 
 def test_metadata_say_what_is_open():
-    """An open datatype is empty, an open shape [-1], and an optional input says so."""
+    """An open datatype is that of numbers, an open shape [-1], and an optional input says so."""
     spec = TensorSpec("history", optional=True)
     rest = Rest(FakeModel("m", (FakeVersion("1", signature=Signature(inputs=(spec,))),)))
 
     document = rest.ask("GET", "/v2/models/m").json()
 
-    expected = {"name": "history", "datatype": "", "shape": [-1], "parameters": {"optional": True}}
-    assert [expected] == document["inputs"]
+    expected = {"name": "history", "datatype": "FP64", "shape": [-1]}
+    assert [expected | {"parameters": {"optional": True}}] == document["inputs"]
     assert [] == document["outputs"]
 
 
