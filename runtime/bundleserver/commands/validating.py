@@ -110,7 +110,7 @@ def _check(source: DirectorySource, candidate: Candidate, device: str) -> Findin
     try:
         path, manifest = source.fetch(candidate)
         warnings = tuple(map(str, compare_requirements(manifest.requirements)))
-        open_bundle(
+        bundle = open_bundle(
             path,
             manifest,
             model=candidate.model,
@@ -118,10 +118,13 @@ def _check(source: DirectorySource, candidate: Candidate, device: str) -> Findin
             links_lead_anywhere=candidate.links_lead_anywhere,
             version_mismatch="ignore",
             device=device,
-        ).close()
+        )
+        bundle.close()
     except BundleServerError as error:
         return Finding(where, _sentences(error, candidate.location), warnings)
-    return Finding(where, (), warnings, _summary(manifest))
+    if bundle.probe.reason and not calls_other_models(manifest):
+        warnings = (*warnings, f"not probed: {bundle.probe.reason}")
+    return Finding(where, (), warnings, _summary(manifest, bundle.probe.answered))
 
 
 def _sentences(error: BundleServerError, directory: Path) -> tuple[str, ...]:
@@ -140,7 +143,7 @@ def _is_same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()
 
 
-def _summary(manifest: Manifest) -> str:
+def _summary(manifest: Manifest, answered: bool) -> str:
     parts = ", ".join(f"{c.name} ({c.framework})" for c in manifest.components.values())
     files = [c for c in manifest.components.values() if c.path is not None]
     digests = sum(c.sha256 is not None for c in files)
@@ -151,6 +154,8 @@ def _summary(manifest: Manifest) -> str:
         f"opens: {parts}",
         f"examples {held}: {len(manifest.examples)}" if manifest.examples else "no examples",
     ]
+    if answered and not manifest.examples:
+        checks.append("answers a made-up request")
     return "; ".join(checks)
 
 
