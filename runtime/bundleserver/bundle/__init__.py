@@ -27,7 +27,6 @@ from bundleserver.errors import (
 )
 from bundleserver.frameworks import LoadContext, Predictor, framework_named
 from bundleserver.frameworks.interface import HasMetadata, is_from_the_keyboard
-from bundleserver.frameworks.pickles import version_skew
 from bundleserver.manifest import BUNDLE, MODEL, Component, Manifest
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor
 
@@ -199,6 +198,9 @@ class Bundle:
             WarmUpError: an example fails, or its outputs differ.
             ProbeError: it cannot answer what was made up.
         """
+        for predictor in self._predictors.values():
+            if isinstance(predictor, BundleMember):
+                predictor.warm_up(probe)
         self.probe = warm_up(self, self._plan, self._run, probe)
         self._announced = [
             (spec.name, NUMPY_DTYPES[spec.datatype or "FP64"])
@@ -250,19 +252,6 @@ class Bundle:
             values = validate_values(example.inputs, self.signature, self.identity)
             found.insert(0, list(values.values()))
         return found
-
-    def version_differences(self) -> str:
-        """Say how recorded and installed libraries differ; an empty string if they do not."""
-        problems = [
-            str(each) for each in integrity.compare_requirements(self.manifest.requirements)
-        ]
-        skews = (
-            version_skew(self.directory / component.path)
-            for component in self.manifest.components.values()
-            if component.path is not None and component.framework != BUNDLE
-        )
-        listed = "".join(f"; {problem}" for problem in problems)
-        return listed + next(filter(None, skews), "")
 
     def close(self) -> None:
         """Close every component; there must be no lease left."""

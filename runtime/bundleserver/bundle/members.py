@@ -30,6 +30,9 @@ class Callee(Protocol):
     def samples(self, rows: int) -> Sequence[Sequence[NamedTensor]]:
         """Return inputs for calls of so many rows."""
 
+    def warm_up(self, probe: str) -> None:
+        """Run its examples, or the probe."""
+
     def predict(
         self, inputs: Mapping[str, NamedTensor], parameters: Mapping[str, object]
     ) -> dict[str, Array]:
@@ -66,6 +69,14 @@ class BundleMember:
     def samples(self, method: str, rows: int) -> Sequence[Sequence[NamedTensor]]:
         """Return inputs of the nested bundle."""
         return self._bundle.samples(rows)
+
+    def warm_up(self, probe: str) -> None:
+        """Warm the nested bundle up, as if it were alone.
+
+        Raises:
+            WarmUpError, ProbeError: as for a bundle.
+        """
+        self._bundle.warm_up(probe)
 
     def close(self) -> None:
         """Close the nested bundle."""

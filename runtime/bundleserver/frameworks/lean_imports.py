@@ -7,7 +7,7 @@ import threading
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import ModuleType
 
 
@@ -47,3 +47,45 @@ def without(packages: Collection[str]) -> Iterator[None]:
         yield
     finally:
         _LEFT_OUT.packages = before
+
+
+class _Placeholder:
+    """Stands for a class of a library while that is imported; nothing is an instance of it."""
+
+
+class _Watched(MetaPathFinder):
+    """Gives a module its classes' names before its own code defines them."""
+
+    def __init__(self, module: str, classes: Collection[str]) -> None:
+        self._module = module
+        self._classes = tuple(classes)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find the module as usual, with placeholders until it is imported."""
+        if fullname != self._module:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is None or not isinstance(spec.loader, SourceFileLoader):
+            return spec
+        loader = spec.loader
+        execute = loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            for name in self._classes:
+                setattr(module, name, _Placeholder)
+            execute(module)
+
+        loader.exec_module = exec_module  # type: ignore[method-assign]  # of this one loader
+        return spec
+
+
+def complete_at_once(module: str, classes: Collection[str]) -> None:
+    """Let other threads ask for a library's classes while it is being imported.
+
+    scikit-learn looks a library up in ``sys.modules``, to tell whether a table is one of its
+    classes; there a library that another thread imports is incomplete.
+    """
+    if module not in sys.modules:
+        sys.meta_path.insert(0, _Watched(module, classes))

@@ -140,7 +140,8 @@ class TensorSpec:
         """
         target = NUMPY_DTYPES[self.datatype] if self.datatype is not None else array.dtype
         if array.dtype != target and datatype_of(array) != self.datatype:
-            if array.dtype.kind in "OSU" or not np.can_cast(array.dtype, target, "same_kind"):
+            is_other = array.dtype.kind in "OSU" or target.kind == "O"
+            if is_other or not np.can_cast(array.dtype, target, "same_kind"):
                 raise TypeError(
                     f"has datatype {datatype_of(array)}; the manifest declares {self.datatype}"
                 )

@@ -1,5 +1,8 @@
 """The table of verdicts, row by row, with the errors that libraries raise."""
 
+import math
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -38,6 +41,10 @@ class LightGBMError(Exception):
     """Stands for the library's own, which has no other base."""
 
 
+class DomainError(Exception):
+    """Stands for a model's own, about a number."""
+
+
 CANNOT = [
     lambda: raised(LinearRegression().predict, X),
     lambda: NotFittedError("This StandardScaler instance is not fitted yet"),
@@ -50,6 +57,9 @@ CANNOT = [
     lambda: MemoryError(),
     lambda: TypeError("predict() missing 1 required positional argument: 'steps'"),
     lambda: TypeError("steps must be an int"),
+    lambda: Exception("There is no trained model to use predict(). Use fit() to train model."),
+    lambda: ValueError("got 2 outputs; expected 3"),
+    lambda: raised(getattr, LinearRegression(), "weights_"),
     lambda: RuntimeError("CUDA error: no kernel image is available for execution"),
     lambda: OSError("[Errno 2] No such file or directory: 'vocabulary.txt'"),
     lambda: SystemExit(3),
@@ -79,6 +89,11 @@ DOES_NOT_FIT = [
     lambda: InvalidInput("input 'x' has datatype BYTES; StandardScaler expects numbers"),
     lambda: LightGBMError("The number of features in data (3) is not the same as in training"),
     lambda: raised(sorted, ["a", 1.0]),
+    lambda: raised(getattr, X[0, 0], "strip"),
+    lambda: raised(re.sub, "a", "b", X[0, 0]),
+    lambda: raised({}.__getitem__, [1]),
+    lambda: raised(math.sqrt, X),
+    lambda: raised(iter, X[0, 0]),
 ]
 
 REFUSES = [
@@ -89,6 +104,8 @@ REFUSES = [
     lambda: raised(torch.nn.Embedding(3, 2), torch.tensor([7])),
     lambda: raised(divmod, 1, 0),
     lambda: raised(np.linalg.inv, np.zeros((2, 2))),
+    lambda: DomainError("too young"),
+    lambda: AttributeError("partially initialized module 'x' has no attribute 'y'"),
     lambda: ValueError("amounts above the credit limit are not scored"),
     lambda: InvalidInput("member 'lof' has the vote 3; expected 0 or 1"),
     lambda: PatsyError("observation with value 'x' does not match any of the expected levels"),

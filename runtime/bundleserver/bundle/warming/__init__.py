@@ -8,8 +8,10 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
+from bundleserver.bundle.integrity import compare_requirements
 from bundleserver.bundle.steps import Plan, StepFailed
 from bundleserver.bundle.warming.examples import check_output, validate_values
 from bundleserver.bundle.warming.probe import (
@@ -23,7 +25,8 @@ from bundleserver.bundle.warming.probe import (
 from bundleserver.bundle.warming.samples import recorded_samples_of, samples_of
 from bundleserver.errors import InvalidInput, PredictionError, ProbeError, WarmUpError
 from bundleserver.frameworks.interface import named_line
-from bundleserver.manifest import Example, Manifest
+from bundleserver.frameworks.pickles import version_skew
+from bundleserver.manifest import BUNDLE, Example, Manifest
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.signature import Signature
 
@@ -37,6 +40,10 @@ POLICIES = ("enforce", "warn", "off")
 
 class Warming(Protocol):
     """What is warmed up; a Bundle has it."""
+
+    @property
+    def directory(self) -> Path:
+        """Where its files are."""
 
     @property
     def manifest(self) -> Manifest:
@@ -53,9 +60,6 @@ class Warming(Protocol):
     @property
     def needs_examples(self) -> bool:
         """Whether its code may do anything, so that nothing is made up for it."""
-
-    def version_differences(self) -> str:
-        """Say how recorded and installed libraries differ, for the end of a message."""
 
 
 def warm_up(bundle: Warming, plan: Plan, run: Run, policy: str) -> ProbeResult:
@@ -89,7 +93,13 @@ def _warmed_up(bundle: Warming, plan: Plan, run: Run, policy: str) -> ProbeResul
     samples = samples_of(plan, 1)
     if bundle.needs_examples:
         samples = recorded_samples_of(plan)
-    result = probe(plan, run, samples, bundle.identity, bundle.version_differences)
+    result = probe(
+        plan,
+        run,
+        samples,
+        bundle.identity,
+        lambda: version_differences(bundle.directory, bundle.manifest),
+    )
     if not result.answered:
         LOG.info("%s: not probed: %s", bundle.identity, result.reason)
     return result
@@ -157,3 +167,15 @@ def _within(seconds: float, work: Callable[[], ProbeResult]) -> ProbeResult:
             "something else, or needs more processors, never answers here"
         )
     return done[0]
+
+
+def version_differences(directory: Path, manifest: Manifest) -> str:
+    """Say how recorded and installed libraries differ; an empty string if they do not."""
+    problems = compare_requirements(manifest.requirements)
+    skews = (
+        version_skew(directory / component.path)
+        for component in manifest.components.values()
+        if component.path is not None and component.framework != BUNDLE
+    )
+    listed = "".join(f"; {problem}" for problem in problems)
+    return listed + next(filter(None, skews), "")

@@ -106,8 +106,10 @@ def probe(
             if is_from_the_keyboard(error):
                 raise
             said, is_refusal = _judged(error, sample, recorder.last)
-            refusal, failure = (refusal or said, failure) if is_refusal else (refusal, said)
-            if failure:
+            if is_refusal:
+                refusal = refusal or said
+            elif not (refusal and sample.guessed):
+                failure = said
                 break
             continue
         if problem := recorder.problem():

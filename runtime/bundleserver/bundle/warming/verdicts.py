@@ -25,7 +25,10 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the table: an error of a class (empty: any) with such words (empty: any)."""
+    """One row of the table: an error of a class (empty: any) with such words (empty: any).
+
+    Both are regular expressions: of the whole name of the class or a base, of a part of the text.
+    """
 
     classes: str
     words: str
@@ -33,7 +36,7 @@ class Row:
 
     def matches(self, names: frozenset[str], text: str) -> bool:
         """Ask whether an error with these class names and this text is meant."""
-        is_class = not self.classes or not names.isdisjoint(self.classes.split())
+        is_class = not self.classes or any(re.fullmatch(self.classes, name) for name in names)
         return is_class and re.search(self.words, text, re.IGNORECASE) is not None
 
 
@@ -53,18 +56,20 @@ _COLUMNS = (
 _DATATYPES = (
     r"\bdtypes?\b(?!\('?float)|datatype|scalar type|could not convert string|cannot cast"
     r"|unsupported operand|not supported between|must be (a string or )?(a )?real number"
+    r"|bytes-like object|unhashable type|only (0-dimensional|length-1|size-1) arrays"
+    r"|(is|are) not (iterable|subscriptable)|has no len\(\)"
     r"|ufunc '\w+' (did not|not)|expected \w+ but (got|found)"
 )
 
+_NOT_FITTED = r"not (been )?(fitted|trained)|no trained|before calling|(call|use) .?fit"
+_OF_A_VALUE = r"^'(numpy\.\w+|str|bytes|bool|int|float|list|DataFrame|Series)' object"
+
 VERDICTS: Final = (
     Row("NotFittedError", "", Verdict.CANNOT),
-    Row(
-        "ValueError RuntimeError AttributeError",
-        r"not (been )?fitted|before calling|call .?fit",
-        Verdict.CANNOT,
-    ),
+    Row("", _NOT_FITTED, Verdict.CANNOT),
+    Row("ValueError", r"^got \d+ outputs; expected", Verdict.CANNOT),
     Row("ImportError", "", Verdict.CANNOT),
-    Row("FrameworkError BundleError", "", Verdict.CANNOT),
+    Row("FrameworkError|BundleError", "", Verdict.CANNOT),
     Row("IndexError", r"only integers, slices|indices|for axis", Verdict.DOES_NOT_FIT),
     # What a value may be, in words that the rows below would take for a shape or a datatype.
     Row(
@@ -78,21 +83,27 @@ VERDICTS: Final = (
         Verdict.REFUSES,
     ),
     Row(
-        "PatsyError FactorEvaluationError",
+        "PatsyError|FactorEvaluationError",
         r"does not match any of the expected levels|levels",
         Verdict.REFUSES,
     ),
-    Row("MemoryError RecursionError NotImplementedError AssertionError", "", Verdict.CANNOT),
-    Row("AttributeError", r"can only use \.\w+ accessor", Verdict.DOES_NOT_FIT),
-    Row("AttributeError NameError", "", Verdict.CANNOT),
+    Row("MemoryError|RecursionError|NotImplementedError|AssertionError", "", Verdict.CANNOT),
+    Row(
+        "AttributeError",
+        rf"can only use \.\w+ accessor|{_OF_A_VALUE}",
+        Verdict.DOES_NOT_FIT,
+    ),
+    Row("AttributeError", "partially initialized", Verdict.REFUSES),
+    Row("AttributeError|NameError", "", Verdict.CANNOT),
     Row("KeyError", "", Verdict.DOES_NOT_FIT),
     Row("TypeError", _DATATYPES, Verdict.DOES_NOT_FIT),
     Row("TypeError", "", Verdict.CANNOT),
     Row("", f"{_SHAPES}|{_COLUMNS}|{_DATATYPES}", Verdict.DOES_NOT_FIT),
     Row("InvalidInput", "", Verdict.REFUSES),
-    Row("ValueError ArithmeticError", "", Verdict.REFUSES),
-    # Libraries' own errors about data are no ValueErrors.
-    Row("XGBoostError LightGBMError CatBoostError MlflowException PatsyError", "", Verdict.REFUSES),
+    Row("ValueError|ArithmeticError", "", Verdict.REFUSES),
+    # Errors about data that are no ValueErrors, of a model's own code and of libraries.
+    Row(r"\w*(Domain|Range|Value|Data|Input|Validation)(Error|Exception)", "", Verdict.REFUSES),
+    Row("XGBoostError|LightGBMError|CatBoostError|MlflowException|PatsyError", "", Verdict.REFUSES),
     Row("", "", Verdict.CANNOT),
 )
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
+from sklearn.feature_extraction import DictVectorizer, FeatureHasher
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -54,12 +55,22 @@ def why_not_served(model: object) -> str | None:
     name = type(model).__name__
     if not _is_fitted(model):
         return f"a {name} that is not fitted; fit it before saving it"
+    if _takes_dicts(first_step(model)):
+        return (
+            f"a {name} that takes a dict for each row, which is not a table; fit it on a table, "
+            "with a ColumnTransformer and a OneHotEncoder in place of the DictVectorizer"
+        )
     if not methods_of(model):
         return (
             f"a {name}, which cannot predict for new data: it has none of the methods "
             f"{', '.join(METHODS)}"
         )
     return None
+
+
+def _takes_dicts(first: object) -> bool:
+    is_hasher = isinstance(first, FeatureHasher) and first.input_type != "string"
+    return isinstance(first, DictVectorizer) or is_hasher
 
 
 def _what_instead(model: object) -> str:
@@ -148,7 +159,8 @@ def output_of(model: Any, method: str) -> TensorSpec:
     if answer is not None and len(answer) == 1:
         return TensorSpec("output-0", datatype_of(answer), (-1, *answer.shape[1:]))
     classes = getattr(model, "classes_", None)
-    if method == "predict" and isinstance(classes, np.ndarray):
+    # Regressors of CatBoost have an empty one.
+    if method == "predict" and isinstance(classes, np.ndarray) and classes.size:
         return TensorSpec("output-0", datatype_of(classes))
     return TensorSpec("output-0")
 

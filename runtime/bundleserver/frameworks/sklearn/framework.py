@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import joblib
 import numpy as np
+from sklearn.exceptions import NotFittedError
 
 from bundleserver.errors import InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext, pickles
 from bundleserver.frameworks.interface import first_line
+from bundleserver.frameworks.lean_imports import complete_at_once
 from bundleserver.frameworks.sklearn.call_traits import is_predictable, is_row_by_row, same_in_parts
 from bundleserver.frameworks.sklearn.estimators import (
     first_step,
@@ -39,6 +41,8 @@ from bundleserver.tensors.signature import Signature
 
 if TYPE_CHECKING:
     import pandas as pd
+
+complete_at_once("pandas", ("DataFrame", "Series", "Index"))
 
 _TRANSFORMS = frozenset({"transform", "inverse_transform"})
 # A ValueError or TypeError raised in these is about the input.
@@ -218,6 +222,8 @@ class SklearnPredictor:
             with np.errstate(all="ignore"):  # log(0) in predict_log_proba is a valid result
                 quick = None if self._shortcut is None else self._shortcut.answer(method, table)
                 answer = getattr(self._model, method)(table) if quick is None else quick
+        except NotFittedError:
+            raise  # a ValueError, and not the caller's
         except (TypeError, ValueError) as error:
             if not blames_the_input(error.__traceback__):
                 raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,9 @@ def several_outputs(answer: Any, method: str) -> Outputs | None:
     one kind, or a list with an equally shaped array for each target of a classifier.
     """
     if isinstance(answer, Mapping):
-        return {str(name): dense(part) for name, part in answer.items()}
+        return _repeated({str(name): dense(part) for name, part in answer.items()})
+    if names := _keys_of_rows(answer):
+        return {str(name): dense([row[name] for row in answer]) for name in names}
     if isinstance(answer, tuple):
         return tuple(dense(part) for part in answer)
     if isinstance(answer, list) and len({np.shape(part) for part in answer}) > 1:
@@ -33,6 +35,23 @@ def several_outputs(answer: Any, method: str) -> Outputs | None:
     return None
 
 
+def _repeated(outputs: dict[str, Array]) -> dict[str, Array]:
+    """Repeat a single value beside arrays for each of their rows, as a table does."""
+    rows = next((len(array) for array in outputs.values() if array.ndim), None)
+    if rows is None:
+        return outputs
+    return {k: v if v.ndim else np.repeat(v[np.newaxis], rows) for k, v in outputs.items()}
+
+
+def _keys_of_rows(answer: Any) -> list[object]:
+    """Return the keys of a list with a dict for each row; nothing for anything else."""
+    is_list = isinstance(answer, list) or (isinstance(answer, np.ndarray) and answer.ndim == 1)
+    if not is_list or not len(answer) or not all(isinstance(row, Mapping) for row in answer):
+        return []
+    keys = list(answer[0])
+    return keys if all(row.keys() == answer[0].keys() for row in answer) else []
+
+
 def dense(answer: object) -> Array:
     """Convert an estimator's result to one array of a datatype of the protocol.
 
@@ -42,7 +61,10 @@ def dense(answer: object) -> Array:
 
     Raises:
         ValueError: the arrays of several outputs differ in shape.
+        TypeError: what was returned has no datatype.
     """
+    if answer is None:
+        raise TypeError("the model returned None; expected an array, or several in a dict")
     if type(answer) is np.ndarray and answer.dtype.kind in "biufc":
         return answer
     if hasattr(answer, "toarray"):
@@ -79,8 +101,17 @@ def _protocol_values(values: Array) -> Array:
     return np.array(strings, dtype=object).reshape(values.shape)
 
 
+_NO_VALUES = (Mapping, Iterator, set, frozenset, list, tuple)
+"""What has no datatype in the protocol; its representation would be a string that says nothing."""
+
+
 def _string(value: object) -> object:
     if not isinstance(value, bytes):
+        if isinstance(value, _NO_VALUES):
+            raise TypeError(
+                f"the model returned a {type(value).__name__}, which is neither a number nor a "
+                "string; return an array, or several of them in a dict"
+            )
         return str(value)
     try:
         return value.decode()

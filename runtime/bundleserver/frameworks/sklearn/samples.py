@@ -36,6 +36,9 @@ def samples_of(model: Any, first: Any, intake: Intake, rows: int) -> Iterator[Na
             yield NamedTensor("input-0", _table(known, numbers), intake.columns)
             if all(column.categories for column in known):
                 return
+        if any(column.kind is None for column in known):
+            numbers = _normal(rows, width)
+            yield NamedTensor("input-0", _table(known, numbers, strings=True), intake.columns)
 
 
 def _texts(words: tuple[object, ...], rows: int) -> Array:
@@ -56,12 +59,15 @@ def _width_of(model: Any) -> int | None:
     return None
 
 
-def _table(known: tuple[Column, ...], numbers: Array) -> Array:
-    if all(column.kind in ("numbers", None) and not column.categories for column in known):
+def _table(known: tuple[Column, ...], numbers: Array, *, strings: bool = False) -> Array:
+    """Make a table of numbers and what is known; with ``strings``, strings where nothing is."""
+    is_plain = all(c.kind in ("numbers", None) and not c.categories for c in known)
+    if is_plain and not strings:
         return numbers
     table = numbers.astype(object)
     for place, column in enumerate(known):
-        if column.is_used and (values := column.categories or _EXAMPLES.get(column.kind or "")):
+        kind = column.kind or ("strings" if strings else "")
+        if column.is_used and (values := column.categories or _EXAMPLES.get(kind)):
             table[:, place] = [values[(i + place) % len(values)] for i in range(len(table))]
     return table
 
