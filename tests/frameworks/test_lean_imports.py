@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from bundleserver.frameworks.isolated_code import IsolatedCode
-from bundleserver.frameworks.lean_imports import without
+from bundleserver.frameworks.lean_imports import complete_at_once, without
 
 ROWS = np.random.default_rng(0).normal(size=(40, 2))
 FRAME = pd.DataFrame(ROWS, columns=["cpu", "memory"])
@@ -166,3 +166,20 @@ def test_scikit_learn_is_opened_without_pandas(tmp_path, model, data, needs_pand
     method = getattr(model, "predict", None) or model.transform
     assert f"False {needs_pandas}" == done.stdout.strip()
     np.testing.assert_array_equal(np.load(files[2]), np.asarray(method(data)))
+
+
+def test_a_library_that_is_being_imported_already_has_its_classes(tmp_path, monkeypatch):
+    """Another thread asks for them in the middle of the import, and nothing is one of them."""
+    (tmp_path / "slow_library.py").write_text(
+        "import sys\n"
+        "seen = sys.modules[__name__].Table\n"
+        "assert not isinstance([], seen)\n"
+        "class Table: pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    complete_at_once("slow_library", ("Table",))
+    module = importlib.import_module("slow_library")
+
+    assert module.Table is not module.seen
+    assert isinstance(module.Table(), module.Table)

@@ -195,3 +195,18 @@ def test_strings_without_gaps_are_declared_by_bytes():
 
     with pytest.raises(InvalidInput, match=r"input 'x' has null; .* expects BYTES without nulls"):
         spec.validate(np.array(["a", None], object), TAKER)
+
+
+def test_lists_in_ignored_columns_are_no_rows():
+    """A list in a column that has no effect neither adds rows nor takes any away."""
+    spec = TensorSpec("t", None, (-1, 3), ("age", "junk", "city"), required_columns=("age", "city"))
+    signature = Signature((spec,), lenient=True)
+    rows = [
+        {"age": 1.0, "city": "rome", "tags": [], "junk": [1, 2, 3]},
+        {"age": 2.0, "city": "oslo", "tags": ["x", "y"], "junk": []},
+    ]
+
+    bound = signature.validate_rows(rows, "'m' version 1")
+
+    assert {"age", "city"} == bound.keys()
+    assert [1.0, 2.0] == bound["age"].values.tolist()

@@ -14,7 +14,7 @@ from typing import Literal, Protocol, cast, runtime_checkable
 from bundleserver.documents.forms import nearest
 from bundleserver.errors import BundleServerError, FrameworkError, LoadError, StoreError
 from bundleserver.frameworks.flavour import Flavour
-from bundleserver.frameworks.lean_imports import without
+from bundleserver.frameworks.lean_imports import IMPORTING, without
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.call_traits import CallTraits
 from bundleserver.tensors.signature import Signature
@@ -215,7 +215,7 @@ class Framework:
         if self.library is not None and find_spec(self.library) is None:
             raise self._not_installed(self.library)
         try:
-            with without(self.left_out):
+            with IMPORTING, without(self.left_out):
                 return cast(FrameworkModule, importlib.import_module(self.module))
         except ModuleNotFoundError as error:
             raise self._not_installed(error.name) from error

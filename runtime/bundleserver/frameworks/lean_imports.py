@@ -49,6 +49,14 @@ def without(packages: Collection[str]) -> Iterator[None]:
         _LEFT_OUT.packages = before
 
 
+IMPORTING = threading.RLock()
+"""Held while a load imports modules.
+
+Where threads import parts of each other's packages, Python goes on with half of one, and what
+failed to import stays broken.
+"""
+
+
 class _Placeholder:
     """Stands for a class of a library while that is imported; nothing is an instance of it."""
 

@@ -192,7 +192,7 @@ def _split(specs: Iterable[TensorSpec]) -> Iterator[TensorSpec]:
             yield spec
             continue
         # Columns without names are known by their order.
-        names = spec.columns or tuple(f"input-{i}" for i in range(len(spec.column_datatypes)))
+        names = spec.columns or tuple(f"column-{i}" for i in range(len(spec.column_datatypes)))
         for column, datatype in zip(names, spec.column_datatypes, strict=True):
             if column in (spec.required_columns or names):
                 yield TensorSpec(column, datatype, (-1,))

@@ -48,11 +48,17 @@ def table_of_objects(
             if odd:
                 raise _different_keys(index, odd, taker)
             keys = {key: None for key in keys if key in row}
+
+    def may_expand(key: object) -> bool:
+        # A list in a column that is ignored has no rows.
+        return key not in whole and (not required or key in required)
+
     table: dict[str, list[object]] = {str(key): [] for key in keys}
     for row in rows:
         values = [row[key] for key in keys]  # type: ignore[index]  # a dict, as checked above
         pairs = zip(keys, values, strict=True)
-        lists = [v for k, v in pairs if isinstance(v, list) and k not in whole] if expand else []
+        several = [v for k, v in pairs if isinstance(v, list) and may_expand(k)]
+        lists = several if expand else []
         if not lists:
             for column, value in zip(table.values(), values, strict=True):
                 column.append(value)
@@ -61,8 +67,11 @@ def table_of_objects(
         sizes = {len(value) for value in lists}
         count = sizes.pop() if len(sizes) == 1 else 1
         for (key, column), value in zip(table.items(), values, strict=True):
-            is_several = isinstance(value, list) and key not in whole
+            is_several = isinstance(value, list) and may_expand(key)
             column.extend(value if is_several else (value,) * count)
+    if not table.keys().isdisjoint(required):
+        # What is ignored need not be a column of values.
+        table = {k: c for k, c in table.items() if k in required or not _has_list(c)}
     return table
 
 
@@ -92,6 +101,10 @@ def merged_columns(table: Mapping[str, list[object]], spec: TensorSpec, taker: s
     if len({array.dtype.kind == "O" for array in arrays}) > 1:
         arrays = [array.astype(object) for array in arrays]
     return NamedTensor(spec.name, np.stack(arrays, axis=1), columns)
+
+
+def _has_list(column: Sequence[object]) -> bool:
+    return any(isinstance(value, list) for value in column)
 
 
 def _different_keys(index: int, odd: Collection[str], taker: str) -> InvalidInput:

@@ -171,7 +171,7 @@ def _completed_input(spec: TensorSpec, inputs: Mapping[str, NamedTensor]) -> Ten
     if datatype is None and len(set(spec.column_datatypes)) == 1:
         datatype = spec.column_datatypes[0]
     if datatype is None:
-        is_text = tensor is not None and tensor.values.dtype.kind not in "biuf"
+        is_text = tensor is not None and any(isinstance(v, str) for v in tensor.values.flat)
         datatype = "BYTES" if is_text else "FP64"
     return replace(spec, datatype=datatype, shape=shape)
 

@@ -50,7 +50,7 @@ _SHAPES = (
 )
 _COLUMNS = (
     r"columns? (is|are) missing|missing columns?|not in index|not found in axis|no column"
-    r"|\bcolumns\b"
+    r"|\bcolumns\b|categorical_feature"
     r"|model is missing inputs|not a column|is not in list|expects the columns"
 )
 _DATATYPES = (

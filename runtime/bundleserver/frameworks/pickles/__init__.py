@@ -10,13 +10,15 @@ import logging
 import sys
 import warnings
 from collections.abc import Mapping
-from importlib import metadata
+from contextlib import suppress
+from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 from bundleserver.documents.forms import quoted
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.interface import first_line, is_from_the_keyboard, named_line
+from bundleserver.frameworks.lean_imports import IMPORTING
 from bundleserver.frameworks.pickles.held import (
     Held,
     held_in,
@@ -65,6 +67,7 @@ def load(path: Path) -> object:
     if contents.failure is not None:
         _refuse_other_formats(path, contents)
     _refuse_notebook_classes(path, contents)
+    _import_modules(contents)
     try:
         import joblib
 
@@ -79,6 +82,14 @@ def load(path: Path) -> object:
     if skew := _version_skew(contents):
         logger.warning("%s%s: predictions may differ", path, skew)
     return model
+
+
+def _import_modules(contents: Contents) -> None:
+    """Import the modules that a pickle names before it does, one load at a time."""
+    with IMPORTING:
+        for module in sorted({name.module for name in contents.named} - {*sys.modules}):
+            with suppress(Exception):  # unpickling will say what is wrong
+                import_module(module)
 
 
 def save_line(parts: Mapping[str, str]) -> str:

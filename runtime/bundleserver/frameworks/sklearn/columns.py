@@ -208,7 +208,10 @@ def _known_later(column: Column, later: Column) -> Column:
         gap = later.gap if column.gap is np.nan else column.gap
         return replace(later, is_used=column.is_used, gap=gap)
     same = column.kind == later.kind and not column.categories
-    return replace(column, categories=later.categories) if same else column
+    if not same:
+        return column
+    gap = later.gap if later.gap is not np.nan else column.gap
+    return replace(column, categories=later.categories, gap=gap)
 
 
 def _combined(parts: Iterable[Any], width: int) -> tuple[Column, ...]:
@@ -272,7 +275,10 @@ def _kind_of(values: Sequence[object]) -> Kind | None:
         ("dates", (np.datetime64,)),
     )
     for kind, types in kinds:
-        if values and all(isinstance(value, types) for value in values):
+        # numpy counts spans of time among its integers.
+        if values and all(
+            isinstance(value, types) and not isinstance(value, np.timedelta64) for value in values
+        ):
             return kind
     return None
 

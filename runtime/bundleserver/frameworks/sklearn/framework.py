@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 from bundleserver.errors import InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext, pickles
 from bundleserver.frameworks.interface import first_line
-from bundleserver.frameworks.lean_imports import complete_at_once
+from bundleserver.frameworks.lean_imports import IMPORTING, complete_at_once
 from bundleserver.frameworks.sklearn.call_traits import is_predictable, is_row_by_row, same_in_parts
 from bundleserver.frameworks.sklearn.estimators import (
     first_step,
@@ -42,7 +42,12 @@ from bundleserver.tensors.signature import Signature
 if TYPE_CHECKING:
     import pandas as pd
 
-complete_at_once("pandas", ("DataFrame", "Series", "Index"))
+for _library, _classes in {
+    "pandas": ("DataFrame", "Series", "Index"),
+    "polars": ("DataFrame", "Series"),
+    "pyarrow": ("Table", "RecordBatch", "Array", "ChunkedArray"),
+}.items():
+    complete_at_once(_library, _classes)
 
 _TRANSFORMS = frozenset({"transform", "inverse_transform"})
 # A ValueError or TypeError raised in these is about the input.
@@ -117,7 +122,8 @@ class SklearnPredictor:
         self._width = intake.width
         if intake.columns or intake.width is None:
             # Now, rather than with the first request that needs a DataFrame.
-            import pandas as pd  # noqa: F401
+            with IMPORTING:
+                import pandas as pd  # noqa: F401
         self._intakes = {
             method: Intake(taker) if method == "inverse_transform" else intake
             for method in methods_of(model)
