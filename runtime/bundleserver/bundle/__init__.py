@@ -205,7 +205,9 @@ class Bundle:
         self._announced = [
             (spec.name, NUMPY_DTYPES[spec.datatype or "FP64"])
             for spec in self.probe.signature.outputs
-            if str(spec.datatype).startswith("FP") and self._plan.is_open(spec.name)
+            if self.probe.answered
+            and str(spec.datatype).startswith("FP")
+            and self._plan.is_open(spec.name)
         ]
         self.placement = measure(self.predict, self.signature, self.call_traits)
 

@@ -276,6 +276,7 @@ def _outputs(manifest: Manifest, steps: Sequence[PlannedStep]) -> tuple[TensorSp
             spec,
             datatype=spec.datatype or made[spec.name].datatype,
             shape=spec.shape if spec.shape is not None else made[spec.name].shape,
+            likely=made[spec.name].likely,
         )
         for spec in declared
     )

@@ -84,7 +84,8 @@ class TensorSpec:
     contract has some, a manifest cannot declare any. ``column_datatypes``: a datatype for each
     column, where they are not all FP64. ``required_columns``: the columns that have any effect,
     where others have none and may be missing. ``kinds_known``: false where the datatypes of its
-    columns are a guess.
+    columns are a guess. ``likely``: a datatype that is announced until an answer was seen, where
+    none is certain.
     """
 
     name: str
@@ -95,6 +96,7 @@ class TensorSpec:
     column_datatypes: tuple[str, ...] = ()
     required_columns: tuple[str, ...] = ()
     kinds_known: bool = True
+    likely: str | None = None
 
     def validate(self, array: Array, taker: str) -> Array:
         """Validate one input against this spec and coerce its datatype where that is lossless.

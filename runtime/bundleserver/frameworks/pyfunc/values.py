@@ -99,6 +99,7 @@ def as_answered(outputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
             spec,
             datatype=spec.datatype if spec.datatype in ("FP32", "FP64", "BYTES") else None,
             shape=None if spec.shape == (-1,) else spec.shape,
+            likely=spec.datatype,
         )
         for spec in outputs
     )
