@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -24,6 +26,9 @@ from bundleserver.frameworks.torch.samples import (
     sequences,
 )
 from bundleserver.frameworks.torch.values import flat
+
+_MOST_INTEGERS = 4
+"""Maximum inputs that are tried as integers."""
 
 DEPENDENT = "dependent"
 ROWS = ("independent", DEPENDENT)
@@ -64,6 +69,30 @@ def settled(path: Path, program: Program, sequence: bool | None) -> Program:
     Raises:
         LoadError: rows depend on each other, and ``one_sequence`` is false.
     """
+    found = _settled(path, program, sequence)
+    if found.layout.example or program.dtypes_known:
+        return found
+    for other in _with_integers(program):
+        with suppress(LoadError):
+            settled_other = _settled(path, other, sequence)
+            if settled_other.layout.example:
+                return settled_other
+    return found
+
+
+def _with_integers(program: Program) -> Iterator[Program]:
+    """Yield the program with some of its inputs INT64, the fewest first."""
+    floats = [i for i, each in enumerate(program.inputs) if each.dtype.is_floating_point]
+    for count in range(1, min(len(floats), _MOST_INTEGERS) + 1):
+        for chosen in combinations(floats[:_MOST_INTEGERS], count):
+            inputs = (
+                replace(each, dtype=torch.int64) if i in chosen else each
+                for i, each in enumerate(program.inputs)
+            )
+            yield replace(program, inputs=tuple(inputs))
+
+
+def _settled(path: Path, program: Program, sequence: bool | None) -> Program:
     steps = program.recurrent if sequence is None else sequence
     if program.single_row and not program.one_sequence:
         return for_single_rows(program, steps)
