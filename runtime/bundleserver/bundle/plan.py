@@ -38,7 +38,8 @@ def make_plan(manifest: Manifest, predictors: Mapping[str, Predictor]) -> Plan:
     outputs = _outputs(manifest, steps)
     rowwise = all(step.signature.rowwise for step in steps)
     refused = {name: why for step in steps for name, why in step.signature.refused.items()}
-    signature = Signature(inputs, outputs, manifest.inferred, rowwise, refused)
+    ignores_others = all(step.signature.ignores_others for step in steps)
+    signature = Signature(inputs, outputs, manifest.inferred, rowwise, refused, ignores_others)
     call_traits = combined(step.call_traits for step in steps) if rowwise else UNKNOWN
     return Plan(steps, signature, call_traits)
 
@@ -225,6 +226,8 @@ def _complete_input(spec: TensorSpec, steps: Sequence[PlannedStep]) -> TensorSpe
         # A manifest that lists columns requires them all.
         required_columns=() if spec.columns else known.required_columns,
         kinds_known=known.kinds_known,
+        is_flag=known.is_flag,
+        nullable=known.nullable,
     )
 
 

@@ -78,6 +78,15 @@ class HasMetadata(Protocol):
 
 
 @runtime_checkable
+class HasParameters(Protocol):
+    """A predictor whose calls have parameters."""
+
+    @property
+    def parameters(self) -> Sequence[str]:
+        """Their names."""
+
+
+@runtime_checkable
 class MakesSamples(Protocol):
     """A predictor that knows which values its model takes; the probe before READY asks it."""
 
