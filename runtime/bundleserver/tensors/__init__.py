@@ -85,8 +85,7 @@ class TensorSpec:
     column, where they are not all FP64. ``required_columns``: the columns that have any effect,
     where others have none and may be missing. ``kinds_known``: false where the datatypes of its
     columns are a guess. ``likely``: a datatype that is announced until an answer was seen, where
-    none is certain. ``is_flag``: 0 and 1 stand for false and true, and the other way round.
-    ``nullable``: null is one of its values, whatever its datatype.
+    none is certain. ``is_flag``: 0 and 1 stand for false and true. ``nullable``: it may have null.
     """
 
     name: str
@@ -241,7 +240,6 @@ def _with_nulls(values: Array, spec: TensorSpec, taker: str) -> Array:
     filled = np.full(values.shape, None, dtype=object)
     if known.size:
         filled[~is_null] = _convert(known, datatype, f"input '{spec.name}'", taker)
-    # Null is NaN among floating-point numbers.
     return filled.astype(NUMPY_DTYPES[datatype]) if datatype.startswith("FP") else filled
 
 

@@ -1,8 +1,5 @@
 """Scripted programs with inputs of several kinds: sequences beside rows, optional ones, indices."""
 
-
-from typing import Optional
-
 import numpy as np
 import pytest
 import torch
@@ -34,7 +31,7 @@ class Weighted(nn.Module):
         super().__init__()
         self.head = nn.Linear(5, 2)
 
-    def forward(self, x, weight: Optional[torch.Tensor] = None):
+    def forward(self, x, weight: torch.Tensor | None = None):
         answer = self.head(x)
         return answer if weight is None else answer * weight
 
