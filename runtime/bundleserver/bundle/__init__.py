@@ -12,6 +12,7 @@ import numpy as np
 
 from bundleserver.bundle import integrity
 from bundleserver.bundle.members import BundleMember, Members, ModelMember
+from bundleserver.bundle.parameters import PARAMS, parameters_of, with_params
 from bundleserver.bundle.placement import Placement, measure
 from bundleserver.bundle.plan import make_plan, steps_of
 from bundleserver.bundle.reading import read_nested_manifest
@@ -21,10 +22,7 @@ from bundleserver.bundle.warming.examples import validate_values
 from bundleserver.bundle.warming.probe import ProbeResult
 from bundleserver.bundle.warming.samples import samples_of
 from bundleserver.bundle.widths import check_widths
-from bundleserver.errors import (
-    BundleServerError,
-    PredictionError,
-)
+from bundleserver.errors import BundleServerError, PredictionError
 from bundleserver.frameworks import LoadContext, Predictor, framework_named
 from bundleserver.frameworks.interface import HasMetadata, is_from_the_keyboard
 from bundleserver.manifest import BUNDLE, MODEL, Component, Manifest
@@ -43,6 +41,7 @@ class Bundle:
             identity: its name in messages.
         signature: its inputs and outputs.
         call_traits: the traits of its calls.
+        parameters: the parameters of requests that its components have.
         placement: where its calls run; measured by ``warm_up``.
         probe: what ``warm_up`` found out; its signature is the completed one, for metadata.
         is_cached: asks whether a forecast is cached; None if no call ever is.
@@ -67,6 +66,7 @@ class Bundle:
         self.call_traits = plan.call_traits
         self.placement = Placement(plan.call_traits)
         self.is_cached = plan.recall()
+        self.parameters = parameters_of(predictors.values())
         self.probe = ProbeResult(False, "it was not warmed up", "", plan.signature)
         self._announced: list[tuple[str, np.dtype[np.generic]]] = []
         self._predictors = predictors
@@ -121,10 +121,12 @@ class Bundle:
             One array per output; for a rowwise bundle their first axis is the batch.
 
         Raises:
-            InvalidInput: a component refuses a value.
+            InvalidInput: a component refuses a value, or no component has one of ``params``.
             NotReady: another model that it calls is not ready.
             PredictionError: a component's own code raised; the log has the traceback.
         """
+        if PARAMS in parameters:
+            parameters = with_params(parameters, self.parameters, self.identity)
         try:
             outputs = self._run(self._plan, inputs, parameters)
         except StepFailed as failed:
@@ -205,7 +207,9 @@ class Bundle:
         self._announced = [
             (spec.name, NUMPY_DTYPES[spec.datatype or "FP64"])
             for spec in self.probe.signature.outputs
-            if str(spec.datatype).startswith("FP") and self._plan.is_open(spec.name)
+            if self.probe.answered
+            and str(spec.datatype).startswith("FP")
+            and self._plan.is_open(spec.name)
         ]
         self.placement = measure(self.predict, self.signature, self.call_traits)
 

@@ -24,6 +24,10 @@ class Callee(Protocol):
         """Its name in messages."""
 
     @property
+    def parameters(self) -> Sequence[str]:
+        """The parameters of requests that its components have."""
+
+    @property
     def needs_examples(self) -> bool:
         """Whether its code may do anything, so that nothing is made up for it."""
 
@@ -60,6 +64,11 @@ class BundleMember:
     ) -> Sequence[Array]:
         """Run the nested bundle and return its outputs in their order."""
         return _call_by_position(self._bundle, inputs, parameters)
+
+    @property
+    def parameters(self) -> Sequence[str]:
+        """Those of the nested bundle."""
+        return self._bundle.parameters
 
     @property
     def needs_examples(self) -> bool:

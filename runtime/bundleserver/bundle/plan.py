@@ -38,7 +38,8 @@ def make_plan(manifest: Manifest, predictors: Mapping[str, Predictor]) -> Plan:
     outputs = _outputs(manifest, steps)
     rowwise = all(step.signature.rowwise for step in steps)
     refused = {name: why for step in steps for name, why in step.signature.refused.items()}
-    signature = Signature(inputs, outputs, manifest.inferred, rowwise, refused)
+    ignores_others = all(step.signature.ignores_others for step in steps)
+    signature = Signature(inputs, outputs, manifest.inferred, rowwise, refused, ignores_others)
     call_traits = combined(step.call_traits for step in steps) if rowwise else UNKNOWN
     return Plan(steps, signature, call_traits)
 
@@ -225,6 +226,8 @@ def _complete_input(spec: TensorSpec, steps: Sequence[PlannedStep]) -> TensorSpe
         # A manifest that lists columns requires them all.
         required_columns=() if spec.columns else known.required_columns,
         kinds_known=known.kinds_known,
+        is_flag=known.is_flag,
+        nullable=known.nullable,
     )
 
 
@@ -276,6 +279,7 @@ def _outputs(manifest: Manifest, steps: Sequence[PlannedStep]) -> tuple[TensorSp
             spec,
             datatype=spec.datatype or made[spec.name].datatype,
             shape=spec.shape if spec.shape is not None else made[spec.name].shape,
+            likely=made[spec.name].likely,
         )
         for spec in declared
     )

@@ -78,6 +78,15 @@ class HasMetadata(Protocol):
 
 
 @runtime_checkable
+class HasParameters(Protocol):
+    """A predictor whose calls have parameters."""
+
+    @property
+    def parameters(self) -> Sequence[str]:
+        """Their names."""
+
+
+@runtime_checkable
 class MakesSamples(Protocol):
     """A predictor that knows which values its model takes; the probe before READY asks it."""
 
@@ -240,9 +249,17 @@ def is_from_the_keyboard(error: BaseException) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """Return an error's first line, at most 300 characters, without its full stop."""
-    text = str(error).strip() or type(error).__name__
-    return text.splitlines()[0][:300].rstrip(" .:")
+    """Return an error's first line, at most 300 characters, without its full stop.
+
+    TorchScript puts its traceback first and the reason last.
+    """
+    lines = (str(error).strip() or type(error).__name__).splitlines()
+    return lines[-1 if is_of_torchscript(error) else 0][:300].rstrip(" .:")
+
+
+def is_of_torchscript(error: BaseException) -> bool:
+    """Ask whether an error is one of the interpreter of TorchScript, with its own traceback."""
+    return str(error).startswith("The following operation failed in the TorchScript interpreter")
 
 
 def named_line(error: BaseException) -> str:

@@ -84,7 +84,8 @@ class TensorSpec:
     contract has some, a manifest cannot declare any. ``column_datatypes``: a datatype for each
     column, where they are not all FP64. ``required_columns``: the columns that have any effect,
     where others have none and may be missing. ``kinds_known``: false where the datatypes of its
-    columns are a guess.
+    columns are a guess. ``likely``: a datatype that is announced until an answer was seen, where
+    none is certain. ``is_flag``: 0 and 1 stand for false and true. ``nullable``: it may have null.
     """
 
     name: str
@@ -95,6 +96,9 @@ class TensorSpec:
     column_datatypes: tuple[str, ...] = ()
     required_columns: tuple[str, ...] = ()
     kinds_known: bool = True
+    likely: str | None = None
+    is_flag: bool = False
+    nullable: bool = False
 
     def validate(self, array: Array, taker: str) -> Array:
         """Validate one input against this spec and coerce its datatype where that is lossless.
@@ -116,6 +120,10 @@ class TensorSpec:
             return self._strings(array, taker)
         if self.datatype is None or array.dtype == NUMPY_DTYPES[self.datatype]:
             return array
+        if is_flags(array, self):
+            return array.astype(NUMPY_DTYPES[self.datatype])
+        if self.nullable and array.dtype.kind == "O":
+            return _with_nulls(array, self, taker)
         came = datatype_of(array)
         if not is_widening(came, self.datatype):
             raise InvalidInput(
@@ -127,7 +135,7 @@ class TensorSpec:
         """Return strings; dates become ISO 8601, where their integers would be meaningless."""
         if array.dtype.kind == "M":
             return array.astype(str).astype(object)
-        if not self.optional and any(value is None for value in array.flat):
+        if not (self.optional or self.nullable) and any(value is None for value in array.flat):
             raise InvalidInput(f"input '{self.name}' has null; {taker} expects BYTES without nulls")
         return array
 
@@ -209,9 +217,30 @@ def array_from_rows(rows: Sequence[object], spec: TensorSpec, taker: str) -> Arr
         values = _array_of_objects(rows)
     if spec.datatype is None:
         return values
+    if is_flags(values, spec):
+        return values.astype(NUMPY_DTYPES[spec.datatype])
+    if spec.nullable and any(row is None for row in rows):
+        return _with_nulls(np.array(rows, dtype=object), spec, taker)
     if spec.optional and spec.datatype == "BYTES" and _is_string_or_null(values):
         return values.astype(object, copy=False)
     return _convert(values, spec.datatype, what, taker)
+
+
+def is_flags(values: Array, spec: TensorSpec) -> bool:
+    """Ask whether values are only 0 and 1, or false and true, of a tensor that has such."""
+    return spec.is_flag and values.dtype.kind in "biuf" and bool(np.isin(values, (0, 1)).all())
+
+
+def _with_nulls(values: Array, spec: TensorSpec, taker: str) -> Array:
+    """Validate the values of a tensor that are not null; floating-point numbers become NaN."""
+    datatype = spec.datatype or "BYTES"
+    is_null = np.array([value is None for value in values.flat], dtype=bool).reshape(values.shape)
+    known = np.array(values[~is_null].tolist())
+    known = values[~is_null] if known.dtype.kind in "OU" else known
+    filled = np.full(values.shape, None, dtype=object)
+    if known.size:
+        filled[~is_null] = _convert(known, datatype, f"input '{spec.name}'", taker)
+    return filled.astype(NUMPY_DTYPES[datatype]) if datatype.startswith("FP") else filled
 
 
 def _is_string_or_null(values: Array) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 
 def column_problems(
     came: Collection[str],
-    columns: Sequence[str],
+    columns: Collection[str],
     required: Sequence[str],
     *,
     strict: bool = False,
@@ -33,12 +33,13 @@ def column_problems(
     problems += [f"duplicate column '{name}'" for name in twice]
     if not problems:
         return None
-    near = ((name, _nearest(name, unknown)) for name in missing)
+    near = ((name, nearest(name, unknown)) for name in missing)
     meant = [f"'{name}' for '{other}'" for name, other in near if other is not None]
     return ", ".join(problems), f"; did you mean {', '.join(meant)}?" if meant else ""
 
 
-def _nearest(name: str, others: Sequence[str]) -> str | None:
+def nearest(name: str, others: Sequence[str]) -> str | None:
+    """Return the name that is most like one that was probably misspelt; None if none is."""
     folded = {other.casefold(): other for other in others}
     near = difflib.get_close_matches(name.casefold(), folded, n=1)
     return folded[near[0]] if near else None

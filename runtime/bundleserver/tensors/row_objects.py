@@ -75,6 +75,14 @@ def table_of_objects(
     return table
 
 
+def depth_of(value: object) -> int:
+    """Return how deep a JSON value's arrays are nested."""
+    depth = 0
+    while isinstance(value, list):
+        value, depth = value[0] if value else None, depth + 1
+    return depth
+
+
 def merged_columns(table: Mapping[str, list[object]], spec: TensorSpec, taker: str) -> NamedTensor:
     """Merge the columns of a table into the tensor of the only input.
 

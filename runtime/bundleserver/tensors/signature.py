@@ -8,7 +8,7 @@ and any numeric datatype, and several tensors are the columns of one table.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -24,7 +24,8 @@ from bundleserver.tensors import (
     datatype_of,
     describe,
 )
-from bundleserver.tensors.row_objects import merged_columns, table_of_objects
+from bundleserver.tensors.columns import column_problems, nearest
+from bundleserver.tensors.row_objects import depth_of, merged_columns, table_of_objects
 
 DEFAULT_INPUT = "input-0"
 DEFAULT_OUTPUT = "output-0"
@@ -37,7 +38,8 @@ class Signature:
 
     Empty ``inputs`` or ``outputs`` allow any tensors. ``rowwise``: the first axis of every tensor
     is the batch, n rows in and n rows out; false for a forecaster. ``refused``: inputs that similar
-    models support and this one does not, each with the reason.
+    models support and this one does not, each with the reason. ``ignores_others``: inputs that it
+    does not know have no effect.
     """
 
     inputs: tuple[TensorSpec, ...] = ()
@@ -45,6 +47,7 @@ class Signature:
     lenient: bool = False
     rowwise: bool = True
     refused: Mapping[str, str] = field(default_factory=dict)
+    ignores_others: bool = False
 
     def validate_tensors(
         self, tensors: Sequence[NamedTensor], taker: str, content_type: str | None = None
@@ -67,14 +70,18 @@ class Signature:
         if self.refused:
             self._refuse(tensor.name for tensor in tensors)
         bound: dict[str, NamedTensor] = {}
+        if self.ignores_others:
+            self._check_others([tensor.name for tensor in tensors], taker)
         for tensor in tensors:
             spec = self._specs.get(tensor.name)
+            if spec is None and self.ignores_others:
+                continue
             if spec is None:
                 raise InvalidInput(_unknown_input(tensor.name, self.inputs, taker))
             values = spec.validate(self._eased(tensor.values, spec), taker)
             bound[spec.name] = NamedTensor(spec.name, values, tensor.columns or spec.columns)
         if len(bound) < len(self.inputs):
-            self._check_complete(bound, taker)
+            self._check_complete(bound, taker, [tensor.name for tensor in tensors])
         if self.rowwise and len(bound) > 1:
             _check_equal_rows(bound, taker)
         return bound
@@ -102,6 +109,13 @@ class Signature:
         values = array_from_rows(rows, spec, taker)
         return self.validate_tensors((NamedTensor(spec.name, values),), taker)
 
+    def _is_row(self, spec: TensorSpec, rows: Sequence[object]) -> bool:
+        """Ask whether an array in an object is the value of one row, and not several rows."""
+        if not self.rowwise or spec.shape is None:
+            return self.rowwise
+        first = rows[0].get(spec.name) if isinstance(rows[0], dict) else None
+        return len(self.inputs) > 1 and len(spec.shape) > 1 and depth_of(first) < len(spec.shape)
+
     def _with_gaps(self, rows: Sequence[object]) -> Sequence[object]:
         """Put null where a row lacks an optional column that another row has."""
         optional = {spec.name for spec in self.inputs if spec.optional}
@@ -124,12 +138,25 @@ class Signature:
             if name in self.refused:
                 raise InvalidInput(f"input '{name}' is not supported: {self.refused[name]}")
 
-    def _check_complete(self, bound: Mapping[str, NamedTensor], taker: str) -> None:
+    def _check_others(self, came: Collection[str], taker: str) -> None:
+        """Refuse an unknown name that is probably one of those that did not come, misspelt."""
+        lacking = [spec for spec in self.inputs if spec.name not in came]
+        for name in came:
+            if name not in self._specs and nearest(name, [spec.name for spec in lacking]):
+                raise InvalidInput(_unknown_input(name, lacking, taker))
+
+    def _check_complete(
+        self, bound: Mapping[str, NamedTensor], taker: str, came: Sequence[str]
+    ) -> None:
         missing = [spec for spec in self.inputs if not spec.optional and spec.name not in bound]
         if missing:
             listed = ", ".join(describe(spec) for spec in missing)
-            got = ", ".join(f"'{name}'" for name in bound) or "none"
-            raise InvalidInput(f"missing inputs for {taker}: {listed}; the request has {got}")
+            got = ", ".join(f"'{name}'" for name in came) or "none"
+            names = [spec.name for spec in missing]
+            _, meant = column_problems(came, self._specs, names) or ("", "")
+            raise InvalidInput(
+                f"missing inputs for {taker}: {listed}; the request has {got}{meant}"
+            )
 
     @cached_property
     def _specs(self) -> dict[str, TensorSpec]:
@@ -145,13 +172,19 @@ class Signature:
     def _validate_objects(self, rows: Sequence[object], taker: str) -> dict[str, NamedTensor]:
         """Bind rows whose keys are input names, or the column names of the only input."""
         single = self.inputs[0] if len(self.inputs) == 1 else None
-        required = single.required_columns or single.columns if single is not None else ()
-        # A value of an input of any shape may be an array itself.
-        whole = {spec.name for spec in self.inputs if self.rowwise and spec.shape is None}
+        required: Sequence[str] = ()
+        if single is not None:
+            required = single.required_columns or single.columns
+        if self.ignores_others:
+            required = required or [spec.name for spec in self.inputs if not spec.optional]
+        whole = {spec.name for spec in self.inputs if self._is_row(spec, rows)}
         table = table_of_objects(
             self._with_gaps(rows), taker, expand=self.lenient, required=required, whole=whole
         )
         self._refuse(table)
+        if self.ignores_others and not self._specs.keys().isdisjoint(table):
+            self._check_others(table, taker)
+            table = {name: column for name, column in table.items() if name in self._specs}
         specs = {spec.name: spec for spec in self.inputs}
         if single is not None and table.keys() != {single.name}:
             if single.columns and not self.lenient:

@@ -20,7 +20,7 @@ from bundleserver.errors import InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext
 from bundleserver.frameworks.interface import MakesSamples
 from bundleserver.frameworks.prophet import framework, intervals
-from bundleserver.tensors import NamedTensor
+from bundleserver.tensors import NamedTensor, array_from_rows
 
 
 def tensor(name, values, dtype=None):
@@ -515,3 +515,35 @@ def test_load_is_quiet(model, tmp_path):
     ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
 
     assert [] == re.findall("plotly|Importing|cmdstan|Loaded stan|rophet", ran.stdout + ran.stderr)
+
+
+def test_dates_too_far_away_are_the_callers(forecaster):
+    """A date in the library's range whose distance from the history is out of it is refused."""
+    with pytest.raises(InvalidInput, match="too far from the model's history"):
+        ask(forecaster, tensor("ds", np.array(["1680-02-03"], dtype=object)))
+
+
+def test_zero_and_one_are_false_and_true(tmp_path):
+    """Conditions and regressors that were one or the other take numbers and booleans alike."""
+    days = pd.DataFrame({"ds": pd.date_range("2023-06-01", periods=80, freq="D")})
+    days["open"] = days["ds"].dt.dayofweek < 6
+    days["sale"] = days["ds"].dt.day % 3 == 0
+    days["y"] = np.arange(80) / 9 + days["open"] + 2 * days["sale"]
+    model = Prophet(uncertainty_samples=0)
+    model.add_seasonality("when_open", 7, 2, condition_name="open")
+    model.add_regressor("sale")
+    forecaster = reload(model.fit(days), tmp_path)
+    specs = {spec.name: spec for spec in forecaster.methods["forecast"].inputs}
+
+    answers = []
+    for given in ([True, False, True], [1, 0, 1]):
+        rows = {
+            name: tensor(name, array_from_rows(given, specs[name], "it"))
+            for name in ("open", "sale")
+        }
+        inputs = [tensor("horizon", [3]), *rows.values()]
+        answers.append(ask(forecaster, *inputs)["mean"])
+
+    np.testing.assert_array_equal(*answers)
+    with pytest.raises(InvalidInput, match="the value 2; it expects BOOL"):
+        array_from_rows([2, 0, 1], specs["open"], "it")

@@ -178,7 +178,7 @@ def _completed_input(spec: TensorSpec, inputs: Mapping[str, NamedTensor]) -> Ten
 
 def _completed_output(spec: TensorSpec, values: Array | None, is_fixed: bool) -> TensorSpec:
     if values is None:
-        return replace(spec, datatype=spec.datatype or "FP64")
+        return replace(spec, datatype=spec.datatype or spec.likely or "FP64")
     shape = spec.shape
     if shape is None:
         sizes = values.shape[1:] if is_fixed else (-1,) * (values.ndim - 1)

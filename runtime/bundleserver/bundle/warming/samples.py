@@ -82,7 +82,9 @@ def _known_by(taker: PlannedStep, spec: TensorSpec, rows: int) -> list[Sequence[
             alone = len(tensors) == 1
             named = [_coerced(t, spec) if alone else t for t in tensors]
         else:
-            named = [_coerced(tensors[taker.inputs.index(spec.name)], spec)]
+            # Optional inputs, which are the last, may be left out.
+            place = taker.inputs.index(spec.name)
+            named = [_coerced(tensor, spec) for tensor in tensors[place : place + 1]]
         if named:
             found.append(named)
     return found

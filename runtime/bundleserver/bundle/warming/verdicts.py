@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Final
 
 from bundleserver.errors import InvalidInput, PredictionError
+from bundleserver.frameworks.interface import first_line, is_of_torchscript
 
 
 class Verdict(Enum):
@@ -39,6 +40,9 @@ class Row:
         is_class = not self.classes or any(re.fullmatch(self.classes, name) for name in names)
         return is_class and re.search(self.words, text, re.IGNORECASE) is not None
 
+
+TORCHSCRIPT: Final = "TorchScript"
+"""Stands for the class of an error that the interpreter of TorchScript reports."""
 
 _SHAPES = (
     r"features?, but|expect\w* \d+ features|number of (features|columns)|feature.names|n_features"
@@ -104,6 +108,8 @@ VERDICTS: Final = (
     # Errors about data that are no ValueErrors, of a model's own code and of libraries.
     Row(r"\w*(Domain|Range|Value|Data|Input|Validation)(Error|Exception)", "", Verdict.REFUSES),
     Row("XGBoostError|LightGBMError|CatBoostError|MlflowException|PatsyError", "", Verdict.REFUSES),
+    # Its operations know no other class of errors for a shape, a datatype or a value.
+    Row(TORCHSCRIPT, "", Verdict.DOES_NOT_FIT),
     Row("", "", Verdict.CANNOT),
 )
 
@@ -118,6 +124,8 @@ def verdict_on(error: BaseException, sent: frozenset[str] = frozenset()) -> Verd
     cause = root_of(error)
     names = frozenset(each.__name__ for each in type(cause).__mro__)
     text = str(cause)
+    if is_of_torchscript(cause):
+        names, text = names | {TORCHSCRIPT}, first_line(cause)
     if isinstance(cause, KeyError) and str(cause.args[0] if cause.args else "") in sent:
         return Verdict.REFUSES
     return next(row.verdict for row in VERDICTS if row.matches(names, text))

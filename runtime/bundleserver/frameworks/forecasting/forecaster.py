@@ -50,6 +50,7 @@ class CachingForecaster(ABC):
         )
         grid = {} if step is None else {"step": step}
         self.metadata: Mapping[str, object] = {"max_horizon": max_horizon, **grid}
+        self.parameters = ("level", "history_start")
         self._max_horizon = max_horizon
         self._cache = ForecastCache(prefixes=prefixes)
 

@@ -21,7 +21,8 @@ _Answer = TypeVar("_Answer")
 
 _ISO_8601 = re.compile(r"\d{4}(-?\d{2}([-\d].*)?)?", re.ASCII)
 _WITH_ZONE = re.compile(r".*[T ].*(Z|[+-]\d{2}(:?\d{2})?)")
-_OVERFLOWS = (pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta, OverflowError)
+OVERFLOWS = (pd.errors.OutOfBoundsDatetime, pd.errors.OutOfBoundsTimedelta, OverflowError)
+"""What pandas raises for dates, or times between dates, out of its range."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +115,7 @@ class TimeGrid:
             )
         try:
             limit = self.last + max_horizon * self.step
-        except _OVERFLOWS:
+        except OVERFLOWS:
             return
         if asked.max() > limit:
             raise InvalidInput(
@@ -202,7 +203,7 @@ def in_bounds(make: Callable[[], _Answer]) -> _Answer:
     """
     try:
         return make()
-    except _OVERFLOWS as error:
+    except OVERFLOWS as error:
         raise InvalidInput(
             "the forecast has dates out of the library's range; request fewer steps"
         ) from error

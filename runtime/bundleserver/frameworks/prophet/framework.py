@@ -31,7 +31,12 @@ from bundleserver.frameworks.forecasting.contract import (
 )
 from bundleserver.frameworks.forecasting.forecaster import CachingForecaster, max_horizon_option
 from bundleserver.frameworks.forecasting.steps import infer_step
-from bundleserver.frameworks.forecasting.timegrid import check_once, iso_dates, parse_dates
+from bundleserver.frameworks.forecasting.timegrid import (
+    OVERFLOWS,
+    check_once,
+    iso_dates,
+    parse_dates,
+)
 from bundleserver.frameworks.interface import reading
 from bundleserver.frameworks.prophet.intervals import Intervals
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
@@ -125,7 +130,14 @@ class Forecaster(CachingForecaster):
         columns = {name: values[order] for name, values in request.regressors.items()}
         asked = pd.DataFrame({"ds": dates[order], **columns})
         place = np.argsort(order)
-        predicted = self._intervals.predict(self._model, asked, request.level)
+        try:
+            predicted = self._intervals.predict(self._model, asked, request.level)
+        except OVERFLOWS as error:
+            raise InvalidInput(
+                f"the dates from '{asked['ds'].min().isoformat()}' to "
+                f"'{asked['ds'].max().isoformat()}' are too far from the model's history, which "
+                f"ends at '{self._last.isoformat()}'; request dates within 290 years of it"
+            ) from error
         return [*(column[place] for column in predicted), iso_dates(dates)]
 
     def _dates(self, request: ForecastRequest) -> pd.DatetimeIndex:
@@ -201,9 +213,18 @@ def _columns(model: Any) -> tuple[TensorSpec, ...]:
         n for n, regressor in model.extra_regressors.items() if not _is_predicted(regressor)
     ]
     return (
-        *(TensorSpec(name, "FP64", (-1,)) for name in numbers),
-        *(TensorSpec(name, "BOOL", (-1,)) for name in conditions),
+        *(TensorSpec(n, "FP64", (-1,), is_flag=_is_flag(model, n)) for n in numbers),
+        *(TensorSpec(name, "BOOL", (-1,), is_flag=True) for name in conditions),
     )
+
+
+def _is_flag(model: Any, name: str) -> bool:
+    """Ask whether a regressor was 0 or 1, or false or true, in all of the history."""
+    regressor = model.extra_regressors.get(name)
+    if regressor is None:
+        return False
+    values = model.history[name].astype(float) * regressor["std"] + regressor["mu"]
+    return bool(values.round(9).isin((0, 1)).all())
 
 
 def _is_predicted(regressor: Mapping[str, object]) -> bool:

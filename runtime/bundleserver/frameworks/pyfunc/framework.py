@@ -85,22 +85,29 @@ class PyfuncPredictor:
         signature = model.metadata.signature
         schema = signature.inputs if signature else None
         self._schema = schema
-        self._parameters = request_parameters(signature.params if signature else None)
+        self.parameters = request_parameters(signature.params if signature else None)
         self._outputs = specs_of(signature.outputs if signature else None, "output")
         self.methods: Mapping[str, Signature] = MappingProxyType(
-            {"predict": Signature(specs_of(schema, "input"), as_answered(self._outputs))}
+            {
+                "predict": Signature(
+                    specs_of(schema, "input"),
+                    as_answered(self._outputs),
+                    # MLflow drops columns that a signature lacks.
+                    ignores_others=schema is not None and not schema.is_tensor_spec(),
+                )
+            }
         )
 
     def call(
         self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
-    ) -> Sequence[Array]:
+    ) -> Sequence[Array] | Mapping[str, Array]:
         """Call the model with a DataFrame if its signature has columns, else arrays.
 
         Raises:
             InvalidInput: the input is not valid for the signature, or scikit-learn rejects it.
         """
         data = model_input(inputs, self._schema)
-        params = {name: parameters[name] for name in self._parameters if name in parameters}
+        params = {name: parameters[name] for name in self.parameters if name in parameters}
 
         def predict() -> object:
             return self._model.predict(data, params=params or None)
@@ -116,6 +123,8 @@ class PyfuncPredictor:
                 raise
             raise InvalidInput(f"the model rejects the input: {first_line(error)}") from error
         values = answers(result, self._outputs)
+        if isinstance(values, dict):
+            return values
         if not self._outputs:
             return values
         return [fit_output(v, spec) for v, spec in zip(values, self._outputs, strict=False)]

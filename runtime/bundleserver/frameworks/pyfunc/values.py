@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bundleserver.errors import InvalidInput
-from bundleserver.frameworks.sklearn.tables import dense
+from bundleserver.frameworks.sklearn.results import dense, several_outputs
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
 
 _COLUMN_TYPES = {
@@ -23,6 +23,8 @@ _COLUMN_TYPES = {
     "binary": "BYTES",
     "datetime": "BYTES",
 }
+
+_INTEGERS = ("integer", "long")
 
 
 def specs_of(schema: Any, kind: str) -> tuple[TensorSpec, ...]:
@@ -43,8 +45,11 @@ def specs_of(schema: Any, kind: str) -> tuple[TensorSpec, ...]:
         else:
             datatype = _COLUMN_TYPES.get(str(getattr(entry.type, "name", "")))
             shape = (-1,) if datatype else None
-            # The model handles an optional column that is missing.
-            specs.append(TensorSpec(name, datatype, shape, optional=not entry.required))
+            # The model handles an optional column that is missing or null; of the others, MLflow
+            # has null among strings and booleans.
+            is_nullable = not entry.required or datatype in ("BYTES", "BOOL")
+            spec = TensorSpec(name, datatype, shape, optional=not entry.required)
+            specs.append(replace(spec, nullable=is_nullable and datatype is not None))
     return tuple(specs)
 
 
@@ -76,17 +81,23 @@ def model_input(inputs: Sequence[NamedTensor], schema: Any) -> object:
     return {tensor.name: tensor.values for tensor in inputs}
 
 
-def answers(given: object, outputs: Sequence[TensorSpec]) -> list[Array]:
-    """Convert a model's result to one array for each declared output, or a single one."""
+def answers(given: object, outputs: Sequence[TensorSpec]) -> list[Array] | dict[str, Array]:
+    """Convert a model's result to one array for each declared output, or a single one.
+
+    Columns, or the parts of a dict, are outputs of their own; by name if they are not the declared.
+    """
     names = [spec.name for spec in outputs]
-    if isinstance(given, Mapping):
-        ordered = names if set(names) <= given.keys() and names else list(given)
-        return [_array(given[name]) for name in ordered]
-    if isinstance(given, pd.DataFrame) and len(names) > 1 and set(names) <= {*given.columns}:
-        return [_array(given[name]) for name in names]
     if isinstance(given, tuple) and len(given) == len(names) > 1:
         return [_array(part) for part in given]
-    return [_array(given)]
+    several = several_outputs(given, "predict")
+    if not isinstance(several, dict):
+        return [_array(given)]
+    parts = {name: _array(part) for name, part in several.items()}
+    if not names:
+        return parts
+    if set(names) <= parts.keys():
+        return [parts[name] for name in names]
+    return [_array(given)] if isinstance(given, pd.DataFrame) else [*parts.values()]
 
 
 def as_answered(outputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
@@ -99,6 +110,7 @@ def as_answered(outputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
             spec,
             datatype=spec.datatype if spec.datatype in ("FP32", "FP64", "BYTES") else None,
             shape=None if spec.shape == (-1,) else spec.shape,
+            likely=spec.datatype,
         )
         for spec in outputs
     )
@@ -134,10 +146,17 @@ def _frame(inputs: Sequence[NamedTensor], schema: Any) -> pd.DataFrame:
     if not names and len(inputs) == 1 and inputs[0].values.ndim == 2:
         return pd.DataFrame(inputs[0].values)
     if not names:
-        columns = zip(inputs, types, strict=False)
-        return pd.DataFrame({i: _column(t, kind) for i, (t, kind) in enumerate(columns)})
+        pairs = zip(inputs, types, strict=False)
+        return pd.DataFrame({i: _column(t, kind) for i, (t, kind) in enumerate(pairs)})
     kinds = dict(zip(names, types, strict=True))
-    return pd.DataFrame({t.name: _column(t, kinds.get(t.name, "")) for t in inputs})
+    # MLflow has no null among integers: without any other value, the column is missing.
+    there = [t for t in inputs if kinds.get(t.name) not in _INTEGERS or not _is_null(t.values)]
+    columns = {t.name: _column(t, kinds.get(t.name, "")) for t in there}
+    return pd.DataFrame(columns, index=range(len(inputs[0].values) if inputs else 0))
+
+
+def _is_null(values: Array) -> bool:
+    return values.dtype.kind == "O" and all(value is None for value in values)
 
 
 def _column(tensor: NamedTensor, kind: str) -> object:

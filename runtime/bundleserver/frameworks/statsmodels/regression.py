@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bundleserver.documents.forms import did_you_mean, quoted
+from bundleserver.documents.forms import quoted
 from bundleserver.errors import InvalidInput, LoadError
 from bundleserver.frameworks.forecasting.contract import FloatArray
 from bundleserver.frameworks.interface import first_line, named_line
@@ -17,6 +17,7 @@ from bundleserver.frameworks.statsmodels.columns import Column, datatypes, disti
 from bundleserver.frameworks.statsmodels.formula import ENGINES, formula_columns, training_table
 from bundleserver.frameworks.statsmodels.series import class_name, installed
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
+from bundleserver.tensors.columns import column_problems
 from bundleserver.tensors.signature import Signature
 
 _KEPT = 1000
@@ -46,6 +47,7 @@ class RegressionPredictor:
             (-1, len(self._columns)),
             self._names,
             column_datatypes=kinds,
+            required_columns=self._names,
         )
         self._row = self._probe(where)[1:]
         answer = TensorSpec("prediction", "FP64", (-1, *self._row))
@@ -67,7 +69,8 @@ class RegressionPredictor:
             return [np.empty((0, *self._row))]
         if self._by_formula:
             return [self._predict_table(columns)]
-        return [self._ask(_numbers(inputs, columns))]
+        known = inputs if one else [tensor for tensor in inputs if tensor.name in self._names]
+        return [self._ask(_numbers(known, columns))]
 
     def samples(self, method: str, rows: int) -> Sequence[Sequence[NamedTensor]]:
         """Return rows of the training; made-up numbers, if the data were removed."""
@@ -84,7 +87,7 @@ class RegressionPredictor:
         values, width = tensor.values, len(self._columns)
         if values.ndim == 1 and width == 1:
             values = values[:, np.newaxis]
-        if values.ndim != 2 or values.shape[1] != width:
+        if values.ndim != 2 or values.shape[1] != (len(tensor.columns) or width):
             raise InvalidInput(
                 f"input '{tensor.name}' has shape {list(tensor.values.shape)}; the regression "
                 f"expects [-1, {width}], the columns {quoted(self._names)}"
@@ -96,7 +99,7 @@ class RegressionPredictor:
 
     def _by_name(self, inputs: Sequence[NamedTensor]) -> list[Array]:
         self._check_names([tensor.name for tensor in inputs])
-        columns = {tensor.name: _column(tensor) for tensor in inputs}
+        columns = {t.name: _column(t) for t in inputs if t.name in self._names}
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"'{name}' has {length}" for name, length in lengths.items())
@@ -104,15 +107,10 @@ class RegressionPredictor:
         return [columns[name] for name in self._names]
 
     def _check_names(self, came: Sequence[str]) -> None:
-        problems = [f"missing column '{name}'" for name in self._names if name not in came]
-        for name in dict.fromkeys(came):
-            if name not in self._names:
-                problems.append(f"unknown column '{name}'{did_you_mean(name, self._names)}")
-            elif came.count(name) > 1:
-                problems.append(f"duplicate column '{name}'")
-        if problems:
+        if problems := column_problems(came, self._names, self._names):
+            said, meant = problems
             raise InvalidInput(
-                f"{', '.join(problems)}; the regression expects the columns {quoted(self._names)}"
+                f"{said}; the regression expects the columns {quoted(self._names)}{meant}"
             )
 
     def _predict_table(self, values: Sequence[Array]) -> FloatArray:

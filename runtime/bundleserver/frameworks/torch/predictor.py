@@ -118,14 +118,29 @@ def _check_count(program: Program, inputs: Sequence[NamedTensor]) -> None:
 
 def _run_request(program: Program, arrays: list[Array], named: Sequence[NamedTensor]) -> _Parts:
     """Run a request whose rows are independent; add the axis of one step where that is missing."""
-    layout = program.layout
     added = False
+    lacking = _lacking_steps(program, arrays)
     for index, (array, declared) in enumerate(zip(arrays, program.inputs, strict=False)):
-        if layout.steps and array.ndim == 2 and _takes_two_ranks(program, declared):
+        if index in lacking:
             arrays[index], added = array[:, np.newaxis, :], True
         _check_shape(arrays[index], named[index], declared, program)
     parts = _run_rows(program, arrays, named)
     return [(name, _without_step(part)) for name, part in parts] if added else parts
+
+
+def _lacking_steps(program: Program, arrays: Sequence[Array]) -> set[int]:
+    """Return the positions of inputs that are rows ``[n, f]`` where the program has sequences."""
+    example = program.layout.example
+    if not program.layout.steps or (not example and len({array.ndim for array in arrays}) > 1):
+        # Of several inputs, some may be sequences and others not.
+        return set()
+    return {
+        index
+        for index, (array, declared) in enumerate(zip(arrays, program.inputs, strict=False))
+        if array.ndim == 2
+        and _takes_two_ranks(program, declared)
+        and (index >= len(example) or len(example[index]) == 3)
+    }
 
 
 def _without_step(part: object) -> object:

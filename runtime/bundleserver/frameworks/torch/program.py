@@ -70,6 +70,7 @@ class Program:
         recurrent: it has a recurrent network.
         sizes: the shapes of its weights, in order, which say what inputs of unknown shape may be.
         one_sequence: all rows of a request are one sequence, because they depend on each other.
+        dtypes_known: false where an input may be one of integers although it is declared otherwise.
     """
 
     run: Callable[[Sequence[torch.Tensor]], object]
@@ -80,5 +81,6 @@ class Program:
     recurrent: bool = False
     sizes: tuple[tuple[int, ...], ...] = ()
     one_sequence: bool = False
+    dtypes_known: bool = True
     layout: Layout = Layout()
     metadata: Mapping[str, object] = field(default_factory=dict)

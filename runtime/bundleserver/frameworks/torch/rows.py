@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 
 import torch
@@ -24,6 +26,9 @@ from bundleserver.frameworks.torch.samples import (
     sequences,
 )
 from bundleserver.frameworks.torch.values import flat
+
+_MOST_INTEGERS = 4
+"""Maximum inputs that are tried as integers."""
 
 DEPENDENT = "dependent"
 ROWS = ("independent", DEPENDENT)
@@ -64,6 +69,30 @@ def settled(path: Path, program: Program, sequence: bool | None) -> Program:
     Raises:
         LoadError: rows depend on each other, and ``one_sequence`` is false.
     """
+    found = _settled(path, program, sequence)
+    if found.layout.example or program.dtypes_known:
+        return found
+    for other in _with_integers(program):
+        with suppress(LoadError):
+            settled_other = _settled(path, other, sequence)
+            if settled_other.layout.example:
+                return settled_other
+    return found
+
+
+def _with_integers(program: Program) -> Iterator[Program]:
+    """Yield the program with some of its inputs INT64, the fewest first."""
+    floats = [i for i, each in enumerate(program.inputs) if each.dtype.is_floating_point]
+    for count in range(1, min(len(floats), _MOST_INTEGERS) + 1):
+        for chosen in combinations(floats[:_MOST_INTEGERS], count):
+            inputs = (
+                replace(each, dtype=torch.int64) if i in chosen else each
+                for i, each in enumerate(program.inputs)
+            )
+            yield replace(program, inputs=tuple(inputs))
+
+
+def _settled(path: Path, program: Program, sequence: bool | None) -> Program:
     steps = program.recurrent if sequence is None else sequence
     if program.single_row and not program.one_sequence:
         return for_single_rows(program, steps)
@@ -189,7 +218,7 @@ class _Call:
         for (name, whole), (_, part), axis in zip(self.answer, alone, axes, strict=True):
             mine = whole.select(axis, row)
             single = with_rows_first(part, axis, times)[0]
-            if not _equal(single, mine, whole):
+            if not _equal(single, mine, whole.movedim(axis, 0)):
                 raise _Depends(
                     f"{name} of row {row} differs between a call of {self.rows} rows and one of "
                     "this row alone"
@@ -231,20 +260,27 @@ def _axis_of_rows(position: int, name: str, calls: Sequence[_Call]) -> int:
 
 
 def _equal(one: torch.Tensor, other: torch.Tensor, whole: torch.Tensor) -> bool:
-    """Compare two results but for rounding, on the scale of the whole output."""
+    """Compare results but for rounding; ``whole`` is the output that they are of, rows first."""
     if one.shape != other.shape:
         return False
     if not whole.is_floating_point():
         return torch.equal(one, other)
-    # A GPU may multiply with fewer digits for another number of rows.
-    least = 1e-5 if whole.device.type == "cpu" else 1e-3
-    tolerance = max(least, 4 * torch.finfo(whole.dtype).eps)
+    apart = (one.double() - other.double()).abs()
+    same = (apart <= _tolerance(whole)) | (one == other) | (one.isnan() & other.isnan())
+    return bool(same.all())
+
+
+def _tolerance(whole: torch.Tensor) -> torch.Tensor:
+    """Return how far apart rounding may put two results, for each column of an output."""
+    eps = 4 * torch.finfo(whole.dtype).eps
     numbers = whole.double()
-    finite = numbers[numbers.isfinite()]
-    if finite.numel():
-        spread = finite.max() - finite.min()
-        tolerance = float(tolerance * finite.abs().max() + 1e-3 * spread)
-    return torch.allclose(one.double(), other.double(), rtol=0, atol=tolerance, equal_nan=True)
+    finite = torch.where(numbers.isfinite(), numbers, 0.0)
+    largest = finite.abs().amax()
+    if whole.device.type != "cpu":
+        # A GPU may multiply with fewer digits for another number of rows.
+        return max(1e-3, eps) * largest + 1e-3 * (finite.amax() - finite.amin())
+    column = finite.abs().flatten(0, -2).amax(0) if whole.ndim > 1 else largest
+    return max(1e-4, eps) * column + eps * largest
 
 
 def _takes_sequences(program: Program) -> bool:

@@ -16,6 +16,9 @@ from bundleserver.frameworks.torch.program import DTYPES, Program, ProgramInput
 _INDEX_OF = {"aten::embedding": 1, "aten::embedding_bag": 1, "aten::one_hot": 0}
 """Operations that expect integers, and the position of that argument."""
 
+_INDEXING = (*_INDEX_OF, "aten::_pack_padded_sequence", "aten::index", "aten::gather")
+"""Operations with integers, which may be computed of an input."""
+
 _RECURRENT = re.compile(
     r"\b(aten|quantized)::(lstm|gru|rnn_tanh|rnn_relu|quantized_(lstm|gru)\w*)\("
 )
@@ -49,7 +52,16 @@ def open_scripted(path: Path, options: Mapping[str, object], device: torch.devic
         device,
         recurrent=_RECURRENT.search(str(module.inlined_graph)) is not None,
         sizes=tuple(tuple(weight.shape) for weight in _weights(module)),
+        dtypes_known="datatypes" in options or not _has_indices(module),
         metadata={"file": Kind.SCRIPT.value},
+    )
+
+
+def _has_indices(module: torch.jit.ScriptModule) -> bool:
+    graph = module.inlined_graph
+    return any(
+        graph.findNode(kind) is not None  # type: ignore[attr-defined] # untyped in torch
+        for kind in _INDEXING
     )
 
 

@@ -12,18 +12,10 @@ from bundleserver.errors import InvalidInput
 from bundleserver.frameworks.torch.program import DTYPES, ProgramInput
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, datatype_of
 
-_SHAPE_COMPLAINTS = (
-    "shapes cannot be multiplied",
-    "size mismatch",
-    "sizes of tensors must match",
-    "must match the size",
-    "must have same reduction dim",
-    "must be equal to input_size",
-    "is invalid for input of size",
-    "index out of range",
-    "dimension out of range",
-    "guard failed",
-    "expected",
+_COMPLAINTS = re.compile(
+    r"\b(shapes?|sizes?|dims?|dimensions?|dimensional|rank|length|index|indices|offsets?)\b|\d-?d\b"
+    r"|must match|expected|guard failed|out of (range|bounds)|not enough values|too many values",
+    re.IGNORECASE,
 )
 _OWN_FAULTS = ("device", "scalar type", "dtype")
 REFUSALS = (RuntimeError, IndexError, ValueError, AssertionError, torch.jit.Error)
@@ -71,7 +63,7 @@ def reason_of(error: Exception) -> str | None:
     lower = line.lower()
     if any(word in lower for word in _OWN_FAULTS):
         return None
-    return line if any(complaint in lower for complaint in _SHAPE_COMPLAINTS) else None
+    return line if _COMPLAINTS.search(line) else None
 
 
 def flat(answer: object) -> list[tuple[str, object]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from bundleserver.bundle.parameters import PARAMS
 from bundleserver.errors import InvalidInput
 from bundleserver.serving.codecs import json_body
 from bundleserver.serving.codecs.json_body import PIECE_VALUES
@@ -49,6 +50,8 @@ def decode_request(
     else:
         raise InvalidInput(f"'{key}' is {kind_of(given)}; expected an array of rows")
     parameters = json_body.optional_object(document, "parameters", "")
+    if params := json_body.optional_object(document, PARAMS, ""):
+        parameters = {**parameters, PARAMS: params}
     return PredictRequest(model, version, rows=rows, parameters=parameters, routing_key=routing_key)
 
 
