@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from bundleserver.bundle.integrity import file_sha256
 from bundleserver.errors import (
     IntegrityError,
     NotReady,
@@ -23,7 +24,7 @@ from bundleserver.errors import (
 from bundleserver.manager import Manager
 from bundleserver.sources import LastKnownListings
 from bundleserver.sources.registry.bounded import Breaker
-from bundleserver.sources.registry.cache import Cache
+from bundleserver.sources.registry.cache import INDEX_NAME, Cache
 from bundleserver.sources.registry.client import RegistryClient
 from bundleserver.sources.registry.pulling import pull
 from bundleserver.sources.registry.source import RegistrySource
@@ -376,6 +377,28 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(registry, bundles, name, r
     _harm(first.cache, harm)
 
     assert ("1", 3.0) == replica(f"models:/{name}@champion").look().answer()
+
+
+def test_an_entry_that_is_not_as_its_manifest_says_is_fetched_again(
+    registry, bundles, name, replica
+):
+    """Its own index says that it is as it was downloaded, which proves nothing."""
+    register(registry, bundles[0], name, "champion")
+    first = replica(f"models:/{name}@champion").look()
+    file = next(first.cache.root.glob("*/model.joblib"))
+    data = bytearray(file.read_bytes())
+    data[50] ^= 1
+    file.write_bytes(bytes(data))
+    index = file.parent / INDEX_NAME
+    document = json.loads(index.read_text())
+    document["files"]["model.joblib"]["sha256"] = file_sha256(file)
+    index.write_text(json.dumps(document))
+
+    second = replica(f"models:/{name}@champion").look()
+    while second.states() != {"1": "READY"}:
+        second.look()
+
+    assert ("1", 3.0) == second.answer()
 
 
 def test_a_damaged_file_is_never_served_in_an_outage(proxy, bundles, name, replica):

@@ -105,7 +105,7 @@ class Cache:
             damage = f"{INDEX_NAME} cannot be read: {error}"
         if damage is not None:
             LOG.warning("removing '%s' from the cache, it is damaged: %s", directory, damage)
-            self._remove(directory)
+            self.remove(directory)
             return None
         with suppress(OSError):
             os.utime(directory / INDEX_NAME)
@@ -159,7 +159,7 @@ class Cache:
             if free >= bytes_needed:
                 return
             if entry.number not in in_use:
-                self._remove(entry.directory)
+                self.remove(entry.directory)
                 free += sizes[entry]
         if free < bytes_needed:
             raise SourceError(
@@ -172,7 +172,7 @@ class Cache:
         spare = [entry for entry in self.entries() if entry.number not in in_use]
         for entry in spare[self._keep :]:
             LOG.info("removing '%s' from the cache", entry.directory)
-            self._remove(entry.directory)
+            self.remove(entry.directory)
 
     def _place(self, version: RegisteredVersion) -> Path:
         return self.root / f"{version.number}-{version.fingerprint}"
@@ -215,15 +215,15 @@ class Cache:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not place.is_dir():
                 raise
 
-    def _remove(self, directory: Path) -> None:
+    def remove(self, directory: Path) -> None:
+        """Remove a version at once."""
         gone = directory.with_name(f"{_GONE_PREFIX}{directory.name}-{os.getpid()}")
         try:
             directory.rename(gone)
             shutil.rmtree(gone)
-        except FileNotFoundError:
-            return
         except OSError as error:
-            LOG.warning("'%s' could not be removed: %s", directory, error.strerror or error)
+            if error.errno != errno.ENOENT:
+                LOG.warning("'%s' could not be removed: %s", directory, error.strerror or error)
 
     def _sweep(self, version: RegisteredVersion) -> None:
         """Remove what killed replicas left of this version, and old remains of others."""

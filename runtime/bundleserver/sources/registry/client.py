@@ -16,7 +16,7 @@ from tenacity import (
     wait_random,
 )
 
-from bundleserver.errors import BundleServerError, FrameworkError
+from bundleserver.errors import BundleServerError, FrameworkError, SourceError
 from bundleserver.sources.registry.bounded import call_within
 from bundleserver.sources.registry.failures import (
     NoSuchThing,
@@ -34,6 +34,7 @@ T = TypeVar("T")
 
 EXTRA = "pip install 'bundleserver[mlflow]'"
 _MOST_VERSIONS = 1000
+_MOST_PAGES = 100
 _ASK_AGAIN_WITHIN_SECONDS = 5.0
 """A call that took longer is not retried within a poll, which would take minutes."""
 
@@ -183,7 +184,7 @@ class RegistryClient:
         question = _name_filter(name)
         found: list[Any] = []
         token: str | None = None
-        while True:
+        for _ in range(_MOST_PAGES):
             page = self.ask(
                 f"versions of '{name}'",
                 lambda client, token=token: client.search_model_versions(  # type: ignore[misc]  # a default binds the loop's value
@@ -194,6 +195,10 @@ class RegistryClient:
             token = page.token or None
             if token is None:
                 return tuple(map(_version, found))
+        raise SourceError(
+            f"'{name}' has more than {_MOST_PAGES} pages of versions in the registry at "
+            f"'{self.place}'; delete old versions there"
+        )
 
     def _connect(self) -> MlflowClient:
         if self._client is None:

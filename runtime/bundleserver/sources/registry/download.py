@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bundleserver.errors import IntegrityError, Problem, SourceError
 from bundleserver.sources.registry.client import RegistryClient
+from bundleserver.sources.registry.exact import download_exactly
 
 LOG = logging.getLogger(__name__)
 
@@ -90,7 +92,12 @@ class Artifacts:
 
         def fetch() -> None:
             # MLflow's public function lists the file again, and hides the cause of its errors.
-            self._open()._download_file(file.path, str(target))
+            repository = self._open()
+            if file.size is None or not _streams(repository):
+                repository._download_file(file.path, str(target))
+                return
+            download = partial(repository._download_file, file.path)
+            download_exactly(download, target, file.size, file.path, self.identity)
 
         with _local_trouble(self.identity, directory):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -138,6 +145,14 @@ class Artifacts:
                 uri = self._client.download_uri(self._name, self._number)
             self._repository = get_artifact_repository(uri)
         return self._repository
+
+
+def _streams(repository: Any) -> bool:
+    """Ask whether files come over HTTP and are written in one piece, as they come."""
+    from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
+
+    inner = getattr(repository, "repo", repository)
+    return isinstance(inner, HttpArtifactRepository) and Path("/proc/self/fd").is_dir()
 
 
 class _LocalTrouble(SourceError):

@@ -10,7 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
-from bundleserver.errors import SourceError
+from bundleserver.bundle.opening import verify
+from bundleserver.errors import (
+    BundleError,
+    FrameworkError,
+    IntegrityError,
+    ManifestError,
+    SourceError,
+)
 from bundleserver.manifest import Manifest
 from bundleserver.sources import Candidate, Demand, DemandOf, LastKnownListings, Listing
 from bundleserver.sources.registry.bounded import Breaker
@@ -120,8 +127,26 @@ class RegistrySource:
             raise
         self._failed.pop(version.number, None)
         directory, facts = found
-        manifest = manifest_of(directory, candidate.model)
+        manifest = self._verified(directory, candidate)
         return directory, with_facts(manifest, {**facts, **self._facts(version)})
+
+    def _verified(self, directory: Path, candidate: Candidate) -> Manifest:
+        """Return the manifest of a version whose files are those that it lists.
+
+        The cache's own digests say only that a file is as it was downloaded; a version that is not
+        as its manifest says is dropped, so that the next retry fetches it again.
+        """
+        try:
+            manifest = manifest_of(directory, candidate.model)
+            verify(directory, manifest)
+        except FrameworkError:
+            raise  # another image could open it
+        except (IntegrityError, ManifestError, BundleError):
+            with self._fetching:
+                LOG.warning("removing '%s' from the cache; it is fetched again", directory)
+                self._cache.remove(directory)
+            raise
+        return manifest
 
     def _ask(self) -> RegisteredModel | None:
         self._breaker.check()
