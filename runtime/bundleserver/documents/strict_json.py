@@ -10,12 +10,15 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from bundleserver.errors import ConfigError, ManifestError, Problem
 
 Place = tuple[str | int, ...]
 """The place of a value in a document: keys and indexes from the top."""
+
+MOST_KEYS = 10_000
+"""The most keys of one object."""
 
 DEEPEST = 64
 """Maximum nesting depth of a document, below Python's recursion limit."""
@@ -27,9 +30,18 @@ _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def read_object(
-    data: bytes | str, where: str, error: type[ManifestError] | type[ConfigError]
+    data: bytes | str,
+    where: str,
+    error: type[ManifestError] | type[ConfigError],
+    most: Mapping[str, int] | None = None,
 ) -> tuple[dict[str, object], dict[Place, Problem]]:
     """Parse the JSON object in a file's content.
+
+    Args:
+        data: the content.
+        where: the file's path, for messages.
+        error: the class of error to raise.
+        most: how many entries the values of some keys may have, so that validating them is quick.
 
     Returns:
         The object, and its problems that can be parsed: duplicate keys, non-finite numbers,
@@ -45,6 +57,8 @@ def read_object(
         raise error(where, [_unreadable(fault)]) from fault
     if not isinstance(document, dict):
         raise error(where, [Problem("", f"is {shown(document)}; expected a JSON object")])
+    if many := [*_too_many(document, most or {})]:
+        raise error(where, many)
     return document, dict(_oddities(document, ()))
 
 
@@ -95,6 +109,17 @@ def pretty(value: object, indent: int = 0, used: int = _LINE) -> str:
     return line[0] + "\n" + ",\n".join(lines) + "\n" + " " * indent + line[-1]
 
 
+def _too_many(document: Mapping[str, object], most: Mapping[str, int]) -> Iterator[Problem]:
+    for key, limit in most.items():
+        value = document.get(key)
+        if isinstance(value, (dict, list)) and len(value) > limit:
+            yield Problem(key, f"has {len(value)} entries; expected at most {limit}")
+
+
+class _TooManyKeys(ValueError):
+    """An object has more keys than any may have."""
+
+
 class _Repeating(dict[str, object]):
     """An object with duplicate keys, which ``repeated`` lists."""
 
@@ -102,6 +127,8 @@ class _Repeating(dict[str, object]):
 
 
 def _keep_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len(pairs) > MOST_KEYS:
+        raise _TooManyKeys(f"has an object of {len(pairs)} keys; expected at most {MOST_KEYS}")
     found = dict(pairs)
     if len(found) == len(pairs):
         return found
@@ -113,6 +140,8 @@ def _keep_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _unreadable(fault: ValueError | RecursionError) -> Problem:
     """Describe why a text is not valid JSON, and where."""
+    if isinstance(fault, _TooManyKeys):
+        return Problem("", str(fault))
     if isinstance(fault, RecursionError):
         return Problem("", f"is nested deeper than {DEEPEST} levels")
     if isinstance(fault, UnicodeDecodeError):

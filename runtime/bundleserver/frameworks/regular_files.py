@@ -25,7 +25,8 @@ def open_regular(path: Path) -> io.BufferedReader:
     # Asked before it is opened, since opening a device may act on it; asked again of what is open.
     _check(path, path.stat())
     # What becomes a pipe in between does not wait for a writer.
-    file = open(path, "rb", opener=_without_waiting)
+    # Path.open has no opener; whoever asked closes it.
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
     try:
         _check(path, os.fstat(file.fileno()))
     except BaseException:

@@ -49,6 +49,15 @@ MANIFEST_NAME = "manifest.json"
 """The file at the top of a bundle that makes it one."""
 
 
+_MOST = {
+    "components": 1_000,
+    "inputs": 10_000,
+    "steps": 1_000,
+    "outputs": 10_000,
+    "examples": 1_000,
+}
+
+
 def is_model_name(name: str) -> bool:
     """Ask whether a model may have this name; such a name never leads out of its directory."""
     return re.fullmatch(MODEL_NAME, name) is not None
@@ -152,7 +161,7 @@ class Manifest:
             ManifestError: it is not valid JSON, breaks the format, or names an unknown framework;
                 lists every problem.
         """
-        document, odd = read_object(data, where, ManifestError)
+        document, odd = read_object(data, where, ManifestError, _MOST)
         _refuse_newer(document.get("format"), where)
         problems = {**manifest_problems(document, frameworks), **odd}
         if problems:

@@ -26,7 +26,7 @@ class Configs:
         self._known: dict[Path, _Read] = {}
 
     def read(self, root: Path) -> tuple[ServingConfig | None, str | None]:
-        """Return what a model's ``serving.json`` says, or why it is invalid; neither without one."""
+        """Return what a model's ``serving.json`` says, or why it is invalid; or neither."""
         path = root / CONFIG_NAME
         try:
             data = read_metadata(path, CONFIG_BYTES)

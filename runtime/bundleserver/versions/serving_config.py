@@ -20,6 +20,8 @@ from bundleserver.versions.canary import CanaryRules
 CONFIG_NAME = "serving.json"
 """The name of the file in a model's directory."""
 
+_MOST = {"labels": 1_000, "traffic": 1_000, "shadow": 1_000}
+
 RESERVED_LABELS = ("default", "latest")
 """Names with another meaning where a label may be used, so they cannot be labels."""
 
@@ -70,7 +72,7 @@ class ServingConfig:
         Raises:
             ConfigError: it is not valid JSON, or a value is invalid; lists every problem.
         """
-        document, odd = read_object(data, where, ConfigError)
+        document, odd = read_object(data, where, ConfigError, _MOST)
         problems = {**_problems(document), **odd}
         if problems:
             raise ConfigError(where, tuple(problems.values()))

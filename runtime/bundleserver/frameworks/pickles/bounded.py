@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import BinaryIO
 
-MOST_READS = 3_000_000
+MOST_READS = 2_000_000
 """The reads of any file, each of an instruction or a part of one; more by the size of the file."""
 
 MOST_READS_AT_ALL = 30_000_000

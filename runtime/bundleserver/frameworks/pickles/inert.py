@@ -64,7 +64,10 @@ class Made:
 
 
 # joblib subclasses the same class, the Python twin of pickle.Unpickler: both see the same stream.
-class InertUnpickler(pickle._Unpickler):
+_Unpickler: Any = pickle._Unpickler
+
+
+class InertUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of its methods
     """Follow a pickle's instructions without importing, calling or setting anything real."""
 
     def __init__(
@@ -163,10 +166,9 @@ class InertUnpickler(pickle._Unpickler):
     def _text_line(self, parse: Callable[[Any], None], empty: bytes) -> None:
         """Parse a line of text; of a very long one nothing is kept."""
         line = self._stream.text_line()
-        line, before = empty if line is None else line, self.readline
-        self.readline = lambda: line
+        self.readline = lambda: empty if line is None else line
         parse(self)
-        self.readline = before
+        self.readline = self._stream.readline
         self.stack[-1] = _kept(cast(str, self.stack[-1]))
 
     def _long(self) -> None:
@@ -200,7 +202,7 @@ class InertUnpickler(pickle._Unpickler):
             checked_key(item)
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
-        **pickle._Unpickler.dispatch,
+        **_Unpickler.dispatch,
         pickle.REDUCE[0]: _newobj,
         pickle.NEWOBJ[0]: _newobj,
         pickle.NEWOBJ_EX[0]: _newobj_ex,
@@ -213,8 +215,8 @@ class InertUnpickler(pickle._Unpickler):
         pickle.BINUNICODE[0]: lambda self: self._text("<I"),
         pickle.BINUNICODE8[0]: lambda self: self._text("<Q"),
         pickle.BINSTRING[0]: lambda self: self._text("<i", "latin-1"),
-        pickle.STRING[0]: lambda self: self._text_line(pickle._Unpickler.load_string, b"''\n"),
-        pickle.UNICODE[0]: lambda self: self._text_line(pickle._Unpickler.load_unicode, b"\n"),
+        pickle.STRING[0]: lambda self: self._text_line(_Unpickler.load_string, b"''\n"),
+        pickle.UNICODE[0]: lambda self: self._text_line(_Unpickler.load_unicode, b"\n"),
         pickle.LONG4[0]: _long,
         pickle.SETITEM[0]: _set_item,
         pickle.SETITEMS[0]: lambda self: self._set(self.pop_mark()),
