@@ -496,7 +496,7 @@ def test_unreadable_directories_are_the_problem_of_their_version(root, source):
     new, old = only(source).candidates
 
     assert old.problem is None
-    reason = "cannot be read: it is a directory; expected a regular file"
+    reason = "cannot be read: Is a directory"
     assert f"'{root / 'v2' / 'manifest.json'}' {reason}" == new.problem
 
 

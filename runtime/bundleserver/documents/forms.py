@@ -28,6 +28,13 @@ _MOST_FAULTS = 2_000
 _LONGEST, _MANY = 80, 200  # limits of the search for similar names, whose cost grows with both
 
 
+class TooManyProblems(Exception):
+    """A document has more problems than anybody reads; says how many."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"has {count} invalid values, too many to be listed")
+
+
 class Form(BaseModel):
     """The shape of one object in a document: no key but its fields, no value of another type.
 
@@ -71,13 +78,15 @@ def form_problems(form: type[Form], value: object, at: Place = ()) -> dict[Place
         form: the expected shape.
         value: the parsed JSON value.
         at: its place in the document.
+
+    Raises:
+        TooManyProblems: they are too many to be listed.
     """
     try:
         form.model_validate(value)
     except ValidationError as error:
         if error.error_count() > _MOST_FAULTS:
-            what = f"has {error.error_count()} problems, too many to be listed"
-            return {at: Problem(json_path(at), what)}
+            raise TooManyProblems(error.error_count()) from error
         found: dict[Place, Problem] = {}
         for fault in error.errors(include_url=False, include_context=False):
             place = (*at, *fault["loc"])

@@ -11,11 +11,15 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from bundleserver.errors import ConfigError, ManifestError, Problem
 
 Place = tuple[str | int, ...]
 """The place of a value in a document: keys and indexes from the top."""
+
+MOST_VALUES = 250_000
+"""The most values of a document; more keep the interpreter while they are parsed and validated."""
 
 MOST_KEYS = 10_000
 """The most keys of one object."""
@@ -23,6 +27,7 @@ MOST_KEYS = 10_000
 DEEPEST = 64
 """Maximum nesting depth of a document, below Python's recursion limit."""
 
+_MOST_ODD = 1_000
 _LINE = 100
 _SHOWN = 80
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
@@ -50,6 +55,9 @@ def read_object(
     Raises:
         ManifestError, ConfigError: ``error``, where the content is not a JSON object.
     """
+    commas = data.count(b",") if isinstance(data, bytes) else data.count(",")
+    if commas > MOST_VALUES:
+        raise error(where, [Problem("", f"has {commas} commas; expected at most {MOST_VALUES}")])
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
         document = json.loads(text, object_pairs_hook=_keep_repeats)
@@ -59,7 +67,10 @@ def read_object(
         raise error(where, [Problem("", f"is {shown(document)}; expected a JSON object")])
     if many := [*_too_many(document, most or {})]:
         raise error(where, many)
-    return document, dict(_oddities(document, ()))
+    odd = dict(islice(_oddities(document, ()), _MOST_ODD))
+    if len(odd) == _MOST_ODD:
+        raise error(where, tuple(odd.values()))
+    return document, odd
 
 
 def json_path(place: Place) -> str:

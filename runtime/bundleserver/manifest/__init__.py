@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bundleserver.documents.forms import Form
+from bundleserver.documents.forms import Form, TooManyProblems
 from bundleserver.documents.strict_json import pretty, read_object
 from bundleserver.errors import ManifestError, Problem
 from bundleserver.manifest.checks import manifest_problems
@@ -163,7 +163,10 @@ class Manifest:
         """
         document, odd = read_object(data, where, ManifestError, _MOST)
         _refuse_newer(document.get("format"), where)
-        problems = {**manifest_problems(document, frameworks), **odd}
+        try:
+            problems = {**manifest_problems(document, frameworks), **odd}
+        except TooManyProblems as error:
+            raise ManifestError(where, [Problem("", str(error))]) from error
         if problems:
             raise ManifestError(where, tuple(problems.values()))
         return _manifest(ManifestForm.model_validate(document))

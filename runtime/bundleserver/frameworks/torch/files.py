@@ -114,7 +114,10 @@ class _ReadsLittle(io.BufferedReader):
 
     def read(self, size: int | None = -1, /) -> bytes:
         """Return so many bytes, of a bounded number."""
-        if size is None or not 0 <= size <= _MOST_DIRECTORY_BYTES:
+        if size is None or size < 0:
+            # zipfile asks so for the archive's end, which is short.
+            size = _MOST_DIRECTORY_BYTES
+        if size > _MOST_DIRECTORY_BYTES:
             raise LoadError(
                 f"'{self.name}' cannot be inspected within the limits: the directory of the "
                 f"archive has {size} bytes; at most {_MOST_DIRECTORY_BYTES} are read"
