@@ -31,9 +31,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bundleserver.documents.printable import printable
+
+_MOST_TOLD, _LONGEST = 20, 600  # of the problems in one message
+
 
 class BundleServerError(Exception):
-    """The root of the tree: anything bundleserver raises on purpose."""
+    """The root of the tree: anything bundleserver raises on purpose; its message is printable."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 @dataclass(frozen=True)
@@ -57,9 +64,11 @@ class _ProblemsError(BundleServerError):
 
     def __str__(self) -> str:
         if len(self.problems) == 1:
-            return f"{self.what}: {self.problems[0]}"
-        listed = "; ".join(str(problem) for problem in self.problems)
-        return f"{self.what}: {len(self.problems)} problems: {listed}"
+            return printable(f"{self.what}: {self.problems[0]}")
+        told = [printable(str(problem), _LONGEST) for problem in self.problems[:_MOST_TOLD]]
+        more = len(self.problems) - len(told)
+        listed = "; ".join([*told, *([f"and {more} more"] if more else [])])
+        return printable(f"{self.what}: {len(self.problems)} problems: {listed}")
 
 
 class ManifestError(_ProblemsError):

@@ -496,7 +496,8 @@ def test_unreadable_directories_are_the_problem_of_their_version(root, source):
     new, old = only(source).candidates
 
     assert old.problem is None
-    assert f"'{root / 'v2'}' cannot be read: Is a directory" == new.problem
+    reason = "cannot be read: Is a directory"
+    assert f"'{root / 'v2' / 'manifest.json'}' {reason}" == new.problem
 
 
 def test_demand_limits_what_is_looked_at(root, source):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from bundleserver.bundle.metadata_files import read_metadata
 from bundleserver.errors import BundleError, IntegrityError, Problem
 from bundleserver.frameworks import frameworks
 from bundleserver.manifest import MANIFEST_NAME, Manifest
@@ -22,7 +23,7 @@ def read_manifest(directory: Path, known: Collection[str] | None = None) -> Mani
     """
     path = directory / MANIFEST_NAME
     try:
-        data = path.read_bytes()
+        data = read_metadata(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

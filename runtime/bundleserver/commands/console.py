@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated
@@ -10,17 +12,22 @@ from typing import Annotated
 import orjson
 import typer
 
+from bundleserver.documents.printable import printable, printable_lines
+
+_INVISIBLE = re.compile(r"[^ -~\n]")
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def say(text: str) -> None:
     """Print one line of the result."""
-    typer.echo(text)
+    typer.echo(printable_lines(text))
 
 
 def say_json(value: object) -> None:
     """Print the result as JSON."""
-    typer.echo(orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode())
+    text = orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode()
+    typer.echo(_INVISIBLE.sub(_json_escape, text))
 
 
 def say_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -30,7 +37,7 @@ def say_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]
     from rich.table import Table
     from rich.text import Text
 
-    filled = list(rows)
+    filled = [[printable(cell, len(cell)) for cell in row] for row in rows]
     kept = [at for at in range(len(headings)) if any(row[at] for row in filled)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for at in kept:
@@ -68,8 +75,14 @@ def say_error(text: object) -> None:
 
 
 def one_line(text: object) -> str:
-    """Join a message's lines into one."""
-    return " ".join(str(text).split())
+    """Join a message's lines into one, with what is no text escaped."""
+    joined = " ".join(str(text).split())
+    return printable(joined, len(joined))
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    character = found[0]
+    return character if character.isprintable() else json.dumps(character)[1:-1]
 
 
 @contextmanager

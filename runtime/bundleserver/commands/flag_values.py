@@ -7,8 +7,7 @@ import difflib
 from collections.abc import Callable
 from typing import TypeVar
 
-from bundleserver.versions import VersionPolicy
-from bundleserver.versions import serving_config as traffic
+from bundleserver.versions import VersionPolicy, weights
 from bundleserver.versions.lifecycle import SwapPolicy
 
 Value = TypeVar("Value")
@@ -64,7 +63,7 @@ parse_int = converted(int, lambda text, _: f"is '{text}'; expected an integer")
 parse_float = converted(float, lambda text, _: f"is '{text}'; expected a number")
 parse_policy = converted(VersionPolicy.parse, lambda _, error: str(error))
 parse_traffic = converted(
-    lambda text: tuple(traffic.parse_traffic(text).items()), lambda _, error: str(error)
+    lambda text: tuple(weights.parse_traffic(text).items()), lambda _, error: str(error)
 )
 
 

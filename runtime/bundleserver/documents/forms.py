@@ -23,7 +23,16 @@ from bundleserver.errors import Problem
 ABSENT: Any = None
 """The default of a :class:`Form` field that may be left out; a written ``null`` is refused."""
 
+_MOST_FAULTS = 2_000
+
 _LONGEST, _MANY = 80, 200  # limits of the search for similar names, whose cost grows with both
+
+
+class TooManyProblems(Exception):
+    """A document has more problems than anybody reads; says how many."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(f"has {count} invalid values, too many to be listed")
 
 
 class Form(BaseModel):
@@ -69,10 +78,15 @@ def form_problems(form: type[Form], value: object, at: Place = ()) -> dict[Place
         form: the expected shape.
         value: the parsed JSON value.
         at: its place in the document.
+
+    Raises:
+        TooManyProblems: they are too many to be listed.
     """
     try:
         form.model_validate(value)
     except ValidationError as error:
+        if error.error_count() > _MOST_FAULTS:
+            raise TooManyProblems(error.error_count()) from error
         found: dict[Place, Problem] = {}
         for fault in error.errors(include_url=False, include_context=False):
             place = (*at, *fault["loc"])
@@ -102,9 +116,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def quoted(names: Iterable[str], most: int = 20) -> str:
     """List names for a message: ``'a', 'b', 'c'``, at most so many."""
-    listed = [shown(name) for name in names]
-    more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return (", ".join(listed[:most]) or "none") + more
+    all_names = tuple(names)
+    more = f" and {len(all_names) - most} more" if len(all_names) > most else ""
+    return (", ".join(map(shown, all_names[:most])) or "none") + more
 
 
 def _sentence(form: type[Form], fault: ErrorDetails) -> str:

@@ -10,16 +10,24 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from bundleserver.errors import ConfigError, ManifestError, Problem
 
 Place = tuple[str | int, ...]
 """The place of a value in a document: keys and indexes from the top."""
 
+MOST_VALUES = 250_000
+"""The most values of a document; more keep the interpreter while they are parsed and validated."""
+
+MOST_KEYS = 10_000
+"""The most keys of one object."""
+
 DEEPEST = 64
 """Maximum nesting depth of a document, below Python's recursion limit."""
 
+_MOST_ODD = 1_000
 _LINE = 100
 _SHOWN = 80
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
@@ -27,9 +35,18 @@ _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 
 def read_object(
-    data: bytes | str, where: str, error: type[ManifestError] | type[ConfigError]
+    data: bytes | str,
+    where: str,
+    error: type[ManifestError] | type[ConfigError],
+    most: Mapping[str, int] | None = None,
 ) -> tuple[dict[str, object], dict[Place, Problem]]:
     """Parse the JSON object in a file's content.
+
+    Args:
+        data: the content.
+        where: the file's path, for messages.
+        error: the class of error to raise.
+        most: how many entries the values of some keys may have, so that validating them is quick.
 
     Returns:
         The object, and its problems that can be parsed: duplicate keys, non-finite numbers,
@@ -38,6 +55,9 @@ def read_object(
     Raises:
         ManifestError, ConfigError: ``error``, where the content is not a JSON object.
     """
+    commas = data.count(b",") if isinstance(data, bytes) else data.count(",")
+    if commas > MOST_VALUES:
+        raise error(where, [Problem("", f"has {commas} commas; expected at most {MOST_VALUES}")])
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
         document = json.loads(text, object_pairs_hook=_keep_repeats)
@@ -45,7 +65,12 @@ def read_object(
         raise error(where, [_unreadable(fault)]) from fault
     if not isinstance(document, dict):
         raise error(where, [Problem("", f"is {shown(document)}; expected a JSON object")])
-    return document, dict(_oddities(document, ()))
+    if many := [*_too_many(document, most or {})]:
+        raise error(where, many)
+    odd = dict(islice(_oddities(document, ()), _MOST_ODD))
+    if len(odd) == _MOST_ODD:
+        raise error(where, tuple(odd.values()))
+    return document, odd
 
 
 def json_path(place: Place) -> str:
@@ -95,6 +120,17 @@ def pretty(value: object, indent: int = 0, used: int = _LINE) -> str:
     return line[0] + "\n" + ",\n".join(lines) + "\n" + " " * indent + line[-1]
 
 
+def _too_many(document: Mapping[str, object], most: Mapping[str, int]) -> Iterator[Problem]:
+    for key, limit in most.items():
+        value = document.get(key)
+        if isinstance(value, (dict, list)) and len(value) > limit:
+            yield Problem(key, f"has {len(value)} entries; expected at most {limit}")
+
+
+class _TooManyKeys(ValueError):
+    """An object has more keys than any may have."""
+
+
 class _Repeating(dict[str, object]):
     """An object with duplicate keys, which ``repeated`` lists."""
 
@@ -102,6 +138,8 @@ class _Repeating(dict[str, object]):
 
 
 def _keep_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len(pairs) > MOST_KEYS:
+        raise _TooManyKeys(f"has an object of {len(pairs)} keys; expected at most {MOST_KEYS}")
     found = dict(pairs)
     if len(found) == len(pairs):
         return found
@@ -113,6 +151,8 @@ def _keep_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _unreadable(fault: ValueError | RecursionError) -> Problem:
     """Describe why a text is not valid JSON, and where."""
+    if isinstance(fault, _TooManyKeys):
+        return Problem("", str(fault))
     if isinstance(fault, RecursionError):
         return Problem("", f"is nested deeper than {DEEPEST} levels")
     if isinstance(fault, UnicodeDecodeError):

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from bundleserver.documents.printable import few
 from bundleserver.manager.records import VersionRecord
 from bundleserver.sources import Listing, named_versions, policy_of
 from bundleserver.versions import Version, VersionPolicy, is_version_label
@@ -173,13 +174,13 @@ def _unready(versions: Mapping[Version, VersionRecord], named: Iterable[Version]
             described.append(f"'{version}', which {record.failure}")
         else:
             described.append(f"'{version}', which is not ready")
-    return "refers to " + "; ".join(described)
+    return "refers to " + "; ".join(few(described))
 
 
 def _quoted(versions: Iterable[Version]) -> str:
-    return ", ".join(f"'{version}'" for version in versions)
+    return ", ".join(few(f"'{version}'" for version in versions))
 
 
 def _summary(config: ServingConfig) -> str:
     parts = [f"policy {config.policy}"] if config.policy else []
-    return ", ".join([*parts, *config.phrases()]) or "empty, using command-line flags"
+    return ", ".join(few([*parts, *config.phrases()])) or "empty, using command-line flags"

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bundleserver.documents.forms import Form
+from bundleserver.documents.forms import Form, TooManyProblems
 from bundleserver.documents.strict_json import pretty, read_object
 from bundleserver.errors import ManifestError, Problem
 from bundleserver.manifest.checks import manifest_problems
@@ -47,6 +47,15 @@ __all__ = [
 
 MANIFEST_NAME = "manifest.json"
 """The file at the top of a bundle that makes it one."""
+
+
+_MOST = {
+    "components": 1_000,
+    "inputs": 10_000,
+    "steps": 1_000,
+    "outputs": 10_000,
+    "examples": 1_000,
+}
 
 
 def is_model_name(name: str) -> bool:
@@ -152,9 +161,12 @@ class Manifest:
             ManifestError: it is not valid JSON, breaks the format, or names an unknown framework;
                 lists every problem.
         """
-        document, odd = read_object(data, where, ManifestError)
+        document, odd = read_object(data, where, ManifestError, _MOST)
         _refuse_newer(document.get("format"), where)
-        problems = {**manifest_problems(document, frameworks), **odd}
+        try:
+            problems = {**manifest_problems(document, frameworks), **odd}
+        except TooManyProblems as error:
+            raise ManifestError(where, [Problem("", str(error))]) from error
         if problems:
             raise ManifestError(where, tuple(problems.values()))
         return _manifest(ManifestForm.model_validate(document))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping, Sequence
+from itertools import islice
 
 from bundleserver.documents.forms import did_you_mean, form_problems, nearest, quoted
 from bundleserver.documents.strict_json import Place, json_path, shown
@@ -26,6 +27,8 @@ from bundleserver.manifest.forms import (
 from bundleserver.manifest.tensor_flow import Flow
 from bundleserver.operations import OPERATIONS, Operation
 
+_MOST = 1_000  # of the problems between parts; each may be one of a million
+
 
 def manifest_problems(
     document: Mapping[str, object], frameworks: Collection[str] | None = None
@@ -36,7 +39,7 @@ def manifest_problems(
     """
     found = form_problems(ManifestForm, document)
     drafts = Drafts(document, found)
-    problems = [*_cross_problems(drafts)]
+    problems = [*islice(_cross_problems(drafts), _MOST)]
     if frameworks is not None:
         problems += _framework_problems(drafts, frameworks)
     for place, what in problems:

@@ -3,16 +3,48 @@
 from __future__ import annotations
 
 import logging.config
+from typing import Any
 
+from bundleserver.documents.printable import printable
 from bundleserver.serving.options import ServerOptions
 
 _DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
+
+
+_MOST_LINES = 200
+_LONGEST_LINE = 2_000
+_LONGEST_MESSAGE = 8_000
+
+
+class PrintableRecord(logging.LogRecord):
+    """A record of which nothing forges a line or commands a terminal, whatever formats it.
+
+    Names of files, labels and the errors of libraries are escaped, and a traceback is indented, so
+    that only what a logger wrote begins a line.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if isinstance(self.args, tuple):
+            # A formatter of access logs reads these, and never the message.
+            self.args = tuple(printable(a) if isinstance(a, str) else a for a in self.args)
+        if self.exc_info and self.exc_info[0] is not None:
+            text = logging.Formatter().formatException(self.exc_info)
+            lines = text.split("\n")
+            if len(lines) > _MOST_LINES:
+                lines[_MOST_LINES // 2 : -_MOST_LINES // 2] = ["…"]
+            self.exc_text = "\n".join(f"  {printable(line, _LONGEST_LINE)}" for line in lines)
+
+    def getMessage(self) -> str:  # noqa: N802 - logging's own name
+        """Return the message on one line."""
+        return printable(super().getMessage(), _LONGEST_MESSAGE)
 
 
 def set_up_logging(options: ServerOptions) -> None:
     """Set up the loggers of this process; a configuration file replaces our configuration."""
     if not options.configure_logging:
         return
+    logging.setLogRecordFactory(PrintableRecord)
     if options.log_config_file is None:
         logging.config.dictConfig(_default_config(options))
     else:

@@ -13,6 +13,7 @@ from typing import Protocol
 from bundleserver.bundle import Bundle
 from bundleserver.bundle.members import Members
 from bundleserver.bundle.opening import Enter, open_bundle
+from bundleserver.documents.printable import few, printable
 from bundleserver.errors import BundleError, SourceError
 from bundleserver.manifest import Manifest
 from bundleserver.versions import Version, VersionPolicy, is_version_label
@@ -39,6 +40,10 @@ class Candidate:
     settled: bool
     problem: str | None = None
     links_lead_anywhere: bool = False
+
+    def __post_init__(self) -> None:
+        if self.problem is not None:
+            object.__setattr__(self, "problem", printable(self.problem))
 
     @property
     def is_usable(self) -> bool:
@@ -72,6 +77,12 @@ class Listing:
     unseen: tuple[Version, ...] = ()
     reason: str = ""
     warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", printable(self.reason))
+        object.__setattr__(self, "warnings", few(map(printable, self.warnings)))
+        if self.config_problem is not None:
+            object.__setattr__(self, "config_problem", printable(self.config_problem))
 
 
 @dataclass(frozen=True)

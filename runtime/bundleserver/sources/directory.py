@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bundleserver.bundle.opening import manifest_of
-from bundleserver.errors import BundleError, ConfigError, SourceError
+from bundleserver.documents.printable import printable
+from bundleserver.errors import BundleError, SourceError
 from bundleserver.manifest import MANIFEST_NAME, Manifest
 from bundleserver.sources import Candidate, Demand, DemandOf, Listing, named_versions, policy_of
+from bundleserver.sources.configs import Configs
 from bundleserver.sources.files import (
     Contents,
     Folder,
@@ -22,7 +24,6 @@ from bundleserver.sources.files import (
 from bundleserver.sources.layouts import find_models, readable_manifest
 from bundleserver.sources.ordering import OrderedVersions
 from bundleserver.versions import Version, VersionPolicy, is_version_label
-from bundleserver.versions.serving_config import CONFIG_NAME, ServingConfig
 
 _ONLY_VERSION = Version("1")
 
@@ -67,6 +68,7 @@ class DirectorySource:
         self._seen: dict[Path, _Observation] = {}
         self._ordered: dict[Path, OrderedVersions] = {}
         self._has_manifest: dict[Path, bool] = {}
+        self._configs = Configs()
 
     @property
     def place(self) -> str:
@@ -106,8 +108,10 @@ class DirectorySource:
                 yield Listing(self._model_name, reason=reason)
             return
         for name, root in find_models(top, self._model_name):
-            if isinstance(root, Folder):
-                yield self._list_model(name, root, demand_of(name) if demand_of else None)
+            if (shown := printable(name)) != name:
+                yield Listing(shown, reason=f"'{shown}' has invisible characters; rename it")
+            elif isinstance(root, Folder):
+                yield self._list_anyway(name, root, demand_of(name) if demand_of else None)
             else:
                 yield Listing(name, reason=root)
 
@@ -125,8 +129,15 @@ class DirectorySource:
         self._was_there = True
         return top
 
+    def _list_anyway(self, name: str, root: Folder, demand: Demand | None) -> Listing:
+        """List a model; what its files do to whoever reads them is its own trouble."""
+        try:
+            return self._list_model(name, root, demand)
+        except (OSError, ValueError, MemoryError, RecursionError) as error:
+            return Listing(name, reason=f"'{root.path}' cannot be read: {error or repr(error)}")
+
     def _list_model(self, name: str, root: Folder, demand: Demand | None) -> Listing:
-        config, problem = self._read_config(root)
+        config, problem = self._configs.read(root.path)
         listing = Listing(name, config=config, config_problem=problem)
         if root.labels and not root.has_manifest:
             return self._list_versions(listing, root, demand)
@@ -242,17 +253,6 @@ class DirectorySource:
             for label in before.known.keys() - ordered.known.keys():
                 self._has_manifest.pop(root.path / label, None)
         return ordered
-
-    def _read_config(self, root: Folder) -> tuple[ServingConfig | None, str | None]:
-        path = root.path / CONFIG_NAME
-        try:
-            return ServingConfig.from_json(path.read_bytes(), str(path)), None
-        except FileNotFoundError:
-            return None, None
-        except ConfigError as error:
-            return None, str(error)
-        except OSError as error:
-            return None, f"'{path}' cannot be read: {error.strerror or error}"
 
 
 def find_version(model_dir: Path, label: str | None) -> tuple[DirectorySource, Candidate]:

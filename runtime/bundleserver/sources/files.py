@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundleserver.bundle.links import NO_MODEL_NAMES, FileWalk, Links, cause
+from bundleserver.bundle.metadata_files import read_metadata
 from bundleserver.frameworks import is_model_file_name, model_suffixes
 from bundleserver.manifest import MANIFEST_NAME
 from bundleserver.versions import is_version_label
@@ -93,7 +94,8 @@ def read_contents(directory: Path, *, links_lead_anywhere: bool = False) -> Cont
         links = Links(directory.resolve(strict=True), links_lead_anywhere)
         walk = FileWalk(links, deep=manifest is not None)
     except (OSError, RuntimeError) as error:
-        what = f"'{directory}' cannot be read: {cause(error)}"
+        odd = isinstance(error, OSError) and str(error.filename).endswith(f"/{MANIFEST_NAME}")
+        what = f"'{directory / MANIFEST_NAME if odd else directory}' cannot be read: {cause(error)}"
         return Contents(_digest(what.encode()), problem=what)
     if manifest is None:
         # A build may write models with equal sizes and times; inodes differ.
@@ -120,7 +122,7 @@ def leads_outside(path: Path, root: Path) -> str | None:
 
 def _read_manifest(directory: Path) -> bytes | None:
     try:
-        return (directory / MANIFEST_NAME).read_bytes()
+        return read_metadata(directory / MANIFEST_NAME)
     except FileNotFoundError:
         return None
 

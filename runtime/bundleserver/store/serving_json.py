@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bundleserver.bundle.integrity import verify_files
+from bundleserver.bundle.metadata_files import CONFIG_BYTES, read_metadata
 from bundleserver.bundle.reading import read_manifest
 from bundleserver.errors import BundleServerError, StoreError
 from bundleserver.manifest import MANIFEST_NAME
@@ -51,7 +52,7 @@ def read_config(root: Path) -> ServingConfig:
     """
     path = root / CONFIG_NAME
     try:
-        return ServingConfig.from_json(path.read_bytes(), str(path))
+        return ServingConfig.from_json(read_metadata(path, CONFIG_BYTES), str(path))
     except (FileNotFoundError, NotADirectoryError):
         return ServingConfig()
     except OSError as error:

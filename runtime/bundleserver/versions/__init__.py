@@ -11,6 +11,7 @@ from itertools import groupby
 
 _LABEL = re.compile(r"v?[0-9][A-Za-z0-9._+-]*\Z")
 _LONGEST = 64
+_MOST_SPECIFIC = 1_000
 
 _PART = re.compile(r"[0-9]+|[A-Za-z]+")
 
@@ -115,6 +116,11 @@ class VersionPolicy:
         """
         kind, colon, value = text.strip().partition(":")
         if kind == "specific":
+            if value.count(",") >= _MOST_SPECIFIC:
+                raise ValueError(
+                    f"the version policy names {value.count(',') + 1} versions; expected at most "
+                    f"{_MOST_SPECIFIC}"
+                )
             try:
                 named = {Version.parse(label.strip()) for label in value.split(",")}
             except ValueError as error:

@@ -11,7 +11,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from bundleserver.documents.forms import ABSENT, Form, form_problems, nearest, quoted
+from bundleserver.documents.forms import (
+    ABSENT,
+    Form,
+    TooManyProblems,
+    form_problems,
+    nearest,
+    quoted,
+)
 from bundleserver.documents.strict_json import Place, json_path, pretty, read_object, shown
 from bundleserver.errors import ConfigError, Problem
 from bundleserver.versions import VersionPolicy, is_version_label
@@ -19,6 +26,8 @@ from bundleserver.versions.canary import CanaryRules
 
 CONFIG_NAME = "serving.json"
 """The name of the file in a model's directory."""
+
+_MOST = {"labels": 1_000, "traffic": 1_000, "shadow": 1_000}
 
 RESERVED_LABELS = ("default", "latest")
 """Names with another meaning where a label may be used, so they cannot be labels."""
@@ -70,8 +79,11 @@ class ServingConfig:
         Raises:
             ConfigError: it is not valid JSON, or a value is invalid; lists every problem.
         """
-        document, odd = read_object(data, where, ConfigError)
-        problems = {**_problems(document), **odd}
+        document, odd = read_object(data, where, ConfigError, _MOST)
+        try:
+            problems = {**_problems(document), **odd}
+        except TooManyProblems as error:
+            raise ConfigError(where, [Problem("", str(error))]) from error
         if problems:
             raise ConfigError(where, tuple(problems.values()))
         form = _ServingForm.model_validate(document)
@@ -114,35 +126,9 @@ class ServingConfig:
         return pretty({key: value for key, value in written.items() if value}) + "\n"
 
 
-def parse_traffic(text: str) -> dict[str, float]:
-    """Parse weights from the command line: ``stable=90,canary=10``.
-
-    Raises:
-        ValueError: a part is invalid; the message names it.
-    """
-    weights: dict[str, float] = {}
-    for part in text.split(","):
-        name, _, number = part.strip().partition("=")
-        if not (is_version_label(name) or _LABEL.fullmatch(name)) or name in RESERVED_LABELS:
-            raise ValueError(
-                f"'{part}' does not name a version or label; expected stable=90,canary=10"
-            )
-        if name in weights:
-            raise ValueError(f"'{part}' repeats '{name}'; name each version or label once")
-        weights[name] = _weight(number, part)
-    if not 0 < sum(weights.values()) < math.inf:
-        raise ValueError(f"'{text}' adds up to {sum(weights.values())}; expected a sum above 0")
-    return weights
-
-
-def _weight(number: str, part: str) -> float:
-    try:
-        weight = float(number)
-    except ValueError:
-        weight = math.nan
-    if not 0 <= weight < math.inf:
-        raise ValueError(f"'{part}' has no valid weight; expected a non-negative number")
-    return weight
+def is_label(name: str) -> bool:
+    """Ask whether a name may be a label."""
+    return _LABEL.fullmatch(name) is not None and name not in RESERVED_LABELS
 
 
 _Name = Annotated[str, Field(description="a version, or a label in 'labels'")]

@@ -19,6 +19,7 @@ from bundleserver.documents.forms import quoted
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.interface import first_line, is_from_the_keyboard, named_line
 from bundleserver.frameworks.lean_imports import IMPORTING
+from bundleserver.frameworks.pickles.bounded import EndsEarly
 from bundleserver.frameworks.pickles.held import (
     Held,
     held_in,
@@ -26,13 +27,8 @@ from bundleserver.frameworks.pickles.held import (
     top_package,
     with_article,
 )
-from bundleserver.frameworks.pickles.scan import (
-    ClassName,
-    Contents,
-    Made,
-    class_of,
-    inspect_pickle,
-)
+from bundleserver.frameworks.pickles.inert import ClassName, Made, class_of
+from bundleserver.frameworks.pickles.scan import Contents, inspect_pickle
 
 __all__ = [
     "PICKLE_SUFFIXES",
@@ -66,6 +62,7 @@ def load(path: Path) -> object:
     contents = inspect_pickle(path)
     if contents.failure is not None:
         _refuse_other_formats(path, contents)
+        _refuse_too_short(path, contents.failure)
     _refuse_notebook_classes(path, contents)
     _import_modules(contents)
     try:
@@ -172,6 +169,14 @@ def _refuse_other_formats(path: Path, contents: Contents) -> None:
     if kinds:
         what = f"is not a pickle or joblib file; it is probably {kinds[0]}"
         raise LoadError(f"'{path}' {what}") from contents.failure
+
+
+def _refuse_too_short(path: Path, failure: Exception) -> None:
+    """Reject a file that announces more than it has, since opening it takes memory for that."""
+    if isinstance(failure, EndsEarly):
+        raise LoadError(
+            f"'{path}' is truncated or damaged ({failure}); copy it again, or save the model again"
+        ) from failure
 
 
 def _what_failed(error: BaseException, contents: Contents) -> str:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 from bundleserver.frameworks.interface import reading
-from bundleserver.frameworks.pickles.scan import ClassName, Made, class_of, inspect_pickle
+from bundleserver.frameworks.pickles.inert import ClassName, Made, class_of
+from bundleserver.frameworks.pickles.scan import inspect_pickle
 
 _MOST_KEYS = 1000
 _MOST_PARTS = 50
 _DEEPEST = 5
+_MOST_PARTS_AT_ALL = 1000
 
 _PLAIN_MODULES = frozenset(
     {
@@ -104,7 +107,8 @@ def _held_in(path: Path, which: tuple[int, ...]) -> Held:
         and made_by is not None
         and all(map(_is_plain, (made_by, *contents.named)))
     )
-    return _outline(contents.top, made_by, is_plain, contents.named)
+    left = [_MOST_PARTS_AT_ALL]
+    return _outline(contents.top, made_by, left, is_plain=is_plain, named=contents.named)
 
 
 def _is_plain(name: ClassName) -> bool:
@@ -117,25 +121,36 @@ def _is_plain(name: ClassName) -> bool:
 def _outline(
     top: object,
     made_by: ClassName | None,
-    is_plain: bool,
-    named: frozenset[ClassName],
+    left: list[int],
+    *,
+    is_plain: bool = False,
+    named: frozenset[ClassName] = frozenset(),
     deep: int = 0,
 ) -> Held:
-    items = _items(top)
-    state = top.state if isinstance(top, Made) and isinstance(top.state, dict) else {}
-    parts = [*_parts(items, state)][:_MOST_PARTS] if deep < _DEEPEST else []
+    """Describe an object and its parts, while any are ``left`` to be described."""
+    items = _first(_items(top))
+    state = _first(top.state) if isinstance(top, Made) and isinstance(top.state, dict) else {}
+    may = min(_MOST_PARTS, left[0]) if deep < _DEEPEST else 0
+    parts = [*islice(_parts(items, state), may)]
+    left[0] -= len(parts)
     return Held(
         made_by,
         is_plain,
         named,
-        keys=frozenset([key for key in items if isinstance(key, str)][:_MOST_KEYS]),
-        numbers={str(key): value for key, value in state.items() if type(value) is int},
-        lengths={str(key): len(value) for key, value in state.items() if isinstance(value, dict)},
-        parts=tuple(_outline(part, class_of(part), False, frozenset(), deep + 1) for part in parts),
+        keys=frozenset(islice(items, _MOST_KEYS)),
+        numbers={key: value for key, value in state.items() if type(value) is int},
+        lengths={key: len(value) for key, value in state.items() if isinstance(value, dict)},
+        parts=tuple(_outline(part, class_of(part), left, deep=deep + 1) for part in parts),
     )
 
 
-def _parts(items: Mapping[object, object], state: Mapping[str, object]) -> Iterator[object]:
+def _first(items: Mapping[object, object]) -> dict[str, object]:
+    """Return the items under a string, of so many."""
+    some = islice(items.items(), 10 * _MOST_KEYS)
+    return {key: value for key, value in some if isinstance(key, str)}
+
+
+def _parts(items: Mapping[str, object], state: Mapping[str, object]) -> Iterator[object]:
     """Yield what an estimator delegates to, or the dicts in a dict."""
     if "best_estimator_" in state:
         yield state["best_estimator_"]

@@ -8,6 +8,7 @@ from bundleserver.frameworks.file_names import suffix_of
 from bundleserver.frameworks.flavour import Flavour
 from bundleserver.frameworks.interface import FileFacts, FileRole, Framework, has_class_of
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, top_package
+from bundleserver.frameworks.regular_files import open_regular
 
 _HEAD_BYTES = 65_536
 
@@ -16,7 +17,7 @@ def _sniff(path: Path) -> FileRole | None:
     """Recognise a model's JSON by two of its first keys."""
     if suffix_of(path.name) != ".json":
         return "model" if top_package(path) == "prophet" else None
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(_HEAD_BYTES)
     return "model" if b"changepoint_prior_scale" in head and b"growth" in head else None
 

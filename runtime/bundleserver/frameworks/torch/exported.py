@@ -13,7 +13,8 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import tree_unflatten
 
 from bundleserver.errors import LoadError
-from bundleserver.frameworks.torch.files import HOW_TO_EXPORT, Kind, unreadable
+from bundleserver.frameworks.regular_files import open_regular
+from bundleserver.frameworks.torch.files import HOW_TO_EXPORT, Kind, open_archive, unreadable
 from bundleserver.frameworks.torch.program import DATATYPES, Program, ProgramInput
 from bundleserver.frameworks.torch.values import flat
 from bundleserver.tensors import TensorSpec
@@ -23,6 +24,7 @@ _RECURRENT_MODULES = re.compile(r"\.rnn\.(LSTM|GRU|RNN)$")
 """What a node of a decomposed program says of the module that it was part of."""
 
 _MANY = sys.maxsize
+_MOST_JSON_BYTES = 8 << 20
 _ACCELERATOR = re.compile(rb'"type":\s*"(cuda|xpu|mps)"')
 
 
@@ -125,11 +127,15 @@ def _load_exported(path: Path) -> ExportedProgram:
 def _accelerator_of(path: Path) -> str | None:
     """Return the type of the accelerator that an archive's tensors were on, if any."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, open_archive(file) as archive:
             for name in archive.namelist():
-                if name.endswith(".json") and (found := _ACCELERATOR.search(archive.read(name))):
+                if not name.endswith(".json"):
+                    continue
+                with archive.open(name) as unpacked:
+                    found = _ACCELERATOR.search(unpacked.read(_MOST_JSON_BYTES))
+                if found:
                     return found[1].decode()
-    except (zipfile.BadZipFile, OSError):
+    except (zipfile.BadZipFile, OSError, LoadError, NotImplementedError, RuntimeError):
         return None
     return None
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import enum
 import io
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.interface import first_line, reading
 from bundleserver.frameworks.pickles import ClassName, held_in
 from bundleserver.frameworks.pickles.scan import named_classes
+from bundleserver.frameworks.regular_files import open_regular
 
 
 class Kind(enum.Enum):
@@ -41,6 +43,8 @@ _FOREIGN = (
     (b"\x1f\x8b", "compressed with gzip"),
 )
 
+_MOST_DIRECTORY_BYTES = 8 << 20
+_MOST_PICKLES = 4
 _ONNX_SECOND_FIELDS = frozenset({b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42"})
 
 
@@ -50,7 +54,7 @@ def kind_of(path: Path) -> Kind:
     Raises:
         LoadError: it cannot be read, is damaged, or is of a kind that is not supported.
     """
-    with reading(path), path.open("rb") as file:
+    with reading(path), open_regular(path) as file:
         head = file.read(64)
         if head.startswith(b"PK"):
             return _kind_of_zip(path, file)
@@ -95,19 +99,43 @@ def holds_pickled_tensors(path: Path) -> bool:
     return is_modules and all(map(stores_tensors, held.named))
 
 
+def open_archive(file: io.BufferedReader) -> zipfile.ZipFile:
+    """Open a zip archive whose directory is of a bounded size; each name in it takes memory.
+
+    Raises:
+        LoadError: the directory is larger.
+        BadZipFile, ValueError, NotImplementedError: it is damaged.
+    """
+    return zipfile.ZipFile(_ReadsLittle(file))
+
+
+class _ReadsLittle(io.BufferedReader):
+    """A file that refuses one large read, as that of an archive's directory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Return so many bytes, of a bounded number."""
+        if size is None or size < 0:
+            # zipfile asks so for the archive's end, which is short.
+            size = _MOST_DIRECTORY_BYTES
+        if size > _MOST_DIRECTORY_BYTES:
+            raise LoadError(
+                f"'{self.name}' cannot be inspected within the limits: the directory of the "
+                f"archive has {size} bytes; at most {_MOST_DIRECTORY_BYTES} are read"
+            )
+        return super().read(size)
+
+
 def first_class(path: Path) -> str | None:
     """Return the first class in a torch.save file that is not part of how torch stores tensors.
 
     None: there is no such class, or the file cannot be read that far.
     """
     try:
-        with path.open("rb") as file:
-            # A legacy file is four pickles: a number, the protocol, the system, the object.
-            streams = _pickles_in_zip(file) if zipfile.is_zipfile(file) else [file] * 4
-            file.seek(0)
-            names = (name for stream in streams for name in named_classes(stream))
+        with open_regular(path) as file:
+            size = path.stat().st_size
+            names = _names_in_zip(file, size) if zipfile.is_zipfile(file) else _names(file, size)
             return next((str(name) for name in names if not stores_tensors(name)), None)
-    except (OSError, zipfile.BadZipFile):
+    except (OSError, LoadError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
         return None
 
 
@@ -122,9 +150,9 @@ def unreadable(path: Path, kind: Kind, error: Exception) -> LoadError:
     )
 
 
-def _kind_of_zip(path: Path, file: BinaryIO) -> Kind:
+def _kind_of_zip(path: Path, file: io.BufferedReader) -> Kind:
     try:
-        with zipfile.ZipFile(file) as archive:
+        with open_archive(file) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise LoadError(
@@ -167,10 +195,19 @@ def _foreign_zip(names: set[str]) -> str:
     return "a zip archive"
 
 
-def _pickles_in_zip(file: BinaryIO) -> list[BinaryIO]:
-    with zipfile.ZipFile(file) as archive:
+def _names(file: BinaryIO, size: int) -> Iterator[ClassName]:
+    """Name the classes in a legacy file: a number, the protocol, the system, the object."""
+    file.seek(0)
+    for _ in range(4):
+        yield from named_classes(file, size)
+
+
+def _names_in_zip(file: io.BufferedReader, size: int) -> Iterator[ClassName]:
+    with open_archive(file) as archive:
         names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-        return [io.BytesIO(archive.read(name)) for name in names]
+        for name in names[:_MOST_PICKLES]:
+            with archive.open(name) as unpacked:
+                yield from named_classes(cast(BinaryIO, unpacked), size)
 
 
 def stores_tensors(name: ClassName) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from bundleserver.frameworks.file_names import suffix_of
 from bundleserver.frameworks.interface import FileFacts, FileRole, Framework
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, ClassName, held_in
+from bundleserver.frameworks.regular_files import open_regular
 
 _HEAD_BYTES = 65_536
 _DICTS = (ClassName("builtins", "dict"), ClassName("collections", "OrderedDict"))
@@ -20,7 +21,7 @@ def _recognises(model: object) -> bool:
 def _sniff(path: Path) -> FileRole | None:
     """Recognise a configuration by its keys; a dict without weights by its file's name too."""
     if suffix_of(path.name) == ".json":
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(_HEAD_BYTES)
         return "model" if b'"methods"' in head and b'"weights"' in head else None
     held = held_in(path)

@@ -12,6 +12,7 @@ from bundleserver.documents.forms import quoted
 from bundleserver.errors import LoadError, StoreError
 from bundleserver.frameworks import LoadContext, pickles
 from bundleserver.frameworks.interface import check_options, reading
+from bundleserver.frameworks.regular_files import open_regular
 from bundleserver.frameworks.voting.config import (
     KEYS,
     VotingEnsemble,
@@ -24,6 +25,8 @@ from bundleserver.tensors import Array, NamedTensor, TensorSpec
 from bundleserver.tensors.signature import Signature
 
 logger = logging.getLogger(__name__)
+
+_MOST_BYTES = 4 << 20
 
 
 class VotingPredictor:
@@ -111,10 +114,12 @@ def _encoding(path: Path, options: Mapping[str, object]) -> voting.Encoding:
 
 def _read(path: Path) -> object:
     """Decode JSON, which begins with a bracket, or else open a pickle."""
-    with reading(path):
-        data = path.read_bytes()
+    with reading(path), open_regular(path) as file:
+        data = file.read(_MOST_BYTES + 1)
     if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
         return pickles.load(path)
+    if len(data) > _MOST_BYTES:
+        raise LoadError(f"'{path}' has more than the {_MOST_BYTES} bytes of a configuration")
     try:
         return cast(object, json.loads(data))
     except (ValueError, RecursionError) as error:

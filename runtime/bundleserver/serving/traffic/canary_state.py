@@ -11,6 +11,7 @@ from pathlib import Path
 
 import orjson
 
+from bundleserver.bundle.metadata_files import read_metadata
 from bundleserver.errors import StoreError
 from bundleserver.store.staging import replace_file
 
@@ -52,7 +53,7 @@ def read_progress(root: Path | None) -> dict[str, Progress]:
         return {}
     path = root / STATE_NAME
     try:
-        document = orjson.loads(path.read_bytes())
+        document = orjson.loads(read_metadata(path))
         if document["format"] != _FORMAT:
             raise ValueError(f"format is {document['format']!r}; expected '{_FORMAT}'")
         return {version: _progress(entry) for version, entry in document["versions"].items()}

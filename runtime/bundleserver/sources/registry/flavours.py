@@ -16,6 +16,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from bundleserver.bundle import opening
 from bundleserver.bundle.integrity import file_sha256
+from bundleserver.bundle.metadata_files import read_metadata
 from bundleserver.errors import BundleError, FrameworkError
 from bundleserver.frameworks import Framework, frameworks
 from bundleserver.frameworks.flavour import LoggedColumn
@@ -73,7 +74,7 @@ def _read(path: Path) -> Mapping[str, object]:
     import yaml
 
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.safe_load(read_metadata(path).decode())
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         first = str(error).partition("\n")[0]
         raise BundleError(f"'{path}' cannot be read: {first}") from error
@@ -176,7 +177,7 @@ def _requirements(directory: Path, mlmodel: Mapping[str, object]) -> Requirement
     minor = ".".join(str(python).split(".")[:2]) if python else None
     packages: dict[str, str] = {}
     try:
-        lines = (directory / "requirements.txt").read_text(encoding="utf-8").splitlines()
+        lines = read_metadata(directory / "requirements.txt").decode().splitlines()
     except (OSError, UnicodeDecodeError):
         return Requirements(minor, packages)
     for line in lines:
