@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bundleserver.frameworks.file_names import suffix_of
-from bundleserver.frameworks.interface import FileFacts, FileRole, Framework
+from bundleserver.frameworks.interface import FileFacts, FileRole, Framework, Opens
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, ClassName, held_in
 
 _HEAD_BYTES = 65_536
@@ -38,4 +38,5 @@ FRAMEWORK = Framework(
     sniff=_sniff,
     facts=lambda path: FileFacts("an ensemble's configuration", "model"),
     recognises=_recognises,
+    opens=Opens.CONTENT,
 )
