@@ -90,6 +90,8 @@ class VersionRecord:
     def see(self, candidate: Candidate) -> bool:
         """Update the candidate; returns whether it has a new failure."""
         had_problem = self.candidate is not None and self.candidate.problem is not None
+        if self.candidate is not None and candidate.fingerprint != self.candidate.fingerprint:
+            self.end_wait()
         self.candidate = candidate
         if self.loaded is not None:
             if candidate.fingerprint == self.loaded.fingerprint:
