@@ -41,6 +41,8 @@ class Settings:
     probe: str = "enforce"
     swap_policy: SwapPolicy = SwapPolicy.AVAILABILITY
     load_threads: int = 4
+    load_timeout_seconds: float = 600.0
+    """0: no limit."""
     strict_readiness: bool = False
     device: str = "cpu"
 
@@ -142,6 +144,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_threads": (1, _ANY),
     "max_asyncio_workers": (1, _ANY),
     "load_threads": (1, _ANY),
+    "load_timeout_seconds": (0, _ANY),
     "cache_versions": (0, _ANY),
     "cache_max_bytes": (1, _ANY),
     "max_queue": (1, _ANY),

@@ -16,6 +16,7 @@ from bundleserver.bundle.parameters import PARAMS, parameters_of, with_params
 from bundleserver.bundle.placement import Placement, measure
 from bundleserver.bundle.plan import make_plan, steps_of
 from bundleserver.bundle.reading import read_nested_manifest
+from bundleserver.bundle.sealed import open_component
 from bundleserver.bundle.steps import Naming, Plan, StepFailed
 from bundleserver.bundle.warming import warm_up
 from bundleserver.bundle.warming.examples import validate_values
@@ -23,7 +24,7 @@ from bundleserver.bundle.warming.probe import ProbeResult
 from bundleserver.bundle.warming.samples import samples_of
 from bundleserver.bundle.widths import check_widths
 from bundleserver.errors import BundleServerError, PredictionError
-from bundleserver.frameworks import LoadContext, Predictor, framework_named
+from bundleserver.frameworks import Predictor, framework_named
 from bundleserver.frameworks.interface import HasMetadata, is_from_the_keyboard
 from bundleserver.manifest import BUNDLE, MODEL, Component, Manifest
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor
@@ -282,13 +283,12 @@ def _open_component(
 ) -> Predictor:
     if component.framework == MODEL:
         return ModelMember(component.model or "", members)
-    path = directory / (component.path or "")
     if component.framework == BUNDLE:
-        manifest = read_nested_manifest(path, component.name)
+        path = directory / (component.path or "")
+        manifest = read_nested_manifest(path, component.name, component.sha256)
         version = manifest.version or "1"
         bundle = Bundle.open(
             path, manifest, model=component.name, version=version, device=device, members=members
         )
         return BundleMember(bundle)
-    context = LoadContext(component.options, device)
-    return framework_named(component.framework).load(path, context)
+    return open_component(directory, component, device)

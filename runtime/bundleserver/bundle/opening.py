@@ -128,7 +128,8 @@ def _verify_files(directory: Path, manifest: Manifest, links: Links) -> None:
     for component in manifest.components.values():
         if component.framework == BUNDLE:
             path = directory / (component.path or "")
-            _verify_files(path, read_nested_manifest(path, component.name), links)
+            nested = read_nested_manifest(path, component.name, component.sha256)
+            _verify_files(path, nested, links)
 
 
 def _check_libraries(manifest: Manifest, model: str, version: str, version_mismatch: str) -> None:

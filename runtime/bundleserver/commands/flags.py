@@ -132,6 +132,11 @@ _GROUPS: Mapping[str, tuple[Flag, ...]] = {
             parse_int,
         ),
         Flag(
+            "--load_timeout_seconds",
+            "seconds that a load may take before it fails and another may begin; 0 disables it",
+            parse_float,
+        ),
+        Flag(
             "--strict_readiness",
             "with several models, report ready only when all of them are ready",
             parse_bool,

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol, cast, runtime_checkable
@@ -141,6 +142,19 @@ class FileFacts:
     gives: int | None = None
 
 
+class Opens(Enum):
+    """What a framework opens of a component's file."""
+
+    CONTENT = "content"
+    """The content, whatever the path."""
+
+    NAME = "name"
+    """The content, by a name with the file's suffix, and perhaps files beside it."""
+
+    DIRECTORY = "directory"
+    """The whole directory of the file."""
+
+
 @dataclass(frozen=True)
 class Framework:
     """One framework, declared in a module that is cheap to import.
@@ -162,6 +176,8 @@ class Framework:
         needs_examples: its models run code of their own, which may do anything, so that they are
             called with recorded inputs only before they are ready.
         left_out: optional dependencies of the library that are not imported with it.
+        opens: what it opens: a file with a listed digest is opened from a copy that ends with
+            ``load``.
     """
 
     name: str
@@ -176,6 +192,7 @@ class Framework:
     flavour: Flavour | None = None
     needs_examples: bool = False
     left_out: tuple[str, ...] = ()
+    opens: Opens = Opens.NAME
 
     def load(self, path: Path, context: LoadContext) -> Predictor:
         """Open one file.

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from bundleserver.errors import BundleServerError, ModelNotFound, NotReady
 from bundleserver.frameworks.interface import is_from_the_keyboard
 from bundleserver.manager.admission import VersionKey
+from bundleserver.manager.attempts import Attempt, Attempts, GivenUp
 from bundleserver.manager.leases import Loaded, give_memory_back, settle_memory
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.records import VersionRecord
 from bundleserver.manager.shared import LOG, Shared
-from bundleserver.sources import Candidate, OpenBundle
+from bundleserver.sources import OpenBundle
 from bundleserver.versions.lifecycle import State
 
 WAIT_FOR_MEMBERS_SECONDS = (5.0, 10.0, 30.0, 60.0, 300.0)
@@ -24,12 +25,16 @@ at once when a model becomes ready."""
 WAIT_FOR_THREAD_SECONDS = (1.0, 2.0, 5.0, 15.0)
 """As above, for a version whose load could not get a thread."""
 
+WAIT_FOR_HUNG_SECONDS = (60.0,)
+"""As above, for a version that is not loaded while earlier loads hang; their end ends the wait."""
+
 
 class Loader:
     """Loads versions, each in its own thread; a load that hangs occupies only one thread.
 
     The watcher's thread claims a version under the lock and starts its load, whose outcome is
-    recorded under the lock too.
+    recorded under the lock too. It gives up a load past its deadline: the version is FAILED,
+    another may be loaded, and whatever the load opens later is closed.
     """
 
     def __init__(
@@ -39,6 +44,7 @@ class Loader:
         pauses_seconds: Sequence[float],
         clock: Callable[[], float],
         threads: int,
+        timeout_seconds: float = 0.0,
     ) -> None:
         """Set the maximum number of concurrent loads; with 0 a load runs in the caller's thread."""
         self._shared = shared
@@ -47,86 +53,135 @@ class Loader:
         self._clock = clock
         self._threads = threads
         self._underway = 0
+        self._attempts = Attempts(timeout_seconds)
 
     def has_room(self) -> bool:
         """Ask whether another load may start; called under the lock."""
         return self._threads == 0 or self._underway < self._threads
 
-    def claim(self, record: VersionRecord) -> None:
-        """Count a load that is about to start; called under the lock."""
-        record.begin_load(self._clock())
-        self._underway += 1
+    def claim(self, model: ModelRecord, record: VersionRecord) -> Attempt | None:
+        """Count a load that is about to start; called under the lock.
 
-    def start(self, model: ModelRecord, record: VersionRecord, candidate: Candidate) -> None:
-        """Start the load of a claimed version; it is retried later if no thread can be started."""
+        None: it would only hang as an earlier one does, and waits for that to end.
+        """
+        now = self._clock()
+        if record.candidate is None:
+            return None
+        if why := self._attempts.why_not(model.name, record.candidate):
+            if record.wait(f"waits: {why}", now, WAIT_FOR_HUNG_SECONDS):
+                model.note(logging.WARNING, f"waits: {why}", record.version)
+            model.settle()
+            return None
+        attempt = Attempt(model, record, record.candidate, now)
+        record.begin_load(now)
+        self._attempts.begin(attempt)
+        self._underway += 1
+        return attempt
+
+    def start(self, attempt: Attempt) -> None:
+        """Start a claimed load; it is retried later if no thread can be started."""
         if self._threads == 0:
-            self._run(model, record, candidate)
+            self._run(attempt)
             return
-        name = f"load {model.name} {record.version}"
-        run = threading.Thread(target=self._run, args=(model, record, candidate), name=name)
+        name = f"load {attempt.model.name} {attempt.record.version}"
+        run = threading.Thread(target=self._run, args=(attempt,), name=name)
         # A load that hangs must not prevent the process from exiting.
         run.daemon = True
         try:
             run.start()
         except (RuntimeError, MemoryError) as error:
             why = f"waits: no thread could be started: {error}"
-            self._postpone(model, record, why, WAIT_FOR_THREAD_SECONDS, logging.WARNING)
-            self._end(record)
+            self._postpone(attempt, why, WAIT_FOR_THREAD_SECONDS, logging.WARNING)
+            self._end(attempt)
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Wait until no load is in progress; returns False on timeout."""
-        with self._shared.changed:
-            return self._shared.changed.wait_for(lambda: not self._underway, timeout_seconds)
+        """Wait until no load is in progress; returns False on timeout, and if one hangs.
 
-    def _run(self, model: ModelRecord, record: VersionRecord, candidate: Candidate) -> None:
+        A load that was given up is not waited for.
+        """
+        with self._shared.changed:
+            self._shared.changed.wait_for(lambda: not self._underway, timeout_seconds)
+            return not (self._underway or self._attempts.hung)
+
+    def seconds_left(self) -> float:
+        """Return the time until the next deadline of a load; infinity without one."""
+        with self._shared.changed:
+            return self._attempts.seconds_left(self._clock())
+
+    def give_up_late(self) -> None:
+        """Let loads past their deadline fail, and others begin."""
+        with self._shared.change():
+            late = self._attempts.give_up_late(self._clock())
+            for attempt in late:
+                attempt.record.end_load()
+                self._underway -= 1
+                why = (
+                    f"not finished within {self._attempts.timeout_seconds:g} s "
+                    "(--load_timeout_seconds); the files are not tried again before that load ends"
+                )
+                self._record_failure(attempt, why, ())
+            is_idle = not self._underway
+        if late and is_idle:
+            settle_memory()
+
+    def _run(self, attempt: Attempt) -> None:
         try:
-            if not self._load(model, record, candidate):
+            if not self._load(attempt):
                 give_memory_back()
         finally:
-            if self._end(record):
+            if self._end(attempt):
                 settle_memory()
             self._shared.work.set()
 
-    def _end(self, record: VersionRecord) -> bool:
+    def _end(self, attempt: Attempt) -> bool:
         """Count a load as finished; returns whether it was the last one."""
+        model, record = attempt.model, attempt.record
         with self._shared.change():
-            record.end_load()
-            self._underway -= 1
+            self._attempts.end(attempt)
+            if not attempt.is_given_up:
+                record.end_load()
+                self._underway -= 1
+            else:
+                record.end_hang(attempt.candidate.fingerprint, self._clock(), self._pauses_seconds)
+                model.end_waits()
+                what = "the load that was given up has ended; what it opened was closed"
+                model.note(logging.WARNING, what, record.version)
             return not self._underway
 
-    def _load(self, model: ModelRecord, record: VersionRecord, candidate: Candidate) -> bool:
+    def _load(self, attempt: Attempt) -> bool:
         """Load a version; returns whether it is READY."""
-        started, at = self._clock(), State.DISCOVERED
+        started = self._clock()
+        what = (attempt.model.name, attempt.record.version)
 
         def enter(state: State) -> None:
-            nonlocal at
-            at = state
             with self._shared.change():
-                record.enter(state)
-            LOG.info("%s %s: %s", model.name, record.version, state.value.lower())
+                attempt.enter(state)
+            LOG.info("%s %s: %s", *what, state.value.lower())
 
         try:
-            loaded = self._open_candidate(candidate, enter, started)
+            loaded = self._open_candidate(attempt, enter, started)
+        except GivenUp:
+            pass
         except (NotReady, ModelNotFound) as error:
             # It calls another model of this process, which is not ready yet; an unknown one is
             # probably a mistake.
             level = logging.WARNING if isinstance(error, ModelNotFound) else logging.INFO
-            self._postpone(model, record, f"waits: {error}", WAIT_FOR_MEMBERS_SECONDS, level)
+            self._postpone(attempt, f"waits: {error}", WAIT_FOR_MEMBERS_SECONDS, level)
         except BundleServerError as error:
-            self._fail(model, record, candidate, at, str(error))
+            self._fail(attempt, str(error))
         except BaseException as error:  # a framework may raise anything, and exit
             if is_from_the_keyboard(error):
                 raise
-            what = (model.name, record.version, at.value.lower())
-            LOG.exception("%s %s: unexpected error while %s", *what)
-            self._fail(model, record, candidate, at, f"{type(error).__name__}: {error}")
+            LOG.exception("%s %s: unexpected error while %s", *what, attempt.at.value.lower())
+            self._fail(attempt, f"{type(error).__name__}: {error}")
         else:
-            return self._admit(model, record, loaded)
+            return self._admit(attempt, loaded)
         return False
 
     def _open_candidate(
-        self, candidate: Candidate, enter: Callable[[State], None], started: float
+        self, attempt: Attempt, enter: Callable[[State], None], started: float
     ) -> Loaded:
+        candidate = attempt.candidate
         bundle = self._open(candidate, enter)
         try:
             seconds = self._clock() - started
@@ -143,11 +198,12 @@ class Loader:
             bundle.close()
             raise
 
-    def _admit(self, model: ModelRecord, record: VersionRecord, loaded: Loaded) -> bool:
+    def _admit(self, attempt: Attempt, loaded: Loaded) -> bool:
         """Let an open bundle answer once it is admitted; returns False if it was closed instead.
 
         A version that waits for admission does not delay other loads.
         """
+        model, record = attempt.model, attempt.record
         key = VersionKey(model.name, record.version.label, loaded.fingerprint)
 
         def is_decided() -> bool:
@@ -155,15 +211,18 @@ class Loader:
             is_over = self._is_unwanted(model, record) or not record.is_about(loaded)
             return is_over or admission.may_serve(key) or admission.refusal(key) is not None
 
+        is_ready = False
         with self._shared.change():
-            record.await_admission(loaded)
-            self._underway -= 1
-            self._shared.changed.notify_all()
-            self._shared.changed.wait_for(is_decided)
-            self._underway += 1
-            record.await_admission(None)
-            is_ready = self._conclude(model, record, loaded, key)
-            model.settle()
+            if not attempt.is_given_up:
+                attempt.is_open = True
+                record.await_admission(loaded)
+                self._underway -= 1
+                self._shared.changed.notify_all()
+                self._shared.changed.wait_for(is_decided)
+                self._underway += 1
+                record.await_admission(None)
+                is_ready = self._conclude(model, record, loaded, key)
+                model.settle()
         if not is_ready:
             loaded.close()
         return is_ready
@@ -192,27 +251,29 @@ class Loader:
         return False
 
     def _postpone(
-        self,
-        model: ModelRecord,
-        record: VersionRecord,
-        why: str,
-        pauses_seconds: Sequence[float],
-        level: int,
+        self, attempt: Attempt, why: str, pauses_seconds: Sequence[float], level: int
     ) -> None:
         """Let a version wait for something other than its files."""
+        model, record = attempt.model, attempt.record
         with self._shared.change():
+            if attempt.is_given_up:
+                return
             if record.wait(why, self._clock(), pauses_seconds):
                 model.note(level, why, record.version)
             model.settle()
 
-    def _fail(
-        self, model: ModelRecord, record: VersionRecord, candidate: Candidate, at: State, why: str
-    ) -> None:
+    def _fail(self, attempt: Attempt, why: str) -> None:
         with self._shared.change():
-            record.fail(candidate.fingerprint, at, why, self._clock(), self._pauses_seconds)
-            self._shared.failures[model.name, at] += 1
-            if record.version in model.manual.unloaded:
-                record.withdraw()
-            else:
-                model.note_failure(record)
-            model.settle()
+            if not attempt.is_given_up:
+                self._record_failure(attempt, why, self._pauses_seconds)
+
+    def _record_failure(self, attempt: Attempt, why: str, pauses_seconds: Sequence[float]) -> None:
+        """Record that a load failed, under the lock."""
+        model, record, at = attempt.model, attempt.record, attempt.at
+        record.fail(attempt.candidate.fingerprint, at, why, self._clock(), pauses_seconds)
+        self._shared.failures[model.name, at] += 1
+        if record.version in model.manual.unloaded:
+            record.withdraw()
+        else:
+            model.note_failure(record)
+        model.settle()

@@ -55,6 +55,7 @@ class Manager:
         strict_readiness: bool = False,
         retry_pauses_seconds: Sequence[float] = RETRY_PAUSES_SECONDS,
         load_threads: int = 0,
+        load_timeout_seconds: float = 0.0,
         open_bundle: OpenBundle | None = None,
         admission: Admission | None = None,
         manual_orders: Mapping[str, Mapping[str, object]] | None = None,
@@ -76,6 +77,7 @@ class Manager:
                 retries.
             load_threads: how many versions are loaded at the same time; with 0 ``reconcile`` loads
                 them itself, one after the other.
+            load_timeout_seconds: how long a load in a thread of its own may take; 0 is no limit.
             open_bundle: opens a candidate; None is the real opener.
             admission: decides whether an open version may answer; None admits every version.
             manual_orders: the initial manual loads and unloads, as from ``manual_orders``.
@@ -102,7 +104,9 @@ class Manager:
             probe=probe,
             members=self.acquire,
         )
-        self._loader = Loader(self._shared, opener, retry_pauses_seconds, clock, load_threads)
+        self._loader = Loader(
+            self._shared, opener, retry_pauses_seconds, clock, load_threads, load_timeout_seconds
+        )
         self._reconciler = Reconciler(self._shared, source, self._new_model, self._loader, clock)
         if model_name is not None:
             self._shared.models[model_name] = self._new_model(model_name)
@@ -240,13 +244,14 @@ class Manager:
         self._reconciler.reconcile(poll)
 
     def wait_for_work(self, timeout_seconds: float) -> bool:
-        """Wait for an order, the end of a load or of a drain; returns False on timeout."""
-        is_work = self._shared.work.wait(timeout_seconds)
+        """Wait for an order, the end or deadline of a load, a drain; returns False on timeout."""
+        left = self._loader.seconds_left()
+        is_work = self._shared.work.wait(min(timeout_seconds, left))
         self._shared.work.clear()
-        return is_work
+        return is_work or left < timeout_seconds
 
     def wait_for_loads(self, timeout_seconds: float) -> bool:
-        """Wait until no version is being loaded; returns False on timeout."""
+        """Wait until no version is being loaded; returns False on timeout, and if a load hangs."""
         return self._loader.wait(timeout_seconds)
 
     def wake(self) -> None:

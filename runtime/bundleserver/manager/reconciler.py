@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 
 from bundleserver.errors import BundleServerError, SourceError
 from bundleserver.manager.admission import VersionKey
+from bundleserver.manager.attempts import Attempt
 from bundleserver.manager.leases import give_memory_back
 from bundleserver.manager.loading import Loader
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.orders import Order
 from bundleserver.manager.shared import LOG, Shared
-from bundleserver.sources import Candidate, Demand, LastKnownListings, Listing, Source
+from bundleserver.sources import Demand, LastKnownListings, Listing, Source
 from bundleserver.versions import Version
 from bundleserver.versions.lifecycle import Load, Unload
 
@@ -41,6 +42,7 @@ class Reconciler:
         The source is polled again for a new order, which may refer to a new version, and if a
         decision or a failure demands versions that the last poll did not read.
         """
+        self._loader.give_up_late()
         is_busy = True
         while is_busy and not self._shared.is_closing:
             orders = self._new_orders()
@@ -110,7 +112,7 @@ class Reconciler:
         """Close drained bundles and take the next action; returns whether there was one."""
         if self.close_drained([model]):
             give_memory_back()
-        claimed: Candidate | None = None
+        claimed: Attempt | None = None
         with self._shared.changed:
             may_load = self._loader.has_room()
             is_closing = self._shared.is_closing
@@ -123,19 +125,18 @@ class Reconciler:
             return False
         self._shared.announce()
         if claimed is not None:
-            self._loader.start(model, model.versions[claimed.version], claimed)
+            self._loader.start(claimed)
         return True
 
-    def _claim(self, model: ModelRecord, version: Version) -> Candidate | None:
-        """Reactivate a version or claim its load, and return what to load. Under the lock."""
+    def _claim(self, model: ModelRecord, version: Version) -> Attempt | None:
+        """Reactivate a version or claim its load, and return the load. Under the lock."""
         record = model.versions[version]
         candidate = record.candidate
         if candidate is not None:
             key = VersionKey(model.name, version.label, candidate.fingerprint)
             if self._shared.admission.may_serve(key) and model.reactivate(version):
                 return None
-        self._loader.claim(record)
-        return candidate
+        return self._loader.claim(model, record)
 
     def close_drained(self, models: Sequence[ModelRecord]) -> bool:
         """Close drained bundles; returns whether there were any. Called from any thread."""

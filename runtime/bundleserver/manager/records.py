@@ -90,6 +90,8 @@ class VersionRecord:
     def see(self, candidate: Candidate) -> bool:
         """Update the candidate; returns whether it has a new failure."""
         had_problem = self.candidate is not None and self.candidate.problem is not None
+        if self.candidate is not None and candidate.fingerprint != self.candidate.fingerprint:
+            self.end_wait()
         self.candidate = candidate
         if self.loaded is not None:
             if candidate.fingerprint == self.loaded.fingerprint:
@@ -135,6 +137,13 @@ class VersionRecord:
         self.retry_at = None if pause is None else now + pause
         self.is_refused, self.waits_for, self.waits_until = False, "", None
         self._end_with(tried, f"FAILED while {at.value}: {why}")
+
+    def end_hang(self, tried: str, now: float, pauses_seconds: Sequence[float]) -> None:
+        """Let files be retried whose load was given up, as that has ended now."""
+        is_known = self.tried == tried and bool(self.failure) and not self.is_refused
+        if is_known and self.retry_at is None and not self.is_underway:
+            pause = retry_pause(self.attempts, pauses_seconds)
+            self.retry_at = None if pause is None else now + pause
 
     def refuse(self, tried: str, why: str) -> None:
         """Record that loaded files were not admitted; an open bundle keeps serving."""

@@ -31,7 +31,10 @@ class Watcher:
         self._thread.start()
 
     def stop(self, timeout_seconds: float = 10.0) -> bool:
-        """Stop the thread, and wait for loads in progress; returns False on timeout."""
+        """Stop the thread, and wait for loads in progress; returns False if one goes on.
+
+        A load that hangs, past its deadline, is not waited for.
+        """
         deadline = time.monotonic() + timeout_seconds
         self._is_stopping.set()
         self._manager.wake()
@@ -40,7 +43,7 @@ class Watcher:
         self._thread.join(timeout_seconds)
         is_idle = self._manager.wait_for_loads(max(0.0, deadline - time.monotonic()))
         if self._thread.is_alive() or not is_idle:
-            LOG.warning("a load is still in progress after %g s", timeout_seconds)
+            LOG.warning("a load is still in progress; stopping without it")
         return is_idle and not self._thread.is_alive()
 
     def _run(self) -> None:

@@ -77,7 +77,7 @@ def load(path: Path) -> object:
             raise
         raise LoadError(f"'{path}' {_what_failed(error, contents)}") from error
     if skew := _version_skew(contents):
-        logger.warning("%s%s: predictions may differ", path, skew)
+        logger.warning("%s%s: predictions may differ", f"{path}", skew)
     return model
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bundleserver.frameworks.file_names import suffix_of
 from bundleserver.frameworks.flavour import Flavour
-from bundleserver.frameworks.interface import FileFacts, FileRole, Framework, has_class_of
+from bundleserver.frameworks.interface import FileFacts, FileRole, Framework, Opens, has_class_of
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, top_package
 from bundleserver.frameworks.regular_files import open_regular
 
@@ -36,4 +36,5 @@ FRAMEWORK = Framework(
     flavour=Flavour(
         "prophet", lambda directory, said: str(said.get("data", "")), lambda file, columns: {}
     ),
+    opens=Opens.CONTENT,
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bundleserver.frameworks.interface import Framework
+from bundleserver.frameworks.interface import Framework, Opens
 
 FRAMEWORK = Framework(
     name="pyfunc",
@@ -11,4 +11,5 @@ FRAMEWORK = Framework(
     extra="mlflow",
     distributions=("mlflow-skinny",),
     needs_examples=True,
+    opens=Opens.DIRECTORY,
 )

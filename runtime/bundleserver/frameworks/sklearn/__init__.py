@@ -8,7 +8,7 @@ from pathlib import Path
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.file_names import says_only_compressed
 from bundleserver.frameworks.flavour import Flavour, LoggedColumn
-from bundleserver.frameworks.interface import FileRole, Framework, has_class_of
+from bundleserver.frameworks.interface import FileRole, Framework, Opens, has_class_of
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, held_in
 from bundleserver.frameworks.sklearn.roles import facts_of
 
@@ -91,4 +91,5 @@ FRAMEWORK = Framework(
     flavour=Flavour("sklearn", _logged_file, _options),
     # For one function that reads files in a format of its own: half a second, and 65 MiB.
     left_out=("pandas",),
+    opens=Opens.CONTENT,
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bundleserver.frameworks.flavour import Flavour, LoggedColumn
-from bundleserver.frameworks.interface import FileFacts, Framework, has_class_of
+from bundleserver.frameworks.interface import FileFacts, Framework, Opens, has_class_of
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, top_class, top_package
 
 _MLFLOWS_OWN = frozenset({"start", "end"})
@@ -33,4 +33,5 @@ FRAMEWORK = Framework(
     facts=lambda path: FileFacts("a statsmodels result", "model"),
     recognises=lambda model: has_class_of(model, "statsmodels"),
     flavour=Flavour("statsmodels", lambda directory, said: str(said.get("data", "")), _options),
+    opens=Opens.CONTENT,
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.file_names import suffix_of
 from bundleserver.frameworks.flavour import Flavour
-from bundleserver.frameworks.interface import FileFacts, FileRole, Framework, has_class_of
+from bundleserver.frameworks.interface import FileFacts, FileRole, Framework, Opens, has_class_of
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, held_in
 from bundleserver.frameworks.torch.files import Kind, is_of_torch, is_torch_file, kind_of
 
@@ -51,4 +51,5 @@ FRAMEWORK = Framework(
     facts=lambda path: FileFacts("a PyTorch model", "model"),
     recognises=lambda model: has_class_of(model, "torch"),
     flavour=Flavour("pytorch", _logged_file),
+    opens=Opens.CONTENT,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bundleserver.frameworks.file_names import suffix_of
-from bundleserver.frameworks.interface import FileFacts, FileRole, Framework
+from bundleserver.frameworks.interface import FileFacts, FileRole, Framework, Opens
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, ClassName, held_in
 from bundleserver.frameworks.regular_files import open_regular
 
@@ -39,4 +39,5 @@ FRAMEWORK = Framework(
     sniff=_sniff,
     facts=lambda path: FileFacts("an ensemble's configuration", "model"),
     recognises=_recognises,
+    opens=Opens.CONTENT,
 )

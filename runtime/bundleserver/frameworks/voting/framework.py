@@ -73,7 +73,7 @@ def load(path: Path, context: LoadContext) -> VotingPredictor:
     if ensemble.rule == "weighted" and not names_a_combination(best):
         logger.warning(
             "%s: best_method is %r, neither a combination nor a member; using weighted voting",
-            path,
+            f"{path}",
             best,
         )
     metadata = config | {

@@ -1,0 +1,219 @@
+"""What was verified is what is opened: listed files are opened from copies that nobody can change.
+
+Between the digest of a file and its opening another process may replace it, or write into it. A
+file whose digest is listed is therefore copied while its digest is computed, and the copy is what
+the framework gets. It has no name that another process could write to, and ends with the opening.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PosixPath
+from typing import IO, BinaryIO
+
+from bundleserver.bundle.integrity import file_sha256
+from bundleserver.errors import BundleServerError, IntegrityError, LoadError, Problem
+from bundleserver.frameworks import LoadContext, Predictor, framework_named
+from bundleserver.frameworks.interface import Opens, reading
+from bundleserver.manifest import Component
+
+MOST_IN_MEMORY_BYTES = 64 << 20
+"""The size of the largest copy that is kept in memory; larger ones are in the temporary directory,
+since memory is what a model needs most while it is opened."""
+
+_CHUNK_BYTES = 1 << 20
+_DESCRIPTORS = Path("/proc/self/fd")
+_NOT_WRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT})
+
+
+class SealedPath(PosixPath):
+    """The path of a copy; in an f-string it is the path of the file that was copied.
+
+    So ``open(path)`` and ``str(path)`` lead to the copy, and messages name the user's file.
+    """
+
+    shown: Path | None = None
+
+    def __format__(self, spec: str) -> str:
+        """Return the path for a message."""
+        return format(str(self) if self.shown is None else str(self.shown), spec)
+
+
+def open_component(directory: Path, component: Component, device: str) -> Predictor:
+    """Open the file of a component; one whose digest is listed from a copy.
+
+    Raises:
+        IntegrityError: the file is not the one listed any more.
+        FrameworkError: the framework is unknown, or its library is not installed.
+        LoadError: the file cannot be opened.
+    """
+    path, digest = directory / (component.path or ""), component.sha256
+    framework = framework_named(component.framework)
+    context = LoadContext(component.options, device)
+    if digest is None:
+        return framework.load(path, context)
+    if framework.opens is Opens.DIRECTORY:
+        return _opened_and_unchanged(directory, component, framework.load(path, context))
+    # Else an import that takes seconds, or fails, would come while the copy is there.
+    framework.imported()
+    with _copy_of(path, digest, by_name=framework.opens is Opens.NAME) as copy:
+        if copy is None:
+            raise _replaced(directory, component)
+        try:
+            return framework.load(copy, context)
+        except BundleServerError as error:
+            # What a library says of the file that it was given.
+            error.args = tuple(
+                arg.replace(str(copy), str(path)) if isinstance(arg, str) else arg
+                for arg in error.args
+            )
+            raise
+
+
+def _opened_and_unchanged(directory: Path, component: Component, predictor: Predictor) -> Predictor:
+    """Refuse what was opened if its file is not the one listed any more.
+
+    Of a directory only one file has a digest, and the library opens the others beside it.
+    """
+    path = directory / (component.path or "")
+    try:
+        with reading(path):
+            is_listed = file_sha256(path) == component.sha256
+    except BaseException:
+        predictor.close()
+        raise
+    if not is_listed:
+        predictor.close()
+        raise _replaced(directory, component)
+    return predictor
+
+
+def _replaced(directory: Path, component: Component) -> IntegrityError:
+    problem = "was replaced after its digest had been verified, and is not the file listed"
+    return IntegrityError(
+        f"{directory} differs from its manifest", [Problem(component.path or "", problem)]
+    )
+
+
+@contextmanager
+def _copy_of(path: Path, sha256: str, *, by_name: bool) -> Iterator[SealedPath | None]:
+    """Lend the path of a copy while the block lasts; None if the file has another digest.
+
+    With ``by_name`` the copy has the file's name, and the other files of its directory are linked
+    beside it.
+    """
+    with ExitStack() as kept:
+        copy = _sealed_copy(path, sha256, kept)
+        if copy is None:
+            yield None
+            return
+        place = str(_DESCRIPTORS / str(copy.fileno())) if _DESCRIPTORS.is_dir() else copy.name
+        sealed = SealedPath(_named(path, place, kept) if by_name else place)
+        sealed.shown = path
+        yield sealed
+
+
+def _sealed_copy(path: Path, sha256: str, kept: ExitStack) -> IO[bytes] | None:
+    """Return an open copy that nobody can change; None if the file has another digest."""
+    with reading(path), _regular_file(path) as source:
+        size = os.fstat(source.fileno()).st_size
+        with _writing(path, size):
+            copy = kept.enter_context(_anonymous_file(size))
+        digest = hashlib.sha256()
+        while chunk := source.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            with _writing(path, size):
+                copy.write(chunk)
+            if copy.tell() > size:
+                return None
+    with _writing(path, size):
+        copy.flush()
+        _seal(copy)
+    return copy if digest.hexdigest() == sha256 else None
+
+
+def _regular_file(path: Path) -> BinaryIO:
+    """Open a file, and nothing that hangs or never ends."""
+    # Without the flag the opening of a FIFO waits for its writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    source = os.fdopen(descriptor, "rb", buffering=0)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        source.close()
+        raise OSError(errno.EINVAL, "it is no regular file any more")
+    return source
+
+
+def _anonymous_file(size: int) -> IO[bytes]:
+    """Create a file without a name: in memory if it is small, else in the temporary directory.
+
+    Where nothing can be written to a temporary directory, it is in memory too.
+    """
+    if size <= MOST_IN_MEMORY_BYTES and (small := _memory_file()) is not None:
+        return small
+    try:
+        return _disk_file()
+    except OSError as error:
+        large = _memory_file() if error.errno in _NOT_WRITABLE else None
+        if large is None:
+            raise
+        return large
+
+
+def _disk_file() -> IO[bytes]:
+    if _DESCRIPTORS.is_dir():
+        return tempfile.TemporaryFile(prefix="bundleserver-")
+    return tempfile.NamedTemporaryFile(prefix="bundleserver-")
+
+
+def _memory_file() -> IO[bytes] | None:
+    """Create a file in memory, if the system has those."""
+    if not (hasattr(os, "memfd_create") and _DESCRIPTORS.is_dir()):
+        return None
+    try:
+        descriptor = os.memfd_create("bundleserver", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    except OSError:
+        return None
+    return os.fdopen(descriptor, "wb")
+
+
+def _seal(copy: IO[bytes]) -> None:
+    """Refuse all further writes to a file in memory; one on disk has no name to open it by."""
+    if not hasattr(fcntl, "F_ADD_SEALS"):
+        return
+    seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+    try:
+        fcntl.fcntl(copy.fileno(), fcntl.F_ADD_SEALS, seals)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # it is not in memory
+            raise
+
+
+@contextmanager
+def _writing(path: Path, size: int) -> Iterator[None]:
+    """Turn an OSError in the block into a LoadError that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise LoadError(
+            f"'{path}' ({size} bytes) cannot be copied before it is opened: "
+            f"{error.strerror or error}; make room in the temporary directory, or set TMPDIR to "
+            "another one"
+        ) from error
+
+
+def _named(path: Path, place: str, kept: ExitStack) -> str:
+    """Return a path with the file's name that leads to its copy, in a private directory."""
+    with _writing(path, path.stat().st_size):
+        private = Path(kept.enter_context(tempfile.TemporaryDirectory(prefix="bundleserver-")))
+        for other in path.parent.absolute().iterdir():
+            if other.name != path.name:
+                (private / other.name).symlink_to(other)
+        (private / path.name).symlink_to(place)
+    return str(private / path.name)

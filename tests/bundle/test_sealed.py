@@ -1,0 +1,256 @@
+"""What was verified is what is opened."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pickle
+from functools import partial
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.linear_model import LinearRegression
+
+from bundleserver.bundle import sealed
+from bundleserver.bundle.opening import open_bundle
+from bundleserver.errors import BundleServerError, IntegrityError, LoadError
+from bundleserver.frameworks import Framework, LoadContext
+from bundleserver.frameworks.interface import Opens
+from bundleserver.manifest import Component
+
+
+class Marker:
+    """An object whose opening makes a directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.path),)
+
+
+def digest(path: Path) -> str:
+    """Return a file's digest."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def open_descriptors() -> set[str]:
+    """Return the numbers of this process's open files."""
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
+def write_bundle(directory: Path, slope: float = 2.0) -> Path:
+    """Write a bundle of one model with its digest, and return the model's file."""
+    directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "model.joblib"
+    joblib.dump(LinearRegression().fit([[0.0], [1.0]], [0.0, slope]), file)
+    component = {"framework": "sklearn", "path": file.name, "sha256": digest(file)}
+    document = {"format": "bundle/v1", "components": {"model": component}}
+    (directory / "manifest.json").write_text(json.dumps(document))
+    return file
+
+
+def write_nest(directory: Path) -> Path:
+    """Write a bundle whose one component is a bundle, and return the inner model's file."""
+    file = write_bundle(directory / "inner")
+    listed = digest(directory / "inner" / "manifest.json")
+    component = {"framework": "bundle", "path": "inner", "sha256": listed}
+    document = {"format": "bundle/v1", "components": {"inner": component}}
+    (directory / "manifest.json").write_text(json.dumps(document))
+    return file
+
+
+@pytest.fixture
+def swapped(monkeypatch):
+    """Lend a setter of what happens between the verification of a bundle and its opening."""
+
+    def set_swap(swap) -> None:
+        from bundleserver.bundle import Bundle
+
+        genuine = Bundle.open.__func__
+
+        def open_late(cls, *args, **kwargs):
+            if kwargs.get("model") == "m":
+                swap()
+            return genuine(cls, *args, **kwargs)
+
+        monkeypatch.setattr(Bundle, "open", classmethod(open_late))
+
+    return set_swap
+
+
+@pytest.mark.parametrize("in_place", [False, True], ids=["replaced", "overwritten"])
+@pytest.mark.parametrize("write", [write_bundle, write_nest])
+def test_a_file_that_was_replaced_after_its_verification_never_runs(
+    tmp_path, swapped, write, in_place
+):
+    """Neither a renamed file nor other bytes in the same one are opened, nested or not."""
+    file, mark = write(tmp_path / "m"), tmp_path / "ran"
+
+    def swap() -> None:
+        evil = pickle.dumps(Marker(mark))
+        target = file if in_place else tmp_path / "evil"
+        target.write_bytes(evil)
+        if not in_place:
+            target.rename(file)
+
+    swapped(swap)
+
+    with pytest.raises(IntegrityError, match="was replaced after its digest had been verified"):
+        open_bundle(tmp_path / "m", model="m")
+    assert not mark.exists()
+
+
+def test_a_nested_manifest_that_was_replaced_is_refused(tmp_path, swapped):
+    """A nested bundle that agrees with a manifest of its own is not the one that is listed."""
+    file, mark = write_nest(tmp_path / "m"), tmp_path / "ran"
+
+    def swap() -> None:
+        file.write_bytes(pickle.dumps(Marker(mark)))
+        document = json.loads((file.parent / "manifest.json").read_text())
+        document["components"]["model"]["sha256"] = digest(file)
+        (file.parent / "manifest.json").write_text(json.dumps(document))
+
+    swapped(swap)
+
+    with pytest.raises(IntegrityError, match="another sha256"):
+        open_bundle(tmp_path / "m", model="m")
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "gone", "endless"])
+def test_what_is_no_file_any_more_is_refused_at_once(tmp_path, swapped, kind):
+    """A FIFO, a directory, nothing, or a device in a file's place ends its load with a reason."""
+    file = write_bundle(tmp_path / "m")
+
+    def swap() -> None:
+        file.unlink()
+        if kind == "fifo":
+            os.mkfifo(file)
+        elif kind == "directory":
+            file.mkdir()
+        elif kind == "endless":
+            file.symlink_to("/dev/zero")
+
+    swapped(swap)
+
+    with pytest.raises(LoadError, match=f"'{file}' cannot be read"):
+        open_bundle(tmp_path / "m", model="m")
+
+
+@pytest.mark.parametrize("most_bytes", [0, 1 << 30], ids=["on disk", "in memory"])
+def test_a_copy_is_what_was_digested_and_ends_with_the_opening(tmp_path, monkeypatch, most_bytes):
+    """While it is opened nobody can write to it; afterwards nothing of it is left."""
+    file, seen = write_bundle(tmp_path / "m"), []
+    monkeypatch.setattr(sealed, "MOST_IN_MEMORY_BYTES", most_bytes)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    genuine = joblib.load
+
+    def load(path):
+        file.write_bytes(b"something else")
+        seen.append((Path(path).read_bytes(), sorted(p.name for p in tmp_path.iterdir())))
+        if most_bytes:
+            with pytest.raises(OSError, match="not permitted"), Path(path).open("r+b") as copy:
+                copy.write(b"evil")
+        return genuine(path)
+
+    monkeypatch.setattr(joblib, "load", load)
+    before = open_descriptors()
+    expected = digest(file)
+    bundle = open_bundle(tmp_path / "m", model="m")
+    bundle.close()
+
+    assert [(expected, ["m"])] == [
+        (hashlib.sha256(data).hexdigest(), names) for data, names in seen
+    ]
+    assert before == open_descriptors()
+
+
+def test_without_a_writable_temporary_directory_a_large_copy_is_in_memory(tmp_path, monkeypatch):
+    """A read-only file system opens what a writable one does."""
+    write_bundle(tmp_path / "m")
+    monkeypatch.setattr(sealed, "MOST_IN_MEMORY_BYTES", 0)
+
+    def read_only():
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(sealed, "_disk_file", read_only)
+    bundle = open_bundle(tmp_path / "m", model="m")
+
+    assert "sklearn" in json.dumps(bundle.metadata())
+
+
+def test_a_full_temporary_directory_is_told(tmp_path, monkeypatch):
+    """Where there is no room for a copy, the message names the file, its size and what to do."""
+    file = write_bundle(tmp_path / "m")
+    monkeypatch.setattr(sealed, "MOST_IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(sealed, "_disk_file", partial(Path("/dev/full").open, "wb", buffering=0))
+
+    with pytest.raises(LoadError) as raised:
+        open_bundle(tmp_path / "m", model="m")
+    assert f"'{file}' ({file.stat().st_size} bytes) cannot be copied" in str(raised.value)
+    assert "No space left" in str(raised.value)
+    assert "TMPDIR" in str(raised.value)
+
+
+@pytest.mark.parametrize("opens", [Opens.CONTENT, Opens.NAME])
+def test_messages_name_the_file_and_not_its_copy(tmp_path, monkeypatch, opens):
+    """Whatever a framework or its library says of the path that it got, the user reads his own."""
+    file = write_bundle(tmp_path / "m")
+    file.write_bytes(b"not a model")
+
+    class Module:
+        @staticmethod
+        def load(path: Path, context: LoadContext) -> object:
+            raise LoadError(f"'{path}' is bad; the library says: cannot parse {path!s}")
+
+    monkeypatch.setattr(Framework, "imported", lambda self: Module)
+    framework = Framework("plug", "plug", opens=opens)
+    monkeypatch.setattr(sealed, "framework_named", lambda name: framework)
+    component = Component("model", "plug", path=file.name, sha256=digest(file))
+
+    with pytest.raises(BundleServerError) as raised:
+        sealed.open_component(tmp_path / "m", component, "cpu")
+    assert f"'{file}' is bad; the library says: cannot parse {file}" == str(raised.value)
+
+
+def test_a_plug_in_gets_the_name_of_its_file_and_the_files_beside_it(tmp_path, monkeypatch):
+    """A library that goes by the suffix, or opens a second file, finds both."""
+    file, seen = write_bundle(tmp_path / "m"), {}
+    (tmp_path / "m" / "model.data").write_text("beside")
+
+    class Module:
+        @staticmethod
+        def load(path: Path, context: LoadContext) -> object:
+            seen.update(name=path.name, data=path.read_bytes(), private=path)
+            seen["beside"] = path.with_suffix(".data").read_text()
+            return object()
+
+    monkeypatch.setattr(Framework, "imported", lambda self: Module)
+    framework = Framework("plug", "plug")
+    monkeypatch.setattr(sealed, "framework_named", lambda name: framework)
+    component = Component("model", "plug", path=file.name, sha256=digest(file))
+    sealed.open_component(tmp_path / "m", component, "cpu")
+
+    assert ("model.joblib", file.read_bytes(), "beside") == (
+        seen["name"],
+        seen["data"],
+        seen["beside"],
+    )
+    assert file != seen["private"]
+    assert not os.path.lexists(str(seen["private"]))
+
+
+def test_a_directory_without_digests_is_opened_as_it_is(tmp_path, monkeypatch):
+    """Nothing was promised for a file without a digest, and nothing is copied."""
+    (tmp_path / "m").mkdir()
+    file, seen = tmp_path / "m" / "model.joblib", []
+    joblib.dump(LinearRegression().fit(np.eye(2), [0.0, 1.0]), file)
+    genuine = joblib.load
+    monkeypatch.setattr(joblib, "load", lambda path: (seen.append(path), genuine(path))[1])
+    open_bundle(tmp_path / "m", model="m")
+
+    assert [file] == seen
