@@ -311,6 +311,7 @@ def serving(manager: FakeManager, options: ServerOptions | None = None) -> Itera
         http_port=0,
         grpc_port=0,
         grace_period_seconds=DEADLINE_SECONDS,
+        lame_duck_seconds=0.0,
         configure_logging=False,
     )
     server = BundleServer(manager, options, registry)
