@@ -13,6 +13,8 @@ from bundleserver.serving.connection.ending import Ending
 from bundleserver.serving.connection.plain import PlainProtocol
 from bundleserver.serving.rest.http import Begin
 
+_NEVER = Ending()
+
 Find = Callable[[bytes, bytes], Begin | None]
 """Finds who answers a method and a path; None leaves the request to the application."""
 
@@ -31,7 +33,9 @@ def why_plain() -> str | None:
     return None
 
 
-def eager_protocol(timeout_receive: float, find: Find, ending: Ending) -> type[asyncio.Protocol]:
+def eager_protocol(
+    timeout_receive: float, find: Find, ending: Ending = _NEVER
+) -> type[asyncio.Protocol]:
     """Make the protocol that answers most requests in the parser callback.
 
     Args:
