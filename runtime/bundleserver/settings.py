@@ -59,6 +59,8 @@ class Settings:
 
     workers: int = 1
     """Worker processes on the same ports; each loads the models itself."""
+    heartbeat_seconds: float = 10.0
+    """How long a worker process may hang before it is replaced; 0: for ever."""
     max_asyncio_workers: int | None = None
     max_queue: int = 128
     max_batch_rows: int = 1024
@@ -66,11 +68,15 @@ class Settings:
     max_request_bytes: int = 64 * 2**20
     grpc_max_send_message_length: int = 8 * 2**20
     grpc_max_receive_message_length: int = 8 * 2**20
+    grpc_max_concurrent_streams: int = 256
+    """0: no limit."""
     timeout_keep_alive: int = 65
     timeout_receive: float = 60.0
     """0: no timeout."""
     # Kubernetes kills the process after 30 s by default.
     grace_period_seconds: float = 25.0
+    lame_duck_seconds: float = 2.0
+    """0: new connections are refused at once. At most a third of the grace period is used."""
 
     log_level: str = "info"
     configure_logging: bool = True
@@ -153,7 +159,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     # In gRPC -1 is no limit.
     "grpc_max_send_message_length": (-1, 2**31 - 1),
     "grpc_max_receive_message_length": (-1, 2**31 - 1),
+    "heartbeat_seconds": (0, 86400),
+    "grpc_max_concurrent_streams": (0, 2**31 - 1),
     "timeout_keep_alive": (0, _ANY),
     "timeout_receive": (0, 86400),
     "grace_period_seconds": (0, 86400),
+    "lame_duck_seconds": (0, 86400),
 }

@@ -303,7 +303,9 @@ class Served:
 
 
 @contextmanager
-def serving(manager: FakeManager, options: ServerOptions | None = None) -> Iterator[Served]:
+def serving(
+    manager: FakeManager, options: ServerOptions | None = None, lame_duck_seconds: float = 0.0
+) -> Iterator[Served]:
     """Serve on free ports while the block runs."""
     registry = CollectorRegistry()
     options = replace(
@@ -311,6 +313,7 @@ def serving(manager: FakeManager, options: ServerOptions | None = None) -> Itera
         http_port=0,
         grpc_port=0,
         grace_period_seconds=DEADLINE_SECONDS,
+        lame_duck_seconds=lame_duck_seconds,
         configure_logging=False,
     )
     server = BundleServer(manager, options, registry)

@@ -83,7 +83,8 @@ def process(
 ) -> Iterator[Process]:
     """Run a server while the block runs; its settings are those of ``ServerOptions``."""
     http_port, grpc_port = ports
-    settings = {"http_port": http_port, "grpc_port": grpc_port, **(options or {})}
+    ports_only = {"http_port": http_port, "grpc_port": grpc_port, "lame_duck_seconds": 0.0}
+    settings = {**ports_only, **(options or {})}
     command = [sys.executable, "-m", __name__, str(pipe), json.dumps(settings), "--port=ours"]
     popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     started = Process(popen, http_port, grpc_port, pipe)

@@ -181,6 +181,7 @@ _GROUPS: Mapping[str, tuple[Flag, ...]] = {
         Flag("--max_request_bytes", "maximum size of a REST body, such as 64MiB", parse_bytes),
         Flag("--grpc_max_send_message_length", "maximum gRPC response size", parse_bytes),
         Flag("--grpc_max_receive_message_length", "maximum gRPC request size", parse_bytes),
+        Flag("--grpc_max_concurrent_streams", "maximum gRPC calls per connection", parse_int),
         Flag(
             "--event-loop",
             "auto, asyncio or uvloop; auto is uvloop if it is installed",
@@ -200,6 +201,12 @@ _GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "--grace_period_seconds",
             "seconds that in-flight requests may take after SIGTERM; keep it below "
             "terminationGracePeriodSeconds",
+            parse_float,
+        ),
+        Flag("--heartbeat_seconds", "patience with a worker process that hangs", parse_float),
+        Flag(
+            "--lame_duck_seconds",
+            "seconds after SIGTERM in which each answer closes its connection; 0 disables it",
             parse_float,
         ),
     ),

@@ -55,6 +55,7 @@ def _supervise(settings: Settings, arguments: Sequence[str]) -> int:
         http_port=rest_port(options),
         grpc_port=settings.grpc_port if settings.enable_grpc else None,
         grace_seconds=settings.grace_period_seconds,
+        heartbeat_seconds=settings.heartbeat_seconds,
     )
 
 

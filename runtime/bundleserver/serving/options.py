@@ -39,9 +39,11 @@ class ServerOptions:
     max_request_bytes: int = 64 * 2**20
     grpc_max_send_message_length: int = MESSAGE_BYTES
     grpc_max_receive_message_length: int = MESSAGE_BYTES
+    grpc_max_concurrent_streams: int = 256
     timeout_keep_alive: int = 65
     timeout_receive: float = 60.0
     grace_period_seconds: float = 25.0
+    lame_duck_seconds: float = 2.0
 
     configure_logging: bool = True
     log_level: str = "info"
@@ -55,3 +57,8 @@ def rest_port(options: ServerOptions) -> int:
     return (
         HTTPS_PORT if options.ssl_certfile and options.http_port == HTTP_PORT else options.http_port
     )
+
+
+def lame_duck(options: ServerOptions) -> float:
+    """Return its seconds: at most a third of the grace period, of which requests get the rest."""
+    return min(options.lame_duck_seconds, options.grace_period_seconds / 3)

@@ -26,7 +26,7 @@ from bundleserver.serving.metrics.kserve import KServeMetrics, drop_unused_histo
 from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.serving.metrics.traffic import TrafficCollector
 from bundleserver.serving.metrics.versions import ManagerCollector
-from bundleserver.serving.options import ServerOptions, rest_port
+from bundleserver.serving.options import ServerOptions, lame_duck, rest_port
 from bundleserver.serving.rest.app import RestApp
 from bundleserver.serving.rest.asgi import AsgiApp
 from bundleserver.serving.rest.pages import KServeApp, metrics_page
@@ -135,7 +135,13 @@ class BundleServer:
         if self.stopping:
             _end_now(1, f"{number.name} again: ending now; requests in flight are lost")
         grace = self.options.grace_period_seconds
-        LOG.info("%s: stopping; grace period %g s for requests in flight", number.name, grace)
+        LOG.info(
+            "%s: stopping; not ready, answers close their connections for %g s before new ones are "
+            "refused; grace period %g s for requests in flight",
+            number.name,
+            lame_duck(self.options),
+            grace,
+        )
         deadline = threading.Timer(
             grace, _end_now, (0, "the grace period is over; requests in flight are lost")
         )
@@ -199,6 +205,7 @@ class BundleServer:
             self.manager,
             max_send_bytes=self.options.grpc_max_send_message_length,
             max_receive_bytes=self.options.grpc_max_receive_message_length,
+            max_concurrent_streams=self.options.grpc_max_concurrent_streams,
             routing_header=self.options.routing_header,
             shared=self.peers is not None,
         )
@@ -216,10 +223,13 @@ class BundleServer:
     async def _drain(
         self, rest: RestServer, serving: asyncio.Task[None], grpc_server: GrpcServer | None
     ) -> None:
-        """Answer requests in flight, wait for the thread pool, and close the bundles."""
+        """Tell clients, answer requests in flight, wait for the thread pool, close the bundles."""
         self.manager.stopping = True
         # The rest of the grace period is for closing the bundles.
-        grace = self.options.grace_period_seconds * 0.9
+        grace, telling = self.options.grace_period_seconds * 0.9, lame_duck(self.options)
+        if telling and not serving.done():
+            await rest.tell_clients(telling)
+        grace -= telling
         rest.begin_stop(grace)
         try:
             await asyncio.gather(

@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
 from bundleserver.serving.connection.begun import Begun, go_on
+from bundleserver.serving.connection.ending import Ending
 from bundleserver.serving.connection.head_deadline import NO_HEAD, HeadDeadline
 from bundleserver.serving.connection.one_write import JOINED_BYTES, OneWriteTransport
 from bundleserver.serving.connection.other_protocols import head_without_offer, refusal_of
@@ -57,6 +58,8 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
 
     find: Callable[[bytes, bytes], Begin | None]
     """Finds who answers a method and a path; None leaves the request to the application."""
+    ending: Ending
+    """Whether the server ends, so that uvicorn says that connections are closed."""
     app: AsgiApp
     """What uvicorn gives a request to."""
     cycle: Any
@@ -75,6 +78,8 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
         self._is_first = True
         # What is left to say once all requests are answered; None while more may come.
         self._last_words: bytes | None = None
+        # The request after whose answer the connection is closed since the server ends.
+        self._told: Any = None
         self._complete = _Complete()
         self._defaults: list[tuple[bytes, bytes]] = []
         self._default_head = b""
@@ -123,10 +128,13 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
             and not self.flow.write_paused
+            and not self.ending.begun
         ):
             self._begin = self.find(parser.get_method(), self.url)
         if self._begin is None:
             super().on_headers_complete()
+            if self.ending.begun:
+                self.close_after_answers()
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body."""
@@ -181,6 +189,18 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
             self.transport.write(self._last_words)
             self.transport.close()
         super().on_response_complete()
+
+    def close_after_answers(self) -> None:
+        """Say with the last answer that the connection is closed; those before it are sent too."""
+        if self._begin is not None:
+            self._hand_over()
+        before, request = self._told, self.cycle
+        if request is None or request.response_complete or request is before:
+            return
+        if before is not None and not before.response_started:
+            before.keep_alive = True
+        if request.keep_alive:
+            request.keep_alive, self._told = False, request
 
     def shutdown(self) -> None:
         """Let uvicorn know of a request that has begun to come."""

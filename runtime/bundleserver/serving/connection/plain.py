@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import cast
 from urllib.parse import unquote
 
+from bundleserver.serving.connection.ending import Ending
 from bundleserver.serving.connection.head_deadline import NO_HEAD, HeadDeadline
 from bundleserver.serving.connection.other_protocols import refusal_of
 from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
@@ -70,6 +71,9 @@ class PlainProtocol(HeadDeadline):
     def _close_if_over(self) -> None:
         if not self._running or any(body.is_awaited for body in self._running):
             self._connection.close()
+
+    def close_after_answers(self) -> None:
+        """Leave it to ``watched``, which says it with each answer."""
 
     def head_awaited_after(self) -> object:
         """Return the last request; after it uvicorn's timeout runs until something comes."""
@@ -138,7 +142,7 @@ class _Body:
             self._first.cancel()
 
 
-def watched(app: AsgiApp, timeout_receive: float) -> AsgiApp:
+def watched(app: AsgiApp, timeout_receive: float, ending: Ending) -> AsgiApp:
     """Tell connections of an application's requests, and the application of bodies that stop."""
 
     async def watch(scope: Message, receive: Receive, send: Send) -> None:
@@ -153,12 +157,25 @@ def watched(app: AsgiApp, timeout_receive: float) -> AsgiApp:
         body = _Body(receive, timeout_receive, connection)
         connection.begin(body)
         try:
-            await app(_of_path_alone(scope), body.receive, send)
+            await app(_of_path_alone(scope), body.receive, _closing(send, ending))
         finally:
             body.close()
             connection.end(body, scope)
 
     return watch
+
+
+def _closing(send: Send, ending: Ending) -> Send:
+    """Say with an answer that the connection is closed after it, once the server ends."""
+
+    async def tell(message: Message) -> None:
+        if ending.begun and message["type"] == "http.response.start":
+            headers = cast("Iterable[tuple[bytes, bytes]]", message.get("headers", ()))
+            kept = [pair for pair in headers if pair[0].lower() != b"connection"]
+            message = {**message, "headers": [*kept, (b"connection", b"close")]}
+        await send(message)
+
+    return tell
 
 
 def _refusal_of(scope: Message) -> Answer | None:

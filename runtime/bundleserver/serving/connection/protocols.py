@@ -9,8 +9,11 @@ from collections.abc import Callable
 import uvicorn
 from packaging.specifiers import SpecifierSet
 
+from bundleserver.serving.connection.ending import Ending
 from bundleserver.serving.connection.plain import PlainProtocol
 from bundleserver.serving.rest.http import Begin
+
+_NEVER = Ending()
 
 Find = Callable[[bytes, bytes], Begin | None]
 """Finds who answers a method and a path; None leaves the request to the application."""
@@ -30,16 +33,19 @@ def why_plain() -> str | None:
     return None
 
 
-def eager_protocol(timeout_receive: float, find: Find) -> type[asyncio.Protocol]:
+def eager_protocol(
+    timeout_receive: float, find: Find, ending: Ending = _NEVER
+) -> type[asyncio.Protocol]:
     """Make the protocol that answers most requests in the parser callback.
 
     Args:
         timeout_receive: seconds between two checks for a head that does not arrive; 0: none.
         find: who answers requests that may be answered there.
+        ending: whether the server ends.
     """
     from bundleserver.serving.connection.eager import EagerProtocol
 
-    settings = {"timeout_receive": timeout_receive, "find": staticmethod(find)}
+    settings = {"timeout_receive": timeout_receive, "find": staticmethod(find), "ending": ending}
     return type("Protocol", (EagerProtocol,), settings)
 
 

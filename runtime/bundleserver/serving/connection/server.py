@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import uvicorn
 
 from bundleserver.errors import ConfigError, Problem
 from bundleserver.serving.connection.access_log import format_problem, with_access_log
+from bundleserver.serving.connection.ending import (
+    Ending,
+    EndingConnection,
+    finish_accepting,
+    wait_for_silence,
+)
 from bundleserver.serving.connection.plain import watched
 from bundleserver.serving.connection.protocols import eager_protocol, plain_protocol, why_plain
 from bundleserver.serving.options import ServerOptions
@@ -28,8 +36,13 @@ class RestServer(uvicorn.Server):
     """One uvicorn server that follows changed TLS certificates, as kserve's does."""
 
     def __init__(self, app: RestApp, options: ServerOptions, on_listening: Callable[[], None]):
-        super().__init__(_uvicorn_config(app, options))
+        self._ending = Ending()
+        super().__init__(_uvicorn_config(app, options, self._ending))
         self._on_listening = on_listening
+        self._lame_duck_seconds = 0.0
+        self._until = 0.0
+        # Those that were open when the server began to end.
+        self._known: set[object] = set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so."""
@@ -45,11 +58,39 @@ class RestServer(uvicorn.Server):
         with _refreshed(self.config):
             yield
 
+    async def tell_clients(self, seconds: float) -> None:
+        """Close each connection with its next answer, for that long; new ones are still taken."""
+        self._lame_duck_seconds = seconds
+        self._ending.begun = True
+        self._known = set(self.server_state.connections)
+        for connection in self._open:
+            connection.close_after_answers()
+        await asyncio.sleep(seconds)
+
     def begin_stop(self, grace_seconds: float) -> None:
         """Stop accepting, and give the requests in flight that long."""
-        # Declared whole, and waited for by asyncio, which takes parts of a second too.
-        self.config.timeout_graceful_shutdown = grace_seconds  # type: ignore[assignment]
+        self._until = asyncio.get_running_loop().time() + grace_seconds
         self.should_exit = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the listeners, then the connections that have been silent for a lame duck's time.
+
+        Each of the others is closed after its answer.
+        """
+        if self._lame_duck_seconds:
+            await finish_accepting(sockets or ())
+            for closed in (*self.servers, *(sockets or ())):
+                closed.close()
+            await wait_for_silence(self._open, self._known, self._lame_duck_seconds)
+        left = max(0.0, self._until - asyncio.get_running_loop().time())
+        # Declared whole, and waited for by asyncio, which takes parts of a second too.
+        self.config.timeout_graceful_shutdown = left  # type: ignore[assignment]
+        await super().shutdown(sockets)
+
+    @property
+    def _open(self) -> set[EndingConnection]:
+        # The same set throughout: connections come and go in it.
+        return cast("set[EndingConnection]", self.server_state.connections)
 
 
 def listen(port: int, *, shared: bool = False) -> socket.socket:
@@ -93,7 +134,7 @@ def _refreshed(config: uvicorn.Config) -> Iterator[None]:
         refresher.stop()
 
 
-def _uvicorn_config(rest: RestApp, options: ServerOptions) -> uvicorn.Config:
+def _uvicorn_config(rest: RestApp, options: ServerOptions, ending: Ending) -> uvicorn.Config:
     app: AsgiApp = rest
     is_logged, form = options.access_log, options.access_log_format
     if form is not None:
@@ -103,14 +144,14 @@ def _uvicorn_config(rest: RestApp, options: ServerOptions) -> uvicorn.Config:
     timeout_receive, problem = options.timeout_receive, why_plain()
     if problem is not None:
         LOG.warning("%s; requests take uvicorn's own way, which is slower", problem)
-        app = watched(app, timeout_receive)
+        app = watched(app, timeout_receive, ending)
     # An access log has the requests that reach the application.
     find = _find_none if is_logged else rest.find
     config = uvicorn.Config(
         app,
         log_config=None,
         lifespan="off",
-        http="h11" if problem else eager_protocol(timeout_receive, find),
+        http="h11" if problem else eager_protocol(timeout_receive, find, ending),
         ws="none",
         # Nothing but the access log asks who a client behind a proxy is.
         proxy_headers=is_logged,

@@ -23,6 +23,10 @@ HOST = "[::]"
 
 _METADATA_BYTES = 64 * 2**10
 
+_MAX_PENDING = 16384
+"""Calls that wait for the event loop to take them. Over gRPC's own default of 1000 it cancels calls
+at random, of whichever connection; our queue has a limit and an answer that says so."""
+
 _LONGEST_DETAILS = 4000
 """Bytes of a status's details, percent-encoded: its trailers have at most 8 KiB."""
 
@@ -37,6 +41,7 @@ class GrpcServer:
         *,
         max_send_bytes: int = MESSAGE_BYTES,
         max_receive_bytes: int = MESSAGE_BYTES,
+        max_concurrent_streams: int = 0,
         routing_header: str = ROUTING_HEADER,
         shared: bool = False,
     ) -> None:
@@ -54,6 +59,9 @@ class GrpcServer:
                 # gRPC's default of 8 KiB would refuse a long key without naming it.
                 ("grpc.max_metadata_size", _METADATA_BYTES),
                 ("grpc.absolute_max_metadata_size", _METADATA_BYTES),
+                ("grpc.server.max_pending_requests", _MAX_PENDING),
+                ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
+                *_limit_of_streams(max_concurrent_streams),
             ]
         )
         self._server.add_generic_rpc_handlers((self._inference_handlers(),))
@@ -112,6 +120,12 @@ class GrpcServer:
             if name == wanted and isinstance(value, str):
                 key = value
         return routing_key(key, self._routing_header)
+
+
+def _limit_of_streams(most: int) -> list[tuple[str, int]]:
+    """Limit the calls of one connection, also those that it has reset and that are not over."""
+    # Without it one connection that resets its calls fills the server with them.
+    return [("grpc.max_concurrent_streams", most)] if most else []
 
 
 def _shortened(message: str) -> str:

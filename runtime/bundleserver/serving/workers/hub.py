@@ -20,13 +20,32 @@ LOG = logging.getLogger(__name__)
 
 _ASKING_SECONDS = 5.0
 """How long a new worker process waits for the manual loads and unloads."""
+_CHECK_SECONDS = 0.5
+"""How often the heartbeats of worker processes are checked."""
 
 
 class Hub:
     """Serves every worker process over one Unix-domain socket. Lives on one event loop."""
 
-    def __init__(self, on_listening: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        on_listening: Callable[[int], None],
+        on_hung: Callable[[int], None] = lambda _: None,
+        heartbeat_seconds: float = 0.0,
+    ) -> None:
+        """Prepare to serve.
+
+        Args:
+            on_listening: called when a worker process listens.
+            on_hung: called when one that listened was not heard of for ``heartbeat_seconds``.
+            heartbeat_seconds: 0 for ever.
+        """
         self._on_listening = on_listening
+        self._on_hung = on_hung
+        self._heartbeat_seconds = heartbeat_seconds
+        # Checks since the last heartbeat, and not seconds: a supervisor that was stopped itself,
+        # as with its whole container, has not checked.
+        self._checks: dict[int, int] = {}
         self._agreement = Agreement()
         self._writers: dict[int, asyncio.StreamWriter] = {}
         self._joined: set[int] = set()
@@ -38,11 +57,15 @@ class Hub:
     async def start(self, path: Path) -> None:
         """Listen for worker processes."""
         self._server = await asyncio.start_unix_server(self._serve, path, limit=lines.MOST_BYTES)
+        if self._heartbeat_seconds:
+            self._begin(self._check_heartbeats())
 
     def close(self) -> None:
         """Stop listening, and close all connections."""
         if self._server is not None:
             self._server.close()
+        for task in self._tasks:
+            task.cancel()
         for writer in self._writers.values():
             writer.close()
 
@@ -62,7 +85,9 @@ class Hub:
 
     async def _welcome(self, number: int) -> None:
         """Send a new worker process the manual orders, and the agreed set."""
-        known = sorted(self._agreement.joined - {number})[:1]
+        # One that hangs answers late or never.
+        known = sorted(self._agreement.joined - {number}, key=lambda n: (self._checks.get(n, 0), n))
+        known = known[:1]
         values = await self._gather("manual_orders", {}, known, _ASKING_SECONDS)
         orders = next((line["value"] for line in values.values() if "value" in line), {})
         agreed = lines.encode_keys(self._agreement.agreed)
@@ -80,7 +105,10 @@ class Hub:
             if waiting is not None:
                 waiting.put_nowait((number, line))
         elif "listening" in line:
+            self._checks[number] = 0
             self._on_listening(number)
+        elif "alive" in line:
+            self._checks[number] = 0
 
     def _broadcast(self) -> None:
         """Send every worker process the agreed set, and "join" to those that have joined."""
@@ -130,6 +158,15 @@ class Hub:
         del self._answers[ticket]
         return found
 
+    async def _check_heartbeats(self) -> None:
+        while True:
+            await asyncio.sleep(_CHECK_SECONDS)
+            for number, checks in list(self._checks.items()):
+                self._checks[number] = checks + 1
+                if checks * _CHECK_SECONDS >= self._heartbeat_seconds:
+                    del self._checks[number]
+                    self._on_hung(number)
+
     def _send(self, number: int, line: Line) -> None:
         writer = self._writers.get(number)
         if writer is not None and not writer.is_closing():
@@ -139,6 +176,7 @@ class Hub:
         writer.close()
         if self._writers.get(number) is writer:
             del self._writers[number]
+            self._checks.pop(number, None)
             self._joined.discard(number)
             self._agreement.leave(number)
             self._broadcast()

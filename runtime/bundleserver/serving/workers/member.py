@@ -6,6 +6,7 @@ import itertools
 import logging
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
@@ -28,6 +29,8 @@ Call = Callable[[Line], object]
 _POLL_SECONDS = 1.0
 """Maximum time between two checks of the manager's outcomes."""
 _THREADS = 8
+BEAT_SECONDS = 1.0
+"""How often the event loop notes that it turns, and the supervisor is told so."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ class Member:
         self._questions: dict[int, Future[Answers]] = {}
         self._calls: dict[str, Call] = {}
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="worker-call")
+        self._has_turned = False
         self._on_join: Callable[[], None] = lambda: None
         self._on_lost: Callable[[], None] = lambda: None
         self._send({"hello": self.number})
@@ -91,12 +95,16 @@ class Member:
         """
         self._calls.update(calls)
         self._on_join, self._on_lost = on_join, on_lost
-        for run in (self._receive_all, self._report_all):
+        for run in (self._receive_all, self._report_all, self._beat_all):
             threading.Thread(target=run, name=run.__name__.strip("_"), daemon=True).start()
 
     def say_listening(self) -> None:
         """Tell the supervisor that this worker process listens."""
         self._send({"listening": True})
+
+    def note_turn(self) -> None:
+        """Note that the event loop turns; without it the supervisor takes this process for hung."""
+        self._has_turned = True
 
     def ask(self, name: str, about: Line, seconds: float) -> Answers:
         """Call all other worker processes and wait for their answers."""
@@ -170,6 +178,15 @@ class Member:
                 ):
                     return
                 known = found
+
+    def _beat_all(self) -> None:
+        # Not from the event loop, which a supervisor that does not read would stop.
+        connected = True
+        while connected:
+            time.sleep(BEAT_SECONDS)
+            if self._has_turned:
+                self._has_turned = False
+                connected = self._send({"alive": True})
 
     def _send(self, line: Line) -> bool:
         """Send one line; returns whether the supervisor is still connected."""

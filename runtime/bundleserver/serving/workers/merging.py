@@ -28,12 +28,15 @@ _LEAST = (
 _READY = ("state", "READY")
 
 
-def merge_index(indexes: Mapping[int, Sequence[Entry]], *, ready_only: bool) -> list[Entry]:
+def merge_index(
+    indexes: Mapping[int, Sequence[Entry]], *, ready_only: bool, silent: Sequence[int] = ()
+) -> list[Entry]:
     """Return each version's least advanced state among the worker processes.
 
     Args:
         indexes: the whole index of each worker process, by number.
         ready_only: leave out versions that are not READY in all.
+        silent: worker processes that did not answer; each entry's reason names them.
     """
     found: dict[tuple[object, object], dict[int, Entry]] = {}
     for number, entries in sorted(indexes.items()):
@@ -46,6 +49,9 @@ def merge_index(indexes: Mapping[int, Sequence[Entry]], *, ready_only: bool) -> 
         for (name, version), by_worker in found.items()
         if version is not None or name not in with_versions
     ]
+    if silent:
+        who = f"(worker process {', '.join(map(str, silent))} did not answer)"
+        merged = [{**entry, "reason": f"{entry['reason']} {who}".strip()} for entry in merged]
     return [entry for entry in merged if not ready_only or entry["state"] == "READY"]
 
 
@@ -65,13 +71,16 @@ class MergedMetrics(Collector):
     other gauges the maximum applies, which is that of the worst.
     """
 
-    def __init__(self, pages: Iterable[str]) -> None:
+    def __init__(self, pages: Iterable[str], silent: int = 0) -> None:
         self._pages = list(pages)
+        self._silent = silent
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric once, and the number of processes."""
+        """Yield every metric once, and the numbers of processes that did and did not answer."""
         count = len(self._pages)
         yield GaugeMetricFamily("bundleserver_workers", "Worker processes in this page.", count)
+        about = "Worker processes that did not answer, and are not in this page."
+        yield GaugeMetricFamily("bundleserver_workers_silent", about, self._silent)
         families: dict[str, Metric] = {}
         values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], list[float]]] = {}
         for page in self._pages:

@@ -17,11 +17,11 @@ from bundleserver.serving.models import ServingManager
 from bundleserver.serving.rest.http import Answer
 from bundleserver.serving.stopping import StoppableManager
 from bundleserver.serving.workers.lines import Line
-from bundleserver.serving.workers.member import Answers, Call, Member
+from bundleserver.serving.workers.member import BEAT_SECONDS, Answers, Call, Member
 from bundleserver.serving.workers.merging import Entry, MergedMetrics, merge_index
 
-_SECONDS = 5.0
-"""Timeout of another worker process's answer; it is left out after that."""
+_SECONDS = 1.0
+"""Timeout of another worker process's answer; it is left out after that, and counted as silent."""
 
 
 class ClusterManager(StoppableManager):
@@ -82,22 +82,27 @@ class Peers:
         self._member.start(calls, on_join, on_lost)
 
     def say_listening(self) -> None:
-        """Tell the supervisor that this worker process listens."""
+        """Tell the supervisor that this worker process listens, and from now on that it turns."""
         self._member.say_listening()
+        self._beat()
+
+    def _beat(self) -> None:
+        self._member.note_turn()
+        asyncio.get_running_loop().call_later(BEAT_SECONDS / 2, self._beat)
 
     async def index(self, ready_only: bool) -> list[Entry]:
         """List every version of every model, merged from all worker processes."""
         answers = await self._ask("index")
         indexes = {n: cast("list[Entry]", found) for n, found in answers.values.items()}
         indexes[self._member.number] = repository_index(self.manager, ready_only=False)
-        return merge_index(indexes, ready_only=ready_only)
+        return merge_index(indexes, ready_only=ready_only, silent=answers.silent)
 
     async def write_metrics(self, accept: str) -> Answer:
         """Encode the metrics of all worker processes."""
         answers = await self._ask("metrics")
         pages = [self._own_metrics(), *map(str, answers.values.values())]
         encode, content_type = choose_encoder(accept)
-        merged = MergedMetrics(pages)
+        merged = MergedMetrics(pages, len(answers.silent))
         body = await asyncio.to_thread(encode, cast(CollectorRegistry, merged))
         return Answer(body, content_type=content_type)
 

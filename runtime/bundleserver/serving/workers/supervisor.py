@@ -31,12 +31,18 @@ class Supervisor:
     """Runs a command several times and keeps that many running until a signal."""
 
     def __init__(
-        self, command: Sequence[str], workers: int, identity: WorkerIdentity, grace_seconds: float
+        self,
+        command: Sequence[str],
+        workers: int,
+        identity: WorkerIdentity,
+        grace_seconds: float,
+        heartbeat_seconds: float = 0.0,
     ) -> None:
         self._command = command
         self._workers = workers
         self._identity = identity
         self._grace_seconds = grace_seconds
+        self._heartbeat_seconds = heartbeat_seconds
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._listening: set[int] = set()
         self._was_up = False
@@ -50,7 +56,7 @@ class Supervisor:
     async def _run(self) -> int:
         for number in SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
-        hub = Hub(self._on_listening)
+        hub = Hub(self._on_listening, self._on_hung, self._heartbeat_seconds)
         await hub.start(Path(self._identity.socket))
         try:
             kept = [asyncio.create_task(self._keep(n + 1)) for n in range(self._workers)]
@@ -100,6 +106,17 @@ class Supervisor:
         self._listening.add(number)
         LOG.info("worker process %s listens: %s of %s", number, len(self._listening), self._workers)
 
+    def _on_hung(self, number: int) -> None:
+        """Kill a worker process that hangs, so that another one takes its place."""
+        process = self._processes.get(number)
+        # Those that are stopping have the grace period.
+        if process is None or self._stopping.is_set():
+            return
+        seconds = self._heartbeat_seconds
+        LOG.error("worker process %s hangs: no heartbeat for %g s; killing it", number, seconds)
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+
     def _on_signal(self, number: signal.Signals) -> None:
         if self._stopping.is_set():
             LOG.warning("%s again: ending now; requests in flight are lost", number.name)
@@ -129,6 +146,7 @@ def supervise(
     http_port: int,
     grpc_port: int | None,
     grace_seconds: float,
+    heartbeat_seconds: float,
 ) -> int:
     """Run a command as several worker processes on the same ports; return the exit code of all.
 
@@ -138,6 +156,7 @@ def supervise(
         http_port: the REST port; 0 selects a free one.
         grpc_port: the gRPC port; None without gRPC.
         grace_seconds: the worker processes' grace period.
+        heartbeat_seconds: how long one may hang before it is replaced; 0 for ever.
 
     Raises:
         ConfigError: a port is in use or not allowed.
@@ -151,7 +170,8 @@ def supervise(
             grpc_taken = grpc.getsockname()[1]
         socket_path = f"{directory}/supervisor.sock"
         identity = WorkerIdentity(socket_path, rest.getsockname()[1], grpc_taken)
-        return Supervisor(command, workers, identity, grace_seconds).run()
+        supervisor = Supervisor(command, workers, identity, grace_seconds, heartbeat_seconds)
+        return supervisor.run()
 
 
 def _reserve(flag: str, family: int, port: int) -> socket.socket:
