@@ -13,7 +13,9 @@ from bundleserver.errors import ConfigError, Problem
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.grpc import open_inference
 from bundleserver.serving.grpc.health import SERVICE_NAME, HealthService
+from bundleserver.serving.grpc.limits import GrpcLimits
 from bundleserver.serving.grpc.service import InferenceService
+from bundleserver.serving.inflight import SMALL_BYTES, InflightBytes
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.options import MESSAGE_BYTES
 from bundleserver.serving.traffic.routing_key import ROUTING_HEADER, routing_key
@@ -39,10 +41,13 @@ class GrpcServer:
         max_receive_bytes: int = MESSAGE_BYTES,
         routing_header: str = ROUTING_HEADER,
         shared: bool = False,
+        limits: GrpcLimits | None = None,
+        bodies: InflightBytes | None = None,
     ) -> None:
         self._service = service
         self._routing_header = routing_header
         self._max_send_bytes = max_send_bytes
+        self._bodies = bodies or InflightBytes(0)
         self._health = HealthService(manager)
         self._server = grpc.aio.server(
             options=[
@@ -54,6 +59,7 @@ class GrpcServer:
                 # gRPC's default of 8 KiB would refuse a long key without naming it.
                 ("grpc.max_metadata_size", _METADATA_BYTES),
                 ("grpc.absolute_max_metadata_size", _METADATA_BYTES),
+                *(limits or GrpcLimits()).channel_arguments(),
             ]
         )
         self._server.add_generic_rpc_handlers((self._inference_handlers(),))
@@ -90,7 +96,7 @@ class GrpcServer:
 
     async def _call(self, rpc: str, body: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
-            response = await self._service.call(rpc, body, self._key(rpc, context))
+            response = await self._counted(rpc, body, self._key(rpc, context))
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # every error becomes a status
             answer = answer_for(error)
             await context.abort(grpc.StatusCode[answer.grpc_code], _shortened(answer.message))
@@ -103,6 +109,16 @@ class GrpcServer:
                 "--grpc_max_send_message_length",
             )
         return response
+
+    async def _counted(self, rpc: str, body: bytes, key: str | None) -> bytes:
+        size = len(body)
+        if size <= SMALL_BYTES:
+            return await self._service.call(rpc, body, key)
+        self._bodies.take(size)
+        try:
+            return await self._service.call(rpc, body, key)
+        finally:
+            self._bodies.give_back(size)
 
     def _key(self, rpc: str, context: grpc.aio.ServicerContext) -> str | None:
         if rpc != "ModelInfer":
