@@ -129,8 +129,9 @@ class TooManyValues(BundleServerError):
     def __init__(self, count: int, limit: int) -> None:
         self.limit = limit
         super().__init__(
-            f"the request body has {count} values or more, arrays, objects and keys included; "
-            f"expected at most {limit}; send fewer rows per request, or raise --max_body_values"
+            f"the request body has {count} values and keys or more, arrays and objects counted "
+            f"twice; expected at most {limit}; send fewer rows per request, or raise "
+            "--max_body_values"
         )
 
 

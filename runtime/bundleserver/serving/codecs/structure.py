@@ -15,13 +15,15 @@ from bundleserver.errors import TooManyValues
 
 _PIECE_BYTES = 2**18
 _QUOTE = ord('"')
-_IS_STRUCTURE = np.zeros(256, bool)
-# A value follows each of these, or what they open is empty, and costs as much as a value.
-_IS_STRUCTURE[list(b"[{,:")] = True
+_WEIGHTS = np.zeros(256, np.uint8)
+# Another value follows each of these.
+_WEIGHTS[list(b",:")] = 1
+# What these open costs as much as two, whether it is empty or not.
+_WEIGHTS[list(b"[{")] = 2
 
 
 def check_values(body: bytes | memoryview, most: int) -> None:
-    """Refuse a document by its values: those of arrays and objects, these themselves, and keys.
+    """Refuse a document by its values and keys, of which arrays and objects count twice.
 
     Args:
         body: the document; what is not valid JSON is counted alike.
@@ -30,8 +32,8 @@ def check_values(body: bytes | memoryview, most: int) -> None:
     Raises:
         TooManyValues: it has more.
     """
-    # Each of them takes a byte at least, so most documents need no count.
-    if not most or len(body) <= most:
+    # No byte counts more than twice, so most documents need no count.
+    if not most or 2 * len(body) < most:
         return
     if _count(body, most, with_strings=True) > most:
         count = _count(body, most, with_strings=False)
@@ -46,12 +48,12 @@ def _count(body: bytes | memoryview, most: int, *, with_strings: bool) -> int:
         if not with_strings and b"\\" in piece:
             piece = piece.replace(b"\\\\", b"  ").replace(b'\\"', b"  ")
         codes = np.frombuffer(piece, np.uint8)
-        is_structure = _IS_STRUCTURE[codes]
+        weights = _WEIGHTS[codes]
         if not with_strings:
             is_inside = _inside(codes, inside)
-            is_structure &= ~is_inside
+            weights *= ~is_inside
             inside = bool(is_inside[-1])
-        count += int(np.count_nonzero(is_structure))
+        count += int(weights.sum(dtype=np.int64))
         if count > most:
             break
     return count

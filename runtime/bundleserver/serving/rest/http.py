@@ -92,6 +92,8 @@ class Request(NamedTuple):
             self.check_declared_size()
             self.hold_declared_size()
             body = await self._receive()
+            if self.held is not None:
+                self.held.grow_to(len(body))
         elif len(body) > self.limit_bytes:
             raise RequestTooLarge(self.limit_bytes)
         if b"content-encoding" not in self.raw_headers:
