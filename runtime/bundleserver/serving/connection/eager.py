@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bundleserver.errors import HeadTooLarge
 from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
@@ -23,7 +24,7 @@ from bundleserver.serving.connection.head_deadline import NO_HEAD, HeadDeadline
 from bundleserver.serving.connection.head_size import check_head
 from bundleserver.serving.connection.one_write import JOINED_BYTES, OneWriteTransport
 from bundleserver.serving.connection.other_protocols import head_without_offer, refusal_of
-from bundleserver.serving.connection.pipelining import BoundedReading
+from bundleserver.serving.connection.pipelining import FEW_BYTES, BoundedReading
 from bundleserver.serving.connection.send_deadline import SendDeadline
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.inflight import SMALL_BYTES
@@ -84,6 +85,14 @@ class EagerProtocol(HeadDeadline, SendDeadline, BoundedReading):
         self._complete = _Complete()
         self._defaults: list[tuple[bytes, bytes]] = []
         self._default_head = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came; what may be more than one request goes another way."""
+        is_plain = len(data) <= FEW_BYTES and not self.is_full and not self.pipeline
+        if is_plain and self._last_words is None:
+            self.parse(data)
+        else:
+            super().data_received(data)
 
     def parse(self, data: bytes | memoryview) -> None:
         """Parse a piece; a request that goes on in small ones is waited for as usual."""
@@ -186,14 +195,15 @@ class EagerProtocol(HeadDeadline, SendDeadline, BoundedReading):
             answer = answer_of_error(answer_for(error))
             head = answer.head(self._default_head)
         self._begin = None
-        self.give_back()
+        if self.taken:
+            self.give_back()
         self._complete.scope, self.cycle = self.scope, self._complete
         if len(answer.body) <= JOINED_BYTES:
             self._write(head + answer.body)
         else:
             self._write(head)
             self._write(answer.body)
-        super().on_response_complete()
+        HttpToolsProtocol.on_response_complete(self)
 
     def on_response_complete(self) -> None:
         """Send what an answer without a body has left, as one to HEAD has."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bundleserver.serving.inflight import InflightBytes
@@ -19,28 +18,13 @@ MOST_AHEAD = 32
 _PIECE_BYTES = 512
 """Many requests are parsed in such pieces, which have 28 at most."""
 
-_FEW_BYTES = 1024
+FEW_BYTES = 1024
 """So many bytes have 56 requests at most, mostly one."""
 
 _FEW_HEADS = 8
 _END_OF_HEAD = b"\r\n\r\n"
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 2**20
-
-
-class Reading(FlowControl):
-    """uvicorn's flow control, which goes on reading unless enough has come.
-
-    Attributes:
-        is_full: whether what has come waits to be answered.
-    """
-
-    is_full = False
-
-    def resume_reading(self) -> None:
-        """Go on reading, where there is room."""
-        if not self.is_full:
-            super().resume_reading()
 
 
 class BoundedReading(HttpToolsProtocol):
@@ -52,8 +36,8 @@ class BoundedReading(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for a first request."""
         super().connection_made(cast(asyncio.Transport, transport))
-        self._reading = Reading(cast(asyncio.Transport, transport))
-        self.flow = self._reading
+        # Whether what has come waits to be answered; then nothing is read.
+        self.is_full = False
         # What came and is not parsed yet.
         self._waiting = memoryview(b"")
         self._is_to_go_on = False
@@ -74,7 +58,7 @@ class BoundedReading(HttpToolsProtocol):
         """Parse what came, and of many requests as many as may wait for their answers."""
         if self._last_words is not None:
             self._drop(len(data))
-        elif self._reading.is_full or (len(data) > _FEW_BYTES and has_many_heads(data)):
+        elif self.is_full or (len(data) > FEW_BYTES and has_many_heads(data)):
             self._waiting = memoryview(bytes(self._waiting) + data)
             self._parse_waiting()
         else:
@@ -90,7 +74,7 @@ class BoundedReading(HttpToolsProtocol):
         """Go on with the next request, and with parsing once few are left."""
         super().on_response_complete()
         is_room = len(self.pipeline) < MOST_AHEAD // 2
-        if self._reading.is_full and is_room and not self._is_to_go_on:
+        if self.is_full and is_room and not self._is_to_go_on:
             self._is_to_go_on = True
             # The parser may be what calls this.
             self.loop.call_soon(self._parse_waiting)
@@ -148,11 +132,13 @@ class BoundedReading(HttpToolsProtocol):
             self.parse(piece)
         if self.transport.is_closing():
             return
-        self._reading.is_full = bool(self._waiting) or len(self.pipeline) >= MOST_AHEAD
-        if self._reading.is_full:
-            self._reading.pause_reading()
-        elif not self.pipeline:
-            self._reading.resume_reading()
+        self.is_full = bool(self._waiting) or len(self.pipeline) >= MOST_AHEAD
+        if self.is_full:
+            self.flow.pause_reading()
+        # uvicorn goes on reading after each answer, unless it has not paused.
+        self.flow.read_paused = not self.is_full
+        if not self.pipeline:
+            self.flow.resume_reading()
 
 
 def has_many_heads(data: bytes) -> bool:
