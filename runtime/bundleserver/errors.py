@@ -12,6 +12,9 @@
     │   └── ProbeError      no call with made-up inputs can be answered
     ├── InvalidInput        a request does not match the model's inputs (the caller's to fix)
     ├── RequestTooLarge     a request exceeds the size limit
+    ├── HeadTooLarge        a request's head exceeds its limit
+    ├── TooManyValues       a request's document has more values than its limit
+    ├── TooManyBytes        the requests in flight have more bytes than their limit
     ├── RequestTooSlow      a request did not arrive within its timeout
     ├── PredictionError     the model's own code raised (ours or the model author's to fix)
     ├── ModelNotFound       the model is unknown
@@ -115,6 +118,44 @@ class RequestTooLarge(BundleServerError):
         super().__init__(
             f"the request body exceeds the limit of {limit_bytes} bytes; send fewer rows per "
             "request, or raise --max_request_bytes"
+        )
+
+
+class HeadTooLarge(BundleServerError):
+    """A request's head, or what follows its body, exceeds the size limit."""
+
+    def __init__(self, size_bytes: int, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        super().__init__(
+            f"the request head has {size_bytes} bytes or more; expected at most {limit_bytes}; "
+            "send fewer or shorter headers, or raise --max_head_bytes"
+        )
+
+
+class TooManyValues(BundleServerError):
+    """A request's document has too many values; no more of them may have been counted."""
+
+    def __init__(self, count: int, limit: int) -> None:
+        self.limit = limit
+        super().__init__(
+            f"the request body has {count} values and keys or more, arrays and objects counted "
+            f"twice; expected at most {limit}; send fewer rows per request, or raise "
+            "--max_body_values"
+        )
+
+
+class TooManyBytes(BundleServerError):
+    """The bodies of all requests in flight would exceed their limit; it may be retried later."""
+
+    def __init__(
+        self, size_bytes: int, held_bytes: int, limit_bytes: int, retry_after_seconds: int = 1
+    ) -> None:
+        self.limit_bytes = limit_bytes
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(
+            f"the request body has {size_bytes} bytes, and those of other requests in flight have "
+            f"{held_bytes}; expected at most {limit_bytes} together; retry later, or raise "
+            "--max_inflight_bytes"
         )
 
 

@@ -66,13 +66,19 @@ class Settings:
     max_batch_rows: int = 1024
     """0 and 1 disable batching."""
     max_request_bytes: int = 64 * 2**20
+    # 0: no limit, as of the other limits.
+    max_head_bytes: int = 64 * 2**10
+    max_body_values: int = 2_500_000
+    max_inflight_bytes: int = 512 * 2**20
     grpc_max_send_message_length: int = 8 * 2**20
     grpc_max_receive_message_length: int = 8 * 2**20
     grpc_max_concurrent_streams: int = 256
     """0: no limit."""
+    grpc_max_connection_idle_seconds: float = 300.0
     timeout_keep_alive: int = 65
     timeout_receive: float = 60.0
     """0: no timeout."""
+    timeout_send: float = 60.0
     # Kubernetes kills the process after 30 s by default.
     grace_period_seconds: float = 25.0
     lame_duck_seconds: float = 2.0
@@ -156,6 +162,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_queue": (1, _ANY),
     "max_batch_rows": (0, _ANY),
     "max_request_bytes": (1, _ANY),
+    "max_head_bytes": (0, _ANY),
+    "max_body_values": (0, _ANY),
+    "max_inflight_bytes": (0, _ANY),
+    "grpc_max_connection_idle_seconds": (0, 86400),
     # In gRPC -1 is no limit.
     "grpc_max_send_message_length": (-1, 2**31 - 1),
     "grpc_max_receive_message_length": (-1, 2**31 - 1),
@@ -163,6 +173,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "grpc_max_concurrent_streams": (0, 2**31 - 1),
     "timeout_keep_alive": (0, _ANY),
     "timeout_receive": (0, 86400),
+    "timeout_send": (0, 86400),
     "grace_period_seconds": (0, 86400),
     "lame_duck_seconds": (0, 86400),
 }

@@ -179,9 +179,17 @@ _GROUPS: Mapping[str, tuple[Flag, ...]] = {
             parse_int,
         ),
         Flag("--max_request_bytes", "maximum size of a REST body, such as 64MiB", parse_bytes),
+        Flag("--max_head_bytes", "maximum size of a REST request's head; 0: any", parse_bytes),
+        Flag("--max_body_values", "maximum number of values in a JSON body; 0: any", parse_int),
+        Flag("--max_inflight_bytes", "maximum size of all bodies in flight; 0: any", parse_bytes),
         Flag("--grpc_max_send_message_length", "maximum gRPC response size", parse_bytes),
         Flag("--grpc_max_receive_message_length", "maximum gRPC request size", parse_bytes),
         Flag("--grpc_max_concurrent_streams", "maximum gRPC calls per connection", parse_int),
+        Flag(
+            "--grpc_max_connection_idle_seconds",
+            "seconds before a gRPC connection without calls is closed; 0 keeps it",
+            parse_float,
+        ),
         Flag(
             "--event-loop",
             "auto, asyncio or uvloop; auto is uvloop if it is installed",
@@ -192,11 +200,8 @@ _GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "seconds before an idle connection is closed; keep it above the proxy's timeout",
             parse_int,
         ),
-        Flag(
-            "--timeout_receive",
-            "timeout in seconds for receiving a request; 0 disables it",
-            parse_float,
-        ),
+        Flag("--timeout_receive", "timeout in seconds for a request; 0: none", parse_float),
+        Flag("--timeout_send", "timeout in seconds for taking a response; 0: none", parse_float),
         Flag(
             "--grace_period_seconds",
             "seconds that in-flight requests may take after SIGTERM; keep it below "

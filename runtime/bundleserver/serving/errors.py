@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from bundleserver.errors import (
     BundleServerError,
+    HeadTooLarge,
     InvalidInput,
     ModelNotFound,
     NotReady,
@@ -18,6 +19,8 @@ from bundleserver.errors import (
     QueueFull,
     RequestTooLarge,
     RequestTooSlow,
+    TooManyBytes,
+    TooManyValues,
     VersionNotFound,
 )
 
@@ -41,9 +44,12 @@ _ANSWERS: Mapping[type[BaseException], tuple[int, str]] = MappingProxyType(
         VersionNotFound: (404, "NOT_FOUND"),
         RequestTooSlow: (408, "DEADLINE_EXCEEDED"),
         RequestTooLarge: (413, "RESOURCE_EXHAUSTED"),
+        TooManyValues: (413, "RESOURCE_EXHAUSTED"),
+        HeadTooLarge: (431, "RESOURCE_EXHAUSTED"),
         PredictionError: (500, "INTERNAL"),
         NotReady: (503, "UNAVAILABLE"),
         QueueFull: (503, "RESOURCE_EXHAUSTED"),
+        TooManyBytes: (503, "RESOURCE_EXHAUSTED"),
         # All other errors of ours say why a version cannot be loaded now.
         BundleServerError: (503, "UNAVAILABLE"),
     }
@@ -71,6 +77,7 @@ _OUTCOMES: Mapping[type[BaseException], str] = MappingProxyType(
     {
         InvalidInput: "invalid_input",
         RequestTooLarge: "invalid_input",
+        TooManyValues: "invalid_input",
         ModelNotFound: "not_found",
         VersionNotFound: "not_found",
         NotReady: "not_ready",

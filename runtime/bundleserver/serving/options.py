@@ -37,11 +37,16 @@ class ServerOptions:
     max_batch_rows: int = 1024
     event_loop: str = "auto"
     max_request_bytes: int = 64 * 2**20
+    max_head_bytes: int = 64 * 2**10
+    max_body_values: int = 2_500_000
+    max_inflight_bytes: int = 512 * 2**20
     grpc_max_send_message_length: int = MESSAGE_BYTES
     grpc_max_receive_message_length: int = MESSAGE_BYTES
     grpc_max_concurrent_streams: int = 256
+    grpc_max_connection_idle_seconds: float = 300.0
     timeout_keep_alive: int = 65
     timeout_receive: float = 60.0
+    timeout_send: float = 60.0
     grace_period_seconds: float = 25.0
     lame_duck_seconds: float = 2.0
 

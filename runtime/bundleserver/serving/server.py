@@ -18,9 +18,11 @@ from bundleserver.errors import ConfigError, Problem
 from bundleserver.serving.connection.server import HOST, RestServer, listen
 from bundleserver.serving.execution.answering import ServedModels, in_thread
 from bundleserver.serving.execution.thread_pool import ThreadPool
+from bundleserver.serving.grpc.limits import GrpcLimits
 from bundleserver.serving.grpc.server import HOST as GRPC_HOST
 from bundleserver.serving.grpc.server import GrpcServer
 from bundleserver.serving.grpc.service import InferenceService
+from bundleserver.serving.inflight import InflightBytes
 from bundleserver.serving.log_config import set_up_logging
 from bundleserver.serving.metrics.kserve import KServeMetrics, drop_unused_histograms
 from bundleserver.serving.metrics.requests import RequestMetrics
@@ -64,6 +66,7 @@ class BundleServer:
         self.pool = ThreadPool(options.max_asyncio_workers, options.max_queue, options.workers)
         metrics = RequestMetrics(registry)
         self.served = ServedModels(self.manager, self.pool, metrics, options.max_batch_rows)
+        self._bodies = InflightBytes(options.max_inflight_bytes)
         self.http_port, self.grpc_port = rest_port(options), options.grpc_port
         self.listening = threading.Event()
         drop_unused_histograms(registry)
@@ -182,6 +185,8 @@ class BundleServer:
             KServeApp(page, self._api_pages),
             max_request_bytes=self.options.max_request_bytes,
             timeout_receive=self.options.timeout_receive,
+            max_body_values=self.options.max_body_values,
+            bodies=self._bodies,
         )
 
     def _api_pages(self) -> AsgiApp:
@@ -206,6 +211,11 @@ class BundleServer:
             max_send_bytes=self.options.grpc_max_send_message_length,
             max_receive_bytes=self.options.grpc_max_receive_message_length,
             max_concurrent_streams=self.options.grpc_max_concurrent_streams,
+            limits=GrpcLimits(
+                max_connection_idle_seconds=self.options.grpc_max_connection_idle_seconds,
+                timeout_send=self.options.timeout_send,
+            ),
+            bodies=self._bodies,
             routing_header=self.options.routing_header,
             shared=self.peers is not None,
         )

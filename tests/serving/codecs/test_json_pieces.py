@@ -22,8 +22,9 @@ from bundleserver.serving.rest import cloud_events
 from bundleserver.tensors import NUMPY_DTYPES, TensorSpec, array_from_rows
 
 TAKER = "'m' version 1"
-PLAIN = SimpleNamespace(raw_headers={}, headers={})
-EVENT = SimpleNamespace(raw_headers={}, headers={"content-type": "application/cloudevents+json"})
+PLAIN = SimpleNamespace(raw_headers={}, headers={}, most_values=0)
+STRUCTURED = {"content-type": "application/cloudevents+json"}
+EVENT = SimpleNamespace(raw_headers={}, headers=STRUCTURED, most_values=0)
 WHOLE_LIST = 10**7
 
 

@@ -12,6 +12,7 @@ import orjson
 from bundleserver.errors import InvalidInput
 from bundleserver.serving.codecs import simd_numbers
 from bundleserver.serving.codecs.json_pieces import LONG_BYTES, decode_apart
+from bundleserver.serving.codecs.structure import check_values
 from bundleserver.serving.codecs.tensor_json import kind_of
 
 T = TypeVar("T")
@@ -36,14 +37,17 @@ Arrays that are contiguous and in native byte order are encoded directly.
 """
 
 
-def decode_object(body: bytes | memoryview) -> dict[str, object]:
+def decode_object(body: bytes | memoryview, most_values: int = 0) -> dict[str, object]:
     """Decode a request body that must be one JSON object.
 
     Raises:
         InvalidInput: it is empty, not valid JSON, or another kind of value.
+        TooManyValues: it has more values than that, unless it is 0.
     """
     if not body:
         raise InvalidInput("the request body is empty; expected a JSON object")
+    if 0 < most_values <= 2 * len(body):
+        check_values(body, most_values)
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -53,15 +57,20 @@ def decode_object(body: bytes | memoryview) -> dict[str, object]:
     return document
 
 
-def decode(body: bytes, decode_document: Callable[[dict[str, object]], T]) -> T:
+def decode(
+    body: bytes, decode_document: Callable[[dict[str, object]], T], most_values: int = 0
+) -> T:
     """Decode a request body that must be one JSON object, long arrays of numbers by simdjson.
 
     Raises:
         InvalidInput: it is not a JSON object, or its document is refused.
+        TooManyValues: it has more than ``most_values`` that simdjson does not decode.
     """
     is_long = len(body) > LONG_BYTES and simd_numbers.IS_INSTALLED
-    decoded = decode_apart(body, decode_document) if is_long else None
-    return decode_document(decode_object(body)) if decoded is None else decoded
+    decoded = None
+    if is_long:
+        decoded = decode_apart(body, decode_document, most_values=most_values)
+    return decode_document(decode_object(body, most_values)) if decoded is None else decoded
 
 
 def encode_array(length: int, step: int, part: Callable[[slice], object]) -> bytes:

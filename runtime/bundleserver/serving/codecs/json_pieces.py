@@ -11,13 +11,14 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Iterator
-from typing import TypeVar, cast
+from typing import TypeVar
 
 import numpy as np
 import orjson
 
 from bundleserver.errors import InvalidInput
 from bundleserver.serving.codecs.simd_numbers import decode_array
+from bundleserver.serving.codecs.structure import check_values
 from bundleserver.tensors import Array
 
 T = TypeVar("T")
@@ -50,6 +51,7 @@ class Numbers:
         self._start = start
         self._end = end
         self._piece_bytes = piece_bytes
+        self._depth = 1
         self.is_decoded = False
 
     def decode(self, kinds: str) -> Array:
@@ -62,7 +64,7 @@ class Numbers:
             NotPlain: it is not valid JSON, has other values, or is nested irregularly.
         """
         opening = _OPENING.match(self._body, self._start, self._start + self._piece_bytes)
-        depth = 1 + (opening.group().count(b"[") if opening else 0)
+        self._depth = depth = 1 + (opening.group().count(b"[") if opening else 0)
         if depth > _DEEPEST:
             raise NotPlain
         arrays: list[Array] = []
@@ -75,8 +77,11 @@ class Numbers:
         return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
 
     def plain(self) -> list[object]:
-        """Decode it as a whole into Python numbers."""
-        return cast("list[object]", orjson.loads(self._body[self._start - 1 : self._end + 1]))
+        """Decode all of it into Python numbers, after ``decode``."""
+        numbers: list[object] = []
+        for text in self._pieces(self._depth):
+            numbers += orjson.loads(text)
+        return numbers
 
     def _pieces(self, depth: int) -> Iterator[bytes]:
         """Cut between elements of the outermost array, which has no strings.
@@ -97,6 +102,7 @@ def decode_apart(
     decode: Callable[[dict[str, object]], T],
     long_bytes: int = LONG_BYTES,
     piece_bytes: int = PIECE_BYTES,
+    most_values: int = 0,
 ) -> T | None:
     """Decode a body whose document may hold ``Numbers``: as ``data``, ``instances`` or ``inputs``.
 
@@ -106,15 +112,18 @@ def decode_apart(
         long_bytes: minimum length of an array that is decoded separately. It must begin within so
             many bytes, or 12 KiB, of the body's start or of the previous one.
         piece_bytes: how much of an array is decoded without a pause.
+        most_values: how many values the rest may have; 0: any number.
 
     Returns:
         What ``decode`` returns; None if the body must be decoded as a whole, which reports errors.
 
     Raises:
         InvalidInput: every array is decoded, and the request is refused as the whole would be.
+        TooManyValues: the rest has more than that.
     """
     rest, cut_out = _cut_out(body, long_bytes, piece_bytes)
     try:
+        check_values(rest, most_values if cut_out else 0)
         document = orjson.loads(rest) if cut_out else None
         if not isinstance(document, dict):
             return None

@@ -43,6 +43,7 @@ def decode_request(
     version: str | None,
     header_length: str | None = None,
     routing_key: str | None = None,
+    most_values: int = 0,
 ) -> PredictRequest:
     """Decode a V2 request: a JSON object and, if the header has its length, raw bytes after it.
 
@@ -52,18 +53,19 @@ def decode_request(
         version: the version or label in the path.
         header_length: the header with the size of the JSON part.
         routing_key: the routing key.
+        most_values: see ``json_body.decode``.
 
     Raises:
-        InvalidInput: the body is not a valid request.
+        InvalidInput, TooManyValues: the body is not a valid request, or too large a document.
     """
     if header_length is not None:
         size = _json_size(header_length, len(body))
-        view = memoryview(body)
-        raw = _RawData(view[size:], announced=True)
-        document = json_body.decode_object(view[:size])
+        raw = _RawData(memoryview(body)[size:], announced=True)
+        document = json_body.decode_object(memoryview(body)[:size], most_values)
         return decode_document(model, version, routing_key, document, raw)
     if len(body) > LONG_BYTES:
-        return json_body.decode(body, partial(decode_document, model, version, routing_key))
+        decode = partial(decode_document, model, version, routing_key)
+        return json_body.decode(body, decode, most_values)
     return decode_document(model, version, routing_key, json_body.decode_object(body))
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Coroutine, Generator
 
 from bundleserver.serving.errors import answer_for
-from bundleserver.serving.rest.asgi import Message, Receive, Send
+from bundleserver.serving.inflight import InflightBytes
+from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
 from bundleserver.serving.rest.http import Answer, answer_of_error
 
 
@@ -29,6 +30,16 @@ class Begun:
         except StopIteration as ended:
             answer: Answer = ended.value
             return answer
+
+
+async def counted(
+    app: AsgiApp, bodies: InflightBytes, size: int, scope: Message, receive: Receive, send: Send
+) -> None:
+    """Go on with a request whose body has been counted, until it is answered."""
+    try:
+        await app(scope, receive, send)
+    finally:
+        bodies.give_back(size)
 
 
 async def go_on(begun: Begun, _scope: Message, _receive: Receive, send: Send) -> None:

@@ -17,13 +17,18 @@ from typing import Any, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from bundleserver.errors import HeadTooLarge
 from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
-from bundleserver.serving.connection.begun import Begun, go_on
+from bundleserver.serving.connection.begun import Begun, counted, go_on
 from bundleserver.serving.connection.ending import Ending
 from bundleserver.serving.connection.head_deadline import NO_HEAD, HeadDeadline
+from bundleserver.serving.connection.head_size import check_head
 from bundleserver.serving.connection.one_write import JOINED_BYTES, OneWriteTransport
 from bundleserver.serving.connection.other_protocols import head_without_offer, refusal_of
+from bundleserver.serving.connection.pipelining import FEW_BYTES, BoundedReading
+from bundleserver.serving.connection.send_deadline import SendDeadline
 from bundleserver.serving.errors import answer_for
+from bundleserver.serving.inflight import SMALL_BYTES
 from bundleserver.serving.rest.asgi import AsgiApp
 from bundleserver.serving.rest.http import Answer, Begin, answer_of_error, error_answer
 
@@ -49,7 +54,7 @@ class _Complete:
     """Nobody waits for it."""
 
 
-class EagerProtocol(HeadDeadline, HttpToolsProtocol):
+class EagerProtocol(HeadDeadline, SendDeadline, BoundedReading):
     """One connection of a client.
 
     A request that may be answered in the callback is kept from uvicorn from the end of its head to
@@ -60,6 +65,8 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
     """Finds who answers a method and a path; None leaves the request to the application."""
     ending: Ending
     """Whether the server ends, so that uvicorn says that connections are closed."""
+    max_head_bytes: int
+    """How much may come that is no body; 0: any."""
     app: AsgiApp
     """What uvicorn gives a request to."""
     cycle: Any
@@ -71,13 +78,13 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
         self._write = self._connection.write
         self._joining = OneWriteTransport(self._connection)
         self.transport = cast(asyncio.Transport, self._joining)
+        # How much was parsed that completed nothing: neither a head, nor a body, nor a part of it.
+        self._unfinished = 0
         # A request that may be answered in the callback, from the end of its head to its last byte.
         self._begin: Begin | None = None
         self._came: dict[bytes, bytes] = {}
         self._pieces: list[bytes] = []
         self._is_first = True
-        # What is left to say once all requests are answered; None while more may come.
-        self._last_words: bytes | None = None
         # The request after whose answer the connection is closed since the server ends.
         self._told: Any = None
         self._complete = _Complete()
@@ -85,18 +92,28 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
         self._default_head = b""
 
     def data_received(self, data: bytes) -> None:
+        """Parse what came; what may be more than one request goes another way."""
+        is_plain = len(data) <= FEW_BYTES and not self.is_full and not self.pipeline
+        if is_plain and self._last_words is None:
+            self.parse(data)
+        else:
+            super().data_received(data)
+
+    def parse(self, data: bytes | memoryview) -> None:
         """Parse a piece; a request that goes on in small ones is waited for as usual."""
-        if self._last_words is not None:
-            return
         self._is_first = True
         goes_on = self._begin is not None
         self._unset_keepalive_if_required()
+        self._unfinished += len(data)
         try:
             self.parser.feed_data(data)
         except HttpParserUpgrade as offer:
             self._parse_without_offer(memoryview(data)[offer.args[0] :])
-        except HttpParserError:
-            self._refuse()
+        except HttpParserError as error:
+            self._refuse(error.__context__)
+        else:
+            if self._unfinished > self.max_head_bytes > 0:
+                self._refuse(HeadTooLarge(self._unfinished, self.max_head_bytes))
         if goes_on and self._begin is not None and len(data) < _DRIP_BYTES:
             self._hand_over()
 
@@ -107,11 +124,15 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
         that has closed altogether looks the same until it is answered.
         """
         # TLS has no half-closed connections in asyncio.
-        return self.scheme != "https" and self._end_after_answers(b"")
+        return self.scheme != "https" and self.end_after_answers(b"")
 
     def on_headers_complete(self) -> None:
         """Decide how this request is answered."""
         parser, request = self.parser, self.cycle
+        if self._unfinished > self.max_head_bytes > 0:
+            # Only then it may be too long. What is raised ends the parser.
+            check_head(self.url, self.headers, self.max_head_bytes)
+        self._unfinished = 0
         if parser.should_upgrade():
             return
         self._came = headers = dict(self.headers)
@@ -121,9 +142,10 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
             and (request is None or request.response_complete)
             and not self.expect_100_continue
             and b"transfer-encoding" not in headers
+            and b"content-encoding" not in headers
             and size.isdigit()
             and len(size) < _MOST_DIGITS
-            and int(size) <= LARGE_BYTES
+            and (length := int(size)) <= LARGE_BYTES
             and len(self.url) <= _LONGEST_URL
             and parser.get_http_version() == "1.1"
             and parser.should_keep_alive()
@@ -131,6 +153,9 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
             and not self.ending.begun
         ):
             self._begin = self.find(parser.get_method(), self.url)
+            if self._begin is not None and length > SMALL_BYTES and not self.may_take(length):
+                # The application refuses it.
+                self._begin = None
         if self._begin is None:
             super().on_headers_complete()
             if self.ending.begun:
@@ -138,6 +163,7 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
 
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body."""
+        self._unfinished = 0
         if self._begin is None:
             super().on_body(body)
         else:
@@ -149,6 +175,7 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
         No exception leaves here: it would end the connection, and SystemExit the event loop.
         """
         begin = self._begin
+        self._unfinished = 0
         if begin is None:
             if not self.parser.should_upgrade():
                 super().on_message_complete()
@@ -163,7 +190,9 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
         except BaseException as error:  # noqa: BLE001  # a model's code may raise anything
             answer = answer_of_error(answer_for(error))
         else:
-            self._hand_over(partial(go_on, Begun(answering, awaited)))
+            app: AsgiApp = partial(go_on, Begun(answering, awaited))
+            taken, self.taken = self.taken, 0
+            self._hand_over(partial(counted, app, self.bodies, taken) if taken else app)
             super().on_message_complete()
             return
         if self.server_state.default_headers is not self._defaults:
@@ -174,13 +203,15 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
             answer = answer_of_error(answer_for(error))
             head = answer.head(self._default_head)
         self._begin = None
+        if self.taken:
+            self.give_back()
         self._complete.scope, self.cycle = self.scope, self._complete
         if len(answer.body) <= JOINED_BYTES:
             self._write(head + answer.body)
         else:
             self._write(head)
             self._write(answer.body)
-        super().on_response_complete()
+        HttpToolsProtocol.on_response_complete(self)
 
     def on_response_complete(self) -> None:
         """Send what an answer without a body has left, as one to HEAD has."""
@@ -261,30 +292,23 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
             else:
                 return
 
-    def _refuse(self) -> None:
+    def _refuse(self, cause: BaseException | None = None) -> None:
         """Say that what came is no request, after the answers to those that came before it."""
-        answer = refusal_of(self.parser.get_method()) or _INVALID
+        if isinstance(cause, HeadTooLarge):
+            answer = answer_of_error(answer_for(cause))
+        else:
+            answer = refusal_of(self.parser.get_method()) or _INVALID
         words = answer.head(self.default_head()) + answer.body
-        if not self._end_after_answers(words):
+        if not self.end_after_answers(words):
             self._connection.write(words)
-            self._connection.close()
-
-    def _end_after_answers(self, last_words: bytes) -> bool:
-        """End the connection once its whole requests are answered; False if there are none."""
-        if self.cycle is None or self.cycle.response_complete:
-            return False
-        if self.cycle.more_body:
-            # The one that came last, of which the rest is missing.
-            if not self.pipeline:
-                return False
-            self.pipeline.popleft()
-        self._last_words = last_words
-        return True
+            self.close_slowly()
 
     def _hand_over(self, app: AsgiApp | None = None) -> None:
         """Let uvicorn go on with a request, and an application that may have begun with it."""
         own = self.app
         self._begin, self.app = None, app or own
+        # The application counts it by itself.
+        self.give_back()
         try:
             super().on_headers_complete()
         finally:

@@ -10,30 +10,44 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Collection
 from contextvars import ContextVar
+from http import HTTPStatus
 from typing import cast
 from urllib.parse import unquote
 
+from bundleserver.errors import HeadTooLarge
 from bundleserver.serving.connection.ending import Ending
 from bundleserver.serving.connection.head_deadline import NO_HEAD, HeadDeadline
+from bundleserver.serving.connection.head_size import check_head
 from bundleserver.serving.connection.other_protocols import refusal_of
+from bundleserver.serving.connection.send_deadline import SendDeadline
+from bundleserver.serving.errors import answer_for
 from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
-from bundleserver.serving.rest.http import Answer, error_answer
+from bundleserver.serving.rest.http import Answer, answer_of_error, error_answer
 
 _AUTHORITY = re.compile(rb"(?i)https?://[^/?]*")
 
 _connection: ContextVar[PlainProtocol | None] = ContextVar("connection", default=None)
 
 
-class PlainProtocol(HeadDeadline):
-    """A mixin for one connection of a client, under any protocol of uvicorn's."""
+class PlainProtocol(HeadDeadline, SendDeadline):
+    """A mixin for one connection of a client, under any protocol of uvicorn's.
+
+    What comes while a request is answered that needs no more of it waits, and nothing is read:
+    uvicorn would read on after each answer, however many requests wait already.
+    """
+
+    max_head_bytes: int = 0
+    """The largest head, of which the parser knows; 0: any."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for a first request."""
         super().connection_made(transport)
         self._running: set[_Body] = set()
         self._is_half_closed = False
+        self._waiting = b""
         self._over: asyncio.Handle | None = None
         # The last request that was answered, and whether all of it had been read.
         self._last: object = None
@@ -42,7 +56,36 @@ class PlainProtocol(HeadDeadline):
         self._is_blank = True
 
     def data_received(self, data: bytes) -> None:
-        """Parse a piece, which may begin a request."""
+        """Parse a piece, which may begin a request, unless it has to wait."""
+        if self._is_busy():
+            self._waiting += data
+            self._connection.pause_reading()
+        else:
+            self._parse(data)
+
+    def go_on(self) -> None:
+        """Parse what has waited, and read on."""
+        if self._waiting and not self._is_busy() and not self._connection.is_closing():
+            data, self._waiting = self._waiting, b""
+            self._connection.resume_reading()
+            self._parse(data)
+
+    def _is_busy(self) -> bool:
+        return bool(self._running) and not any(body.is_awaited for body in self._running)
+
+    def send_400_response(self, msg: str) -> None:
+        """Say in our form what is wrong; uvicorn calls it where the parser has raised."""
+        status = getattr(sys.exc_info()[1], "error_status_hint", 400)
+        if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+            answer = answer_of_error(
+                answer_for(HeadTooLarge(self.max_head_bytes + 1, self.max_head_bytes))
+            )
+        else:
+            answer = error_answer(400, "invalid HTTP request", {"connection": "close"})
+        self._connection.write(answer.head(self.default_head()) + answer.body)
+        self._connection.close()
+
+    def _parse(self, data: bytes) -> None:
         self._came_since = True
         self._is_blank = self._is_blank and not data.strip()
         token = _connection.set(self)
@@ -94,6 +137,7 @@ class PlainProtocol(HeadDeadline):
         self._running.discard(body)
         self._last, self._was_read = request, body.was_read
         self._came_since, self._is_blank = False, True
+        asyncio.get_running_loop().call_soon(self.go_on)
         self.close_if_over()
 
 
@@ -128,6 +172,7 @@ class _Body:
     async def _next(self) -> Message:
         # After its end only the client's is awaited.
         self.is_awaited = not self.was_read
+        self._connection.go_on()
         self._connection.close_if_over()
         try:
             message = await self._receive()
@@ -142,7 +187,9 @@ class _Body:
             self._first.cancel()
 
 
-def watched(app: AsgiApp, timeout_receive: float, ending: Ending) -> AsgiApp:
+def watched(
+    app: AsgiApp, timeout_receive: float, ending: Ending, max_head_bytes: int = 0
+) -> AsgiApp:
     """Tell connections of an application's requests, and the application of bodies that stop."""
 
     async def watch(scope: Message, receive: Receive, send: Send) -> None:
@@ -150,7 +197,7 @@ def watched(app: AsgiApp, timeout_receive: float, ending: Ending) -> AsgiApp:
         if connection is None or scope["type"] != "http":
             await app(scope, receive, send)
             return
-        refusal = _refusal_of(scope)
+        refusal = _refusal_of(scope, max_head_bytes)
         if refusal is not None:
             await refusal.send(send)
             return
@@ -170,7 +217,7 @@ def _closing(send: Send, ending: Ending) -> Send:
 
     async def tell(message: Message) -> None:
         if ending.begun and message["type"] == "http.response.start":
-            headers = cast("Iterable[tuple[bytes, bytes]]", message.get("headers", ()))
+            headers = cast("Collection[tuple[bytes, bytes]]", message.get("headers", ()))
             kept = [pair for pair in headers if pair[0].lower() != b"connection"]
             message = {**message, "headers": [*kept, (b"connection", b"close")]}
         await send(message)
@@ -178,8 +225,13 @@ def _closing(send: Send, ending: Ending) -> Send:
     return tell
 
 
-def _refusal_of(scope: Message) -> Answer | None:
-    names = {name for name, _ in cast("Iterable[tuple[bytes, bytes]]", scope["headers"])}
+def _refusal_of(scope: Message, max_head_bytes: int) -> Answer | None:
+    headers = cast("Collection[tuple[bytes, bytes]]", scope["headers"])
+    try:
+        check_head(cast(bytes, scope["raw_path"]), headers, max_head_bytes)
+    except HeadTooLarge as error:
+        return answer_of_error(answer_for(error))
+    names = {name for name, _ in headers}
     if names >= {b"content-length", b"transfer-encoding"}:
         # h11 believes the chunks, but who is before it may not.
         message = "a request with Transfer-Encoding must not have Content-Length"

@@ -11,6 +11,7 @@ from packaging.specifiers import SpecifierSet
 
 from bundleserver.serving.connection.ending import Ending
 from bundleserver.serving.connection.plain import PlainProtocol
+from bundleserver.serving.inflight import InflightBytes
 from bundleserver.serving.rest.http import Begin
 
 _NEVER = Ending()
@@ -34,7 +35,13 @@ def why_plain() -> str | None:
 
 
 def eager_protocol(
-    timeout_receive: float, find: Find, ending: Ending = _NEVER
+    timeout_receive: float,
+    find: Find,
+    ending: Ending = _NEVER,
+    *,
+    timeout_send: float = 0.0,
+    max_head_bytes: int = 0,
+    bodies: InflightBytes | None = None,
 ) -> type[asyncio.Protocol]:
     """Make the protocol that answers most requests in the parser callback.
 
@@ -42,13 +49,34 @@ def eager_protocol(
         timeout_receive: seconds between two checks for a head that does not arrive; 0: none.
         find: who answers requests that may be answered there.
         ending: whether the server ends.
+        timeout_send: seconds in which a client has to take an answer; 0: none.
+        max_head_bytes: the largest head; 0: any.
+        bodies: counts the bodies in flight.
     """
     from bundleserver.serving.connection.eager import EagerProtocol
 
-    settings = {"timeout_receive": timeout_receive, "find": staticmethod(find), "ending": ending}
+    settings = {
+        "timeout_receive": timeout_receive,
+        "timeout_send": timeout_send,
+        "max_head_bytes": max_head_bytes,
+        "bodies": bodies or InflightBytes(0),
+        "find": staticmethod(find),
+        "ending": ending,
+    }
     return type("Protocol", (EagerProtocol,), settings)
 
 
-def plain_protocol(timeout_receive: float, own: type[asyncio.Protocol]) -> type[asyncio.Protocol]:
-    """Make uvicorn's own protocol one that closes connections whose head does not arrive."""
-    return type("Protocol", (PlainProtocol, own), {"timeout_receive": timeout_receive})
+def plain_protocol(
+    timeout_receive: float,
+    own: type[asyncio.Protocol],
+    *,
+    timeout_send: float = 0.0,
+    max_head_bytes: int = 0,
+) -> type[asyncio.Protocol]:
+    """Make uvicorn's own protocol one that closes connections of slow clients."""
+    settings = {
+        "timeout_receive": timeout_receive,
+        "timeout_send": timeout_send,
+        "max_head_bytes": max_head_bytes,
+    }
+    return type("Protocol", (PlainProtocol, own), settings)

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 import ssl
+import sys
 from collections.abc import Callable, Iterator
 from typing import cast
 
@@ -21,7 +22,12 @@ from bundleserver.serving.connection.ending import (
     wait_for_silence,
 )
 from bundleserver.serving.connection.plain import watched
-from bundleserver.serving.connection.protocols import eager_protocol, plain_protocol, why_plain
+from bundleserver.serving.connection.protocols import (
+    Find,
+    eager_protocol,
+    plain_protocol,
+    why_plain,
+)
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.rest.app import RestApp
 from bundleserver.serving.rest.asgi import AsgiApp
@@ -142,20 +148,22 @@ def _uvicorn_config(rest: RestApp, options: ServerOptions, ending: Ending) -> uv
             raise ConfigError("serve", [Problem("--access_log_format", what)])
         app, is_logged = with_access_log(app, form), True
     timeout_receive, problem = options.timeout_receive, why_plain()
+    max_head = options.max_head_bytes
     if problem is not None:
         LOG.warning("%s; requests take uvicorn's own way, which is slower", problem)
-        app = watched(app, timeout_receive, ending)
+        app = watched(app, timeout_receive, ending, max_head)
     # An access log has the requests that reach the application.
     find = _find_none if is_logged else rest.find
     config = uvicorn.Config(
         app,
         log_config=None,
         lifespan="off",
-        http="h11" if problem else eager_protocol(timeout_receive, find, ending),
+        http="h11" if problem else _eager(rest, options, find, ending),
         ws="none",
         # Nothing but the access log asks who a client behind a proxy is.
         proxy_headers=is_logged,
         access_log=is_logged and form is None,
+        h11_max_incomplete_event_size=max_head or sys.maxsize,
         timeout_keep_alive=options.timeout_keep_alive,
         ssl_certfile=options.ssl_certfile,
         ssl_keyfile=options.ssl_keyfile,
@@ -167,8 +175,26 @@ def _uvicorn_config(rest: RestApp, options: ServerOptions, ending: Ending) -> uv
         unusable = Problem("--ssl_certfile", f"cannot use {files} for TLS: {error}")
         raise ConfigError("serve", [unusable]) from error
     if problem is not None:
-        config.http_protocol_class = plain_protocol(timeout_receive, config.http_protocol_class)
+        config.http_protocol_class = plain_protocol(
+            timeout_receive,
+            config.http_protocol_class,
+            timeout_send=options.timeout_send,
+            max_head_bytes=max_head,
+        )
     return config
+
+
+def _eager(
+    rest: RestApp, options: ServerOptions, find: Find, ending: Ending
+) -> type[asyncio.Protocol]:
+    return eager_protocol(
+        options.timeout_receive,
+        find,
+        ending,
+        timeout_send=options.timeout_send,
+        max_head_bytes=options.max_head_bytes,
+        bodies=rest.bodies,
+    )
 
 
 def _find_none(_method: bytes, _path: bytes) -> None:

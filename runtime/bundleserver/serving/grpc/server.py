@@ -13,7 +13,9 @@ from bundleserver.errors import ConfigError, Problem
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.grpc import open_inference
 from bundleserver.serving.grpc.health import SERVICE_NAME, HealthService
+from bundleserver.serving.grpc.limits import GrpcLimits
 from bundleserver.serving.grpc.service import InferenceService
+from bundleserver.serving.inflight import SMALL_BYTES, InflightBytes
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.options import MESSAGE_BYTES
 from bundleserver.serving.traffic.routing_key import ROUTING_HEADER, routing_key
@@ -44,10 +46,13 @@ class GrpcServer:
         max_concurrent_streams: int = 0,
         routing_header: str = ROUTING_HEADER,
         shared: bool = False,
+        limits: GrpcLimits | None = None,
+        bodies: InflightBytes | None = None,
     ) -> None:
         self._service = service
         self._routing_header = routing_header
         self._max_send_bytes = max_send_bytes
+        self._bodies = bodies or InflightBytes(0)
         self._health = HealthService(manager)
         self._server = grpc.aio.server(
             options=[
@@ -62,6 +67,7 @@ class GrpcServer:
                 ("grpc.server.max_pending_requests", _MAX_PENDING),
                 ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
                 *_limit_of_streams(max_concurrent_streams),
+                *(limits or GrpcLimits()).channel_arguments(),
             ]
         )
         self._server.add_generic_rpc_handlers((self._inference_handlers(),))
@@ -98,7 +104,7 @@ class GrpcServer:
 
     async def _call(self, rpc: str, body: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
-            response = await self._service.call(rpc, body, self._key(rpc, context))
+            response = await self._counted(rpc, body, self._key(rpc, context))
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # every error becomes a status
             answer = answer_for(error)
             await context.abort(grpc.StatusCode[answer.grpc_code], _shortened(answer.message))
@@ -111,6 +117,16 @@ class GrpcServer:
                 "--grpc_max_send_message_length",
             )
         return response
+
+    async def _counted(self, rpc: str, body: bytes, key: str | None) -> bytes:
+        size = len(body)
+        if size <= SMALL_BYTES:
+            return await self._service.call(rpc, body, key)
+        self._bodies.take(size)
+        try:
+            return await self._service.call(rpc, body, key)
+        finally:
+            self._bodies.give_back(size)
 
     def _key(self, rpc: str, context: grpc.aio.ServicerContext) -> str | None:
         if rpc != "ModelInfer":

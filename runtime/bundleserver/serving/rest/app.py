@@ -9,6 +9,7 @@ import re
 from functools import lru_cache, partial
 
 from bundleserver.serving.errors import answer_for
+from bundleserver.serving.inflight import InflightBytes
 from bundleserver.serving.rest.arriving import ClientDisconnectedError
 from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
 from bundleserver.serving.rest.fallback import call_fallback
@@ -35,6 +36,7 @@ class RestApp:
     Attributes:
         find: finds the handler of a method and a path for a fully received request, which then
             starts without a task; None if it is passed on, refused, or blocks.
+        bodies: counts the bodies in flight.
     """
 
     def __init__(
@@ -44,10 +46,14 @@ class RestApp:
         *,
         max_request_bytes: int,
         timeout_receive: float = 0.0,
+        max_body_values: int = 0,
+        bodies: InflightBytes | None = None,
     ) -> None:
         self._fallback = fallback
         self._max_request_bytes = max_request_bytes
         self._timeout_receive = timeout_receive
+        self._max_body_values = max_body_values
+        self.bodies = bodies or InflightBytes(0)
         self._route = routes.find
         self._find_route = lru_cache(maxsize=_KNOWN_ROUTES)(self._route)
         self.find = lru_cache(maxsize=_KNOWN_ROUTES)(self._find)
@@ -57,7 +63,21 @@ class RestApp:
         if scope["type"] != "http":
             await self._fallback(scope, receive, send)
             return
-        request = request_of(scope, receive, self._max_request_bytes, self._timeout_receive)
+        request = request_of(
+            scope,
+            receive,
+            self._max_request_bytes,
+            self._timeout_receive,
+            self._max_body_values,
+            self.bodies,
+        )
+        try:
+            await self._answer(request, scope, send)
+        finally:
+            if request.held is not None:
+                request.held.give_back()
+
+    async def _answer(self, request: Request, scope: Message, send: Send) -> None:
         is_short = sum(map(len, request.segments)) <= _LONGEST_KNOWN_PATH
         handlers = (self._find_route if is_short else self._route)(request.segments)
         if handlers is None:
@@ -77,7 +97,10 @@ class RestApp:
             return None
         name = method.decode()
         handler = (self._route(segments) or {}).get(name)
-        return partial(begin, handler, name, segments, self._max_request_bytes) if handler else None
+        if handler is None:
+            return None
+        limits = self._max_request_bytes, self._max_body_values
+        return partial(begin, handler, name, segments, *limits)
 
     async def _pass_on(self, request: Request, scope: Message, send: Send) -> None:
         started = False

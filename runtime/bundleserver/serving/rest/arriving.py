@@ -6,6 +6,7 @@ import asyncio
 
 from bundleserver.errors import RequestTooLarge, RequestTooSlow
 from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
+from bundleserver.serving.inflight import Held
 from bundleserver.serving.rest.asgi import Message, Receive
 
 _SLOWEST_BYTES_PER_SECOND = 16 * 2**10
@@ -26,12 +27,17 @@ class ArrivingBody:
         limit_bytes: int,
         timeout_receive: float,
         declared: str,
+        held: Held | None = None,
     ) -> None:
-        """Start with the first message; ``declared`` is the value of ``content-length``."""
+        """Start with the first message; ``declared`` is the value of ``content-length``.
+
+        ``held`` counts what arrives, where that is more than it has counted.
+        """
         self._receive = receive
         self._limit_bytes = limit_bytes
         self._timeout_receive = timeout_receive
         self._declared = declared
+        self._held = held
         chunk = _checked_chunk(first, 0, limit_bytes)
         self._chunks = [chunk]
         self._size = len(chunk)
@@ -41,6 +47,7 @@ class ArrivingBody:
 
         Raises:
             RequestTooLarge: it exceeds the limit.
+            TooManyBytes: all bodies in flight exceed their limit.
             RequestTooSlow: nothing arrived within the timeout, or too little on average.
             ClientDisconnectedError: the client disconnected.
         """
@@ -61,6 +68,8 @@ class ArrivingBody:
             chunk = _checked_chunk(message, self._size, self._limit_bytes)
             self._chunks.append(chunk)
             self._size += len(chunk)
+            if self._held is not None:
+                self._held.grow_to(self._size)
             more = bool(message.get("more_body", False))
         if self._size > LARGE_BYTES:
             # Joining takes a while, and does not need the interpreter lock.

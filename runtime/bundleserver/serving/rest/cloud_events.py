@@ -57,8 +57,10 @@ def decode_request(
 
     Raises:
         InvalidInput: the body is not a valid request or event.
+        TooManyValues: its document is too large.
     """
-    return json_body.decode(body, partial(decode_document, request, model, version, key))
+    decode = partial(decode_document, request, model, version, key)
+    return json_body.decode(body, decode, request.most_values)
 
 
 def decode_document(

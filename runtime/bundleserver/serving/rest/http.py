@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from functools import lru_cache
@@ -14,12 +13,14 @@ from urllib.parse import unquote
 from bundleserver.errors import RequestTooLarge
 from bundleserver.serving.codecs import json_body
 from bundleserver.serving.errors import ErrorAnswer, answer_for
+from bundleserver.serving.inflight import Held, InflightBytes
 from bundleserver.serving.rest.arriving import ArrivingBody, ClientDisconnectedError
 from bundleserver.serving.rest.asgi import Message, Receive, Send
-from bundleserver.serving.rest.compression import decompress
+from bundleserver.serving.rest.compression import Decompression
 
 _LONGEST_KNOWN_PATH = 512
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
+_UNREAD = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -28,6 +29,8 @@ class Request(NamedTuple):
 
     ``timeout_receive`` is the timeout of its body in seconds, longer for a large one; 0 for none.
     ``received`` is the body if it has arrived already; ``receive`` is not called then.
+    ``most_values`` is the limit of its document, and ``held`` counts its body's bytes; 0 and None
+    for no limit.
     """
 
     method: str
@@ -37,6 +40,8 @@ class Request(NamedTuple):
     limit_bytes: int
     timeout_receive: float = 0.0
     received: bytes | None = None
+    most_values: int = 0
+    held: Held | None = None
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -61,11 +66,23 @@ class Request(NamedTuple):
         if declared.isdigit() and (len(declared) > 18 or int(declared) > self.limit_bytes):
             raise RequestTooLarge(self.limit_bytes)
 
+    def hold_declared_size(self) -> None:
+        """Count a body by its declared length, before any of it is received.
+
+        Raises:
+            TooManyBytes: all bodies in flight would exceed their limit.
+        """
+        declared = self.raw_headers.get(b"content-length", b"")
+        if self.held is not None and declared.isdigit():
+            self.held.grow_to(int(declared))
+
     async def body(self) -> bytes:
         """Return the whole body, decompressed.
 
         Raises:
             RequestTooLarge: it exceeds the limit, as sent or decompressed.
+            TooManyBytes: all bodies in flight would exceed their limit.
+            QueueFull: too many bodies wait to be decompressed.
             RequestTooSlow: it did not arrive in time.
             InvalidInput: its compression is not supported or not valid.
             ClientDisconnectedError: the client disconnected.
@@ -73,7 +90,10 @@ class Request(NamedTuple):
         body = self.received
         if body is None:
             self.check_declared_size()
+            self.hold_declared_size()
             body = await self._receive()
+            if self.held is not None:
+                self.held.grow_to(len(body))
         elif len(body) > self.limit_bytes:
             raise RequestTooLarge(self.limit_bytes)
         if b"content-encoding" not in self.raw_headers:
@@ -81,7 +101,10 @@ class Request(NamedTuple):
         encoding = (self.header(b"content-encoding") or "").strip().lower()
         if encoding in ("", "identity"):
             return body
-        return await asyncio.to_thread(decompress, body, encoding, self.limit_bytes)
+        inflated = await _decompression.run(body, encoding, self.limit_bytes)
+        if self.held is not None:
+            self.held.grow_to(len(body) + len(inflated))
+        return inflated
 
     async def _receive(self) -> bytes:
         message = await self.receive()
@@ -92,11 +115,15 @@ class Request(NamedTuple):
                 self.limit_bytes,
                 self.timeout_receive,
                 self.header(b"content-length") or "",
+                self.held,
             ).receive()
         body: bytes = message.get("body", b"")  # type: ignore[assignment]  # ASGI's promise
         if len(body) > self.limit_bytes:
             raise RequestTooLarge(self.limit_bytes)
         return body
+
+
+_decompression = Decompression()
 
 
 class Answer(NamedTuple):
@@ -148,13 +175,14 @@ async def begin(
     method: str,
     segments: tuple[str, ...],
     limit_bytes: int,
+    most_values: int,
     headers: Mapping[bytes, bytes],
     body: bytes,
 ) -> Answer:
     """Answer a fully received request; every error becomes a response."""
     try:
         return await handler(
-            Request(method, segments, headers, _disconnect, limit_bytes, 0.0, body)
+            Request(method, segments, headers, _disconnect, limit_bytes, 0.0, body, most_values)
         )
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # the edge
         return answer_of_error(answer_for(error))
@@ -204,13 +232,21 @@ _known_segments = lru_cache(maxsize=256)(_segments)
 
 
 def request_of(
-    scope: Message, receive: Receive, limit_bytes: int, timeout_receive: float = 0.0
+    scope: Message,
+    receive: Receive,
+    limit_bytes: int,
+    timeout_receive: float = 0.0,
+    most_values: int = 0,
+    bodies: InflightBytes | None = None,
 ) -> Request:
     """Decode the head of an ASGI request."""
     pairs: Iterable[tuple[bytes, bytes]] = scope["headers"]  # type: ignore[assignment]
     raw_path: bytes = scope.get("raw_path") or str(scope["path"]).encode()  # type: ignore[assignment]
     method, segments, headers = str(scope["method"]), segments_of(raw_path), dict(pairs)
-    return Request(method, segments, headers, receive, limit_bytes, timeout_receive)
+    held = None if bodies is None else Held(bodies)
+    return Request(
+        method, segments, headers, receive, limit_bytes, timeout_receive, None, most_values, held
+    )
 
 
 def json_answer(document: object, headers: Mapping[str, str] | None = None) -> Answer:
@@ -228,7 +264,7 @@ def answer_of_error(error: ErrorAnswer) -> Answer:
     headers = {}
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(error.retry_after_seconds)
-    if error.status == HTTPStatus.REQUEST_TIMEOUT:
+    if error.status in _UNREAD:
         # The rest of the request is not received.
         headers["connection"] = "close"
     return error_answer(error.status, error.message, headers)

@@ -23,6 +23,7 @@ from bundleserver.serving.models import ServingManager
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.rest import forecast_request, forecast_route
 from bundleserver.serving.rest.cloud_events import decode_request
+from bundleserver.serving.rest.forecast_request import ForecastRequest
 from bundleserver.serving.rest.heavy_work import SMALL_BYTES, HeavyWork
 from bundleserver.serving.rest.http import Answer, Handlers, Request, error_answer, json_answer
 from bundleserver.serving.traffic.routing_key import ROUTING_HEADER, routing_key
@@ -141,7 +142,8 @@ class Routes:
             raise ModelNotFound(model, self._manager.models())
         key, length = self._routing_key(request), request.raw_headers.get(_HEADER_LENGTH)
         announced = None if length is None else length.decode("latin-1")
-        decode = partial(v2.decode_request, body, model, version, announced, key)
+        most = request.most_values
+        decode = partial(v2.decode_request, body, model, version, announced, key, most)
         try:
             small = len(body) <= SMALL_BYTES
             asked = decode() if small else await self._heavy.run(len(body), decode)
@@ -194,8 +196,13 @@ class Routes:
         return error_answer(501, f"model '{model}' has no explainer; bundles only predict")
 
     async def _forecast(self, request: Request) -> Answer:
-        document = json_body.decode_object(await request.body())
-        asked = forecast_request.decode_request(document)
+        body = await request.body()
+
+        def decode() -> ForecastRequest:
+            document = json_body.decode_object(body, request.most_values)
+            return forecast_request.decode_request(document)
+
+        asked = await self._heavy.run(len(body), decode)
         try:
             plan = forecast_route.plan_forecast(asked, self._manager)
         except BundleServerError as error:
@@ -251,4 +258,4 @@ class Routes:
 
 async def _optional_body(request: Request) -> dict[str, object]:
     body = await request.body()
-    return json_body.decode_object(body) if body.strip() else {}
+    return json_body.decode_object(body, request.most_values) if body.strip() else {}

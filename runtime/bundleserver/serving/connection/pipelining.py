@@ -1,0 +1,151 @@
+"""Bounds what a connection's client may send before it is answered.
+
+A pipelined request costs a hundred times its bytes once it is parsed, so few are parsed ahead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from bundleserver.serving.inflight import InflightBytes
+
+MOST_AHEAD = 32
+"""When so many requests wait for those before them, no more is parsed."""
+
+_PIECE_BYTES = 512
+"""Many requests are parsed in such pieces, which have 28 at most."""
+
+FEW_BYTES = 1024
+"""So many bytes have 56 requests at most, mostly one."""
+
+_FEW_HEADS = 8
+_END_OF_HEAD = b"\r\n\r\n"
+_LINGER_SECONDS = 1.0
+_LINGER_BYTES = 2**20
+
+
+class BoundedReading(HttpToolsProtocol):
+    """A connection that parses and reads no more while enough requests wait to be answered."""
+
+    bodies: InflightBytes
+    """Counts bodies from their heads; the application counts those that it gets by itself."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for a first request."""
+        super().connection_made(cast(asyncio.Transport, transport))
+        # Whether what has come waits to be answered; then nothing is read.
+        self.is_full = False
+        # What came and is not parsed yet.
+        self._waiting = memoryview(b"")
+        self._is_to_go_on = False
+        # What is left to say once all requests are answered; None while more may come.
+        self._last_words: bytes | None = None
+        self._dropped = 0
+        # What is counted of a body on its way.
+        self.taken = 0
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Drop what has come."""
+        self._waiting = memoryview(b"")
+        self.give_back()
+        super().connection_lost(exc)
+        self.pipeline.clear()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what came, and of many requests as many as may wait for their answers."""
+        if self._last_words is not None:
+            self._drop(len(data))
+        elif self.is_full or (len(data) > FEW_BYTES and has_many_heads(data)):
+            self._waiting = memoryview(bytes(self._waiting) + data)
+            self._parse_waiting()
+        else:
+            self.parse(data)
+            if len(self.pipeline) >= MOST_AHEAD:
+                self._parse_waiting()
+
+    def parse(self, data: bytes | memoryview) -> None:
+        """Parse a piece of what came."""
+        raise NotImplementedError
+
+    def on_response_complete(self) -> None:
+        """Go on with the next request, and with parsing once few are left."""
+        super().on_response_complete()
+        is_room = len(self.pipeline) < MOST_AHEAD // 2
+        if self.is_full and is_room and not self._is_to_go_on:
+            self._is_to_go_on = True
+            # The parser may be what calls this.
+            self.loop.call_soon(self._parse_waiting)
+
+    def close_slowly(self) -> None:
+        """Close the connection so that its client can read what was written last.
+
+        Where a client's bytes are not read, the kernel takes the answer back from it.
+        """
+        self._last_words, self._waiting = b"", memoryview(b"")
+        is_answering = self.cycle is not None and not self.cycle.response_complete
+        if is_answering or not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
+
+    def end_after_answers(self, last_words: bytes) -> bool:
+        """End the connection once its whole requests are answered; False if there are none."""
+        if self.cycle is None or self.cycle.response_complete:
+            return False
+        if self.cycle.more_body:
+            # The one that came last, of which the rest is missing.
+            if not self.pipeline:
+                return False
+            self.pipeline.popleft()
+        self._last_words = last_words
+        return True
+
+    def may_take(self, length: int) -> bool:
+        """Count a body that is to come, if there is room."""
+        if not self.bodies.has_room(length):
+            return False
+        self.bodies.take(length)
+        self.taken = length
+        return True
+
+    def give_back(self) -> None:
+        """Count a body no more."""
+        if self.taken:
+            self.bodies.give_back(self.taken)
+            self.taken = 0
+
+    def _drop(self, size: int) -> None:
+        """Drop what comes after the last request, a while."""
+        self._dropped += size
+        if self._dropped > _LINGER_BYTES:
+            self.transport.close()
+
+    def _parse_waiting(self) -> None:
+        """Parse what waits until enough is to be answered; then nothing is read."""
+        self._is_to_go_on = False
+        while self._waiting and len(self.pipeline) < MOST_AHEAD and self._last_words is None:
+            piece, self._waiting = self._waiting[:_PIECE_BYTES], self._waiting[_PIECE_BYTES:]
+            self.parse(piece)
+        if self.transport.is_closing():
+            return
+        self.is_full = bool(self._waiting) or len(self.pipeline) >= MOST_AHEAD
+        if self.is_full:
+            self.flow.pause_reading()
+        # uvicorn goes on reading after each answer, unless it has not paused.
+        self.flow.read_paused = not self.is_full
+        if not self.pipeline:
+            self.flow.resume_reading()
+
+
+def has_many_heads(data: bytes) -> bool:
+    """Tell whether there may be more requests than a few; cheap where there is one."""
+    # Mostly the first search ends with the head, and the second finds no line in a body at once.
+    end = data.find(_END_OF_HEAD) if b"\n" in data else -1
+    after = end + len(_END_OF_HEAD)
+    if end < 0 or data.find(b"\n", after) < 0:
+        return False
+    return data.count(_END_OF_HEAD, after) > _FEW_HEADS

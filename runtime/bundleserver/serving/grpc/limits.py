@@ -1,0 +1,43 @@
+"""What a gRPC connection may do besides calls: idle, ping, and open streams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+_MOST_STREAMS = 256
+"""Calls at a time on one connection; a client's library keeps more waiting."""
+
+_PING_SECONDS = 10
+"""Clients may ping that often without calls; the third ping too early ends the connection."""
+
+_MOST_EARLY_PINGS = 2
+
+
+@dataclass(frozen=True)
+class GrpcLimits:
+    """Limits of each connection; 0 for none.
+
+    Attributes:
+        max_connection_idle_seconds: when one without calls is closed.
+        timeout_send: when one with calls is closed whose client does not answer a ping, since it
+            reads nothing.
+    """
+
+    max_connection_idle_seconds: float = 300.0
+    timeout_send: float = 60.0
+
+    def channel_arguments(self) -> list[tuple[str, int]]:
+        """Return them as gRPC's server takes them."""
+        arguments = [
+            ("grpc.http2.min_ping_interval_without_data_ms", _PING_SECONDS * 1000),
+            ("grpc.http2.max_ping_strikes", _MOST_EARLY_PINGS),
+        ]
+        if self.max_connection_idle_seconds:
+            idle_ms = max(1, round(self.max_connection_idle_seconds * 1000))
+            arguments.append(("grpc.max_connection_idle_ms", idle_ms))
+        if self.timeout_send:
+            # Half of it each, so that both together are within it.
+            half_ms = max(1, round(self.timeout_send * 500))
+            arguments.append(("grpc.keepalive_time_ms", half_ms))
+            arguments.append(("grpc.keepalive_timeout_ms", half_ms))
+        return arguments

@@ -1,0 +1,246 @@
+"""What a client sends, or does not take, costs bounded memory, in both ways of serving."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+import socket
+from contextlib import contextmanager
+
+import grpc
+import pytest
+import uvicorn
+
+from bundleserver.serving.options import ServerOptions
+from tests.end_to_end.processes import eventually
+from tests.serving.fakes import DEADLINE_SECONDS, FakeManager, FakeModel, FakeVersion, Gate, serving
+
+PREDICT = "/v1/models/sums:predict"
+ROW = b'{"instances": [[1.0, 2.0]]}'
+LARGE = b'{"instances": [[1.0, 2.0]], "parameters": {"note": "%b"}}' % (b"x" * 100_000)
+SMALL_HEAD = b"GET /v2/health/live HTTP/1.1\r\nhost: x\r\n"
+PREDICT_HEAD = b"POST /v1/models/sums:predict HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
+CHUNKED = b"POST /v1/models/sums:predict HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+MOST_BYTES = 64 * 2**20
+"""More than both kernels' buffers have room for."""
+
+
+@pytest.fixture(params=["eager", "plain"])
+def way(request, monkeypatch):
+    """Serve in our own way and in uvicorn's."""
+    if request.param == "plain":
+        monkeypatch.setattr(uvicorn, "__version__", "99.0")
+    return request.param
+
+
+@contextmanager
+def served(*versions, **options):
+    """Serve one model of these versions under these limits."""
+    with serving(
+        FakeManager(FakeModel("sums", versions or (FakeVersion("1"),))), ServerOptions(**options)
+    ) as server:
+        yield server
+
+
+def connect(server):
+    """Open a connection without asking anything."""
+    address = ("127.0.0.1", server.server.http_port)
+    return socket.create_connection(address, timeout=DEADLINE_SECONDS)
+
+
+def flood(connection, piece, most=MOST_BYTES):
+    """Send a piece until it is enough or the connection ends; return how much was sent."""
+    sent = 0
+    try:
+        while sent < most:
+            connection.sendall(piece)
+            sent += len(piece)
+    except OSError:
+        pass
+    return sent
+
+
+def answer(connection):
+    """Read one answer: its status and its document."""
+    response = http.client.HTTPResponse(connection)
+    response.begin()
+    return response.status, json.loads(response.read())
+
+
+def ask(server, body, **headers):
+    """Ask for a prediction over a connection of its own."""
+    client = http.client.HTTPConnection("127.0.0.1", server.server.http_port, timeout=20)
+    try:
+        client.request("POST", PREDICT, body, headers, encode_chunked=isinstance(body, list))
+        response = client.getresponse()
+        return response.status, response.read().decode(), response.headers
+    finally:
+        client.close()
+
+
+def is_closed(connection):
+    """Wait until the server closes a connection, reading what comes."""
+    try:
+        while connection.recv(2**16):
+            pass
+    except ConnectionResetError:
+        pass
+    return True
+
+
+@pytest.mark.parametrize("count", [1, 70])
+def test_a_head_over_its_limit_is_431(way, count):
+    """One long header or many are answered 431 with both numbers and the flag; then it is over."""
+    lines = b"".join(b"x-%d: %b\r\n" % (n, b"y" * (70_000 // count)) for n in range(count))
+    with served() as server, connect(server) as connection:
+        connection.sendall(SMALL_HEAD + lines + b"\r\n")
+        status, document = answer(connection)
+
+        assert 431 == status
+        assert "at most 65536" in document["error"]
+        assert "--max_head_bytes" in document["error"]
+        assert is_closed(connection)
+
+
+def test_a_head_within_its_limit_is_answered(way):
+    """60 KiB of headers are few enough, also before a body, and 0 allows any."""
+    lines = b"".join(b"x-%d: %b\r\n" % (n, b"y" * 1000) for n in range(60))
+    with served() as server, connect(server) as connection:
+        for _ in range(3):
+            connection.sendall(SMALL_HEAD + lines + b"\r\n")
+            assert 200 == answer(connection)[0]
+    with served(max_head_bytes=0) as server, connect(server) as connection:
+        connection.sendall(SMALL_HEAD + lines * 3 + b"\r\n")
+        assert 200 == answer(connection)[0]
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (SMALL_HEAD, b"x: " + b"y" * 1000 + b"\r\n"),
+        (SMALL_HEAD + b"x: ", b"y" * 1000),
+        (SMALL_HEAD + b"x", b"y" * 1000),
+        (b"GET /", b"y" * 1000),
+        (CHUNKED + b"1\r\n{\r\n0\r\n", b"x: " + b"y" * 1000 + b"\r\n"),
+        (CHUNKED + b"1\r\n{\r\n0\r\nx: ", b"y" * 1000),
+        (CHUNKED + b"1;", b"y" * 1000),
+    ],
+    ids=["headers", "value", "name", "target", "trailers", "trailer", "extension"],
+)
+def test_what_never_ends_is_cut_off(way, begin, piece):
+    """Whatever a client sends that is no body, its connection ends after little of it."""
+    with served() as server, connect(server) as connection:
+        connection.sendall(begin)
+
+        assert flood(connection, piece * 64) < MOST_BYTES
+        assert 200 == ask(server, ROW)[0]
+
+
+def test_requests_ahead_of_their_answers_are_not_read(way):
+    """A client that only sends is read no further, and is closed once its answers are late."""
+    piece = b"GET /v2/models/sums HTTP/1.1\r\nhost: x\r\n\r\n" * 1000
+    with served(timeout_send=0.5) as server, connect(server) as connection:
+        assert flood(connection, piece) < MOST_BYTES
+        assert 200 == ask(server, ROW)[0]
+
+
+def test_requests_ahead_of_a_slow_one_are_all_answered(way):
+    """Many requests behind one that waits are read as their turn comes, none is lost."""
+    gate = Gate()
+    behind = 700
+    with served(FakeVersion("1", gate)) as server, connect(server) as connection:
+        connection.sendall(PREDICT_HEAD % len(ROW) + ROW)
+        assert gate.entered.acquire(timeout=DEADLINE_SECONDS)
+        connection.sendall((SMALL_HEAD + b"\r\n") * behind)
+        gate.opened.set()
+        response = connection.makefile("rb")
+
+        seen = []
+        while len(seen) <= behind:
+            line = response.readline()
+            assert line, f"closed after {len(seen)} answers"
+            if line.startswith(b"HTTP/1.1") or b"HTTP/1.1 " in line:
+                seen.append(line)
+        assert behind + 1 == sum(b" 200 " in line for line in seen)
+
+
+def test_pipelined_bodies_are_answered_in_their_order(way):
+    """Requests with bodies among others are framed alike when they are read in pieces."""
+    bodies = [b'{"instances": [[%d.0, 0.0]]}' % n for n in range(300)]
+    with served() as server, connect(server) as connection:
+        connection.sendall(b"".join(PREDICT_HEAD % len(body) + body for body in bodies))
+        connection.shutdown(socket.SHUT_WR)
+        said = b"".join(iter(lambda: connection.recv(2**16), b""))
+
+    sums = [part.partition(b',"label')[0] for part in said.split(b'"sum":')[1:]]
+    assert [float(n) for n in range(300)] == [float(text) for text in sums]
+
+
+def test_an_answer_that_is_not_taken_closes_its_connection(way):
+    """A client that reads nothing of a long answer is closed; one that reads gets all of it."""
+    body = b'{"instances": [%b]}' % b",".join([b"[1.0, 2.0]"] * 40_000)
+    head = PREDICT_HEAD % len(body)
+    with served(timeout_send=0.4) as server:
+        assert 200 == ask(server, body)[0]
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(DEADLINE_SECONDS)
+            connection.connect(("127.0.0.1", server.server.http_port))
+
+            # The server reads no more once its answers wait, and then closes.
+            assert flood(connection, head + body) < MOST_BYTES
+
+
+def test_bodies_in_flight_have_a_limit_together(way):
+    """More are 503 with Retry-After, also compressed or in chunks; small ones pass; none leaks."""
+    head = PREDICT_HEAD % len(LARGE)
+    chunks = [LARGE[n : n + 50_000] for n in range(0, len(LARGE), 50_000)]
+    with served(max_inflight_bytes=150_000) as server:
+        held = server.server._bodies
+        for _ in range(3):
+            with connect(server) as connection:
+                connection.sendall(head + LARGE[:50_000])
+                eventually(lambda: held.held, "the body is counted")
+                for body, headers in (
+                    (LARGE, {}),
+                    (chunks, {"transfer-encoding": "chunked"}),
+                    (gzip.compress(LARGE), {"content-encoding": "gzip"}),
+                ):
+                    status, text, came = ask(server, body, **headers)
+                    assert (503, "1") == (status, came["retry-after"])
+                    assert "at most 150000" in text
+                    assert "--max_inflight_bytes" in text
+                assert 200 == ask(server, ROW)[0]
+                connection.sendall(LARGE[50_000:])
+                assert 200 == answer(connection)[0]
+            assert 200 == ask(server, LARGE)[0]
+            with connect(server) as connection:
+                connection.sendall(head + LARGE[:50_000])
+                eventually(lambda: held.held, "the body is counted")
+            eventually(lambda: not held.held, "nothing is held")
+
+
+def test_an_idle_grpc_connection_ends():
+    """A channel that is not used is closed by the server, and connects again when it is."""
+    states = []
+    with served(grpc_max_connection_idle_seconds=0.3) as server:
+        target = f"127.0.0.1:{server.server.grpc_port}"
+        with grpc.insecure_channel(target) as channel:
+            live = channel.unary_unary("/inference.GRPCInferenceService/ServerLive")
+            assert b"\x08\x01" == live(b"", timeout=DEADLINE_SECONDS)
+            channel.subscribe(states.append)
+            eventually(lambda: grpc.ChannelConnectivity.IDLE in states, "the channel is idle")
+            assert b"\x08\x01" == live(b"", timeout=DEADLINE_SECONDS)
+
+
+def test_grpc_bodies_are_counted_too():
+    """A message over what is left of the limit is RESOURCE_EXHAUSTED."""
+    with served(max_inflight_bytes=150_000) as server:
+        channel = grpc.insecure_channel(f"127.0.0.1:{server.server.grpc_port}")
+        infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        with channel, pytest.raises(grpc.RpcError) as refused:
+            infer(b"x" * 200_000, timeout=DEADLINE_SECONDS)
+
+    assert grpc.StatusCode.RESOURCE_EXHAUSTED == refused.value.code()
+    assert "--max_inflight_bytes" in refused.value.details()
