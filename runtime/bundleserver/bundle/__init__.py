@@ -20,16 +20,14 @@ from bundleserver.bundle.warming import warm_up
 from bundleserver.bundle.warming.examples import validate_values
 from bundleserver.bundle.warming.probe import ProbeResult
 from bundleserver.bundle.warming.samples import samples_of
-from bundleserver.bundle.widths import check_widths
-from bundleserver.errors import (
-    BundleServerError,
-    PredictionError,
-)
+from bundleserver.bundle.widths import check_widths, values_per_row
+from bundleserver.errors import BundleServerError, PredictionError
 from bundleserver.frameworks import LoadContext, Predictor, framework_named
 from bundleserver.frameworks.interface import HasMetadata, is_from_the_keyboard
 from bundleserver.frameworks.pickles import version_skew
 from bundleserver.manifest import BUNDLE, MODEL, Component, Manifest
-from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor
+from bundleserver.tensors import Array, NamedTensor
+from bundleserver.tensors.budget import current_budget
 
 LOG = logging.getLogger(__name__)
 
@@ -46,6 +44,7 @@ class Bundle:
         call_traits: the traits of its calls.
         placement: where its calls run; measured by ``warm_up``.
         probe: what ``warm_up`` found out; its signature is the completed one, for metadata.
+        values_per_row: how many values its outputs have for a row, or a step of a forecast.
         is_cached: asks whether a forecast is cached; None if no call ever is.
     """
 
@@ -69,6 +68,7 @@ class Bundle:
         self.placement = Placement(plan.call_traits)
         self.is_cached = plan.recall()
         self.probe = ProbeResult(False, "it was not warmed up", "", plan.signature)
+        self.values_per_row = values_per_row(plan.signature, predictors)
         self._announced: list[tuple[str, np.dtype[np.generic]]] = []
         self._predictors = predictors
         self._plan = plan
@@ -135,6 +135,8 @@ class Bundle:
             # What was seen to be a floating-point number may happen to be whole.
             if name in outputs and outputs[name].dtype.kind in "iu":
                 outputs[name] = outputs[name].astype(dtype)
+        if (budget := current_budget()) is not None:
+            budget.spend(outputs)
         return outputs
 
     def _run(
@@ -143,7 +145,7 @@ class Bundle:
         inputs: Mapping[str, NamedTensor],
         parameters: Mapping[str, object],
     ) -> dict[str, Array]:
-        """Run a plan.
+        """Run a plan, as far as the request's budget allows.
 
         Raises:
             StepFailed: a step raised what is not one of our own errors.
@@ -158,7 +160,10 @@ class Bundle:
             for name, tensor in inputs.items():
                 tensors[name] = (tensor,)
         names: Iterable[str] = ()
+        budget = current_budget()
         for step in plan.steps:
+            if budget is not None:
+                budget.check()
             if len(step.inputs) == 1:
                 inputs_of_step = tensors.get(step.inputs[0], ())
             else:
@@ -200,11 +205,8 @@ class Bundle:
             ProbeError: it cannot answer what was made up.
         """
         self.probe = warm_up(self, self._plan, self._run, probe)
-        self._announced = [
-            (spec.name, NUMPY_DTYPES[spec.datatype or "FP64"])
-            for spec in self.probe.signature.outputs
-            if str(spec.datatype).startswith("FP") and self._plan.is_open(spec.name)
-        ]
+        self._announced = self._plan.announced(self.probe.signature)
+        self.values_per_row = values_per_row(self.probe.signature, self._predictors)
         self.placement = measure(self.predict, self.signature, self.call_traits)
 
     def metadata(self) -> dict[str, object]:
@@ -234,14 +236,8 @@ class Bundle:
     @property
     def needs_examples(self) -> bool:
         """Whether a component's code may do anything, so that nothing is made up for it."""
-        return any(
-            predictor.needs_examples
-            if isinstance(predictor, BundleMember | ModelMember)
-            else framework_named(component.framework).needs_examples
-            for component, predictor in zip(
-                self.manifest.components.values(), self._predictors.values(), strict=True
-            )
-        )
+        frameworks = [c.framework for c in self.manifest.components.values()]
+        return any(map(_needs_examples, frameworks, self._predictors.values()))
 
     def samples(self, rows: int) -> Sequence[Sequence[NamedTensor]]:
         """Return inputs for calls of so many rows, by position; those of an example first."""
@@ -253,16 +249,13 @@ class Bundle:
 
     def version_differences(self) -> str:
         """Say how recorded and installed libraries differ; an empty string if they do not."""
-        problems = [
-            str(each) for each in integrity.compare_requirements(self.manifest.requirements)
-        ]
+        problems = map(str, integrity.compare_requirements(self.manifest.requirements))
         skews = (
             version_skew(self.directory / component.path)
             for component in self.manifest.components.values()
             if component.path is not None and component.framework != BUNDLE
         )
-        listed = "".join(f"; {problem}" for problem in problems)
-        return listed + next(filter(None, skews), "")
+        return "".join(f"; {problem}" for problem in problems) + next(filter(None, skews), "")
 
     def close(self) -> None:
         """Close every component; there must be no lease left."""
@@ -282,6 +275,12 @@ class Bundle:
             exc_info=error,
         )
         return PredictionError(self.identity, f"{what}: {first_line}", incident)
+
+
+def _needs_examples(framework: str, predictor: Predictor) -> bool:
+    if isinstance(predictor, BundleMember | ModelMember):
+        return predictor.needs_examples
+    return framework_named(framework).needs_examples
 
 
 def _open_component(

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from bundleserver.errors import (
+    AnswerTooLarge,
     BundleServerError,
     InvalidInput,
     ModelNotFound,
     NotReady,
     PredictionError,
     QueueFull,
+    RequestCancelled,
+    RequestTimedOut,
     RequestTooLarge,
     RequestTooSlow,
     VersionNotFound,
@@ -41,6 +44,10 @@ _ANSWERS: Mapping[type[BaseException], tuple[int, str]] = MappingProxyType(
         VersionNotFound: (404, "NOT_FOUND"),
         RequestTooSlow: (408, "DEADLINE_EXCEEDED"),
         RequestTooLarge: (413, "RESOURCE_EXHAUSTED"),
+        AnswerTooLarge: (413, "RESOURCE_EXHAUSTED"),
+        # Nobody is there to read it.
+        RequestCancelled: (503, "CANCELLED"),
+        RequestTimedOut: (504, "DEADLINE_EXCEEDED"),
         PredictionError: (500, "INTERNAL"),
         NotReady: (503, "UNAVAILABLE"),
         QueueFull: (503, "RESOURCE_EXHAUSTED"),
@@ -71,6 +78,9 @@ _OUTCOMES: Mapping[type[BaseException], str] = MappingProxyType(
     {
         InvalidInput: "invalid_input",
         RequestTooLarge: "invalid_input",
+        AnswerTooLarge: "invalid_input",
+        RequestCancelled: "cancelled",
+        RequestTimedOut: "timed_out",
         ModelNotFound: "not_found",
         VersionNotFound: "not_found",
         NotReady: "not_ready",
