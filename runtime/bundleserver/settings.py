@@ -62,6 +62,10 @@ class Settings:
     max_batch_rows: int = 1024
     """0 and 1 disable batching."""
     max_request_bytes: int = 64 * 2**20
+    max_answer_values: int = 1_000_000
+    """Values of all outputs of one request, over members and instances; 0: no limit."""
+    request_timeout_seconds: float = 60.0
+    """0: no timeout."""
     grpc_max_send_message_length: int = 8 * 2**20
     grpc_max_receive_message_length: int = 8 * 2**20
     timeout_keep_alive: int = 65
@@ -147,6 +151,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_queue": (1, _ANY),
     "max_batch_rows": (0, _ANY),
     "max_request_bytes": (1, _ANY),
+    "max_answer_values": (0, _ANY),
+    "request_timeout_seconds": (0, 86400),
     # In gRPC -1 is no limit.
     "grpc_max_send_message_length": (-1, 2**31 - 1),
     "grpc_max_receive_message_length": (-1, 2**31 - 1),

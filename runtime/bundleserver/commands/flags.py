@@ -164,16 +164,28 @@ _GROUPS: Mapping[str, tuple[Flag, ...]] = {
         ),
         Flag(
             "--max_asyncio_workers",
-            "size of the thread pool for predictions in each process; default: its number of CPUs",
+            "threads for the predictions of a model in each process; default: its number of CPUs",
             parse_int,
         ),
-        Flag("--max_queue", "maximum number of waiting requests; more get 503", parse_int),
+        Flag(
+            "--max_queue", "maximum number of a model's waiting requests; more get 503", parse_int
+        ),
         Flag(
             "--max_batch_rows",
             "maximum rows per batch, for models that can be batched; 0 disables batching",
             parse_int,
         ),
         Flag("--max_request_bytes", "maximum size of a REST body, such as 64MiB", parse_bytes),
+        Flag(
+            "--max_answer_values",
+            "maximum values of all outputs of one request; larger ones get 413; 0: no limit",
+            parse_int,
+        ),
+        Flag(
+            "--request_timeout_seconds",
+            "seconds until a request that is not answered gets 504; 0: no limit",
+            parse_float,
+        ),
         Flag("--grpc_max_send_message_length", "maximum gRPC response size", parse_bytes),
         Flag("--grpc_max_receive_message_length", "maximum gRPC request size", parse_bytes),
         Flag(
@@ -186,11 +198,7 @@ _GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "seconds before an idle connection is closed; keep it above the proxy's timeout",
             parse_int,
         ),
-        Flag(
-            "--timeout_receive",
-            "timeout in seconds for receiving a request; 0 disables it",
-            parse_float,
-        ),
+        Flag("--timeout_receive", "seconds to receive a request in; 0: no limit", parse_float),
         Flag(
             "--grace_period_seconds",
             "seconds that in-flight requests may take after SIGTERM; keep it below "

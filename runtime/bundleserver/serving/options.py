@@ -37,6 +37,8 @@ class ServerOptions:
     max_batch_rows: int = 1024
     event_loop: str = "auto"
     max_request_bytes: int = 64 * 2**20
+    max_answer_values: int = 1_000_000
+    request_timeout_seconds: float = 60.0
     grpc_max_send_message_length: int = MESSAGE_BYTES
     grpc_max_receive_message_length: int = MESSAGE_BYTES
     timeout_keep_alive: int = 65

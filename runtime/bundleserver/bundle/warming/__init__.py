@@ -76,7 +76,7 @@ def warm_up(bundle: Warming, plan: Plan, run: Run, policy: str) -> ProbeResult:
 
     def run_alone(
         plan: Plan, inputs: Mapping[str, NamedTensor], parameters: Mapping[str, object]
-    ) -> dict[str, Array]:
+    ) -> Mapping[str, Array]:
         # Each call as if it were a request: calls of other models are counted.
         with spending(Budget()):
             return run(plan, inputs, parameters)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import grpc
@@ -90,7 +91,8 @@ class GrpcServer:
 
     async def _call(self, rpc: str, body: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
-            response = await self._service.call(rpc, body, self._key(rpc, context))
+            key, deadline = self._key(rpc, context), _deadline(context)
+            response = await self._service.call(rpc, body, key, deadline)
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # every error becomes a status
             answer = answer_for(error)
             await context.abort(grpc.StatusCode[answer.grpc_code], _shortened(answer.message))
@@ -112,6 +114,11 @@ class GrpcServer:
             if name == wanted and isinstance(value, str):
                 key = value
         return routing_key(key, self._routing_header)
+
+
+def _deadline(context: grpc.aio.ServicerContext) -> float | None:
+    left = context.time_remaining()
+    return None if left is None else time.monotonic() + left
 
 
 def _shortened(message: str) -> str:
