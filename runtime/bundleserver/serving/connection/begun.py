@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Coroutine, Generator
 
 from bundleserver.serving.errors import answer_for
+from bundleserver.serving.rest.arriving import ClientDisconnectedError
 from bundleserver.serving.rest.asgi import Message, Receive, Send
+from bundleserver.serving.rest.client import answer_while_there
 from bundleserver.serving.rest.http import Answer, answer_of_error
 
 
@@ -31,10 +33,12 @@ class Begun:
             return answer
 
 
-async def go_on(begun: Begun, _scope: Message, _receive: Receive, send: Send) -> None:
+async def go_on(begun: Begun, scope: Message, _receive: Receive, send: Send) -> None:
     """Answer with what it returns, as an application; every error becomes a response."""
     try:
-        answer = await begun
+        answer = await answer_while_there(scope, begun)
+    except ClientDisconnectedError:
+        return
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # the edge
         answer = answer_of_error(answer_for(error))
     await answer.send(send)

@@ -19,11 +19,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
 from bundleserver.serving.connection.begun import Begun, go_on
-from bundleserver.serving.connection.head_deadline import NO_HEAD, HeadDeadline
+from bundleserver.serving.connection.head_deadline import NO_HEAD
+from bundleserver.serving.connection.leaving import NoticesLeaving
 from bundleserver.serving.connection.one_write import JOINED_BYTES, OneWriteTransport
 from bundleserver.serving.connection.other_protocols import head_without_offer, refusal_of
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.rest.asgi import AsgiApp
+from bundleserver.serving.rest.client import CLIENT
 from bundleserver.serving.rest.http import Answer, Begin, answer_of_error, error_answer
 
 _LONGEST_URL = 512
@@ -48,7 +50,7 @@ class _Complete:
     """Nobody waits for it."""
 
 
-class EagerProtocol(HeadDeadline, HttpToolsProtocol):
+class EagerProtocol(NoticesLeaving, HttpToolsProtocol):
     """One connection of a client.
 
     A request that may be answered in the callback is kept from uvicorn from the end of its head to
@@ -99,10 +101,13 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
         """Keep a connection whose client sends no more until its whole requests are answered.
 
         A part of a request is dropped, with the connection where there is nothing else. A client
-        that has closed altogether looks the same until it is answered.
+        that has closed altogether looks the same at first.
         """
         # TLS has no half-closed connections in asyncio.
-        return self.scheme != "https" and self._end_after_answers(b"")
+        is_kept = self.scheme != "https" and self._end_after_answers(b"")
+        if is_kept and self.scope["http_version"] == "1.1":
+            self.notice_leaving()
+        return is_kept
 
     def on_headers_complete(self) -> None:
         """Decide how this request is answered."""
@@ -126,6 +131,7 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
         ):
             self._begin = self.find(parser.get_method(), self.url)
         if self._begin is None:
+            self.scope[CLIENT] = self.awaiting  # type: ignore[literal-required]  # a key of ours
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -265,6 +271,7 @@ class EagerProtocol(HeadDeadline, HttpToolsProtocol):
         """Let uvicorn go on with a request, and an application that may have begun with it."""
         own = self.app
         self._begin, self.app = None, app or own
+        self.scope[CLIENT] = self.awaiting  # type: ignore[literal-required]  # a key of ours
         try:
             super().on_headers_complete()
         finally:
