@@ -1,0 +1,1 @@
+"""Attacks: what a client, a file or a registry sends stops nothing."""
