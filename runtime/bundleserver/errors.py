@@ -135,8 +135,8 @@ class RequestTimedOut(BundleServerError):
     def __init__(self, waited_seconds: float, timeout_seconds: float) -> None:
         self.timeout_seconds = timeout_seconds
         super().__init__(
-            f"no answer after {round(waited_seconds, 2):g} s; expected one within "
-            f"{round(timeout_seconds, 2):g} s, the least of --request_timeout_seconds and what the request allows"
+            f"no answer after {waited_seconds} s; expected one within {timeout_seconds} s, the "
+            "least of --request_timeout_seconds and what the request allows"
         )
 
 

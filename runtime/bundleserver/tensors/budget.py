@@ -77,7 +77,12 @@ class Budget:
     def timed_out(self) -> RequestTimedOut:
         """Make the error of a request that is over."""
         timeout = (self.deadline or self._began) - self._began
-        return RequestTimedOut(time.monotonic() - self._began, max(0.0, timeout))
+        return RequestTimedOut(_brief(time.monotonic() - self._began), _brief(max(0.0, timeout)))
+
+
+def _brief(seconds: float) -> float:
+    rounded = round(seconds, 2)
+    return int(rounded) if rounded.is_integer() else rounded
 
 
 _budget: ContextVar[Budget | None] = ContextVar("budget", default=None)
