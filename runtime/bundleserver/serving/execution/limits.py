@@ -27,6 +27,8 @@ TIMEOUT_HEADER = "X-Request-Timeout-Seconds"
 _MOST_COUNTED = 100_000
 """Instances that are counted even if the answer is known to be too large, to say how large."""
 
+_LONGEST_HORIZON = 10_000_000
+
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?")
 
 
@@ -102,6 +104,7 @@ def _steps(row: dict[str, object]) -> int:
     while isinstance(horizon, list) and len(horizon) == 1:
         horizon = horizon[0]
     if isinstance(horizon, (int, float)) and math.isfinite(horizon):
-        return max(1, int(horizon))
+        # No forecaster allows more; it says so itself.
+        return max(1, int(horizon)) if horizon <= _LONGEST_HORIZON else 1
     dates = row.get("ds")
     return max(1, len(dates)) if isinstance(dates, list) else 1
