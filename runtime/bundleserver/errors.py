@@ -16,6 +16,9 @@
     ├── TooManyValues       a request's document has more values than its limit
     ├── TooManyBytes        the requests in flight have more bytes than their limit
     ├── RequestTooSlow      a request did not arrive within its timeout
+    ├── AnswerTooLarge      a request asks for more values than one answer may have
+    ├── RequestTimedOut     a request was not answered within its timeout
+    ├── RequestCancelled    its client has gone away, so that nobody waits for the rest
     ├── PredictionError     the model's own code raised (ours or the model author's to fix)
     ├── ModelNotFound       the model is unknown
     ├── VersionNotFound     the model is known, the version or label is not
@@ -161,6 +164,37 @@ class TooManyBytes(BundleServerError):
 
 class RequestTooSlow(BundleServerError):
     """A request did not arrive within its timeout; the message has what was received."""
+
+
+class AnswerTooLarge(BundleServerError):
+    """A request asks for more values than one answer may have, over its members and instances."""
+
+    def __init__(self, values: int, limit: int, least: bool = False) -> None:
+        self.values = values
+        self.limit = limit
+        counted = f"at least {values}" if least else f"{values}"
+        super().__init__(
+            f"the answer would have {counted} values; expected at most {limit}; send fewer "
+            "instances, rows or steps per request, or raise --max_answer_values"
+        )
+
+
+class RequestTimedOut(BundleServerError):
+    """A request was not answered within its timeout; what has not started never will."""
+
+    def __init__(self, waited_seconds: float, timeout_seconds: float) -> None:
+        self.timeout_seconds = timeout_seconds
+        super().__init__(
+            f"no answer after {waited_seconds} s; expected one within {timeout_seconds} s, the "
+            "least of --request_timeout_seconds and what the request allows"
+        )
+
+
+class RequestCancelled(BundleServerError):
+    """The client has gone away, so that nobody waits for what is left of its request."""
+
+    def __init__(self) -> None:
+        super().__init__("the client has gone away; the rest of its request is not run")
 
 
 class PredictionError(BundleServerError):

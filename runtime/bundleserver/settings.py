@@ -70,6 +70,10 @@ class Settings:
     max_head_bytes: int = 64 * 2**10
     max_body_values: int = 2_500_000
     max_inflight_bytes: int = 512 * 2**20
+    max_answer_values: int = 1_000_000
+    """Values of all outputs of one request, over members and instances; 0: no limit."""
+    request_timeout_seconds: float = 60.0
+    """0: no timeout."""
     grpc_max_send_message_length: int = 8 * 2**20
     grpc_max_receive_message_length: int = 8 * 2**20
     grpc_max_concurrent_streams: int = 256
@@ -166,6 +170,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_body_values": (0, _ANY),
     "max_inflight_bytes": (0, _ANY),
     "grpc_max_connection_idle_seconds": (0, 86400),
+    "max_answer_values": (0, _ANY),
+    "request_timeout_seconds": (0, 86400),
     # In gRPC -1 is no limit.
     "grpc_max_send_message_length": (-1, 2**31 - 1),
     "grpc_max_receive_message_length": (-1, 2**31 - 1),

@@ -106,6 +106,7 @@ class FakeBundle:
     placement: Placement
     closed: bool = False
     is_cached: Recall | None = None
+    values_per_row: int = 1
 
     def failure(self, what: str, cause: str, error: BaseException | None = None) -> PredictionError:
         return PredictionError(self.identity, f"{what}: {cause}", "1")

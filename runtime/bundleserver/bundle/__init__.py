@@ -22,12 +22,13 @@ from bundleserver.bundle.warming import warm_up
 from bundleserver.bundle.warming.examples import validate_values
 from bundleserver.bundle.warming.probe import ProbeResult
 from bundleserver.bundle.warming.samples import samples_of
-from bundleserver.bundle.widths import check_widths
+from bundleserver.bundle.widths import check_widths, values_per_row
 from bundleserver.errors import BundleServerError, PredictionError
 from bundleserver.frameworks import Predictor, framework_named
 from bundleserver.frameworks.interface import HasMetadata, is_from_the_keyboard
 from bundleserver.manifest import BUNDLE, MODEL, Component, Manifest
-from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor
+from bundleserver.tensors import Array, NamedTensor
+from bundleserver.tensors.budget import current_budget
 
 LOG = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ class Bundle:
         parameters: the parameters of requests that its components have.
         placement: where its calls run; measured by ``warm_up``.
         probe: what ``warm_up`` found out; its signature is the completed one, for metadata.
+        values_per_row: how many values its outputs have for a row, or a step of a forecast.
         is_cached: asks whether a forecast is cached; None if no call ever is.
     """
 
@@ -69,6 +71,7 @@ class Bundle:
         self.is_cached = plan.recall()
         self.parameters = parameters_of(predictors.values())
         self.probe = ProbeResult(False, "it was not warmed up", "", plan.signature)
+        self.values_per_row = values_per_row(plan.signature, predictors)
         self._announced: list[tuple[str, np.dtype[np.generic]]] = []
         self._predictors = predictors
         self._plan = plan
@@ -137,6 +140,8 @@ class Bundle:
             # What was seen to be a floating-point number may happen to be whole.
             if name in outputs and outputs[name].dtype.kind in "iu":
                 outputs[name] = outputs[name].astype(dtype)
+        if (budget := current_budget()) is not None:
+            budget.spend(outputs)
         return outputs
 
     def _run(
@@ -145,7 +150,7 @@ class Bundle:
         inputs: Mapping[str, NamedTensor],
         parameters: Mapping[str, object],
     ) -> dict[str, Array]:
-        """Run a plan.
+        """Run a plan, as far as the request's budget allows.
 
         Raises:
             StepFailed: a step raised what is not one of our own errors.
@@ -160,7 +165,10 @@ class Bundle:
             for name, tensor in inputs.items():
                 tensors[name] = (tensor,)
         names: Iterable[str] = ()
+        budget = current_budget()
         for step in plan.steps:
+            if budget is not None:
+                budget.check()
             if len(step.inputs) == 1:
                 inputs_of_step = tensors.get(step.inputs[0], ())
             else:
@@ -205,13 +213,9 @@ class Bundle:
             if isinstance(predictor, BundleMember):
                 predictor.warm_up(probe)
         self.probe = warm_up(self, self._plan, self._run, probe)
-        self._announced = [
-            (spec.name, NUMPY_DTYPES[spec.datatype or "FP64"])
-            for spec in self.probe.signature.outputs
-            if self.probe.answered
-            and str(spec.datatype).startswith("FP")
-            and self._plan.is_open(spec.name)
-        ]
+        if self.probe.answered:
+            self._announced = self._plan.announced(self.probe.signature)
+        self.values_per_row = values_per_row(self.probe.signature, self._predictors)
         self.placement = measure(self.predict, self.signature, self.call_traits)
 
     def metadata(self) -> dict[str, object]:
@@ -241,14 +245,8 @@ class Bundle:
     @property
     def needs_examples(self) -> bool:
         """Whether a component's code may do anything, so that nothing is made up for it."""
-        return any(
-            predictor.needs_examples
-            if isinstance(predictor, BundleMember | ModelMember)
-            else framework_named(component.framework).needs_examples
-            for component, predictor in zip(
-                self.manifest.components.values(), self._predictors.values(), strict=True
-            )
-        )
+        frameworks = [c.framework for c in self.manifest.components.values()]
+        return any(map(_needs_examples, frameworks, self._predictors.values()))
 
     def samples(self, rows: int) -> Sequence[Sequence[NamedTensor]]:
         """Return inputs for calls of so many rows, by position; those of an example first."""
@@ -276,6 +274,12 @@ class Bundle:
             exc_info=error,
         )
         return PredictionError(self.identity, f"{what}: {first_line}", incident)
+
+
+def _needs_examples(framework: str, predictor: Predictor) -> bool:
+    if isinstance(predictor, BundleMember | ModelMember):
+        return predictor.needs_examples
+    return framework_named(framework).needs_examples
 
 
 def _open_component(

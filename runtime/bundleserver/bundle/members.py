@@ -9,6 +9,7 @@ from typing import Protocol
 
 from bundleserver.errors import BundleError
 from bundleserver.tensors import Array, NamedTensor
+from bundleserver.tensors.budget import Budget, current_budget, spending
 from bundleserver.tensors.signature import Signature
 
 
@@ -26,6 +27,10 @@ class Callee(Protocol):
     @property
     def parameters(self) -> Sequence[str]:
         """The parameters of requests that its components have."""
+
+    @property
+    def values_per_row(self) -> int:
+        """How many values its outputs have for a row, or a step of a forecast."""
 
     @property
     def needs_examples(self) -> bool:
@@ -48,6 +53,12 @@ class Callee(Protocol):
 
 Members = Callable[[str], AbstractContextManager[Callee]]
 """Acquires the default version of another model of this process."""
+
+MOST_NESTED, MOST_CALLS = 8, 64
+"""How deep calls of other models nest at most, and how many there are for one request or instance.
+
+Models that call several others which do the same would else take exponential time.
+"""
 
 _calling: contextvars.ContextVar[tuple[str, ...]] = contextvars.ContextVar("calling", default=())
 
@@ -87,6 +98,11 @@ class BundleMember:
         """
         self._bundle.warm_up(probe)
 
+    @property
+    def values_per_row(self) -> int:
+        """How many values the nested bundle's outputs have for a row or a step."""
+        return self._bundle.values_per_row
+
     def close(self) -> None:
         """Close the nested bundle."""
         self._bundle.close()
@@ -105,11 +121,15 @@ class ModelMember:
         self, method: str, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
     ) -> Sequence[Array]:
         """Acquire the model's default version, run it and return its outputs in their order."""
-        calling = _calling.get()
-        if self._model in calling:
-            cycle = " → ".join((*calling, self._model))
-            raise BundleError(f"models call each other in a cycle: {cycle}")
-        token = _calling.set((*calling, self._model))
+        budget = current_budget()
+        if budget is None:
+            with spending(Budget()):
+                return self.call(method, inputs, parameters)
+        budget.check()
+        path = (*_calling.get(), self._model)
+        budget.calls += 1
+        _check_calls(path, budget.calls)
+        token = _calling.set(path)
         try:
             with self._acquired() as bundle:
                 return _call_by_position(bundle, inputs, parameters)
@@ -137,6 +157,22 @@ class ModelMember:
 
     def close(self) -> None:
         """Do nothing: the manager closes the model."""
+
+
+def _check_calls(path: Sequence[str], calls: int) -> None:
+    """Refuse a call of another model, made on the way that a path tells."""
+    if path[-1] in path[:-1]:
+        raise BundleError(f"models call each other in a cycle: {' → '.join(path)}")
+    if len(path) > MOST_NESTED:
+        raise BundleError(
+            f"calls of models are nested {len(path)} deep, {' → '.join(path)}; expected at most "
+            f"{MOST_NESTED}"
+        )
+    if calls > MOST_CALLS:
+        raise BundleError(
+            f"one request calls other models {calls} times, the last '{path[-1]}'; expected at "
+            f"most {MOST_CALLS} calls"
+        )
 
 
 def _call_by_position(

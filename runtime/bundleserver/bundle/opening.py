@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from bundleserver.bundle import Bundle
@@ -68,6 +68,7 @@ def open_bundle(
     members: Members | None = None,
     probe: str = "enforce",
     enter: Enter = lambda state: None,
+    calls: Callable[[Collection[str]], None] = lambda called: None,
 ) -> Bundle:
     """Open a directory as a server does; what was opened is closed on failure.
 
@@ -85,6 +86,7 @@ def open_bundle(
         probe: what happens to a version that cannot answer made-up inputs: ``enforce`` (it fails),
             ``warn``, or ``off`` (nobody asks).
         enter: called with each state before its work begins.
+        calls: called with the other models that it calls, before anything is opened.
 
     Raises:
         BundleServerError: why it cannot be served.
@@ -100,6 +102,7 @@ def open_bundle(
     directory = verify(directory, manifest, links_lead_anywhere=links_lead_anywhere)
     _check_libraries(manifest, model, version, version_mismatch)
     enter(State.LOADING)
+    calls(models_called(directory, manifest))
     bundle = Bundle.open(
         directory, manifest, model=model, version=version, device=device, members=members
     )
@@ -121,6 +124,18 @@ def open_bundle(
 def calls_other_models(manifest: Manifest) -> bool:
     """Ask whether a component is another model, which requires a server."""
     return any(component.framework == MODEL for component in manifest.components.values())
+
+
+def models_called(directory: Path, manifest: Manifest) -> frozenset[str]:
+    """Return the names of all other models that a bundle and those inside it call."""
+    called: set[str] = set()
+    for component in manifest.components.values():
+        if component.framework == MODEL:
+            called.add(component.model or "")
+        elif component.framework == BUNDLE:
+            path = directory / (component.path or "")
+            called |= models_called(path, read_nested_manifest(path, component.name))
+    return frozenset(called)
 
 
 def _verify_files(directory: Path, manifest: Manifest, links: Links) -> None:

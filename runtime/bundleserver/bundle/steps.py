@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
-from bundleserver.tensors import Array, NamedTensor, TensorSpec
+import numpy as np
+
+from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec
 from bundleserver.tensors.call_traits import UNKNOWN, CallTraits
 from bundleserver.tensors.signature import Signature
 
@@ -106,6 +108,14 @@ class Plan:
     def is_open(self, output: str) -> bool:
         """Ask whether nothing declares the datatype of an output."""
         return output not in self.outputs or self.outputs[output].datatype is None
+
+    def announced(self, completed: Signature) -> list[tuple[str, np.dtype[np.generic]]]:
+        """Return the outputs that were seen to be floating-point numbers, and are not declared."""
+        return [
+            (spec.name, NUMPY_DTYPES[spec.datatype or "FP64"])
+            for spec in completed.outputs
+            if str(spec.datatype).startswith("FP") and self.is_open(spec.name)
+        ]
 
     def recall(self) -> Recall | None:
         """Return what asks whether a request's forecast is cached; None without a cache.

@@ -1,14 +1,28 @@
-"""Widths that do not chain: a step that takes other columns than the step before it returns."""
+"""Widths of tensors: those of steps that do not chain, and those of an answer."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 
+from bundleserver.bundle.members import BundleMember
 from bundleserver.errors import BundleError
 from bundleserver.frameworks import Predictor
 from bundleserver.manifest import Manifest, Step
 from bundleserver.tensors import TensorSpec
+from bundleserver.tensors.signature import Signature
+
+
+def values_per_row(signature: Signature, predictors: Mapping[str, Predictor]) -> int:
+    """Return how many values the outputs have for one row, or for one step of a forecast.
+
+    Outputs of nested bundles are values too. A size that is not known is 1 here: what it was is
+    counted when it comes.
+    """
+    own = sum(prod(max(size, 1) for size in (spec.shape or ())[1:]) for spec in signature.outputs)
+    nested = (p.values_per_row for p in predictors.values() if isinstance(p, BundleMember))
+    return own + sum(nested)
 
 
 def check_widths(

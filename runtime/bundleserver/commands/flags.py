@@ -169,10 +169,12 @@ _GROUPS: Mapping[str, tuple[Flag, ...]] = {
         ),
         Flag(
             "--max_asyncio_workers",
-            "size of the thread pool for predictions in each process; default: its number of CPUs",
+            "threads for the predictions of a model in each process; default: its number of CPUs",
             parse_int,
         ),
-        Flag("--max_queue", "maximum number of waiting requests; more get 503", parse_int),
+        Flag(
+            "--max_queue", "maximum number of a model's waiting requests; more get 503", parse_int
+        ),
         Flag(
             "--max_batch_rows",
             "maximum rows per batch, for models that can be batched; 0 disables batching",
@@ -182,6 +184,16 @@ _GROUPS: Mapping[str, tuple[Flag, ...]] = {
         Flag("--max_head_bytes", "maximum size of a REST request's head; 0: any", parse_bytes),
         Flag("--max_body_values", "maximum number of values in a JSON body; 0: any", parse_int),
         Flag("--max_inflight_bytes", "maximum size of all bodies in flight; 0: any", parse_bytes),
+        Flag(
+            "--max_answer_values",
+            "maximum values of all outputs of one request; larger ones get 413; 0: no limit",
+            parse_int,
+        ),
+        Flag(
+            "--request_timeout_seconds",
+            "seconds until a request that is not answered gets 504; 0: no limit",
+            parse_float,
+        ),
         Flag("--grpc_max_send_message_length", "maximum gRPC response size", parse_bytes),
         Flag("--grpc_max_receive_message_length", "maximum gRPC request size", parse_bytes),
         Flag("--grpc_max_concurrent_streams", "maximum gRPC calls per connection", parse_int),

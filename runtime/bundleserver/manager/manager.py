@@ -9,6 +9,7 @@ from functools import partial
 
 from bundleserver.errors import ModelNotFound, NotReady, VersionNotFound
 from bundleserver.manager.admission import Admission
+from bundleserver.manager.circles import note_calls
 from bundleserver.manager.leases import Loaded, give_memory_back
 from bundleserver.manager.loading import Loader
 from bundleserver.manager.manual import ManualOrders
@@ -103,6 +104,7 @@ class Manager:
             version_mismatch=version_mismatch,
             probe=probe,
             members=self.acquire,
+            calls=partial(note_calls, self._shared),
         )
         self._loader = Loader(
             self._shared, opener, retry_pauses_seconds, clock, load_threads, load_timeout_seconds

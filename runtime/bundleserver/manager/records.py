@@ -33,6 +33,7 @@ class VersionRecord:
         waits_for: what its load waits for other than its files; an empty string if nothing.
         waits_until: the time of the next retry after such a wait, on the manager's clock.
         waits: the number of consecutive waits.
+        calls: the other models that it calls, as far as its load has come to know.
     """
 
     version: Version
@@ -51,6 +52,7 @@ class VersionRecord:
     waits_for: str = ""
     waits_until: float | None = None
     waits: int = 0
+    calls: frozenset[str] = frozenset()
 
     @property
     def is_changed(self) -> bool:

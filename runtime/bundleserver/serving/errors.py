@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from bundleserver.errors import (
+    AnswerTooLarge,
     BundleServerError,
     HeadTooLarge,
     InvalidInput,
@@ -17,6 +18,8 @@ from bundleserver.errors import (
     NotReady,
     PredictionError,
     QueueFull,
+    RequestCancelled,
+    RequestTimedOut,
     RequestTooLarge,
     RequestTooSlow,
     TooManyBytes,
@@ -46,6 +49,10 @@ _ANSWERS: Mapping[type[BaseException], tuple[int, str]] = MappingProxyType(
         RequestTooLarge: (413, "RESOURCE_EXHAUSTED"),
         TooManyValues: (413, "RESOURCE_EXHAUSTED"),
         HeadTooLarge: (431, "RESOURCE_EXHAUSTED"),
+        AnswerTooLarge: (413, "RESOURCE_EXHAUSTED"),
+        # Nobody is there to read it.
+        RequestCancelled: (503, "CANCELLED"),
+        RequestTimedOut: (504, "DEADLINE_EXCEEDED"),
         PredictionError: (500, "INTERNAL"),
         NotReady: (503, "UNAVAILABLE"),
         QueueFull: (503, "RESOURCE_EXHAUSTED"),
@@ -78,6 +85,9 @@ _OUTCOMES: Mapping[type[BaseException], str] = MappingProxyType(
         InvalidInput: "invalid_input",
         RequestTooLarge: "invalid_input",
         TooManyValues: "invalid_input",
+        AnswerTooLarge: "invalid_input",
+        RequestCancelled: "cancelled",
+        RequestTimedOut: "timed_out",
         ModelNotFound: "not_found",
         VersionNotFound: "not_found",
         NotReady: "not_ready",

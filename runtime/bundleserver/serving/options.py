@@ -40,6 +40,8 @@ class ServerOptions:
     max_head_bytes: int = 64 * 2**10
     max_body_values: int = 2_500_000
     max_inflight_bytes: int = 512 * 2**20
+    max_answer_values: int = 1_000_000
+    request_timeout_seconds: float = 60.0
     grpc_max_send_message_length: int = MESSAGE_BYTES
     grpc_max_receive_message_length: int = MESSAGE_BYTES
     grpc_max_concurrent_streams: int = 256

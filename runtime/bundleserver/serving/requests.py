@@ -22,7 +22,8 @@ class PredictRequest(NamedTuple):
     """One decoded request: either ``tensors`` (V2, gRPC) or ``rows`` (V1), never both.
 
     ``version`` is a version or a label; None for the default one, or that of the traffic split:
-    the same for the same ``routing_key``, or else for the same ``id``.
+    the same for the same ``routing_key``, or else for the same ``id``. ``deadline`` is when its
+    client no longer waits, as ``time.monotonic`` tells it.
     """
 
     model: str
@@ -33,6 +34,7 @@ class PredictRequest(NamedTuple):
     outputs: tuple[RequestedOutput, ...] = ()
     id: str | None = None
     routing_key: str | None = None
+    deadline: float | None = None
 
 
 class PredictResponse(NamedTuple):

@@ -17,6 +17,7 @@ import bundleserver
 from bundleserver.errors import ConfigError, Problem
 from bundleserver.serving.connection.server import HOST, RestServer, listen
 from bundleserver.serving.execution.answering import ServedModels, in_thread
+from bundleserver.serving.execution.limits import Limits
 from bundleserver.serving.execution.thread_pool import ThreadPool
 from bundleserver.serving.grpc.limits import GrpcLimits
 from bundleserver.serving.grpc.server import HOST as GRPC_HOST
@@ -65,7 +66,8 @@ class BundleServer:
         self.manager = StoppableManager(manager) if self.peers is None else self.peers.manager
         self.pool = ThreadPool(options.max_asyncio_workers, options.max_queue, options.workers)
         metrics = RequestMetrics(registry)
-        self.served = ServedModels(self.manager, self.pool, metrics, options.max_batch_rows)
+        limits = Limits(options.max_answer_values, options.request_timeout_seconds)
+        self.served = ServedModels(self.manager, self.pool, metrics, options.max_batch_rows, limits)
         self._bodies = InflightBytes(options.max_inflight_bytes)
         self.http_port, self.grpc_port = rest_port(options), options.grpc_port
         self.listening = threading.Event()
@@ -179,6 +181,7 @@ class BundleServer:
             traffic=self.served.splitter.describe_traffic,
             runs=self.served.runs,
             index=None if self.peers is None else self.peers.index,
+            max_answer_values=self.options.max_answer_values,
         )
         return RestApp(
             routes,

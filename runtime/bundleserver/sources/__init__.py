@@ -5,8 +5,9 @@ A poll returns *all* versions or raises: an outage is an error, not an empty set
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -153,8 +154,11 @@ def open_candidate(
     version_mismatch: str = "warn",
     members: Members | None = None,
     probe: str = "enforce",
+    calls: Callable[[str, str, Collection[str]], None] = lambda model, version, called: None,
 ) -> Bundle:
     """Fetch a candidate and open it, as ``opening.open_bundle`` describes.
+
+    ``calls`` is told which other models its model and version calls.
 
     Raises:
         BundleServerError: why it cannot be served.
@@ -174,6 +178,7 @@ def open_candidate(
         members=members,
         probe=probe,
         enter=enter,
+        calls=partial(calls, candidate.model, candidate.version.label),
     )
 
 

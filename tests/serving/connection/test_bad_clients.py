@@ -39,7 +39,8 @@ FEATURES = tensor("features", "FP64", [1, 2], fp64_contents=[1.0, 2.0])
 def served():
     """Serve a quick model, and one that repeats what it is sent."""
     quick, repeats = FakeModel("sums"), FakeModel("echo", (FakeVersion("1", echo, ECHO),))
-    with serving(FakeManager(quick, repeats)) as server:
+    # What is repeated has many times the values of a usual answer.
+    with serving(FakeManager(quick, repeats), ServerOptions(max_answer_values=0)) as server:
         yield server
 
 

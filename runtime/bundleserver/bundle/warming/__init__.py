@@ -28,6 +28,7 @@ from bundleserver.frameworks.interface import named_line
 from bundleserver.frameworks.pickles import version_skew
 from bundleserver.manifest import BUNDLE, Example, Manifest
 from bundleserver.tensors import Array, NamedTensor
+from bundleserver.tensors.budget import Budget, spending
 from bundleserver.tensors.signature import Signature
 
 LOG = logging.getLogger(__name__)
@@ -76,8 +77,16 @@ def warm_up(bundle: Warming, plan: Plan, run: Run, policy: str) -> ProbeResult:
         ProbeError: it cannot answer, and the policy is ``enforce``.
         NotReady, ModelNotFound: another model that it calls is not ready.
     """
+
+    def run_alone(
+        plan: Plan, inputs: Mapping[str, NamedTensor], parameters: Mapping[str, object]
+    ) -> Mapping[str, Array]:
+        # Each call as if it were a request: calls of other models are counted.
+        with spending(Budget()):
+            return run(plan, inputs, parameters)
+
     try:
-        return _within(DEADLINE_SECONDS, lambda: _warmed_up(bundle, plan, run, policy))
+        return _within(DEADLINE_SECONDS, lambda: _warmed_up(bundle, plan, run_alone, policy))
     except ProbeError as error:
         if policy == "enforce":
             raise

@@ -6,7 +6,9 @@ from collections.abc import Coroutine, Generator
 
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.inflight import InflightBytes
+from bundleserver.serving.rest.arriving import ClientDisconnectedError
 from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
+from bundleserver.serving.rest.client import answer_while_there
 from bundleserver.serving.rest.http import Answer, answer_of_error
 
 
@@ -42,10 +44,12 @@ async def counted(
         bodies.give_back(size)
 
 
-async def go_on(begun: Begun, _scope: Message, _receive: Receive, send: Send) -> None:
+async def go_on(begun: Begun, scope: Message, _receive: Receive, send: Send) -> None:
     """Answer with what it returns, as an application; every error becomes a response."""
     try:
-        answer = await begun
+        answer = await answer_while_there(scope, begun)
+    except ClientDisconnectedError:
+        return
     except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # the edge
         answer = answer_of_error(answer_for(error))
     await answer.send(send)

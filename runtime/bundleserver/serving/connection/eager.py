@@ -21,8 +21,9 @@ from bundleserver.errors import HeadTooLarge
 from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
 from bundleserver.serving.connection.begun import Begun, counted, go_on
 from bundleserver.serving.connection.ending import Ending
-from bundleserver.serving.connection.head_deadline import NO_HEAD, HeadDeadline
+from bundleserver.serving.connection.head_deadline import NO_HEAD
 from bundleserver.serving.connection.head_size import check_head
+from bundleserver.serving.connection.leaving import NoticesLeaving
 from bundleserver.serving.connection.one_write import JOINED_BYTES, OneWriteTransport
 from bundleserver.serving.connection.other_protocols import head_without_offer, refusal_of
 from bundleserver.serving.connection.pipelining import FEW_BYTES, BoundedReading
@@ -30,6 +31,7 @@ from bundleserver.serving.connection.send_deadline import SendDeadline
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.inflight import SMALL_BYTES
 from bundleserver.serving.rest.asgi import AsgiApp
+from bundleserver.serving.rest.client import CLIENT
 from bundleserver.serving.rest.http import Answer, Begin, answer_of_error, error_answer
 
 _LONGEST_URL = 512
@@ -54,7 +56,7 @@ class _Complete:
     """Nobody waits for it."""
 
 
-class EagerProtocol(HeadDeadline, SendDeadline, BoundedReading):
+class EagerProtocol(NoticesLeaving, SendDeadline, BoundedReading):
     """One connection of a client.
 
     A request that may be answered in the callback is kept from uvicorn from the end of its head to
@@ -121,10 +123,13 @@ class EagerProtocol(HeadDeadline, SendDeadline, BoundedReading):
         """Keep a connection whose client sends no more until its whole requests are answered.
 
         A part of a request is dropped, with the connection where there is nothing else. A client
-        that has closed altogether looks the same until it is answered.
+        that has closed altogether looks the same at first.
         """
         # TLS has no half-closed connections in asyncio.
-        return self.scheme != "https" and self.end_after_answers(b"")
+        is_kept = self.scheme != "https" and self.end_after_answers(b"")
+        if is_kept and self.scope["http_version"] == "1.1":
+            self.notice_leaving()
+        return is_kept
 
     def on_headers_complete(self) -> None:
         """Decide how this request is answered."""
@@ -157,6 +162,7 @@ class EagerProtocol(HeadDeadline, SendDeadline, BoundedReading):
                 # The application refuses it.
                 self._begin = None
         if self._begin is None:
+            self.scope[CLIENT] = self.awaiting  # type: ignore[literal-required]  # a key of ours
             super().on_headers_complete()
             if self.ending.begun:
                 self.close_after_answers()
@@ -309,6 +315,7 @@ class EagerProtocol(HeadDeadline, SendDeadline, BoundedReading):
         self._begin, self.app = None, app or own
         # The application counts it by itself.
         self.give_back()
+        self.scope[CLIENT] = self.awaiting  # type: ignore[literal-required]  # a key of ours
         try:
             super().on_headers_complete()
         finally:

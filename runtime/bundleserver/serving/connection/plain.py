@@ -19,12 +19,14 @@ from urllib.parse import unquote
 
 from bundleserver.errors import HeadTooLarge
 from bundleserver.serving.connection.ending import Ending
-from bundleserver.serving.connection.head_deadline import NO_HEAD, HeadDeadline
+from bundleserver.serving.connection.head_deadline import NO_HEAD
 from bundleserver.serving.connection.head_size import check_head
+from bundleserver.serving.connection.leaving import NoticesLeaving
 from bundleserver.serving.connection.other_protocols import refusal_of
 from bundleserver.serving.connection.send_deadline import SendDeadline
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
+from bundleserver.serving.rest.client import CLIENT
 from bundleserver.serving.rest.http import Answer, answer_of_error, error_answer
 
 _AUTHORITY = re.compile(rb"(?i)https?://[^/?]*")
@@ -32,7 +34,7 @@ _AUTHORITY = re.compile(rb"(?i)https?://[^/?]*")
 _connection: ContextVar[PlainProtocol | None] = ContextVar("connection", default=None)
 
 
-class PlainProtocol(HeadDeadline, SendDeadline):
+class PlainProtocol(NoticesLeaving, SendDeadline):
     """A mixin for one connection of a client, under any protocol of uvicorn's.
 
     What comes while a request is answered that needs no more of it waits, and nothing is read:
@@ -48,6 +50,7 @@ class PlainProtocol(HeadDeadline, SendDeadline):
         self._running: set[_Body] = set()
         self._is_half_closed = False
         self._waiting = b""
+        self._speaks_interim = False
         self._over: asyncio.Handle | None = None
         # The last request that was answered, and whether all of it had been read.
         self._last: object = None
@@ -100,6 +103,8 @@ class PlainProtocol(HeadDeadline, SendDeadline):
         # TLS has no half-closed connections in asyncio.
         self._is_half_closed = self._connection.get_extra_info("sslcontext") is None
         self.close_if_over()
+        if self._is_half_closed and self._speaks_interim:
+            self.notice_leaving()
         return self._is_half_closed
 
     def close_if_over(self) -> None:
@@ -128,9 +133,10 @@ class PlainProtocol(HeadDeadline, SendDeadline):
         """Tell whether what came since the last request was not a rest of its body."""
         return self._was_read and not self._is_blank
 
-    def begin(self, body: _Body) -> None:
-        """Note that a request has come."""
+    def begin(self, body: _Body, *, speaks_interim: bool) -> None:
+        """Note that a request has come, and whether its client knows interim responses."""
         self._running.add(body)
+        self._speaks_interim = speaks_interim
 
     def end(self, body: _Body, request: object) -> None:
         """Note that it was answered."""
@@ -202,7 +208,8 @@ def watched(
             await refusal.send(send)
             return
         body = _Body(receive, timeout_receive, connection)
-        connection.begin(body)
+        connection.begin(body, speaks_interim=scope["http_version"] == "1.1")
+        scope[CLIENT] = connection.awaiting
         try:
             await app(_of_path_alone(scope), body.receive, _closing(send, ending))
         finally:

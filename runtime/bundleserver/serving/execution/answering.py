@@ -22,18 +22,21 @@ from bundleserver.errors import BundleServerError, InvalidInput
 from bundleserver.serving.cpus import limit_library_threads
 from bundleserver.serving.errors import outcome_of
 from bundleserver.serving.execution.batching import MAX_BATCH_ROWS, Batches
+from bundleserver.serving.execution.limits import Limits
 from bundleserver.serving.execution.predict import Inputs, are_finite, predict, row_count, validate
 from bundleserver.serving.execution.thread_pool import ThreadPool
+from bundleserver.serving.execution.waiting import outcome_of_work
+from bundleserver.serving.execution.watched import answer_watched
 from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.traffic.mirroring import MirroredRequest, Shadows
 from bundleserver.serving.traffic.splitting import Splitter, is_watched
+from bundleserver.tensors.budget import Budget, spending
 
 if TYPE_CHECKING:
     from bundleserver.bundle import Bundle
     from bundleserver.bundle.steps import Recall
-    from bundleserver.manager import TrafficStatus
 
 LOG = logging.getLogger(__name__)
 
@@ -66,13 +69,16 @@ class ServedModels:
         threads: ThreadPool | None = None,
         metrics: RequestMetrics | None = None,
         max_batch_rows: int = MAX_BATCH_ROWS,
+        limits: Limits | None = None,
     ) -> None:
         self._manager = manager
         self._threads = threads or ThreadPool()
         self._metrics = metrics or RequestMetrics(CollectorRegistry())
         self._batches = Batches(self._threads, self._metrics, max_batch_rows)
+        self._limits = limits or Limits()
+        self._noted_values = self._limits.noted_values
         self.splitter = Splitter(manager)
-        self.shadows = Shadows(manager, self._threads, self.splitter.totals, predict)
+        self.shadows = Shadows(manager, self._threads, self.splitter.totals, self._predict_mirrored)
         self._loaders = ThreadPoolExecutor(max_workers=4, thread_name_prefix="load")
         self._loop_is_prepared = False
 
@@ -93,6 +99,8 @@ class ServedModels:
         in_flight.inc()
         started = time.perf_counter()
         try:
+            if request.deadline is not None:
+                Budget(0, request.deadline).check()
             lease: AbstractContextManager[Bundle] | None = None
             if name is None and self._manager.is_split(model):
                 traffic = self._manager.traffic(model)
@@ -108,13 +116,13 @@ class ServedModels:
                 response = self._run(bundle, request)
                 if isinstance(response, PredictResponse):
                     return response
-                future = response
+                future, budget = response
             finally:
                 if future is None:
                     release(None, None, None)
             # The lease ends with the call, since cancelling a request does not end its call.
             future.add_done_callback(lambda _: release(None, None, None))
-            return await asyncio.wrap_future(future)
+            return await outcome_of_work(future, budget)
         except BaseException as error:
             outcome = outcome_of(error)
             raise
@@ -162,9 +170,15 @@ class ServedModels:
 
     def _run(
         self, bundle: Bundle, request: PredictRequest
-    ) -> PredictResponse | Future[PredictResponse]:
-        """Run a request inline, in a batch or in the thread pool; the caller has the lease."""
+    ) -> PredictResponse | tuple[Future[PredictResponse], Budget]:
+        """Run a request inline, in a batch or in the thread pool; the caller has the lease.
+
+        Raises:
+            AnswerTooLarge: its answer would have too many values; none of it is run.
+        """
         rows, inputs = row_count(request), None
+        if rows * bundle.values_per_row >= self._noted_values or not bundle.signature.rowwise:
+            self._check_values(bundle, request)
         if 0 < bundle.placement.inline_rows >= rows and (
             request.rows is None
             or rows <= MOST_INLINE_OBJECTS
@@ -187,9 +201,18 @@ class ServedModels:
             if inputs is not None:
                 return predict(bundle, request, inputs)
         elif self._batches.accepts(bundle, rows):
-            return self._batches.submit(bundle, request, rows)
-        work = partial(self._run_in_thread, bundle, request, inputs, time.perf_counter())
-        return self._threads.submit(work)
+            budget = self._limits.budget(request.deadline)
+            return self._batches.submit(bundle, request, rows), budget
+        budget = self._limits.budget(request.deadline)
+        work = partial(self._run_in_thread, bundle, request, inputs, time.perf_counter(), budget)
+        return self._threads.submit(work, bundle.model), budget
+
+    def _check_values(self, bundle: Bundle, request: PredictRequest) -> None:
+        """Note how many values an answer will have, and refuse too many."""
+        values = self._limits.values_of(bundle, request, row_count(request))
+        if values >= self._noted_values:
+            self._metrics.asked(request.model, values)
+            self._limits.check(values)
 
     def _prepare_loop(self) -> None:
         """Limit libraries' threads in inline calls as in the thread pool."""
@@ -209,10 +232,23 @@ class ServedModels:
         )
 
     def _run_in_thread(
-        self, bundle: Bundle, request: PredictRequest, inputs: Inputs | None, since: float
+        self,
+        bundle: Bundle,
+        request: PredictRequest,
+        inputs: Inputs | None,
+        since: float,
+        budget: Budget,
     ) -> PredictResponse:
         self._metrics.waited(request.model, time.perf_counter() - since)
-        return predict(bundle, request, inputs)
+        budget.check()
+        with spending(budget):
+            return predict(bundle, request, inputs)
+
+    def _predict_mirrored(self, bundle: Bundle, request: PredictRequest) -> PredictResponse:
+        """Answer a mirrored request, which nobody waits for, within limits of its own."""
+        self._limits.check(self._limits.values_of(bundle, request, row_count(request)))
+        with spending(self._limits.budget()):
+            return predict(bundle, request)
 
     async def _answer_watched(
         self, request: PredictRequest, answered_by: list[str]
@@ -221,47 +257,23 @@ class ServedModels:
 
         A canary's progress is stored in files, and latencies are compared.
         """
-        work = partial(self._run_watched, request, answered_by, time.perf_counter())
-        response, mirrored_requests = await asyncio.wrap_future(self._threads.submit(work))
+        budget = self._limits.budget(request.deadline)
+        work = partial(self._run_watched, request, answered_by, time.perf_counter(), budget)
+        future = self._threads.submit(work, request.model)
+        response, mirrored_requests = await outcome_of_work(future, budget)
         for mirrored in mirrored_requests:
             # Called when this task pauses next, after the response is sent.
             asyncio.get_running_loop().call_soon(self.shadows.offer, mirrored)
         return response
 
     def _run_watched(
-        self, request: PredictRequest, answered_by: list[str], since: float
+        self, request: PredictRequest, answered_by: list[str], since: float, budget: Budget
     ) -> tuple[PredictResponse, tuple[MirroredRequest, ...]]:
         self._metrics.waited(request.model, time.perf_counter() - since)
+        budget.check()
         traffic = self._manager.traffic(request.model)
-        return answer_watched(self.splitter, request, traffic, answered_by)
-
-
-def answer_watched(
-    splitter: Splitter, request: PredictRequest, traffic: TrafficStatus, answered_by: list[str]
-) -> tuple[PredictResponse, tuple[MirroredRequest, ...]]:
-    """Answer a request with the version of the traffic split, and count it for the canary's rules.
-
-    Args:
-        splitter: selects and acquires the version.
-        request: the request.
-        traffic: the model's traffic.
-        answered_by: its only element is set to the version as soon as it is known.
-
-    Returns:
-        The response, and the mirrored requests to queue.
-    """
-    with splitter.acquire(request, traffic) as bundle:
-        answered_by[0] = bundle.version
-        started, outcome = time.perf_counter(), "ok"
-        try:
-            response = predict(bundle, request)
-        except BaseException as error:
-            outcome = outcome_of(error)
-            raise
-        finally:
-            seconds = time.perf_counter() - started
-            splitter.count(request.model, traffic, bundle.version, outcome, seconds)
-        return response, tuple(splitter.mirrored(request, response, seconds, traffic))
+        with spending(budget):
+            return answer_watched(self.splitter, request, traffic, answered_by, self._check_values)
 
 
 def _is_short(request: PredictRequest) -> bool:

@@ -81,7 +81,7 @@ class Batches:
         Raises:
             QueueFull: the queue is full.
         """
-        outcome: Future[PredictResponse] = self._threads.promise()
+        outcome: Future[PredictResponse] = self._threads.promise(bundle.model)
         with self._lock:
             queue = self._queues.setdefault(bundle, _Queue())
             queue.waiting.append(Waiting(request, rows, outcome))
@@ -92,7 +92,7 @@ class Batches:
 
     def _begin(self, bundle: Bundle, queue: _Queue) -> None:
         try:
-            self._threads.run(partial(self._run, bundle, queue))
+            self._threads.run(partial(self._run, bundle, queue), bundle.model)
         except NotReady as error:
             with self._lock:
                 left, queue.waiting, queue.is_busy = queue.waiting, deque(), False

@@ -13,6 +13,7 @@ from bundleserver.serving.codecs import content_types
 from bundleserver.serving.codecs.tensor_json import kind_of, plain_values
 from bundleserver.serving.requests import PredictRequest, PredictResponse, RequestedOutput
 from bundleserver.tensors import Array, NamedTensor
+from bundleserver.tensors.budget import Budget, current_budget
 
 if TYPE_CHECKING:
     from bundleserver.bundle import Bundle
@@ -133,7 +134,12 @@ def _answer_instances(
         raise InvalidInput(
             f"'instances' is an empty array; {bundle.identity} expects at least one instance"
         )
-    return [_answer_instance(bundle, index, row, parameters) for index, row in enumerate(rows)]
+    budget = current_budget() or Budget()
+    answers: list[object] = []
+    for index, row in enumerate(rows):
+        budget.begin_instance()
+        answers.append(_answer_instance(bundle, index, row, parameters))
+    return answers
 
 
 def _answer_instance(

@@ -1,9 +1,10 @@
-"""The thread pool for predictions, with a bounded queue."""
+"""The thread pool for predictions, with a bounded queue for each model."""
 
 from __future__ import annotations
 
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TypeVar
 
 from bundleserver.errors import NotReady, QueueFull
 from bundleserver.serving.cpus import cpu_limit, limit_library_threads
+from bundleserver.serving.execution.turns import Turns
 
 T = TypeVar("T")
 
@@ -23,9 +25,10 @@ of 5 ms would delay every response several times."""
 
 
 class ThreadPool:
-    """As many threads as CPUs, and a queue that refuses calls when it is full.
+    """As many threads as CPUs for each model, and one more, which no model takes from the others.
 
-    Called from the event loop and its threads. A call cancelled before its start never runs.
+    Models take turns. Each has a queue that refuses calls when it is full. Called from the event
+    loop and its threads. A call cancelled before its start never runs.
     """
 
     def __init__(
@@ -37,53 +40,59 @@ class ThreadPool:
         self.library_threads = max(1, cpus // self.threads)
         self.max_queue = max_queue
         self._pending = 0
+        self._pending_of: Counter[str] = Counter()
+        self._turns = Turns(self.threads)
         self._changed = threading.Condition()
         self._pool = ThreadPoolExecutor(
-            self.threads,
+            self.threads + 1,
             thread_name_prefix="predict",
             initializer=_prepare_thread,
             initargs=(self.library_threads,),
         )
 
-    def submit(self, call: Callable[[], T]) -> Future[T]:
-        """Queue a call.
+    def submit(self, call: Callable[[], T], model: str = "") -> Future[T]:
+        """Queue a call of a model.
 
         Raises:
-            QueueFull: the queue is full.
+            QueueFull: the model's queue is full.
             NotReady: the server is stopping, or no thread can be started.
         """
-        future: Future[T] = self.promise()
+        future: Future[T] = self.promise(model)
         try:
-            self.run(partial(_fulfil, future, call))
+            self.run(partial(_fulfil, future, call), model)
         except NotReady:
             # If a thread still runs it, it is cancelled.
             future.cancel()
             raise
         return future
 
-    def promise(self) -> Future[T]:
-        """Reserve a place in the queue, which is released when the future is done.
+    def promise(self, model: str = "") -> Future[T]:
+        """Reserve a place in a model's queue, which is released when the future is done.
 
         Raises:
             QueueFull: the queue is full.
         """
         with self._changed:
-            if self._pending >= self.threads + self.max_queue:
-                raise QueueFull("this server", self.max_queue)
+            if self._pending_of[model] >= self.threads + self.max_queue:
+                raise QueueFull(f"model '{model}'" if model else "this server", self.max_queue)
             self._pending += 1
+            self._pending_of[model] += 1
         future: Future[T] = Future()
-        future.add_done_callback(self._release)
+        future.add_done_callback(partial(self._release, model))
         return future
 
-    def run(self, call: Callable[[], None]) -> None:
+    def run(self, call: Callable[[], None], model: str = "") -> None:
         """Run a call that sets reserved futures, without a place of its own.
 
         Raises:
             NotReady: the server is stopping, or no thread can be started.
         """
+        self._turns.add(model, call)
         try:
-            self._pool.submit(call)
+            self._pool.submit(self._turns.work)
         except RuntimeError as error:
+            # A thread that is there may have begun it, or will; then the caller's future says so.
+            self._turns.remove(model, call)
             raise NotReady("this server", f"no thread is available: {error}", 1) from error
 
     def wait_spare(self, timeout_seconds: float) -> bool:
@@ -95,9 +104,12 @@ class ThreadPool:
         """Refuse new calls, and wait for those that run or wait."""
         self._pool.shutdown(wait=True)
 
-    def _release(self, _: object = None) -> None:
+    def _release(self, model: str, _: object = None) -> None:
         with self._changed:
             self._pending -= 1
+            self._pending_of[model] -= 1
+            if not self._pending_of[model]:
+                del self._pending_of[model]
             self._changed.notify_all()
 
 

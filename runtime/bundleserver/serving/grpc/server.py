@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 
 import grpc
@@ -104,7 +105,8 @@ class GrpcServer:
 
     async def _call(self, rpc: str, body: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
-            response = await self._counted(rpc, body, self._key(rpc, context))
+            key, deadline = self._key(rpc, context), _deadline(context)
+            response = await self._counted(rpc, body, key, deadline)
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # every error becomes a status
             answer = answer_for(error)
             await context.abort(grpc.StatusCode[answer.grpc_code], _shortened(answer.message))
@@ -118,13 +120,15 @@ class GrpcServer:
             )
         return response
 
-    async def _counted(self, rpc: str, body: bytes, key: str | None) -> bytes:
+    async def _counted(
+        self, rpc: str, body: bytes, key: str | None, deadline: float | None
+    ) -> bytes:
         size = len(body)
         if size <= SMALL_BYTES:
-            return await self._service.call(rpc, body, key)
+            return await self._service.call(rpc, body, key, deadline)
         self._bodies.take(size)
         try:
-            return await self._service.call(rpc, body, key)
+            return await self._service.call(rpc, body, key, deadline)
         finally:
             self._bodies.give_back(size)
 
@@ -142,6 +146,11 @@ def _limit_of_streams(most: int) -> list[tuple[str, int]]:
     """Limit the calls of one connection, also those that it has reset and that are not over."""
     # Without it one connection that resets its calls fills the server with them.
     return [("grpc.max_concurrent_streams", most)] if most else []
+
+
+def _deadline(context: grpc.aio.ServicerContext) -> float | None:
+    left = context.time_remaining()
+    return None if left is None else time.monotonic() + left
 
 
 def _shortened(message: str) -> str:

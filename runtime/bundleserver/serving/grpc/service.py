@@ -48,8 +48,14 @@ class InferenceService:
             "RepositoryModelUnload": self._repository_model_unload,
         }
 
-    async def call(self, rpc: str, body: bytes, routing_key: str | None = None) -> bytes:
-        """Answer one serialized request, with its routing key.
+    async def call(
+        self,
+        rpc: str,
+        body: bytes,
+        routing_key: str | None = None,
+        deadline: float | None = None,
+    ) -> bytes:
+        """Answer one serialized request, with its routing key and its deadline.
 
         Raises:
             BundleServerError: why it cannot be answered, such as a body that cannot be decoded.
@@ -62,7 +68,7 @@ class InferenceService:
                 f"the request is not a valid {request_class.DESCRIPTOR.name}"
             ) from error
         if rpc == "ModelInfer":
-            response = await self._model_infer(request, routing_key)
+            response = await self._model_infer(request, routing_key, deadline)
         else:
             response = await self.rpcs[rpc](request)
         serialized: bytes = response.SerializeToString()
@@ -110,13 +116,17 @@ class InferenceService:
             properties={key: _property(value) for key, value in properties.items()},
         )
 
-    async def _model_infer(self, request: Message, routing_key: str | None = None) -> Message:
+    async def _model_infer(
+        self, request: Message, routing_key: str | None = None, deadline: float | None = None
+    ) -> Message:
         describe.check_known(self._manager, request.model_name)
         try:
             asked = grpc_codec.decode_request(request, routing_key)
         except InvalidInput as error:
             self._served.note_refusal(request.model_name, "grpc", error)
             raise
+        if deadline is not None:
+            asked = asked._replace(deadline=deadline)
         response = await self._served.answer(asked, "grpc")
         return grpc_codec.encode_response(response, grpc_codec.wants_raw(request))
 

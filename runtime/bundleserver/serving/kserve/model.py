@@ -8,6 +8,7 @@ from contextvars import ContextVar
 from bundleserver.errors import ModelNotFound, NotReady
 from bundleserver.serving.codecs import v1
 from bundleserver.serving.execution.answering import ServedModels
+from bundleserver.serving.execution.limits import TIMEOUT_HEADER, deadline_of
 from bundleserver.serving.execution.thread_pool import ThreadPool
 from bundleserver.serving.kserve.sdk import InferRequest, InferResponse, Model
 from bundleserver.serving.kserve.types import (
@@ -104,12 +105,14 @@ class ManagedModel(Model):  # type: ignore[misc]  # kserve publishes no types
             kserve.errors.InvalidInput, ModelNotFound, ModelNotReady: our errors, converted.
         """
         with raising_kserve_errors(self.name):
-            key = routing_key((headers or {}).get(ROUTING_HEADER.lower()), ROUTING_HEADER)
+            sent = headers or {}
+            key = routing_key(sent.get(ROUTING_HEADER.lower()), ROUTING_HEADER)
+            due = deadline_of(sent.get(TIMEOUT_HEADER.lower()))
             if isinstance(payload, InferRequest):
                 protocol = "grpc" if payload.from_grpc else "v2"
-                request = decode_request(self.name, payload)._replace(routing_key=key)
+                request = decode_request(self.name, payload)._replace(routing_key=key, deadline=due)
                 return encode_response(await self.answer(request, protocol), payload)
-            request = decode_instances(self.name, payload)._replace(routing_key=key)
+            request = decode_instances(self.name, payload)._replace(routing_key=key, deadline=due)
             return v1.predictions(await self.answer(request))
 
     def get_input_types(self) -> list[dict[str, object]]:

@@ -6,7 +6,15 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bundleserver.errors import InvalidInput, ModelNotFound, NotReady, QueueFull, VersionNotFound
+from bundleserver.errors import (
+    AnswerTooLarge,
+    InvalidInput,
+    ModelNotFound,
+    NotReady,
+    QueueFull,
+    RequestTimedOut,
+    VersionNotFound,
+)
 from bundleserver.serving.codecs import v1
 from bundleserver.serving.codecs.json_body import decode_object
 from bundleserver.serving.codecs.tensor_binary import array_from_bytes
@@ -33,13 +41,13 @@ def raising_kserve_errors(model: str) -> Iterator[None]:
     """
     try:
         yield
-    except InvalidInput as error:
+    except (InvalidInput, AnswerTooLarge) as error:
         raise kserve_errors.InvalidInput(str(error)) from error
     except (ModelNotFound, VersionNotFound) as error:
         not_found = kserve_errors.ModelNotFound(model)
         not_found.reason = str(error)
         raise not_found from error
-    except (NotReady, QueueFull) as error:
+    except (NotReady, QueueFull, RequestTimedOut) as error:
         not_ready = kserve_errors.ModelNotReady(model)
         # kserve 0.21's gRPC server uses a reason that its class does not have.
         not_ready.reason = not_ready.error_msg = str(error)

@@ -13,6 +13,7 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 """The upper bounds of the latency histograms in seconds."""
 
 _POWERS = tuple(2.0**power for power in range(13))
+_VALUES = (1e2, 1e3, 1e4, 2.5e4, 5e4, 1e5, 2.5e5, 5e5, 7.5e5, 1e6, 2.5e6, 5e6, 1e7, 1e8)
 _KEPT = 1024
 """How many combinations of labels are cached."""
 
@@ -68,6 +69,13 @@ class RequestMetrics:
             buckets=_POWERS,
             registry=registry,
         )
+        answer_values = Histogram(
+            "bundleserver_answer_values",
+            "Values that an answer has or would have, from a hundredth of --max_answer_values on.",
+            ("model",),
+            buckets=_VALUES,
+            registry=registry,
+        )
         self._overruns = Counter(
             "bundleserver_inline_overruns",
             "Inline calls that took too long; their version moved to the thread pool.",
@@ -79,6 +87,7 @@ class RequestMetrics:
         self.ended = lru_cache(_KEPT)(ended.labels)
         self.seconds_of = lru_cache(_KEPT)(self.seconds.labels)
         self._queue_of = lru_cache(_KEPT)(queue.labels)
+        self._answer_values_of = lru_cache(_KEPT)(answer_values.labels)
         self._batch_requests_of = lru_cache(_KEPT)(batch_requests.labels)
         self._batch_rows_of = lru_cache(_KEPT)(batch_rows.labels)
 
@@ -90,6 +99,10 @@ class RequestMetrics:
     def waited(self, model: str, seconds: float) -> None:
         """Count how long a request waited for a thread."""
         self._queue_of(model).observe(seconds)
+
+    def asked(self, model: str, values: int) -> None:
+        """Count how many values a large answer has, or would have where it is refused."""
+        self._answer_values_of(model).observe(values)
 
     def called(self, model: str, version: str, requests: int, rows: int) -> None:
         """Count a batch: its requests and rows."""

@@ -12,6 +12,7 @@ from bundleserver.serving.errors import answer_for
 from bundleserver.serving.inflight import InflightBytes
 from bundleserver.serving.rest.arriving import ClientDisconnectedError
 from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
+from bundleserver.serving.rest.client import answer_while_there
 from bundleserver.serving.rest.fallback import call_fallback
 from bundleserver.serving.rest.http import (
     Begin,
@@ -86,7 +87,13 @@ class RestApp:
         is_head = request.method == "HEAD"
         handler = handlers.get("GET" if is_head else request.method)
         try:
-            answer = await respond(handler, request) if handler else refused(request, handlers)
+            if handler is None:
+                answer = refused(request, handlers)
+            elif request.segments[1:2] == ("repository",):
+                # A load or an unload goes on without its client.
+                answer = await respond(handler, request)
+            else:
+                answer = await answer_while_there(scope, respond(handler, request))
         except ClientDisconnectedError:
             return
         await answer.send(send, with_body=not is_head)

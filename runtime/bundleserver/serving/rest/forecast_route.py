@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from bundleserver.errors import BundleServerError, InvalidInput
 from bundleserver.serving.codecs.time_steps import Frequency
+from bundleserver.serving.execution.limits import Limits
 from bundleserver.serving.metadata import ready_version
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.requests import PredictRequest, PredictResponse
@@ -45,10 +46,13 @@ class ForecastPlan:
     uses_series: bool
 
 
-def plan_forecast(asked: ForecastRequest, manager: ServingManager) -> ForecastPlan:
+def plan_forecast(
+    asked: ForecastRequest, manager: ServingManager, max_answer_values: int = 0
+) -> ForecastPlan:
     """Convert the request to the forecaster's inputs, for the default version.
 
     Raises:
+        AnswerTooLarge: the forecasts would have too many values; no date is made for them.
         ModelNotFound, NotReady: no version is ready.
         InvalidInput: the model is not a forecaster, or its step or horizon differs.
     """
@@ -60,12 +64,14 @@ def plan_forecast(asked: ForecastRequest, manager: ServingManager) -> ForecastPl
             "use /v1/models or /v2/models"
         )
     _check_step_and_horizon(asked, version)
+    steps = len(asked.series) * len(asked.levels) * asked.horizon
+    Limits(max_answer_values).check(steps * len(signature.outputs))
     uses_series = _takes(signature, "history")
     if not _takes(signature, "horizon"):
         _check_starts(asked, signature)
     rows: list[object] = [
-        _instance(series, asked.horizon, level, uses_series)
-        for series in asked.series
+        instance if level is None else {**instance, "level": level}
+        for instance in (_instance(series, asked.horizon, uses_series) for series in asked.series)
         for level in asked.levels
     ]
     request = PredictRequest(asked.model, version.version, rows=rows)
@@ -157,17 +163,13 @@ def _takes(signature: Signature, name: str) -> bool:
     return any(spec.name == name for spec in signature.inputs)
 
 
-def _instance(
-    series: Series, horizon: int, level: float | None, uses_series: bool
-) -> dict[str, object]:
-    instance: dict[str, object] = {} if level is None else {"level": level}
+def _instance(series: Series, horizon: int, uses_series: bool) -> dict[str, object]:
     if uses_series:
-        return {"horizon": horizon, "history": series.values, **instance}
+        return {"horizon": horizon, "history": series.values}
     end = series.end
     if end is None:
-        return {"horizon": horizon, **instance}
-    dates = [end.after(series.frequency, step).plain for step in range(horizon)]
-    return {"ds": dates, **instance}
+        return {"horizon": horizon}
+    return {"ds": [end.after(series.frequency, step).plain for step in range(horizon)]}
 
 
 def _output(

@@ -10,6 +10,7 @@ from operator import attrgetter
 
 from bundleserver.errors import BundleServerError, ModelNotFound
 from bundleserver.serving.codecs import json_body, v1, v2
+from bundleserver.serving.execution.limits import MAX_ANSWER_VALUES, TIMEOUT_HEADER, deadline_of
 from bundleserver.serving.metadata import (
     EXTENSIONS,
     Index,
@@ -30,6 +31,9 @@ from bundleserver.serving.traffic.routing_key import ROUTING_HEADER, routing_key
 
 VERSION_HEADER = "x-model-version"
 _HEADER_LENGTH = v2.HEADER_LENGTH.encode()
+_TIMEOUT_HEADER = TIMEOUT_HEADER.lower().encode()
+_DATE_BYTES = 64
+"""What a step of a forecast is in work, as bytes to decode."""
 
 _NBYTES = attrgetter("nbytes")
 
@@ -50,8 +54,10 @@ class Routes:
         traffic: Callable[[str], Mapping[str, object]] = lambda model: {},
         runs: Callable[[str, str], str] | None = None,
         index: Index | None = None,
+        max_answer_values: int = MAX_ANSWER_VALUES,
     ) -> None:
         self._answer = answer
+        self._max_values = max_answer_values
         self._knows = manager.knows
         self._runs = runs
         self._note_refusal = note_refusal
@@ -137,6 +143,7 @@ class Routes:
         return {}
 
     async def _infer(self, model: str, version: str | None, request: Request) -> Answer:
+        deadline = _deadline(request)
         body = await request.body()
         if not self._knows(model):
             raise ModelNotFound(model, self._manager.models())
@@ -150,7 +157,7 @@ class Routes:
         except BundleServerError as error:
             self._note_refusal(model, "v2", error)
             raise
-        response = await self._answer(asked)
+        response = await self._answer(asked if deadline is None else _due(asked, deadline))
         size = sum(map(_NBYTES, response.outputs.values()))
         if size <= SMALL_BYTES:
             encoded = v2.encode_response(response, asked)
@@ -163,6 +170,7 @@ class Routes:
         return Answer(encoded.body, headers=headers, content_type="application/octet-stream")
 
     async def _predict(self, model: str, version: str | None, request: Request) -> Answer:
+        deadline = _deadline(request)
         body = await request.body()
         if not self._knows(model):
             raise ModelNotFound(model, self._manager.models())
@@ -173,7 +181,7 @@ class Routes:
         except BundleServerError as error:
             self._note_refusal(model, "v1", error)
             raise
-        response = await self._answer(asked)
+        response = await self._answer(asked if deadline is None else _due(asked, deadline))
         headers = {VERSION_HEADER: response.version}
         size = sum(map(_NBYTES, response.outputs.values()))
         if event is not None:
@@ -196,6 +204,7 @@ class Routes:
         return error_answer(501, f"model '{model}' has no explainer; bundles only predict")
 
     async def _forecast(self, request: Request) -> Answer:
+        deadline = _deadline(request)
         body = await request.body()
 
         def decode() -> ForecastRequest:
@@ -203,14 +212,17 @@ class Routes:
             return forecast_request.decode_request(document)
 
         asked = await self._heavy.run(len(body), decode)
+        size = asked.horizon * len(asked.series) * _DATE_BYTES
         try:
-            plan = forecast_route.plan_forecast(asked, self._manager)
+            planned = partial(forecast_route.plan_forecast, asked, self._manager, self._max_values)
+            plan = await self._heavy.run(size, planned)
         except BundleServerError as error:
             self._note_refusal(asked.model, "v1", error)
             raise
-        response = await self._answer(plan.request)
+        response = await self._answer(_due(plan.request, deadline))
         headers = {VERSION_HEADER: response.version}
-        return json_answer(forecast_route.describe_forecast(plan, response), headers)
+        described = partial(forecast_route.describe_forecast, plan, response)
+        return json_answer(await self._heavy.run(size, described), headers)
 
     async def _list_forecasters(self, _: Request) -> Answer:
         return json_answer(forecast_route.forecasters(self._manager))
@@ -254,6 +266,15 @@ class Routes:
         work = partial(change, model, version, timeout_seconds=self._load_timeout_seconds)
         await asyncio.get_running_loop().run_in_executor(self._loaders, work)
         return json_answer({"name": model, verb: True})
+
+
+def _deadline(request: Request) -> float | None:
+    seconds = request.raw_headers.get(_TIMEOUT_HEADER)
+    return None if seconds is None else deadline_of(seconds.decode("latin-1"))
+
+
+def _due(asked: PredictRequest, deadline: float | None) -> PredictRequest:
+    return asked._replace(deadline=deadline)
 
 
 async def _optional_body(request: Request) -> dict[str, object]:
