@@ -18,7 +18,7 @@ from bundleserver.bundle import sealed
 from bundleserver.bundle.opening import open_bundle
 from bundleserver.errors import BundleServerError, IntegrityError, LoadError
 from bundleserver.frameworks import Framework, LoadContext
-from bundleserver.frameworks.interface import Opens
+from bundleserver.frameworks.file_facts import Opens
 from bundleserver.manifest import Component
 
 

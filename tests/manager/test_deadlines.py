@@ -9,7 +9,7 @@ import pytest
 
 from bundleserver.errors import NotReady
 from bundleserver.manager import Manager
-from bundleserver.manager.attempts import MOST_HUNG
+from bundleserver.manager.loading.attempts import MOST_HUNG
 from bundleserver.manager.watcher import Watcher
 from bundleserver.versions import VersionPolicy
 from bundleserver.versions.lifecycle import State

@@ -21,7 +21,8 @@ from typing import IO, BinaryIO
 from bundleserver.bundle.integrity import file_sha256
 from bundleserver.errors import BundleServerError, IntegrityError, LoadError, Problem
 from bundleserver.frameworks import LoadContext, Predictor, framework_named
-from bundleserver.frameworks.interface import Opens, reading
+from bundleserver.frameworks.file_facts import Opens
+from bundleserver.frameworks.interface import reading
 from bundleserver.manifest import Component
 
 MOST_IN_MEMORY_BYTES = 64 << 20

@@ -5,23 +5,15 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from functools import partial
-from pathlib import Path
 from types import MappingProxyType
 from typing import NoReturn
 
+from bundleserver.commands.flag_table import FLAGS, GROUPS, IGNORED, VARIABLES, Flag
 from bundleserver.commands.flag_values import (
-    one_of,
     parse_bool,
-    parse_bytes,
-    parse_float,
-    parse_int,
-    parse_labels,
-    parse_policy,
-    parse_swap_policy,
-    parse_traffic,
 )
 from bundleserver.errors import ConfigError, Problem
 from bundleserver.settings import Settings
@@ -42,7 +34,7 @@ def read_settings(
     if problems := _unknown_flags(unknown):
         raise ConfigError("serve", problems)
     from_environment = {
-        name: environ[variable] for name, variable in _VARIABLES.items() if environ.get(variable)
+        name: environ[variable] for name, variable in VARIABLES.items() if environ.get(variable)
     }
     try:
         return Settings(**{**from_environment, **vars(values)})
@@ -56,216 +48,9 @@ def ignored_flags(settings: Settings) -> tuple[str, ...]:
     defaults = {field.name: field.default for field in fields(settings)}
     return tuple(
         flag.spelling
-        for flag in _GROUPS[_IGNORED]
+        for flag in GROUPS[IGNORED]
         if getattr(settings, flag.setting) != defaults[flag.setting]
     )
-
-
-@dataclass(frozen=True)
-class Flag:
-    """One setting's flag, help text and parser."""
-
-    spelling: str
-    text: str
-    parse: Callable[[str], object] = str
-
-    @property
-    def setting(self) -> str:
-        """The name of the setting."""
-        return self.spelling.removeprefix("--").replace("-", "_")
-
-
-_IGNORED = "accepted for compatibility with KServe, without effect"
-_protocol = one_of("v1", "v2", "grpc-v2")
-
-_GROUPS: Mapping[str, tuple[Flag, ...]] = {
-    "models and versions": (
-        Flag(
-            "--model_name",
-            "model name; without it, subdirectories of --model_dir that are models are served "
-            "under their own names, and a single bundle under the name in its manifest",
-        ),
-        Flag("--model_dir", "directory of a model, its versions, or several models", Path),
-        Flag(
-            "--model_uri",
-            "model in an MLflow registry, polled while it is served: models:/NAME@ALIAS, "
-            "models:/NAME/3, models:/NAME/latest, models:/NAME; default: $MODEL_URI",
-        ),
-        Flag(
-            "--labels",
-            "more aliases of --model_uri to load side by side, such as champion,challenger",
-            parse_labels,
-        ),
-        Flag("--cache_dir", "cache of registry versions, shared by replicas", Path),
-        Flag(
-            "--cache_versions",
-            "number of cached versions to keep in addition to those in use",
-            parse_int,
-        ),
-        Flag("--cache_max_bytes", "maximum size of all cached versions", parse_bytes),
-        Flag(
-            "--version_policy",
-            "versions to serve: latest, latest:N, all, specific:v1,v3; serving.json overrides it",
-            parse_policy,
-        ),
-        Flag("--poll_interval_seconds", "seconds between polls of the models", parse_float),
-        Flag(
-            "--version_mismatch",
-            "warn, or refuse to load, if installed libraries differ from those in the manifest",
-            one_of("warn", "refuse"),
-        ),
-        Flag(
-            "--probe",
-            "enforce fails a version that cannot answer a call with made-up inputs; warn keeps it "
-            "ready and shows the reason; off does not call it",
-            one_of("enforce", "warn", "off"),
-        ),
-        Flag(
-            "--swap_policy",
-            "availability loads the new version before it unloads the old one; resource unloads "
-            "the old one first, if memory is too small for both",
-            parse_swap_policy,
-        ),
-        Flag(
-            "--load_threads",
-            "number of versions that are loaded at the same time; requests and unloads do not wait",
-            parse_int,
-        ),
-        Flag(
-            "--load_timeout_seconds",
-            "seconds that a load may take before it fails and another may begin; 0 disables it",
-            parse_float,
-        ),
-        Flag(
-            "--strict_readiness",
-            "with several models, report ready only when all of them are ready",
-            parse_bool,
-        ),
-        Flag("--device", "device for torch models: cpu, cuda, cuda:1, auto"),
-        Flag(
-            "--traffic",
-            "traffic split of requests that name no version, such as stable=90,canary=10; applies "
-            "unless serving.json has default, traffic or canary",
-            parse_traffic,
-        ),
-        Flag(
-            "--routing_header",
-            "HTTP header and gRPC metadata key with the routing key of a sticky traffic split",
-        ),
-    ),
-    "addresses": (
-        Flag("--http_port", "REST port; 0 selects a free port", parse_int),
-        Flag("--grpc_port", "gRPC port; 0 selects a free port", parse_int),
-        Flag("--enable_grpc", "serve gRPC", parse_bool),
-        Flag("--enable_docs_url", "serve the Swagger UI at /docs", parse_bool),
-        Flag("--ssl_certfile", "certificate for HTTPS; default: $KSERVE_TLS_CERT_FILE"),
-        Flag("--ssl_keyfile", "its private key; default: $KSERVE_TLS_KEY_FILE"),
-    ),
-    "limits and timeouts": (
-        Flag(
-            "--workers",
-            "number of worker processes on the same ports; each loads the models itself",
-            parse_int,
-        ),
-        Flag(
-            "--max_asyncio_workers",
-            "threads for the predictions of a model in each process; default: its number of CPUs",
-            parse_int,
-        ),
-        Flag(
-            "--max_queue", "maximum number of a model's waiting requests; more get 503", parse_int
-        ),
-        Flag(
-            "--max_batch_rows",
-            "maximum rows per batch, for models that can be batched; 0 disables batching",
-            parse_int,
-        ),
-        Flag("--max_request_bytes", "maximum size of a REST body, such as 64MiB", parse_bytes),
-        Flag("--max_head_bytes", "maximum size of a REST request's head; 0: any", parse_bytes),
-        Flag("--max_body_values", "maximum number of values in a JSON body; 0: any", parse_int),
-        Flag("--max_inflight_bytes", "maximum size of all bodies in flight; 0: any", parse_bytes),
-        Flag(
-            "--max_answer_values",
-            "maximum values of all outputs of one request; larger ones get 413; 0: no limit",
-            parse_int,
-        ),
-        Flag(
-            "--request_timeout_seconds",
-            "seconds until a request that is not answered gets 504; 0: no limit",
-            parse_float,
-        ),
-        Flag("--grpc_max_send_message_length", "maximum gRPC response size", parse_bytes),
-        Flag("--grpc_max_receive_message_length", "maximum gRPC request size", parse_bytes),
-        Flag("--grpc_max_concurrent_streams", "maximum gRPC calls per connection", parse_int),
-        Flag(
-            "--grpc_max_connection_idle_seconds",
-            "seconds before a gRPC connection without calls is closed; 0 keeps it",
-            parse_float,
-        ),
-        Flag(
-            "--event-loop",
-            "auto, asyncio or uvloop; auto is uvloop if it is installed",
-            one_of("auto", "asyncio", "uvloop"),
-        ),
-        Flag(
-            "--timeout-keep-alive",
-            "seconds before an idle connection is closed; keep it above the proxy's timeout",
-            parse_int,
-        ),
-        Flag("--timeout_receive", "timeout in seconds for a request; 0: none", parse_float),
-        Flag("--timeout_send", "timeout in seconds for taking a response; 0: none", parse_float),
-        Flag(
-            "--grace_period_seconds",
-            "seconds that in-flight requests may take after SIGTERM; keep it below "
-            "terminationGracePeriodSeconds",
-            parse_float,
-        ),
-        Flag("--heartbeat_seconds", "patience with a worker process that hangs", parse_float),
-        Flag(
-            "--lame_duck_seconds",
-            "seconds after SIGTERM in which each answer closes its connection; 0 disables it",
-            parse_float,
-        ),
-    ),
-    "logging": (
-        Flag(
-            "--log_level",
-            "debug, info, warning or error",
-            one_of("debug", "info", "warning", "error"),
-        ),
-        Flag("--configure_logging", "set up KServe's and uvicorn's logging", parse_bool),
-        Flag("--log_config_file", "logging configuration file, YAML or JSON"),
-        Flag("--access_log", "log each request", parse_bool),
-        Flag(
-            "--access_log_format",
-            "log each request as one line in this format, such as '%(h)s \"%(r)s\" %(s)s %(L)s'",
-        ),
-    ),
-    _IGNORED: (
-        Flag("--max_threads", "gRPC uses the thread pool for predictions", parse_int),
-        Flag("--enable_latency_logging", "latencies are metrics", parse_bool),
-        Flag("--predictor_host", "predictor of a transformer"),
-        Flag("--protocol", "older name of --predictor_protocol", _protocol),
-        Flag("--predictor_protocol", "protocol of the predictor", _protocol),
-        Flag("--predictor_use_ssl", "TLS for the predictor", parse_bool),
-        Flag("--predictor_request_timeout_seconds", "timeout of the predictor", parse_int),
-        Flag("--predictor_request_retries", "retries of the predictor", parse_int),
-        Flag("--enable_predictor_health_check", "health check of the predictor", parse_bool),
-    ),
-}
-
-FLAGS: Mapping[str, Flag] = MappingProxyType(
-    {flag.setting: flag for group in _GROUPS.values() for flag in group}
-)
-"""Every flag by its setting's name."""
-
-_VARIABLES = MappingProxyType(
-    {
-        "ssl_certfile": "KSERVE_TLS_CERT_FILE",
-        "ssl_keyfile": "KSERVE_TLS_KEY_FILE",
-        "model_uri": "MODEL_URI",
-    }
-)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -287,7 +72,7 @@ def _parser() -> _Parser:
         argument_default=argparse.SUPPRESS,
     )
     defaults = {field.name: field.default for field in fields(Settings)}
-    for title, flags in _GROUPS.items():
+    for title, flags in GROUPS.items():
         group = parser.add_argument_group(title)
         for flag in flags:
             _add_flag(group, flag, defaults[flag.setting])

@@ -17,16 +17,9 @@ from types import MappingProxyType
 from bundleserver.documents.forms import did_you_mean, quoted
 from bundleserver.errors import BundleServerError, FrameworkError
 from bundleserver.frameworks import prophet, pyfunc, sklearn, statsmodels, torch, voting
+from bundleserver.frameworks.file_facts import FileFacts, FileRole
 from bundleserver.frameworks.file_names import suffix_of
-from bundleserver.frameworks.interface import (
-    FileFacts,
-    FileRole,
-    Framework,
-    LoadContext,
-    Predictor,
-    named_line,
-    reading,
-)
+from bundleserver.frameworks.interface import Framework, LoadContext, Predictor, named_line, reading
 
 __all__ = [
     "ENTRY_POINT_GROUP",

@@ -7,13 +7,13 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import Enum
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, Protocol, cast, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from bundleserver.documents.forms import nearest
 from bundleserver.errors import BundleServerError, FrameworkError, LoadError, StoreError
+from bundleserver.frameworks.file_facts import FileFacts, FileRole, Opens
 from bundleserver.frameworks.flavour import Flavour
 from bundleserver.frameworks.lean_imports import IMPORTING, without
 from bundleserver.tensors import Array, NamedTensor
@@ -116,43 +116,6 @@ class FrameworkModule(Protocol):
 
     def save(self, model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
         """Write a fitted object; a StoreError names the component, what is wrong, what to do."""
-
-
-FileRole = Literal["model", "preprocessor"]
-"""What a file's object does in a bundle: it predicts, or it transforms a model's inputs."""
-
-
-@dataclass(frozen=True)
-class FileFacts:
-    """What can be told of a file's object without opening it.
-
-    Attributes:
-        what: the object for messages: ``a StandardScaler``.
-        role: what its class does: ``model``; ``target`` (it transforms a model's target) or
-            ``target sets`` (and back to a set for each row, which is not a tensor); or the kind of
-            a transformer, such as ``scaler``, which may be of the target too if its name says so,
-            as ``feature encoder`` is never; empty if its class does not tell.
-        takes: how many columns it takes, if known.
-        gives: how many columns it returns, if known.
-    """
-
-    what: str
-    role: str = ""
-    takes: int | None = None
-    gives: int | None = None
-
-
-class Opens(Enum):
-    """What a framework opens of a component's file."""
-
-    CONTENT = "content"
-    """The content, whatever the path."""
-
-    NAME = "name"
-    """The content, by a name with the file's suffix, and perhaps files beside it."""
-
-    DIRECTORY = "directory"
-    """The whole directory of the file."""
 
 
 @dataclass(frozen=True)

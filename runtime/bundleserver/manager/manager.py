@@ -9,9 +9,9 @@ from functools import partial
 
 from bundleserver.errors import ModelNotFound, NotReady, VersionNotFound
 from bundleserver.manager.admission import Admission
-from bundleserver.manager.circles import note_calls
 from bundleserver.manager.leases import Loaded, give_memory_back
 from bundleserver.manager.loading import Loader
+from bundleserver.manager.loading.circles import note_calls
 from bundleserver.manager.manual import ManualOrders
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.orders import Order

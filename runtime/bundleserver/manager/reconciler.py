@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 
 from bundleserver.errors import BundleServerError, SourceError
 from bundleserver.manager.admission import VersionKey
-from bundleserver.manager.attempts import Attempt
 from bundleserver.manager.leases import give_memory_back
 from bundleserver.manager.loading import Loader
+from bundleserver.manager.loading.attempts import Attempt
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.orders import Order
 from bundleserver.manager.shared import LOG, Shared

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bundleserver.frameworks.file_facts import FileFacts, FileRole, Opens
 from bundleserver.frameworks.file_names import suffix_of
 from bundleserver.frameworks.flavour import Flavour
-from bundleserver.frameworks.interface import FileFacts, FileRole, Framework, Opens, has_class_of
+from bundleserver.frameworks.interface import Framework, has_class_of
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, top_package
 from bundleserver.frameworks.regular_files import open_regular
 

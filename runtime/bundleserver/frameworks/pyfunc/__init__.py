@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bundleserver.frameworks.interface import Framework, Opens
+from bundleserver.frameworks.file_facts import Opens
+from bundleserver.frameworks.interface import Framework
 
 FRAMEWORK = Framework(
     name="pyfunc",

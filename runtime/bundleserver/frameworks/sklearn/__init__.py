@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bundleserver.errors import LoadError
+from bundleserver.frameworks.file_facts import FileRole, Opens
 from bundleserver.frameworks.file_names import says_only_compressed
 from bundleserver.frameworks.flavour import Flavour, LoggedColumn
-from bundleserver.frameworks.interface import FileRole, Framework, Opens, has_class_of
+from bundleserver.frameworks.interface import Framework, has_class_of
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, held_in
 from bundleserver.frameworks.sklearn.roles import facts_of
 

@@ -5,7 +5,7 @@ A class decides before the name of its file: ``TargetEncoder`` transforms featur
 
 from __future__ import annotations
 
-from bundleserver.frameworks.interface import FileFacts
+from bundleserver.frameworks.file_facts import FileFacts
 from bundleserver.frameworks.pickles import ClassName, Held
 
 _TARGETS = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bundleserver.frameworks.file_facts import FileFacts, Opens
 from bundleserver.frameworks.flavour import Flavour, LoggedColumn
-from bundleserver.frameworks.interface import FileFacts, Framework, Opens, has_class_of
+from bundleserver.frameworks.interface import Framework, has_class_of
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, top_class, top_package
 
 _MLFLOWS_OWN = frozenset({"start", "end"})

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bundleserver.errors import LoadError
+from bundleserver.frameworks.file_facts import FileFacts, FileRole, Opens
 from bundleserver.frameworks.file_names import suffix_of
 from bundleserver.frameworks.flavour import Flavour
-from bundleserver.frameworks.interface import FileFacts, FileRole, Framework, Opens, has_class_of
+from bundleserver.frameworks.interface import Framework, has_class_of
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, held_in
 from bundleserver.frameworks.torch.files import Kind, is_of_torch, is_torch_file, kind_of
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bundleserver.frameworks.file_facts import FileFacts, FileRole, Opens
 from bundleserver.frameworks.file_names import suffix_of
-from bundleserver.frameworks.interface import FileFacts, FileRole, Framework, Opens
+from bundleserver.frameworks.interface import Framework
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, ClassName, held_in
 from bundleserver.frameworks.regular_files import open_regular
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bundleserver.errors import HeadTooLarge
@@ -25,14 +25,13 @@ from bundleserver.serving.connection.head_deadline import NO_HEAD
 from bundleserver.serving.connection.head_size import check_head
 from bundleserver.serving.connection.leaving import NoticesLeaving
 from bundleserver.serving.connection.one_write import JOINED_BYTES, OneWriteTransport
-from bundleserver.serving.connection.other_protocols import head_without_offer, refusal_of
-from bundleserver.serving.connection.pipelining import FEW_BYTES, BoundedReading
+from bundleserver.serving.connection.pipelining import FEW_BYTES, Refusing
 from bundleserver.serving.connection.send_deadline import SendDeadline
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.inflight import SMALL_BYTES
 from bundleserver.serving.rest.asgi import AsgiApp
 from bundleserver.serving.rest.client import CLIENT
-from bundleserver.serving.rest.http import Answer, Begin, answer_of_error, error_answer
+from bundleserver.serving.rest.http import Answer, Begin, answer_of_error
 
 _LONGEST_URL = 512
 """A path may be as long as its sender likes; those of models are not, and are cached."""
@@ -44,9 +43,6 @@ _DRIP_BYTES = 4096
 """Who sends less, and still not all, is slow; others fill the pieces that the network carries."""
 
 
-_INVALID = error_answer(400, "invalid HTTP request", {"connection": "close"})
-
-
 class _Complete:
     """Stands where uvicorn looks for its last request when that was answered in the callback."""
 
@@ -56,7 +52,7 @@ class _Complete:
     """Nobody waits for it."""
 
 
-class EagerProtocol(NoticesLeaving, SendDeadline, BoundedReading):
+class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
     """One connection of a client.
 
     A request that may be answered in the callback is kept from uvicorn from the end of its head to
@@ -90,8 +86,6 @@ class EagerProtocol(NoticesLeaving, SendDeadline, BoundedReading):
         # The request after whose answer the connection is closed since the server ends.
         self._told: Any = None
         self._complete = _Complete()
-        self._defaults: list[tuple[bytes, bytes]] = []
-        self._default_head = b""
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; what may be more than one request goes another way."""
@@ -110,12 +104,12 @@ class EagerProtocol(NoticesLeaving, SendDeadline, BoundedReading):
         try:
             self.parser.feed_data(data)
         except HttpParserUpgrade as offer:
-            self._parse_without_offer(memoryview(data)[offer.args[0] :])
+            self.parse_without_offer(memoryview(data)[offer.args[0] :])
         except HttpParserError as error:
-            self._refuse(error.__context__)
+            self.refuse(error.__context__)
         else:
             if self._unfinished > self.max_head_bytes > 0:
-                self._refuse(HeadTooLarge(self._unfinished, self.max_head_bytes))
+                self.refuse(HeadTooLarge(self._unfinished, self.max_head_bytes))
         if goes_on and self._begin is not None and len(data) < _DRIP_BYTES:
             self._hand_over()
 
@@ -201,13 +195,13 @@ class EagerProtocol(NoticesLeaving, SendDeadline, BoundedReading):
             self._hand_over(partial(counted, app, self.bodies, taken) if taken else app)
             super().on_message_complete()
             return
-        if self.server_state.default_headers is not self._defaults:
-            self.default_head()
+        if self.server_state.default_headers is not self.defaults:
+            self.find_defaults()
         try:
-            head = answer.head(self._default_head)
+            head = answer.head(self.defaults_head)
         except ValueError as error:
             answer = answer_of_error(answer_for(error))
-            head = answer.head(self._default_head)
+            head = answer.head(self.defaults_head)
         self._begin = None
         if self.taken:
             self.give_back()
@@ -269,45 +263,8 @@ class EagerProtocol(NoticesLeaving, SendDeadline, BoundedReading):
         return self.scope is not (self.cycle and self.cycle.scope)
 
     def default_head(self) -> bytes:
-        """Return uvicorn's own header lines, of which the date changes."""
-        defaults = self.server_state.default_headers
-        if defaults is not self._defaults:
-            self._defaults = defaults
-            self._default_head = b"".join(map(b"%b: %b\r\n".__mod__, defaults))
-        return self._default_head
-
-    def _parse_without_offer(self, rest: memoryview) -> None:
-        """Parse a request anew whose head offered another protocol, then what came after it."""
-        while True:
-            parser, method = self.parser, self.parser.get_method()
-            if refusal_of(method) is not None:
-                self._refuse()
-                return
-            head = head_without_offer(method, self.url, parser.get_http_version(), self.headers)
-            self.parser = HttpRequestParser(self)
-            # As uvicorn's own.
-            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-            try:
-                self.parser.feed_data(head)
-                self.parser.feed_data(rest)
-            except HttpParserUpgrade as offer:
-                rest = rest[offer.args[0] :]
-            except HttpParserError:
-                self._refuse()
-                return
-            else:
-                return
-
-    def _refuse(self, cause: BaseException | None = None) -> None:
-        """Say that what came is no request, after the answers to those that came before it."""
-        if isinstance(cause, HeadTooLarge):
-            answer = answer_of_error(answer_for(cause))
-        else:
-            answer = refusal_of(self.parser.get_method()) or _INVALID
-        words = answer.head(self.default_head()) + answer.body
-        if not self.end_after_answers(words):
-            self._connection.write(words)
-            self.close_slowly()
+        """Return uvicorn's own header lines."""
+        return self.find_defaults()
 
     def _hand_over(self, app: AsgiApp | None = None) -> None:
         """Let uvicorn go on with a request, and an application that may have begun with it."""

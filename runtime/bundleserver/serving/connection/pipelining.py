@@ -8,9 +8,14 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from bundleserver.errors import HeadTooLarge
+from bundleserver.serving.connection.other_protocols import head_without_offer, refusal_of
+from bundleserver.serving.errors import answer_for
 from bundleserver.serving.inflight import InflightBytes
+from bundleserver.serving.rest.http import answer_of_error, error_answer
 
 MOST_AHEAD = 32
 """When so many requests wait for those before them, no more is parsed."""
@@ -25,6 +30,8 @@ _FEW_HEADS = 8
 _END_OF_HEAD = b"\r\n\r\n"
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 2**20
+
+_INVALID = error_answer(400, "invalid HTTP request", {"connection": "close"})
 
 
 class BoundedReading(HttpToolsProtocol):
@@ -149,3 +156,56 @@ def has_many_heads(data: bytes) -> bool:
     if end < 0 or data.find(b"\n", after) < 0:
         return False
     return data.count(_END_OF_HEAD, after) > _FEW_HEADS
+
+
+class Refusing(BoundedReading):
+    """A mixin for uvicorn's protocol: offers of other protocols, and what is no request."""
+
+    _connection: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin with no header lines of uvicorn's."""
+        super().connection_made(transport)
+        self.defaults: list[tuple[bytes, bytes]] = []
+        self.defaults_head = b""
+
+    def find_defaults(self) -> bytes:
+        """Return uvicorn's own header lines, of which the date changes."""
+        defaults = self.server_state.default_headers
+        if defaults is not self.defaults:
+            self.defaults = defaults
+            self.defaults_head = b"".join(map(b"%b: %b\r\n".__mod__, defaults))
+        return self.defaults_head
+
+    def parse_without_offer(self, rest: memoryview) -> None:
+        """Parse a request anew whose head offered another protocol, then what came after it."""
+        while True:
+            parser, method = self.parser, self.parser.get_method()
+            if refusal_of(method) is not None:
+                self.refuse()
+                return
+            head = head_without_offer(method, self.url, parser.get_http_version(), self.headers)
+            self.parser = HttpRequestParser(self)
+            # As uvicorn's own.
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+            try:
+                self.parser.feed_data(head)
+                self.parser.feed_data(rest)
+            except HttpParserUpgrade as offer:
+                rest = rest[offer.args[0] :]
+            except HttpParserError:
+                self.refuse()
+                return
+            else:
+                return
+
+    def refuse(self, cause: BaseException | None = None) -> None:
+        """Say that what came is no request, after the answers to those that came before it."""
+        if isinstance(cause, HeadTooLarge):
+            answer = answer_of_error(answer_for(cause))
+        else:
+            answer = refusal_of(self.parser.get_method()) or _INVALID
+        words = answer.head(self.find_defaults()) + answer.body
+        if not self.end_after_answers(words):
+            self._connection.write(words)
+            self.close_slowly()

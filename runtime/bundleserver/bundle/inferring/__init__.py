@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bundleserver.bundle.chains import Chain, probable_chain, problem_with_widths
-from bundleserver.bundle.model_files import ModelFile, find_files, joined, listed
+from bundleserver.bundle.inferring.chains import Chain, probable_chain, problem_with_widths
+from bundleserver.bundle.inferring.model_files import ModelFile, find_files, joined, listed
 from bundleserver.errors import BundleError
 from bundleserver.frameworks.file_names import stem_of
 from bundleserver.manifest import Component, Manifest, Step

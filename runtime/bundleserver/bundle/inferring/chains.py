@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, permutations
 
-from bundleserver.bundle.model_files import TRANSFORMING, ModelFile, listed
+from bundleserver.bundle.inferring.model_files import TRANSFORMING, ModelFile, listed
 
 _USUAL_ORDER = (
     "preprocessor", "imputer", "vectorizer", "encoder", "scaler", "selector", "reducer",

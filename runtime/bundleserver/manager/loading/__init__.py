@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from bundleserver.errors import BundleServerError, ModelNotFound, NotReady
 from bundleserver.frameworks.interface import is_from_the_keyboard
 from bundleserver.manager.admission import VersionKey
-from bundleserver.manager.attempts import Attempt, Attempts, GivenUp
 from bundleserver.manager.leases import Loaded, give_memory_back, settle_memory
+from bundleserver.manager.loading.attempts import Attempt, Attempts, GivenUp
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.records import VersionRecord
 from bundleserver.manager.shared import LOG, Shared
