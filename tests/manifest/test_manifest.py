@@ -302,7 +302,7 @@ def test_schema_is_a_schema():
     jsonschema.Draft202012Validator.check_schema(schema)
 
 
-UNWRITTEN = {"optional", "column_datatypes", "required_columns", "kinds_known"}
+UNWRITTEN = {field.name for field in fields(TensorSpec)[4:]}
 """What only opened components know of a tensor."""
 
 

@@ -210,3 +210,14 @@ def test_lists_in_ignored_columns_are_no_rows():
 
     assert {"age", "city"} == bound.keys()
     assert [1.0, 2.0] == bound["age"].values.tolist()
+
+
+def test_rows_are_the_only_required_input():
+    """A model whose other inputs may be left out is asked as one with a single input."""
+    mask = TensorSpec("mask", "FP32", optional=True)
+    signature = Signature((TensorSpec("x", "FP32", (-1, 2)), mask))
+
+    bound = signature.validate_rows([[1.0, 2.0], [3.0, 4.0]], "'m' version 1")
+
+    assert ["x"] == list(bound)
+    assert [[1.0, 2.0], [3.0, 4.0]] == bound["x"].values.tolist()

@@ -201,7 +201,7 @@ class Manifest:
         return {"format": MANIFEST_VERSION, **present}
 
 
-_OPENED = ("optional", "column_datatypes", "required_columns", "kinds_known")
+_OPENED = tuple(entry.name for entry in fields(TensorSpec)[4:])
 """What only opened components know of a tensor."""
 
 

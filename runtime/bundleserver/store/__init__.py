@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from bundleserver.bundle.opening import manifest_of, open_bundle
+from bundleserver.bundle.opening import manifest_of, open_bundle, verify
 from bundleserver.errors import StoreError
 from bundleserver.frameworks import framework_for
 from bundleserver.manifest import MANIFEST_NAME, MODEL_NAME_IS, Manifest, is_model_name
@@ -155,6 +155,8 @@ class BundleStore:
             self._refuse_existing(root, wanted)
         with staged(root) as staging:
             copy_bundle(source, staging, _LEFT_BEHIND)
+            # With a manifest no link below may lead out, whoever wrote it.
+            verify(staging, replace(manifest, inferred=False))
             with closing(open_bundle(staging, manifest, version=manifest.version or "new")) as new:
                 manifest = with_named_outputs(manifest, new.probe.signature)
             return self._publish(staging, with_digests(staging, manifest), wanted)

@@ -103,9 +103,11 @@ class Signature:
         if isinstance(first, dict):
             return self._validate_objects(rows, taker)
         inputs = self.inputs
-        if len(inputs) > 1:
+        required = [spec for spec in inputs if not spec.optional]
+        is_one = len(required) == 1 and required[0].shape != (-1,)
+        if len(inputs) > 1 and not is_one:
             return self.validate_tensors(_columns_of_rows(rows, inputs, taker), taker)
-        spec = inputs[0] if inputs else TensorSpec(DEFAULT_INPUT)
+        spec = (required if is_one else inputs or [TensorSpec(DEFAULT_INPUT)])[0]
         values = array_from_rows(rows, spec, taker)
         return self.validate_tensors((NamedTensor(spec.name, values),), taker)
 

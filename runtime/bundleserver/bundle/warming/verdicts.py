@@ -122,13 +122,18 @@ def verdict_on(error: BaseException, sent: frozenset[str] = frozenset()) -> Verd
         sent: the made-up values as strings: a lookup that does not find one of them refuses it.
     """
     cause = root_of(error)
+    if isinstance(cause, KeyError) and str(cause.args[0] if cause.args else "") in sent:
+        return Verdict.REFUSES
+    return row_of(cause).verdict
+
+
+def row_of(cause: BaseException) -> Row:
+    """Return the row of the table that decides about an error."""
     names = frozenset(each.__name__ for each in type(cause).__mro__)
     text = str(cause)
     if is_of_torchscript(cause):
         names, text = names | {TORCHSCRIPT}, first_line(cause)
-    if isinstance(cause, KeyError) and str(cause.args[0] if cause.args else "") in sent:
-        return Verdict.REFUSES
-    return next(row.verdict for row in VERDICTS if row.matches(names, text))
+    return next(row for row in VERDICTS if row.matches(names, text))
 
 
 def root_of(error: BaseException) -> BaseException:
