@@ -145,10 +145,7 @@ class Bundle:
         return outputs
 
     def _run(
-        self,
-        plan: Plan,
-        inputs: Mapping[str, NamedTensor],
-        parameters: Mapping[str, object],
+        self, plan: Plan, inputs: Mapping[str, NamedTensor], parameters: Mapping[str, object]
     ) -> dict[str, Array]:
         """Run a plan, as far as the request's budget allows.
 

@@ -36,8 +36,6 @@ LOG = logging.getLogger(__name__)
 DEADLINE_SECONDS = 60.0
 """Maximum time for examples and probe: what answers one row no faster serves nobody."""
 
-POLICIES = ("enforce", "warn", "off")
-
 
 class Warming(Protocol):
     """What is warmed up; a Bundle has it."""
@@ -70,7 +68,7 @@ def warm_up(bundle: Warming, plan: Plan, run: Run, policy: str) -> ProbeResult:
         bundle: what is warmed up.
         plan: its plan.
         run: runs a plan's steps.
-        policy: one of ``POLICIES``.
+        policy: ``enforce``, ``warn`` or ``off``.
 
     Raises:
         WarmUpError: an example fails, or its outputs differ.

@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from bundleserver.bundle.steps import Plan, PlannedStep, StepFailed
+from bundleserver.bundle.steps import Plan, PlannedStep, Results, StepFailed
 from bundleserver.bundle.warming.samples import Sample
 from bundleserver.bundle.warming.verdicts import Verdict, root_of, verdict_on
 from bundleserver.errors import ModelNotFound, NotReady, ProbeError
@@ -22,7 +22,6 @@ LOG = logging.getLogger(__name__)
 MOST_SAMPLES = 12
 """Maximum calls of a probe."""
 
-Results = Sequence[Array] | Mapping[str, Array]
 Run = Callable[[Plan, Mapping[str, NamedTensor], Mapping[str, object]], Mapping[str, Array]]
 """Runs a plan's steps; raises StepFailed."""
 
