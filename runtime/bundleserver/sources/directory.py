@@ -23,6 +23,7 @@ from bundleserver.sources.files import (
 )
 from bundleserver.sources.layouts import find_models, readable_manifest
 from bundleserver.sources.ordering import OrderedVersions
+from bundleserver.sources.slow_reads import SlowReads
 from bundleserver.versions import Version, VersionPolicy, is_version_label
 
 _ONLY_VERSION = Version("1")
@@ -38,7 +39,7 @@ class _Observation:
 
 
 class DirectorySource:
-    """The models in one directory; keeps the contents of the last poll to detect changes.
+    """The models in one directory; keeps the contents that it saw last to detect changes.
 
     ``discover`` is for one thread; ``fetch`` uses no state and is for any thread.
     """
@@ -64,7 +65,7 @@ class DirectorySource:
         self._settle_seconds = settle_seconds
         self._clock = clock
         self._was_there = False
-        self._observed: dict[Path, _Observation] = {}
+        self._reads = SlowReads()
         self._seen: dict[Path, _Observation] = {}
         self._ordered: dict[Path, OrderedVersions] = {}
         self._has_manifest: dict[Path, bool] = {}
@@ -81,10 +82,8 @@ class DirectorySource:
         Raises:
             SourceError: the directory cannot be read, or was removed.
         """
-        self._observed = {}
-        listings = tuple(self._listings(demand_of))
-        self._seen = self._observed
-        return listings
+        with self._reads.poll():
+            return tuple(self._listings(demand_of))
 
     def fetch(self, candidate: Candidate) -> tuple[Path, Manifest]:
         """Return a candidate's directory, with links resolved, and its manifest.
@@ -107,7 +106,7 @@ class DirectorySource:
                 reason = f"waiting for '{self._model_dir}', which does not exist yet"
                 yield Listing(self._model_name, reason=reason)
             return
-        for name, root in find_models(top, self._model_name):
+        for name, root in find_models(top, self._model_name, self._list_folder):
             if (shown := printable(name)) != name:
                 yield Listing(shown, reason=f"'{shown}' has invisible characters; rename it")
             elif isinstance(root, Folder):
@@ -117,7 +116,7 @@ class DirectorySource:
 
     def _top(self) -> Folder | None:
         try:
-            top = list_folder(self._model_dir)
+            top = self._list_folder(self._model_dir)
         except FileNotFoundError as error:
             if self._was_there:
                 raise SourceError(f"'{self._model_dir}' no longer exists") from error
@@ -129,10 +128,15 @@ class DirectorySource:
         self._was_there = True
         return top
 
+    def _list_folder(self, path: Path) -> Folder:
+        return self._reads.of("names", path, lambda: list_folder(path))
+
     def _list_anyway(self, name: str, root: Folder, demand: Demand | None) -> Listing:
         """List a model; what its files do to whoever reads them is its own trouble."""
         try:
-            return self._list_model(name, root, demand)
+            return self._reads.of("model", root.path, lambda: self._list_model(name, root, demand))
+        except TimeoutError as error:
+            return Listing(name, reason=f"'{root.path}' cannot be read: {error.strerror or error}")
         except (OSError, ValueError, MemoryError, RecursionError) as error:
             return Listing(name, reason=f"'{root.path}' cannot be read: {error or repr(error)}")
 
@@ -232,7 +236,7 @@ class DirectorySource:
         else:
             rested = before.settled or now - before.since >= self._settle_seconds
             now_seen = _Observation(contents, before.since, rested)
-        self._observed[location] = now_seen
+        self._seen[location] = now_seen
         return now_seen.settled
 
     def _any_manifest(self, root: Folder, versions: OrderedVersions) -> bool:
@@ -252,6 +256,7 @@ class DirectorySource:
         if ordered is not before:
             for label in before.known.keys() - ordered.known.keys():
                 self._has_manifest.pop(root.path / label, None)
+                self._seen.pop(root.path / label, None)
         return ordered
 
 
