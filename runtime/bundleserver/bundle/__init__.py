@@ -40,7 +40,7 @@ class Bundle:
     the bundle closes it after the last call.
 
     Attributes:
-            identity: its name in messages.
+        identity: its name in messages.
         signature: its inputs and outputs.
         call_traits: the traits of its calls.
         parameters: the parameters of requests that its components have.
