@@ -107,6 +107,7 @@ class FakeBundle:
     closed: bool = False
     is_cached: Recall | None = None
     values_per_row: int = 1
+    has_open_widths: bool = False
 
     def failure(self, what: str, cause: str, error: BaseException | None = None) -> PredictionError:
         return PredictionError(self.identity, f"{what}: {cause}", "1")
