@@ -44,6 +44,7 @@ class ThreadPool:
         self._pending_of: Counter[str] = Counter()
         self._turns = Turns(self.threads)
         self._changed = threading.Condition()
+        self._is_stopped = False
         self._pool = ThreadPoolExecutor(
             self.threads + 1,
             thread_name_prefix="predict",
@@ -90,6 +91,8 @@ class ThreadPool:
         Raises:
             NotReady: the server is stopping, or no thread can be started.
         """
+        if self._is_stopped:
+            raise NotReady("this server", "no thread is available: it is stopping", 1)
         if not self._turns.add(model, call):
             return
         try:
@@ -107,6 +110,7 @@ class ThreadPool:
 
     def shutdown(self) -> None:
         """Refuse new calls, and wait for those that run or wait."""
+        self._is_stopped = True
         self._pool.shutdown(wait=True)
 
     def _forget(self, model: str, work: Callable[[], None], future: Future[T]) -> None:

@@ -16,6 +16,9 @@ from collections.abc import Callable
 
 LOG = logging.getLogger(__name__)
 
+_GRAIN_SECONDS = 0.1
+"""Of models whose times differ by less, the one with the fewest waiting calls is next."""
+
 Call = Callable[[], None]
 
 
@@ -111,7 +114,7 @@ class Turns:
         for model, calls in self._waiting.items():
             running = self._running[model]
             if running < self._most:
-                key = running, self._had[model], len(calls)
+                key = running, int(self._had[model] / _GRAIN_SECONDS), len(calls)
                 if least is None or key < least:
                     first, least = model, key
         return first

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from google.protobuf.message import Message
 
 from bundleserver.errors import InvalidInput
@@ -199,7 +201,7 @@ def _numbers(listed: Sequence[float], datatype: str, name: str) -> Array:
     return wide.astype(target, copy=False)
 
 
-def _array(listed: Sequence[float], dtype: np.dtype[np.generic]) -> Array:
+def _array(listed: Sequence[float], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Convert numbers, in pieces so that other threads run in between."""
     if len(listed) <= _PIECE_VALUES:
         return np.fromiter(listed, dtype, len(listed))
