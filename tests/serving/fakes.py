@@ -29,6 +29,7 @@ from bundleserver.serving.server import BundleServer
 from bundleserver.serving.traffic.mirroring import MirroredRequest
 from bundleserver.serving.traffic.splitting import Splitter
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
+from bundleserver.tensors.budget import current_budget
 from bundleserver.tensors.call_traits import UNKNOWN, CallTraits
 from bundleserver.tensors.signature import Signature
 from bundleserver.versions.lifecycle import State
@@ -107,6 +108,7 @@ class FakeBundle:
     closed: bool = False
     is_cached: Recall | None = None
     values_per_row: int = 1
+    has_open_widths: bool = False
 
     def failure(self, what: str, cause: str, error: BaseException | None = None) -> PredictionError:
         return PredictionError(self.identity, f"{what}: {cause}", "1")
@@ -119,7 +121,11 @@ class FakeBundle:
         self, inputs: Mapping[str, NamedTensor], parameters: Mapping[str, object]
     ) -> dict[str, Array]:
         assert not self.closed, "a closed bundle was asked"
-        return self.call(inputs, parameters)
+        outputs = self.call(inputs, parameters)
+        budget = current_budget()
+        if budget is not None and all(isinstance(v, np.ndarray) for v in outputs.values()):
+            budget.spend(outputs)
+        return outputs
 
 
 @dataclass(frozen=True)
@@ -141,6 +147,7 @@ class FakeVersion:
     call_traits: CallTraits = UNKNOWN
     cost: CallCost | None = CHEAP
     is_cached: Recall | None = None
+    has_open_widths: bool = False
 
 
 @dataclass(frozen=True)
@@ -221,7 +228,12 @@ class FakeManager:
                 signature = found.signature or Signature()
                 placement = Placement(found.call_traits, found.cost)
                 self._bundles[key] = FakeBundle(
-                    *key, signature, found.call, placement, is_cached=found.is_cached
+                    *key,
+                    signature,
+                    found.call,
+                    placement,
+                    is_cached=found.is_cached,
+                    has_open_widths=found.has_open_widths,
                 )
             self.leased += 1
         try:

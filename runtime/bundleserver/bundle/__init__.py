@@ -22,7 +22,7 @@ from bundleserver.bundle.warming import warm_up
 from bundleserver.bundle.warming.examples import validate_values
 from bundleserver.bundle.warming.probe import ProbeResult
 from bundleserver.bundle.warming.samples import samples_of
-from bundleserver.bundle.widths import check_widths, values_per_row
+from bundleserver.bundle.widths import check_widths, has_open_widths, values_per_row
 from bundleserver.errors import BundleServerError, PredictionError
 from bundleserver.frameworks import Predictor, framework_named
 from bundleserver.frameworks.interface import HasMetadata, is_from_the_keyboard
@@ -47,6 +47,7 @@ class Bundle:
         placement: where its calls run; measured by ``warm_up``.
         probe: what ``warm_up`` found out; its signature is the completed one, for metadata.
         values_per_row: how many values its outputs have for a row, or a step of a forecast.
+        has_open_widths: whether they may have more.
         is_cached: asks whether a forecast is cached; None if no call ever is.
     """
 
@@ -72,6 +73,7 @@ class Bundle:
         self.parameters = parameters_of(predictors.values())
         self.probe = ProbeResult(False, "it was not warmed up", "", plan.signature)
         self.values_per_row = values_per_row(plan.signature, predictors)
+        self.has_open_widths = has_open_widths(plan.signature, predictors)
         self._announced: list[tuple[str, np.dtype[np.generic]]] = []
         self._predictors = predictors
         self._plan = plan
@@ -213,6 +215,7 @@ class Bundle:
         if self.probe.answered:
             self._announced = self._plan.announced(self.probe.signature)
         self.values_per_row = values_per_row(self.probe.signature, self._predictors)
+        self.has_open_widths = has_open_widths(self.probe.signature, self._predictors)
         self.placement = measure(self.predict, self.signature, self.call_traits)
 
     def metadata(self) -> dict[str, object]:

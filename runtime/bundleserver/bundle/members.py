@@ -33,6 +33,10 @@ class Callee(Protocol):
         """How many values its outputs have for a row, or a step of a forecast."""
 
     @property
+    def has_open_widths(self) -> bool:
+        """Whether its outputs may have more values than ``values_per_row`` tells."""
+
+    @property
     def needs_examples(self) -> bool:
         """Whether its code may do anything, so that nothing is made up for it."""
 
@@ -102,6 +106,11 @@ class BundleMember:
     def values_per_row(self) -> int:
         """How many values the nested bundle's outputs have for a row or a step."""
         return self._bundle.values_per_row
+
+    @property
+    def has_open_widths(self) -> bool:
+        """Whether the nested bundle has."""
+        return self._bundle.has_open_widths
 
     def close(self) -> None:
         """Close the nested bundle."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 
-from bundleserver.bundle.members import BundleMember
+from bundleserver.bundle.members import BundleMember, ModelMember
 from bundleserver.errors import BundleError
 from bundleserver.frameworks import Predictor
 from bundleserver.manifest import Manifest, Step
@@ -23,6 +23,17 @@ def values_per_row(signature: Signature, predictors: Mapping[str, Predictor]) ->
     own = sum(prod(max(size, 1) for size in (spec.shape or ())[1:]) for spec in signature.outputs)
     nested = (p.values_per_row for p in predictors.values() if isinstance(p, BundleMember))
     return own + sum(nested)
+
+
+def has_open_widths(signature: Signature, predictors: Mapping[str, Predictor]) -> bool:
+    """Ask whether an answer may have more values than ``values_per_row`` tells."""
+    own = not signature.outputs or any(
+        spec.shape is None or min(spec.shape[1:], default=1) < 0 for spec in signature.outputs
+    )
+    return own or any(
+        isinstance(p, ModelMember) or (isinstance(p, BundleMember) and p.has_open_widths)
+        for p in predictors.values()
+    )
 
 
 def check_widths(

@@ -141,7 +141,7 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
         ),
         Flag("--max_request_bytes", "maximum size of a REST body, such as 64MiB", parse_bytes),
         Flag("--max_head_bytes", "maximum size of a REST request's head; 0: any", parse_bytes),
-        Flag("--max_body_values", "maximum number of values in a JSON body; 0: any", parse_int),
+        Flag("--max_body_values", "maximum number of values in a request; 0: any", parse_int),
         Flag("--max_inflight_bytes", "maximum size of all bodies in flight; 0: any", parse_bytes),
         Flag(
             "--max_answer_values",

@@ -5,11 +5,16 @@ from __future__ import annotations
 from bundleserver.errors import TooManyBytes
 
 SMALL_BYTES = 64 * 2**10
-"""Smaller bodies always pass: large ones that arrive slowly must not hold them up."""
+"""Smaller bodies have a share of their own: large ones that arrive slowly must not hold them up."""
+
+_LEAST_SHARE = 2**20
 
 
 class InflightBytes:
     """Counts the bodies of requests from their heads to their answers. On the event loop.
+
+    Small ones that have come whole with their heads are not counted. Small ones pass as long as
+    all of them are within a quarter of the limit, whatever the large ones hold.
 
     Attributes:
         held: bytes of those that are in flight.
@@ -18,12 +23,14 @@ class InflightBytes:
     def __init__(self, limit: int) -> None:
         """Allow so many bytes; 0: any number."""
         self._limit = limit
+        self._share = max(limit // 4, _LEAST_SHARE)
+        self._held_small = 0
         self.held = 0
 
     def has_room(self, size: int, before: int = 0) -> bool:
         """Ask whether a body may have this size, of which so much was counted before."""
-        is_free = size <= SMALL_BYTES or not self._limit
-        return is_free or self.held - before + size <= self._limit
+        held, most = self._others(size, before)
+        return not self._limit or held + size <= most
 
     def take(self, size: int, before: int = 0) -> None:
         """Count a body of which so much was counted before; it is to be given back.
@@ -32,12 +39,23 @@ class InflightBytes:
             TooManyBytes: all would exceed the limit.
         """
         if not self.has_room(size, before):
-            raise TooManyBytes(size, self.held - before, self._limit)
-        self.held += size - before
+            raise TooManyBytes(size, *self._others(size, before))
+        self.give_back(before)
+        self.held += size
+        if size <= SMALL_BYTES:
+            self._held_small += size
 
     def give_back(self, size: int) -> None:
         """Count a body no more."""
         self.held -= size
+        if size <= SMALL_BYTES:
+            self._held_small -= size
+
+    def _others(self, size: int, before: int) -> tuple[int, int]:
+        """Return what others of its kind hold, and how much they may hold with it."""
+        if size > SMALL_BYTES:
+            return self.held - before, self._limit
+        return self._held_small - before, self._share
 
 
 class Held:
@@ -53,7 +71,7 @@ class Held:
         Raises:
             TooManyBytes: all requests would exceed the limit.
         """
-        if size > max(self._size, SMALL_BYTES):
+        if size > self._size:
             self._bodies.take(size, self._size)
             self._size = size
 

@@ -207,6 +207,7 @@ class BundleServer:
             NAME,
             bundleserver.__version__,
             index=None if self.peers is None else self.peers.index,
+            max_body_values=self.options.max_body_values,
         )
         server = GrpcServer(
             service,

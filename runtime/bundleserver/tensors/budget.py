@@ -51,6 +51,11 @@ class Budget:
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise self.timed_out()
 
+    @property
+    def spent_values(self) -> int:
+        """How many values there are so far."""
+        return self._values
+
     def begin_instance(self) -> None:
         """Go on with another instance of the request, whose calls count anew.
 
@@ -66,7 +71,15 @@ class Budget:
         Raises:
             AnswerTooLarge: there are more than an answer may have.
         """
-        self._values += sum(values.size for values in outputs.values())
+        self.spend_values(sum(values.size for values in outputs.values()))
+
+    def spend_values(self, count: int) -> None:
+        """Count so many values.
+
+        Raises:
+            AnswerTooLarge: there are more than an answer may have.
+        """
+        self._values += count
         if 0 < self._most_values < self._values:
             raise AnswerTooLarge(self._values, self._most_values, least=True)
 

@@ -9,8 +9,17 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from bundleserver.errors import InvalidInput, NotReady, PredictionError, QueueFull, VersionNotFound
+from bundleserver.errors import (
+    AnswerTooLarge,
+    InvalidInput,
+    NotReady,
+    PredictionError,
+    QueueFull,
+    RequestTimedOut,
+    VersionNotFound,
+)
 from bundleserver.serving.execution.answering import ServedModels
+from bundleserver.serving.execution.limits import Limits
 from bundleserver.serving.execution.thread_pool import ThreadPool
 from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.serving.requests import PredictRequest, RequestedOutput
@@ -61,6 +70,7 @@ class Busy:
         max_batch_rows=64,
         max_queue=128,
         call_traits=INDEPENDENT,
+        limits=None,
         **about,
     ):
         self.gate = Gated(then)
@@ -69,7 +79,7 @@ class Busy:
         self.registry = CollectorRegistry()
         self.pool = ThreadPool(1, max_queue)
         self.served = ServedModels(
-            self.manager, self.pool, RequestMetrics(self.registry), max_batch_rows
+            self.manager, self.pool, RequestMetrics(self.registry), max_batch_rows, limits
         )
 
     def ask(self, *requests):
@@ -475,3 +485,92 @@ def _until_stopped(pool):
         except NotReady:
             return
     raise AssertionError("the pool goes on")
+
+
+def test_each_request_of_a_batch_has_its_own_limit_of_values():
+    """Where no width is known the values of an answer count when they come, for each request."""
+
+    def wide(inputs, _):
+        return {"sum": np.zeros((len(inputs["features"].values), 100))}
+
+    busy = Busy(then=wide, limits=Limits(max_answer_values=250))
+
+    small, large, other = busy.ask(
+        tensors([[1, 2]]), tensors([[3, 4], [5, 6], [7, 8]]), tensors([[1, 2], [3, 4]])
+    )
+
+    assert [1, 6] == busy.gate.rows
+    assert (1, 100) == small.outputs["sum"].shape
+    assert isinstance(large, AnswerTooLarge)
+    assert "300 values" in str(large)
+    assert "at most 250" in str(large)
+    assert (2, 100) == other.outputs["sum"].shape
+
+
+def test_an_inline_call_of_open_widths_counts_its_values():
+    """What no signature tells is counted on the event loop too."""
+
+    def wide(inputs, _):
+        return {"sum": np.zeros((len(inputs["features"].values), 100))}
+
+    version = FakeVersion("1", wide, call_traits=CallTraits(True, True), has_open_widths=True)
+    served = ServedModels(
+        FakeManager(FakeModel("sums", (version,))),
+        ThreadPool(1),
+        RequestMetrics(CollectorRegistry()),
+        limits=Limits(max_answer_values=250),
+    )
+
+    assert "inline" == served.runs("sums")
+    assert (2, 100) == asyncio.run(served.answer(rows([[1, 2]] * 2))).outputs["sum"].shape
+    with pytest.raises(AnswerTooLarge, match="300 values"):
+        asyncio.run(served.answer(rows([[1, 2]] * 3)))
+
+
+@pytest.mark.parametrize("ends", ["late", "gone"])
+def test_who_is_late_or_gone_is_not_in_a_batch_and_the_others_are_answered(ends):
+    """A request whose time is over, or whose client has left, costs its neighbours nothing."""
+    busy = Busy()
+
+    async def ask():
+        first = asyncio.create_task(busy.served.answer(rows([[0.0, 0.0]])))
+        await asyncio.to_thread(busy.gate.entered.acquire, timeout=DEADLINE_SECONDS)
+        soon = time.monotonic() + 0.05 if ends == "late" else None
+        asked = [tensors([[1, 2]]), tensors([[9, 9]], deadline=soon), tensors([[3, 4]])]
+        waiting = [asyncio.create_task(busy.served.answer(request)) for request in asked]
+        await asyncio.wait(waiting, timeout=0)
+        if ends == "gone":
+            waiting[1].cancel()
+        await asyncio.wait([waiting[1]])
+        busy.gate.opened.set()
+        await first
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    before, ended, after = asyncio.run(ask())
+
+    assert [1, 2] == busy.gate.rows
+    assert isinstance(ended, RequestTimedOut if ends == "late" else asyncio.CancelledError)
+    assert [[3.0], [7.0]] == [sum_of(before), sum_of(after)]
+    busy.pool.shutdown()
+    assert 0 == busy.manager.leased
+
+
+def test_who_leaves_while_its_batch_runs_takes_no_answer_from_the_others():
+    """A batch that has begun goes on for those who still wait."""
+    busy = Busy()
+
+    async def ask():
+        first = asyncio.create_task(busy.served.answer(rows([[0.0, 0.0]])))
+        await asyncio.to_thread(busy.gate.entered.acquire, timeout=DEADLINE_SECONDS)
+        waiting = [asyncio.create_task(busy.served.answer(tensors([[n, n]]))) for n in (1, 2)]
+        await asyncio.wait(waiting, timeout=0)
+        busy.gate.opened.set()
+        await asyncio.to_thread(busy.gate.entered.acquire, timeout=DEADLINE_SECONDS)
+        waiting[0].cancel()
+        return await asyncio.gather(first, *waiting, return_exceptions=True)
+
+    _, _, other = asyncio.run(ask())
+
+    assert [4.0] == sum_of(other)
+    busy.pool.shutdown()
+    assert 0 == busy.manager.leased

@@ -1,11 +1,17 @@
 """Models take turns in the thread pool, and none takes it for itself."""
 
+import gc
+import queue
 import threading
+import weakref
+from functools import partial
 
+import numpy as np
 import pytest
 
 from bundleserver.errors import QueueFull
 from bundleserver.serving.execution.thread_pool import ThreadPool
+from bundleserver.serving.execution.turns import Turns
 
 DEADLINE_SECONDS = 20.0
 
@@ -61,3 +67,62 @@ def test_every_call_is_run_once_whoever_submits():
     pool.shutdown()
 
     assert list(range(1000)) == sorted(ran)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_however_many_models_flood_one_that_asks_for_little_is_next(threads):
+    """Its call is run as soon as one of the running ones ends, each time that it asks."""
+    pool, running = ThreadPool(threads, max_queue=64), queue.SimpleQueue()
+
+    def hang():
+        gate = threading.Event()
+        running.put(gate)
+        assert gate.wait(DEADLINE_SECONDS)
+
+    flood = [pool.submit(hang, name) for _ in range(8) for name in "abcd"]
+    for _ in range(4):
+        small = pool.submit(lambda: 1, "small")
+        running.get(timeout=DEADLINE_SECONDS).set()
+        assert 1 == small.result(DEADLINE_SECONDS)
+    # Four have been let go.
+    for _ in flood[4:]:
+        running.get(timeout=DEADLINE_SECONDS).set()
+    for future in flood:
+        future.result(DEADLINE_SECONDS)
+    pool.shutdown()
+
+
+def test_a_model_gets_its_share_of_time_not_of_calls(monkeypatch):
+    """A model of long calls waits until one of short calls has had as much time."""
+    now, ran, turns = [0.0], [], Turns(1)
+    monkeypatch.setattr("bundleserver.serving.execution.turns.time.perf_counter", lambda: now[0])
+
+    def call(name, seconds):
+        ran.append(name)
+        now[0] += seconds
+
+    assert turns.add("long", partial(call, "long", 5.0))
+    for _ in range(2):
+        turns.add("long", partial(call, "long", 5.0))
+    for _ in range(8):
+        turns.add("short", partial(call, "short", 1.0))
+    turns.work()
+
+    assert ["long", *["short"] * 5, "long", *["short"] * 3, "long"] == ran
+
+
+def test_cancelled_calls_leave_nothing_behind():
+    """However many calls come and go while the threads hang, no more is kept than may wait."""
+    pool, gate = ThreadPool(1, max_queue=4), threading.Event()
+    hung = [pool.submit(lambda: gate.wait(DEADLINE_SECONDS), name) for name in ("x", "y")]
+    request = np.zeros(10)
+    held = weakref.ref(request)
+    for _ in range(50):
+        assert pool.submit(partial(np.sum, request), "x").cancel()
+    del request
+    gc.collect()
+
+    assert held() is None
+    gate.set()
+    assert all(future.result(DEADLINE_SECONDS) for future in hung)
+    pool.shutdown()

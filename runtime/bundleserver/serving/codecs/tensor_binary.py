@@ -11,7 +11,7 @@ import struct
 
 import numpy as np
 
-from bundleserver.errors import InvalidInput
+from bundleserver.errors import InvalidInput, TooManyValues
 from bundleserver.serving.codecs.tensor_form import elements_of, string_or_bytes
 from bundleserver.serving.codecs.tensor_json import shaped
 from bundleserver.tensors import NUMPY_DTYPES, Array, datatype_of
@@ -19,16 +19,43 @@ from bundleserver.tensors import NUMPY_DTYPES, Array, datatype_of
 _LENGTH = struct.Struct("<I")
 
 
+class Elements:
+    """The BYTES elements of one request, of which each becomes an object."""
+
+    def __init__(self, most: int = 0) -> None:
+        """Allow so many; 0: any number."""
+        self._most = most
+        self._count = 0
+
+    def expect(self, count: int) -> None:
+        """Count elements before they are decoded.
+
+        Raises:
+            TooManyValues: the request has more than are allowed.
+        """
+        self._count += count
+        if 0 < self._most < self._count:
+            raise TooManyValues(self._count, self._most)
+
+
 def array_from_bytes(
-    data: bytes | memoryview, datatype: str, shape: tuple[int, ...], name: str
+    data: bytes | memoryview,
+    datatype: str,
+    shape: tuple[int, ...],
+    name: str,
+    elements: Elements | None = None,
 ) -> Array:
     """Decode an input's raw bytes into a writable array.
 
     Raises:
         InvalidInput: the size differs from that of datatype and shape, or an element is truncated.
+        TooManyValues: the request's ``elements`` are too many.
     """
     if datatype == "BYTES":
-        return shaped(_decode_elements(data, name), shape, name)
+        wanted = math.prod(shape)
+        if elements is not None:
+            elements.expect(min(wanted, len(data) // _LENGTH.size))
+        return shaped(_decode_elements(data, name, wanted), shape, name)
     dtype = NUMPY_DTYPES[datatype].newbyteorder("<")
     wanted = math.prod(shape) * dtype.itemsize
     if len(data) != wanted:
@@ -50,7 +77,7 @@ def bytes_from_array(values: Array) -> bytes:
     return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes(order="C")
 
 
-def _decode_elements(data: bytes | memoryview, name: str) -> Array:
+def _decode_elements(data: bytes | memoryview, name: str, wanted: int) -> Array:
     elements: list[str | bytes] = []
     start = 0
     while start < len(data):
@@ -61,6 +88,8 @@ def _decode_elements(data: bytes | memoryview, name: str) -> Array:
                 f"input '{name}' is truncated in element {len(elements)}; expected for each BYTES "
                 "element its length in four bytes, little-endian, and then as many bytes"
             )
+        if len(elements) == wanted:
+            raise InvalidInput(f"input '{name}' has more than the {wanted} elements of its shape")
         elements.append(string_or_bytes(bytes(data[content:end])))
         start = end
     return np.fromiter(elements, dtype=object, count=len(elements))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -32,17 +32,17 @@ def known_datatype(came: str, name: str) -> str:
     )
 
 
-def checked_shape(sizes: Iterable[int], name: str) -> tuple[int, ...]:
+def checked_shape(sizes: Sequence[int], name: str) -> tuple[int, ...]:
     """Return a request's shape; it is compared with the data before anything is allocated.
 
     Raises:
         InvalidInput: a size is negative, or there are too many of them.
     """
-    shape = tuple(sizes)
-    if len(shape) > MOST_DIMENSIONS:
+    if len(sizes) > MOST_DIMENSIONS:
         raise InvalidInput(
-            f"input '{name}' has {len(shape)} dimensions; expected at most {MOST_DIMENSIONS}"
+            f"input '{name}' has {len(sizes)} dimensions; expected at most {MOST_DIMENSIONS}"
         )
+    shape = tuple(sizes)
     if shape and min(shape) < 0:
         negative = next(size for size in shape if size < 0)
         raise InvalidInput(f"input '{name}' has the number {negative} in its shape; {SIZES}")

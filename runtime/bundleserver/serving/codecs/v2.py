@@ -13,7 +13,7 @@ from bundleserver.errors import InvalidInput
 from bundleserver.serving.codecs import content_types, json_body
 from bundleserver.serving.codecs.json_body import PIECE_VALUES
 from bundleserver.serving.codecs.json_pieces import LONG_BYTES
-from bundleserver.serving.codecs.tensor_binary import array_from_bytes, bytes_from_array
+from bundleserver.serving.codecs.tensor_binary import Elements, array_from_bytes, bytes_from_array
 from bundleserver.serving.codecs.tensor_form import (
     MOST_DIMENSIONS,
     SIZES,
@@ -60,7 +60,7 @@ def decode_request(
     """
     if header_length is not None:
         size = _json_size(header_length, len(body))
-        raw = _RawData(memoryview(body)[size:], announced=True)
+        raw = _RawData(memoryview(body)[size:], True, most_values)
         document = json_body.decode_object(memoryview(body)[:size], most_values)
         return decode_document(model, version, routing_key, document, raw)
     if len(body) > LONG_BYTES:
@@ -146,10 +146,9 @@ def _encoded(data: Array | list[str]) -> orjson.Fragment:
 class _RawData:
     """The bytes after the JSON part, consumed in the order of the inputs."""
 
-    def __init__(self, data: memoryview, announced: bool) -> None:
-        self._data = data
-        self._announced = announced
-        self._start = 0
+    def __init__(self, data: memoryview, announced: bool, most_values: int = 0) -> None:
+        self._data, self._announced, self._start = data, announced, 0
+        self.elements = Elements(most_values)
 
     def take(self, size: object, name: str) -> memoryview:
         if isinstance(size, bool) or not isinstance(size, int) or size < 0:
@@ -180,7 +179,7 @@ class _RawData:
             )
 
 
-_NO_RAW_DATA = _RawData(memoryview(b""), announced=False)
+_NO_RAW_DATA = _RawData(memoryview(b""), False)
 
 
 def _json_size(header_length: str, body_size: int) -> int:
@@ -253,7 +252,7 @@ def _decode_input(item: object, position: int, raw: _RawData) -> NamedTensor:
             f"input '{name}' has both 'data' and binary_data_size; expected one of them"
         )
     content = raw.take(parameters["binary_data_size"], name)
-    values = array_from_bytes(content, datatype, tuple(shape), name)
+    values = array_from_bytes(content, datatype, tuple(shape), name, raw.elements)
     return NamedTensor(name, content_types.converted(values, parameters.get("content_type"), name))
 
 

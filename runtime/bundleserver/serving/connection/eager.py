@@ -110,7 +110,13 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
         else:
             if self._unfinished > self.max_head_bytes > 0:
                 self.refuse(HeadTooLarge(self._unfinished, self.max_head_bytes))
-        if goes_on and self._begin is not None and len(data) < _DRIP_BYTES:
+        if self._begin is None:
+            return
+        # Not all of its body has come.
+        if not self.taken and not self.may_take(int(self._came.get(b"content-length", b"0"))):
+            # The application refuses it.
+            self._hand_over()
+        elif goes_on and len(data) < _DRIP_BYTES:
             self._hand_over()
 
     def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's closes at once

@@ -191,7 +191,10 @@ class ServedModels:
                 # Processor time, which does not grow on a busy machine.
                 started = time.thread_time()
                 try:
-                    return predict(bundle, request, inputs)
+                    if not bundle.has_open_widths:
+                        return predict(bundle, request, inputs)
+                    with spending(self._limits.budget(request.deadline)):
+                        return predict(bundle, request, inputs)
                 finally:
                     seconds = time.thread_time() - started
                     if seconds > OVERRUN_SECONDS:
@@ -202,7 +205,7 @@ class ServedModels:
                 return predict(bundle, request, inputs)
         elif self._batches.accepts(bundle, rows):
             budget = self._limits.budget(request.deadline)
-            return self._batches.submit(bundle, request, rows), budget
+            return self._batches.submit(bundle, request, rows, budget), budget
         budget = self._limits.budget(request.deadline)
         work = partial(self._run_in_thread, bundle, request, inputs, time.perf_counter(), budget)
         return self._threads.submit(work, bundle.model), budget

@@ -24,6 +24,7 @@ from bundleserver.serving.execution.thread_pool import ThreadPool, fail
 from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.tensors import NamedTensor
+from bundleserver.tensors.budget import Budget, spending
 
 if TYPE_CHECKING:
     from bundleserver.bundle import Bundle
@@ -39,6 +40,7 @@ class Waiting:
     request: PredictRequest
     rows: int
     outcome: Future[PredictResponse]
+    budget: Budget
     since: float = field(default_factory=time.perf_counter)
 
 
@@ -75,20 +77,33 @@ class Batches:
             and placement.gains_from_batching(rows)
         )
 
-    def submit(self, bundle: Bundle, request: PredictRequest, rows: int) -> Future[PredictResponse]:
+    def submit(
+        self, bundle: Bundle, request: PredictRequest, rows: int, budget: Budget
+    ) -> Future[PredictResponse]:
         """Queue a request for a version, and start a batch if that is free.
+
+        One that is cancelled, or late, before its batch runs is not in it.
 
         Raises:
             QueueFull: the queue is full.
         """
         outcome: Future[PredictResponse] = self._threads.promise(bundle.model)
+        one = Waiting(request, rows, outcome, budget)
         with self._lock:
             queue = self._queues.setdefault(bundle, _Queue())
-            queue.waiting.append(Waiting(request, rows, outcome))
+            queue.waiting.append(one)
             starts, queue.is_busy = not queue.is_busy, True
+        outcome.add_done_callback(partial(self._forget, queue, one))
         if starts:
             self._begin(bundle, queue)
         return outcome
+
+    def _forget(self, queue: _Queue, one: Waiting, outcome: Future[PredictResponse]) -> None:
+        """Keep nothing of a request that was cancelled, however long its version is busy."""
+        if outcome.cancelled():
+            with self._lock:
+                if one in queue.waiting:
+                    queue.waiting.remove(one)
 
     def _begin(self, bundle: Bundle, queue: _Queue) -> None:
         try:
@@ -133,6 +148,7 @@ class Batches:
         for one in batch:
             self._metrics.waited(one.request.model, now - one.since)
             try:
+                one.budget.check()
                 inputs = validate(bundle, one.request)
             except BaseException as error:  # noqa: BLE001  # its request gets it
                 fail(one.outcome, error)
@@ -145,7 +161,8 @@ class Batches:
 
     def _answer_single(self, bundle: Bundle, one: Waiting, inputs: Inputs) -> None:
         try:
-            response = predict(bundle, one.request, inputs)
+            with spending(one.budget):
+                response = predict(bundle, one.request, inputs)
         except BaseException as error:  # noqa: BLE001  # its request gets it
             fail(one.outcome, error)
         else:
@@ -162,8 +179,10 @@ class Batches:
             for name, tensor in named.items()
         }
         counts = [len(next(iter(inputs.values())).values) for _, inputs in group]
+        shared = Budget(0, _latest([one.budget.deadline for one, _ in group]))
         try:
-            outputs = bundle.predict(joined, first.request.parameters)
+            with spending(shared):
+                outputs = bundle.predict(joined, first.request.parameters)
         except Exception:  # noqa: BLE001  # each request runs again, and gets its own error
             return False
         if any(values.shape[:1] != (sum(counts),) for values in outputs.values()):
@@ -174,10 +193,18 @@ class Batches:
             own = {name: values[start : start + count] for name, values in outputs.items()}
             start += count
             try:
+                # What members have answered counts too.
+                one.budget.spend_values(shared.spent_values * count // sum(counts))
                 one.outcome.set_result(respond(bundle, one.request, own))
-            except Exception as error:  # noqa: BLE001  # an unknown output
+            except Exception as error:  # noqa: BLE001  # an unknown output, too many values
                 fail(one.outcome, error)
         return True
+
+
+def _latest(deadlines: Sequence[float | None]) -> float | None:
+    """Return when nobody waits any more; None if somebody always does."""
+    known = [deadline for deadline in deadlines if deadline is not None]
+    return max(known) if len(known) == len(deadlines) else None
 
 
 def _form(one: Waiting, inputs: Inputs) -> object:

@@ -27,8 +27,9 @@ of 5 ms would delay every response several times."""
 class ThreadPool:
     """As many threads as CPUs for each model, and one more, which no model takes from the others.
 
-    Models take turns. Each has a queue that refuses calls when it is full. Called from the event
-    loop and its threads. A call cancelled before its start never runs.
+    Models take turns, so that each gets its share of the threads' time, however many ask. Each has
+    a queue that refuses calls when it is full. Called from the event loop and its threads. A call
+    cancelled before its start never runs.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class ThreadPool:
         self._pending_of: Counter[str] = Counter()
         self._turns = Turns(self.threads)
         self._changed = threading.Condition()
+        self._is_stopped = False
         self._pool = ThreadPoolExecutor(
             self.threads + 1,
             thread_name_prefix="predict",
@@ -58,8 +60,10 @@ class ThreadPool:
             NotReady: the server is stopping, or no thread can be started.
         """
         future: Future[T] = self.promise(model)
+        work = partial(_fulfil, future, call)
         try:
-            self.run(partial(_fulfil, future, call), model)
+            self.run(work, model)
+            future.add_done_callback(partial(self._forget, model, work))
         except NotReady:
             # If a thread still runs it, it is cancelled.
             future.cancel()
@@ -87,10 +91,14 @@ class ThreadPool:
         Raises:
             NotReady: the server is stopping, or no thread can be started.
         """
-        self._turns.add(model, call)
+        if self._is_stopped:
+            raise NotReady("this server", "no thread is available: it is stopping", 1)
+        if not self._turns.add(model, call):
+            return
         try:
             self._pool.submit(self._turns.work)
         except RuntimeError as error:
+            self._turns.refuse()
             # A thread that is there may have begun it, or will; then the caller's future says so.
             self._turns.remove(model, call)
             raise NotReady("this server", f"no thread is available: {error}", 1) from error
@@ -102,7 +110,13 @@ class ThreadPool:
 
     def shutdown(self) -> None:
         """Refuse new calls, and wait for those that run or wait."""
+        self._is_stopped = True
         self._pool.shutdown(wait=True)
+
+    def _forget(self, model: str, work: Callable[[], None], future: Future[T]) -> None:
+        """Keep nothing of a call that was cancelled, however long the threads are busy."""
+        if future.cancelled():
+            self._turns.remove(model, work)
 
     def _release(self, model: str, _: object = None) -> None:
         with self._changed:

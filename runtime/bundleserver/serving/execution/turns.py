@@ -1,22 +1,33 @@
-"""Turns: the calls of several models in one thread pool, so that no model takes it for itself."""
+"""Turns: the calls of several models in one thread pool, so that none is held up by the others.
+
+The next free thread goes to the waiting model with the fewest running calls, then to the one that
+has had the least time of the threads. A model that was idle counts as if it had had as much as the
+one that was next meanwhile, so that nobody saves time up. However many models flood the pool, a
+model that asks for little waits for one call to end.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter, deque
 from collections.abc import Callable
 
 LOG = logging.getLogger(__name__)
 
+_GRAIN_SECONDS = 0.1
+"""Of models whose times differ by less, the one with the fewest waiting calls is next."""
+
 Call = Callable[[], None]
 
 
 class Turns:
-    """The waiting calls of each model; models take turns. Called from any thread.
+    """The waiting calls of each model. Called from any thread.
 
-    Every call that is added comes with a call of ``work`` in some thread. A model whose calls take
-    all the threads that it may have has its next one run by the thread that is free of them first.
+    ``work`` runs in as many threads as ``add`` and ``remove`` leave waiting for, at most one more
+    than a model may have. A model whose calls take all the threads that it may have has its next
+    one run by the thread that is free of them first.
     """
 
     def __init__(self, most_of_a_model: int) -> None:
@@ -25,44 +36,85 @@ class Turns:
         self._lock = threading.Lock()
         self._waiting: dict[str, deque[Call]] = {}
         self._running: Counter[str] = Counter()
+        self._workers = 0
+        # Seconds of the threads that each model has had, from a common start.
+        self._had: dict[str, float] = {}
+        self._least_had = 0.0
 
-    def add(self, model: str, call: Call) -> None:
-        """Let a call wait for its model's turn."""
+    def add(self, model: str, call: Call) -> bool:
+        """Let a call wait for its model's turn; True if another thread is to ``work``."""
         with self._lock:
             self._waiting.setdefault(model, deque()).append(call)
+            if self._had.get(model, -1.0) < self._least_had and not self._running[model]:
+                self._had[model] = self._least_had
+            if self._workers > self._most:
+                return False
+            self._workers += 1
+            return True
 
-    def remove(self, model: str, call: Call) -> None:
-        """Let a call wait no more, unless it has begun."""
+    def remove(self, model: str, call: Call) -> bool:
+        """Let a call wait no more; False if it has begun."""
         with self._lock:
-            calls = self._waiting.get(model, deque())
-            if call in calls:
-                calls.remove(call)
+            calls = self._waiting.get(model)
+            if calls is None or call not in calls:
+                return False
+            calls.remove(call)
             if not calls:
-                self._waiting.pop(model, None)
+                del self._waiting[model]
+            return True
+
+    def refuse(self) -> None:
+        """Say that no thread could be had for ``work``."""
+        with self._lock:
+            self._workers = max(0, self._workers - 1)
 
     def work(self) -> None:
         """Run calls until none waits whose model may have another thread."""
-        ended: str | None = None
+        ended: tuple[str, float] | None = None
         while (taken := self._next(ended)) is not None:
-            ended, call = taken
+            model, call = taken
+            began = time.perf_counter()
             try:
                 call()
             except BaseException:  # its futures have what was raised; the next calls go on
-                LOG.exception("unexpected error in a call of '%s'", ended)
+                LOG.exception("unexpected error in a call of '%s'", model)
+            ended = model, time.perf_counter() - began
 
-    def _next(self, ended: str | None) -> tuple[str, Call] | None:
+    def _next(self, ended: tuple[str, float] | None) -> tuple[str, Call] | None:
         with self._lock:
             if ended is not None:
-                self._running[ended] -= 1
-                if not self._running[ended]:
-                    del self._running[ended]
-            for model, calls in self._waiting.items():
-                if self._running[model] < self._most:
-                    # Its next turn comes after those of the others.
-                    del self._waiting[model]
-                    call = calls.popleft()
-                    if calls:
-                        self._waiting[model] = calls
-                    self._running[model] += 1
-                    return model, call
-            return None
+                self._end(*ended)
+            model = self._first()
+            if model is None:
+                # A thread that could not be started may have left its work to another.
+                self._workers = max(0, self._workers - 1)
+                return None
+            self._least_had = max(self._least_had, self._had[model])
+            calls = self._waiting[model]
+            call = calls.popleft()
+            # Of equals the one that waits longest is next.
+            del self._waiting[model]
+            if calls:
+                self._waiting[model] = calls
+            self._running[model] += 1
+            return model, call
+
+    def _end(self, model: str, seconds: float) -> None:
+        self._had[model] += seconds
+        self._running[model] -= 1
+        if not self._running[model]:
+            del self._running[model]
+        if not self._running and not self._waiting:
+            self._had.clear()
+            self._least_had = 0.0
+
+    def _first(self) -> str | None:
+        """Return the model whose turn it is; None if none may have a thread."""
+        first, least = None, None
+        for model, calls in self._waiting.items():
+            running = self._running[model]
+            if running < self._most:
+                key = running, int(self._had[model] / _GRAIN_SECONDS), len(calls)
+                if least is None or key < least:
+                    first, least = model, key
+        return first

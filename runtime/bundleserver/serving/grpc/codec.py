@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from google.protobuf.message import Message
 
 from bundleserver.errors import InvalidInput
 from bundleserver.serving.codecs import content_types
-from bundleserver.serving.codecs.tensor_binary import array_from_bytes, bytes_from_array
+from bundleserver.serving.codecs.tensor_binary import Elements, array_from_bytes, bytes_from_array
 from bundleserver.serving.codecs.tensor_form import (
     checked_shape,
     elements_of,
@@ -40,16 +42,23 @@ CONTENTS: Mapping[str, str] = MappingProxyType(
 )
 """The field of typed contents of each datatype; FP16 has none and is always raw."""
 
+_PIECE_VALUES = 2**14
+"""Numbers that are converted at a time."""
+
 _UNSUPPORTED = ("shared_memory_region", "classification")
 """Tensor parameters of Triton that would change where data are or what they mean."""
 
 
-def decode_request(message: Message, routing_key: str | None = None) -> PredictRequest:
+def decode_request(
+    message: Message, routing_key: str | None = None, most_values: int = 0
+) -> PredictRequest:
     """Decode a ``ModelInferRequest``; the routing key comes from the metadata.
 
     Raises:
         InvalidInput: the message is not a valid request.
+        TooManyValues: its raw contents have more elements.
     """
+    elements = Elements(most_values)
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
         raise InvalidInput(
@@ -61,7 +70,7 @@ def decode_request(message: Message, routing_key: str | None = None) -> PredictR
         name = _name(tensor.name, f"inputs[{position}]")
         if name in tensors:
             raise InvalidInput(f"duplicate input '{name}'; names must be unique")
-        tensors[name] = NamedTensor(name, _values(tensor, raw[position] if raw else None))
+        tensors[name] = NamedTensor(name, _values(tensor, raw[position] if raw else None, elements))
     return PredictRequest(
         message.model_name,
         message.model_version or None,
@@ -137,17 +146,17 @@ def _name(name: str, where: str) -> str:
     return name
 
 
-def _values(tensor: Message, raw: bytes | None) -> Array:
+def _values(tensor: Message, raw: bytes | None, elements: Elements) -> Array:
     name = tensor.name
     _refuse_unsupported(tensor.parameters, f"input '{name}'")
-    values = _plain_values(tensor, raw)
+    values = _plain_values(tensor, raw, elements)
     if "content_type" in tensor.parameters:
         parameters = decode_parameters(tensor.parameters, f"input '{name}'")
         values = content_types.converted(values, parameters["content_type"], name)
     return values
 
 
-def _plain_values(tensor: Message, raw: bytes | None) -> Array:
+def _plain_values(tensor: Message, raw: bytes | None, elements: Elements) -> Array:
     name = tensor.name
     datatype = known_datatype(tensor.datatype, name)
     shape = checked_shape(tensor.shape, name)
@@ -158,7 +167,7 @@ def _plain_values(tensor: Message, raw: bytes | None) -> Array:
         raise InvalidInput(
             f"input '{name}' has both contents and raw_input_contents; expected one of them"
         )
-    return array_from_bytes(raw, datatype, shape, name)
+    return array_from_bytes(raw, datatype, shape, name, elements)
 
 
 def _typed_values(
@@ -180,16 +189,27 @@ def _typed_values(
     return shaped(_numbers(listed, datatype, name), shape, name)
 
 
-def _numbers(listed: list[float], datatype: str, name: str) -> Array:
+def _numbers(listed: Sequence[float], datatype: str, name: str) -> Array:
     target = NUMPY_DTYPES[datatype]
     if target.kind not in "iu":
-        return np.fromiter(listed, target, len(listed))
-    wide = np.fromiter(listed, np.uint64 if datatype == "UINT64" else np.int64, len(listed))
+        return _array(listed, target)
+    wide = _array(listed, np.dtype(np.uint64 if datatype == "UINT64" else np.int64))
     limits = np.iinfo(datatype.lower())
     outside = (wide < limits.min) | (wide > limits.max)
     if outside.any():
         raise out_of_range(name, wide[outside][0], datatype)
     return wide.astype(target, copy=False)
+
+
+def _array(listed: Sequence[float], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """Convert numbers, in pieces so that other threads run in between."""
+    if len(listed) <= _PIECE_VALUES:
+        return np.fromiter(listed, dtype, len(listed))
+    values = np.empty(len(listed), dtype)
+    for start in range(0, len(listed), _PIECE_VALUES):
+        piece = listed[start : start + _PIECE_VALUES]
+        values[start : start + len(piece)] = np.fromiter(piece, dtype, len(piece))
+    return values
 
 
 def _decode_outputs(message: Message) -> tuple[RequestedOutput, ...]:

@@ -99,7 +99,7 @@ class GrpcServer:
         # Bodies stay bytes here: grpc would answer INTERNAL for one that cannot be decoded.
         handlers = {
             rpc: grpc.unary_unary_rpc_method_handler(partial(self._call, rpc))
-            for rpc in self._service.rpcs
+            for rpc in open_inference.METHODS
         }
         return grpc.method_handlers_generic_handler(open_inference.SERVICE, handlers)
 

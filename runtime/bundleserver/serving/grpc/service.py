@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from bundleserver.errors import InvalidInput, NotReady
+from bundleserver.errors import BundleServerError, InvalidInput, NotReady
 from bundleserver.serving import metadata as describe
 from bundleserver.serving.codecs import json_body
+from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
 from bundleserver.serving.execution.answering import ServedModels
+from bundleserver.serving.execution.thread_pool import switch_often
 from bundleserver.serving.grpc import codec as grpc_codec
 from bundleserver.serving.grpc import open_inference as messages
+from bundleserver.serving.grpc.wire import check_values
 from bundleserver.serving.metadata import EXTENSIONS, tensor_types
 from bundleserver.serving.models import ServingManager
+from bundleserver.serving.requests import PredictRequest
 from bundleserver.tensors import TensorSpec
 from bundleserver.tensors.signature import Signature
+
+T = TypeVar("T")
 
 Rpc = Callable[[Message], Awaitable[Message]]
 
@@ -30,7 +40,12 @@ class InferenceService:
         name: str,
         version: str,
         index: describe.Index | None = None,
+        max_body_values: int = 0,
     ) -> None:
+        """Answer for a server of this name; messages have so many values, 0: any number."""
+        self._most_values = max_body_values
+        # One at a time: each may need many times its size in memory.
+        self._large = ThreadPoolExecutor(1, "large-message", initializer=switch_often)
         self._index = index or describe.own_index(manager)
         self._served = served
         self._manager = manager
@@ -42,7 +57,6 @@ class InferenceService:
             "ModelReady": self._model_ready,
             "ServerMetadata": self._server_metadata,
             "ModelMetadata": self._model_metadata,
-            "ModelInfer": self._model_infer,
             "RepositoryIndex": self._repository_index,
             "RepositoryModelLoad": self._repository_model_load,
             "RepositoryModelUnload": self._repository_model_unload,
@@ -60,19 +74,47 @@ class InferenceService:
         Raises:
             BundleServerError: why it cannot be answered, such as a body that cannot be decoded.
         """
+        size = len(body)
+        if rpc == "ModelInfer":
+            decode = partial(self._decode_infer, body, routing_key, deadline)
+            response = await self._infer(*await self._run(size, decode))
+        else:
+            request = await self._run(size, partial(self._parse, rpc, body))
+            response = await self.rpcs[rpc](request)
+        serialized: bytes = response.SerializeToString()
+        return serialized
+
+    async def _run(self, size: int, decode: Callable[[], T]) -> T:
+        """Decode so many bytes; many of them in a thread, so that others are answered meanwhile."""
+        if size <= LARGE_BYTES:
+            return decode()
+        return await asyncio.get_running_loop().run_in_executor(self._large, decode)
+
+    def _parse(self, rpc: str, body: bytes) -> Message:
         request_class, _ = messages.METHODS[rpc]
+        check_values(body, request_class.DESCRIPTOR, self._most_values)
         try:
-            request = request_class.FromString(body)
+            request: Message = request_class.FromString(body)
         except DecodeError as error:
             raise InvalidInput(
                 f"the request is not a valid {request_class.DESCRIPTOR.name}"
             ) from error
-        if rpc == "ModelInfer":
-            response = await self._model_infer(request, routing_key, deadline)
-        else:
-            response = await self.rpcs[rpc](request)
-        serialized: bytes = response.SerializeToString()
-        return serialized
+        return request
+
+    def _decode_infer(
+        self, body: bytes, routing_key: str | None, deadline: float | None
+    ) -> tuple[PredictRequest, bool]:
+        """Decode a request, and tell whether its answer is raw."""
+        request = self._parse("ModelInfer", body)
+        describe.check_known(self._manager, request.model_name)
+        try:
+            asked = grpc_codec.decode_request(request, routing_key, self._most_values)
+        except BundleServerError as error:
+            self._served.note_refusal(request.model_name, "grpc", error)
+            raise
+        if deadline is not None:
+            asked = asked._replace(deadline=deadline)
+        return asked, grpc_codec.wants_raw(request)
 
     async def _server_live(self, _: Message) -> Message:
         return messages.ServerLiveResponse(live=True)
@@ -116,19 +158,8 @@ class InferenceService:
             properties={key: _property(value) for key, value in properties.items()},
         )
 
-    async def _model_infer(
-        self, request: Message, routing_key: str | None = None, deadline: float | None = None
-    ) -> Message:
-        describe.check_known(self._manager, request.model_name)
-        try:
-            asked = grpc_codec.decode_request(request, routing_key)
-        except InvalidInput as error:
-            self._served.note_refusal(request.model_name, "grpc", error)
-            raise
-        if deadline is not None:
-            asked = asked._replace(deadline=deadline)
-        response = await self._served.answer(asked, "grpc")
-        return grpc_codec.encode_response(response, grpc_codec.wants_raw(request))
+    async def _infer(self, asked: PredictRequest, raw: bool) -> Message:
+        return grpc_codec.encode_response(await self._served.answer(asked, "grpc"), raw)
 
     async def _repository_index(self, request: Message) -> Message:
         entries = await self._index(request.ready)

@@ -14,6 +14,11 @@ from bundleserver.manager import Manager
 from bundleserver.manager.watcher import Watcher
 from bundleserver.serving.cpus import limit_library_threads
 from bundleserver.serving.execution.answering import ServedModels
+from bundleserver.serving.execution.limits import (
+    MAX_ANSWER_VALUES,
+    REQUEST_TIMEOUT_SECONDS,
+    Limits,
+)
 from bundleserver.serving.execution.thread_pool import ThreadPool
 from bundleserver.serving.kserve.model import ManagedModel
 from bundleserver.serving.metrics.requests import RequestMetrics
@@ -38,6 +43,8 @@ class BundleModel(ManagedModel):
         version_policy: str = "latest",
         poll_interval_seconds: float = 5.0,
         device: str = "cpu",
+        max_answer_values: int = MAX_ANSWER_VALUES,
+        request_timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
     ) -> None:
         """Configure the model; nothing is loaded before ``start``.
 
@@ -48,6 +55,8 @@ class BundleModel(ManagedModel):
                 ``serving.json`` has one.
             poll_interval_seconds: how often the directory is polled.
             device: where torch models run: ``cpu``, ``cuda`` or ``auto``.
+            max_answer_values: values of all outputs of one request, as the flag of ``serve``.
+            request_timeout_seconds: how long a request may take, as the flag of ``serve``.
 
         Raises:
             ValueError: ``version_policy`` is not valid.
@@ -60,7 +69,8 @@ class BundleModel(ManagedModel):
             load_threads=_LOAD_THREADS,
         )
         pool, metrics = _shared()
-        super().__init__(name, manager, served=ServedModels(manager, pool, metrics))
+        limits = Limits(max_answer_values, request_timeout_seconds)
+        super().__init__(name, manager, served=ServedModels(manager, pool, metrics, limits=limits))
         self._watcher = Watcher(manager, poll_interval_seconds)
 
     def start(self) -> None:
