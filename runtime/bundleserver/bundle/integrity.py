@@ -16,6 +16,7 @@ from packaging.version import InvalidVersion, Version
 
 from bundleserver.bundle.links import Links
 from bundleserver.errors import IntegrityError, Problem
+from bundleserver.frameworks.regular_files import open_regular
 from bundleserver.manifest import BUNDLE, MANIFEST_NAME, Component, Manifest, Requirements
 
 _CHUNK_BYTES = 1 << 20
@@ -64,7 +65,7 @@ def trusted_links(directory: Path, *, lead_anywhere: bool = False) -> Links:
 def file_sha256(path: Path) -> str:
     """Return a file's SHA-256 digest in lower-case hexadecimal; reads it in pieces."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(_CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
@@ -133,7 +134,7 @@ def _file_differences(file: Path, component: Component) -> Iterator[str]:
         yield f"has {status.st_size} bytes, listed are {component.size}"
     elif component.sha256 is None:
         # Nothing to compare; that it can be read is known now and not only when it is loaded.
-        file.open("rb").close()
+        open_regular(file).close()
     elif (digest := file_sha256(file)) != component.sha256:
         yield f"has sha256 {digest[:12]}…, listed is {component.sha256[:12]}…"
 

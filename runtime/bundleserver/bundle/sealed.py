@@ -3,6 +3,9 @@
 Between the digest of a file and its opening another process may replace it, or write into it. A
 file whose digest is listed is therefore copied while its digest is computed, and the copy is what
 the framework gets. It has no name that another process could write to, and ends with the opening.
+
+A library that reads files one at a time gets copies of all: one on a volume that hangs would
+otherwise hold up every other.
 """
 
 from __future__ import annotations
@@ -48,7 +51,7 @@ class SealedPath(PosixPath):
 
 
 def open_component(directory: Path, component: Component, device: str) -> Predictor:
-    """Open the file of a component; one whose digest is listed from a copy.
+    """Open the file of a component; from a copy if its digest is listed, or others wait for it.
 
     Raises:
         IntegrityError: the file is not the one listed any more.
@@ -58,7 +61,7 @@ def open_component(directory: Path, component: Component, device: str) -> Predic
     path, digest = directory / (component.path or ""), component.sha256
     framework = framework_named(component.framework)
     context = LoadContext(component.options, device)
-    if digest is None:
+    if digest is None and not framework.in_turns:
         return framework.load(path, context)
     if framework.opens is Opens.DIRECTORY:
         return _opened_and_unchanged(directory, component, framework.load(path, context))
@@ -104,8 +107,8 @@ def _replaced(directory: Path, component: Component) -> IntegrityError:
 
 
 @contextmanager
-def _copy_of(path: Path, sha256: str, *, by_name: bool) -> Iterator[SealedPath | None]:
-    """Lend the path of a copy while the block lasts; None if the file has another digest.
+def _copy_of(path: Path, sha256: str | None, *, by_name: bool) -> Iterator[SealedPath | None]:
+    """Lend the path of a copy while the block lasts; None if it has not the digest listed.
 
     With ``by_name`` the copy has the file's name, and the other files of its directory are linked
     beside it.
@@ -121,8 +124,8 @@ def _copy_of(path: Path, sha256: str, *, by_name: bool) -> Iterator[SealedPath |
         yield sealed
 
 
-def _sealed_copy(path: Path, sha256: str, kept: ExitStack) -> IO[bytes] | None:
-    """Return an open copy that nobody can change; None if the file has another digest."""
+def _sealed_copy(path: Path, sha256: str | None, kept: ExitStack) -> IO[bytes] | None:
+    """Return an open copy that nobody can change; None if it has not the digest listed."""
     with reading(path), _regular_file(path) as source:
         size = os.fstat(source.fileno()).st_size
         with _writing(path, size):
@@ -137,7 +140,7 @@ def _sealed_copy(path: Path, sha256: str, kept: ExitStack) -> IO[bytes] | None:
     with _writing(path, size):
         copy.flush()
         _seal(copy)
-    return copy if digest.hexdigest() == sha256 else None
+    return copy if sha256 in (None, digest.hexdigest()) else None
 
 
 def _regular_file(path: Path) -> BinaryIO:

@@ -141,6 +141,7 @@ class Framework:
         left_out: optional dependencies of the library that are not imported with it.
         opens: what it opens: a file with a listed digest is opened from a copy that ends with
             ``load``.
+        in_turns: its library reads one file at a time, so none is read from where it may hang.
     """
 
     name: str
@@ -156,6 +157,7 @@ class Framework:
     needs_examples: bool = False
     left_out: tuple[str, ...] = ()
     opens: Opens = Opens.NAME
+    in_turns: bool = False
 
     def load(self, path: Path, context: LoadContext) -> Predictor:
         """Open one file.

@@ -15,7 +15,7 @@ import importlib.abc
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from importlib.machinery import (
     BYTECODE_SUFFIXES,
@@ -37,6 +37,9 @@ T = TypeVar("T")
 _LOCK = threading.RLock()
 """Held while the modules of one version are in ``sys.modules``."""
 
+_TURN_SECONDS = 300.0
+"""How long others wait for it; code of a model may hang, and cannot be ended."""
+
 
 class IsolatedCode:
     """The modules below one directory, for one version only. Safe for many threads."""
@@ -57,12 +60,16 @@ class IsolatedCode:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Let plain imports find the version's modules in the block; other versions wait."""
-        with _LOCK:
-            if self._depth:
+        if not _LOCK.acquire(timeout=_TURN_SECONDS):
+            raise TimeoutError(
+                "the code of another version is being imported, and has not ended for "
+                f"{_TURN_SECONDS:g} s"
+            )
+        try:
+            with nullcontext() if self._depth else self._installed():
                 yield
-                return
-            with self._installed():
-                yield
+        finally:
+            _LOCK.release()
 
     def call(self, function: Callable[[], T]) -> T:
         """Call code of the version; retry inside ``active`` if it does not find a module.

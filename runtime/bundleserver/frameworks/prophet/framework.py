@@ -11,7 +11,6 @@ fitted with one) of logistic growth; the condition of a conditional seasonality,
 
 from __future__ import annotations
 
-import json
 import logging
 import pickle
 from collections.abc import Mapping, Sequence
@@ -37,8 +36,10 @@ from bundleserver.frameworks.forecasting.timegrid import (
     iso_dates,
     parse_dates,
 )
-from bundleserver.frameworks.interface import reading
+from bundleserver.frameworks.interface import named_line, reading
+from bundleserver.frameworks.prophet import document
 from bundleserver.frameworks.prophet.intervals import Intervals
+from bundleserver.frameworks.regular_files import open_regular
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
 
 _REFIT = "Prophet needs a refit for new observations; omit 'history'"
@@ -166,25 +167,31 @@ def _read(path: Path) -> Any:
     if isinstance(content, Prophet):
         return content
     try:
-        # model_to_json returns a string; after json.dump, it is a JSON string within JSON.
-        while isinstance(content, str):
-            content = json.loads(content)
-        return model_from_dict(cast(Any, content))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        writer = content.get("__prophet_version") if isinstance(content, dict) else None
-        by = "" if writer is None else f" (written by prophet {writer})"
+        content = document.parse(cast(str, content))
+        model = model_from_dict(cast(Any, content))
+        document.check_model(model)
+    except document.Unreasonable as error:
+        raise LoadError(f"'{path}' is not opened: {error}") from error
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise LoadError(
-            f"'{path}' is not a valid Prophet model: {error!r}{by}; save it again with "
+            f"'{path}' is not a valid Prophet model: {named_line(error)}"
+            f"{document.of_writer(content)}; save it again with "
             f"prophet.serialize.model_to_json of prophet {version('prophet')}"
         ) from error
+    return model
 
 
 def _content(path: Path) -> object:
     """Read a JSON file as a string, recognised by its first character, else open a pickle."""
-    with reading(path):
-        data = path.read_bytes()
-    if data[:64].lstrip()[:1] not in (b"{", b'"'):
-        return pickles.load(path)
+    with reading(path), open_regular(path) as file:
+        if file.peek(64)[:64].lstrip()[:1] not in (b"{", b'"'):
+            return pickles.load(path)
+        data = file.read(document.MOST_BYTES + 1)
+    if len(data) > document.MOST_BYTES:
+        raise LoadError(
+            f"'{path}' has more than the {document.MOST_BYTES} bytes of Prophet's JSON; save the "
+            "model as a pickle"
+        )
     try:
         return data.decode()
     except UnicodeDecodeError as error:

@@ -18,9 +18,10 @@ from urllib.parse import unquote
 import mlflow.pyfunc
 from mlflow.exceptions import MlflowException
 
+from bundleserver.documents.bounded_yaml import parse_yaml
 from bundleserver.errors import FrameworkError, InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext, frameworks
-from bundleserver.frameworks.interface import check_options, first_line, named_line
+from bundleserver.frameworks.interface import check_options, first_line, named_line, reading
 from bundleserver.frameworks.isolated_code import IsolatedCode
 from bundleserver.frameworks.pyfunc.samples import tensors_of_example
 from bundleserver.frameworks.pyfunc.values import (
@@ -31,10 +32,14 @@ from bundleserver.frameworks.pyfunc.values import (
     request_parameters,
     specs_of,
 )
+from bundleserver.frameworks.regular_files import open_regular
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.signature import Signature
 
 LOG = logging.getLogger(__name__)
+
+_MOST_BYTES = 4 << 20
+_MOST_FILES = 100_000
 
 _CALLERS_FAULT = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST"})
 
@@ -47,6 +52,7 @@ def load(path: Path, context: LoadContext) -> PyfuncPredictor:
         LoadError: names the file, what is wrong with it and what to do.
     """
     check_options(context.options, (), f"'{path}'")
+    _check_files(path)
     with ExitStack() as opened:
         directory = _readable(path.parent, opened)
         code = _code_of(path, directory)
@@ -170,6 +176,27 @@ def _blames_the_input(error: Exception) -> bool:
     from bundleserver.frameworks.sklearn.framework import blames_the_input
 
     return blames_the_input(error.__traceback__)
+
+
+def _check_files(path: Path) -> None:
+    """Refuse what MLflow would read without a limit.
+
+    Raises:
+        LoadError: names the file, and what is wrong with it.
+    """
+    with reading(path), open_regular(path) as file:
+        data = file.read(_MOST_BYTES + 1)
+    if len(data) > _MOST_BYTES:
+        raise LoadError(f"'{path}' has more than the {_MOST_BYTES} bytes of an MLmodel")
+    try:
+        parse_yaml(data.decode())
+    except ValueError as error:
+        raise LoadError(f"'{path}' cannot be read: {error}") from error
+    for count, other in enumerate(path.parent.rglob("*")):
+        if count == _MOST_FILES:
+            raise LoadError(f"'{path.parent}' has more than {_MOST_FILES} files")
+        if other.exists() and not other.is_file() and not other.is_dir():
+            raise LoadError(f"'{other}' is no regular file, directory or link to one")
 
 
 def _code_of(path: Path, directory: str) -> IsolatedCode | None:

@@ -53,4 +53,5 @@ FRAMEWORK = Framework(
     recognises=lambda model: has_class_of(model, "torch"),
     flavour=Flavour("pytorch", _logged_file),
     opens=Opens.CONTENT,
+    in_turns=True,
 )

@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,6 +55,9 @@ _OPTIONS = ("device", "sequence", "rows")
 _READING = threading.Lock()
 """torch's readers and writers of files share state of the process; one file at a time."""
 
+_TURN_SECONDS = 300.0
+"""How long a file waits for its turn; a reader cannot be ended."""
+
 _DEVICE = re.compile(r"cpu|auto|cuda(?::(?P<index>\d+))?")
 
 
@@ -74,10 +78,23 @@ def load(path: Path, context: LoadContext) -> TorchPredictor:
     if rows not in ROWS:
         raise LoadError(f"'{path}': options.rows is {rows!r}; expected one of {quoted(ROWS)}")
     device = _device(path, options.get("device", context.device))
-    with _READING:
+    with _turn(path):
         program = open_file(path, options, device)
     program = replace(program, one_sequence=rows == DEPENDENT)
     return TorchPredictor(settled(path, program, None if sequence is None else bool(sequence)))
+
+
+@contextmanager
+def _turn(path: Path) -> Iterator[None]:
+    if not _READING.acquire(timeout=_TURN_SECONDS):
+        raise LoadError(
+            f"'{path}' was not opened: torch reads one file at a time, and has read another for "
+            f"more than {_TURN_SECONDS:g} s"
+        )
+    try:
+        yield
+    finally:
+        _READING.release()
 
 
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import random
 import threading
 import time
@@ -13,27 +14,58 @@ from bundleserver.errors import SourceError
 
 T = TypeVar("T")
 
+_MOST_CALLS = 16
+"""How many calls of the process may be under way, or hang: each has a thread."""
+
+_CALLS = threading.BoundedSemaphore(_MOST_CALLS)
+
 
 def call_within(seconds: float, what: str, function: Callable[[], T]) -> T:
     """Return a function's result, or raise its error, within a timeout.
 
-    A function that hangs is left to its thread, which does not prevent the process from exiting.
+    A function that hangs is ended at its next step in Python, as after the next byte of an answer
+    that trickles. Until then it is left to its thread, which does not prevent the process from
+    exiting; while too many hang, no more are called.
 
     Raises:
         TimeoutError: it has not returned.
     """
     outcome: Future[T] = Future()
+    ending = threading.Lock()
 
     def run() -> None:
         try:
-            outcome.set_result(function())
-        except BaseException as error:  # noqa: BLE001  # raised again by the caller's thread
-            outcome.set_exception(error)
+            try:
+                outcome.set_result(function())
+            except BaseException as error:  # noqa: BLE001  # raised again by the caller's thread
+                outcome.set_exception(error)
+            ending.acquire()  # from here on it is not ended any more
+        except _GivenUp:
+            pass  # it came after the function's own end
+        finally:
+            _CALLS.release()
 
-    threading.Thread(target=run, name=f"registry: {what}", daemon=True).start()
+    if not _CALLS.acquire(blocking=False):
+        raise TimeoutError("earlier calls have not ended")
+    thread = threading.Thread(target=run, name=f"registry: {what}", daemon=True)
+    thread.start()
     if not wait([outcome], seconds).done:
+        if ending.acquire(blocking=False):
+            _end(thread)
+            ending.release()
         raise TimeoutError(f"no response within {seconds:g} s")
     return outcome.result()
+
+
+class _GivenUp(BaseException):
+    """Raised in a call that nobody waits for any more; libraries do not catch it."""
+
+
+def _end(thread: threading.Thread) -> None:
+    """Let a thread raise an exception at its next step in Python."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_GivenUp)
+    )
 
 
 class Breaker:

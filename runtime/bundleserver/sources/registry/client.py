@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,7 @@ from tenacity import (
 )
 
 from bundleserver.errors import BundleServerError, FrameworkError, SourceError
+from bundleserver.sources.registry.answers import bound_answers
 from bundleserver.sources.registry.bounded import call_within
 from bundleserver.sources.registry.failures import (
     NoSuchThing,
@@ -35,6 +37,7 @@ T = TypeVar("T")
 EXTRA = "pip install 'bundleserver[mlflow]'"
 _MOST_VERSIONS = 1000
 _MOST_PAGES = 100
+_ALL_PAGES_SECONDS = 60.0
 _ASK_AGAIN_WITHIN_SECONDS = 5.0
 """A call that took longer is not retried within a poll, which would take minutes."""
 
@@ -43,6 +46,8 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     # Retries are ours: MLflow's own take minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    # Parts of a file cannot be cut off at its announced size.
+    "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # Standard output is for the results of commands.
@@ -69,6 +74,7 @@ def import_mlflow() -> Any:
         ) from error
     # It would log what is raised here anyway.
     logging.getLogger("mlflow").setLevel(logging.ERROR)
+    bound_answers()
     return mlflow
 
 
@@ -184,7 +190,13 @@ class RegistryClient:
         question = _name_filter(name)
         found: list[Any] = []
         token: str | None = None
+        deadline = time.monotonic() + _ALL_PAGES_SECONDS
         for _ in range(_MOST_PAGES):
+            if time.monotonic() > deadline:
+                raise SourceError(
+                    f"the registry at '{self.place}' did not list the versions of '{name}' within "
+                    f"{_ALL_PAGES_SECONDS:g} s"
+                )
             page = self.ask(
                 f"versions of '{name}'",
                 lambda client, token=token: client.search_model_versions(  # type: ignore[misc]  # a default binds the loop's value
@@ -193,11 +205,13 @@ class RegistryClient:
             )
             found += [version for version in page if version.name == name]
             token = page.token or None
+            if len(found) > _MOST_PAGES * _MOST_VERSIONS:
+                break
             if token is None:
                 return tuple(map(_version, found))
         raise SourceError(
-            f"'{name}' has more than {_MOST_PAGES} pages of versions in the registry at "
-            f"'{self.place}'; delete old versions there"
+            f"'{name}' has more than {_MOST_PAGES} pages of {_MOST_VERSIONS} versions in the "
+            f"registry at '{self.place}'; delete old versions there"
         )
 
     def _connect(self) -> MlflowClient:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 import logging
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,7 @@ from bundleserver.sources.registry.exact import download_exactly
 LOG = logging.getLogger(__name__)
 
 _MOST_FILES = 100_000
+_MOST_DIRECTORIES = 2_000
 _MOST_DEPTH = 32
 _PROGRESS_EVERY_SECONDS = 5.0
 _LOCAL_TROUBLE = frozenset(
@@ -53,6 +55,7 @@ class Artifacts:
         self._name, self._number = name, number
         self._file_seconds = file_seconds
         self._repository: Any = None
+        self._directories = self._entries = 0
 
     def list(self) -> tuple[Artifact, ...]:
         """Return every file of the version, in order.
@@ -61,6 +64,7 @@ class Artifacts:
             SourceError: they cannot be listed.
             IntegrityError: a path leads out of the version's directory.
         """
+        self._directories = self._entries = 0
         files = tuple(sorted(self._walk("", 0), key=lambda artifact: artifact.path))
         if not files:
             raise SourceError(f"{self.identity} has no artifacts in the registry")
@@ -74,6 +78,7 @@ class Artifacts:
             IntegrityError: a file's size differs from its listing.
         """
         total = sum(file.size or 0 for file in files)
+        self._check_space(total, directory)
         LOG.info("%s: downloading %s files, %s bytes", self.identity, len(files), total)
         started = said = time.monotonic()
         done = 0
@@ -85,6 +90,14 @@ class Artifacts:
                 LOG.info("%s: downloaded %s of %s bytes", self.identity, done, total)
         seconds = time.monotonic() - started
         LOG.info("%s: downloaded %s bytes in %.1f s", self.identity, done, seconds)
+
+    def _check_space(self, total: int, directory: Path) -> None:
+        with suppress(OSError):
+            if total > shutil.disk_usage(directory).free:
+                raise SourceError(
+                    f"{self.identity} cannot be written to '{directory.parent}': no space left on "
+                    f"device for {total} bytes"
+                )
 
     def _fetch_one(self, file: Artifact, directory: Path) -> None:
         target = directory / file.path
@@ -115,8 +128,13 @@ class Artifacts:
             f"the artifacts of {self.identity}",
             lambda _: tuple(self._open().list_artifacts(folder or None)),
         )
-        if len(listed) > _MOST_FILES:
-            raise SourceError(f"{self.identity} has more than {_MOST_FILES} artifacts")
+        self._directories += 1
+        self._entries += len(listed)
+        if self._entries > _MOST_FILES or self._directories > _MOST_DIRECTORIES:
+            raise SourceError(
+                f"{self.identity} has more than {_MOST_FILES} artifacts, or more than "
+                f"{_MOST_DIRECTORIES} directories"
+            )
         for info in listed:
             path = str(info.path)
             self._check_path(path, folder)

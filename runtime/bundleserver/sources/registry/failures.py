@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit, urlunsplit
 
 from bundleserver.errors import SourceError
+from bundleserver.sources.registry.answers import OddAnswer
 
 
 class NoSuchThing(SourceError):
@@ -47,6 +48,10 @@ def explain(error: BaseException, place: str, what: str) -> SourceError:
     chain = list(_chain(error))
     status = next(filter(None, map(_status, chain)), None)
     where = f"the registry at '{place}'"
+    if odd := next((link for link in chain if isinstance(link, OddAnswer)), None):
+        return SourceError(f"{where} sent an answer for {what} that {odd}")
+    if any(isinstance(link, RecursionError) for link in chain):
+        return SourceError(f"{where} sent an answer for {what} that is nested too deep")
     if status == 404:
         return NoSuchThing(f"{where} does not have {what}: {_first_line(chain[0])}")
     if status in _REFUSED:

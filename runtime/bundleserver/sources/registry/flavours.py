@@ -16,7 +16,8 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from bundleserver.bundle import opening
 from bundleserver.bundle.integrity import file_sha256
-from bundleserver.bundle.metadata_files import read_metadata
+from bundleserver.bundle.metadata_files import count_values, read_metadata
+from bundleserver.documents.bounded_yaml import MOST_VALUES, parse_yaml
 from bundleserver.errors import BundleError, FrameworkError
 from bundleserver.frameworks import Framework, frameworks
 from bundleserver.frameworks.flavour import LoggedColumn
@@ -35,6 +36,8 @@ _PYTHON_FUNCTION = "python_function"
 _COMPONENT = "model"
 _PATHS = frozenset({"pickled_model", "data", "model_data"})
 """Where flavours name their file or directory."""
+_MOST_REQUIREMENTS = 5_000
+_LONGEST_REQUIREMENT = 1_000
 # The server's own version loads a model; it may differ from the version that logged it.
 _NOT_REQUIRED = ("mlflow", "mlflow-skinny")
 
@@ -71,13 +74,11 @@ def manifest_of(directory: Path, name: str) -> Manifest:
 
 
 def _read(path: Path) -> Mapping[str, object]:
-    import yaml
-
     try:
-        document = yaml.safe_load(read_metadata(path).decode())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        first = str(error).partition("\n")[0]
-        raise BundleError(f"'{path}' cannot be read: {first}") from error
+        document = parse_yaml(read_metadata(path).decode())
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BundleError(f"'{path}' cannot be read: {reason}") from error
     if not isinstance(document, dict) or not isinstance(document.get("flavors"), dict):
         raise BundleError(f"'{path}' has no 'flavors'; expected a file written by MLflow")
     return document
@@ -133,8 +134,10 @@ def _columns(mlmodel: Mapping[str, object]) -> Sequence[LoggedColumn]:
     signature = mlmodel.get("signature")
     inputs = signature.get("inputs") if isinstance(signature, dict) else None
     try:
-        entries = json.loads(inputs) if isinstance(inputs, str) else []
-    except ValueError:
+        text = inputs if isinstance(inputs, str) else "[]"
+        count_values(text.encode("utf-8", "replace"), MOST_VALUES)
+        entries = json.loads(text)
+    except (ValueError, RecursionError):
         return ()  # MLflow refuses it, if it is asked
     if not isinstance(entries, list):
         return ()
@@ -180,7 +183,9 @@ def _requirements(directory: Path, mlmodel: Mapping[str, object]) -> Requirement
         lines = read_metadata(directory / "requirements.txt").decode().splitlines()
     except (OSError, UnicodeDecodeError):
         return Requirements(minor, packages)
-    for line in lines:
+    for line in lines[:_MOST_REQUIREMENTS]:
+        if len(line) > _LONGEST_REQUIREMENT:
+            continue
         try:
             requirement = Requirement(line.partition("#")[0].strip())
         except InvalidRequirement:

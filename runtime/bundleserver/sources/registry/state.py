@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-import os
+import math
+import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from bundleserver.bundle.metadata_files import read_json
 from bundleserver.sources.registry.values import RegisteredModel
 
 LOG = logging.getLogger(__name__)
@@ -17,6 +20,8 @@ LOG = logging.getLogger(__name__)
 _NAME = "registry.json"
 _FORMAT = "registry-state/v1"
 _LONGEST_HISTORY = 10
+_MOST_BYTES = 64 << 20
+_MOST_VALUES = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,20 @@ def remember(known: LastKnown, directory: Path) -> None:
         "model": known.model.to_document(),
         "history": {label: list(numbers) for label, numbers in known.history.items()},
     }
-    draft = directory / f".{_NAME}.{os.getpid()}"
+    text = json.dumps(document)
+    if len(text) > _MOST_BYTES or text.count(",") > _MOST_VALUES // 2:
+        LOG.warning(
+            "the %s versions of '%s' are too many to be stored for an outage",
+            len(known.model.versions),
+            known.model.name,
+        )
+        return
+    # A name that nobody else knows, even in a container with the same process number.
+    draft = directory / f".{_NAME}.{secrets.token_hex(8)}"
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(document), encoding="utf-8")
+        with draft.open("x", encoding="utf-8") as file:
+            file.write(text)
         draft.replace(directory / _NAME)
     except OSError as error:
         LOG.warning("'%s' cannot be written: %s", directory, error.strerror or error)
@@ -66,14 +81,17 @@ def recall(directory: Path) -> LastKnown | None:
     """Return the registry's last known state, or None if none is stored."""
     path = directory / _NAME
     try:
-        document = json.loads(path.read_bytes())
+        document: Any = read_json(path, _MOST_BYTES, _MOST_VALUES)
         model = RegisteredModel.from_document(document["model"])
         history = {
             str(label): tuple(map(str, numbers)) for label, numbers in document["history"].items()
         }
-        return LastKnown(model, float(document["as_of"]), history)
+        as_of = float(document["as_of"])
+        if not math.isfinite(as_of):
+            raise ValueError(f"as_of is {as_of}")
+        return LastKnown(model, as_of, history)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
         LOG.warning("'%s' cannot be read and is ignored: %s", path, error)
         return None

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
+from typing import Any, cast
 
 from bundleserver.versions import Version
+
+_MOST_SECONDS = 2.5e11
+"""Until the year 9892; later ones have no date in Python."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +108,7 @@ class RegisteredModel:
         entries = document["versions"]
         if not isinstance(entries, list):
             raise TypeError("'versions' must be an array")
-        versions = tuple(RegisteredVersion(**entry) for entry in entries)
-        for version in versions:
-            Version.parse(version.number)
+        versions = tuple(map(_version, entries))
         return cls(
             str(document["name"]),
             versions,
@@ -117,8 +119,22 @@ class RegisteredModel:
 
 
 def iso_time(seconds: float) -> str:
-    """Format a time since the epoch in ISO 8601, UTC."""
+    """Format a time since the epoch in ISO 8601, UTC; empty if it is in no year that is written."""
+    if not -_MOST_SECONDS < seconds < _MOST_SECONDS:
+        return ""
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _version(entry: Mapping[str, object]) -> RegisteredVersion:
+    version = RegisteredVersion(**cast("Mapping[str, Any]", entry))
+    for name, default in asdict(RegisteredVersion("1")).items():
+        value = getattr(version, name)
+        if type(value) is not type(default):
+            raise TypeError(f"'{name}' is a {type(value).__name__}")
+        if isinstance(value, int) and abs(value) >= 1 << 63:
+            raise ValueError(f"'{name}' is {value.bit_length()} bits long")
+    Version.parse(version.number)
+    return replace(version, tags=_texts(version.tags))
 
 
 def _texts(value: object) -> dict[str, str]:

@@ -10,27 +10,31 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
-import json
 import logging
 import os
 import re
+import secrets
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO
 
-from bundleserver.bundle.integrity import file_sha256
 from bundleserver.errors import SourceError
+from bundleserver.sources.registry.cache.index import (
+    INDEX_NAME,
+    Damage,
+    verified_facts,
+    write_index,
+)
 from bundleserver.sources.registry.values import RegisteredVersion
 
 LOG = logging.getLogger(__name__)
 
-INDEX_NAME = ".fetched.json"
-_FORMAT = "registry-cache/v1"
 _PART_PREFIX = ".part-"
 _GONE_PREFIX = ".gone-"
 _ENTRY = re.compile(r"([0-9]{1,18})-([0-9a-f]{16})")
@@ -97,19 +101,16 @@ class Cache:
         """
         directory = self._place(version)
         try:
-            index = json.loads((directory / INDEX_NAME).read_bytes())
-            damage = _damage(directory, index)
+            facts = verified_facts(directory)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            damage = f"{INDEX_NAME} cannot be read: {error}"
-        if damage is not None:
+        except Damage as damage:
             LOG.warning("removing '%s' from the cache, it is damaged: %s", directory, damage)
             self.remove(directory)
             return None
         with suppress(OSError):
             os.utime(directory / INDEX_NAME)
-        return directory, index["facts"]
+        return directory, facts
 
     def add(
         self, version: RegisteredVersion, fill: Callable[[Path], Mapping[str, object]]
@@ -132,10 +133,10 @@ class Cache:
             )
             try:
                 facts = dict(fill(staging))
-                _write_index(staging, facts)
+                write_index(staging, facts)
                 # mkdtemp is private; replicas may run as other users of the same group.
                 staging.chmod(0o775)
-                self._publish(staging, self._place(version))
+                self._publish(staging, version)
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
         return self._place(version), facts
@@ -192,7 +193,7 @@ class Cache:
     def _locked(self, version: RegisteredVersion) -> Iterator[None]:
         """Lock a version's download among replicas; the system releases the lock of a dead one."""
         path = self.root / f".lock-{version.number}"
-        with path.open("a") as file:
+        with _lock_file(path) as file:
             deadline = time.monotonic() + self._lock_seconds
             is_logged = False
             while not _try_lock(file.fileno(), path):
@@ -207,20 +208,24 @@ class Cache:
                 time.sleep(_LOCK_PAUSE_SECONDS)
             yield
 
-    def _publish(self, staging: Path, place: Path) -> None:
+    def _publish(self, staging: Path, version: RegisteredVersion) -> None:
+        place = self._place(version)
         try:
             staging.rename(place)
         except OSError as error:
-            # Without locks another replica may have been first; its version is complete.
-            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or not place.is_dir():
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
+            # Without locks another replica may have been first; anything else there is removed.
+            if self.find(version) is None:
+                self.remove(place)
+                staging.rename(place)
 
     def remove(self, directory: Path) -> None:
-        """Remove a version at once."""
-        gone = directory.with_name(f"{_GONE_PREFIX}{directory.name}-{os.getpid()}")
+        """Remove a version at once, or whatever is in its place."""
+        gone = directory.with_name(f"{_GONE_PREFIX}{directory.name}-{secrets.token_hex(8)}")
         try:
             directory.rename(gone)
-            shutil.rmtree(gone)
+            _delete(gone)
         except OSError as error:
             if error.errno != errno.ENOENT:
                 LOG.warning("'%s' could not be removed: %s", directory, error.strerror or error)
@@ -233,8 +238,8 @@ class Cache:
         for prefix in (_GONE_PREFIX, _PART_PREFIX):
             for path in self.root.glob(f"{prefix}*"):
                 with suppress(OSError):
-                    if path.stat().st_mtime < oldest:
-                        shutil.rmtree(path, ignore_errors=True)
+                    if path.lstat().st_mtime < oldest:
+                        _delete(path)
 
 
 def _directory_name(name: str, registry: str) -> str:
@@ -256,39 +261,32 @@ def _try_lock(descriptor: int, path: Path) -> bool:
     return True
 
 
-def _write_index(directory: Path, facts: Mapping[str, object]) -> None:
-    files = {}
-    for path in sorted(directory.rglob("*")):
-        if path.is_symlink() or not path.is_file() or path == directory / INDEX_NAME:
-            continue
-        name = path.relative_to(directory).as_posix()
-        files[name] = {"size": path.stat().st_size, "sha256": file_sha256(path)}
-        _sync(path)
-    index = directory / INDEX_NAME
-    index.write_text(json.dumps({"format": _FORMAT, "files": files, "facts": dict(facts)}))
-    _sync(index)
+def _lock_file(path: Path) -> IO[bytes]:
+    """Open a file to lock, whatever is in its place."""
+    try:
+        return _opened(path)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENXIO):
+            raise
+    LOG.warning("removing '%s', which is no regular file", path)
+    _delete(path)
+    return _opened(path)
 
 
-def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
+def _opened(path: Path) -> IO[bytes]:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    file = os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    return file
 
 
-def _damage(directory: Path, index: Mapping[str, Any]) -> str | None:
-    """Return how a directory differs from its index, or None."""
-    if index["format"] != _FORMAT:
-        return f"{INDEX_NAME} has format '{index['format']}'; expected '{_FORMAT}'"
-    for name, listed in index["files"].items():
-        path = directory / name
-        try:
-            size = path.stat().st_size
-            if size != listed["size"]:
-                return f"'{name}' has {size} bytes; expected {listed['size']}"
-            if file_sha256(path) != listed["sha256"]:
-                return f"'{name}': digest mismatch"
-        except OSError as error:
-            return f"'{name}' cannot be read: {error.strerror or error}"
-    return None
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def size_of(directory: Path) -> int:
