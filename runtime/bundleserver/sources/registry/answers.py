@@ -7,13 +7,16 @@ limit, and what it read is what MLflow gets. Files are not read here: ``exact`` 
 from __future__ import annotations
 
 import functools
+import logging
 import re
 import zlib
 from collections.abc import Callable
 from typing import Any
 
 from bundleserver.bundle.metadata_files import count_values
-from bundleserver.errors import FrameworkError, SourceError
+from bundleserver.errors import SourceError
+
+LOG = logging.getLogger(__name__)
 
 MOST_BYTES = 8 << 20
 """The most bytes of an answer, compressed or not."""
@@ -34,20 +37,16 @@ class OddAnswer(SourceError):
 
 
 def bound_answers() -> None:
-    """Bound the answers to all of MLflow's requests in this process.
-
-    Raises:
-        FrameworkError: this MLflow has no such sessions.
-    """
+    """Bound the answers to all of MLflow's requests in this process; warn where that fails."""
     from mlflow.utils import request_utils
 
     make: Any = getattr(request_utils, "_get_request_session", None)
     if make is None:
-        raise FrameworkError(
+        LOG.warning(
             "this version of MLflow has other HTTP sessions than those whose answers are bounded; "
-            "install mlflow-skinny 3.17"
+            "answers of the registry have no limit; mlflow-skinny 3.17 is tested"
         )
-    if not hasattr(make, "__wrapped__"):
+    elif not hasattr(make, "__wrapped__"):
         request_utils._get_request_session = _bounding(make)
 
 
