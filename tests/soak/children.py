@@ -26,7 +26,7 @@ class Line:
         self._connection.send((kind, value))
 
     def wait(self, seconds: float) -> str:
-        """Wait so long, or until something is said; return it, ``stop`` for ever once said."""
+        """Wait so long, or until something is said; return it, and ``stop`` for ever after it."""
         if self._told == ["stop"]:
             return "stop"
         try:
@@ -36,10 +36,6 @@ class Line:
         if told == "stop":
             self._told = ["stop"]
         return told
-
-    def is_over(self) -> bool:
-        """Return whether this child has to stop, without waiting."""
-        return self.wait(0) == "stop"
 
 
 @dataclass
@@ -87,5 +83,5 @@ def _run(connection: Connection, work: Callable[..., None], *arguments: object) 
     except Exception as error:  # noqa: BLE001  # whatever ended this child has to be seen
         import traceback
 
-        line.report("broken", f"{error!r}\n{traceback.format_exc()}")
+        line.report("broke down", f"{error!r}\n{traceback.format_exc()}")
     sys.stdout.flush()

@@ -131,7 +131,7 @@ class Soak:
         end = time.monotonic() + STARTED_WITHIN_SECONDS
         while not ask():
             self._read(0.5)
-            if time.monotonic() > end or self.tally.faults["broken"]:
+            if time.monotonic() > end or self.tally.faults["broke down"]:
                 raise RuntimeError(f"waited in vain until {what}")
 
     def _watch(self, began: float) -> None:
@@ -167,6 +167,8 @@ class Soak:
         end = time.monotonic() + STARTED_WITHIN_SECONDS
         while len(self.paused) < len(directors) and time.monotonic() < end:
             self._read(0.2)
+        if len(self.paused) < len(directors):
+            self.tally.fault("missed", f"only {sorted(self.paused)} paused to be weighed")
         settled = time.monotonic() + SETTLE_SECONDS
         while (left := settled - time.monotonic()) > 0:
             self._read(left)
@@ -193,7 +195,7 @@ class Soak:
             except (EOFError, OSError):
                 self.children.remove(child)
                 child.end(time.monotonic() + 5)
-                self.tally.fault("broken", f"{child.name} ended by itself")
+                self.tally.fault("broke down", f"{child.name} ended by itself")
                 continue
             self._take(child, kind, value)
 
@@ -246,7 +248,7 @@ class Soak:
             server.send(signal.SIGTERM)
         for name, server in self.servers.items():
             if code := server.exit_code():
-                self.tally.fault("broken", f"the server {name} ended with {code}")
+                self.tally.fault("broke down", f"the server {name} ended with {code}")
 
     def _end_children(self) -> None:
         deadline = time.monotonic() + 10

@@ -92,7 +92,7 @@ class Tally:
 
     def verdict(self, minutes: float) -> list[str]:
         """Return why the soak has failed; nothing if it has passed."""
-        names = [LOST, WRONG, "missed", "broken"]
+        names = [LOST, WRONG, "missed", "broke down"]
         reasons = [f"{self.faults[name]} {name}" for name in names if self.faults[name]]
         if minutes >= JUDGED_FROM_MINUTES:
             reasons += [
@@ -123,7 +123,7 @@ class Tally:
             "swaps seen by clients": self.swaps,
             **dict(sorted(self.steps.items())),
             "slowest answer, s": f"{self.slowest:.2f}",
-            **{name: self.faults[name] for name in (RESET, LOST, WRONG, "missed", "broken")},
+            **{name: self.faults[name] for name in (RESET, LOST, WRONG, "missed", "broke down")},
         }
         for name, value in rows.items():
             table.add_row(name, str(value))

@@ -107,7 +107,6 @@ class Director:
 
     def hold(self) -> None:
         """Let the clients see it for a while."""
-        self.line.wait(0)
         time.sleep(float(self.rng.uniform(*HELD_SECONDS)))
 
     def swap(self, model: str) -> None:
@@ -230,7 +229,7 @@ class Director:
 
 STEPS: dict[str, Callable[[Director, str], None]] = {
     "swap": Director.swap,
-    "broken": Director.break_one,
+    "broken version": Director.break_one,
     "roll-back": Director.roll_back,
     "split": Director.split,
     "canary": Director.canary,
