@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from tests.soak.soak import Soak
@@ -15,6 +16,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10.0, help="how long it takes")
     parser.add_argument("--seed", type=int, default=0, help="of the directors' order")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         reasons = Soak(given.minutes, given.seed).run()
     except KeyboardInterrupt:

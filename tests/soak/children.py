@@ -27,15 +27,22 @@ class Line:
 
     def wait(self, seconds: float) -> str:
         """Wait so long, or until something is said; return it, and ``stop`` for ever after it."""
-        if self._told == ["stop"]:
-            return "stop"
+        self._hear(0 if self._told else seconds)
+        if not self._told:
+            return ""
+        return self._told[0] if self._told[0] == "stop" else self._told.pop(0)
+
+    def is_over(self) -> bool:
+        """Return whether this child has to stop; whatever else was said is told later."""
+        self._hear(0)
+        return "stop" in self._told
+
+    def _hear(self, seconds: float) -> None:
         try:
-            told = str(self._connection.recv()) if self._connection.poll(seconds) else ""
-        except EOFError:
-            told = "stop"
-        if told == "stop":
-            self._told = ["stop"]
-        return told
+            if "stop" not in self._told and self._connection.poll(seconds):
+                self._told.append(str(self._connection.recv()))
+        except (EOFError, OSError):
+            self._told.append("stop")
 
 
 @dataclass

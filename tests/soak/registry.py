@@ -33,10 +33,20 @@ class RegistryDirector:
         self.number = 0
 
     def start(self) -> None:
-        """Start the registry, and tell whom to kill if we should be killed."""
-        self.server.start()
+        """Start the registry, and tell whom to kill if we should be killed meanwhile."""
+        self.server.launch()
         assert self.server.popen is not None
         self.line.report("registry", self.server.popen.pid)
+        end = time.monotonic() + SEEN_WITHIN_SECONDS
+        while not self.server.answers() and not self.line.is_over():
+            if time.monotonic() > end:
+                raise RuntimeError(f"the registry does not answer in {SEEN_WITHIN_SECONDS:.0f} s")
+            time.sleep(0.2)
+
+    def stop(self) -> None:
+        """Kill the registry, and tell that nobody has to be killed."""
+        self.server.kill()
+        self.line.report("registry", 0)
 
     def register(self) -> str:
         """Register the next version as champion; its values are in the book before."""
@@ -60,7 +70,7 @@ class RegistryDirector:
                 while (told := self.line.wait(1.0)) not in ("resume", "stop"):
                     pass
             elif self.rng.random() < 0.5:
-                self.server.kill()
+                self.stop()
                 self.line.report("step", "registry stopped")
                 time.sleep(float(self.rng.uniform(*DOWN_SECONDS)))
                 self.start()
@@ -72,6 +82,8 @@ class RegistryDirector:
         label = self.register()
         end = time.monotonic() + SEEN_WITHIN_SECONDS
         while client.get(f"/v2/models/{REGISTERED}/versions/{label}/ready").status_code != 200:
+            if self.line.is_over():
+                return
             if time.monotonic() > end:
                 self.line.report("missed", f"the champion {label} is not served")
                 return
@@ -95,4 +107,4 @@ def run_registry(line: Line, root: Path, seed: int) -> None:
         if told != "stop":
             director.run(Place("registry", int(told), 0, (REGISTERED,)))
     finally:
-        director.server.kill()
+        director.stop()

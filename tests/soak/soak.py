@@ -36,7 +36,7 @@ JUDGED_AFTER_SECONDS = 5.0
 """How long a failure waits for the kill that may explain it."""
 STARTED_WITHIN_SECONDS = 120.0
 ENDED_WITHIN_SECONDS = 60.0
-LOG_TAIL_LINES = 40
+LOG_TAIL_LINES = 6
 LOADS = {
     "single": ("V1", "V2", "V2 binary", "gRPC"),
     "pair": ("V1", "V1", "V2", "V2 binary", "gRPC", "gRPC"),
@@ -62,6 +62,7 @@ class Soak:
 
     def run(self) -> list[str]:
         """Run it and return why it has failed; nothing if it has passed."""
+        self.tally.tail = self._log_tail
         root = Path(tempfile.mkdtemp(prefix="soak-"))
         try:
             with ExitStack() as stack:
@@ -74,8 +75,6 @@ class Soak:
             shutil.rmtree(root, ignore_errors=True)
         self.tally.end()
         self.tally.show(self.weighed)
-        if self.tally.told:
-            self._show_logs()
         return self.tally.verdict(self.minutes)
 
     def _start(self, root: Path, stack: ExitStack) -> dict[str, Place]:
@@ -260,6 +259,6 @@ class Soak:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.registry_pid, signal.SIGKILL)
 
-    def _show_logs(self) -> None:
-        for name, server in self.servers.items():
-            say(f"--- the last lines of {name}:\n" + "".join(server.lines[-LOG_TAIL_LINES:]))
+    def _log_tail(self, server: str) -> str:
+        lines = self.servers[server].lines[-LOG_TAIL_LINES:] if server in self.servers else []
+        return "".join(f"    {line}" for line in lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from tests.soak.checking import LOST, RESET, WRONG, Exchange, Excuses, Kill, out
 from tests.soak.clients import Counts
 
 MOST_TOLD = 20
+"""Of each kind of fault, in full; the others are counted."""
 GROWTH_ALLOWED = 1.05
 JUDGED_FROM_MINUTES = 10.0
 """A shorter soak prints how memory grew, and does not fail for it."""
@@ -32,7 +34,8 @@ class Tally:
     retired: dict[tuple[str, str], float] = field(default_factory=dict)
     waiting: list[tuple[str, str, Exchange]] = field(default_factory=list)
     excuses: Excuses = field(default_factory=Excuses)
-    told: list[str] = field(default_factory=list)
+    tail: Callable[[str], str] = lambda _: ""
+    """The last lines that a server has logged by now."""
     weights: dict[str, list[float]] = field(default_factory=dict)
 
     @property
@@ -71,14 +74,14 @@ class Tally:
                 f"{exchange.protocol} to {exchange.server}, client {exchange.client}, model "
                 f"{exchange.model}, rows {list(exchange.rows)}, sent {exchange.sent:.3f}, ended "
                 f"{exchange.ended:.3f}: {expected}; got {got}",
+                exchange.server,
             )
 
-    def fault(self, verdict: str, text: str) -> None:
-        """Count a fault and tell the first ones."""
+    def fault(self, verdict: str, text: str, server: str = "") -> None:
+        """Count a fault; tell the first ones of its kind, with what the server says meanwhile."""
         self.faults[verdict] += 1
-        if len(self.told) < MOST_TOLD:
-            self.told.append(f"{verdict}: {text}")
-            say(self.told[-1])
+        if self.faults[verdict] <= MOST_TOLD:
+            say(f"{verdict}: {text}\n{self.tail(server)}".rstrip())
 
     def end(self) -> None:
         """Judge what can only be judged at the end."""

@@ -138,7 +138,7 @@ def test_a_soak_that_tested_nothing_fails(capsys):
         tally.fault(LOST, str(number))
 
     assert ["100 lost", "nothing was tested"] == tally.verdict(2.0)
-    assert MOST_TOLD == len(tally.told) == len(capsys.readouterr().out.splitlines())
+    assert MOST_TOLD == len(capsys.readouterr().out.splitlines())
 
 
 @contextmanager

@@ -33,6 +33,10 @@ class Missed(Exception):
     """The servers did not do in time what the volume tells them."""
 
 
+class Over(Exception):
+    """The soak is over before a step is."""
+
+
 @dataclass
 class Director:
     """Disturbs the volume until it is over; each step leaves the newest good version serving."""
@@ -65,6 +69,8 @@ class Director:
             try:
                 STEPS[name](self, model)
                 self.line.report("step", name)
+            except Over:
+                return
             except (Missed, httpx.HTTPError, OSError) as error:
                 self.line.report("missed", f"{name} of {model}: {error!r}")
                 self.reset(model)
@@ -88,10 +94,13 @@ class Director:
 
         Raises:
             Missed: it is not in time.
+            Over: nobody waits any more.
         """
         end = time.monotonic() + SEEN_WITHIN_SECONDS
         for place in self.places:
             while not ask(place):
+                if self.line.is_over():
+                    raise Over
                 if time.monotonic() > end:
                     raise Missed(f"{place.server}: not {what} in {SEEN_WITHIN_SECONDS:.0f} s")
                 time.sleep(0.1)
