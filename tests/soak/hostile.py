@@ -66,7 +66,8 @@ def _expect(line: Line, place: Place, name: str) -> None:
     try:
         first = _first_line(place, sent)
     except OSError as error:
-        exchange = Exchange(*asked, time.monotonic(), failure=repr(error), is_reset=True)
+        is_reset = not isinstance(error, TimeoutError)
+        exchange = Exchange(*asked, time.monotonic(), failure=repr(error), is_reset=is_reset)
         line.report("problem", (LOST, f"expected {status}", exchange))
         return
     if f" {status} " not in first:

@@ -148,7 +148,7 @@ class Soak:
             if now >= first_weighing and not self.weighed:
                 self._weigh(began)
             if now >= next_line:
-                next_line += PROGRESS_SECONDS
+                next_line = now + PROGRESS_SECONDS
                 weights = {name: weigh(s.popen.pid) for name, s in self.servers.items()}
                 say(self.tally.line(now - began, weights))
             for name, server in self.servers.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -12,13 +13,14 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 
 from bundleserver import BundleStore
 from tests.soak.breaking import BREAKS
-from tests.soak.checking import Book
+from tests.soak.checking import LOST, Book, Exchange
 from tests.soak.children import Line
 from tests.soak.clients import Place
 from tests.soak.models import SWAPPED, save
@@ -86,7 +88,7 @@ class Director:
 
     def index(self, place: Place, model: str) -> dict[str, dict[str, str]]:
         """Return what a server says of a model's versions."""
-        entries = self.http.post(f"http://127.0.0.1:{place.http_port}/v2/repository/index").json()
+        entries = self._ask(place, "POST", "/v2/repository/index")
         return {entry.get("version", ""): entry for entry in entries if entry["name"] == model}
 
     def wait(self, what: str, ask: Callable[[Place], object]) -> None:
@@ -111,8 +113,19 @@ class Director:
 
     def default(self, place: Place, model: str) -> str:
         """Return the version that answers by default in one process of a server."""
-        answer = self.http.get(f"http://127.0.0.1:{place.http_port}/v2/models/{model}").json()
-        return str(answer.get("default_version", ""))
+        return str(self._ask(place, "GET", f"/v2/models/{model}").get("default_version", ""))
+
+    def _ask(self, place: Place, method: str, path: str) -> Any:
+        """Ask; a connection that ends is reported, for a kill to explain, and made anew."""
+        asked = (os.getpid(), "director", place.server, path, (), time.monotonic())
+        url = f"http://127.0.0.1:{place.http_port}{path}"
+        try:
+            return self.http.request(method, url).json()
+        except httpx.TransportError as error:
+            is_reset = not isinstance(error, httpx.TimeoutException)
+            exchange = Exchange(*asked, time.monotonic(), failure=repr(error), is_reset=is_reset)
+            self.line.report("problem", (LOST, "expected an answer", exchange))
+            return self.http.request(method, url).json()
 
     def hold(self) -> None:
         """Let the clients see it for a while."""
