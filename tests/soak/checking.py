@@ -37,11 +37,16 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Kill:
-    """A worker process that was killed, and the clients that were connected to it."""
+    """A worker process that was killed, the clients connected to it, and when it was gone.
+
+    Linux closes the connections of a killed process before its listening socket, so a client that
+    connects again in between may get into the queue of the dying socket, and is reset once more.
+    """
 
     server: str
     at: float
     clients: frozenset[int]
+    gone: float = 0.0
 
 
 class Book:
@@ -119,7 +124,8 @@ class Excuses:
     """Tells the requests that a kill has reset from those that were lost.
 
     A closed loop has one request in flight, so each client that was connected to the killed
-    process may lose one, once, and only because its connection ended.
+    process may lose one, once, and only because its connection ended; and whoever asked while the
+    process died may have connected to it.
     """
 
     kills: list[Kill] = field(default_factory=list)
@@ -127,16 +133,16 @@ class Excuses:
 
     def excuse(self, exchange: Exchange) -> bool:
         """Return whether a kill explains this failure, which it then does not do again."""
+        if not exchange.is_reset:
+            return False
         for kill in self.kills:
+            last = kill.at + KILLED_WITHIN_SECONDS
+            if exchange.server != kill.server or not kill.at <= exchange.ended <= last:
+                continue
+            if kill.at <= exchange.sent <= kill.gone:
+                return True
             key = kill.at, exchange.client
-            if (
-                exchange.is_reset
-                and exchange.server == kill.server
-                and exchange.client in kill.clients
-                and exchange.sent <= kill.at + KILLED_WITHIN_SECONDS
-                and kill.at <= exchange.ended <= kill.at + KILLED_WITHIN_SECONDS
-                and key not in self._used
-            ):
+            if exchange.client in kill.clients and key not in self._used:
                 self._used.add(key)
                 return True
         return False

@@ -97,6 +97,15 @@ def test_a_kill_explains_only_what_it_has_reset(changed, is_excused):
     assert is_excused == Excuses([KILL]).excuse(replace(RESET_ONE, **changed))
 
 
+@pytest.mark.parametrize(("sent", "is_excused"), [(10.04, False), (10.06, True), (10.21, False)])
+def test_whoever_asks_while_the_process_dies_may_be_reset(sent, is_excused):
+    """Any client may get into the queue of the dying socket, and none once the process is gone."""
+    excuses = Excuses([replace(KILL, gone=10.2)])
+    asked = replace(RESET_ONE, client=9, sent=sent, ended=10.25)
+
+    assert [is_excused] * 2 == [excuses.excuse(asked), excuses.excuse(asked)]
+
+
 def test_a_kill_explains_one_request_of_a_client():
     """A closed loop has one request in flight, so a second failure is lost; also in the tally."""
     tally = Tally()

@@ -13,6 +13,7 @@ import psutil
 from tests.soak.checking import Kill
 
 _MIB = 2**20
+GONE_WITHIN_SECONDS = 3.0
 
 
 def weigh(pid: int, samples: int = 1, apart_seconds: float = 0.5) -> float:
@@ -50,5 +51,15 @@ def kill_worker(server: str, victim: int, ports: tuple[int, ...]) -> Kill:
         if connection.laddr.port in theirs and connection.raddr and connection.pid is not None
     }
     at = time.monotonic()
+    dying = psutil.Process(victim)
     os.kill(victim, signal.SIGKILL)
-    return Kill(server, at, frozenset(clients))
+    return Kill(server, at, frozenset(clients), _wait_until_gone(dying))
+
+
+def _wait_until_gone(process: psutil.Process) -> float:
+    """Return when a killed process had closed everything: it is a zombie, or no more."""
+    end = time.monotonic() + GONE_WITHIN_SECONDS
+    with suppress(psutil.NoSuchProcess):
+        while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < end:
+            time.sleep(0.001)
+    return time.monotonic()
