@@ -10,7 +10,7 @@ JOBS ?= 3
 # One thread per library: the test processes would otherwise fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-lowest coverage bench image image-gpu image-test check format constraints clean
+.PHONY: help demo test test-lowest coverage soak bench image image-gpu image-test check format constraints clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 14
@@ -41,6 +41,9 @@ coverage: $(VENV)/.installed  ## Run them with branch coverage, which takes a th
 
 test-lowest: .venv-lowest/.installed  ## Run the tests with the lowest versions that pyproject.toml allows.
 	.venv-lowest/bin/python -m tests.gate $(PYTEST_OPTIONS) $(TESTS)
+
+soak: $(VENV)/.installed  ## Swap, break and kill servers under load for MINUTES (10); lost or wrong answers fail.
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.installed  ## Measure beside KServe's server, for ten minutes; QUICK=1 for one round.
 	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
