@@ -11,6 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -30,7 +31,11 @@ MANY_ROWS = 256
 MOST_INLINE_ROWS = 16 * MANY_ROWS
 """Maximum extrapolation of the measured cost."""
 
+MOST_VALUES = MANY_ROWS << 12
+"""The most values of a measured call; wider rows are measured with fewer of them."""
+
 _CALLS = 9
+_LEAST_ROWS = 2
 _BUDGET_SECONDS = 0.1
 """Maximum time for a measurement."""
 
@@ -40,15 +45,16 @@ _BATCHING_GAIN = 4.0
 
 @dataclass(frozen=True)
 class CallCost:
-    """The median processor time of a warm call in seconds: for 1 row, for 256 rows."""
+    """The median processor time of a warm call in seconds: for 1 row, and for so many ``rows``."""
 
     one_row: float
     many_rows: float
+    rows: int = MANY_ROWS
 
     @property
     def per_row(self) -> float:
         """The cost of each further row."""
-        return max(0.0, (self.many_rows - self.one_row) / (MANY_ROWS - 1))
+        return max(0.0, (self.many_rows - self.one_row) / (self.rows - 1))
 
     def rows_within(self, seconds: float) -> int:
         """Return the maximum rows of a call within a cost."""
@@ -99,19 +105,27 @@ def measure(predict: Predict, signature: Signature, traits: CallTraits) -> Place
     """Measure a few calls with synthetic numbers and decide where calls run.
 
     Only versions that may run inline or in a batch are measured, and only those whose inputs are
-    tensors of numbers ``[n, …]`` of known widths.
+    tensors of numbers ``[n, …]`` of known widths that are not too large.
     """
     if not (traits.predictable or traits.batchable):
         return Placement(traits)
-    one, many = (_synthetic_inputs(signature, rows) for rows in (1, MANY_ROWS))
+    rows = min(MANY_ROWS, MOST_VALUES // max(1, _row_values(signature)))
+    if rows < _LEAST_ROWS:
+        return Placement(traits)
+    one, many = (_synthetic_inputs(signature, number) for number in (1, rows))
     if one is None or many is None:
         return Placement(traits)
     try:
-        cost = CallCost(_median_seconds(predict, one), _median_seconds(predict, many))
+        cost = CallCost(_median_seconds(predict, one), _median_seconds(predict, many), rows)
     except Exception as error:  # noqa: BLE001  # a framework may refuse synthetic numbers
         LOG.debug("the cost of calls was not measured: %r", error)
         return Placement(traits)
     return Placement(traits, cost)
+
+
+def _row_values(signature: Signature) -> int:
+    """Return how many values a row of all inputs has, as far as they are known."""
+    return sum(prod(map(abs, (spec.shape or ())[1:])) for spec in signature.inputs)
 
 
 def _synthetic_inputs(signature: Signature, rows: int) -> dict[str, NamedTensor] | None:

@@ -107,6 +107,12 @@ class Column:
 
 _FEW = 32
 
+MOST_MADE_UP = 1 << 21
+"""The columns of a row that may be made up; a file says any number of them, in a few bytes."""
+
+MOST_TRIED = 1 << 14
+"""The columns of an estimator that is tried with many rows at load, for faster ways to run it."""
+
 UNKNOWN = Column()
 NUMBERS = Column("numbers")
 _UNUSED = Column(is_used=False)

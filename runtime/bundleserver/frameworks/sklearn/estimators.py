@@ -15,7 +15,12 @@ from bundleserver.frameworks import framework_for
 from bundleserver.frameworks.interface import has_class_of
 from bundleserver.frameworks.pickles import save_line
 from bundleserver.frameworks.sklearn import native_model
-from bundleserver.frameworks.sklearn.columns import TEXT, accepts_only_numbers, columns_of
+from bundleserver.frameworks.sklearn.columns import (
+    MOST_MADE_UP,
+    TEXT,
+    accepts_only_numbers,
+    columns_of,
+)
 from bundleserver.frameworks.sklearn.results import dense
 from bundleserver.frameworks.sklearn.tables import Intake
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
@@ -122,7 +127,7 @@ def intake_of(model: Any) -> Intake:
     columns = _column_names(model)
     # 0 is said by estimators that do not know, as CatBoost's after unpickling.
     width = int(getattr(model, "n_features_in_", None) or 0) or len(columns) or None
-    known = () if width is None else columns_of(model, width)
+    known = () if width is None or width > MOST_MADE_UP else columns_of(model, width)
     has_categories = any(column.is_category for column in known)
     return Intake(
         taker=type(model).__name__,
@@ -167,7 +172,7 @@ def output_of(model: Any, method: str) -> TensorSpec:
 
 def _answer_to_zeros(step: Any, method: str) -> Array | None:
     intake = intake_of(step)
-    if not intake.numeric or intake.width is None:
+    if not intake.numeric or intake.width is None or intake.width > MOST_MADE_UP:
         return None
     zeros = NamedTensor("input-0", np.zeros((1, intake.width)))
     try:

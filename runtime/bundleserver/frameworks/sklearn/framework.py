@@ -18,6 +18,7 @@ from bundleserver.frameworks import LoadContext, pickles
 from bundleserver.frameworks.interface import first_line
 from bundleserver.frameworks.lean_imports import IMPORTING, complete_at_once
 from bundleserver.frameworks.sklearn.call_traits import is_predictable, is_row_by_row, same_in_parts
+from bundleserver.frameworks.sklearn.columns import MOST_TRIED
 from bundleserver.frameworks.sklearn.estimators import (
     first_step,
     intake_of,
@@ -148,9 +149,9 @@ class SklearnPredictor:
     def call_traits(self, method: str) -> CallTraits:
         """Return a method's call traits; unknown for an estimator that runs as it was saved."""
         intake = self._intakes[method]
-        if self._as_saved or not intake.width:
+        if self._as_saved or not 0 < (intake.width or 0) <= MOST_TRIED:
             return UNKNOWN
-        columns, width = intake.columns, intake.width
+        columns, width = intake.columns, intake.width or 0
         return CallTraits(
             predictable=intake.numeric and is_predictable(self._model),
             batchable=is_row_by_row(self._model)

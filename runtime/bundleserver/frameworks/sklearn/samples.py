@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer, LabelEncoder
 
-from bundleserver.frameworks.sklearn.columns import UNKNOWN, Column, words_of
+from bundleserver.frameworks.sklearn.columns import MOST_MADE_UP, UNKNOWN, Column, words_of
 from bundleserver.frameworks.sklearn.tables import Intake
 from bundleserver.tensors import Array, NamedTensor
 
@@ -17,7 +17,9 @@ _WORDS_PER_TEXT = 3
 
 
 def samples_of(model: Any, first: Any, intake: Intake, rows: int) -> Iterator[NamedTensor]:
-    """Yield tables of so many rows, the most plausible first; none if nothing is known.
+    """Yield tables of so many rows, the most plausible first.
+
+    There is none if nothing is known, or if rows would be too wide.
 
     Args:
         model: the estimator.
@@ -29,7 +31,7 @@ def samples_of(model: Any, first: Any, intake: Intake, rows: int) -> Iterator[Na
         yield NamedTensor("input-0", _texts(words_of(first), rows))
     elif isinstance(model, LabelEncoder | LabelBinarizer):
         yield NamedTensor("input-0", np.array(list(islice(cycle(model.classes_), rows))))
-    elif width := intake.width or _width_of(model):
+    elif 0 < (width := intake.width or _width_of(model) or 0) <= MOST_MADE_UP:
         known = intake.known or (UNKNOWN,) * width
         for draw in _DRAWS:
             numbers = draw(rows, width)

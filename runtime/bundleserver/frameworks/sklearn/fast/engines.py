@@ -19,6 +19,7 @@ from sklearn.pipeline import Pipeline
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.interface import check_options
+from bundleserver.frameworks.sklearn.columns import MOST_TRIED
 from bundleserver.frameworks.sklearn.fast.scaling import ScalerShortcut, array_of
 from bundleserver.frameworks.sklearn.fast.timing import Way, choose_ways
 from bundleserver.frameworks.sklearn.fast.tree_ensembles import TreeEnsemble, is_forest, take_apart
@@ -100,6 +101,8 @@ def _parts(model: Any) -> list[Any]:
 def _shortcut(model: Any) -> Shortcut | None:
     if type(model) is Pipeline:
         return _pipeline_shortcut(model)
+    if int(getattr(model, "n_features_in_", 0)) > MOST_TRIED:
+        return None
     ensemble = take_apart(model)
     if ensemble is None:
         return ScalerShortcut.of(model)

@@ -1,0 +1,91 @@
+"""A width is a number in a file: what is made up, tried and measured at load has its own bounds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
+
+from bundleserver.bundle.opening import open_bundle
+from bundleserver.bundle.placement import MANY_ROWS, measure
+from bundleserver.tensors import TensorSpec
+from bundleserver.tensors.call_traits import CallTraits
+from bundleserver.tensors.signature import Signature
+
+ROWS = np.random.default_rng(3).normal(size=(30, 3))
+
+OPENED = """
+import resource, sys
+from pathlib import Path
+from bundleserver.bundle.opening import open_bundle
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    open_bundle(Path(sys.argv[1])).close()
+except Exception as error:
+    print(type(error).__name__, file=sys.stderr)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def _peak_mib(directory: Path) -> int:
+    ran = subprocess.run(
+        [sys.executable, "-c", OPENED, str(directory)], capture_output=True, text=True, timeout=120
+    )
+    assert 0 == ran.returncode, ran.stderr
+    return int(ran.stdout)
+
+
+@pytest.mark.parametrize("width", [900_000, 40_000_000, 2**40])
+@pytest.mark.parametrize(
+    "model",
+    [
+        StandardScaler().fit(ROWS),
+        MinMaxScaler().fit(ROWS),
+        RandomForestRegressor(3).fit(ROWS, ROWS[:, 0]),
+        GradientBoostingRegressor(n_estimators=3).fit(ROWS, ROWS[:, 0]),
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_a_width_that_a_file_says_costs_no_memory(tmp_path, model, width):
+    """A few bytes that say that rows are very wide take no gigabytes when they are opened."""
+    model.n_features_in_ = width
+    joblib.dump(model, tmp_path / "model.joblib")
+
+    assert _peak_mib(tmp_path) < 600
+
+
+def test_a_wide_model_is_opened_within_a_few_times_its_size(tmp_path):
+    """The rows that measure a model of a million columns are few."""
+    model = LogisticRegression()
+    width = 1 << 20
+    model.coef_, model.intercept_ = np.linspace(-1, 1, width)[np.newaxis], np.zeros(1)
+    model.classes_, model.n_features_in_ = np.array([0, 1]), width
+    joblib.dump(model, tmp_path / "model.joblib")
+
+    assert _peak_mib(tmp_path) < 600
+    bundle = open_bundle(tmp_path)
+    assert bundle.probe.answered
+    bundle.close()
+
+
+@pytest.mark.parametrize(
+    ("width", "rows"), [(3, [1, MANY_ROWS]), (65_536, [1, 16]), (2_000_000, [])]
+)
+def test_wider_rows_are_measured_with_fewer_of_them(width, rows):
+    """Calls that are measured have a bound on their values, whatever the width."""
+    asked: set[int] = set()
+
+    def predict(inputs, _parameters):
+        asked.add(len(inputs["x"].values))
+
+    signature = Signature((TensorSpec("x", "FP64", (-1, width)),), (TensorSpec("y"),))
+    measure(predict, signature, CallTraits(True, True))
+
+    assert rows == sorted(asked)
