@@ -20,8 +20,9 @@ MOST_BYTES = 128 << 20
 MOST_VALUES = 5_000_000
 """The most values of a document."""
 
-MOST_HISTORY_VALUES = 2_000_000
-"""The most values of a table in it, which pandas reads in one step."""
+MOST_HISTORY_VALUES = 4_000_000
+"""The most values of a table in it, which pandas reads in one step; a year of minutes has 2.6
+million."""
 
 _MOST_TERMS = 10_000
 _MOST_SAMPLES = 10_000
