@@ -7,6 +7,7 @@ import re
 import signal
 import socket
 import threading
+import time
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -165,17 +166,18 @@ def test_a_version_that_loads_in_one_worker_only_answers_in_none(tmp_path):
 
 def test_a_worker_that_is_killed_is_replaced(two):
     """Only what was in flight there may fail; the other answers on, and a new worker listens."""
-    failures, answered = Counter(), Counter()
+    failed, answered = [], Counter()
     stopping = threading.Event()
 
     def load(name):
         with httpx.Client(base_url=two.rest, timeout=DEADLINE_SECONDS) as http:
             while not stopping.is_set():
+                sent = time.monotonic()
                 try:
                     assert ("v1", 3.0) == ask(http)
                     answered[name] += 1
                 except httpx.TransportError:
-                    failures[name] += 1
+                    failed.append(sent)
 
     threads = [threading.Thread(target=load, args=(name,)) for name in range(8)]
     for thread in threads:
@@ -186,6 +188,7 @@ def test_a_worker_that_is_killed_is_replaced(two):
         seen = len(two.lines)
         os.kill(victim, signal.SIGKILL)
         two.wait_for_line("worker process 2 exited (ended by SIGKILL); starting another one", seen)
+        gone = time.monotonic()
         two.wait_for_line("worker process 2 listens: 2 of 2", seen)
         before = Counter(answered)
         eventually(lambda: all(answered[n] > before[n] for n in range(8)), "all are answered again")
@@ -194,7 +197,8 @@ def test_a_worker_that_is_killed_is_replaced(two):
         for thread in threads:
             thread.join(DEADLINE_SECONDS)
 
-    assert max(failures.values(), default=0) <= 1, failures
+    # While it dies, the system still lets clients connect to it.
+    assert all(sent <= gone for sent in failed), (failed, gone)
     assert victim != pids(two)[2]
     assert "READY" == two.index("numbers")["v1"]["state"]
 
