@@ -93,6 +93,24 @@ def test_a_stop_loses_no_request_that_was_sent(tmp_path, flags):
     assert 0 == code
 
 
+def test_one_worker_process_that_is_told_to_stop_loses_nothing(tmp_path):
+    """It takes no more connections, the other one does, and another one takes its place."""
+    publish_first(tmp_path)
+    with running(tmp_path, "numbers", workers=2, lame_duck_seconds=0.5) as server:
+        server.wait_for_line("2 of 2")
+        server.wait_until_ready("numbers")
+        seen, ended = len(server.lines), pids(server)[1]
+        with Clients(server.http_port) as clients:
+            eventually(lambda: clients.answers[200] > 50, "clients are answered")
+            os.kill(ended, signal.SIGTERM)
+            server.wait_for_line("2 of 2", seen)
+            before = clients.answers[200]
+            eventually(lambda: clients.answers[200] > before + 50, "clients are answered again")
+
+    assert ({}, {200}) == (dict(clients.lost), {*clients.answers})
+    assert ended != pids(server)[1]
+
+
 def receive(connection: socket.socket) -> bytes:
     """Read until the server closes."""
     connection.settimeout(DEADLINE_SECONDS)
