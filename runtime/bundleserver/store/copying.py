@@ -61,7 +61,7 @@ def _found(source: Path, left_behind: LeftBehind) -> Iterator[tuple[Path, os.sta
     while waiting:
         directory = waiting.pop()
         is_top = directory == source
-        names = sorted(os.listdir(directory))
+        names = sorted(path.name for path in directory.iterdir())
         left = left_behind(str(directory), names)
         for name in names:
             if name in left or (is_top and name.startswith("..")):

@@ -20,8 +20,8 @@ from bundleserver.manifest import Manifest
 from bundleserver.sources.registry.client import RegistryClient
 from bundleserver.sources.registry.flavours import MLMODEL
 from bundleserver.sources.registry.uri import ModelUri, alias_problem
-from bundleserver.store.recording import with_digests, write_manifest
 from bundleserver.store.copying import copy_bundle
+from bundleserver.store.recording import with_digests, write_manifest
 from bundleserver.store.staging import replace_file
 from bundleserver.versions.serving_config import CONFIG_NAME
 
