@@ -37,6 +37,14 @@ LOG = logging.getLogger(__name__)
 _OWN_FLAGS = ("--help", "-h", "--version", "--install-completion", "--show-completion")
 
 
+class _Ended(KeyboardInterrupt):
+    """A signal has ended the command; as Ctrl-C, it is nothing that a model's code raised."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.code = 128 + number
+
+
 class _Commands(TyperGroup):
     """All commands; flags without a command are passed to ``serve``."""
 
@@ -48,6 +56,8 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # as above
         try:
             return super().invoke(ctx)
+        except _Ended as ended:
+            raise SystemExit(ended.code) from None
         except BundleServerError as error:
             console.say_error(error)
         except OSError as error:
@@ -119,7 +129,7 @@ def _end(number: int, _: object) -> NoReturn:
     """End a command as Ctrl-C does: what it has begun to write is removed."""
     for other in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(other, signal.SIG_IGN)
-    raise SystemExit(128 + number)
+    raise _Ended(number)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -130,6 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     log_what_python_says()
     try:
         app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="bundleserver")
+    except KeyboardInterrupt:
+        console.say_error("interrupted")
+        raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:  # the last resort: whatever a file or a server made a library raise
         if logging.getLogger("bundleserver").handlers:
             LOG.critical("unexpected error", exc_info=error)  # of a server, with its traceback

@@ -172,7 +172,7 @@ def test_a_publish_that_is_ended_removes_what_it_copied(tmp_path, store, number)
         finally:
             publishing.kill()
 
-    assert 0 != publishing.returncode
+    assert 128 + number == publishing.returncode
     assert "Traceback" not in said
     assert [] == [*store.path("fraud").iterdir()]
 
