@@ -140,9 +140,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     log_what_python_says()
     try:
         app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="bundleserver")
-    except KeyboardInterrupt:
-        console.say_error("interrupted")
-        raise SystemExit(128 + signal.SIGINT) from None
     except Exception as error:  # the last resort: whatever a file or a server made a library raise
         if logging.getLogger("bundleserver").handlers:
             LOG.critical("unexpected error", exc_info=error)  # of a server, with its traceback

@@ -172,7 +172,8 @@ def test_a_publish_that_is_ended_removes_what_it_copied(tmp_path, store, number)
         finally:
             publishing.kill()
 
-    assert 128 + number == publishing.returncode
+    # A shell says 128 and the number of both; Python ends so where exec saw the interrupt.
+    assert publishing.returncode in (128 + number, -number), said
     assert "Traceback" not in said
     assert [] == [*store.path("fraud").iterdir()]
 
