@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import errno
 import logging
+import signal
 import sys
+import threading
 from collections.abc import Sequence
-from typing import Annotated
+from functools import partial
+from typing import Annotated, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -27,8 +30,19 @@ from bundleserver.commands import (
     validating,
 )
 from bundleserver.errors import BundleServerError
+from bundleserver.serving.interpreter_log import log_what_python_says
+
+LOG = logging.getLogger(__name__)
 
 _OWN_FLAGS = ("--help", "-h", "--version", "--install-completion", "--show-completion")
+
+
+class _Ended(KeyboardInterrupt):
+    """A signal has ended the command; as Ctrl-C, it is nothing that a model's code raised."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.code = 128 + number
 
 
 class _Commands(TyperGroup):
@@ -42,6 +56,8 @@ class _Commands(TyperGroup):
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # as above
         try:
             return super().invoke(ctx)
+        except _Ended as ended:
+            raise SystemExit(ended.code) from None
         except BundleServerError as error:
             console.say_error(error)
         except OSError as error:
@@ -92,6 +108,7 @@ def _say_version(asked: bool) -> None:
 
 @app.callback()
 def _start(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option(
@@ -100,6 +117,19 @@ def _start(
     ] = False,
 ) -> None:
     """Accept the flags before a command; ``--version`` has already exited."""
+    if context.invoked_subcommand == "serve":
+        return
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            former = signal.signal(number, _end)
+            context.call_on_close(partial(signal.signal, number, former))
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """End a command as Ctrl-C does: what it has begun to write is removed."""
+    for other in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(other, signal.SIG_IGN)
+    raise _Ended(number)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -107,4 +137,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if logging.lastResort is not None:
         # One line per warning of a library, until logging is set up.
         logging.lastResort.setFormatter(console.OneLineFormatter())
-    app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="bundleserver")
+    log_what_python_says()
+    try:
+        app(args=list(sys.argv[1:] if arguments is None else arguments), prog_name="bundleserver")
+    except Exception as error:  # the last resort: whatever a file or a server made a library raise
+        if logging.getLogger("bundleserver").handlers:
+            LOG.critical("unexpected error", exc_info=error)  # of a server, with its traceback
+        else:
+            console.say_unexpected(error)
+        raise SystemExit(1) from None

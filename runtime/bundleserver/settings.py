@@ -116,8 +116,7 @@ class Settings:
             value = getattr(self, name)
             # In this form NaN is out of range too.
             if value is not None and not least <= value <= most:
-                wanted = f"from {least} to {most}" if most < _ANY else f"of at least {least}"
-                yield Problem(name, f"is {value}; expected a number {wanted}")
+                yield Problem(name, f"is {value}; expected a number from {least} to {most}")
 
     def _value_problems(self) -> Iterator[Problem]:
         if self.enable_grpc and self.http_port == self.grpc_port != 0:
@@ -151,35 +150,38 @@ class Settings:
 
 
 _HEADER = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_ANY = float("inf")
+# Beyond these a value is a mistake: a thread pool of a million, a timeout for ever.
+_DAY, _BYTES, _COUNT, _THREADS = 86400, 2**50, 10**9, 4096
 _RANGES: dict[str, tuple[float, float]] = {
-    "poll_interval_seconds": (0.05, 86400),
+    "poll_interval_seconds": (0.05, _DAY),
     "http_port": (0, 65535),
     "grpc_port": (0, 65535),
-    "workers": (1, _ANY),
-    "max_threads": (1, _ANY),
-    "max_asyncio_workers": (1, _ANY),
-    "load_threads": (1, _ANY),
-    "load_timeout_seconds": (0, _ANY),
-    "cache_versions": (0, _ANY),
-    "cache_max_bytes": (1, _ANY),
-    "max_queue": (1, _ANY),
-    "max_batch_rows": (0, _ANY),
-    "max_request_bytes": (1, _ANY),
-    "max_head_bytes": (0, _ANY),
-    "max_body_values": (0, _ANY),
-    "max_inflight_bytes": (0, _ANY),
-    "grpc_max_connection_idle_seconds": (0, 86400),
-    "max_answer_values": (0, _ANY),
-    "request_timeout_seconds": (0, 86400),
+    "workers": (1, 1024),
+    "max_threads": (1, _COUNT),
+    "max_asyncio_workers": (1, _THREADS),
+    "load_threads": (1, _THREADS),
+    "load_timeout_seconds": (0, _DAY),
+    "cache_versions": (0, _COUNT),
+    "cache_max_bytes": (1, _BYTES),
+    "max_queue": (1, _COUNT),
+    "max_batch_rows": (0, _COUNT),
+    "max_request_bytes": (1, _BYTES),
+    "max_head_bytes": (0, _BYTES),
+    "max_body_values": (0, _BYTES),
+    "max_inflight_bytes": (0, _BYTES),
+    "grpc_max_connection_idle_seconds": (0, _DAY),
+    "max_answer_values": (0, _BYTES),
+    "request_timeout_seconds": (0, _DAY),
     # In gRPC -1 is no limit.
     "grpc_max_send_message_length": (-1, 2**31 - 1),
     "grpc_max_receive_message_length": (-1, 2**31 - 1),
-    "heartbeat_seconds": (0, 86400),
+    "heartbeat_seconds": (0, _DAY),
     "grpc_max_concurrent_streams": (0, 2**31 - 1),
-    "timeout_keep_alive": (0, _ANY),
-    "timeout_receive": (0, 86400),
-    "timeout_send": (0, 86400),
-    "grace_period_seconds": (0, 86400),
-    "lame_duck_seconds": (0, 86400),
+    "timeout_keep_alive": (0, _DAY),
+    "timeout_receive": (0, _DAY),
+    "timeout_send": (0, _DAY),
+    "grace_period_seconds": (0, _DAY),
+    "lame_duck_seconds": (0, _DAY),
+    "predictor_request_timeout_seconds": (-_COUNT, _COUNT),
+    "predictor_request_retries": (-_COUNT, _COUNT),
 }

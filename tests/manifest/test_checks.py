@@ -40,7 +40,10 @@ def unfit(rule: str, told: str | tuple[str, ...], *edits: Edit) -> Row:
     return Row(rule, edits, (told,) if isinstance(told, str) else told, in_schema=False)
 
 
-PATH_IS = "a relative path inside the bundle, with '/' and without '..'"
+PATH_IS = (
+    "a relative path inside the bundle, with '/' and without '..', of at most 1024 bytes, and 255 "
+    "for each name"
+)
 LABEL_IS = (
     "a version label: a digit, or v and a digit, then letters, digits, '.', '_', '+', '-', "
     "64 characters at most"

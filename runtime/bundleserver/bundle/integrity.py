@@ -145,8 +145,15 @@ def _reason(path: Path, error: OSError | RuntimeError) -> str:
     if isinstance(error, RuntimeError) or error.errno == errno.ELOOP:
         return "is a link that leads back to itself"
     if isinstance(error, FileNotFoundError):
-        return "is a link to what is missing" if path.is_symlink() else "is missing"
+        return "is a link to what is missing" if _is_link(path) else "is missing"
     return f"cannot be read: {(error.strerror or str(error)).lower()}"
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except OSError:  # its name is too long
+        return False
 
 
 def _python_difference(saved: str) -> Problem | None:

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from bundleserver.bundle.metadata_files import read_metadata
+from bundleserver.documents.printable import shell_word
 from bundleserver.errors import BundleError, IntegrityError, Problem
 from bundleserver.frameworks import frameworks
 from bundleserver.manifest import MANIFEST_NAME, Manifest
@@ -52,6 +53,6 @@ def read_nested_manifest(path: Path, component: str, sha256: str | None = None) 
     if manifest is None:
         raise BundleError(
             f"component '{component}' is a bundle, but {path / MANIFEST_NAME} does not exist; "
-            f"create it with: bundleserver init {path}"
+            f"create it with: bundleserver init {shell_word(path)}"
         )
     return manifest

@@ -7,6 +7,7 @@ from math import prod
 from pathlib import Path
 
 from bundleserver.bundle.members import BundleMember, ModelMember
+from bundleserver.documents.printable import shell_word
 from bundleserver.errors import BundleError
 from bundleserver.frameworks import Predictor
 from bundleserver.manifest import Manifest, Step
@@ -91,6 +92,6 @@ def _problem(
         return f"{directory}: {said}; correct 'steps' in the manifest, or save the right files"
     return (
         f"{directory} holds files that cannot be combined: {said}; save those that were fitted "
-        f"together, or create a manifest for one of them with: bundleserver init {directory} "
-        f"--model {taken[0]}"
+        f"together, or create a manifest for one of them with: bundleserver init "
+        f"{shell_word(directory)} --model {shell_word(taken[0])}"
     )

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
+import queue
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -13,6 +17,12 @@ from bundleserver.commands.console import format_metrics, one_line, say, say_tab
 from bundleserver.errors import SourceError
 
 _TIMEOUT_SECONDS = 10.0
+"""How long a server may say nothing."""
+_ANSWER_SECONDS = 30.0
+"""How long one answer may take as a whole."""
+_ALL_SECONDS = 300.0
+_MOST_BYTES = 8 << 20
+_ODD = "has answers that are not those of a bundleserver"
 _VERSION_HEADINGS = ("version", "state", "answers", "trained", "metrics", "digest", "reason")
 _HEADINGS = (
     "shadow",
@@ -35,16 +45,27 @@ def ask_server(url: str) -> list[dict[str, object]]:
     """
     if not url.startswith(("http://", "https://")):
         raise SourceError(f"'{url}' is not a valid server URL; expected http://host:port")
-    base = url.rstrip("/") + "/v2/models"
-    models = _get(base).get("models")
+    base, end = url.rstrip("/") + "/v2/models", time.monotonic() + _ALL_SECONDS
+    models = _get(base, end).get("models")
     if not isinstance(models, list):
         raise SourceError(f"'{base}' did not list models; is it a bundleserver?")
-    index = _mappings(_ask(url.rstrip("/") + "/v2/repository/index", b"{}"))
-    return [_ask_model(base, str(name), index) for name in models]
+    index = _mappings(_ask(url.rstrip("/") + "/v2/repository/index", end, b"{}"))
+    return [_ask_model(base, str(name), index, end) for name in models]
 
 
 def print_server(models: list[dict[str, object]]) -> None:
-    """Show each model's versions, split, canary and comparisons."""
+    """Show each model's versions, split, canary and comparisons.
+
+    Raises:
+        SourceError: what was answered is not what a bundleserver answers.
+    """
+    try:
+        _print(models)
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
+        raise SourceError(f"the server {_ODD}: {error!r}") from error
+
+
+def _print(models: list[dict[str, object]]) -> None:
     if not models:
         say("the server has no models")
     for model in models:
@@ -67,36 +88,70 @@ def print_server(models: list[dict[str, object]]) -> None:
         say("")
 
 
-def _ask_model(base: str, name: str, index: Iterable[Mapping[str, object]]) -> dict[str, object]:
+def _ask_model(
+    base: str, name: str, index: Iterable[Mapping[str, object]], end: float
+) -> dict[str, object]:
     address = f"{base}/{quote(name, safe='')}"
     states = []
     for entry in index:
         if entry.get("name") == name and "version" in entry:
             label = str(entry["version"])
-            about = _get(f"{address}/versions/{quote(label, safe='')}")
+            about = _get(f"{address}/versions/{quote(label, safe='')}", end)
             known = {"metadata": about["metadata"]} if "metadata" in about else {}
             states.append({"version": label, "reason": str(entry.get("reason", "")), **known})
-    return {"name": name, **_get(address), "states": states}
+    return {**_get(address, end), "name": name, "states": states}
 
 
-def _get(address: str) -> Mapping[str, object]:
-    return _mapping(_ask(address))
+def _get(address: str, end: float) -> Mapping[str, object]:
+    return _mapping(_ask(address, end))
 
 
-def _ask(address: str, body: bytes | None = None) -> object:
+def _ask(address: str, end: float, body: bytes | None = None) -> object:
+    """Return the document that a server answers, in bounded time whatever it sends."""
+    answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put(_answer(address, body))
+        except Exception as error:  # noqa: BLE001  # handed to the thread that waits
+            answers.put(error)
+
+    # A thread, as only that ends a wait for a head that trickles, or for a name server.
+    threading.Thread(target=ask, daemon=True).start()
     try:
-        # The scheme is http or https: ask_server has checked it.
-        with urllib.request.urlopen(address, body, _TIMEOUT_SECONDS) as answer:  # noqa: S310
-            body = answer.read()
-    except urllib.error.HTTPError as error:
-        body = error.read()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
-        raise SourceError(f"'{address}' does not respond: {reason}") from error
+        answer = answers.get(timeout=max(0.0, min(_ANSWER_SECONDS, end - time.monotonic())))
+    except queue.Empty:
+        raise SourceError(
+            f"'{address}' has not answered completely within {_ANSWER_SECONDS:g} s, or the server "
+            f"as a whole within {_ALL_SECONDS:g} s"
+        ) from None
+    if isinstance(answer, (OSError, ValueError, http.client.HTTPException)):
+        # Why there is no connection; of an answer that is not HTTP, what it is instead.
+        reason = getattr(answer, "reason", None) or str(answer) or type(answer).__name__
+        raise SourceError(f"'{address}' does not respond as a server: {reason}") from answer
+    if isinstance(answer, Exception):
+        raise answer
     try:
-        return orjson.loads(body)
+        return orjson.loads(answer)
     except orjson.JSONDecodeError as error:
         raise SourceError(f"'{address}' did not return JSON; is it a bundleserver?") from error
+
+
+def _answer(address: str, body: bytes | None) -> bytes:
+    try:
+        # The scheme is http or https: ask_server has checked it.
+        answer = urllib.request.urlopen(address, body, _TIMEOUT_SECONDS)  # noqa: S310
+    except urllib.error.HTTPError as error:
+        answer = error
+    with answer:
+        read: bytes = answer.read(_MOST_BYTES + 1)
+        if len(read) > _MOST_BYTES:
+            raise SourceError(f"'{address}' {_ODD}: one has more than {_MOST_BYTES} bytes")
+        # What is missing of the announced length; an error has its answer inside.
+        missing = getattr(answer, "length", None) or getattr(answer.fp, "length", None)
+    if missing:
+        raise SourceError(f"'{address}' ended its answer {missing} bytes before the announced end")
+    return read
 
 
 def _summary(model: Mapping[str, object]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -14,12 +14,16 @@ import typer
 from bundleserver.bundle import Bundle
 from bundleserver.bundle.inferring import probable_manifest
 from bundleserver.commands.console import JsonFlag, say, say_json, working
+from bundleserver.documents.printable import shell_word
 from bundleserver.errors import BundleError, StoreError
 from bundleserver.manifest import MANIFEST_NAME, Manifest, manifest_schema
 from bundleserver.sources import open_candidate
 from bundleserver.sources.directory import find_version
 from bundleserver.store.recording import with_digests, write_manifest
 from bundleserver.store.serving_json import complete_versions, read_config, resolve, serving_version
+
+MOST_INPUT_BYTES = 256 << 20
+"""The most bytes of a file with requests."""
 
 Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A bundle's directory.")]
 
@@ -57,13 +61,13 @@ def init(
         say_json({"path": str(path), "manifest": document, "guesses": probable.guesses})
         return
     say(manifest.to_json().rstrip())
-    typer.echo(f"wrote {path}", err=True)
+    say(f"wrote {path}", err=True)
     for guess in probable.guesses:
-        typer.echo(f"guessed: {guess}", err=True)
+        say(f"guessed: {guess}", err=True)
     if probable.guesses:
-        typer.echo(
+        say(
             f"check 'steps', and the output for a row that you know, with: bundleserver predict "
-            f"{directory} --input FILE",
+            f"{shell_word(directory)} --input FILE",
             err=True,
         )
 
@@ -88,7 +92,7 @@ def predict(
 
     Example: echo '{"instances": [[0.5, 0.3, 0.8]]}' | bundleserver predict ./fraud --input -
     """
-    body = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
+    body = read_requests_file(source)
     label = _choose_version(directory, version)
     with closing(open_version(directory, label, device)) as bundle:
         say(_answer(bundle, body))
@@ -100,6 +104,22 @@ def schema(as_json: JsonFlag = False) -> None:
     Example: bundleserver schema > bundle-v1.schema.json
     """
     say_json(manifest_schema())
+
+
+def read_requests_file(source: str) -> bytes:
+    """Return the content of a file or pipe with requests; ``-`` is standard input.
+
+    Raises:
+        OSError: it cannot be read.
+        BundleError: it has more than requests may have; a device never ends.
+    """
+    # Not only regular files: a shell's <(…) is a pipe.
+    with nullcontext(sys.stdin.buffer) if source == "-" else Path(source).open("rb") as file:
+        data = file.read(MOST_INPUT_BYTES + 1)
+    if len(data) > MOST_INPUT_BYTES:
+        where = "standard input" if source == "-" else f"'{source}'"
+        raise BundleError(f"{where} has more than {MOST_INPUT_BYTES} bytes; split its requests")
+    return data
 
 
 def open_version(directory: Path, label: str | None, device: str) -> Bundle:

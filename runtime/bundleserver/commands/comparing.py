@@ -14,7 +14,7 @@ import orjson
 import typer
 
 from bundleserver.bundle import Bundle
-from bundleserver.commands.bundles import has_tensors, open_version
+from bundleserver.commands.bundles import has_tensors, open_version, read_requests_file
 from bundleserver.commands.console import JsonFlag, one_line, say, say_json, say_table, working
 from bundleserver.errors import BundleError, BundleServerError, FrameworkError, InvalidInput
 from bundleserver.store.serving_json import read_config, resolve
@@ -56,7 +56,8 @@ def compare(
         _check_plot(plot)
     config = read_config(directory)
     labels = [resolve(directory, config, name).label for name in (first, second)]
-    requests = list(read_requests(source.read_bytes(), str(source), directory.absolute().name))
+    data = read_requests_file(str(source))
+    requests = list(read_requests(data, str(source), directory.absolute().name))
     with ExitStack() as opened:
         bundles = [
             opened.enter_context(closing(open_version(directory, label, device)))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import logging
 import re
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import orjson
@@ -19,14 +21,18 @@ _INVISIBLE = re.compile(r"[^ -~\n]")
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def say(text: str) -> None:
-    """Print one line of the result."""
-    typer.echo(printable_lines(text))
+def say(text: str, *, err: bool = False) -> None:
+    """Print one line of the result, or of what is said about it on standard error."""
+    typer.echo(printable_lines(text), err=err)
 
 
 def say_json(value: object) -> None:
     """Print the result as JSON."""
-    text = orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode()
+    try:
+        text = orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2).decode()
+    except TypeError:
+        # The name of a file that is no text, or an integer of many digits.
+        text = json.dumps(value, default=str, indent=2)
     typer.echo(_INVISIBLE.sub(_json_escape, text))
 
 
@@ -72,6 +78,17 @@ def format_metrics(metrics: object) -> str:
 def say_error(text: object) -> None:
     """Print an error on one line."""
     typer.echo(f"error: {one_line(text)}", err=True)
+
+
+def say_unexpected(error: BaseException) -> None:
+    """Print an error that nobody expected, and where it was raised: the last resort of commands."""
+    frame = next(iter(reversed(traceback.extract_tb(error.__traceback__))), None)
+    place = f" ({Path(frame.filename).name}:{frame.lineno})" if frame else ""
+    try:
+        what = printable(" ".join(str(error).split()))
+    except Exception as failure:  # noqa: BLE001  # a model's class may raise in its __str__
+        what = f"it cannot be shown: {type(failure).__name__}"
+    say_error(f"unexpected {type(error).__name__}{place}: {what or 'it has no message'}")
 
 
 def one_line(text: object) -> str:

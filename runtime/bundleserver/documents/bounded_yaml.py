@@ -32,6 +32,9 @@ def parse_yaml(text: str) -> object:
         return yaml.load(text, Loader=loader)  # noqa: S506  # one of the two that are safe
     except yaml.YAMLError as error:
         raise ValueError(str(error).partition("\n")[0]) from error
+    except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
+        # What the library raises for a tag on a value that it does not fit, as !!int "".
+        raise ValueError(f"it has a value that its tag does not fit: {error!r}") from error
 
 
 def _check(events: Iterable[Any]) -> None:

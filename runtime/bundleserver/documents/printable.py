@@ -8,6 +8,7 @@ of them become visible here, and only here.
 from __future__ import annotations
 
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable
 
@@ -37,6 +38,21 @@ def printable_lines(text: str) -> str:
     if text.isprintable():
         return text
     return "\n".join(printable(line, len(line)) for line in text.split("\n"))
+
+
+def shell_word(text: object) -> str:
+    """Return a text as one word of a shell's command that can be copied from a message."""
+    word = str(text)
+    if word.isprintable():
+        return shlex.quote(word)
+    try:
+        data = word.encode("utf-8", "surrogateescape")  # the bytes of a file's name
+    except UnicodeEncodeError:
+        data = word.encode("utf-8", "surrogatepass")
+    inside = "".join(
+        chr(byte) if 32 <= byte < 127 and byte not in b"\\'" else f"\\x{byte:02x}" for byte in data
+    )
+    return f"$'{inside}'"
 
 
 def few(phrases: Iterable[str], most: int = 20) -> tuple[str, ...]:

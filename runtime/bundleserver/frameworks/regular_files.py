@@ -35,6 +35,11 @@ def open_regular(path: Path) -> io.BufferedReader:
     return file
 
 
+def kind_of(facts: os.stat_result) -> str:
+    """Say what is neither a file nor a directory."""
+    return _KINDS.get(stat.S_IFMT(facts.st_mode), "something else")
+
+
 def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
@@ -44,5 +49,4 @@ def _check(path: Path, facts: os.stat_result) -> None:
         return
     if stat.S_ISDIR(facts.st_mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    kind = _KINDS.get(stat.S_IFMT(facts.st_mode), "something else")
-    raise OSError(errno.EINVAL, f"it is {kind}; expected a regular file", str(path))
+    raise OSError(errno.EINVAL, f"it is {kind_of(facts)}; expected a regular file", str(path))

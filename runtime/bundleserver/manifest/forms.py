@@ -51,7 +51,20 @@ _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9:.]+([Zz]|[+-][0-9:]+)?)?$"
 _DATETIME = TypeAdapter(datetime)
 
 
+MOST_PATH_BYTES, MOST_NAME_BYTES = 1_024, 255
+"""The longest path of a component, and the longest name in it, which is that of file systems."""
+
+
+def is_short_path(path: str) -> bool:
+    """Ask whether a path is so short that a file may have it."""
+    text = path.encode("utf-8", "surrogatepass")
+    names = text.split(b"/")
+    return len(text) <= MOST_PATH_BYTES and max(map(len, names)) <= MOST_NAME_BYTES
+
+
 def _is_inside(path: str) -> bool:
+    if not is_short_path(path):
+        return False
     parts = [part for part in path.split("/") if part not in ("", ".")]
     is_relative = bool(parts) and not path.startswith("/") and ".." not in parts
     return is_relative and "\\" not in path and "\0" not in path
@@ -88,8 +101,9 @@ class ComponentForm(Form):
     framework: str = Field(min_length=1, description="the framework that opens the file")
     path: Annotated[str, must(_is_inside)] = Field(
         default=ABSENT,
-        description="a relative path inside the bundle, with '/' and without '..'",
-        json_schema_extra={"pattern": _PATH},
+        description="a relative path inside the bundle, with '/' and without '..', of at most "
+        f"{MOST_PATH_BYTES} bytes, and {MOST_NAME_BYTES} for each name",
+        json_schema_extra={"pattern": _PATH, "maxLength": MOST_PATH_BYTES},
     )
     sha256: str = Field(
         default=ABSENT,

@@ -6,6 +6,7 @@ import logging.config
 from typing import Any
 
 from bundleserver.documents.printable import printable
+from bundleserver.serving.interpreter_log import log_what_python_says
 from bundleserver.serving.options import ServerOptions
 
 _DATE_FORMAT = "%Y-%m-%d %H:%M:%S"
@@ -51,6 +52,7 @@ def set_up_logging(options: ServerOptions) -> None:
         from bundleserver.serving.kserve.sdk import kserve_logging
 
         kserve_logging.configure_logging(options.log_config_file)
+    log_what_python_says()
 
 
 def _default_config(options: ServerOptions) -> dict[str, object]:

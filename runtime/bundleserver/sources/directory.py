@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bundleserver.bundle.opening import manifest_of
-from bundleserver.documents.printable import printable
+from bundleserver.documents.printable import printable, shell_word
 from bundleserver.errors import BundleError, SourceError
 from bundleserver.manifest import MANIFEST_NAME, Manifest
 from bundleserver.sources import Candidate, Demand, DemandOf, Listing, named_versions, policy_of
@@ -21,7 +21,7 @@ from bundleserver.sources.files import (
     list_folder,
     read_contents,
 )
-from bundleserver.sources.layouts import find_models, readable_manifest
+from bundleserver.sources.layouts import find_models, readable_manifest, shown_names
 from bundleserver.sources.ordering import OrderedVersions
 from bundleserver.sources.slow_reads import SlowReads
 from bundleserver.versions import Version, VersionPolicy, is_version_label
@@ -106,9 +106,12 @@ class DirectorySource:
                 reason = f"waiting for '{self._model_dir}', which does not exist yet"
                 yield Listing(self._model_name, reason=reason)
             return
-        for name, root in find_models(top, self._model_name, self._list_folder):
-            if (shown := printable(name)) != name:
-                yield Listing(shown, reason=f"'{shown}' has invisible characters; rename it")
+        models = list(find_models(top, self._model_name, self._list_folder))
+        shown = shown_names(name for name, _ in models)
+        for name, root in models:
+            if shown[name] != name:
+                reason = f"'{printable(name)}' has invisible characters; rename it"
+                yield Listing(shown[name], reason=reason)
             elif isinstance(root, Folder):
                 yield self._list_anyway(name, root, demand_of(name) if demand_of else None)
             else:
@@ -215,7 +218,7 @@ class DirectorySource:
             if candidate.settled:
                 notes.append(
                     f"'{location}' is ignored: it has no '{MANIFEST_NAME}', unlike other versions; "
-                    f"create one with: bundleserver init {location}"
+                    f"create one with: bundleserver init {shell_word(location)}"
                 )
             return None
         return replace(candidate, problem=outside or candidate.problem)

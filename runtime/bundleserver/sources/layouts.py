@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from bundleserver.bundle.reading import read_manifest
+from bundleserver.documents.printable import printable
 from bundleserver.errors import BundleServerError
 from bundleserver.manifest import MANIFEST_NAME, Manifest
 from bundleserver.sources.files import Folder, list_folder
@@ -88,3 +89,17 @@ def _children(top: Folder, names: Iterable[str], listed: ListFolder) -> Iterator
             continue
         except OSError as error:
             yield name, f"'{top.path / name}' cannot be read: {error.strerror or error}"
+
+
+def shown_names(names: Iterable[str]) -> dict[str, str]:
+    """Return how each name is shown: printable, and never as another one is."""
+    shown = {name: name for name in names}
+    taken = {name for name in shown if printable(name) == name}
+    for name in sorted(shown.keys() - taken):
+        # A backslash in one name is what stands for a control character in another.
+        text, count = printable(name), 1
+        while (unique := text if count == 1 else f"{text} ({count})") in taken:
+            count += 1
+        taken.add(unique)
+        shown[name] = unique
+    return shown

@@ -15,6 +15,7 @@ from bundleserver.frameworks import framework_for
 from bundleserver.manifest import MANIFEST_NAME, MODEL_NAME_IS, Manifest, is_model_name
 from bundleserver.sources.registry.uri import ModelUri
 from bundleserver.store import serving_json
+from bundleserver.store.copying import copy_bundle
 from bundleserver.store.recording import (
     Recording,
     describe,
@@ -25,7 +26,6 @@ from bundleserver.store.recording import (
 )
 from bundleserver.store.staging import (
     STAGING_PREFIX,
-    copy_bundle,
     make_directory,
     publish_staged,
     staged,

@@ -20,8 +20,9 @@ from bundleserver.manifest import Manifest
 from bundleserver.sources.registry.client import RegistryClient
 from bundleserver.sources.registry.flavours import MLMODEL
 from bundleserver.sources.registry.uri import ModelUri, alias_problem
+from bundleserver.store.copying import copy_bundle
 from bundleserver.store.recording import with_digests, write_manifest
-from bundleserver.store.staging import copy_bundle
+from bundleserver.store.staging import replace_file
 from bundleserver.versions.serving_config import CONFIG_NAME
 
 if TYPE_CHECKING:
@@ -112,9 +113,10 @@ def _stage(source: Path, staging: Path, name: str) -> Manifest:
     complete = with_digests(staging, manifest)
     write_manifest(staging, complete)
     requirements = [*_requirements(complete)]
-    (staging / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
+    # Replaced, since a bundle may have a link of that name.
+    replace_file(staging / "requirements.txt", ("\n".join(requirements) + "\n").encode())
     # JSON is valid YAML, and requires no library.
-    (staging / MLMODEL).write_text(json.dumps(_mlmodel(), indent=2) + "\n", encoding="utf-8")
+    replace_file(staging / MLMODEL, (json.dumps(_mlmodel(), indent=2) + "\n").encode())
     return complete
 
 

@@ -26,6 +26,7 @@ from bundleserver.manifest import (
     Manifest,
 )
 from bundleserver.store.sampling import plain_json, record_example, written_examples
+from bundleserver.store.staging import replace_file
 from bundleserver.tensors.signature import Signature
 
 
@@ -228,9 +229,7 @@ def _measured(directory: Path, component: Component) -> Component:
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write ``manifest.json`` by one atomic rename."""
-    draft = directory / f".{MANIFEST_NAME}"
-    draft.write_text(manifest.to_json(), encoding="utf-8")
-    draft.replace(directory / MANIFEST_NAME)
+    replace_file(directory / MANIFEST_NAME, manifest.to_json().encode())
 
 
 def _requirements(frameworks_used: Iterable[tuple[object, str]]) -> dict[str, object]:

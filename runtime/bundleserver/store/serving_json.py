@@ -21,7 +21,7 @@ from bundleserver.bundle.reading import read_manifest
 from bundleserver.errors import BundleServerError, StoreError
 from bundleserver.manifest import MANIFEST_NAME
 from bundleserver.sources import named_versions, policy_of
-from bundleserver.store.staging import open_to_group, replace_file, versions_in
+from bundleserver.store.staging import open_shared, replace_file, versions_in
 from bundleserver.versions import Version, VersionPolicy, select_versions
 from bundleserver.versions.lifecycle import settled_versions
 from bundleserver.versions.serving_config import CONFIG_NAME, ServingConfig
@@ -275,8 +275,7 @@ def _locked(root: Path) -> Iterator[None]:
     """Hold the lock if the file system has locks; the change is atomic in any case."""
     descriptor = None
     try:
-        descriptor = os.open(root / _LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        open_to_group(root / _LOCK_NAME)
+        descriptor = open_shared(root / _LOCK_NAME)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError as error:
         LOG.warning("cannot lock %s (%s); a concurrent change may be lost", root, error)

@@ -28,9 +28,6 @@ from bundleserver.versions import Version, is_version_label
 LOG = logging.getLogger(__name__)
 
 STAGING_PREFIX = ".staging-"
-LeftBehind = Callable[[str, list[str]], set[str]]
-"""Returns which of a directory's names are not copied, like :func:`shutil.ignore_patterns`."""
-
 _ABANDONED_AFTER_SECONDS = 24 * 3600.0
 _MOST_ATTEMPTS = 1000
 # The errors of rename if the target exists: a directory with files, or something else.
@@ -82,7 +79,8 @@ def staged(root: Path) -> Iterator[Path]:
         make_directory(root)
         _sweep(root)
         directory = Path(tempfile.mkdtemp(prefix=STAGING_PREFIX, dir=root))
-        _allow(directory, _directory_mode(root))
+        with _opened(directory) as descriptor:
+            _allow(descriptor, _directory_mode(root))
     except OSError as error:
         raise StoreError(
             f"{root} cannot be written: {_reason(error)}; expected a writable directory"
@@ -119,7 +117,7 @@ def publish_staged(
             finish(version)
             _sync_all(staging)
             if _rename(staging, root / version.label):
-                _sync(root)
+                _settle(root)
                 return version
         if wanted:
             raise version_exists(root / wanted.label)
@@ -133,49 +131,34 @@ def version_exists(path: Path) -> StoreError:
     )
 
 
-def copy_bundle(source: Path, target: Path, left_behind: LeftBehind) -> None:
-    """Copy a bundle's files into a directory; links among its direct children become files.
-
-    Deeper links stay links, so that those which lead out are refused and loops are not followed;
-    names that begin with two dots are Kubernetes' own files in a mounted volume.
-
-    Raises:
-        StoreError: something cannot be copied.
-    """
-    with os.scandir(source) as entries:
-        found = list(entries)
-    left = left_behind(str(source), [entry.name for entry in found])
-    for entry in found:
-        if entry.name in left or entry.name.startswith(".."):
-            continue
-        path, place = Path(entry.path), target / entry.name
-        if path.is_dir():
-            _copy_tree(path, place, left_behind)
-        else:
-            # A broken link is copied; opening the bundle reports it as missing.
-            shutil.copyfile(path, place, follow_symlinks=path.exists())
-
-
-def _copy_tree(source: Path, target: Path, left_behind: LeftBehind) -> None:
-    try:
-        shutil.copytree(source, target, symlinks=True, ignore=left_behind)
-    except shutil.Error as error:
-        failures = "; ".join(f"{name}: {reason}" for name, _, reason in error.args[0])
-        raise StoreError(f"{source} cannot be copied: {failures}") from error
-
-
 def make_directory(directory: Path) -> None:
     """Create a directory and its parents, with the permissions described above."""
     if not directory.is_dir():
         make_directory(directory.parent)
         directory.mkdir(exist_ok=True)
-        _allow(directory, _directory_mode(directory.parent))
+        with _opened(directory) as descriptor:
+            _allow(descriptor, _directory_mode(directory.parent))
 
 
-def open_to_group(path: Path) -> None:
-    """Make a file writable for the group that may write its directory."""
-    with suppress(PermissionError):
-        _allow(path, 0o644 | _directory_mode(path.parent) & stat.S_IWGRP)
+def open_shared(path: Path) -> int:
+    """Open a file that the group may write which may write its directory; create it if missing.
+
+    Raises:
+        OSError: it cannot be opened, or is a link or something else that is no file of its own.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o666)
+    try:
+        facts = os.fstat(descriptor)
+        # A second name may lie outside, where nobody wants to be open to a group.
+        if not stat.S_ISREG(facts.st_mode) or facts.st_nlink > 1:
+            raise OSError(errno.EINVAL, f"{path.name} is not a file of its own; remove it")
+        with suppress(PermissionError):
+            _allow(descriptor, 0o644 | _directory_mode(path.parent) & stat.S_IWGRP)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _free_successor(root: Path, taken: set[str]) -> Version:
@@ -211,10 +194,8 @@ def _sync_all(directory: Path) -> None:
         for name in names:
             path = Path(folder, name)
             if not path.is_symlink():
-                _allow(path, 0o644)
-                _sync(path)
-        _allow(Path(folder), mode)
-        _sync(Path(folder))
+                _settle(path, 0o644)
+        _settle(Path(folder), mode)
 
 
 def _directory_mode(parent: Path) -> int:
@@ -226,22 +207,35 @@ def _directory_mode(parent: Path) -> int:
     return 0o755 if mode & stat.S_ISVTX else 0o755 | mode & stat.S_IWGRP
 
 
-def _allow(path: Path, mode: int) -> None:
-    now = stat.S_IMODE(path.stat().st_mode)
-    if now & mode != mode:
-        path.chmod(now | mode)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """Lend a descriptor of a file or directory, and not of what a link leads to."""
+    # A descriptor, as what a name stands for may change from one call to the next.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some network and FUSE file systems cannot sync directories; they order renames themselves.
-        if not path.is_dir() or error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
-            raise
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _allow(descriptor: int, mode: int) -> None:
+    now = stat.S_IMODE(os.fstat(descriptor).st_mode)
+    if now & mode != mode:
+        os.fchmod(descriptor, now | mode)
+
+
+def _settle(path: Path, mode: int = 0) -> None:
+    """Sync a file or directory to disk, with at least these permissions."""
+    with _opened(path) as descriptor:
+        _allow(descriptor, mode)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            # Some network and FUSE file systems cannot sync directories; they order renames
+            # themselves.
+            is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+            if not is_directory or error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+                raise
 
 
 def _sweep(root: Path) -> None:
@@ -255,7 +249,7 @@ def _sweep(root: Path) -> None:
 
 def _remove(path: Path) -> None:
     try:
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bundleserver.bundle.inferring.chains import Chain, probable_chain, problem_with_widths
 from bundleserver.bundle.inferring.model_files import ModelFile, find_files, joined, listed
+from bundleserver.documents.printable import shell_word
 from bundleserver.errors import BundleError
 from bundleserver.frameworks.file_names import stem_of
 from bundleserver.manifest import Component, Manifest, Step
@@ -47,7 +48,8 @@ def infer_manifest(directory: Path, name: str, only: Collection[str] = ()) -> Ma
     if chain.doubts:
         raise BundleError(
             f"{_combination(directory, found.files)}: {'; '.join(chain.doubts)}; write the most "
-            f"probable manifest, to be checked, with: bundleserver init {directory}"
+            f"probable manifest, to be checked, with: bundleserver init "
+            f"{shell_word(directory)}"
         )
     for file, what in found.ignored.items():
         LOG.info("%s: ignored '%s' (%s)", name, file, what)
@@ -87,7 +89,7 @@ def _chain(directory: Path, files: Sequence[ModelFile]) -> Chain:
         raise BundleError(
             f"{_combination(directory, files)}: {problem_with_widths(models[0], others)}; save "
             "those that were fitted together, or create a manifest for one of them with: "
-            f"bundleserver init {directory} --model {models[0].name}"
+            f"bundleserver init {shell_word(directory)} --model {shell_word(models[0].name)}"
         )
     return chain
 
@@ -114,7 +116,7 @@ def _no_rule(directory: Path, files: Sequence[ModelFile]) -> str:
     return (
         f"{directory} holds {len(files)} {which}, which cannot be combined; keep each in a "
         f"directory of its own, or create a manifest for one of them with: "
-        f"bundleserver init {directory} --model {files[0].name}"
+        f"bundleserver init {shell_word(directory)} --model {shell_word(files[0].name)}"
     )
 
 

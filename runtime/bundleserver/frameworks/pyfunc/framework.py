@@ -210,8 +210,12 @@ def _code_of(path: Path, directory: str) -> IsolatedCode | None:
     name = next((conf["code"] for conf in flavours.values() if conf.get("code")), None)
     if name is None:
         return None
-    place = (path.parent / str(name)).resolve()
-    if not place.is_relative_to(path.parent.resolve()) or not place.is_dir():
+    try:
+        place = (path.parent / str(name)).resolve()
+        is_beside = place.is_relative_to(path.parent.resolve()) and place.is_dir()
+    except (OSError, ValueError):  # it is too long, or has a NUL
+        is_beside = False
+    if not is_beside:
         raise LoadError(f"'{path}' refers to the code '{name}', which is not a directory beside it")
     return IsolatedCode(place)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import date
 from pathlib import Path, PurePosixPath
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -28,6 +29,7 @@ from bundleserver.manifest import (
     Requirements,
     is_model_name,
 )
+from bundleserver.manifest.forms import is_short_path
 
 MLMODEL = "MLmodel"
 PYFUNC = "pyfunc"
@@ -38,6 +40,7 @@ _PATHS = frozenset({"pickled_model", "data", "model_data"})
 """Where flavours name their file or directory."""
 _MOST_REQUIREMENTS = 5_000
 _LONGEST_REQUIREMENT = 1_000
+_LONGEST_FACT = 100
 # The server's own version loads a model; it may differ from the version that logged it.
 _NOT_REQUIRED = ("mlflow", "mlflow-skinny")
 
@@ -160,14 +163,15 @@ def _flavours(mlmodel: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
 
 def _check_inside(path: str, mlmodel: Path) -> None:
     pure = PurePosixPath(path)
-    if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path:
+    escapes = not path or pure.is_absolute() or ".." in pure.parts or "\\" in path
+    if escapes or "\0" in path or not is_short_path(path):
         raise BundleError(f"'{mlmodel}' refers to the file '{path}', which is not an artifact")
 
 
 def _metadata(mlmodel: Mapping[str, object]) -> dict[str, object]:
     known = {
-        "trained_at": str(mlmodel.get("utc_time_created") or "").replace(" ", "T")[:19],
-        "mlflow_version": mlmodel.get("mlflow_version"),
+        "trained_at": _text(mlmodel.get("utc_time_created")).replace(" ", "T")[:19],
+        "mlflow_version": _text(mlmodel.get("mlflow_version"))[:_LONGEST_FACT],
         "flavours": sorted(_flavours(mlmodel)),
     }
     if known["trained_at"]:
@@ -175,9 +179,14 @@ def _metadata(mlmodel: Mapping[str, object]) -> dict[str, object]:
     return {key: value for key, value in known.items() if value}
 
 
+def _text(value: object) -> str:
+    """Return a fact of one value; YAML may have anything in its place."""
+    return str(value) if isinstance(value, (str, int, float, date)) else ""
+
+
 def _requirements(directory: Path, mlmodel: Mapping[str, object]) -> Requirements:
     python = _flavours(mlmodel).get(_PYTHON_FUNCTION, {}).get("python_version")
-    minor = ".".join(str(python).split(".")[:2]) if python else None
+    minor = ".".join(_text(python)[:_LONGEST_FACT].split(".")[:2]) or None
     packages: dict[str, str] = {}
     try:
         lines = read_metadata(directory / "requirements.txt").decode().splitlines()

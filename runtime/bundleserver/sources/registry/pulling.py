@@ -54,7 +54,8 @@ def pull(uri: ModelUri, directory: Path, client: RegistryClient) -> Pulled:
             artifacts.fetch(files, staging)
             manifest = replace(with_facts(manifest_of(staging, uri.name), facts), inferred=False)
             if not (staging / MANIFEST_NAME).exists():
-                (staging / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+                with (staging / MANIFEST_NAME).open("x", encoding="utf-8") as file:
+                    file.write(manifest.to_json())
             _move_in(staging, directory)
     except OSError as error:
         raise StoreError(f"'{directory}' cannot be written: {error.strerror or error}") from error

@@ -64,7 +64,10 @@ def write_index(directory: Path, facts: Mapping[str, object]) -> None:
         files[name] = {"size": path.stat().st_size, "sha256": file_sha256(path)}
         _sync(path)
     index = directory / INDEX_NAME
-    index.write_text(json.dumps({"format": _FORMAT, "files": files, "facts": dict(facts)}))
+    # Not into a file, or through a link, that the version brought.
+    index.unlink(missing_ok=True)
+    with index.open("x", encoding="utf-8") as file:
+        file.write(json.dumps({"format": _FORMAT, "files": files, "facts": dict(facts)}))
     _sync(index)
 
 
