@@ -27,7 +27,7 @@ from bundleserver.frameworks.pickles.held import (
     top_package,
     with_article,
 )
-from bundleserver.frameworks.pickles.inert import ClassName, Made, class_of
+from bundleserver.frameworks.pickles.made import ClassName, Made, class_of
 from bundleserver.frameworks.pickles.scan import Contents, inspect_pickle
 
 __all__ = [
