@@ -77,8 +77,9 @@ def _inspect(raw: io.BufferedReader) -> Contents:
     failure: Exception | None = None
     reader: InertUnpickler | None = None
     try:
+        size = raw.seek(0, os.SEEK_END)
+        raw.seek(0)
         stream = decompressed(raw, head)
-        size = os.fstat(raw.fileno()).st_size
         bounded = BoundedStream(stream, size, free_memory(), tells_end=stream is raw)
         reader = InertUnpickler(bounded, found)
         top = reader.load()
