@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.giving_up import Abandoned, checked_by
-from bundleserver.frameworks.pickles import held_in, inert, scan
+from bundleserver.frameworks.pickles import bounded, held_in, inert, scan
 from bundleserver.frameworks.torch.files import Kind, kind_of
 
 MB = 1 << 20
@@ -56,7 +56,7 @@ def vectorizer(count: int) -> CountVectorizer:
 @pytest.mark.parametrize("compress", [0, 3])
 def test_what_follows_a_large_vocabulary_is_seen(tmp_path, compress):
     """However many words come first, the steps, lengths and widths after them are told."""
-    count = 300_000
+    count = 100_000
     steps = [("a", vectorizer(count)), ("b", vectorizer(count)), ("c", LogisticRegression())]
     steps[2][1].n_features_in_ = 77
     path = tmp_path / "model.joblib"
@@ -74,16 +74,16 @@ def test_what_follows_a_large_vocabulary_is_seen(tmp_path, compress):
 
 
 THINGS = {
-    "list": [f"w{at}" for at in range(150_000)],
-    "tuple": tuple(f"w{at}" for at in range(150_000)),
-    "nested": {f"w{at}": {f"w{it}": at for it in range(30)} for at in range(8_000)},
-    "pairs": [(at, f"w{at}") for at in range(150_000)],
+    "list": [f"w{at}" for at in range(60_000)],
+    "tuple": tuple(f"w{at}" for at in range(60_000)),
+    "nested": {f"w{at}": {f"w{it}": at for it in range(30)} for at in range(3_000)},
+    "pairs": [(at, f"w{at}") for at in range(60_000)],
     "again": [
-        [f"w{at}" for at in range(100_000)] * 2,
-        {"rows": [{"k": at} for at in range(50_000)]},
+        [f"w{at}" for at in range(40_000)] * 2,
+        {"rows": [{"k": at} for at in range(20_000)]},
     ],
     "arrays": [np.arange(at % 7) for at in range(3_000)] + [np.arange(500_000)] * 2,
-    "text array": np.array([f"w{at}" for at in range(150_000)], dtype=object),
+    "text array": np.array([f"w{at}" for at in range(60_000)], dtype=object),
 }
 
 
@@ -126,10 +126,11 @@ def test_what_files_hold_is_kept_small(tmp_path):
         held_in(path)
 
 
-def test_a_small_file_of_very_many_instructions_is_told_how_to_be_saved(tmp_path):
+def test_a_small_file_of_very_many_instructions_is_told_how_to_be_saved(tmp_path, monkeypatch):
     """A ratio that no model has is refused with what to do, before it was all unpacked."""
     path = tmp_path / "model.pkl.gz"
-    path.write_bytes(gzip.compress(b"\x80\4]" + b"N0" * (60 << 20) + b"."))
+    monkeypatch.setattr(bounded, "MOST_UNPACKED_BYTES", MB)
+    path.write_bytes(gzip.compress(b"\x80\4]" + b"N0" * MB + b"."))
 
     with pytest.raises(LoadError, match="bytes of instructions; save it without compression"):
         held_in(path)

@@ -10,11 +10,12 @@ from collections import deque
 from itertools import islice
 
 from bundleserver.frameworks.pickles.bounded import OverLimit, TooHeavy
-from bundleserver.frameworks.pickles.made import MOST_ITEMS, ClassName, Items, Made
+from bundleserver.frameworks.pickles.made import ClassName, Items, Made
 
-MOST_BYTES = 16 << 20
+MOST_BYTES = 4 << 20
 """What is kept of a pickle, about."""
 
+_MOST_IN_FRAME = 10_000
 _MOST_MEMOS = 100_000
 _MOST_UNFINISHED = 300_000
 _MOST_DTYPES = 1_000
@@ -40,7 +41,7 @@ def settle(
     keeper = _Keeper(most_bytes)
     for frame in frames:
         # What is cut are pairs, so that keys stay keys.
-        del frame[MOST_ITEMS : len(frame) - len(frame) % 2 - MOST_ITEMS]
+        del frame[_MOST_IN_FRAME : len(frame) - len(frame) % 2 - _MOST_IN_FRAME]
     if len(frames) + sum(map(len, frames)) > _MOST_UNFINISHED:
         raise OverLimit(f"more than {_MOST_UNFINISHED} values in containers that do not end")
     dtypes = (value for value in memo.values() if _is_dtype(value))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from bundleserver.frameworks.pickles.bounded import OverLimit, checked_key
 
-MOST_ITEMS = 10_000
+MOST_ITEMS = 1_000
 """The items of one container that are kept; of a vocabulary nobody asks for more."""
 
 _DEEPEST_MAKER = 100
