@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pickle
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,8 +19,16 @@ from bundleserver.bundle import sealed
 from bundleserver.bundle.opening import open_bundle
 from bundleserver.errors import BundleServerError, IntegrityError, LoadError
 from bundleserver.frameworks import Framework, LoadContext
+from bundleserver.frameworks.checked_files import CheckedPath
 from bundleserver.frameworks.file_facts import Opens
 from bundleserver.manifest import Component
+
+
+@dataclass
+class Usage:
+    """What a file system says of itself."""
+
+    free: int
 
 
 class Marker:
@@ -141,6 +150,17 @@ def test_what_is_no_file_any_more_is_refused_at_once(tmp_path, swapped, kind):
         open_bundle(tmp_path / "m", model="m")
 
 
+@pytest.fixture
+def copied(monkeypatch):
+    """Let every file be a large one, of a framework that gets a copy."""
+    from bundleserver.frameworks import framework_named
+
+    framework = replace(framework_named("sklearn"), opens=Opens.CONTENT)
+    monkeypatch.setattr(sealed, "framework_named", lambda _name: framework)
+    monkeypatch.setattr(sealed, "MOST_IN_MEMORY_BYTES", 0)
+
+
+@pytest.mark.usefixtures("copied")
 @pytest.mark.parametrize("most_bytes", [0, 1 << 30], ids=["on disk", "in memory"])
 def test_a_copy_is_what_was_digested_and_ends_with_the_opening(tmp_path, monkeypatch, most_bytes):
     """While it is opened nobody can write to it; afterwards nothing of it is left."""
@@ -169,31 +189,89 @@ def test_a_copy_is_what_was_digested_and_ends_with_the_opening(tmp_path, monkeyp
     assert before == open_descriptors()
 
 
-def test_without_a_writable_temporary_directory_a_large_copy_is_in_memory(tmp_path, monkeypatch):
-    """A read-only file system opens what a writable one does."""
+def read_only():
+    """Fail as where no directory can be written to."""
+    raise FileNotFoundError(2, "No usable temporary directory found")
+
+
+full = partial(Path("/dev/full").open, "wb", buffering=0)
+
+
+@pytest.mark.usefixtures("copied")
+@pytest.mark.parametrize("disk_file", [read_only, full])
+@pytest.mark.parametrize("free", [0, 1 << 40])
+def test_without_room_in_the_temporary_directory_a_large_copy_is_in_memory(
+    tmp_path, monkeypatch, disk_file, free
+):
+    """A read-only or full file system opens what a writable one does, noticed early or late."""
     write_bundle(tmp_path / "m")
-    monkeypatch.setattr(sealed, "MOST_IN_MEMORY_BYTES", 0)
-
-    def read_only():
-        raise FileNotFoundError(2, "No usable temporary directory found")
-
-    monkeypatch.setattr(sealed, "_disk_file", read_only)
+    monkeypatch.setattr(sealed, "_disk_file", disk_file)
+    monkeypatch.setattr(sealed.shutil, "disk_usage", lambda _path: Usage(free))
     bundle = open_bundle(tmp_path / "m", model="m")
 
     assert "sklearn" in json.dumps(bundle.metadata())
 
 
-def test_a_full_temporary_directory_is_told(tmp_path, monkeypatch):
+@pytest.mark.usefixtures("copied")
+@pytest.mark.parametrize("disk_file", [read_only, full])
+def test_no_room_anywhere_is_told(tmp_path, monkeypatch, disk_file):
     """Where there is no room for a copy, the message names the file, its size and what to do."""
     file = write_bundle(tmp_path / "m")
-    monkeypatch.setattr(sealed, "MOST_IN_MEMORY_BYTES", 0)
-    monkeypatch.setattr(sealed, "_disk_file", partial(Path("/dev/full").open, "wb", buffering=0))
+    monkeypatch.setattr(sealed, "_disk_file", disk_file)
+    monkeypatch.setattr(sealed, "free_memory", lambda: 123)
 
     with pytest.raises(LoadError) as raised:
         open_bundle(tmp_path / "m", model="m")
     assert f"'{file}' ({file.stat().st_size} bytes) cannot be copied" in str(raised.value)
-    assert "No space left" in str(raised.value)
+    assert "123 bytes of memory are free for it and the model" in str(raised.value)
     assert "TMPDIR" in str(raised.value)
+
+
+@pytest.mark.parametrize("compress", [0, 3])
+def test_a_large_pickle_is_opened_without_a_copy(tmp_path, monkeypatch, compress):
+    """What reads through our own function needs room nowhere, and opens the same model."""
+    directory, file = tmp_path / "m", write_bundle(tmp_path / "m")
+    model = LinearRegression().fit([[0.0], [1.0]], [0.0, 3.0])
+    model.pad_ = np.random.default_rng(0).random(400_000)
+    joblib.dump(model, file, compress=compress)
+    document = json.loads((directory / "manifest.json").read_text())
+    document["components"]["model"]["sha256"] = digest(file)
+    (directory / "manifest.json").write_text(json.dumps(document))
+    monkeypatch.setattr(sealed, "MOST_IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(sealed, "_anonymous_file", lambda _size: pytest.fail("it was copied"))
+    before = open_descriptors()
+
+    bundle = open_bundle(directory, model="m")
+
+    assert "sklearn" in json.dumps(bundle.metadata())
+    assert before == open_descriptors()
+
+
+@pytest.mark.parametrize("at", [10, 1_500_000, -10])
+def test_what_is_written_into_a_file_while_it_is_opened_never_comes_through(
+    tmp_path, monkeypatch, at
+):
+    """A byte that another process changes after the digest is noticed, wherever it is."""
+    file = write_bundle(tmp_path / "m")
+    model = LinearRegression().fit([[0.0], [1.0]], [0.0, 3.0])
+    model.pad_ = np.random.default_rng(0).random(400_000)
+    joblib.dump(model, file)
+    document = json.loads((tmp_path / "m" / "manifest.json").read_text())
+    document["components"]["model"]["sha256"] = digest(file)
+    (tmp_path / "m" / "manifest.json").write_text(json.dumps(document))
+    monkeypatch.setattr(sealed, "MOST_IN_MEMORY_BYTES", 0)
+    genuine = CheckedPath.of
+
+    def overwrite_then(content, shown):
+        with file.open("r+b") as opened:
+            opened.seek(at, os.SEEK_END if at < 0 else os.SEEK_SET)
+            opened.write(b"?")
+        return genuine(content, shown)
+
+    monkeypatch.setattr(CheckedPath, "of", overwrite_then)
+
+    with pytest.raises(IntegrityError, match="was replaced after its digest had been verified"):
+        open_bundle(tmp_path / "m", model="m")
 
 
 @pytest.mark.parametrize("opens", [Opens.CONTENT, Opens.NAME])

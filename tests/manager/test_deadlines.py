@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from bundleserver.errors import NotReady
+from bundleserver.frameworks.giving_up import go_on
 from bundleserver.manager import Manager
 from bundleserver.manager.loading.attempts import MOST_HUNG
 from bundleserver.manager.watcher import Watcher
@@ -84,6 +85,30 @@ def test_a_hung_load_fails_and_gives_its_place_back(stage):
         stage.reason("v1", "bad")
     )
     assert {("bad", State.LOADING): 1} == manager.failures()
+
+
+def test_long_work_of_a_load_that_was_given_up_ends(stage):
+    """What looks at a large file past the deadline stops there, and not at the file's end."""
+    reached, ended = Gate(), Gate()
+
+    def slow(candidate, enter):
+        reached.wait_here()
+        try:
+            go_on()
+        finally:
+            ended.open()
+        raise AssertionError("it went on")
+
+    manager = stage.serve(open_bundle=slow)
+    stage.source.publish("v1")
+    reached.wait_until_reached()
+    stage.move(LIMIT_SECONDS)
+    stage.until(manager.failures)
+    reached.open()
+    ended.wait_here()
+
+    assert "not finished within 30 s" in stage.reason("v1")
+    assert "it went on" not in stage.reason("v1")
 
 
 def test_a_load_below_the_limit_goes_on(stage):

@@ -4,6 +4,10 @@ Between the digest of a file and its opening another process may replace it, or 
 file whose digest is listed is therefore copied while its digest is computed, and the copy is what
 the framework gets. It has no name that another process could write to, and ends with the opening.
 
+Where a framework reads through our own function, a large file needs no copy: what it reads is
+compared with digests of pieces (``checked_files``). Else a large copy is in the temporary directory
+if there is room, or in memory if there is room for it beside the model.
+
 A library that reads files one at a time gets copies of all: one on a volume that hangs would
 otherwise hold up every other.
 """
@@ -14,7 +18,7 @@ import errno
 import fcntl
 import hashlib
 import os
-import stat
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -23,9 +27,12 @@ from typing import IO, BinaryIO
 
 from bundleserver.bundle.integrity import file_sha256
 from bundleserver.errors import BundleServerError, IntegrityError, LoadError, Problem
-from bundleserver.frameworks import LoadContext, Predictor, framework_named
+from bundleserver.frameworks import Framework, LoadContext, Predictor, framework_named
+from bundleserver.frameworks.checked_files import CheckedContent, CheckedPath
 from bundleserver.frameworks.file_facts import Opens
+from bundleserver.frameworks.free_memory import free_memory
 from bundleserver.frameworks.interface import reading
+from bundleserver.frameworks.regular_files import open_regular
 from bundleserver.manifest import Component
 
 MOST_IN_MEMORY_BYTES = 64 << 20
@@ -67,6 +74,8 @@ def open_component(directory: Path, component: Component, device: str) -> Predic
         return _opened_and_unchanged(directory, component, framework.load(path, context))
     # Else an import that takes seconds, or fails, would come while the copy is there.
     framework.imported()
+    if digest is not None and framework.opens is Opens.READER and _is_large(path):
+        return _opened_in_pieces(directory, component, framework, context)
     with _copy_of(path, digest, by_name=framework.opens is Opens.NAME) as copy:
         if copy is None:
             raise _replaced(directory, component)
@@ -79,6 +88,32 @@ def open_component(directory: Path, component: Component, device: str) -> Predic
                 for arg in error.args
             )
             raise
+
+
+def _is_large(path: Path) -> bool:
+    with reading(path):
+        return path.stat().st_size > MOST_IN_MEMORY_BYTES
+
+
+def _opened_in_pieces(
+    directory: Path, component: Component, framework: Framework, context: LoadContext
+) -> Predictor:
+    """Open a file whose pieces are compared while they are read."""
+    path = directory / (component.path or "")
+    with reading(path), open_regular(path) as source:
+        content = CheckedContent(source.fileno())
+        if content.sha256 != component.sha256:
+            raise _replaced(directory, component)
+        try:
+            predictor = framework.load(CheckedPath.of(content, path), context)
+        except BundleServerError as error:
+            if content.is_changed:
+                raise _replaced(directory, component) from error
+            raise
+        if content.is_changed:
+            predictor.close()
+            raise _replaced(directory, component)
+        return predictor
 
 
 def _opened_and_unchanged(directory: Path, component: Component, predictor: Predictor) -> Predictor:
@@ -126,48 +161,67 @@ def _copy_of(path: Path, sha256: str | None, *, by_name: bool) -> Iterator[Seale
 
 def _sealed_copy(path: Path, sha256: str | None, kept: ExitStack) -> IO[bytes] | None:
     """Return an open copy that nobody can change; None if it has not the digest listed."""
-    with reading(path), _regular_file(path) as source:
+    with reading(path), open_regular(path) as source:
         size = os.fstat(source.fileno()).st_size
         with _writing(path, size):
             copy = kept.enter_context(_anonymous_file(size))
-        digest = hashlib.sha256()
-        while chunk := source.read(_CHUNK_BYTES):
-            digest.update(chunk)
+        try:
+            digest = _copy(path, source, copy, size)
+        except LoadError as error:
+            # Others may have filled the directory in between.
+            if not _is_full(error.__cause__):
+                raise
             with _writing(path, size):
-                copy.write(chunk)
-            if copy.tell() > size:
-                return None
+                copy = kept.enter_context(_file_in_memory(size))
+            source.seek(0)
+            digest = _copy(path, source, copy, size)
     with _writing(path, size):
         copy.flush()
         _seal(copy)
-    return copy if sha256 in (None, digest.hexdigest()) else None
+    return copy if digest and sha256 in (None, digest) else None
 
 
-def _regular_file(path: Path) -> BinaryIO:
-    """Open a file, and nothing that hangs or never ends."""
-    # Without the flag the opening of a FIFO waits for its writer.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    source = os.fdopen(descriptor, "rb", buffering=0)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        source.close()
-        raise OSError(errno.EINVAL, "it is no regular file any more")
-    return source
+def _copy(path: Path, source: BinaryIO, copy: IO[bytes], size: int) -> str:
+    """Copy a file and return its digest; empty if it has grown."""
+    digest = hashlib.sha256()
+    while chunk := source.read(_CHUNK_BYTES):
+        digest.update(chunk)
+        with _writing(path, size):
+            copy.write(chunk)
+        if copy.tell() > size:
+            return ""
+    return digest.hexdigest()
 
 
 def _anonymous_file(size: int) -> IO[bytes]:
     """Create a file without a name: in memory if it is small, else in the temporary directory.
 
-    Where nothing can be written to a temporary directory, it is in memory too.
+    Where that cannot be written to, or has no room, it is in memory too.
     """
     if size <= MOST_IN_MEMORY_BYTES and (small := _memory_file()) is not None:
         return small
     try:
+        if shutil.disk_usage(tempfile.gettempdir()).free < size:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         return _disk_file()
     except OSError as error:
-        large = _memory_file() if error.errno in _NOT_WRITABLE else None
-        if large is None:
+        if not (error.errno in _NOT_WRITABLE or _is_full(error)):
             raise
-        return large
+        return _file_in_memory(size, error)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _file_in_memory(size: int, cause: OSError | None = None) -> IO[bytes]:
+    """Create a file in memory, if there is room for it beside what is opened of it."""
+    room = free_memory()
+    made = _memory_file() if 2 * size <= room else None
+    if made is None:
+        why = "" if cause is None else f"{cause.strerror or cause}, and "
+        raise OSError(errno.ENOMEM, f"{why}{room} bytes of memory are free for it and the model")
+    return made
 
 
 def _disk_file() -> IO[bytes]:
@@ -207,8 +261,8 @@ def _writing(path: Path, size: int) -> Iterator[None]:
     except OSError as error:
         raise LoadError(
             f"'{path}' ({size} bytes) cannot be copied before it is opened: "
-            f"{error.strerror or error}; make room in the temporary directory, or set TMPDIR to "
-            "another one"
+            f"{error.strerror or error}; make room in the temporary directory, set TMPDIR to "
+            "another one, or raise the container's memory limit"
         ) from error
 
 

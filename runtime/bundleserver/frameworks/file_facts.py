@@ -36,6 +36,9 @@ class Opens(Enum):
     CONTENT = "content"
     """The content, whatever the path."""
 
+    READER = "reader"
+    """The content, and only through ``open_regular``, which need not be given a copy."""
+
     NAME = "name"
     """The content, by a name with the file's suffix, and perhaps files beside it."""
 

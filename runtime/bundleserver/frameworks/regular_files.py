@@ -8,6 +8,8 @@ import os
 import stat
 from pathlib import Path
 
+from bundleserver.frameworks.checked_files import CheckedPath
+
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -22,6 +24,8 @@ def open_regular(path: Path) -> io.BufferedReader:
     Raises:
         OSError: it cannot be read, or is something else; ``strerror`` says what.
     """
+    if isinstance(path, CheckedPath):
+        return path.open_checked()
     # Asked before it is opened, since opening a device may act on it; asked again of what is open.
     _check(path, path.stat())
     # What becomes a pipe in between does not wait for a writer.

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from bundleserver.documents.forms import quoted
 from bundleserver.errors import LoadError
+from bundleserver.frameworks.checked_files import CheckedPath
 from bundleserver.frameworks.interface import first_line, is_from_the_keyboard, named_line
 from bundleserver.frameworks.lean_imports import IMPORTING
 from bundleserver.frameworks.pickles.bounded import EndsEarly
@@ -27,7 +28,7 @@ from bundleserver.frameworks.pickles.held import (
     top_package,
     with_article,
 )
-from bundleserver.frameworks.pickles.inert import ClassName, Made, class_of
+from bundleserver.frameworks.pickles.made import ClassName, Made, class_of
 from bundleserver.frameworks.pickles.scan import Contents, inspect_pickle
 
 __all__ = [
@@ -71,7 +72,11 @@ def load(path: Path) -> object:
         # scikit-learn warns for every estimator; one line per file is logged instead. The filter
         # stays: catch_warnings in several threads loses the filters of others.
         warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
-        model: object = joblib.load(path)
+        if isinstance(path, CheckedPath):
+            with path.open_checked() as file:
+                model: object = joblib.load(file)
+        else:
+            model = joblib.load(path)
     except BaseException as error:  # the file's own code runs here
         if is_from_the_keyboard(error):
             raise

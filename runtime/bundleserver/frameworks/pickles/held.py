@@ -9,13 +9,13 @@ from itertools import islice
 from pathlib import Path
 
 from bundleserver.frameworks.interface import reading
-from bundleserver.frameworks.pickles.inert import ClassName, Made, class_of
+from bundleserver.frameworks.pickles.made import ClassName, Items, Made, class_of
 from bundleserver.frameworks.pickles.scan import inspect_pickle
 
 _MOST_KEYS = 1000
 _MOST_PARTS = 50
 _DEEPEST = 5
-_MOST_PARTS_AT_ALL = 1000
+_MOST_AT_ALL = 10_000
 
 _PLAIN_MODULES = frozenset(
     {
@@ -107,7 +107,7 @@ def _held_in(path: Path, which: tuple[int, ...]) -> Held:
         and made_by is not None
         and all(map(_is_plain, (made_by, *contents.named)))
     )
-    left = [_MOST_PARTS_AT_ALL]
+    left = [_MOST_AT_ALL]
     return _outline(contents.top, made_by, left, is_plain=is_plain, named=contents.named)
 
 
@@ -127,27 +127,27 @@ def _outline(
     named: frozenset[ClassName] = frozenset(),
     deep: int = 0,
 ) -> Held:
-    """Describe an object and its parts, while any are ``left`` to be described."""
+    """Describe an object and its parts, while so many names and parts are ``left``."""
     items = _first(_items(top))
-    state = _first(top.state) if isinstance(top, Made) and isinstance(top.state, dict) else {}
-    may = min(_MOST_PARTS, left[0]) if deep < _DEEPEST else 0
+    state = _first(top.state) if isinstance(top, Made) and isinstance(top.state, Items) else {}
+    may = max(0, min(_MOST_PARTS, left[0])) if deep < _DEEPEST else 0
     parts = [*islice(_parts(items, state), may)]
-    left[0] -= len(parts)
+    left[0] -= len(parts) + len(items) + len(state)
     return Held(
         made_by,
         is_plain,
         named,
-        keys=frozenset(islice(items, _MOST_KEYS)),
+        keys=frozenset(items),
         numbers={key: value for key, value in state.items() if type(value) is int},
-        lengths={key: len(value) for key, value in state.items() if isinstance(value, dict)},
+        lengths={key: value.length for key, value in state.items() if isinstance(value, Items)},
         parts=tuple(_outline(part, class_of(part), left, deep=deep + 1) for part in parts),
     )
 
 
 def _first(items: Mapping[object, object]) -> dict[str, object]:
-    """Return the items under a string, of so many."""
-    some = islice(items.items(), 10 * _MOST_KEYS)
-    return {key: value for key, value in some if isinstance(key, str)}
+    """Return the first items under a string, of so many."""
+    named = ((key, value) for key, value in items.items() if isinstance(key, str))
+    return dict(islice(named, _MOST_KEYS))
 
 
 def _parts(items: Mapping[str, object], state: Mapping[str, object]) -> Iterator[object]:
@@ -166,6 +166,5 @@ def _parts(items: Mapping[str, object], state: Mapping[str, object]) -> Iterator
 
 def _items(value: object) -> Mapping[object, object]:
     """Return the items of a dict, or of one of another class."""
-    if isinstance(value, dict):
-        return value
-    return (value.items if isinstance(value, Made) else None) or {}
+    found = value.items if isinstance(value, Made) else value
+    return found if isinstance(found, Items) else {}

@@ -1,99 +1,101 @@
 """An unpickler that imports, calls and sets nothing: records stand for what a pickle would make.
 
-Whatever the stream says, it takes time and memory in proportion to what is read; ``bounded`` says
-how much that is.
+Whatever the stream says, it takes time in proportion to what is read, and bounded memory.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
 import pickle
-import re
 import struct
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, BinaryIO, ClassVar, NamedTuple, cast
+from collections.abc import Callable, Iterable
+from typing import Any, BinaryIO, ClassVar, cast
 
-import numpy as np
+from bundleserver.frameworks.giving_up import go_on
+from bundleserver.frameworks.pickles.bounded import (
+    BoundedStream,
+    OverLimit,
+    checked_key,
+)
+from bundleserver.frameworks.pickles.keeping import MOST_BYTES, settle
+from bundleserver.frameworks.pickles.made import MOST_ITEMS, ClassName, Found, Items, Made, class_of
+from bundleserver.frameworks.pickles.short import Memo, follow_short_ones
+from bundleserver.frameworks.pickles.values import (
+    holds_objects,
+    item_bytes,
+    item_count,
+    short_text,
+)
 
-from bundleserver.frameworks.pickles.bounded import BoundedStream, OverLimit, checked_key
+SETTLED_BYTES = 1 << 19
+"""After so many bytes of instructions, what is not needed is forgotten."""
 
-_MOST_NAMES = 10_000
-_MOST_VERSIONS = 100
-_MOST_DIMENSIONS = 64
 _DEEPEST = 50
-_DEEPEST_MAKER = 100
 _KEPT = 256
+_LONGEST_NUMBER = 64
 _READ_TEXT = 1 << 20
-_ITEM = re.compile(r"[<>=|]?[?A-Za-z]+[0-9]{0,9}")
-
-NOTHING = object()
-"""In place of the object of a pickle that has none."""
-
-
-class ClassName(NamedTuple):
-    """A class or function as a pickle names it."""
-
-    module: str
-    qualname: str
-
-    def __str__(self) -> str:
-        return f"{self.module}.{self.qualname}"
-
-
-@dataclass(eq=False, repr=False, slots=True)
-class Made:
-    """An object that a pickle would make: its class or function, its arguments and its state."""
-
-    maker: object
-    args: tuple[object, ...] = ()
-    state: object = None
-    items: dict[object, object] | None = None
-
-    def extend(self, items: Iterable[object]) -> None:
-        """Ignore appended items (pickle prefers this to ``append``)."""
-
-    def append(self, item: object) -> None:
-        """Ignore an appended item."""
-
-    def __setitem__(self, key: object, value: object) -> None:
-        """Keep an item of a dict of another class, such as an OrderedDict."""
-        self.items = {} if self.items is None else self.items
-        self.items[key] = value
-
 
 # joblib subclasses the same class, the Python twin of pickle.Unpickler: both see the same stream.
 _Unpickler: Any = pickle._Unpickler
+_Stop: Any = pickle._Stop  # type: ignore[attr-defined]  # typeshed lacks it
 
 
 class InertUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of its methods
     """Follow a pickle's instructions without importing, calling or setting anything real."""
 
-    def __init__(
-        self,
-        stream: BoundedStream,
-        named: dict[ClassName, None],
-        versions: set[str],
-        depth: int = 0,
-    ) -> None:
+    def __init__(self, stream: BoundedStream, found: Found, depth: int = 0) -> None:
         super().__init__(cast(BinaryIO, stream), encoding="latin-1")
         self.stack: list[object] = []
         self.metastack: list[list[object]] = []
+        self.memo = Memo()
         self._stream = stream
-        self._named = named
-        self._versions = versions
+        self._found = found
         self._depth = depth
+
+    def load(self) -> object:
+        """Follow the stream to the end of its pickle, and return the record of its object.
+
+        Raises:
+            OverLimit: it cannot be followed within the limits.
+            Exception: it is damaged, or no pickle.
+        """
+        stream = self._stream
+        self.read, self.readline, self.append = stream.read, stream.readline, self.stack.append
+        settled = stream.taken
+        try:
+            while True:
+                if stream.taken >= settled + SETTLED_BYTES:
+                    self._settle()
+                    settled = stream.taken
+                follow_short_ones(stream, self)
+                code = stream.read(1)
+                if not code:
+                    raise EOFError("it has no end")
+                self.dispatch[code[0]](self)
+        except _Stop as stop:
+            return cast(object, stop.value)
+
+    def _settle(self) -> None:
+        go_on()
+        frames = [*self.metastack, self.stack]
+        room = MOST_BYTES // (1 + self._depth)
+        self.memo.values = settle(frames, self.memo.values, self._found.attributes, room)
 
     def find_class(self, module: str, name: str) -> object:
         """Return the name in place of what it names."""
         # Protocols 0 to 2 spell these two modules as Python 2 did.
         renamed = {"copy_reg": "copyreg", "__builtin__": "builtins"}.get(module, module)
-        found = ClassName(renamed, name)
-        self._named[found] = None
-        if len(self._named) > _MOST_NAMES:
-            raise OverLimit(f"more than {_MOST_NAMES} names of classes and functions")
-        return found
+        return self._found.name(renamed, name)
+
+    def _stack_global(self) -> None:
+        name, module = self.stack.pop(), self.stack.pop()
+        if type(name) is str and type(module) is str:
+            self._found.attributes.update((name, module))
+            self.stack.append(self.find_class(module, name))
+        elif Made in (type(name), type(module)):
+            # The same text was an item of a long container before.
+            self.stack.append(self._found.name("?", "?"))
+        else:
+            raise pickle.UnpicklingError("the name of a class is no text")
 
     def persistent_load(self, pid: object) -> object:
         """Return a record of something outside of the pickle."""
@@ -104,9 +106,8 @@ class InertUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
         self.stack.append(Made(None))
 
     def _instantiate(self, maker: object, args: object) -> None:
-        # Of a tuple nothing is copied: a long one may be the arguments of a million calls.
-        known = args if isinstance(args, tuple) else tuple(args) if isinstance(args, list) else ()
-        self.stack.append(Made(maker, known))
+        # Nothing is copied: a long tuple may be the arguments of a million calls.
+        self.stack.append(Made(maker, args if isinstance(args, tuple) else ()))
 
     def _newobj(self) -> None:
         args = self.stack.pop()
@@ -123,10 +124,8 @@ class InertUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
         if not isinstance(made, Made):
             return
         made.state = state
-        if isinstance(state, dict) and isinstance(state.get("_sklearn_version"), str):
-            self._versions.add(state["_sklearn_version"])
-            if len(self._versions) > _MOST_VERSIONS:
-                raise OverLimit(f"more than {_MOST_VERSIONS} versions of scikit-learn")
+        if isinstance(state, Items):
+            self._found.note_attributes(state)
         made_class = class_of(made)
         if made_class is not None and made_class.qualname == "NumpyArrayWrapper":
             self.stack[-1] = self._skip_array(cast("dict[str, object]", state))
@@ -134,13 +133,13 @@ class InertUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
     def _skip_array(self, wrapper: dict[str, object]) -> object:
         """Skip the bytes of an array, which joblib writes into the middle of the pickle."""
         dtype = cast("Made", wrapper["dtype"])
-        if _holds_objects(dtype):
+        if holds_objects(dtype):
             if self._depth >= _DEEPEST:
                 raise OverLimit(f"arrays of objects in each other, more than {_DEEPEST}")
-            return type(self)(self._stream, self._named, self._versions, self._depth + 1).load()
+            return type(self)(self._stream, self._found, self._depth + 1).load()
         if wrapper.get("numpy_array_alignment_bytes") is not None:
             self._stream.skip(self._stream.read(1)[0])
-        self._stream.skip(_item_bytes(dtype.args[0]) * _item_count(wrapper["shape"]))
+        self._stream.skip(item_bytes(dtype.args[0]) * item_count(wrapper["shape"]))
         return Made(ClassName("numpy", "ndarray"))
 
     def _number(self, form: str) -> int:
@@ -158,7 +157,9 @@ class InertUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
     def _text(self, form: str, encoding: str = "utf-8") -> None:
         count = self._number(form)
         if count <= _READ_TEXT:
-            self.stack.append(_kept(self._stream.read(count).decode(encoding, "surrogatepass")))
+            self.stack.append(
+                short_text(self._stream.read(count).decode(encoding, "surrogatepass"))
+            )
         else:
             self._stream.skip(count)
             self.stack.append("")
@@ -169,28 +170,53 @@ class InertUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
         self.readline = lambda: empty if line is None else line
         parse(self)
         self.readline = self._stream.readline
-        self.stack[-1] = _kept(cast(str, self.stack[-1]))
+        self.stack[-1] = short_text(cast(str, self.stack[-1]))
 
     def _long(self) -> None:
         count = self._number("<i")
         self._stream.skip(count)
         self.stack.append(0)
 
+    def _number_line(self, parse: Callable[[Any], None]) -> None:
+        """Parse a line with a number; of a very long one nothing is kept."""
+        line = self._stream.readline()
+        self.readline = lambda: line if len(line) <= _LONGEST_NUMBER else b"0\n"
+        parse(self)
+        self.readline = self._stream.readline
+
     def _set_item(self) -> None:
         value = self.stack.pop()
         self._set([self.stack.pop(), value])
 
-    def _set(self, items: list[object]) -> None:
+    def _set(self, pairs: list[object]) -> None:
         target = self.stack[-1]
-        if not isinstance(target, (dict, Made)):
+        if not isinstance(target, (Items, Made)):
             raise pickle.UnpicklingError("items are put into what is no dict")
-        for key, value in zip(items[::2], items[1::2], strict=False):
-            target[checked_key(key)] = value
+        target.add(pairs)
 
     def _dict(self) -> None:
-        items = self.pop_mark()
-        self.stack.append({})
-        self._set(items)
+        pairs = self.pop_mark()
+        self.stack.append(Items())
+        self._set(pairs)
+
+    def _tuple(self) -> None:
+        values = self.pop_mark()
+        self.stack.append(tuple(values[:MOST_ITEMS]))
+
+    def _list(self) -> None:
+        values = self.pop_mark()
+        self.stack.append(values[:MOST_ITEMS])
+
+    def _append(self) -> None:
+        self._extend([self.stack.pop()])
+
+    def _extend(self, values: list[object]) -> None:
+        target = self.stack[-1]
+        if not isinstance(target, (list, Made)):
+            raise pickle.UnpicklingError("values are put into what is no list")
+        if isinstance(target, list):
+            values = values[: max(0, MOST_ITEMS - len(target))]
+        target.extend(values)
 
     def _make_set(self, name: str, items: Iterable[object] = ()) -> None:
         for item in items:
@@ -203,6 +229,22 @@ class InertUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         **_Unpickler.dispatch,
+        pickle.GET[0]: lambda self: self.stack.append(self.memo.get(int(self.readline()))),
+        pickle.BINGET[0]: lambda self: self.stack.append(self.memo.get(self._number("<B"))),
+        pickle.LONG_BINGET[0]: lambda self: self.stack.append(self.memo.get(self._number("<I"))),
+        pickle.PUT[0]: lambda self: self.memo.put(int(self.readline()), self.stack[-1]),
+        pickle.BINPUT[0]: lambda self: self.memo.put(self._number("<B"), self.stack[-1]),
+        pickle.LONG_BINPUT[0]: lambda self: self.memo.put(self._number("<I"), self.stack[-1]),
+        pickle.MEMOIZE[0]: lambda self: self.memo.put_next(self.stack[-1]),
+        pickle.STACK_GLOBAL[0]: _stack_global,
+        pickle.INT[0]: lambda self: self._number_line(_Unpickler.load_int),
+        pickle.LONG[0]: lambda self: self._number_line(_Unpickler.load_long),
+        pickle.FLOAT[0]: lambda self: self._number_line(_Unpickler.load_float),
+        pickle.EMPTY_DICT[0]: lambda self: self.stack.append(Items()),
+        pickle.TUPLE[0]: _tuple,
+        pickle.LIST[0]: _list,
+        pickle.APPEND[0]: _append,
+        pickle.APPENDS[0]: lambda self: self._extend(self.pop_mark()),
         pickle.REDUCE[0]: _newobj,
         pickle.NEWOBJ[0]: _newobj,
         pickle.NEWOBJ_EX[0]: _newobj_ex,
@@ -225,60 +267,3 @@ class InertUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
         pickle.FROZENSET[0]: lambda self: self._make_set("frozenset", self.pop_mark()),
         pickle.ADDITEMS[0]: _add_items,
     }
-
-
-def _kept(text: str) -> str:
-    """Return a text, or what stands for a long one: as different from others as the text is."""
-    if len(text) <= _KEPT:
-        return text
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{text[:100]}…{digest}"
-
-
-def _holds_objects(dtype: Made) -> bool:
-    """Ask whether a pickled dtype holds Python objects: numpy's lowest dtype flag."""
-    flags = dtype.state[7] if isinstance(dtype.state, tuple) and len(dtype.state) > 7 else 0
-    return bool(cast(int, flags) & 1)
-
-
-def _item_bytes(code: object) -> int:
-    if not isinstance(code, str) or not _ITEM.fullmatch(code):
-        raise pickle.UnpicklingError("an array's datatype is no datatype")
-    return np.dtype(code).itemsize
-
-
-def _item_count(shape: object) -> int:
-    sizes = shape if isinstance(shape, tuple) and len(shape) <= _MOST_DIMENSIONS else (-1,)
-    if not all(type(size) is int and 0 <= size < 1 << 63 for size in sizes):
-        raise pickle.UnpicklingError("an array's shape is no shape")
-    return math.prod(sizes)
-
-
-_REBUILDERS: Mapping[str, ClassName | None] = {
-    "copyreg._reconstructor": None,
-    "copyreg.__newobj__": None,
-    "copyreg.__newobj_ex__": None,
-    "numpy.core.multiarray._reconstruct": None,
-    "numpy._core.multiarray._reconstruct": None,
-    "numpy.core.numeric._frombuffer": ClassName("numpy", "ndarray"),
-    "numpy._core.numeric._frombuffer": ClassName("numpy", "ndarray"),
-}
-"""Functions that make objects of another class: the named one, or that of their first argument."""
-
-
-def class_of(value: object) -> ClassName | None:
-    """Return the class of a value in a pickle; a class or function is itself."""
-    for _ in range(_DEEPEST_MAKER):
-        if value is NOTHING:
-            return None
-        if isinstance(value, ClassName):
-            return value
-        if not isinstance(value, Made):
-            return ClassName("builtins", type(value).__name__)
-        maker = value.maker
-        if maker is None:
-            return None
-        if isinstance(maker, ClassName) and value.args and str(maker) in _REBUILDERS:
-            maker = _REBUILDERS[str(maker)] or value.args[0]
-        value = maker
-    return None

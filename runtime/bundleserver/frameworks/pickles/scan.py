@@ -11,6 +11,7 @@ import gzip
 import io
 import lzma
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,9 +19,11 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from bundleserver.errors import LoadError
+from bundleserver.frameworks.free_memory import free_memory
 from bundleserver.frameworks.interface import reading
 from bundleserver.frameworks.pickles.bounded import BoundedStream, OverLimit
-from bundleserver.frameworks.pickles.inert import NOTHING, ClassName, InertUnpickler, Made
+from bundleserver.frameworks.pickles.inert import InertUnpickler
+from bundleserver.frameworks.pickles.made import NOTHING, ClassName, Found, Made
 from bundleserver.frameworks.regular_files import open_regular
 
 
@@ -54,34 +57,36 @@ def inspect_pickle(path: Path) -> Contents:
     return contents
 
 
-def named_classes(stream: BinaryIO, size: int) -> tuple[ClassName, ...]:
-    """List the classes and functions of the next pickle in a stream, as far as it can be read.
+def named_classes(stream: BinaryIO, size: int, most: int = 1) -> Iterator[ClassName]:
+    """Name the classes and functions of the next pickles in a stream, as far as they can be read.
 
     ``size`` are the bytes on disk, by which the work is limited.
     """
-    named: dict[ClassName, None] = {}
-    with suppress(Exception):  # any bytes may come
-        InertUnpickler(BoundedStream(stream, size, tells_end=False), named, set()).load()
-    return tuple(named)
+    bounded = BoundedStream(stream, size, free_memory(), tells_end=False)
+    for _ in range(most):
+        found = Found()
+        with suppress(Exception):  # any bytes may come
+            InertUnpickler(bounded, found).load()
+        yield from found.named
 
 
 def _inspect(raw: io.BufferedReader) -> Contents:
     head = raw.peek(256)[:256]
-    named: dict[ClassName, None] = {}
-    versions: set[str] = set()
+    found = Found()
     top: object = NOTHING
     failure: Exception | None = None
     reader: InertUnpickler | None = None
     try:
+        size = raw.seek(0, os.SEEK_END)
+        raw.seek(0)
         stream = decompressed(raw, head)
-        size = os.fstat(raw.fileno()).st_size
-        bounded = BoundedStream(stream, size, tells_end=stream is raw)
-        reader = InertUnpickler(bounded, named, versions)
+        bounded = BoundedStream(stream, size, free_memory(), tells_end=stream is raw)
+        reader = InertUnpickler(bounded, found)
         top = reader.load()
     except Exception as error:  # noqa: BLE001 - any bytes may come; load() reports the failure
         failure = error
         top = _first_object(reader)
-    return Contents(head, top, frozenset(named), frozenset(versions), failure)
+    return Contents(head, top, frozenset(found.named), frozenset(found.versions), failure)
 
 
 def decompressed(raw: io.BufferedReader, magic: bytes) -> BinaryIO:

@@ -37,5 +37,5 @@ FRAMEWORK = Framework(
     flavour=Flavour(
         "prophet", lambda directory, said: str(said.get("data", "")), lambda file, columns: {}
     ),
-    opens=Opens.CONTENT,
+    opens=Opens.READER,
 )

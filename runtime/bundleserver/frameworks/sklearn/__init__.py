@@ -92,5 +92,5 @@ FRAMEWORK = Framework(
     flavour=Flavour("sklearn", _logged_file, _options),
     # For one function that reads files in a format of its own: half a second, and 65 MiB.
     left_out=("pandas",),
-    opens=Opens.CONTENT,
+    opens=Opens.READER,
 )

@@ -34,5 +34,5 @@ FRAMEWORK = Framework(
     facts=lambda path: FileFacts("a statsmodels result", "model"),
     recognises=lambda model: has_class_of(model, "statsmodels"),
     flavour=Flavour("statsmodels", lambda directory, said: str(said.get("data", "")), _options),
-    opens=Opens.CONTENT,
+    opens=Opens.READER,
 )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import enum
 import io
+import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from bundleserver.errors import LoadError
+from bundleserver.frameworks.free_memory import free_memory
 from bundleserver.frameworks.interface import first_line, reading
 from bundleserver.frameworks.pickles import ClassName, held_in
 from bundleserver.frameworks.pickles.scan import named_classes
@@ -45,6 +47,8 @@ _FOREIGN = (
 
 _MOST_DIRECTORY_BYTES = 8 << 20
 _MOST_PICKLES = 4
+_MOST_UNPACKED_BYTES = 64 << 20
+_MOST_RATIO = 100
 _ONNX_SECOND_FIELDS = frozenset({b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42"})
 
 
@@ -154,6 +158,7 @@ def _kind_of_zip(path: Path, file: io.BufferedReader) -> Kind:
     try:
         with open_archive(file) as archive:
             names = archive.namelist()
+            _refuse_bombs(path, os.fstat(file.fileno()).st_size, archive.infolist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise LoadError(
             f"'{path}' is a damaged zip archive: {str(error).lower()}; copy it again"
@@ -187,6 +192,37 @@ def _foreign(head: bytes) -> str:
     return "of an unknown kind"
 
 
+def _refuse_bombs(path: Path, size: int, entries: Iterable[zipfile.ZipInfo]) -> None:
+    """Refuse an archive that announces more than its reader may take memory for.
+
+    Raises:
+        LoadError: its entries overlap, unpack to very much, or do not fit into the free memory.
+    """
+    packed = stored = unpacked = 0
+    for entry in entries:
+        packed += entry.compress_size
+        if entry.compress_type == zipfile.ZIP_STORED:
+            stored += entry.compress_size
+        else:
+            unpacked += entry.file_size
+    most, room = _MOST_UNPACKED_BYTES + _MOST_RATIO * size, free_memory()
+    cause = ""
+    if packed > size:
+        cause = f"its entries have {packed} bytes, and the file {size}"
+    elif unpacked > most:
+        cause = (
+            f"its compressed entries unpack to {unpacked} bytes; at most {most} are; save it again "
+            "with torch, which compresses nothing"
+        )
+    elif stored + unpacked > room:
+        cause = (
+            f"it takes at least {stored + unpacked} bytes of memory, and {room} are free; raise "
+            "the container's memory limit"
+        )
+    if cause:
+        raise LoadError(f"'{path}' cannot be opened within the limits: {cause}")
+
+
 def _foreign_zip(names: set[str]) -> str:
     if "model.weights.h5" in names:
         return "a Keras archive"
@@ -198,8 +234,7 @@ def _foreign_zip(names: set[str]) -> str:
 def _names(file: BinaryIO, size: int) -> Iterator[ClassName]:
     """Name the classes in a legacy file: a number, the protocol, the system, the object."""
     file.seek(0)
-    for _ in range(4):
-        yield from named_classes(file, size)
+    yield from named_classes(file, size, 4)
 
 
 def _names_in_zip(file: io.BufferedReader, size: int) -> Iterator[ClassName]:

@@ -10,7 +10,7 @@ from typing import cast
 
 import torch
 
-from bundleserver.frameworks.pickles.inert import ClassName
+from bundleserver.frameworks.pickles.made import ClassName
 from bundleserver.frameworks.pickles.scan import decompressed
 from bundleserver.frameworks.torch.files import stores_tensors
 

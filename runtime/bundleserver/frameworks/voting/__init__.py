@@ -40,5 +40,5 @@ FRAMEWORK = Framework(
     sniff=_sniff,
     facts=lambda path: FileFacts("an ensemble's configuration", "model"),
     recognises=_recognises,
-    opens=Opens.CONTENT,
+    opens=Opens.READER,
 )

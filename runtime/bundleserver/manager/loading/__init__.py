@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from bundleserver.errors import BundleServerError, ModelNotFound, NotReady
+from bundleserver.frameworks.giving_up import checked_by
 from bundleserver.frameworks.interface import is_from_the_keyboard
 from bundleserver.manager.admission import VersionKey
 from bundleserver.manager.leases import Loaded, give_memory_back, settle_memory
@@ -159,7 +160,8 @@ class Loader:
             LOG.info("%s %s: %s", *what, state.value.lower())
 
         try:
-            loaded = self._open_candidate(attempt, enter, started)
+            with checked_by(attempt.check):
+                loaded = self._open_candidate(attempt, enter, started)
         except GivenUp:
             pass
         except (NotReady, ModelNotFound) as error:

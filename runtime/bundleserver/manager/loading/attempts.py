@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from bundleserver.frameworks.giving_up import Abandoned
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.records import VersionRecord
 from bundleserver.sources import Candidate
@@ -14,7 +15,7 @@ MOST_HUNG = 8
 """How many loads of one model may hang; a thread cannot be ended, so more are not begun."""
 
 
-class GivenUp(Exception):
+class GivenUp(Abandoned):
     """Raised in a load that was given up, when it comes to its next state after all."""
 
 
@@ -37,14 +38,22 @@ class Attempt:
     is_open: bool = False
     is_given_up: bool = False
 
-    def enter(self, state: State) -> None:
-        """Record the state.
+    def check(self) -> None:
+        """Return if somebody still waits for it.
 
         Raises:
             GivenUp: it was given up.
         """
         if self.is_given_up:
             raise GivenUp
+
+    def enter(self, state: State) -> None:
+        """Record the state.
+
+        Raises:
+            GivenUp: it was given up.
+        """
+        self.check()
         self.at = state
         self.record.enter(state)
 
