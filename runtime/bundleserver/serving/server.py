@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -186,7 +187,7 @@ class BundleServer:
         return RestApp(
             routes,
             KServeApp(page, self._api_pages),
-            max_request_bytes=self.options.max_request_bytes,
+            max_request_bytes=self.options.max_request_bytes or sys.maxsize,
             timeout_receive=self.options.timeout_receive,
             max_body_values=self.options.max_body_values,
             bodies=self._bodies,

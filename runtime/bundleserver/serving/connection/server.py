@@ -37,6 +37,9 @@ LOG = logging.getLogger(__name__)
 
 _BACKLOG = 2048
 
+_YEARS_SECONDS = 100_000_000
+"""uvicorn has no other way to keep an idle connection."""
+
 
 class RestServer(uvicorn.Server):
     """One uvicorn server that follows changed TLS certificates, as kserve's does."""
@@ -164,7 +167,7 @@ def _uvicorn_config(rest: RestApp, options: ServerOptions, ending: Ending) -> uv
         proxy_headers=is_logged,
         access_log=is_logged and form is None,
         h11_max_incomplete_event_size=max_head or sys.maxsize,
-        timeout_keep_alive=options.timeout_keep_alive,
+        timeout_keep_alive=options.timeout_keep_alive or _YEARS_SECONDS,
         ssl_certfile=options.ssl_certfile,
         ssl_keyfile=options.ssl_keyfile,
     )

@@ -52,13 +52,14 @@ class GrpcServer:
     ) -> None:
         self._service = service
         self._routing_header = routing_header
-        self._max_send_bytes = max_send_bytes
+        # gRPC's own word for no limit is -1.
+        self._max_send_bytes = max_send_bytes or -1
         self._bodies = bodies or InflightBytes(0)
         self._health = HealthService(manager)
         self._server = grpc.aio.server(
             options=[
-                ("grpc.max_send_message_length", max_send_bytes),
-                ("grpc.max_receive_message_length", max_receive_bytes),
+                ("grpc.max_send_message_length", self._max_send_bytes),
+                ("grpc.max_receive_message_length", max_receive_bytes or -1),
                 # A second server on the same port would silently get half of the calls, which is
                 # intended only among worker processes.
                 ("grpc.so_reuseport", int(shared)),
