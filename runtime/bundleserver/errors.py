@@ -153,12 +153,17 @@ class TooManyBytes(BundleServerError):
     """The bodies of all requests in flight would exceed their limit; it may be retried later."""
 
     def __init__(
-        self, size_bytes: int, held_bytes: int, limit_bytes: int, retry_after_seconds: int = 1
+        self,
+        size_bytes: int,
+        held_bytes: int,
+        limit_bytes: int,
+        retry_after_seconds: int = 1,
+        what: str = "request body",
     ) -> None:
         self.limit_bytes = limit_bytes
         self.retry_after_seconds = retry_after_seconds
         super().__init__(
-            f"the request body has {size_bytes} bytes, and those of other requests in flight have "
+            f"the {what} has {size_bytes} bytes, and those of other requests in flight have "
             f"{held_bytes}; expected at most {limit_bytes} together; retry later, or raise "
             "--max_inflight_bytes"
         )

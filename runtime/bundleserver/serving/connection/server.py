@@ -31,6 +31,7 @@ from bundleserver.serving.connection.protocols import (
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.rest.app import RestApp
 from bundleserver.serving.rest.asgi import AsgiApp
+from bundleserver.serving.unsent import UnsentAnswers
 
 HOST = "0.0.0.0"  # noqa: S104  # as kserve: a container's probes and sidecars come from outside
 LOG = logging.getLogger(__name__)
@@ -183,6 +184,7 @@ def _uvicorn_config(rest: RestApp, options: ServerOptions, ending: Ending) -> uv
             config.http_protocol_class,
             timeout_send=options.timeout_send,
             max_head_bytes=max_head,
+            answers=UnsentAnswers(options.max_inflight_bytes // 2),
         )
     return config
 
@@ -197,6 +199,7 @@ def _eager(
         timeout_send=options.timeout_send,
         max_head_bytes=options.max_head_bytes,
         bodies=rest.bodies,
+        answers=UnsentAnswers(options.max_inflight_bytes // 2),
     )
 
 

@@ -30,6 +30,9 @@ class GrpcLimits:
     def channel_arguments(self) -> list[tuple[str, int]]:
         """Return them as gRPC's server takes them."""
         arguments = [
+            # Otherwise the window of a call that nobody reads from grows to many MiB on a fast
+            # network; that of a message that is read from has its size anyway.
+            ("grpc.http2.bdp_probe", 0),
             # Otherwise those without calls may ping every two hours.
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", _PING_SECONDS * 1000),
