@@ -125,7 +125,7 @@ def test_who_gets_no_place_in_time_is_told():
     """A call waits for a place no longer than for its message."""
 
     async def test():
-        messages = ArrivingMessages(8 * 100, 100, 0.05, patience_seconds=60.0)
+        messages = ArrivingMessages(8 * 10**6, 10**6, 0.05, patience_seconds=60.0)
         calls = [FakeCall() for _ in range(FEWEST)]
         tasks = [asyncio.create_task(messages.receive(call)) for call in calls]
         await asyncio.sleep(0)

@@ -8,8 +8,11 @@ and one that has been read from for long makes way for others.
 from __future__ import annotations
 
 import asyncio
+import math
+import sys
 from collections import deque
 from contextlib import suppress
+from typing import NamedTuple
 
 import grpc
 
@@ -20,11 +23,21 @@ PATIENCE_SECONDS = 5.0
 """How long a message may arrive before others that wait for its place."""
 
 FEWEST = 8
+_FEWEST_WAITING = 1024
+_WINDOW_BYTES = 2**16
+"""What may come of a message that is not read."""
+
 _SLOWEST_BYTES_PER_SECOND = 16 * 2**10
 """As of a REST body."""
 
 _UNBOUNDED_BYTES = 64 * 2**20
 """What is taken for the largest message where any may come."""
+
+
+class _Waiting(NamedTuple):
+    context: grpc.aio.ServicerContext
+    since: float
+    place: asyncio.Future[None]
 
 
 class ArrivingMessages:
@@ -46,14 +59,16 @@ class ArrivingMessages:
             patience_seconds: None for ``PATIENCE_SECONDS``.
         """
         bounded = most_bytes > 0 and largest > 0
-        self._most = max(FEWEST, most_bytes // largest) if bounded else 0
+        self._most = max(FEWEST, most_bytes // largest) if bounded else sys.maxsize
+        self._most_waiting = max(_FEWEST_WAITING, most_bytes // _WINDOW_BYTES)
         longest = largest if largest > 0 else _UNBOUNDED_BYTES
-        self._timeout = timeout_receive
-        self._longest_seconds = timeout_receive + longest / _SLOWEST_BYTES_PER_SECOND
+        self._timeout = timeout_receive or math.inf
+        self._longest_seconds = self._timeout + longest / _SLOWEST_BYTES_PER_SECOND
         self._patience = PATIENCE_SECONDS if patience_seconds is None else patience_seconds
+        self._interval = min(self._patience / 4, self._timeout / 2)
         # By when they began, the first one first.
         self._reading: dict[grpc.aio.ServicerContext, float] = {}
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._looking: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -65,13 +80,15 @@ class ArrivingMessages:
             CancelledError: there is none; the call is over.
             grpc.aio.AbortError: it did not come in time; the client has been told.
         """
-        if self._most and (self._waiting or len(self._reading) >= self._most):
-            await self._wait_for_place()
         loop = asyncio.get_running_loop()
-        self._reading[context] = loop.time()
-        if self._looking is None and self._timeout:
-            self._looking = loop.call_later(self._timeout, self._look)
+        now = loop.time()
+        if self._looking is None:
+            self._looking = loop.call_later(self._interval, self._look)
         try:
+            if self._waiting or len(self._reading) >= self._most:
+                await self._wait_for_place(context, now)
+            else:
+                self._reading[context] = now
             body: object = await context.read()
         finally:
             self._leave(context)
@@ -80,73 +97,58 @@ class ArrivingMessages:
             raise asyncio.CancelledError
         return body
 
+    async def _wait_for_place(self, context: grpc.aio.ServicerContext, now: float) -> None:
+        if len(self._waiting) >= self._most_waiting:
+            raise self._full()
+        waiting = _Waiting(context, now, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        await waiting.place
+
     def _leave(self, context: grpc.aio.ServicerContext) -> None:
-        """Give its place to the next."""
-        if self._reading.pop(context, None) is not None and self._waiting:
-            self._wake()
-
-    def _wake(self) -> None:
-        while self._waiting:
+        """Give a place to the next that waits."""
+        if self._reading.pop(context, None) is None:
+            return
+        while self._waiting and len(self._reading) < self._most:
             waiting = self._waiting.popleft()
-            if not waiting.done():
-                waiting.set_result(None)
-                return
-
-    async def _wait_for_place(self) -> None:
-        loop = asyncio.get_running_loop()
-        until = loop.time() + (self._timeout or self._longest_seconds)
-        own: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(own)
-        try:
-            while not own.done():
-                now = loop.time()
-                if now >= until:
-                    raise QueueFull("gRPC messages that arrive", self._most)
-                is_first = self._waiting[0] is own
-                if is_first and len(self._reading) < self._most:
-                    break
-                wait = min(until - now, self._make_room(now) if is_first else self._patience)
-                if wait > 0:
-                    await asyncio.wait({own}, timeout=wait)
-        finally:
-            if not own.done():
-                own.cancel()
-                with suppress(ValueError):
-                    self._waiting.remove(own)
-
-    def _make_room(self, now: float) -> float:
-        """End the call that has been read from for longest, or return when that may be done."""
-        first, began = next(iter(self._reading.items()))
-        left = began + self._patience - now
-        if left <= 0:
-            seconds = round(now - began, 1)
-            self._end(
-                first,
-                RequestTooSlow(
-                    f"the message has not arrived after {seconds:g} s, and other calls wait; of "
-                    f"the {self._most} that may arrive at a time each has {self._patience:g} s; "
-                    "retry later, or raise --max_inflight_bytes"
-                ),
-            )
-        return left
+            if not waiting.place.done():
+                self._reading[waiting.context] = asyncio.get_running_loop().time()
+                waiting.place.set_result(None)
 
     def _look(self) -> None:
-        """End the calls whose message is too late."""
+        """End the calls whose message is too late, or that have to make way for others."""
         loop = asyncio.get_running_loop()
         self._looking, now = None, loop.time()
+        while self._waiting and now >= self._waiting[0].since + self._timeout:
+            waiting = self._waiting.popleft()
+            if not waiting.place.done():
+                waiting.place.set_exception(self._full())
         for context, began in list(self._reading.items()):
-            if now < began + self._longest_seconds:
+            waited = now - began
+            if waited >= self._longest_seconds:
+                self._end(context, self._too_late(waited))
+            elif self._waiting and waited >= self._patience:
+                self._end(context, self._made_way(waited))
+            else:
                 break
-            self._end(
-                context,
-                RequestTooSlow(
-                    f"the message has not arrived after {round(now - began, 1):g} s; expected it "
-                    f"within {self._longest_seconds:g} s, the time of the largest one; send it "
-                    "without pauses, or raise --timeout_receive"
-                ),
-            )
         if self._reading:
-            self._looking = loop.call_later(self._timeout, self._look)
+            self._looking = loop.call_later(self._interval, self._look)
+
+    def _full(self) -> QueueFull:
+        return QueueFull("gRPC messages that arrive", self._most_waiting)
+
+    def _too_late(self, waited: float) -> RequestTooSlow:
+        return RequestTooSlow(
+            f"the message has not arrived after {round(waited, 1):g} s; expected it within "
+            f"{self._longest_seconds:g} s, the time of the largest one; send it without pauses, or "
+            "raise --timeout_receive"
+        )
+
+    def _made_way(self, waited: float) -> RequestTooSlow:
+        return RequestTooSlow(
+            f"the message has not arrived after {round(waited, 1):g} s, and other calls wait; of "
+            f"the {self._most} that may arrive at a time each has {self._patience:g} s; retry "
+            "later, or raise --max_inflight_bytes"
+        )
 
     def _end(self, context: grpc.aio.ServicerContext, error: BundleServerError) -> None:
         """Tell the client; whoever reads from the call gets an AbortError."""
