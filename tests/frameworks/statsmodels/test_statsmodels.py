@@ -276,10 +276,10 @@ def test_a_history_may_be_as_long_as_the_training_series():
 
 def test_a_horizon_is_shorter_where_each_step_needs_a_lot_of_memory():
     """The default fits into the memory of a history; few models come near it."""
-    wide = SimpleNamespace(k_states=170, endog=np.zeros(500))
+    wide = SimpleNamespace(k_states=170, endog=np.zeros(300))
 
-    assert 500 < longest_horizon(wide) < 1000
-    assert 10_000 < longest_horizon(SimpleNamespace(k_states=49, endog=np.zeros(9)))
+    assert 300 < longest_horizon(wide) < 1000
+    assert 10_000 < longest_horizon(SimpleNamespace(k_states=30, endog=np.zeros(9)))
 
 
 def test_history_start_dates_the_history(forecaster):

@@ -18,7 +18,7 @@ from bundleserver.frameworks.forecasting.contract import FloatArray, no_interval
 Columns = tuple[FloatArray, FloatArray, FloatArray]
 """Mean, lower and upper bounds."""
 
-HISTORY_BYTES = 2**30
+HISTORY_BYTES = 2**29
 """What the library may keep for one request, by ``bytes_per_observation``."""
 
 SEED = 0
