@@ -16,10 +16,12 @@
     ├── TooManyValues       a request's document has more values than its limit
     ├── TooManyBytes        the requests in flight have more bytes than their limit
     ├── RequestTooSlow      a request did not arrive within its timeout
+    ├── HistoryTooLong      a forecast's history would need more memory than it may
     ├── AnswerTooLarge      a request asks for more values than one answer may have
     ├── RequestTimedOut     a request was not answered within its timeout
     ├── RequestCancelled    its client has gone away, so that nobody waits for the rest
     ├── PredictionError     the model's own code raised (ours or the model author's to fix)
+    │   └── OutOfMemory     it found too little memory
     ├── ModelNotFound       the model is unknown
     ├── VersionNotFound     the model is known, the version or label is not
     ├── NotReady            known, but not ready now
@@ -116,11 +118,11 @@ class InvalidInput(BundleServerError):
 class RequestTooLarge(BundleServerError):
     """A request body exceeds the size limit."""
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, flag: str = "--max_request_bytes") -> None:
         self.limit_bytes = limit_bytes
         super().__init__(
             f"the request body exceeds the limit of {limit_bytes} bytes; send fewer rows per "
-            "request, or raise --max_request_bytes"
+            f"request, or raise {flag}"
         )
 
 
@@ -151,12 +153,17 @@ class TooManyBytes(BundleServerError):
     """The bodies of all requests in flight would exceed their limit; it may be retried later."""
 
     def __init__(
-        self, size_bytes: int, held_bytes: int, limit_bytes: int, retry_after_seconds: int = 1
+        self,
+        size_bytes: int,
+        held_bytes: int,
+        limit_bytes: int,
+        retry_after_seconds: int = 1,
+        what: str = "request body",
     ) -> None:
         self.limit_bytes = limit_bytes
         self.retry_after_seconds = retry_after_seconds
         super().__init__(
-            f"the request body has {size_bytes} bytes, and those of other requests in flight have "
+            f"the {what} has {size_bytes} bytes, and those of other requests in flight have "
             f"{held_bytes}; expected at most {limit_bytes} together; retry later, or raise "
             "--max_inflight_bytes"
         )
@@ -164,6 +171,18 @@ class TooManyBytes(BundleServerError):
 
 class RequestTooSlow(BundleServerError):
     """A request did not arrive within its timeout; the message has what was received."""
+
+
+class HistoryTooLong(BundleServerError):
+    """A forecast's history has more observations than the model has memory for."""
+
+    def __init__(self, length: int, limit: int, bytes_each: int) -> None:
+        self.limit = limit
+        super().__init__(
+            f"input 'history' has {length} observations, each of which takes {bytes_each} bytes in "
+            f"this model; expected at most {limit}; send the last ones alone, or raise the "
+            "component's options.max_history"
+        )
 
 
 class AnswerTooLarge(BundleServerError):
@@ -205,6 +224,23 @@ class PredictionError(BundleServerError):
         self.cause = cause
         self.incident = incident
         super().__init__(f"{identity} failed: {cause} (incident {incident}; see the server log)")
+
+
+class OutOfMemory(PredictionError):
+    """The model's own code found too little memory; others may have it now."""
+
+    retry_after_seconds = 1
+
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""What torch says in a RuntimeError."""
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Tell whether a library's error says that there is too little memory."""
+    if isinstance(error, RuntimeError):
+        return any(words in str(error).lower() for words in _NO_MEMORY)
+    return isinstance(error, MemoryError)
 
 
 class ModelNotFound(BundleServerError):

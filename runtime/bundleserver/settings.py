@@ -62,11 +62,11 @@ class Settings:
     heartbeat_seconds: float = 10.0
     """How long a worker process may hang before it is replaced; 0: for ever."""
     max_asyncio_workers: int | None = None
+    # 0: no limit, as of the other limits.
     max_queue: int = 128
     max_batch_rows: int = 1024
     """0 and 1 disable batching."""
     max_request_bytes: int = 64 * 2**20
-    # 0: no limit, as of the other limits.
     max_head_bytes: int = 64 * 2**10
     max_body_values: int = 2_500_000
     max_inflight_bytes: int = 512 * 2**20
@@ -163,16 +163,16 @@ _RANGES: dict[str, tuple[float, float]] = {
     "load_timeout_seconds": (0, _DAY),
     "cache_versions": (0, _COUNT),
     "cache_max_bytes": (1, _BYTES),
-    "max_queue": (1, _COUNT),
+    "max_queue": (0, _COUNT),
     "max_batch_rows": (0, _COUNT),
-    "max_request_bytes": (1, _BYTES),
+    "max_request_bytes": (0, _BYTES),
     "max_head_bytes": (0, _BYTES),
     "max_body_values": (0, _BYTES),
     "max_inflight_bytes": (0, _BYTES),
     "grpc_max_connection_idle_seconds": (0, _DAY),
     "max_answer_values": (0, _BYTES),
     "request_timeout_seconds": (0, _DAY),
-    # In gRPC -1 is no limit.
+    # 0 is no limit, as is gRPC's own -1.
     "grpc_max_send_message_length": (-1, 2**31 - 1),
     "grpc_max_receive_message_length": (-1, 2**31 - 1),
     "heartbeat_seconds": (0, _DAY),

@@ -111,7 +111,7 @@ def test_flags_that_cannot_be_used_are_named_with_what_may_be(arguments, said):
 def test_all_values_out_of_range_are_reported_together():
     """Nobody has to mend one flag to hear of the next."""
     with pytest.raises(ConfigError) as caught:
-        Settings(http_port=-1, max_queue=0, grace_period_seconds=-5)
+        Settings(http_port=-1, max_queue=-1, grace_period_seconds=-5)
 
     assert {"http_port", "max_queue", "grace_period_seconds"} == {
         problem.where for problem in caught.value.problems

@@ -6,15 +6,21 @@ import gzip
 import http.client
 import json
 import socket
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import grpc
 import pytest
 import uvicorn
 
+from bundleserver.errors import TooManyBytes
+from bundleserver.serving.grpc.limits import GrpcLimits
+from bundleserver.serving.grpc.open_inference import ModelInferRequest
 from bundleserver.serving.options import ServerOptions
+from bundleserver.serving.unsent import RefusedAnswers
+from bundleserver.settings import Settings
 from tests.end_to_end.processes import eventually
 from tests.serving.fakes import DEADLINE_SECONDS, FakeManager, FakeModel, FakeVersion, Gate, serving
+from tests.serving.grpc_client import tensor
 
 PREDICT = "/v1/models/sums:predict"
 ROW = b'{"instances": [[1.0, 2.0]]}'
@@ -77,6 +83,17 @@ def ask(server, body, **headers):
         return response.status, response.read().decode(), response.headers
     finally:
         client.close()
+
+
+def read_all(connection, enough=MOST_BYTES):
+    """Read until the server closes a connection, or until it is enough."""
+    came = b""
+    try:
+        while len(came) < enough and (piece := connection.recv(2**16)):
+            came += piece
+    except ConnectionResetError:
+        pass
+    return came
 
 
 def is_closed(connection):
@@ -219,6 +236,111 @@ def test_bodies_in_flight_have_a_limit_together(way):
                 connection.sendall(head + LARGE[:50_000])
                 eventually(lambda: held.held, "the body is counted")
             eventually(lambda: not held.held, "nothing is held")
+
+
+def test_a_body_that_can_never_be_in_flight_is_413(way):
+    """Nobody is told to come again with more than may be in flight at all, however it is sent."""
+    chunks = [LARGE[n : n + 30_000] for n in range(0, len(LARGE), 30_000)]
+    with served(max_inflight_bytes=80_000) as server:
+        for body, headers in (
+            (LARGE, {}),
+            (chunks, {"transfer-encoding": "chunked"}),
+            (gzip.compress(LARGE), {"content-encoding": "gzip"}),
+        ):
+            status, text, came = ask(server, body, **headers)
+            assert 413 == status
+            assert "retry-after" not in came
+            assert "the limit of 80000 bytes" in text
+            assert "--max_inflight_bytes" in text
+        assert 200 == ask(server, ROW)[0]
+
+
+def test_answers_that_are_not_taken_have_a_limit_together(way):
+    """The connections that take them slowest are closed; who reads gets all of his."""
+    body = b'{"instances": [%b]}' % b",".join([b"[1.0, 2.0]"] * 150_000)
+    request = PREDICT_HEAD % len(body) + body
+    with served(max_inflight_bytes=12 * 2**20) as server, ExitStack() as opened:
+        whole = ask(server, body)
+        assert 200 == whole[0]
+        silent = []
+        for _ in range(8):
+            connection = opened.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(DEADLINE_SECONDS)
+            connection.connect(("127.0.0.1", server.server.http_port))
+            connection.sendall(request)
+            assert connection.recv(12)
+            silent.append(connection)
+            assert whole[:2] == ask(server, body)[:2]
+        # What was left of the first one's answer is not sent any more.
+        assert len(read_all(silent[0])) < len(whole[1])
+        assert len(read_all(silent[-1], len(whole[1]))) >= len(whole[1])
+
+
+def test_pings_of_good_clients_are_no_flood():
+    """A few pings without calls are answered; a flood of them ends the connection."""
+    ping = b"\0\0\x08\x06\0\0\0\0\0" + bytes(8)
+    with served() as server:
+        address = ("127.0.0.1", server.server.grpc_port)
+        with socket.create_connection(address, DEADLINE_SECONDS) as connection:
+            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0" + ping * 20)
+            assert b"too_many_pings" in read_all(connection)
+    limits = dict(GrpcLimits().channel_arguments())
+    # Clients of Go and Java ping every 10 seconds at most, those of Java also without calls.
+    assert limits["grpc.http2.min_ping_interval_without_data_ms"] < 10_000
+    assert 1 == limits["grpc.keepalive_permit_without_calls"]
+
+
+def test_zero_turns_the_limits_off(way):
+    """0 is no limit for the flags that say so, also where a library has another word for it."""
+    off = dict.fromkeys(
+        [
+            "max_request_bytes",
+            "max_queue",
+            "max_head_bytes",
+            "max_body_values",
+            "max_inflight_bytes",
+            "max_answer_values",
+            "request_timeout_seconds",
+            "grpc_max_send_message_length",
+            "grpc_max_receive_message_length",
+            "grpc_max_concurrent_streams",
+            "grpc_max_connection_idle_seconds",
+            "timeout_keep_alive",
+            "timeout_receive",
+            "timeout_send",
+        ],
+        0,
+    )
+    Settings(**off)
+    body = b'{"instances": [%b]}' % b",".join([b"[1.0, 2.0]"] * 20_000)
+    message = ModelInferRequest(model_name="sums")
+    message.inputs.append(tensor("features", "FP64", [700_000, 2]))
+    message.raw_input_contents.append(bytes(700_000 * 16))
+    no_limit = [("grpc.max_receive_message_length", -1)]
+    with served(**off) as server:
+        client = http.client.HTTPConnection("127.0.0.1", server.server.http_port, timeout=20)
+        for _ in range(2):
+            client.request("POST", PREDICT, body)
+            response = client.getresponse()
+            assert 200 == response.status
+            assert response.read()
+        client.close()
+        target = f"127.0.0.1:{server.server.grpc_port}"
+        with grpc.insecure_channel(target, no_limit) as channel:
+            infer = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+            assert 8 * 2**20 < len(infer(message.SerializeToString(), timeout=DEADLINE_SECONDS))
+
+
+def test_grpc_answers_that_are_not_taken_are_refused_beyond_their_limit():
+    """One may have any size; more than fit together are TooManyBytes until some are taken."""
+    answers = RefusedAnswers(100)
+    answers.take(1000)
+    with pytest.raises(TooManyBytes, match=r"the answer has 10 bytes, and those .* have 1000"):
+        answers.take(10)
+    answers.give_back(1000)
+    answers.take(60)
+    answers.take(40)
 
 
 def test_an_idle_grpc_connection_ends():

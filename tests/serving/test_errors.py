@@ -27,6 +27,8 @@ class OwnInput(errors.InvalidInput):
         (errors.NotReady("m", "loading", 7), 503, "UNAVAILABLE", 7),
         (errors.QueueFull("m", 3), 503, "RESOURCE_EXHAUSTED", 1),
         (errors.PredictionError("m", "ValueError", "abc"), 500, "INTERNAL", None),
+        (errors.OutOfMemory("m", "MemoryError", "abc"), 503, "RESOURCE_EXHAUSTED", 1),
+        (errors.HistoryTooLong(11, 10, 8), 413, "RESOURCE_EXHAUSTED", None),
         (errors.LoadError("cannot open x.pkl"), 503, "UNAVAILABLE", None),
         (errors.SourceError("the volume is gone"), 503, "UNAVAILABLE", None),
     ],
@@ -52,6 +54,37 @@ def test_an_unforeseen_error_tells_the_caller_an_incident_only(caplog):
     assert len(incident) == 12
     assert incident in caplog.text
     assert "hunter2" in caplog.text
+
+
+def test_too_little_memory_is_not_the_requests_fault(caplog):
+    """It is 503, to be tried again, and never a bare 500."""
+    answer = answer_for(MemoryError())
+
+    assert (503, "RESOURCE_EXHAUSTED", 1) == (
+        answer.status,
+        answer.grpc_code,
+        answer.retry_after_seconds,
+    )
+    assert "too little memory" in answer.message
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (
+            RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+            True,
+        ),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+        (None, False),
+    ],
+)
+def test_libraries_say_out_of_memory_in_their_own_words(error, expected):
+    """Also where they do not raise MemoryError."""
+    assert expected == errors.is_out_of_memory(error)
 
 
 def test_a_failure_of_the_models_code_is_not_logged_twice(caplog):

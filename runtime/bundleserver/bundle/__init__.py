@@ -23,7 +23,7 @@ from bundleserver.bundle.warming.examples import validate_values
 from bundleserver.bundle.warming.probe import ProbeResult
 from bundleserver.bundle.warming.samples import samples_of
 from bundleserver.bundle.widths import check_widths, has_open_widths, values_per_row
-from bundleserver.errors import BundleServerError, PredictionError
+from bundleserver.errors import BundleServerError, OutOfMemory, PredictionError, is_out_of_memory
 from bundleserver.frameworks import Predictor, framework_named
 from bundleserver.frameworks.interface import HasMetadata, is_from_the_keyboard
 from bundleserver.manifest import BUNDLE, MODEL, Component, Manifest
@@ -273,7 +273,8 @@ class Bundle:
             first_line,
             exc_info=error,
         )
-        return PredictionError(self.identity, f"{what}: {first_line}", incident)
+        kind = OutOfMemory if is_out_of_memory(error) else PredictionError
+        return kind(self.identity, f"{what}: {first_line}", incident)
 
 
 def _needs_examples(framework: str, predictor: Predictor) -> bool:

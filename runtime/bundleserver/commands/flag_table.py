@@ -131,15 +131,13 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "threads for the predictions of a model in each process; default: its number of CPUs",
             parse_int,
         ),
-        Flag(
-            "--max_queue", "maximum number of a model's waiting requests; more get 503", parse_int
-        ),
+        Flag("--max_queue", "maximum number of a model's waiting requests; 0: any", parse_int),
         Flag(
             "--max_batch_rows",
             "maximum rows per batch, for models that can be batched; 0 disables batching",
             parse_int,
         ),
-        Flag("--max_request_bytes", "maximum size of a REST body, such as 64MiB", parse_bytes),
+        Flag("--max_request_bytes", "maximum size of a REST body; 0: any", parse_bytes),
         Flag("--max_head_bytes", "maximum size of a REST request's head; 0: any", parse_bytes),
         Flag("--max_body_values", "maximum number of values in a request; 0: any", parse_int),
         Flag("--max_inflight_bytes", "maximum size of all bodies in flight; 0: any", parse_bytes),
@@ -153,8 +151,8 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "seconds until a request that is not answered gets 504; 0: no limit",
             parse_float,
         ),
-        Flag("--grpc_max_send_message_length", "maximum gRPC response size", parse_bytes),
-        Flag("--grpc_max_receive_message_length", "maximum gRPC request size", parse_bytes),
+        Flag("--grpc_max_send_message_length", "maximum gRPC response size; 0: any", parse_bytes),
+        Flag("--grpc_max_receive_message_length", "maximum gRPC request size; 0: any", parse_bytes),
         Flag("--grpc_max_concurrent_streams", "maximum gRPC calls per connection", parse_int),
         Flag(
             "--grpc_max_connection_idle_seconds",
@@ -168,7 +166,7 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
         ),
         Flag(
             "--timeout-keep-alive",
-            "seconds before an idle connection is closed; keep it above the proxy's timeout",
+            "seconds before an idle connection is closed; above the proxy's timeout; 0 keeps it",
             parse_int,
         ),
         Flag("--timeout_receive", "timeout in seconds for a request; 0: none", parse_float),

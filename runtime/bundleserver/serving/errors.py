@@ -13,9 +13,11 @@ from bundleserver.errors import (
     AnswerTooLarge,
     BundleServerError,
     HeadTooLarge,
+    HistoryTooLong,
     InvalidInput,
     ModelNotFound,
     NotReady,
+    OutOfMemory,
     PredictionError,
     QueueFull,
     RequestCancelled,
@@ -50,9 +52,11 @@ _ANSWERS: Mapping[type[BaseException], tuple[int, str]] = MappingProxyType(
         TooManyValues: (413, "RESOURCE_EXHAUSTED"),
         HeadTooLarge: (431, "RESOURCE_EXHAUSTED"),
         AnswerTooLarge: (413, "RESOURCE_EXHAUSTED"),
+        HistoryTooLong: (413, "RESOURCE_EXHAUSTED"),
         # Nobody is there to read it.
         RequestCancelled: (503, "CANCELLED"),
         RequestTimedOut: (504, "DEADLINE_EXCEEDED"),
+        OutOfMemory: (503, "RESOURCE_EXHAUSTED"),
         PredictionError: (500, "INTERNAL"),
         NotReady: (503, "UNAVAILABLE"),
         QueueFull: (503, "RESOURCE_EXHAUSTED"),
@@ -76,6 +80,12 @@ def answer_for(error: BaseException) -> ErrorAnswer:
             return ErrorAnswer(status, grpc_code, str(error), retry_after)
     incident = uuid.uuid4().hex[:12]
     _logger.error("incident %s: unexpected exception in a request", incident, exc_info=error)
+    if isinstance(error, MemoryError):
+        message = (
+            f"the server has too little memory for this request (incident {incident}; see the "
+            "server log); send fewer rows per request, or retry later"
+        )
+        return ErrorAnswer(503, "RESOURCE_EXHAUSTED", message, 1)
     message = f"internal server error (incident {incident}; see the server log)"
     return ErrorAnswer(500, "INTERNAL", message)
 
@@ -86,6 +96,7 @@ _OUTCOMES: Mapping[type[BaseException], str] = MappingProxyType(
         RequestTooLarge: "invalid_input",
         TooManyValues: "invalid_input",
         AnswerTooLarge: "invalid_input",
+        HistoryTooLong: "invalid_input",
         RequestCancelled: "cancelled",
         RequestTimedOut: "timed_out",
         ModelNotFound: "not_found",

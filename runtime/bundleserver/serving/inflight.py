@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bundleserver.errors import TooManyBytes
+from bundleserver.errors import RequestTooLarge, TooManyBytes
 
 SMALL_BYTES = 64 * 2**10
 """Smaller bodies have a share of their own: large ones that arrive slowly must not hold them up."""
@@ -36,8 +36,11 @@ class InflightBytes:
         """Count a body of which so much was counted before; it is to be given back.
 
         Raises:
+            RequestTooLarge: it alone would exceed the limit.
             TooManyBytes: all would exceed the limit.
         """
+        if self._limit and size > max(self._limit, SMALL_BYTES):
+            raise RequestTooLarge(self._limit, "--max_inflight_bytes")
         if not self.has_room(size, before):
             raise TooManyBytes(size, *self._others(size, before))
         self.give_back(before)
@@ -69,6 +72,7 @@ class Held:
         """Take so many bytes in all.
 
         Raises:
+            RequestTooLarge: it alone would exceed the limit.
             TooManyBytes: all requests would exceed the limit.
         """
         if size > self._size:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from bundleserver.serving.connection.server import HOST, RestServer, listen
 from bundleserver.serving.execution.answering import ServedModels, in_thread
 from bundleserver.serving.execution.limits import Limits
 from bundleserver.serving.execution.thread_pool import ThreadPool
+from bundleserver.serving.grpc.arriving import ArrivingMessages
 from bundleserver.serving.grpc.limits import GrpcLimits
 from bundleserver.serving.grpc.server import HOST as GRPC_HOST
 from bundleserver.serving.grpc.server import GrpcServer
@@ -35,6 +37,7 @@ from bundleserver.serving.rest.asgi import AsgiApp
 from bundleserver.serving.rest.pages import KServeApp, metrics_page
 from bundleserver.serving.rest.routes import Routes
 from bundleserver.serving.stopping import SIGNALS, StoppableManager
+from bundleserver.serving.unsent import RefusedAnswers
 from bundleserver.serving.workers.peers import Peers
 
 if TYPE_CHECKING:
@@ -186,7 +189,7 @@ class BundleServer:
         return RestApp(
             routes,
             KServeApp(page, self._api_pages),
-            max_request_bytes=self.options.max_request_bytes,
+            max_request_bytes=self.options.max_request_bytes or sys.maxsize,
             timeout_receive=self.options.timeout_receive,
             max_body_values=self.options.max_body_values,
             bodies=self._bodies,
@@ -220,6 +223,12 @@ class BundleServer:
                 timeout_send=self.options.timeout_send,
             ),
             bodies=self._bodies,
+            arriving=ArrivingMessages(
+                self.options.max_inflight_bytes // 2,
+                self.options.grpc_max_receive_message_length,
+                self.options.timeout_receive,
+            ),
+            answers=RefusedAnswers(self.options.max_inflight_bytes // 2),
             routing_header=self.options.routing_header,
             shared=self.peers is not None,
         )

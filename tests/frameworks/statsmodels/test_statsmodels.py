@@ -4,6 +4,7 @@ import warnings
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from threading import Barrier, BrokenBarrierError
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -15,10 +16,16 @@ from statsmodels.tsa.api import VAR, AutoReg, ExponentialSmoothing
 from statsmodels.tsa.arima.model import ARIMA
 from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
-from bundleserver.errors import InvalidInput, LoadError, StoreError
+from bundleserver.errors import HistoryTooLong, InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext
 from bundleserver.frameworks.statsmodels import framework
-from bundleserver.frameworks.statsmodels.series import Family
+from bundleserver.frameworks.statsmodels.series import (
+    HISTORY_BYTES,
+    Family,
+    bytes_per_observation,
+    longest_history,
+    longest_horizon,
+)
 from bundleserver.tensors import NamedTensor
 
 
@@ -238,6 +245,41 @@ def test_history_replaces_the_training_series(family, co2, tmp_path):
     np.testing.assert_array_equal(np.asarray(expected.predicted_mean), answer["mean"])
     np.testing.assert_array_equal(bounds(expected, 0.05)[:, 0], answer["lower"])
     assert f"{co2.index[60].isoformat()}" == answer["ds"][0]
+
+
+def test_a_history_that_needs_too_much_memory_is_refused(arima, tmp_path):
+    """Both numbers and the option are told before the library begins; 0 turns the limit off."""
+    long = tensor("history", np.arange(1.0, 300_000.0))
+    each = bytes_per_observation(arima.model)
+    most = HISTORY_BYTES // each
+
+    with pytest.raises(HistoryTooLong) as caught:
+        ask(reload(arima, tmp_path), tensor("horizon", [1]), tensor("history", [1.0] * (most + 1)))
+    assert f"{most + 1} observations, each of which takes {each} bytes" in str(caught.value)
+    assert f"at most {most};" in str(caught.value)
+    with pytest.raises(HistoryTooLong, match="max_history"):
+        ask(reload(arima, tmp_path, max_history=299_000), tensor("horizon", [1]), long)
+    short = tensor("history", np.arange(1.0, 130.0))
+    unlimited = reload(arima, tmp_path, max_history=0)
+    assert 1 == len(ask(unlimited, tensor("horizon", [1]), short)["mean"])
+    with pytest.raises(LoadError, match="max_history is -1; expected 0 or"):
+        reload(arima, tmp_path, max_history=-1)
+
+
+def test_a_history_may_be_as_long_as_the_training_series():
+    """However many states a model has, what it was fitted on is within its memory."""
+    model = SimpleNamespace(k_states=5000, endog=np.zeros(777))
+
+    assert 777 == longest_history(model)
+    assert 1_000_000 < longest_history(SimpleNamespace(endog=np.zeros(9)))
+
+
+def test_a_horizon_is_shorter_where_each_step_needs_a_lot_of_memory():
+    """The default fits into the memory of a history; few models come near it."""
+    wide = SimpleNamespace(k_states=170, endog=np.zeros(300))
+
+    assert 300 < longest_horizon(wide) < 1000
+    assert 10_000 < longest_horizon(SimpleNamespace(k_states=30, endog=np.zeros(9)))
 
 
 def test_history_start_dates_the_history(forecaster):

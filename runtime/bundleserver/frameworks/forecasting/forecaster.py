@@ -18,16 +18,33 @@ DEFAULT_MAX_HORIZON = 10_000
 """The default of the option ``max_horizon``: the most steps of one request."""
 
 
-def max_horizon_option(options: Mapping[str, object], where: str) -> int:
-    """Parse the options of a forecaster's component, of which ``max_horizon`` is the only one.
+def max_horizon_option(
+    options: Mapping[str, object],
+    where: str,
+    others: tuple[str, ...] = (),
+    default: int = DEFAULT_MAX_HORIZON,
+) -> int:
+    """Parse the option ``max_horizon``; of others only the names are checked.
 
     Raises:
-        LoadError: an option is unknown or not an integer of at least 1.
+        LoadError: an option is unknown, or it is not an integer of at least 1.
     """
-    check_options(options, ("max_horizon",), where)
-    value = options.get("max_horizon", DEFAULT_MAX_HORIZON)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise LoadError(f"{where}: options.max_horizon is {value!r}; expected a positive integer")
+    check_options(options, ("max_horizon", *others), where)
+    return int_option(options, "max_horizon", default, 1, where)
+
+
+def int_option(
+    options: Mapping[str, object], name: str, default: int, least: int, where: str
+) -> int:
+    """Parse an option that is an integer.
+
+    Raises:
+        LoadError: it is not, or it is less than the least.
+    """
+    value = options.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        kind = "a positive integer" if least else "0 or a positive integer"
+        raise LoadError(f"{where}: options.{name} is {value!r}; expected {kind}")
     return value
 
 

@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 import numpy as np
 
-from bundleserver.errors import InvalidInput, LoadError, StoreError
+from bundleserver.errors import HistoryTooLong, InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext, Predictor, pickles
 from bundleserver.frameworks.forecasting.contract import (
     FloatArray,
@@ -29,16 +29,24 @@ from bundleserver.frameworks.forecasting.contract import (
     check_names,
     forecast_signature,
 )
-from bundleserver.frameworks.forecasting.forecaster import CachingForecaster, max_horizon_option
+from bundleserver.frameworks.forecasting.forecaster import (
+    DEFAULT_MAX_HORIZON,
+    CachingForecaster,
+    int_option,
+    max_horizon_option,
+)
 from bundleserver.frameworks.forecasting.timegrid import Positions, TimeGrid, iso_dates
 from bundleserver.frameworks.interface import first_line
 from bundleserver.frameworks.statsmodels.regression import RegressionPredictor
 from bundleserver.frameworks.statsmodels.series import (
     Family,
+    bytes_per_observation,
     class_name,
     drop_labels,
     family_of,
     installed,
+    longest_history,
+    longest_horizon,
     regressor_names,
 )
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
@@ -60,9 +68,13 @@ def load(path: Path, context: LoadContext) -> Predictor:
             f"{where} has a {class_name(results)} whose series was removed, and a forecast starts "
             "from it; save the results without remove_data"
         )
-    max_horizon = max_horizon_option(context.options, where)
+    longest = min(DEFAULT_MAX_HORIZON, longest_horizon(results.model))
+    max_horizon = max_horizon_option(context.options, where, ("max_history",), longest)
+    max_history = int_option(
+        context.options, "max_history", longest_history(results.model), 0, where
+    )
     try:
-        forecaster = Forecaster(results, family, max_horizon, where)
+        forecaster = Forecaster(results, family, max_horizon, where, max_history)
         forecaster.check()
     except LoadError:
         raise
@@ -97,11 +109,19 @@ class Forecaster(CachingForecaster):
     dates), so a lock allows one call at a time.
     """
 
-    def __init__(self, results: Any, family: Family, max_horizon: int, where: str) -> None:
+    def __init__(
+        self, results: Any, family: Family, max_horizon: int, where: str, max_history: int = 0
+    ) -> None:
+        """Wrap results; a history has so many observations at most, 0: any number.
+
+        Raises:
+            LoadError: the names of its regressors cannot be inputs.
+        """
+        self._max_history = max_history
         drop_labels(results.model)
         self._family = family
         self._class = class_name(results)
-        self._lock = Lock()
+        self._lock = RLock()
         self._grid = TimeGrid.from_index(results.model._index)
         names = regressor_names(results.model)
         self._regressors = tuple(TensorSpec(str(name), "FP64", (-1,)) for name in names)
@@ -137,10 +157,14 @@ class Forecaster(CachingForecaster):
     def _forecast(self, request: ForecastRequest) -> Sequence[Array]:
         if request.history is None:
             return self._answer(self._model, self._grid, request)
+        if 0 < self._max_history < len(request.history):
+            # Nothing can stop the library once it has begun.
+            each = bytes_per_observation(self._model.model)
+            raise HistoryTooLong(len(request.history), self._max_history, each)
         grid = self._grid_of(request.history, request.history_start)
         with self._lock:
-            results = self._apply(request.history, grid)
-        return self._answer(results, grid, request)
+            # One at a time, since each may need a lot of memory until it is answered.
+            return self._answer(self._apply(request.history, grid), grid, request)
 
     def _refused(self) -> Iterator[tuple[str, str]]:
         """Yield the contract's inputs that this model does not support, with the reason."""

@@ -18,6 +18,9 @@ from bundleserver.frameworks.forecasting.contract import FloatArray, no_interval
 Columns = tuple[FloatArray, FloatArray, FloatArray]
 """Mean, lower and upper bounds."""
 
+HISTORY_BYTES = 2**29
+"""What the library may keep for one request, by ``bytes_per_observation``."""
+
 SEED = 0
 """The seed of simulated intervals, so that all replicas and calls return the same."""
 
@@ -79,6 +82,29 @@ def installed() -> str:
     """Name the installed versions, for the message on a file that may come from others."""
     names = ("statsmodels", "patsy", "pandas")
     return ", ".join(f"{name} {version(name)}" for name in names)
+
+
+def bytes_per_observation(model: Any) -> int:
+    """Estimate how many bytes ``apply`` keeps for each observation; it is a little more than that.
+
+    A state space model keeps, from its filter and its smoother, a dozen matrices of states by
+    states and as many vectors; measured with 3 to 49 states.
+    """
+    states = int(getattr(model, "k_states", 0))
+    return 100 * states * states + 200 * states + 200
+
+
+def longest_history(model: Any) -> int:
+    """Return how many observations a history has at most: not fewer than the training series."""
+    return max(len(model.endog), HISTORY_BYTES // bytes_per_observation(model))
+
+
+def longest_horizon(model: Any) -> int:
+    """Return how many steps need no more memory than a history may; not less than the series.
+
+    Of a step fewer matrices are kept than of an observation.
+    """
+    return max(len(model.endog), 5 * HISTORY_BYTES // (2 * bytes_per_observation(model)))
 
 
 def regressor_names(model: Any) -> Sequence[object]:

@@ -13,6 +13,7 @@ from bundleserver.serving.connection.ending import Ending
 from bundleserver.serving.connection.plain import PlainProtocol
 from bundleserver.serving.inflight import InflightBytes
 from bundleserver.serving.rest.http import Begin
+from bundleserver.serving.unsent import UnsentAnswers
 
 _NEVER = Ending()
 
@@ -42,6 +43,7 @@ def eager_protocol(
     timeout_send: float = 0.0,
     max_head_bytes: int = 0,
     bodies: InflightBytes | None = None,
+    answers: UnsentAnswers | None = None,
 ) -> type[asyncio.Protocol]:
     """Make the protocol that answers most requests in the parser callback.
 
@@ -52,6 +54,7 @@ def eager_protocol(
         timeout_send: seconds in which a client has to take an answer; 0: none.
         max_head_bytes: the largest head; 0: any.
         bodies: counts the bodies in flight.
+        answers: counts the answers that are not taken.
     """
     from bundleserver.serving.connection.eager import EagerProtocol
 
@@ -60,6 +63,7 @@ def eager_protocol(
         "timeout_send": timeout_send,
         "max_head_bytes": max_head_bytes,
         "bodies": bodies or InflightBytes(0),
+        "answers": answers or UnsentAnswers(0),
         "find": staticmethod(find),
         "ending": ending,
     }
@@ -72,11 +76,13 @@ def plain_protocol(
     *,
     timeout_send: float = 0.0,
     max_head_bytes: int = 0,
+    answers: UnsentAnswers | None = None,
 ) -> type[asyncio.Protocol]:
     """Make uvicorn's own protocol one that closes connections of slow clients."""
     settings = {
         "timeout_receive": timeout_receive,
         "timeout_send": timeout_send,
         "max_head_bytes": max_head_bytes,
+        "answers": answers or UnsentAnswers(0),
     }
     return type("Protocol", (PlainProtocol, own), settings)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
+from bundleserver.serving.unsent import UnsentAnswers
+
 SLOWEST_BYTES_PER_SECOND = 16 * 2**10
 """Minimum average rate of a response that exceeds its timeout, as of a request's body."""
 
@@ -20,6 +22,8 @@ class SendDeadline(asyncio.Protocol):
 
     timeout_send: float = 0.0
     """Seconds; 0: none."""
+    answers = UnsentAnswers(0)
+    """Counts what clients have not taken, of all connections."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to look."""
@@ -35,11 +39,20 @@ class SendDeadline(asyncio.Protocol):
         """Stop looking."""
         if self._next_look is not None:
             self._next_look.cancel()
+        self.answers.remove(self)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Count what the client has not taken, which is more than the network buffers."""
+        super().pause_writing()
+        sending = self._sending
+        size = sending.get_write_buffer_size()
+        self.answers.add(self, size, sending.get_write_buffer_size, sending.abort)
 
     def resume_writing(self) -> None:
         """Note that the client has taken most of what there was."""
         self._unsent = 0
+        self.answers.remove(self)
         super().resume_writing()
 
     def _look_later(self) -> None:

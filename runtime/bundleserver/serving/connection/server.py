@@ -31,11 +31,15 @@ from bundleserver.serving.connection.protocols import (
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.rest.app import RestApp
 from bundleserver.serving.rest.asgi import AsgiApp
+from bundleserver.serving.unsent import UnsentAnswers
 
 HOST = "0.0.0.0"  # noqa: S104  # as kserve: a container's probes and sidecars come from outside
 LOG = logging.getLogger(__name__)
 
 _BACKLOG = 2048
+
+_YEARS_SECONDS = 100_000_000
+"""uvicorn has no other way to keep an idle connection."""
 
 
 class RestServer(uvicorn.Server):
@@ -164,7 +168,7 @@ def _uvicorn_config(rest: RestApp, options: ServerOptions, ending: Ending) -> uv
         proxy_headers=is_logged,
         access_log=is_logged and form is None,
         h11_max_incomplete_event_size=max_head or sys.maxsize,
-        timeout_keep_alive=options.timeout_keep_alive,
+        timeout_keep_alive=options.timeout_keep_alive or _YEARS_SECONDS,
         ssl_certfile=options.ssl_certfile,
         ssl_keyfile=options.ssl_keyfile,
     )
@@ -180,6 +184,7 @@ def _uvicorn_config(rest: RestApp, options: ServerOptions, ending: Ending) -> uv
             config.http_protocol_class,
             timeout_send=options.timeout_send,
             max_head_bytes=max_head,
+            answers=UnsentAnswers(options.max_inflight_bytes // 2),
         )
     return config
 
@@ -194,6 +199,7 @@ def _eager(
         timeout_send=options.timeout_send,
         max_head_bytes=options.max_head_bytes,
         bodies=rest.bodies,
+        answers=UnsentAnswers(options.max_inflight_bytes // 2),
     )
 
 

@@ -35,7 +35,7 @@ class ThreadPool:
     def __init__(
         self, threads: int | None = None, max_queue: int = MAX_QUEUE, processes: int = 1
     ) -> None:
-        """Start no thread yet; so many ``processes`` share the CPUs."""
+        """Start no thread yet; so many ``processes`` share the CPUs. A queue of 0 has no limit."""
         cpus = max(1, cpu_limit() // processes)
         self.threads = threads or cpus
         self.library_threads = max(1, cpus // self.threads)
@@ -77,7 +77,7 @@ class ThreadPool:
             QueueFull: the queue is full.
         """
         with self._changed:
-            if self._pending_of[model] >= self.threads + self.max_queue:
+            if 0 < self.max_queue <= self._pending_of[model] - self.threads:
                 raise QueueFull(f"model '{model}'" if model else "this server", self.max_queue)
             self._pending += 1
             self._pending_of[model] += 1

@@ -10,9 +10,10 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from bundleserver.errors import ConfigError, Problem
+from bundleserver.errors import BundleServerError, ConfigError, Problem
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.grpc import open_inference
+from bundleserver.serving.grpc.arriving import ArrivingMessages
 from bundleserver.serving.grpc.health import SERVICE_NAME, HealthService
 from bundleserver.serving.grpc.limits import GrpcLimits
 from bundleserver.serving.grpc.service import InferenceService
@@ -20,6 +21,7 @@ from bundleserver.serving.inflight import SMALL_BYTES, InflightBytes
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.options import MESSAGE_BYTES
 from bundleserver.serving.traffic.routing_key import ROUTING_HEADER, routing_key
+from bundleserver.serving.unsent import RefusedAnswers
 
 HOST = "[::]"
 """Every address, as kserve's server listens."""
@@ -49,16 +51,21 @@ class GrpcServer:
         shared: bool = False,
         limits: GrpcLimits | None = None,
         bodies: InflightBytes | None = None,
+        arriving: ArrivingMessages | None = None,
+        answers: RefusedAnswers | None = None,
     ) -> None:
         self._service = service
+        self._arriving = arriving or ArrivingMessages()
+        self._answers = answers or RefusedAnswers(0)
         self._routing_header = routing_header
-        self._max_send_bytes = max_send_bytes
+        # gRPC's own word for no limit is -1.
+        self._max_send_bytes = max_send_bytes or -1
         self._bodies = bodies or InflightBytes(0)
         self._health = HealthService(manager)
         self._server = grpc.aio.server(
             options=[
-                ("grpc.max_send_message_length", max_send_bytes),
-                ("grpc.max_receive_message_length", max_receive_bytes),
+                ("grpc.max_send_message_length", self._max_send_bytes),
+                ("grpc.max_receive_message_length", max_receive_bytes or -1),
                 # A second server on the same port would silently get half of the calls, which is
                 # intended only among worker processes.
                 ("grpc.so_reuseport", int(shared)),
@@ -98,18 +105,25 @@ class GrpcServer:
     def _inference_handlers(self) -> grpc.GenericRpcHandler:
         # Bodies stay bytes here: grpc would answer INTERNAL for one that cannot be decoded.
         handlers = {
-            rpc: grpc.unary_unary_rpc_method_handler(partial(self._call, rpc))
+            # Read by us: gRPC would read from any number of calls at a time.
+            rpc: grpc.stream_unary_rpc_method_handler(partial(self._call, rpc))
             for rpc in open_inference.METHODS
         }
         return grpc.method_handlers_generic_handler(open_inference.SERVICE, handlers)
 
-    async def _call(self, rpc: str, body: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    async def _call(self, rpc: str, _: object, context: grpc.aio.ServicerContext) -> bytes:
+        try:
+            body = await self._arriving.receive(context)
+        except BundleServerError as error:
+            await _tell(context, error)
+            raise
         try:
             key, deadline = self._key(rpc, context), _deadline(context)
             response = await self._counted(rpc, body, key, deadline)
+            if len(response) > SMALL_BYTES:
+                self._hold(len(response), context)
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # every error becomes a status
-            answer = answer_for(error)
-            await context.abort(grpc.StatusCode[answer.grpc_code], _shortened(answer.message))
+            await _tell(context, error)
             raise
         if 0 <= self._max_send_bytes < len(response):
             await context.abort(
@@ -119,6 +133,11 @@ class GrpcServer:
                 "--grpc_max_send_message_length",
             )
         return response
+
+    def _hold(self, size: int, context: grpc.aio.ServicerContext) -> None:
+        """Count an answer until its client has taken it."""
+        self._answers.take(size)
+        context.add_done_callback(lambda _: self._answers.give_back(size))
 
     async def _counted(
         self, rpc: str, body: bytes, key: str | None, deadline: float | None
@@ -140,6 +159,12 @@ class GrpcServer:
             if name == wanted and isinstance(value, str):
                 key = value
         return routing_key(key, self._routing_header)
+
+
+async def _tell(context: grpc.aio.ServicerContext, error: BaseException) -> None:
+    """End a call with the status of an error; raises gRPC's own."""
+    answer = answer_for(error)
+    await context.abort(grpc.StatusCode[answer.grpc_code], _shortened(answer.message))
 
 
 def _limit_of_streams(most: int) -> list[tuple[str, int]]:
