@@ -45,12 +45,13 @@ class Limits:
         """From how many values on an answer is noted: a hundredth of the limit."""
         return max(1, (self.max_answer_values or MAX_ANSWER_VALUES) // 100)
 
-    def budget(self, deadline: float | None = None) -> Budget:
-        """Make the budget of a request that begins now; its own deadline only shortens it."""
+    def budget(self, deadline: float | None = None, began: float | None = None) -> Budget:
+        """Make the budget of a request that came now or then; its own deadline only shortens it."""
+        began = time.monotonic() if began is None else began
         if self.request_timeout_seconds:
-            own = time.monotonic() + self.request_timeout_seconds
+            own = began + self.request_timeout_seconds
             deadline = own if deadline is None else min(own, deadline)
-        return Budget(self.max_answer_values, deadline)
+        return Budget(self.max_answer_values, deadline, began)
 
     def values_of(self, bundle: Bundle, request: PredictRequest, rows: int) -> int:
         """Count the values that an answer will have, as far as the request tells."""
