@@ -46,7 +46,7 @@ LOAD_TIMEOUT_SECONDS = 600.0
 """Timeout of a client's load or unload request."""
 
 MOST_INLINE_OBJECTS = 64
-"""Requests with more rows that are objects are not validated on the event loop."""
+"""Requests with more tensors, or rows that are objects, are not validated on the event loop."""
 
 _FEW_VALUES = 64
 """Maximum values of a cheap cache lookup: a horizon, some dates, a short history."""
@@ -180,7 +180,9 @@ class ServedModels:
         if rows * bundle.values_per_row >= self._noted_values or not bundle.signature.rowwise:
             self._check_values(bundle, request)
         if 0 < bundle.placement.inline_rows >= rows and (
-            request.rows is None
+            len(request.tensors) <= MOST_INLINE_OBJECTS
+            if request.tensors is not None
+            else not request.rows
             or rows <= MOST_INLINE_OBJECTS
             or not isinstance(request.rows[0], dict)
         ):

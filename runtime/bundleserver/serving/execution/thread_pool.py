@@ -135,6 +135,8 @@ def fulfil(future: Future[T], call: Callable[[], T]) -> None:
         result = call()
     except BaseException as error:  # noqa: BLE001  # its caller gets it
         fail(future, error)
+        # Its traceback has this frame: what it held would stay until garbage is collected.
+        del future, call
     else:
         future.set_result(result)
 

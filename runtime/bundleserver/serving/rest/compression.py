@@ -87,6 +87,9 @@ def decompress(body: bytes, encoding: str, limit_bytes: int) -> bytes:
             raise InvalidInput(f"the request body is not valid {encoding}: it is truncated")
         left -= sum(map(len, member))
         if left < 0:
+            # The error's traceback would keep them.
+            inflated.clear()
+            member.clear()
             raise RequestTooLarge(limit_bytes)
         inflated += member
     if position < len(body):

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from bundleserver.errors import RequestTooLarge
+from bundleserver.errors import RequestTooLarge, TooManyBytes
 from bundleserver.serving.codecs import json_body
 from bundleserver.serving.errors import ErrorAnswer, answer_for
 from bundleserver.serving.inflight import Held, InflightBytes
@@ -118,7 +118,12 @@ class Request(NamedTuple):
             return body
         inflated = await _decompression.run(body, encoding, self.limit_bytes, budget)
         if self.held is not None:
-            self.held.grow_to(len(body) + len(inflated))
+            try:
+                self.held.grow_to(len(body) + len(inflated))
+            except TooManyBytes:
+                # The error's traceback would keep it.
+                del inflated
+                raise
         return inflated
 
     async def _receive(self) -> bytes:
