@@ -21,7 +21,7 @@ from bundleserver.tensors.columns import column_problems
 
 MANY = 3 * 2**20
 SECONDS = 20.0
-"""Linear work takes less than one; what these bodies took before grew with their depth or square."""
+"""Linear work takes less than one; what they took before grew with their depth."""
 
 
 def decoded(inside, most=2_500_000):
@@ -66,7 +66,7 @@ def test_one_odd_row_among_many_is_seen(odd):
     request = decoded(b"[[1,2],[3,4]]," * 2000 + odd)
 
     assert json.loads(odd) == list(request.rows)[-1]
-    assert [[1, 2], [3, 4]] == list(request.rows)[0]
+    assert [[1, 2], [3, 4]] == next(iter(request.rows))
 
 
 def test_the_steps_of_what_is_no_object_are_not_counted():
