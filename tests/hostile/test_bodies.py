@@ -21,7 +21,7 @@ from bundleserver.tensors.columns import column_problems
 
 MANY = 3 * 2**20
 SECONDS = 20.0
-"""Linear work takes less than one; what they took before grew with their depth."""
+"""Linear work takes less than one."""
 
 
 def decoded(inside, most=2_500_000):
