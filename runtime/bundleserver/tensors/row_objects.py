@@ -71,7 +71,7 @@ def table_of_objects(
         count = sizes.pop() if len(sizes) == 1 else 1
         if count * len(keys) > _MOST_EXPANDED:
             raise InvalidInput(
-                f"an object stands for {count} rows of {len(keys)} columns; {taker} expects at most "
+                f"an object has {count} rows of {len(keys)} columns; {taker} expects at most "
                 f"{_MOST_EXPANDED} values"
             )
         for (key, column), value in zip(table.items(), values, strict=True):
