@@ -31,6 +31,9 @@ from bundleserver.errors import (
 
 _logger = logging.getLogger(__name__)
 
+_LONGEST = 16 * 2**10
+"""Characters of a message."""
+
 
 @dataclass(frozen=True)
 class ErrorAnswer:
@@ -77,7 +80,11 @@ def answer_for(error: BaseException) -> ErrorAnswer:
         if kind in _ANSWERS:
             status, grpc_code = _ANSWERS[kind]
             retry_after = getattr(error, "retry_after_seconds", None)
-            return ErrorAnswer(status, grpc_code, str(error), retry_after)
+            message = str(error)
+            if len(message) > _LONGEST:
+                # It names what the request has, such as a million columns.
+                message = f"{message[:_LONGEST]}… and {len(message) - _LONGEST} more characters"
+            return ErrorAnswer(status, grpc_code, message, retry_after)
     incident = uuid.uuid4().hex[:12]
     _logger.error("incident %s: unexpected exception in a request", incident, exc_info=error)
     if isinstance(error, MemoryError):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from bundleserver.tensors import Array, NamedTensor
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
+_NBYTES = attrgetter("nbytes")
 
 
 class RequestedOutput(NamedTuple):
@@ -23,7 +25,7 @@ class PredictRequest(NamedTuple):
 
     ``version`` is a version or a label; None for the default one, or that of the traffic split:
     the same for the same ``routing_key``, or else for the same ``id``. ``deadline`` is when its
-    client no longer waits, as ``time.monotonic`` tells it.
+    client no longer waits, as ``time.monotonic`` tells it, and ``began`` when it came.
     """
 
     model: str
@@ -35,6 +37,7 @@ class PredictRequest(NamedTuple):
     id: str | None = None
     routing_key: str | None = None
     deadline: float | None = None
+    began: float | None = None
 
 
 class PredictResponse(NamedTuple):
@@ -51,3 +54,13 @@ class PredictResponse(NamedTuple):
     id: str | None = None
     rowwise: bool = True
     answers: list[object] | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """About how many bytes of values there are; answers count as the first one."""
+        size: int = sum(map(_NBYTES, self.outputs.values()))
+        first = self.answers[0] if self.answers else None
+        if isinstance(first, dict) and self.answers:
+            values = sum(len(column) for column in first.values() if isinstance(column, list))
+            size += 8 * values * len(self.answers)
+        return size

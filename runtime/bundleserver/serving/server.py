@@ -184,7 +184,7 @@ class BundleServer:
             traffic=self.served.splitter.describe_traffic,
             runs=self.served.runs,
             index=None if self.peers is None else self.peers.index,
-            max_answer_values=self.options.max_answer_values,
+            limits=self.served.limits,
         )
         return RestApp(
             routes,

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundleserver.errors import InvalidInput
+from bundleserver.tensors.nested import array_of
 
 Array = npt.NDArray[np.generic]
 
@@ -207,14 +208,12 @@ def array_from_rows(rows: Sequence[object], spec: TensorSpec, taker: str) -> Arr
     """
     what = f"input '{spec.name}'"
     try:
-        values = np.array(rows)
+        values = array_of(rows)
     except (ValueError, OverflowError) as error:
         raise InvalidInput(
             f"{what} has rows of different lengths, or is nested too deep; {taker} expects rows of "
             "equal length"
         ) from error
-    if values.dtype.kind in "OU":
-        values = _array_of_objects(rows)
     if spec.datatype is None:
         return values
     if is_flags(values, spec):
@@ -235,8 +234,7 @@ def _with_nulls(values: Array, spec: TensorSpec, taker: str) -> Array:
     """Validate the values of a tensor that are not null; floating-point numbers become NaN."""
     datatype = spec.datatype or "BYTES"
     is_null = np.array([value is None for value in values.flat], dtype=bool).reshape(values.shape)
-    known = np.array(values[~is_null].tolist())
-    known = values[~is_null] if known.dtype.kind in "OU" else known
+    known = array_of(values[~is_null].tolist())
     filled = np.full(values.shape, None, dtype=object)
     if known.size:
         filled[~is_null] = _convert(known, datatype, f"input '{spec.name}'", taker)
@@ -245,15 +243,6 @@ def _with_nulls(values: Array, spec: TensorSpec, taker: str) -> Array:
 
 def _is_string_or_null(values: Array) -> bool:
     return all(value is None or isinstance(value, str) for value in values.flat)
-
-
-def _array_of_objects(rows: Sequence[object]) -> Array:
-    """Keep strings and mixed values as Python objects; numbers with nulls become floats."""
-    values = np.array(rows, dtype=object)
-    kinds = {type(value) for value in values.flat}
-    if kinds <= {int, float, type(None)} and kinds != {int}:
-        return values.astype(np.float64)
-    return values
 
 
 def _convert(values: Array, datatype: str, what: str, taker: str) -> Array:

@@ -20,16 +20,19 @@ class Budget:
     """The budget of one request, spent by one thread and cancelled from any.
 
     Attributes:
-        deadline: when the request is over, as ``time.monotonic`` tells it; None for never.
+        began: when the request came, as ``time.monotonic`` tells it.
+        deadline: when it is over, told alike; None for never.
         calls: how many calls of other models its present instance has made.
     """
 
-    __slots__ = ("_began", "_is_cancelled", "_most_values", "_values", "calls", "deadline")
+    __slots__ = ("_is_cancelled", "_most_values", "_values", "began", "calls", "deadline")
 
-    def __init__(self, most_values: int = 0, deadline: float | None = None) -> None:
-        """Begin with nothing spent; 0 values are no limit."""
+    def __init__(
+        self, most_values: int = 0, deadline: float | None = None, began: float | None = None
+    ) -> None:
+        """Begin with nothing spent, now or when the request came; 0 values are no limit."""
         self.deadline = deadline
-        self._began = time.monotonic()
+        self.began = time.monotonic() if began is None else began
         self._most_values = most_values
         self._values = 0
         self._is_cancelled = False
@@ -89,8 +92,8 @@ class Budget:
 
     def timed_out(self) -> RequestTimedOut:
         """Make the error of a request that is over."""
-        timeout = (self.deadline or self._began) - self._began
-        return RequestTimedOut(_brief(time.monotonic() - self._began), _brief(max(0.0, timeout)))
+        timeout = (self.deadline or self.began) - self.began
+        return RequestTimedOut(_brief(time.monotonic() - self.began), _brief(max(0.0, timeout)))
 
 
 def _brief(seconds: float) -> float:

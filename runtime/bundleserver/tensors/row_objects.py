@@ -11,6 +11,9 @@ from bundleserver.errors import InvalidInput
 from bundleserver.tensors import NamedTensor, TensorSpec, array_from_rows, describe
 from bundleserver.tensors.columns import column_problems
 
+_MOST_EXPANDED = 10_000_000
+"""Values of the rows for which one object with arrays stands."""
+
 
 def table_of_objects(
     rows: Sequence[object],
@@ -66,6 +69,11 @@ def table_of_objects(
         # As in a DataFrame, one value beside arrays is the value of each of their rows.
         sizes = {len(value) for value in lists}
         count = sizes.pop() if len(sizes) == 1 else 1
+        if count * len(keys) > _MOST_EXPANDED:
+            raise InvalidInput(
+                f"an object has {count} rows of {len(keys)} columns; {taker} expects at most "
+                f"{_MOST_EXPANDED} values"
+            )
         for (key, column), value in zip(table.items(), values, strict=True):
             is_several = isinstance(value, list) and may_expand(key)
             column.extend(value if is_several else (value,) * count)

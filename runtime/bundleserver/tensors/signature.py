@@ -7,10 +7,10 @@ and any numeric datatype, and several tensors are the columns of one table.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 
 import numpy as np
 
@@ -24,12 +24,15 @@ from bundleserver.tensors import (
     datatype_of,
     describe,
 )
-from bundleserver.tensors.columns import column_problems, nearest
+from bundleserver.tensors.columns import MOST_COMPARED, column_problems, nearest
 from bundleserver.tensors.row_objects import depth_of, merged_columns, table_of_objects
 
 DEFAULT_INPUT = "input-0"
 DEFAULT_OUTPUT = "output-0"
 """The default names of tensors; the output's is KServe's."""
+
+_MOST_SAID = 20
+"""Names of a request that a message has."""
 
 
 @dataclass(frozen=True)
@@ -143,8 +146,9 @@ class Signature:
     def _check_others(self, came: Collection[str], taker: str) -> None:
         """Refuse an unknown name that is probably one of those that did not come, misspelt."""
         lacking = [spec for spec in self.inputs if spec.name not in came]
-        for name in came:
-            if name not in self._specs and nearest(name, [spec.name for spec in lacking]):
+        unknown = (name for name in came if name not in self._specs) if lacking else ()
+        for name in islice(unknown, MOST_COMPARED):
+            if nearest(name, [spec.name for spec in lacking]):
                 raise InvalidInput(_unknown_input(name, lacking, taker))
 
     def _check_complete(
@@ -153,7 +157,8 @@ class Signature:
         missing = [spec for spec in self.inputs if not spec.optional and spec.name not in bound]
         if missing:
             listed = ", ".join(describe(spec) for spec in missing)
-            got = ", ".join(f"'{name}'" for name in came) or "none"
+            got = ", ".join(f"'{name}'" for name in came[:_MOST_SAID]) or "none"
+            got += f" and {len(came) - _MOST_SAID} more" if len(came) > _MOST_SAID else ""
             names = [spec.name for spec in missing]
             _, meant = column_problems(came, self._specs, names) or ("", "")
             raise InvalidInput(
@@ -238,8 +243,8 @@ def _converted(values: Array, spec: TensorSpec) -> Array:
 
 
 def _unknown_input(name: str, inputs: Sequence[TensorSpec], taker: str) -> str:
-    near = difflib.get_close_matches(name, [spec.name for spec in inputs], n=1)
-    hint = f"; did you mean '{near[0]}'?" if near else ""
+    near = nearest(name, [spec.name for spec in inputs])
+    hint = f"; did you mean '{near}'?" if near else ""
     taken = ", ".join(describe(spec) for spec in inputs)
     return f"unknown input '{name}'; {taker} expects {taken}{hint}"
 

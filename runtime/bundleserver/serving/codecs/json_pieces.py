@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import TypeVar
 
 import numpy as np
@@ -32,7 +33,11 @@ LARGE_BYTES = 2 * 2**20
 LONG_BYTES = 12 * 2**10
 """Shorter arrays gain nothing by being decoded separately."""
 
+_NEAR_BYTES = 64 * 2**10
+"""So far a cut is sought as JSON is mostly written, without spaces between brackets."""
+
 _DEEPEST = 32  # numpy 1's limit
+_COMMA, _CLOSING = b",]"
 _KEYS = ("data", "instances", "inputs")
 _ARRAY = re.compile(rb'"(?:data|instances|inputs)"\s*:\s*\[')
 _OPENING = re.compile(rb"[\s\[]*")
@@ -76,25 +81,45 @@ class Numbers:
         self.is_decoded = True
         return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]
 
-    def plain(self) -> list[object]:
-        """Decode all of it into Python numbers, after ``decode``."""
-        numbers: list[object] = []
-        for text in self._pieces(self._depth):
-            numbers += orjson.loads(text)
-        return numbers
+    def plain(self) -> Iterator[object]:
+        """Decode it into Python numbers as they are asked for, after ``decode``."""
+        return chain.from_iterable(map(orjson.loads, self._pieces(self._depth)))
 
     def _pieces(self, depth: int) -> Iterator[bytes]:
         """Cut between elements of the outermost array, which has no strings.
 
         If each piece is valid and has elements, the whole is valid.
         """
-        between = re.compile(rb"\]\s*" * (depth - 1) + b",")
         start, cut = self._start, -1
         while cut < self._end:
-            found = between.search(self._body, start + self._piece_bytes, self._end)
-            cut = found.end() - 1 if found else self._end
+            cut = self._next_cut(start + self._piece_bytes, depth)
             yield b"[%b]" % self._body[start:cut]
             start = cut + 1
+
+    def _next_cut(self, start: int, depth: int) -> int:
+        """Find the comma after as many closing brackets as end an outermost element.
+
+        In linear time and step by step, whatever comes: a search for all of the brackets at each
+        place would take the interpreter lock for minutes where there are too many of them.
+        """
+        mark = b"]" * (depth - 1) + b","
+        found = self._body.find(mark, start, min(start + _NEAR_BYTES, self._end))
+        if found >= 0:
+            return found + depth - 1
+        while start < self._end:
+            codes = np.frombuffer(
+                self._body, np.uint8, min(self._piece_bytes, self._end - start), start
+            )
+            places = np.flatnonzero(codes > ord(" "))
+            kept = codes[places]
+            closed = np.concatenate(([0], np.cumsum(kept == _CLOSING)))
+            commas = np.flatnonzero(kept[depth - 1 :] == _COMMA)
+            # Of the characters before each comma, so many are brackets.
+            cuts = commas[closed[commas + depth - 1] - closed[commas] == depth - 1]
+            if cuts.size:
+                return start + int(places[cuts[0] + depth - 1])
+            start += len(codes)
+        return self._end
 
 
 def decode_apart(

@@ -14,7 +14,8 @@ from bundleserver.tensors import Array
 class NumberRows(Sequence[object]):
     """Rows of numbers, flat or nested regularly; ``values`` has all of them as an array.
 
-    Access to anything but the first row decodes everything again, into Python numbers.
+    Rows are decoded again, into Python numbers, as far as they are asked for one after the other;
+    access to any but the first one decodes all of them.
     """
 
     def __init__(self, numbers: Numbers) -> None:
@@ -30,7 +31,7 @@ class NumberRows(Sequence[object]):
         return len(self.values)
 
     def __iter__(self) -> Iterator[object]:
-        return iter(self._numbers.plain())
+        return self._numbers.plain()
 
     @overload
     def __getitem__(self, index: int) -> object: ...
@@ -39,7 +40,7 @@ class NumberRows(Sequence[object]):
     def __getitem__(self, index: slice) -> list[object]: ...
 
     def __getitem__(self, index: int | slice) -> object:
-        return self.values[0].tolist() if index == 0 else self._numbers.plain()[index]
+        return self.values[0].tolist() if index == 0 else list(self._numbers.plain())[index]
 
     def __array__(
         self, dtype: np.dtype[np.generic] | None = None, copy: bool | None = None

@@ -25,6 +25,11 @@ except ImportError:  # it is part of the extra "fast"
 else:
     IS_INSTALLED = True
 
+_SPARSE_BYTES = 64
+"""With fewer arrays than one in so many bytes each is looked at."""
+
+_WITHIN_NUMBERS = bytes(set(range(256)) - set(b'[]{},:"'))
+
 _DATATYPES: Mapping[str, type] = MappingProxyType({"d": np.float64, "i": np.int64, "u": np.uint64})
 
 
@@ -55,37 +60,49 @@ def decode_array(text: bytes, depth: int, kinds: str) -> Array | None:
         return None
     try:
         document = _PARSERS.parser.parse(text)
-        shape = _shape_of(document, depth)
-        flat = _flatten(document, kinds)
-    except (ValueError, TypeError, RuntimeError):  # its errors of syntax, kind and range
+        # What is nested in another way would be flattened, too.
+        shape = _shape_of(text, document, depth)
+        flat = _flatten(document, kinds) if shape else None
+    except (ValueError, TypeError, RuntimeError, LookupError):  # syntax, kind, range, emptiness
         return None
-    # Arrays that are nested deeper have been flattened, too.
-    arrays = sum(accumulate(shape[:-1], mul, initial=1))
-    if flat is None or flat.size != math.prod(shape) or _count_brackets(text, arrays) != arrays:
+    if flat is None or shape is None or flat.size != math.prod(shape):
         return None
-    return flat.reshape(shape) if flat.size else None
+    return flat.reshape(shape)
 
 
-def _shape_of(document: Any, depth: int) -> tuple[int, ...]:
-    """Measure arrays from the outside in.
+def _shape_of(text: bytes, document: Any, depth: int) -> tuple[int, ...] | None:
+    """Measure arrays from the outside in; None if they are not nested regularly.
 
     Raises:
-        ValueError: they differ in length.
+        ValueError, LookupError: they differ in length, or one is empty.
         TypeError: there is a number in place of an array.
     """
+    count = text.count(b"[")
     shape, level = [len(document)], document
+    is_sparse = count * _SPARSE_BYTES < len(text)
     while len(shape) < depth:
-        (size,) = set(map(len, level))
+        if is_sparse:
+            (size,) = set(map(len, level))
+            level = list(chain.from_iterable(level)) if len(shape) + 1 < depth else level
+        else:
+            level = level[0]
+            size = len(level)
         shape.append(size)
-        if len(shape) < depth:
-            level = list(chain.from_iterable(level))
-    return tuple(shape)
+    if count != sum(accumulate(shape[:-1], mul, initial=1)) or not 0 < math.prod(shape) < len(text):
+        return None
+    return tuple(shape) if is_sparse or _is_regular(text, shape) else None
 
 
-def _count_brackets(text: bytes, expected: int) -> int:
-    if expected == 1 and text.rfind(b"[") == text.find(b"["):
-        return 1
-    return int(np.count_nonzero(np.frombuffer(text, np.uint8) == ord("[")))
+def _is_regular(text: bytes, shape: list[int]) -> bool:
+    """Ask whether all arrays are nested as the first ones.
+
+    The characters between the numbers tell it at once. A Python object for each of many arrays
+    would take as long as all the rest, with the interpreter lock.
+    """
+    element = b""
+    for size in reversed(shape):
+        element = b"[%b%b]" % ((element + b",") * (size - 1), element)
+    return text.translate(None, _WITHIN_NUMBERS) == element
 
 
 def _flatten(document: Any, kinds: str) -> Array | None:

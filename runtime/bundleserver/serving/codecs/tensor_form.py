@@ -21,7 +21,7 @@ def known_datatype(came: str, name: str) -> str:
     Raises:
         InvalidInput: it is unknown, or not supported.
     """
-    datatype = came.upper()
+    datatype = came[:40].upper()
     if datatype in NUMPY_DTYPES:
         return datatype
     near = difflib.get_close_matches(datatype, NUMPY_DTYPES, n=1, cutoff=0.5)

@@ -76,7 +76,8 @@ class Frequency:
         known = [*_SECONDS, *_MONTHS]
         if isinstance(name, str) and name in known:
             return cls(name)
-        near = difflib.get_close_matches(name.lower(), known, n=1) if isinstance(name, str) else []
+        word = name[:40].lower() if isinstance(name, str) else ""
+        near = difflib.get_close_matches(word, known, n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
         raise InvalidInput(f"{where} is {kind_of(name)}; expected one of {', '.join(known)}{hint}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -67,8 +68,9 @@ def _rows_of_split(given: object) -> list[object]:
     if columns is None:
         return data
     names = [str(name) for name in columns]
-    if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
-        raise InvalidInput(f"'dataframe_split' has the column '{twice[0]}' twice")
+    if len(set(names)) < len(names):
+        twice = next(name for name, count in Counter(names).items() if count > 1)
+        raise InvalidInput(f"'dataframe_split' has the column '{twice}' twice")
     for index, row in enumerate(data):
         if not isinstance(row, list) or len(row) != len(names):
             came = f"{len(row)} values" if isinstance(row, list) else kind_of(row)

@@ -46,7 +46,7 @@ LOAD_TIMEOUT_SECONDS = 600.0
 """Timeout of a client's load or unload request."""
 
 MOST_INLINE_OBJECTS = 64
-"""Requests with more rows that are objects are not validated on the event loop."""
+"""Requests with more tensors, or rows that are objects, are not validated on the event loop."""
 
 _FEW_VALUES = 64
 """Maximum values of a cheap cache lookup: a horizon, some dates, a short history."""
@@ -75,8 +75,8 @@ class ServedModels:
         self._threads = threads or ThreadPool()
         self._metrics = metrics or RequestMetrics(CollectorRegistry())
         self._batches = Batches(self._threads, self._metrics, max_batch_rows)
-        self._limits = limits or Limits()
-        self._noted_values = self._limits.noted_values
+        self.limits = limits or Limits()
+        self._noted_values = self.limits.noted_values
         self.splitter = Splitter(manager)
         self.shadows = Shadows(manager, self._threads, self.splitter.totals, self._predict_mirrored)
         self._loaders = ThreadPoolExecutor(max_workers=4, thread_name_prefix="load")
@@ -100,7 +100,7 @@ class ServedModels:
         started = time.perf_counter()
         try:
             if request.deadline is not None:
-                Budget(0, request.deadline).check()
+                Budget(0, request.deadline, request.began).check()
             lease: AbstractContextManager[Bundle] | None = None
             if name is None and self._manager.is_split(model):
                 traffic = self._manager.traffic(model)
@@ -180,7 +180,9 @@ class ServedModels:
         if rows * bundle.values_per_row >= self._noted_values or not bundle.signature.rowwise:
             self._check_values(bundle, request)
         if 0 < bundle.placement.inline_rows >= rows and (
-            request.rows is None
+            len(request.tensors) <= MOST_INLINE_OBJECTS
+            if request.tensors is not None
+            else not request.rows
             or rows <= MOST_INLINE_OBJECTS
             or not isinstance(request.rows[0], dict)
         ):
@@ -193,7 +195,7 @@ class ServedModels:
                 try:
                     if not bundle.has_open_widths:
                         return predict(bundle, request, inputs)
-                    with spending(self._limits.budget(request.deadline)):
+                    with spending(self.limits.budget(request.deadline, request.began)):
                         return predict(bundle, request, inputs)
                 finally:
                     seconds = time.thread_time() - started
@@ -204,18 +206,18 @@ class ServedModels:
             if inputs is not None:
                 return predict(bundle, request, inputs)
         elif self._batches.accepts(bundle, rows):
-            budget = self._limits.budget(request.deadline)
+            budget = self.limits.budget(request.deadline, request.began)
             return self._batches.submit(bundle, request, rows, budget), budget
-        budget = self._limits.budget(request.deadline)
+        budget = self.limits.budget(request.deadline, request.began)
         work = partial(self._run_in_thread, bundle, request, inputs, time.perf_counter(), budget)
         return self._threads.submit(work, bundle.model), budget
 
     def _check_values(self, bundle: Bundle, request: PredictRequest) -> None:
         """Note how many values an answer will have, and refuse too many."""
-        values = self._limits.values_of(bundle, request, row_count(request))
+        values = self.limits.values_of(bundle, request, row_count(request))
         if values >= self._noted_values:
             self._metrics.asked(request.model, values)
-            self._limits.check(values)
+            self.limits.check(values)
 
     def _prepare_loop(self) -> None:
         """Limit libraries' threads in inline calls as in the thread pool."""
@@ -249,8 +251,8 @@ class ServedModels:
 
     def _predict_mirrored(self, bundle: Bundle, request: PredictRequest) -> PredictResponse:
         """Answer a mirrored request, which nobody waits for, within limits of its own."""
-        self._limits.check(self._limits.values_of(bundle, request, row_count(request)))
-        with spending(self._limits.budget()):
+        self.limits.check(self.limits.values_of(bundle, request, row_count(request)))
+        with spending(self.limits.budget()):
             return predict(bundle, request)
 
     async def _answer_watched(
@@ -260,7 +262,7 @@ class ServedModels:
 
         A canary's progress is stored in files, and latencies are compared.
         """
-        budget = self._limits.budget(request.deadline)
+        budget = self.limits.budget(request.deadline, request.began)
         work = partial(self._run_watched, request, answered_by, time.perf_counter(), budget)
         future = self._threads.submit(work, request.model)
         response, mirrored_requests = await outcome_of_work(future, budget)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bundleserver.errors import AnswerTooLarge, InvalidInput
 from bundleserver.serving.requests import PredictRequest
+from bundleserver.tensors import Array
 from bundleserver.tensors.budget import Budget
 
 if TYPE_CHECKING:
@@ -44,12 +45,13 @@ class Limits:
         """From how many values on an answer is noted: a hundredth of the limit."""
         return max(1, (self.max_answer_values or MAX_ANSWER_VALUES) // 100)
 
-    def budget(self, deadline: float | None = None) -> Budget:
-        """Make the budget of a request that begins now; its own deadline only shortens it."""
+    def budget(self, deadline: float | None = None, began: float | None = None) -> Budget:
+        """Make the budget of a request that came now or then; its own deadline only shortens it."""
+        began = time.monotonic() if began is None else began
         if self.request_timeout_seconds:
-            own = time.monotonic() + self.request_timeout_seconds
+            own = began + self.request_timeout_seconds
             deadline = own if deadline is None else min(own, deadline)
-        return Budget(self.max_answer_values, deadline)
+        return Budget(self.max_answer_values, deadline, began)
 
     def values_of(self, bundle: Bundle, request: PredictRequest, rows: int) -> int:
         """Count the values that an answer will have, as far as the request tells."""
@@ -58,15 +60,18 @@ class Limits:
         return rows * bundle.values_per_row
 
     def steps_of(self, request: PredictRequest, values_per_step: int = 1) -> int:
-        """Count the steps of all forecasts of a request; an instance has at least one."""
+        """Count the steps of all forecasts of a request; an instance has at least one.
+
+        One that is no object ends the request, with an error, so none is counted after it.
+        """
         if request.rows is None:
             given = {tensor.name: tensor.values for tensor in request.tensors or ()}
-            return _steps(
-                {name: given[name].tolist() for name in ("horizon", "ds") if name in given}
-            )
+            return _steps_of_tensors(given.get("horizon"), given.get("ds"))
         most, steps = (self.max_answer_values or MAX_ANSWER_VALUES) // max(1, values_per_step), 0
         for index, row in enumerate(request.rows):
-            steps += _steps(row) if isinstance(row, dict) else 1
+            if not isinstance(row, dict):
+                break
+            steps += _steps(row)
             if steps > most and index >= _MOST_COUNTED:
                 break
         return steps
@@ -103,8 +108,18 @@ def _steps(row: dict[str, object]) -> int:
     horizon = row.get("horizon")
     while isinstance(horizon, list) and len(horizon) == 1:
         horizon = horizon[0]
+    dates = row.get("ds")
+    return _counted(horizon, len(dates) if isinstance(dates, list) else 1)
+
+
+def _steps_of_tensors(horizon: Array | None, dates: Array | None) -> int:
+    """Count the same of tensors; of long ones nothing is converted."""
+    step = horizon.item() if horizon is not None and horizon.size == 1 else None
+    return _counted(step, 1 if dates is None else dates.size)
+
+
+def _counted(horizon: object, dates: int) -> int:
     if isinstance(horizon, (int, float)) and math.isfinite(horizon):
         # No forecaster allows more; it says so itself.
         return max(1, int(horizon)) if horizon <= _LONGEST_HORIZON else 1
-    dates = row.get("ds")
-    return max(1, len(dates)) if isinstance(dates, list) else 1
+    return max(1, dates)

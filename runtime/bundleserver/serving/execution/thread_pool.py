@@ -60,7 +60,7 @@ class ThreadPool:
             NotReady: the server is stopping, or no thread can be started.
         """
         future: Future[T] = self.promise(model)
-        work = partial(_fulfil, future, call)
+        work = partial(fulfil, future, call)
         try:
             self.run(work, model)
             future.add_done_callback(partial(self._forget, model, work))
@@ -127,13 +127,16 @@ class ThreadPool:
             self._changed.notify_all()
 
 
-def _fulfil(future: Future[T], call: Callable[[], T]) -> None:
+def fulfil(future: Future[T], call: Callable[[], T]) -> None:
+    """Run the call of a future, unless it was cancelled, and set its outcome."""
     if not future.set_running_or_notify_cancel():
         return
     try:
         result = call()
     except BaseException as error:  # noqa: BLE001  # its caller gets it
         fail(future, error)
+        # Its traceback has this frame: what it held would stay until garbage is collected.
+        del future, call
     else:
         future.set_result(result)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
@@ -15,14 +13,15 @@ from bundleserver.serving import metadata as describe
 from bundleserver.serving.codecs import json_body
 from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
 from bundleserver.serving.execution.answering import ServedModels
-from bundleserver.serving.execution.thread_pool import switch_often
+from bundleserver.serving.execution.small_first import SmallFirst
 from bundleserver.serving.grpc import codec as grpc_codec
 from bundleserver.serving.grpc import open_inference as messages
 from bundleserver.serving.grpc.wire import check_values
 from bundleserver.serving.metadata import EXTENSIONS, tensor_types
 from bundleserver.serving.models import ServingManager
-from bundleserver.serving.requests import PredictRequest
+from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.tensors import TensorSpec
+from bundleserver.tensors.budget import Budget
 from bundleserver.tensors.signature import Signature
 
 T = TypeVar("T")
@@ -44,8 +43,8 @@ class InferenceService:
     ) -> None:
         """Answer for a server of this name; messages have so many values, 0: any number."""
         self._most_values = max_body_values
-        # One at a time: each may need many times its size in memory.
-        self._large = ThreadPoolExecutor(1, "large-message", initializer=switch_often)
+        # Very large ones one at a time: each may need many times its size in memory.
+        self._large = SmallFirst(2, "large-message")
         self._index = index or describe.own_index(manager)
         self._served = served
         self._manager = manager
@@ -74,21 +73,27 @@ class InferenceService:
         Raises:
             BundleServerError: why it cannot be answered, such as a body that cannot be decoded.
         """
-        size = len(body)
+        is_large = len(body) > LARGE_BYTES
+        budget = self._served.limits.budget(deadline) if is_large else None
         if rpc == "ModelInfer":
-            decode = partial(self._decode_infer, body, routing_key, deadline)
-            response = await self._infer(*await self._run(size, decode))
-        else:
-            request = await self._run(size, partial(self._parse, rpc, body))
-            response = await self.rpcs[rpc](request)
+            decode = partial(self._decode_infer, body, routing_key)
+            asked, raw = await self._run(len(body), decode, budget)
+            if deadline is not None or budget is not None:
+                began = None if budget is None else budget.began
+                asked = asked._replace(deadline=deadline, began=began)
+            answered = await self._served.answer(asked, "grpc")
+            encode = partial(_encoded, answered, raw)
+            return await self._run(answered.size_bytes, encode, budget)
+        request = await self._run(len(body), partial(self._parse, rpc, body), budget)
+        response = await self.rpcs[rpc](request)
         serialized: bytes = response.SerializeToString()
         return serialized
 
-    async def _run(self, size: int, decode: Callable[[], T]) -> T:
-        """Decode so many bytes; many of them in a thread, so that others are answered meanwhile."""
+    async def _run(self, size: int, call: Callable[[], T], budget: Budget | None) -> T:
+        """Work on so many bytes; on many in a thread, so that others are answered meanwhile."""
         if size <= LARGE_BYTES:
-            return decode()
-        return await asyncio.get_running_loop().run_in_executor(self._large, decode)
+            return call()
+        return await self._large.run(size, call, budget or self._served.limits.budget())
 
     def _parse(self, rpc: str, body: bytes) -> Message:
         request_class, _ = messages.METHODS[rpc]
@@ -101,9 +106,7 @@ class InferenceService:
             ) from error
         return request
 
-    def _decode_infer(
-        self, body: bytes, routing_key: str | None, deadline: float | None
-    ) -> tuple[PredictRequest, bool]:
+    def _decode_infer(self, body: bytes, routing_key: str | None) -> tuple[PredictRequest, bool]:
         """Decode a request, and tell whether its answer is raw."""
         request = self._parse("ModelInfer", body)
         describe.check_known(self._manager, request.model_name)
@@ -112,8 +115,6 @@ class InferenceService:
         except BundleServerError as error:
             self._served.note_refusal(request.model_name, "grpc", error)
             raise
-        if deadline is not None:
-            asked = asked._replace(deadline=deadline)
         return asked, grpc_codec.wants_raw(request)
 
     async def _server_live(self, _: Message) -> Message:
@@ -158,9 +159,6 @@ class InferenceService:
             properties={key: _property(value) for key, value in properties.items()},
         )
 
-    async def _infer(self, asked: PredictRequest, raw: bool) -> Message:
-        return grpc_codec.encode_response(await self._served.answer(asked, "grpc"), raw)
-
     async def _repository_index(self, request: Message) -> Message:
         entries = await self._index(request.ready)
         return messages.RepositoryIndexResponse(
@@ -184,6 +182,11 @@ def _model_of(request: Message, verb: str) -> tuple[str, str | None]:
     describe.refuse_files(parameters, verb)
     version = request.model_version or str(parameters.get("version", ""))
     return request.model_name or request.repository_name, version or None
+
+
+def _encoded(response: PredictResponse, raw: bool) -> bytes:
+    serialized: bytes = grpc_codec.encode_response(response, raw).SerializeToString()
+    return serialized
 
 
 def _tensors(specs: Iterable[TensorSpec]) -> list[Message]:

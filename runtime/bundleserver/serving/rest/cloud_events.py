@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 
 import orjson
 
@@ -15,6 +18,7 @@ from bundleserver.serving.requests import PredictRequest
 from bundleserver.serving.rest.http import Answer, Request
 
 _ATTRIBUTES = ("specversion", "id", "source", "type")
+_SDK = "bundleserver.serving.kserve.sdk"
 _STRUCTURED = "application/cloudevents+json"
 
 
@@ -25,18 +29,28 @@ class CloudEvent:
     attributes: Mapping[str, object]
     binary: bool
 
-    def answer(self, model: str, document: object, headers: Mapping[str, str]) -> Answer:
-        """Encode the response as an event in the same mode, with KServe's CE_* variables."""
+    def answer(self, model: str, encoded: bytes, headers: Mapping[str, str]) -> Answer:
+        """Make an event of an encoded response in the same mode, with KServe's CE_* variables."""
         from bundleserver.serving.kserve.sdk import create_response_cloudevent
 
-        # kserve encodes with json, which would write NaN, and replaces both of these attributes.
-        plain = orjson.loads(json_body.encode(document))
+        # kserve encodes with json, which would write NaN, keep the interpreter lock for a second
+        # where the response is large, and replaces both of these attributes.
         attributes = {"id": "", "time": "", **self.attributes}
-        event_headers, body = create_response_cloudevent(model, plain, attributes, self.binary)
+        event_headers, body = create_response_cloudevent(model, {}, attributes, self.binary)
+        if self.binary:
+            body = encoded
+        else:
+            body = json_body.encode({**orjson.loads(body), "data": orjson.Fragment(encoded)})
         content_type = "application/json" if self.binary else _STRUCTURED
         sent = {str(k).lower(): str(v) for k, v in event_headers.items()}
         sent.pop("content-type", None)
         return Answer(body, headers={**sent, **headers}, content_type=content_type)
+
+
+async def prepare() -> None:
+    """Import what answers need, which takes a second, in a thread."""
+    if _SDK not in sys.modules:
+        await asyncio.to_thread(import_module, _SDK)
 
 
 def decode_request(

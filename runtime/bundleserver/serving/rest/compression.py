@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import zlib
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from bundleserver.errors import InvalidInput, QueueFull, RequestTooLarge
+from bundleserver.serving.execution.small_first import SmallFirst
+from bundleserver.tensors.budget import Budget
 
 MOST_MEMBERS = 1000
 """gzip allows any number of members, and each costs as much as a kilobyte of content."""
 
-THREADS = 2
+THREADS = 3
 MOST_WAITING = 64
+"""Large bodies that may wait; what is large shows only when it is decompressed."""
+
+STEPS_BYTES = (2**20, 2**23)
+"""What exceeds one of these is begun again as larger work, so that it holds up nothing smaller."""
 
 _PIECE_BYTES = 2**16
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
@@ -23,30 +28,35 @@ class Decompression:
     """Decompresses bodies in a few threads. Called from the event loop."""
 
     def __init__(self, most_waiting: int = MOST_WAITING) -> None:
-        self._pool = ThreadPoolExecutor(THREADS, "decompress")
+        self._threads = SmallFirst(THREADS, "decompress")
         self._most = THREADS + most_waiting
         self._pending = 0
 
-    async def run(self, body: bytes, encoding: str, limit_bytes: int) -> bytes:
-        """Decompress a body, see ``decompress``.
+    async def run(
+        self, body: bytes, encoding: str, limit_bytes: int, budget: Budget | None = None
+    ) -> bytes:
+        """Decompress a body within its request's time, see ``decompress``.
 
         Raises:
-            QueueFull: too many bodies wait for it.
+            QueueFull: too many large bodies wait for it.
+            RequestTimedOut: the request is over.
         """
+        budget = budget or Budget()
+        for most in STEPS_BYTES:
+            if len(body) < most < limit_bytes:
+                try:
+                    work = partial(decompress, body, encoding, most)
+                    return await self._threads.run(most, work, budget)
+                except RequestTooLarge:
+                    continue
         if self._pending >= self._most:
             raise QueueFull("compressed bodies", self._most - THREADS)
-        loop = asyncio.get_running_loop()
         self._pending += 1
-        work = loop.run_in_executor(self._pool, decompress, body, encoding, limit_bytes)
-        work.add_done_callback(self._end)
-        # Where the request is cancelled the thread goes on, and keeps its place.
-        return await asyncio.shield(work)
-
-    def _end(self, work: asyncio.Future[bytes]) -> None:
-        self._pending -= 1
-        # Nobody may wait for it any more.
-        if not work.cancelled():
-            work.exception()
+        try:
+            work = partial(decompress, body, encoding, limit_bytes)
+            return await self._threads.run(limit_bytes, work, budget)
+        finally:
+            self._pending -= 1
 
 
 def decompress(body: bytes, encoding: str, limit_bytes: int) -> bytes:
@@ -77,6 +87,9 @@ def decompress(body: bytes, encoding: str, limit_bytes: int) -> bytes:
             raise InvalidInput(f"the request body is not valid {encoding}: it is truncated")
         left -= sum(map(len, member))
         if left < 0:
+            # The error's traceback would keep them.
+            inflated.clear()
+            member.clear()
             raise RequestTooLarge(limit_bytes)
         inflated += member
     if position < len(body):

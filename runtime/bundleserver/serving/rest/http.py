@@ -10,17 +10,19 @@ from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from bundleserver.errors import RequestTooLarge
+from bundleserver.errors import RequestTooLarge, TooManyBytes
 from bundleserver.serving.codecs import json_body
 from bundleserver.serving.errors import ErrorAnswer, answer_for
 from bundleserver.serving.inflight import Held, InflightBytes
 from bundleserver.serving.rest.arriving import ArrivingBody, ClientDisconnectedError
 from bundleserver.serving.rest.asgi import Message, Receive, Send
 from bundleserver.serving.rest.compression import Decompression
+from bundleserver.tensors.budget import Budget
 
 _LONGEST_KNOWN_PATH = 512
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 _UNREAD = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
+_ENCODING = b"content-encoding"
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -77,14 +79,12 @@ class Request(NamedTuple):
             self.held.grow_to(int(declared))
 
     async def body(self) -> bytes:
-        """Return the whole body, decompressed.
+        """Return the whole body as it was sent; see ``is_encoded``.
 
         Raises:
-            RequestTooLarge: it exceeds the limit, as sent or decompressed.
+            RequestTooLarge: it exceeds the limit.
             TooManyBytes: all bodies in flight would exceed their limit.
-            QueueFull: too many bodies wait to be decompressed.
             RequestTooSlow: it did not arrive in time.
-            InvalidInput: its compression is not supported or not valid.
             ClientDisconnectedError: the client disconnected.
         """
         body = self.received
@@ -96,14 +96,34 @@ class Request(NamedTuple):
                 self.held.grow_to(len(body))
         elif len(body) > self.limit_bytes:
             raise RequestTooLarge(self.limit_bytes)
-        if b"content-encoding" not in self.raw_headers:
-            return body
-        encoding = (self.header(b"content-encoding") or "").strip().lower()
+        return body
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether its body may be compressed."""
+        return _ENCODING in self.raw_headers
+
+    async def decompressed(self, body: bytes, budget: Budget) -> bytes:
+        """Decompress its body, if it is compressed, within its time.
+
+        Raises:
+            RequestTooLarge: it exceeds the limit when decompressed.
+            TooManyBytes: all bodies in flight would exceed their limit.
+            QueueFull: too many bodies wait to be decompressed.
+            RequestTimedOut: its time is over.
+            InvalidInput: its compression is not supported or not valid.
+        """
+        encoding = (self.header(_ENCODING) or "").strip().lower()
         if encoding in ("", "identity"):
             return body
-        inflated = await _decompression.run(body, encoding, self.limit_bytes)
+        inflated = await _decompression.run(body, encoding, self.limit_bytes, budget)
         if self.held is not None:
-            self.held.grow_to(len(body) + len(inflated))
+            try:
+                self.held.grow_to(len(body) + len(inflated))
+            except TooManyBytes:
+                # The error's traceback would keep it.
+                del inflated
+                raise
         return inflated
 
     async def _receive(self) -> bytes:

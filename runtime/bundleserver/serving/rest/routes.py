@@ -10,7 +10,7 @@ from operator import attrgetter
 
 from bundleserver.errors import BundleServerError, ModelNotFound
 from bundleserver.serving.codecs import json_body, v1, v2
-from bundleserver.serving.execution.limits import MAX_ANSWER_VALUES, TIMEOUT_HEADER, deadline_of
+from bundleserver.serving.execution.limits import TIMEOUT_HEADER, Limits, deadline_of
 from bundleserver.serving.metadata import (
     EXTENSIONS,
     Index,
@@ -22,12 +22,13 @@ from bundleserver.serving.metadata import (
 )
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.requests import PredictRequest, PredictResponse
-from bundleserver.serving.rest import forecast_request, forecast_route
+from bundleserver.serving.rest import cloud_events, forecast_request, forecast_route
 from bundleserver.serving.rest.cloud_events import decode_request
 from bundleserver.serving.rest.forecast_request import ForecastRequest
 from bundleserver.serving.rest.heavy_work import SMALL_BYTES, HeavyWork
 from bundleserver.serving.rest.http import Answer, Handlers, Request, error_answer, json_answer
 from bundleserver.serving.traffic.routing_key import ROUTING_HEADER, routing_key
+from bundleserver.tensors.budget import Budget
 
 VERSION_HEADER = "x-model-version"
 _HEADER_LENGTH = v2.HEADER_LENGTH.encode()
@@ -54,10 +55,10 @@ class Routes:
         traffic: Callable[[str], Mapping[str, object]] = lambda model: {},
         runs: Callable[[str, str], str] | None = None,
         index: Index | None = None,
-        max_answer_values: int = MAX_ANSWER_VALUES,
+        limits: Limits | None = None,
     ) -> None:
         self._answer = answer
-        self._max_values = max_answer_values
+        self._limits = limits or Limits()
         self._knows = manager.knows
         self._runs = runs
         self._note_refusal = note_refusal
@@ -143,26 +144,29 @@ class Routes:
         return {}
 
     async def _infer(self, model: str, version: str | None, request: Request) -> Answer:
-        deadline = _deadline(request)
+        own, budget = _deadline(request), None
         body = await request.body()
         if not self._knows(model):
             raise ModelNotFound(model, self._manager.models())
+        if own is not None or len(body) > SMALL_BYTES or request.is_encoded:
+            body, budget = await self._begin(request, body, own)
         key, length = self._routing_key(request), request.raw_headers.get(_HEADER_LENGTH)
         announced = None if length is None else length.decode("latin-1")
         most = request.most_values
         decode = partial(v2.decode_request, body, model, version, announced, key, most)
         try:
             small = len(body) <= SMALL_BYTES
-            asked = decode() if small else await self._heavy.run(len(body), decode)
+            asked = decode() if small else await self._heavy.run(len(body), decode, budget)
         except BundleServerError as error:
             self._note_refusal(model, "v2", error)
             raise
-        response = await self._answer(asked if deadline is None else _due(asked, deadline))
+        response = await self._answer(asked if budget is None else _due(asked, budget))
         size = sum(map(_NBYTES, response.outputs.values()))
         if size <= SMALL_BYTES:
             encoded = v2.encode_response(response, asked)
         else:
-            encoded = await self._heavy.run(size, partial(v2.encode_response, response, asked))
+            encode = partial(v2.encode_response, response, asked)
+            encoded = await self._heavy.run(size, encode, budget or self._limits.budget())
         headers = {VERSION_HEADER: response.version}
         if encoded.header_length is None:
             return Answer(encoded.body, headers=headers)
@@ -170,27 +174,40 @@ class Routes:
         return Answer(encoded.body, headers=headers, content_type="application/octet-stream")
 
     async def _predict(self, model: str, version: str | None, request: Request) -> Answer:
-        deadline = _deadline(request)
+        own, budget = _deadline(request), None
         body = await request.body()
         if not self._knows(model):
             raise ModelNotFound(model, self._manager.models())
+        if own is not None or len(body) > SMALL_BYTES or request.is_encoded:
+            body, budget = await self._begin(request, body, own)
         decode = partial(decode_request, body, request, model, version, self._routing_key(request))
         try:
             small = len(body) <= SMALL_BYTES
-            event, asked = decode() if small else await self._heavy.run(len(body), decode)
+            event, asked = decode() if small else await self._heavy.run(len(body), decode, budget)
         except BundleServerError as error:
             self._note_refusal(model, "v1", error)
             raise
-        response = await self._answer(asked if deadline is None else _due(asked, deadline))
+        response = await self._answer(asked if budget is None else _due(asked, budget))
         headers = {VERSION_HEADER: response.version}
-        size = sum(map(_NBYTES, response.outputs.values()))
-        if event is not None:
-            predictions = await self._heavy.run(size, partial(v1.predictions, response))
-            return event.answer(model, predictions, headers)
-        if size <= SMALL_BYTES:
+        size = response.size_bytes
+        if event is None and size <= SMALL_BYTES:
             return Answer(v1.encode_response(response), headers=headers)
-        encoded = await self._heavy.run(size, partial(v1.encode_response, response))
-        return Answer(encoded, headers=headers)
+        encode = partial(v1.encode_response, response)
+        encoded = await self._heavy.run(size, encode, budget or self._limits.budget())
+        if event is None:
+            return Answer(encoded, headers=headers)
+        await cloud_events.prepare()
+        return await self._heavy.run(size, partial(event.answer, model, encoded, headers))
+
+    async def _begin(
+        self, request: Request, body: bytes, own: Budget | None
+    ) -> tuple[bytes, Budget]:
+        """Decompress a body, within the time that counts from here or with its own deadline."""
+        limits = self._limits
+        budget = limits.budget() if own is None else limits.budget(own.deadline, own.began)
+        if request.is_encoded:
+            body = await request.decompressed(body, budget)
+        return body, budget
 
     def _routing_key(self, request: Request) -> str | None:
         key = request.raw_headers.get(self._routing_name)
@@ -204,25 +221,25 @@ class Routes:
         return error_answer(501, f"model '{model}' has no explainer; bundles only predict")
 
     async def _forecast(self, request: Request) -> Answer:
-        deadline = _deadline(request)
-        body = await request.body()
+        body, budget = await self._begin(request, await request.body(), _deadline(request))
 
         def decode() -> ForecastRequest:
             document = json_body.decode_object(body, request.most_values)
             return forecast_request.decode_request(document)
 
-        asked = await self._heavy.run(len(body), decode)
+        asked = await self._heavy.run(len(body), decode, budget)
         size = asked.horizon * len(asked.series) * _DATE_BYTES
         try:
-            planned = partial(forecast_route.plan_forecast, asked, self._manager, self._max_values)
-            plan = await self._heavy.run(size, planned)
+            most = self._limits.max_answer_values
+            planned = partial(forecast_route.plan_forecast, asked, self._manager, most)
+            plan = await self._heavy.run(size, planned, budget)
         except BundleServerError as error:
             self._note_refusal(asked.model, "v1", error)
             raise
-        response = await self._answer(_due(plan.request, deadline))
+        response = await self._answer(_due(plan.request, budget))
         headers = {VERSION_HEADER: response.version}
         described = partial(forecast_route.describe_forecast, plan, response)
-        return json_answer(await self._heavy.run(size, described), headers)
+        return json_answer(await self._heavy.run(size, described, budget), headers)
 
     async def _list_forecasters(self, _: Request) -> Answer:
         return json_answer(forecast_route.forecasters(self._manager))
@@ -255,28 +272,29 @@ class Routes:
         return json_answer(about, {VERSION_HEADER: found.version})
 
     async def _index(self, request: Request) -> Answer:
-        document = await _optional_body(request)
+        document = await self._optional_body(request)
         ready_only = json_body.optional_bool(document, "ready", "")
         return json_answer(await self._index_of(bool(ready_only)))
 
     async def _change(self, verb: str, model: str, version: str | None, request: Request) -> Answer:
-        document = await _optional_body(request)
+        document = await self._optional_body(request)
         refuse_files(json_body.optional_object(document, "parameters", ""), verb)
         change = self._manager.load if verb == "load" else self._manager.unload
         work = partial(change, model, version, timeout_seconds=self._load_timeout_seconds)
         await asyncio.get_running_loop().run_in_executor(self._loaders, work)
         return json_answer({"name": model, verb: True})
 
+    async def _optional_body(self, request: Request) -> dict[str, object]:
+        body, budget = await self._begin(request, await request.body(), None)
+        decode = partial(json_body.decode_object, body, request.most_values)
+        return await self._heavy.run(len(body), decode, budget) if body.strip() else {}
 
-def _deadline(request: Request) -> float | None:
+
+def _deadline(request: Request) -> Budget | None:
+    """Return the time that a request's header gives it, from its head on."""
     seconds = request.raw_headers.get(_TIMEOUT_HEADER)
-    return None if seconds is None else deadline_of(seconds.decode("latin-1"))
+    return None if seconds is None else Budget(0, deadline_of(seconds.decode("latin-1")))
 
 
-def _due(asked: PredictRequest, deadline: float | None) -> PredictRequest:
-    return asked._replace(deadline=deadline)
-
-
-async def _optional_body(request: Request) -> dict[str, object]:
-    body = await request.body()
-    return json_body.decode_object(body, request.most_values) if body.strip() else {}
+def _due(asked: PredictRequest, budget: Budget) -> PredictRequest:
+    return asked._replace(deadline=budget.deadline, began=budget.began)
