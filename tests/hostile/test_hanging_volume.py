@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from contextlib import ExitStack
 
+import httpx
 import joblib
 import pytest
 from sklearn.dummy import DummyRegressor
 
-from tests.end_to_end.processes import eventually, running
+from tests.end_to_end.processes import DEADLINE_SECONDS, eventually, running
 from tests.hostile.hanging_volume import hanging_volume, why_not
 
 BODY = {"instances": [[1.0]]}
@@ -51,4 +53,31 @@ def test_models_on_other_volumes_go_on(tmp_path):
         code = server.exit_code()
 
     assert [[2.0], [1.0], [1.0]] == [answer.json()["predictions"] for answer in answers]
+    assert 0 == code
+
+
+def test_a_canary_on_it_keeps_neither_the_pages_nor_the_end(tmp_path):
+    """Its progress is not known, so the default answers; pages, other models and SIGTERM go on."""
+    root = tmp_path / "models"
+    for name in ("canary", "other"):
+        for version, value in (("v1", 1.0), ("v2", 2.0)):
+            _publish(root / name / version, value)
+    rules = {"version": "v2", "steps": [50, 100], "interval_seconds": 0.1, "min_requests": 1}
+    config = {"policy": "all", "default": "v1", "canary": rules}
+    (root / "canary" / "serving.json").write_text(json.dumps(config))
+    with running(root) as server, ExitStack() as mounts:
+        for name, version in (("canary", "v1"), ("canary", "v2"), ("other", "v2")):
+            server.wait_until_ready(name, version)
+        mounts.enter_context(hanging_volume(root / "canary"))
+        pages = [
+            httpx.get(f"{server.rest}{path}", timeout=DEADLINE_SECONDS)
+            for path in ("/v2/models/canary", "/metrics", "/v2/health/live")
+        ]
+        answers = [server.predict(name, BODY) for name in ("canary", "other")]
+        server.send(signal.SIGTERM)
+        code = server.exit_code()
+
+    assert [200] * 3 == [page.status_code for page in pages]
+    assert "waiting" == pages[0].json()["traffic"]["canary"]["state"]
+    assert [200] * 2 == [answer.status_code for answer in answers]
     assert 0 == code

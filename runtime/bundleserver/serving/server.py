@@ -256,7 +256,8 @@ class BundleServer:
         rest.begin_stop(grace)
         try:
             await asyncio.gather(
-                serving, grpc_server.stop(grace) if grpc_server else asyncio.sleep(0)
+                serving,
+                grpc_server.stop(grace, tells=telling > 0) if grpc_server else asyncio.sleep(0),
             )
         finally:
             await self._close_all()

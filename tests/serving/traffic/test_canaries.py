@@ -16,6 +16,7 @@ from bundleserver.errors import InvalidInput, PredictionError
 from bundleserver.serving.execution.predict import predict
 from bundleserver.serving.execution.thread_pool import ThreadPool
 from bundleserver.serving.requests import PredictRequest
+from bundleserver.serving.traffic import canary_store
 from bundleserver.serving.traffic.canaries import Canaries
 from bundleserver.serving.traffic.canary_state import (
     STATE_NAME,
@@ -61,10 +62,18 @@ def opposite(inputs, parameters):
     return {**answer, "label": np.array([swap[v] for v in answer["label"]], dtype=object)}
 
 
+def settle():
+    """Wait until the progress is read and written."""
+    for thread in threading.enumerate():
+        if thread.name == "canary":
+            thread.join(DEADLINE_SECONDS)
+
+
 class Served:
     """A model with a canary, requests for it, and a clock that goes when it is told to."""
 
-    def __init__(self, rules=RULES, canary=sums, root=None, **second):
+    def __init__(self, rules=RULES, canary=sums, root=None, waits=True, **second):
+        self.waits = waits
         self.clock = Clock()
         self.calls = {"1": sums, "2": canary}
         self.model = FakeModel(
@@ -83,6 +92,9 @@ class Served:
         """Begin as a new process does."""
         self.rollouts = Canaries(self.clock)
         self.splitter = Splitter(self.manager, self.rollouts)
+        assert self.canary  # which has the progress read
+        if self.waits:
+            settle()
 
     def change(self, **changes):
         """Change the model as the manager shows it."""
@@ -104,6 +116,8 @@ class Served:
                 split_and_answer(self.splitter, request, answered_by)
             found += answered_by == ["2"]
             self.clock.now += 0.2
+        if self.waits:
+            settle()
         return found
 
     @property
@@ -269,7 +283,8 @@ def test_a_canary_that_does_not_answer_waits():
     served = Served(state=State.FAILED)
 
     assert 0 == served.ask(20)
-    assert ("waiting", "not ready, or the default version itself") == (
+    reason = "not ready, the default version itself, or its progress is being read"
+    assert ("waiting", reason) == (
         served.canary["state"],
         served.canary["reason"],
     )
@@ -352,6 +367,60 @@ def test_a_demotion_by_another_replica_is_taken_over(tmp_path, caplog):
 
     assert ("demoted", "it failed elsewhere") == (served.canary["state"], served.canary["reason"])
     assert "demoted by another replica: it failed elsewhere" in caplog.text
+
+
+class HangingFile:
+    """A canary state file whose reads and writes end when the gate opens."""
+
+    def __init__(self, monkeypatch):
+        self.gate, self.written = threading.Event(), []
+        monkeypatch.setattr(canary_store, "read_progress", self.read)
+        monkeypatch.setattr(canary_store, "write_progress", self.write)
+
+    def read(self, root):
+        """Find nothing, late."""
+        assert self.gate.wait(DEADLINE_SECONDS)
+        return {}
+
+    def write(self, root, version, progress):
+        """Note what is written, late."""
+        assert self.gate.wait(DEADLINE_SECONDS)
+        self.written.append((progress.phase, progress.step))
+        return progress
+
+
+def threads_of_canaries():
+    """Count the threads that read and write progress."""
+    return sum(thread.name == "canary" for thread in threading.enumerate())
+
+
+def test_while_a_volume_hangs_the_canary_waits_and_the_default_answers(tmp_path, monkeypatch):
+    """Nobody waits for what is read of it: one thread does, and then the canary begins."""
+    file = HangingFile(monkeypatch)
+    served = Served(root=tmp_path, waits=False)
+
+    during = (served.canary["state"], served.ask(50), threads_of_canaries())
+    file.gate.set()
+    settle()
+
+    assert ("waiting", 0, 1) == during
+    assert ("running", 20) == (served.canary["state"], served.canary["percent"])
+
+
+def test_a_volume_that_hangs_later_keeps_no_request_and_no_step(tmp_path, monkeypatch):
+    """The canary goes on in memory, one thread writes, and in the end the newest is written."""
+    (tmp_path / "2").mkdir()
+    served = Served(root=tmp_path)
+    file, served.waits = HangingFile(monkeypatch), False
+
+    for _ in range(3):
+        served.ask()
+    during = (served.canary["state"], threads_of_canaries())
+    file.gate.set()
+    settle()
+
+    assert ("promoted", 1) == during
+    assert [(Phase.RUNNING, 1), (Phase.PROMOTED, 2)] == file.written
 
 
 def test_the_state_file_is_json_with_its_format(tmp_path):

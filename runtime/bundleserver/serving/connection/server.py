@@ -14,11 +14,11 @@ from typing import cast
 import uvicorn
 
 from bundleserver.errors import ConfigError, Problem
+from bundleserver.serving.accepting import finish_accepting
 from bundleserver.serving.connection.access_log import format_problem, with_access_log
 from bundleserver.serving.connection.ending import (
     Ending,
     EndingConnection,
-    finish_accepting,
     wait_for_silence,
 )
 from bundleserver.serving.connection.plain import watched

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from functools import partial
 
@@ -14,6 +15,7 @@ from bundleserver.errors import BundleServerError, ConfigError, Problem
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.grpc import open_inference
 from bundleserver.serving.grpc.arriving import ArrivingMessages
+from bundleserver.serving.grpc.goaway import leave
 from bundleserver.serving.grpc.health import SERVICE_NAME, HealthService
 from bundleserver.serving.grpc.limits import GrpcLimits
 from bundleserver.serving.grpc.service import InferenceService
@@ -62,6 +64,8 @@ class GrpcServer:
         self._max_send_bytes = max_send_bytes or -1
         self._bodies = bodies or InflightBytes(0)
         self._health = HealthService(manager)
+        self._port, self._answering = 0, asyncio.Event()
+        self._answering.set()
         self._server = grpc.aio.server(
             options=[
                 ("grpc.max_send_message_length", self._max_send_bytes),
@@ -95,12 +99,22 @@ class GrpcServer:
             what = f"cannot listen on {HOST}:{port} for gRPC: the port is in use or not allowed"
             raise ConfigError("serve", [Problem("--grpc_port", what)]) from error
         await self._server.start()
+        self._port = taken
         return taken
 
-    async def stop(self, grace_seconds: float) -> None:
-        """Refuse new calls, and wait that long for those in flight."""
+    async def stop(self, grace_seconds: float, *, tells: bool = True) -> None:
+        """Refuse new calls, and wait that long for those in flight.
+
+        Args:
+            grace_seconds: how long both take at most.
+            tells: send the clients elsewhere before, so that no call is lost.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + grace_seconds
         self._health.stop()
-        await self._server.stop(grace_seconds)
+        if tells:
+            await leave(self._port, self._answering)
+        await self._server.stop(max(0.0, until - loop.time()))
 
     def _inference_handlers(self) -> grpc.GenericRpcHandler:
         # Bodies stay bytes here: grpc would answer INTERNAL for one that cannot be decoded.
@@ -125,6 +139,8 @@ class GrpcServer:
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # every error becomes a status
             await _tell(context, error)
             raise
+        if not self._answering.is_set():
+            await self._answering.wait()
         if 0 <= self._max_send_bytes < len(response):
             await context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -1,7 +1,7 @@
 """Running canaries: the counts of their steps, and their progress.
 
-``canary.decide`` decides; this module counts, and stores the outcome. A demoted version stays
-demoted until its files change. Called from several threads of the thread pool.
+``canary.decide`` decides; this module counts, and has the outcome kept. A demoted version stays
+demoted until its files change. Called from the event loop and from threads: nothing here waits.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bundleserver.serving.traffic.canary_state import Phase, Progress, read_progress, write_progress
+from bundleserver.serving.traffic.canary_state import Phase, Progress
+from bundleserver.serving.traffic.canary_store import ProgressStore
 from bundleserver.versions.canary import (
     CanaryRules,
     Counts,
@@ -147,7 +147,7 @@ class Canaries:
         self._clock = clock
         self._lock = threading.Lock()
         self._canaries: dict[str, CanaryRun] = {}
-        self._known: dict[str, dict[str, Progress]] = {}
+        self._store = ProgressStore(self._take_over)
 
     def share(self, model: str, traffic: TrafficStatus) -> float | None:
         """Return the canary's share of the requests in percent; None if it is not ready."""
@@ -167,10 +167,9 @@ class Canaries:
             decision = rollout.decide()
             if decision is None or decision.verdict is Verdict.WAIT:
                 return
-            version, progress = rollout.contest.canary, rollout.progress
-            self._known.setdefault(model, {})[version] = progress
+            version = rollout.contest.canary
+            self._store.keep(model, traffic.root, version, rollout.progress)
         _tell(model, version, decision)
-        self._keep(model, traffic.root, version, progress)
 
     def compare(self, model: str, contest: Contest, found: Comparison) -> None:
         """Count a comparison, if the canary and its default are still the same."""
@@ -208,7 +207,7 @@ class Canaries:
             }
 
     def _rollout(self, model: str, traffic: TrafficStatus) -> CanaryRun | None:
-        """Return a model's canary as configured now; None if it is not ready."""
+        """Return a model's canary as configured now; None if it, or its progress, is not ready."""
         rules, default = traffic.config.canary, traffic.default
         if rules is None or default is None:
             return None
@@ -221,31 +220,23 @@ class Canaries:
             canary,
             contest.files[0],
         ):
-            progress = self._progress(model, traffic.root, canary, contest.files[0])
+            progress = self._store.find(model, traffic.root, canary, contest.files[0])
+            if progress is None:
+                return None
             rollout = self._canaries[model] = CanaryRun(rules, contest, progress, self._clock)
         elif rollout.contest != contest or rollout.rules != rules:
             rollout.change(rules, contest)
         return rollout
 
-    def _progress(self, model: str, root: Path | None, version: str, files: str) -> Progress:
-        """Return a version's progress, also from before a restart, if its files are the same."""
-        if model not in self._known:
-            self._known[model] = read_progress(root)
-        known = self._known[model].get(version)
-        if known is not None and known.files == files:
-            return known
-        return Progress(files)
-
-    def _keep(self, model: str, root: Path | None, version: str, progress: Progress) -> None:
-        """Store a version's progress, so that a restart continues it."""
-        found = write_progress(root, version, progress)
-        if found != progress:
-            LOG.warning("%s %s: demoted by another replica: %s", model, version, found.reason)
-            with self._lock:
-                self._known[model][version] = found
-                rollout = self._canaries.get(model)
-                if rollout is not None and rollout.contest.canary == version:
-                    rollout.progress = found
+    def _take_over(self, model: str, version: str, progress: Progress) -> None:
+        """Apply what another replica has decided about a canary."""
+        with self._lock:
+            rollout = self._canaries.get(model)
+            if rollout is not None and (rollout.contest.canary, rollout.contest.files[0]) == (
+                version,
+                progress.files,
+            ):
+                rollout.progress = progress
 
 
 def _after(progress: Progress, decision: Decision) -> Progress:

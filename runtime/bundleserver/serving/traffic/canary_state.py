@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -20,7 +19,6 @@ LOG = logging.getLogger(__name__)
 STATE_NAME = ".canary.json"
 _FORMAT = "canary/v1"
 _MOST = 100
-_LOCK = threading.Lock()
 
 
 class Phase(str, Enum):
@@ -67,18 +65,17 @@ def read_progress(root: Path | None) -> dict[str, Progress]:
 def write_progress(root: Path | None, version: str, progress: Progress) -> Progress:
     """Write a version's progress; returns what applies, as another replica may have demoted it.
 
-    If the directory is not writable, nothing is stored and a restart starts the canary again.
+    For one thread per directory. If the directory is not writable, nothing is stored and a restart
+    starts the canary again.
     """
     if root is None or not (root / version).is_dir():
         return progress
-    with _LOCK:
-        known = read_progress(root)
-        other = known.pop(version, None)
-        if other is not None and other.files == progress.files and other.phase is Phase.DEMOTED:
-            return other
-        # The newest are last, so that the oldest are dropped.
-        kept = dict([*known.items(), (version, progress)][-_MOST:])
-        _keep(root, kept)
+    known = read_progress(root)
+    other = known.pop(version, None)
+    if other is not None and other.files == progress.files and other.phase is Phase.DEMOTED:
+        return other
+    # The newest are last, so that the oldest are dropped.
+    _keep(root, dict([*known.items(), (version, progress)][-_MOST:]))
     return progress
 
 

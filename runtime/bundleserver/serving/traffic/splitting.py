@@ -123,7 +123,7 @@ class Splitter:
                 "version": config.resolve(config.canary.version),
                 "state": "waiting",
                 "percent": 0.0,
-                "reason": "not ready, or the default version itself",
+                "reason": "not ready, the default version itself, or its progress is being read",
             }
         pairs = [describe_shadow(pair, total) for pair, total in self.totals.snapshot(model)]
         if pairs or config.shadow:

@@ -1,0 +1,111 @@
+"""Ends of gRPC: a stop loses no call, whatever connection it is sent on."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections import Counter
+
+import grpc
+import pytest
+
+from tests.end_to_end.processes import DEADLINE_SECONDS, eventually, running
+from tests.end_to_end.test_workers import publish_first
+from tests.hostile.test_stop import _frame
+from tests.serving.fakes import FakeManager, FakeModel, serving
+from tests.serving.grpc_client import Client, tensor
+
+pytestmark = pytest.mark.timeout(300)
+
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0)
+_GOAWAY = _frame(7, 0, 0, b"\x7f\xff\xff\xff\0\0\0\0")
+
+
+class Clients:
+    """Clients in closed loops; what was neither answered nor refused by the port is lost.
+
+    Kinds: calls over one channel, with and without a pause, over a new one each, and long answers.
+    """
+
+    def __init__(self, address: str) -> None:
+        self._address, self._ends = address, threading.Event()
+        self.answered, self.lost = Counter(), Counter()
+        kinds = ({}, {}, {"pause": 0.05}, {"is_fresh": True}, {"is_fresh": True}, {"rows": 30_000})
+        self._threads = [threading.Thread(target=self._run, kwargs=kind) for kind in kinds]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._ends.set()
+        for thread in self._threads:
+            thread.join(DEADLINE_SECONDS)
+
+    def _run(self, pause=0.0, is_fresh=False, rows=1):
+        kind = f"{pause} {is_fresh} {rows}"
+        channel = self._connect()
+        while not self._ends.wait(pause):
+            sent = tensor("x", "FP64", [rows, 1], fp64_contents=[3.0] * rows)
+            try:
+                answer = Client(channel).infer(sent, model="numbers")
+                assert answer.outputs[0].shape[0] == rows
+                self.answered[kind] += 1
+            except grpc.RpcError as error:
+                if "refused" in error.details():
+                    break
+                self.lost[kind, error.code().name, error.details()] += 1
+            if is_fresh:
+                channel.close()
+                channel = self._connect()
+        channel.close()
+
+    def _connect(self):
+        return grpc.insecure_channel(self._address, [("grpc.use_local_subchannel_pool", 1)])
+
+
+@pytest.mark.parametrize("flags", [{}, {"workers": 2}])
+def test_a_stop_loses_no_call_that_was_sent(tmp_path, flags):
+    """Under six clients over kept and new connections each call is answered, or its port closed."""
+    publish_first(tmp_path)
+    lost = Counter()
+    for _ in range(2):
+        with running(tmp_path, "numbers", lame_duck_seconds=0.5, **flags) as server:
+            if "workers" in flags:
+                server.wait_for_line("2 of 2")
+            server.wait_until_ready("numbers")
+            with Clients(server.grpc) as clients:
+                eventually(lambda seen=clients: len(seen.answered) == 4, "clients are answered")
+                server.send(signal.SIGTERM)
+                code = server.exit_code()
+        lost += clients.lost
+        assert 0 == code
+
+    assert {} == dict(lost)
+
+
+def test_a_client_is_told_once_between_two_frames_and_served_until_it_leaves():
+    """It allows every call so far; a connection that stays open holds nothing up."""
+    manager = FakeManager(FakeModel("sums"))
+    with serving(manager, lame_duck_seconds=0.1) as served:
+        address = ("127.0.0.1", served.server.grpc_port)
+        with socket.create_connection(address, DEADLINE_SECONDS) as link:
+            link.sendall(_PREFACE)
+            first = link.recv(65536)
+            served.server.stop()
+            rest = b"".join(iter(lambda: link.recv(65536), b""))
+
+    frames = list(_frames(first + rest))
+    kinds = [kind for kind, _ in frames]
+    assert 4 == kinds[0]
+    assert _GOAWAY[9:] == next(payload for kind, payload in frames if kind == 7)
+
+
+def _frames(received):
+    while received:
+        size = int.from_bytes(received[:3], "big")
+        assert 9 + size <= len(received)
+        yield received[3], received[9 : 9 + size]
+        received = received[9 + size :]
