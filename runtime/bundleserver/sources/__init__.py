@@ -144,6 +144,9 @@ class Source(Protocol):
             BundleServerError: it cannot be fetched, or its manifest is invalid.
         """
 
+    def give_up(self, candidate: Candidate) -> None:
+        """End the fetch of a candidate, if there is one: its load was given up."""
+
 
 def open_candidate(
     source: Source,
