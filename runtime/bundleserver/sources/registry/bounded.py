@@ -131,7 +131,8 @@ class Breaker:
         """
         error = self._error
         if error is not None and self._clock() < self._open_until:
-            raise error
+            # Else its traceback would grow, and keep what the failed call had read.
+            raise error.with_traceback(None)
 
     def note_failure(self, error: SourceError) -> None:
         """Open the breaker for a while, each time for longer."""
