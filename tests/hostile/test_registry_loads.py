@@ -6,18 +6,22 @@ import fcntl
 import threading
 from contextlib import suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from bundleserver.errors import IntegrityError, SourceError
+from bundleserver.sources import Candidate, Demand
 from bundleserver.sources.registry.bounded import Breaker, call_within, ended_by
 from bundleserver.sources.registry.cache import Cache
 from bundleserver.sources.registry.exact import growth_check
+from bundleserver.sources.registry.listing import Choice, list_model
 from bundleserver.sources.registry.source import RegistrySource
 from bundleserver.sources.registry.state import LastKnown, recall, remember
 from bundleserver.sources.registry.uri import ModelUri
 from bundleserver.sources.registry.values import RegisteredModel, RegisteredVersion
 from bundleserver.sources.slow_reads import SlowReads
+from bundleserver.versions import Version, VersionPolicy
 from tests.end_to_end.processes import DEADLINE_SECONDS, eventually
 from tests.hostile.hanging_volume import hanging_volume, why_not
 
@@ -236,3 +240,23 @@ def test_a_cache_that_hangs_fails_the_poll_with_a_reason(tmp_path):
 
     assert eventually(is_back, "the volume is read again")[0].candidates
     assert recall(cache.root) is not None
+
+
+@pytest.mark.parametrize(
+    ("alias", "failed", "policy"),
+    [("3", "2", "specific:3"), ("3", "3", "specific:2,3"), ("3", "23", "specific:1,3")],
+)
+def test_only_a_version_that_a_label_refers_to_is_replaced(alias, failed, policy):
+    """And by none that failed too, which would keep the label from taking effect."""
+    model = RegisteredModel("m", (replace(V1, number="3"), V2, V1), {"champion": alias})
+    known = LastKnown(model, 1.0, {"champion": ("3", "2", "1")})
+    left_out = frozenset(map(Version, failed))
+    demand = Demand(VersionPolicy(), len(left_out), left_out, left_out)
+    choice = Choice(ModelUri.parse("models:/m@champion"), (), "m")
+
+    def candidate_of(version):
+        return Candidate("m", version.version, Path(), version.fingerprint, settled=True)
+
+    listing = list_model(choice, known, demand, "here", candidate_of)
+
+    assert policy == listing.config.policy
