@@ -109,6 +109,7 @@ class FakeSource:
         self.error: str | None = None
         self.bundles: list[FakeBundle] = []
         self.opened: list[str] = []
+        self.given_up: list[Candidate] = []
         self.polls = 0
         self._published: dict[tuple[str, Version], Published] = {}
         self._listings: dict[str, Listing] = {}
@@ -191,6 +192,9 @@ class FakeSource:
     def _candidates(self, model: str) -> tuple[Candidate, ...]:
         own = [it.candidate for key, it in self._published.items() if key[0] == model]
         return tuple(sorted(own, key=lambda candidate: candidate.version, reverse=True))
+
+    def give_up(self, candidate: Candidate) -> None:
+        self.given_up.append(candidate)
 
     def fetch(self, candidate: Candidate) -> tuple[Path, Manifest]:
         raise AssertionError("the fake opens its candidates itself")

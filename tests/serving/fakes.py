@@ -164,6 +164,7 @@ class FakeModel:
     config: ServingConfig = field(default_factory=ServingConfig)
     root: Path | None = None
     stale_since: float | None = None
+    source_problem: str = ""
 
 
 class FakeManager:

@@ -49,6 +49,7 @@ class FakeModel:
     reason: str = ""
     config_problem: str | None = None
     stale_since: float | None = None
+    source_problem: str = ""
 
 
 BROKEN_FORECASTER = FakeModel(

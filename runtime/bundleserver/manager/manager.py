@@ -175,7 +175,8 @@ class Manager:
         """
         with self._shared.changed:
             status = model_status(self._shared.find(model))
-            return replace(status, stale_since=self._shared.stale_since)
+            problem = self._shared.last_poll_error or ""
+            return replace(status, stale_since=self._shared.stale_since, source_problem=problem)
 
     def is_split(self, model: str) -> bool:
         """Ask whether versions other than the default one get requests or mirrored requests.

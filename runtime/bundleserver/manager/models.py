@@ -113,13 +113,14 @@ class ModelRecord:
             return Demand(self.policy, 0, opened)
         required = self._admission.required(self.name)
         by_name = {*self.manual.loaded, *required, *self.configuration.named}
-        further = 0
+        left_out: set[Version] = set()
         for version, record in self.versions.items():
             is_left_out = version in self.manual.unloaded or record.state is State.FAILED
             if record.is_open or is_left_out:
                 by_name.add(version)
-            further += is_left_out and record.is_loadable
-        return Demand(self.policy, further, frozenset(by_name))
+            if is_left_out and record.is_loadable:
+                left_out.add(version)
+        return Demand(self.policy, len(left_out), frozenset(by_name), frozenset(left_out))
 
     def demands_more_than(self, polled: Demand | None) -> bool:
         """Ask whether versions are demanded now that the last poll did not read."""

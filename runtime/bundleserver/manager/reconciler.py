@@ -42,7 +42,8 @@ class Reconciler:
         The source is polled again for a new order, which may refer to a new version, and if a
         decision or a failure demands versions that the last poll did not read.
         """
-        self._loader.give_up_late()
+        for candidate in self._loader.give_up_late():
+            self._source.give_up(candidate)
         is_busy = True
         while is_busy and not self._shared.is_closing:
             orders = self._new_orders()

@@ -58,6 +58,7 @@ class ModelStatus:
         policy: the version policy in effect.
         stale_since: the time of the last successful poll, in seconds since the epoch, if the last
             poll failed.
+        source_problem: why the last poll failed; an empty string if it did not.
     """
 
     name: str
@@ -68,6 +69,7 @@ class ModelStatus:
     config_problem: str | None
     policy: str
     stale_since: float | None = None
+    source_problem: str = ""
 
 
 @dataclass(frozen=True)

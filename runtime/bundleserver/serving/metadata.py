@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from bundleserver.documents.printable import printable
 from bundleserver.errors import InvalidInput, ModelNotFound, NotReady
 from bundleserver.serving.models import ServingManager
 from bundleserver.tensors import TensorSpec
@@ -109,11 +110,14 @@ def tensor_types(specs: Iterable[TensorSpec]) -> list[dict[str, object]]:
 
 
 def staleness(status: ModelStatus) -> dict[str, str]:
-    """Return since when polling the source has failed; empty if the last poll succeeded."""
+    """Return since when polling the source has failed, and why; empty if the last poll did not."""
     if status.stale_since is None:
         return {}
     since = datetime.fromtimestamp(status.stale_since, timezone.utc)
-    return {"stale_since": since.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    return {
+        "stale_since": since.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "stale_reason": printable(status.source_problem),
+    }
 
 
 Index = Callable[[bool], Awaitable[list[dict[str, object]]]]
@@ -171,10 +175,17 @@ def _entries(status: ModelStatus) -> list[dict[str, object]]:
             "name": status.name,
             "version": version.version,
             "state": protocol_state(version),
-            "reason": _reason(version) + config,
+            "reason": _reason(version) + config + _stale(status, version),
         }
         for version in status.versions
     ]
+
+
+def _stale(status: ModelStatus, version: VersionStatus) -> str:
+    """Return why a version that answers may not be the newest one."""
+    if not status.source_problem or version.state is not State.READY:
+        return ""
+    return f"; no newer version is seen: {printable(status.source_problem)}"
 
 
 def _reason(version: VersionStatus) -> str:

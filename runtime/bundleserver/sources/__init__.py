@@ -94,11 +94,13 @@ class Demand:
         policy: the policy that applies if ``serving.json`` has none.
         further: how many more versions, to replace those that failed or were manually unloaded.
         versions: versions to read in any case.
+        left_out: those that failed or were manually unloaded, for which ``further`` ones are read.
     """
 
     policy: VersionPolicy
     further: int = 0
     versions: frozenset[Version] = frozenset()
+    left_out: frozenset[Version] = frozenset()
 
 
 DemandOf = Callable[[str], Demand]
@@ -143,6 +145,9 @@ class Source(Protocol):
         Raises:
             BundleServerError: it cannot be fetched, or its manifest is invalid.
         """
+
+    def give_up(self, candidate: Candidate) -> None:
+        """End the fetch of a candidate, if there is one: its load was given up."""
 
 
 def open_candidate(

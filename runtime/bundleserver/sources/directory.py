@@ -99,6 +99,9 @@ class DirectorySource:
             raise SourceError(f"'{candidate.location}' cannot be read: {error}") from error
         return directory, manifest_of(directory, candidate.model)
 
+    def give_up(self, candidate: Candidate) -> None:
+        """Do nothing: its files are where they are."""
+
     def _listings(self, demand_of: DemandOf | None) -> Iterator[Listing]:
         top = self._top()
         if top is None:

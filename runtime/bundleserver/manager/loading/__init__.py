@@ -16,7 +16,7 @@ from bundleserver.manager.loading.attempts import Attempt, Attempts, GivenUp
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.records import VersionRecord
 from bundleserver.manager.shared import LOG, Shared
-from bundleserver.sources import OpenBundle
+from bundleserver.sources import Candidate, OpenBundle
 from bundleserver.versions.lifecycle import State
 
 WAIT_FOR_MEMBERS_SECONDS = (5.0, 10.0, 30.0, 60.0, 300.0)
@@ -109,8 +109,8 @@ class Loader:
         with self._shared.changed:
             return self._attempts.seconds_left(self._clock())
 
-    def give_up_late(self) -> None:
-        """Let loads past their deadline fail, and others begin."""
+    def give_up_late(self) -> list[Candidate]:
+        """Let loads past their deadline fail, and others begin; returns what they were of."""
         with self._shared.change():
             late = self._attempts.give_up_late(self._clock())
             for attempt in late:
@@ -124,6 +124,7 @@ class Loader:
             is_idle = not self._underway
         if late and is_idle:
             settle_memory()
+        return [attempt.candidate for attempt in late]
 
     def _run(self, attempt: Attempt) -> None:
         try:

@@ -6,8 +6,10 @@ import ctypes
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TypeVar
 
 from bundleserver.errors import SourceError
@@ -19,6 +21,28 @@ _MOST_CALLS = 16
 
 _CALLS = threading.BoundedSemaphore(_MOST_CALLS)
 
+_DOWNLOADS = threading.BoundedSemaphore(_MOST_CALLS)
+"""As above, for calls that a check may end, so that hanging downloads hold up no poll."""
+
+_CHECK_SECONDS = 0.1
+_CHECKS: ContextVar[tuple[Callable[[], object], ...]] = ContextVar("checks", default=())
+
+
+@contextmanager
+def ended_by(check: Callable[[], object]) -> Iterator[None]:
+    """End a call of this thread in the block, and raise the error, as soon as a check raises."""
+    token = _CHECKS.set((*_CHECKS.get(), check))
+    try:
+        yield
+    finally:
+        _CHECKS.reset(token)
+
+
+def run_checks() -> None:
+    """Raise what a check raises that ends this thread's calls."""
+    for check in _CHECKS.get():
+        check()
+
 
 def call_within(seconds: float, what: str, function: Callable[[], T]) -> T:
     """Return a function's result, or raise its error, within a timeout.
@@ -29,7 +53,9 @@ def call_within(seconds: float, what: str, function: Callable[[], T]) -> T:
 
     Raises:
         TimeoutError: it has not returned.
+        Exception: as raised by the function, or by a check of ``ended_by``.
     """
+    calls = _DOWNLOADS if _CHECKS.get() else _CALLS
     outcome: Future[T] = Future()
     ending = threading.Lock()
 
@@ -43,18 +69,28 @@ def call_within(seconds: float, what: str, function: Callable[[], T]) -> T:
         except _GivenUp:
             pass  # it came after the function's own end
         finally:
-            _CALLS.release()
+            calls.release()
 
-    if not _CALLS.acquire(blocking=False):
+    if not calls.acquire(blocking=False):
         raise TimeoutError("earlier calls have not ended")
     thread = threading.Thread(target=run, name=f"registry: {what}", daemon=True)
     thread.start()
-    if not wait([outcome], seconds).done:
+    try:
+        _wait(outcome, seconds)
+    except BaseException:
         if ending.acquire(blocking=False):
             _end(thread)
             ending.release()
-        raise TimeoutError(f"no response within {seconds:g} s")
+        raise
     return outcome.result()
+
+
+def _wait(outcome: Future[T], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not wait([outcome], min(_CHECK_SECONDS, max(0.0, deadline - time.monotonic()))).done:
+        run_checks()
+        if time.monotonic() >= deadline:
+            raise TimeoutError(f"no response within {seconds:g} s")
 
 
 class _GivenUp(BaseException):
@@ -95,7 +131,8 @@ class Breaker:
         """
         error = self._error
         if error is not None and self._clock() < self._open_until:
-            raise error
+            # Else its traceback would grow, and keep what the failed call had read.
+            raise error.with_traceback(None)
 
     def note_failure(self, error: SourceError) -> None:
         """Open the breaker for a while, each time for longer."""

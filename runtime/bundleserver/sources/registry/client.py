@@ -37,6 +37,7 @@ T = TypeVar("T")
 EXTRA = "pip install 'bundleserver[mlflow]'"
 _MOST_VERSIONS = 1000
 _MOST_PAGES = 100
+_MOST_CHARACTERS = 32 << 20
 _ALL_PAGES_SECONDS = 60.0
 _ASK_AGAIN_WITHIN_SECONDS = 5.0
 """A call that took longer is not retried within a poll, which would take minutes."""
@@ -188,7 +189,8 @@ class RegistryClient:
 
     def _versions(self, name: str) -> tuple[RegisteredVersion, ...]:
         question = _name_filter(name)
-        found: list[Any] = []
+        found: list[RegisteredVersion] = []
+        characters = 0
         token: str | None = None
         deadline = time.monotonic() + _ALL_PAGES_SECONDS
         for _ in range(_MOST_PAGES):
@@ -203,12 +205,20 @@ class RegistryClient:
                     question, max_results=_MOST_VERSIONS, page_token=token
                 ),
             )
-            found += [version for version in page if version.name == name]
+            versions = [_version(entity) for entity in page if entity.name == name]
+            characters += sum(version.characters for version in versions)
+            if characters > _MOST_CHARACTERS:
+                raise SourceError(
+                    f"the versions of '{name}' in the registry at '{self.place}' have more than "
+                    f"{_MOST_CHARACTERS} characters together; delete old versions there, or "
+                    "shorten their descriptions and tags"
+                )
+            found += versions
             token = page.token or None
             if len(found) > _MOST_PAGES * _MOST_VERSIONS:
                 break
             if token is None:
-                return tuple(map(_version, found))
+                return tuple(found)
         raise SourceError(
             f"'{name}' has more than {_MOST_PAGES} pages of {_MOST_VERSIONS} versions in the "
             f"registry at '{self.place}'; delete old versions there"

@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from bundleserver.errors import IntegrityError, Problem, SourceError
+from bundleserver.sources.registry.bounded import ended_by
 from bundleserver.sources.registry.client import RegistryClient
-from bundleserver.sources.registry.exact import download_exactly
+from bundleserver.sources.registry.exact import download_exactly, growth_check
 
 LOG = logging.getLogger(__name__)
 
@@ -102,19 +103,22 @@ class Artifacts:
     def _fetch_one(self, file: Artifact, directory: Path) -> None:
         target = directory / file.path
         what = f"'{file.path}' of {self.identity}"
+        # Nobody announced how large it is: one of half of what is free cannot be meant.
+        most = shutil.disk_usage(directory).free // 2 if file.size is None else file.size
 
         def fetch() -> None:
             # MLflow's public function lists the file again, and hides the cause of its errors.
             repository = self._open()
-            if file.size is None or not _streams(repository):
-                repository._download_file(file.path, str(target))
-                return
             download = partial(repository._download_file, file.path)
-            download_exactly(download, target, file.size, file.path, self.identity)
+            if _streams(repository):
+                download_exactly(download, target, most, file.path, self.identity)
+            else:
+                download(str(target))
 
         with _local_trouble(self.identity, directory):
             target.parent.mkdir(parents=True, exist_ok=True)
-            self._client.attempt(what, lambda: _locally(fetch), self._file_seconds)
+            with ended_by(growth_check(target, most, file.path, self.identity)):
+                self._client.attempt(what, lambda: _locally(fetch), self._file_seconds)
             size = target.stat().st_size
         if file.size not in (None, size):
             raise IntegrityError(
@@ -166,11 +170,13 @@ class Artifacts:
 
 
 def _streams(repository: Any) -> bool:
-    """Ask whether files come over HTTP and are written in one piece, as they come."""
+    """Ask whether files are written in one piece, as they come: over HTTP and FTP."""
+    from mlflow.store.artifact.ftp_artifact_repo import FTPArtifactRepository
     from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 
     inner = getattr(repository, "repo", repository)
-    return isinstance(inner, HttpArtifactRepository) and Path("/proc/self/fd").is_dir()
+    streaming = (FTPArtifactRepository, HttpArtifactRepository)
+    return isinstance(inner, streaming) and Path("/proc/self/fd").is_dir()
 
 
 class _LocalTrouble(SourceError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,10 +46,40 @@ def download_exactly(
         os.close(sink)
         thread.join()
     if reader.is_too_long:
-        problem = f"has more than the announced {size} bytes; the download was cut off"
-        raise IntegrityError(identity, [Problem(what, problem)])
+        raise too_long(what, identity, size)
     if reader.error is not None:
         raise reader.error
+
+
+def too_long(what: str, identity: str, size: int) -> IntegrityError:
+    """Return the error that more bytes came than announced."""
+    problem = f"has more than the announced {size} bytes; the download was cut off"
+    return IntegrityError(identity, [Problem(what, problem)])
+
+
+def growth_check(target: Path, size: int, what: str, identity: str) -> Callable[[], None]:
+    """Make a check for a library that writes a file, or a draft of it beside it, as it likes.
+
+    It raises an IntegrityError once there are more bytes than announced.
+    """
+    before = _bytes_at(target)
+
+    def check() -> None:
+        if _bytes_at(target) - before > size:
+            raise too_long(what, identity, size)
+
+    return check
+
+
+def _bytes_at(target: Path) -> int:
+    """Return how many bytes have come of a file: drafts are its name with something around it."""
+    total = 0
+    with suppress(OSError), os.scandir(target.parent) as entries:
+        for entry in entries:
+            if target.name in entry.name:
+                with suppress(OSError):
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total
 
 
 class _Reader:

@@ -203,3 +203,12 @@ def _requirements(directory: Path, mlmodel: Mapping[str, object]) -> Requirement
         if len(pins) == 1 and requirement.name not in _NOT_REQUIRED:
             packages[requirement.name] = pins[0]
     return Requirements(minor, packages)
+
+
+def with_facts(manifest: Manifest, facts: Mapping[str, object]) -> Manifest:
+    """Return a manifest with the registry's facts in its metadata, under ``registry``."""
+    known = {key: value for key, value in facts.items() if value not in (None, "", {})}
+    metadata = {**manifest.metadata, "registry": known}
+    if "metrics" not in metadata and known.get("metrics"):
+        metadata["metrics"] = known["metrics"]
+    return replace(manifest, metadata=metadata)

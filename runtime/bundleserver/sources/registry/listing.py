@@ -162,12 +162,14 @@ def _replacements(
     model = known.model
     chosen = set(labels.values())
     lost = [n for n in chosen if (v := model.find(n)) and candidate_of(v).problem is not None]
-    wanted = demand.further + len(lost)
+    # One that failed and that no label refers to any more is neither replaced nor a replacement.
+    wanted = len({Version(number) for number in chosen} & demand.left_out) + len(lost)
     newest = Version(labels[default])
     older = (v.number for v in model.versions if v.version < newest)
     ordered = dict.fromkeys((*known.history.get(default, ()), *older))
     possible = (model.find(number) for number in ordered if number not in chosen)
-    usable = (v.version for v in possible if v and candidate_of(v).is_usable)
+    allowed = (v for v in possible if v and v.version not in demand.left_out)
+    usable = (v.version for v in allowed if candidate_of(v).is_usable)
     return [version for version, _ in zip(usable, range(wanted), strict=False)]
 
 

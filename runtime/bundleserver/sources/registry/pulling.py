@@ -11,9 +11,8 @@ from bundleserver.errors import SourceError, StoreError
 from bundleserver.manifest import MANIFEST_NAME, Manifest
 from bundleserver.sources.registry.client import RegistryClient
 from bundleserver.sources.registry.download import Artifacts
-from bundleserver.sources.registry.flavours import manifest_of
+from bundleserver.sources.registry.flavours import manifest_of, with_facts
 from bundleserver.sources.registry.listing import Choice, resolve
-from bundleserver.sources.registry.source import with_facts
 from bundleserver.sources.registry.uri import ModelUri
 from bundleserver.sources.registry.values import RegisteredModel, RegisteredVersion
 

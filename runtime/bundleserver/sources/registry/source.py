@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -20,25 +21,24 @@ from bundleserver.errors import (
 )
 from bundleserver.manifest import Manifest
 from bundleserver.sources import Candidate, Demand, DemandOf, LastKnownListings, Listing
-from bundleserver.sources.registry.bounded import Breaker
+from bundleserver.sources.registry.bounded import Breaker, ended_by
 from bundleserver.sources.registry.cache import Cache, size_of
 from bundleserver.sources.registry.client import RegistryClient
 from bundleserver.sources.registry.download import Artifacts
-from bundleserver.sources.registry.flavours import manifest_of
+from bundleserver.sources.registry.flavours import manifest_of, with_facts
 from bundleserver.sources.registry.listing import Choice, list_model, resolve
-from bundleserver.sources.registry.state import LastKnown, recall, remember
+from bundleserver.sources.registry.state import LastKnown, StoredState
 from bundleserver.sources.registry.uri import ModelUri
 from bundleserver.sources.registry.values import RegisteredModel, RegisteredVersion, iso_time
 from bundleserver.versions import VersionPolicy
 
 LOG = logging.getLogger(__name__)
 
-_REMEMBER_EVERY_SECONDS = 60.0
 _TRY_AGAIN_SECONDS = 900.0
 
 
 class RegistrySource:
-    """One model in a registry: ``discover`` is for one thread, ``fetch`` runs one at a time.
+    """One model in a registry: ``discover`` is for one thread, ``fetch`` for any.
 
     While the registry is unavailable, ``discover`` raises; until the first successful poll the
     error has the last known state, as far as the cache has the files.
@@ -75,13 +75,12 @@ class RegistrySource:
         self._clock = clock
         self._known: LastKnown | None = None
         self._has_answered = False
-        self._remembered: LastKnown | None = None
         self._in_use: frozenset[str] = frozenset()
         self._failed: dict[str, float] = {}
         self._rounds: dict[str, int] = {}
         self._was_out = False
-        # The cache is for one thread; a second download at a time would not be faster either.
-        self._fetching = threading.Lock()
+        self._stored = StoredState(cache)
+        self._fetching: dict[Candidate, threading.Event] = {}
 
     @property
     def place(self) -> str:
@@ -95,6 +94,10 @@ class RegistrySource:
             LastKnownListings: the registry has been unavailable since the start.
             SourceError: the registry is unavailable.
         """
+        with self._stored.poll():
+            return self._discover(demand_of)
+
+    def _discover(self, demand_of: DemandOf | None) -> tuple[Listing, ...]:
         demand = demand_of(self._choice.served_as) if demand_of else Demand(VersionPolicy(None))
         try:
             model = self._ask()
@@ -120,7 +123,7 @@ class RegistrySource:
         """
         version = self._find(candidate)
         try:
-            with self._fetching:
+            with self._fetching_of(candidate):
                 found = self._cache.find(version) or self._fetch(version)
         except SourceError:
             self._failed.setdefault(version.number, self._clock())
@@ -129,6 +132,25 @@ class RegistrySource:
         directory, facts = found
         manifest = self._verified(directory, candidate)
         return directory, with_facts(manifest, {**facts, **self._facts(version)})
+
+    def give_up(self, candidate: Candidate) -> None:
+        """End the fetch of a candidate that nobody waits for any more."""
+        if (given_up := self._fetching.get(candidate)) is not None:
+            given_up.set()
+
+    @contextmanager
+    def _fetching_of(self, candidate: Candidate) -> Iterator[None]:
+        given_up = self._fetching[candidate] = threading.Event()
+
+        def check() -> None:
+            if given_up.is_set():
+                raise SourceError("its load was given up")
+
+        try:
+            with ended_by(check):
+                yield
+        finally:
+            del self._fetching[candidate]
 
     def _verified(self, directory: Path, candidate: Candidate) -> Manifest:
         """Return the manifest of a version whose files are those that it lists.
@@ -142,9 +164,8 @@ class RegistrySource:
         except FrameworkError:
             raise  # another image could open it
         except (IntegrityError, ManifestError, BundleError):
-            with self._fetching:
-                LOG.warning("removing '%s' from the cache; it is fetched again", directory)
-                self._cache.remove(directory)
+            LOG.warning("removing '%s' from the cache; it is fetched again", directory)
+            self._cache.remove(directory)
             raise
         return manifest
 
@@ -159,17 +180,13 @@ class RegistrySource:
         return model
 
     def _update(self, model: RegisteredModel) -> None:
-        before = self._known or recall(self._cache.root) or LastKnown(model, 0.0)
+        before = self._known or self._stored.recall() or LastKnown(model, 0.0)
         now = self._clock()
         labels = resolve(self._choice, model, self._client.place).labels
         self._known = before.followed_by(model, now, labels)
-        last = self._remembered
-        is_news = last is None or replace(last, as_of=now) != self._known
-        if is_news or (last is not None and now - last.as_of >= _REMEMBER_EVERY_SECONDS):
-            remember(self._known, self._cache.root)
-            self._remembered = self._known
         self._renew_failed(now)
         self._has_answered, self._was_out = True, False
+        self._stored.remember(self._known)
 
     def _renew_failed(self, now: float) -> None:
         """Let the manager retry versions that could not be fetched, after an outage or some time.
@@ -185,10 +202,10 @@ class RegistrySource:
         self._was_out = True
         if self._has_answered:
             return error
-        self._known = self._known or recall(self._cache.root)
+        self._known = self._known or self._stored.recall()
         if self._known is None:
             return SourceError(f"{error}; '{self._choice.uri.name}' is not in the cache")
-        cached = {(entry.number, entry.fingerprint) for entry in self._cache.entries()}
+        cached = {(entry.number, entry.fingerprint) for entry in self._stored.entries()}
 
         def candidate_of(version: RegisteredVersion) -> Candidate:
             is_there = (version.number, version.fingerprint) in cached
@@ -233,11 +250,12 @@ class RegistrySource:
 
         def fill(directory: Path) -> Mapping[str, object]:
             files = artifacts.list()
-            self._cache.make_room(sum(file.size or 0 for file in files), self._others(version))
+            total = sum(file.size or 0 for file in files)
+            self._cache.make_room(version.number, total, self._others(version))
             facts = self._client.run(version)
             artifacts.fetch(files, directory)
             # Not every store lists the size of its files.
-            self._cache.make_room(size_of(directory), self._others(version))
+            self._cache.make_room(version.number, size_of(directory), self._others(version))
             return facts
 
         found = self._cache.add(version, fill)
@@ -255,12 +273,3 @@ class RegistrySource:
         if model is not None and model.tags:
             about["model_tags"] = dict(model.tags)
         return {**about, **version.facts()}
-
-
-def with_facts(manifest: Manifest, facts: Mapping[str, object]) -> Manifest:
-    """Return a manifest with the registry's facts in its metadata, under ``registry``."""
-    known = {key: value for key, value in facts.items() if value not in (None, "", {})}
-    metadata = {**manifest.metadata, "registry": known}
-    if "metrics" not in metadata and known.get("metrics"):
-        metadata["metrics"] = known["metrics"]
-    return replace(manifest, metadata=metadata)

@@ -13,6 +13,9 @@ from bundleserver.versions import Version
 _MOST_SECONDS = 2.5e11
 """Until the year 9892; later ones have no date in Python."""
 
+_TEXT_COSTS = 20
+"""What even an empty text costs."""
+
 
 @dataclass(frozen=True)
 class RegisteredVersion:
@@ -48,6 +51,14 @@ class RegisteredVersion:
         """Changes when the number refers to another model, not with a tag or a description."""
         known = repr((self.number, self.source, self.run_id, self.model_id, self.created_at))
         return hashlib.sha256(known.encode()).hexdigest()[:16]
+
+    @property
+    def characters(self) -> int:
+        """How long its texts are together; each counts at least as much as its place in memory."""
+        texts = (self.number, self.status, self.status_message, self.source, self.run_id)
+        further = (self.model_id, self.description, self.user, self.stage)
+        tags = (text for tag in self.tags.items() for text in tag)
+        return sum(len(text) + _TEXT_COSTS for text in (*texts, *further, *tags))
 
     def facts(self) -> dict[str, object]:
         """Return this version's facts for the metadata, without empty ones."""

@@ -8,21 +8,19 @@ removes it, so a version is complete or absent.
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import logging
 import os
 import re
 import secrets
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import IO
 
 from bundleserver.errors import SourceError
 from bundleserver.sources.registry.cache.index import (
@@ -31,6 +29,7 @@ from bundleserver.sources.registry.cache.index import (
     verified_facts,
     write_index,
 )
+from bundleserver.sources.registry.cache.locks import delete, locked
 from bundleserver.sources.registry.values import RegisteredVersion
 
 LOG = logging.getLogger(__name__)
@@ -38,9 +37,7 @@ LOG = logging.getLogger(__name__)
 _PART_PREFIX = ".part-"
 _GONE_PREFIX = ".gone-"
 _ENTRY = re.compile(r"([0-9]{1,18})-([0-9a-f]{16})")
-_LOCK_PAUSE_SECONDS = 0.2
 _LEFT_BEHIND_AFTER_SECONDS = 24 * 3600.0
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ class Entry:
 
 
 class Cache:
-    """The cached versions of one registered model. Called from one thread of each process."""
+    """The cached versions of one registered model, for any thread; replicas share it."""
 
     def __init__(
         self,
@@ -64,7 +61,7 @@ class Cache:
         *,
         keep: int = 3,
         max_bytes: int | None = None,
-        lock_seconds: float = 3600.0,
+        lock_seconds: float = 60.0,
     ) -> None:
         """Set up the cache; nothing is read or written yet.
 
@@ -74,12 +71,13 @@ class Cache:
             registry: the registry's URL; each registry has its own entries.
             keep: how many versions to keep in addition to those in use.
             max_bytes: the maximum size of all versions together; None is no limit.
-            lock_seconds: the timeout for another replica's download.
+            lock_seconds: how long to wait for another replica that writes nothing.
         """
         self.root = cache_dir / _directory_name(name, registry)
         self._keep = keep
         self._max_bytes = max_bytes
         self._lock_seconds = lock_seconds
+        self._coming: dict[str, int] = {}
 
     def entries(self) -> tuple[Entry, ...]:
         """Return the cached versions, most recently used first."""
@@ -122,12 +120,14 @@ class Cache:
             fill: writes the files into an empty directory, and returns the version's facts.
 
         Raises:
-            SourceError: the cache cannot be written, or another replica takes too long.
+            SourceError: the cache cannot be written.
         """
-        with self._writing(), self._locked(version):
+        lock = self.root / f".lock-{version.number}"
+        progress = partial(self._fetched_so_far, version)
+        with self._writing(), locked(lock, self._lock_seconds, progress) as is_locked:
             if (found := self.find(version)) is not None:
                 return found
-            self._sweep(version)
+            self._sweep(version if is_locked else None)
             staging = Path(
                 tempfile.mkdtemp(prefix=f"{_PART_PREFIX}{version.number}-", dir=self.root)
             )
@@ -138,11 +138,12 @@ class Cache:
                 staging.chmod(0o775)
                 self._publish(staging, version)
             finally:
+                self._coming.pop(version.number, None)
                 shutil.rmtree(staging, ignore_errors=True)
         return self._place(version), facts
 
-    def make_room(self, bytes_needed: int, in_use: Collection[str]) -> None:
-        """Remove least recently used versions until there is room for a new one.
+    def make_room(self, number: str, bytes_needed: int, in_use: Collection[str]) -> None:
+        """Remove least recently used versions until there is room for a new one, until it is added.
 
         Raises:
             SourceError: there is not enough room beside the versions in use.
@@ -154,8 +155,10 @@ class Cache:
                 f"the version has {bytes_needed} bytes, which exceeds --cache_max_bytes "
                 f"{self._max_bytes} of '{self.root}'"
             )
+        self._coming[number] = bytes_needed
         sizes = {entry: size_of(entry.directory) for entry in self.entries()}
-        free = self._max_bytes - sum(sizes.values())
+        free = self._max_bytes - sum(sizes.values()) - sum(self._coming.copy().values())
+        free += bytes_needed
         for entry in reversed(sizes):
             if free >= bytes_needed:
                 return
@@ -189,24 +192,15 @@ class Cache:
                 f"{(error.strerror or str(error)).lower()}; set --cache_dir to a writable directory"
             ) from error
 
-    @contextmanager
-    def _locked(self, version: RegisteredVersion) -> Iterator[None]:
-        """Lock a version's download among replicas; the system releases the lock of a dead one."""
-        path = self.root / f".lock-{version.number}"
-        with _lock_file(path) as file:
-            deadline = time.monotonic() + self._lock_seconds
-            is_logged = False
-            while not _try_lock(file.fileno(), path):
-                if time.monotonic() > deadline:
-                    raise SourceError(
-                        f"timeout: another replica has been fetching version {version.number} into "
-                        f"'{self.root}' for {self._lock_seconds:g} s"
-                    )
-                if not is_logged:
-                    is_logged = True
-                    LOG.info("waiting for another replica to fetch version %s", version.number)
-                time.sleep(_LOCK_PAUSE_SECONDS)
-            yield
+    def _fetched_so_far(self, version: RegisteredVersion) -> object:
+        """Return what replicas have written of a version, to be compared."""
+        state = []
+        for part in self.root.glob(f"{_PART_PREFIX}{version.number}-*"):
+            for path in part.rglob("*"):
+                with suppress(OSError):
+                    status = path.lstat()
+                    state.append((path, status.st_size, status.st_mtime_ns))
+        return state
 
     def _publish(self, staging: Path, version: RegisteredVersion) -> None:
         place = self._place(version)
@@ -225,21 +219,22 @@ class Cache:
         gone = directory.with_name(f"{_GONE_PREFIX}{directory.name}-{secrets.token_hex(8)}")
         try:
             directory.rename(gone)
-            _delete(gone)
+            delete(gone)
         except OSError as error:
             if error.errno != errno.ENOENT:
                 LOG.warning("'%s' could not be removed: %s", directory, error.strerror or error)
 
-    def _sweep(self, version: RegisteredVersion) -> None:
-        """Remove what killed replicas left of this version, and old remains of others."""
-        for path in self.root.glob(f"{_PART_PREFIX}{version.number}-*"):
-            shutil.rmtree(path, ignore_errors=True)
+    def _sweep(self, version: RegisteredVersion | None) -> None:
+        """Remove what killed replicas left of a locked version, and old remains of others."""
+        if version is not None:
+            for path in self.root.glob(f"{_PART_PREFIX}{version.number}-*"):
+                shutil.rmtree(path, ignore_errors=True)
         oldest = time.time() - _LEFT_BEHIND_AFTER_SECONDS
         for prefix in (_GONE_PREFIX, _PART_PREFIX):
             for path in self.root.glob(f"{prefix}*"):
                 with suppress(OSError):
                     if path.lstat().st_mtime < oldest:
-                        _delete(path)
+                        delete(path)
 
 
 def _directory_name(name: str, registry: str) -> str:
@@ -247,46 +242,6 @@ def _directory_name(name: str, registry: str) -> str:
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name)[:100]
     known = registry if plain == name else f"{registry}\n{name}"
     return f"{plain}-{hashlib.sha256(known.encode()).hexdigest()[:8]}"
-
-
-def _try_lock(descriptor: int, path: Path) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-        LOG.warning("'%s' is on a file system without locks; several replicas may fetch", path)
-    return True
-
-
-def _lock_file(path: Path) -> IO[bytes]:
-    """Open a file to lock, whatever is in its place."""
-    try:
-        return _opened(path)
-    except OSError as error:
-        if error.errno not in (errno.ELOOP, errno.EISDIR, errno.EINVAL, errno.ENXIO):
-            raise
-    LOG.warning("removing '%s', which is no regular file", path)
-    _delete(path)
-    return _opened(path)
-
-
-def _opened(path: Path) -> IO[bytes]:
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    file = os.fdopen(os.open(path, flags, 0o666), "r+b", buffering=0)
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    return file
-
-
-def _delete(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
 
 
 def size_of(directory: Path) -> int:
