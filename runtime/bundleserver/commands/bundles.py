@@ -18,7 +18,7 @@ from bundleserver.documents.printable import shell_word
 from bundleserver.errors import BundleError, StoreError
 from bundleserver.manifest import MANIFEST_NAME, Manifest, manifest_schema
 from bundleserver.sources import open_candidate
-from bundleserver.sources.directory import find_version
+from bundleserver.sources.one_version import find_version
 from bundleserver.store.recording import with_digests, write_manifest
 from bundleserver.store.serving_json import complete_versions, read_config, resolve, serving_version
 

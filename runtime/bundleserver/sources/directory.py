@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bundleserver.bundle.opening import manifest_of
 from bundleserver.documents.printable import printable, shell_word
-from bundleserver.errors import BundleError, SourceError
+from bundleserver.errors import SourceError
 from bundleserver.manifest import MANIFEST_NAME, Manifest
 from bundleserver.sources import Candidate, Demand, DemandOf, Listing, named_versions, policy_of
 from bundleserver.sources.configs import Configs
@@ -264,24 +264,6 @@ class DirectorySource:
                 self._has_manifest.pop(root.path / label, None)
                 self._seen.pop(root.path / label, None)
         return ordered
-
-
-def find_version(model_dir: Path, label: str | None) -> tuple[DirectorySource, Candidate]:
-    """Find one version as a server of that ``--model_dir`` does; None is the directory itself.
-
-    Raises:
-        BundleError: it holds nothing that could be a model.
-        SourceError: the directory cannot be read.
-    """
-    source = DirectorySource(model_dir, label and model_dir.absolute().name)
-    only = Demand(VersionPolicy(0), versions=frozenset({Version(label)} if label else ()))
-    location = model_dir / label if label else model_dir
-    for listing in source.discover(lambda _: only):
-        for candidate in listing.candidates:
-            if candidate.location == location:
-                return source, candidate
-    what = "holds no bundle" if location.exists() else "does not exist"
-    raise BundleError(f"'{location}' {what}; expected '{MANIFEST_NAME}' or model files")
 
 
 def _most(policies: Iterable[VersionPolicy]) -> int | None:
