@@ -12,6 +12,7 @@ from bundleserver.frameworks.interface import is_from_the_keyboard
 from bundleserver.manager.admission import VersionKey
 from bundleserver.manager.leases import Loaded, give_memory_back, settle_memory
 from bundleserver.manager.loading.attempts import Attempt, Attempts, GivenUp
+from bundleserver.manager.loading.beginning import is_unwanted, may_begin
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.records import VersionRecord
 from bundleserver.manager.shared import LOG, Shared
@@ -126,7 +127,7 @@ class Loader:
 
     def _run(self, attempt: Attempt) -> None:
         try:
-            if not self._load(attempt):
+            if not (may_begin(self._shared, attempt, self._clock) and self._load(attempt)):
                 give_memory_back()
         finally:
             if self._end(attempt):
@@ -182,7 +183,11 @@ class Loader:
         self, attempt: Attempt, enter: Callable[[State], None], started: float
     ) -> Loaded:
         candidate = attempt.candidate
-        bundle = self._open(candidate, enter)
+        try:
+            bundle = self._open(candidate, enter)
+        finally:
+            with self._shared.changed:
+                self._shared.admission.end_load(attempt.key)
         try:
             seconds = self._clock() - started
             return Loaded(
@@ -208,7 +213,7 @@ class Loader:
 
         def is_decided() -> bool:
             admission = self._shared.admission
-            is_over = self._is_unwanted(model, record) or not record.is_about(loaded)
+            is_over = is_unwanted(self._shared, model, record) or not record.is_about(loaded)
             return is_over or admission.may_serve(key) or admission.refusal(key) is not None
 
         is_ready = False
@@ -227,15 +232,12 @@ class Loader:
             loaded.close()
         return is_ready
 
-    def _is_unwanted(self, model: ModelRecord, record: VersionRecord) -> bool:
-        return self._shared.is_closing or record.version in model.manual.unloaded
-
     def _conclude(
         self, model: ModelRecord, record: VersionRecord, loaded: Loaded, key: VersionKey
     ) -> bool:
         """Record the outcome of an open bundle, under the lock; returns whether it answers."""
         admission = self._shared.admission
-        if self._is_unwanted(model, record):
+        if is_unwanted(self._shared, model, record):
             record.withdraw()
             model.note(logging.INFO, "closed: it was unloaded during its load", record.version)
         elif admission.may_serve(key):
