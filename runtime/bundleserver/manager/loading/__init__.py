@@ -127,12 +127,18 @@ class Loader:
 
     def _run(self, attempt: Attempt) -> None:
         try:
-            if not (may_begin(self._shared, attempt, self._clock) and self._load(attempt)):
+            if not (self._may_begin(attempt) and self._load(attempt)):
                 give_memory_back()
         finally:
             if self._end(attempt):
                 settle_memory()
             self._shared.work.set()
+
+    def _may_begin(self, attempt: Attempt) -> bool:
+        return may_begin(self._shared, attempt, self._clock, self.has_room, self._count)
+
+    def _count(self, more: int) -> None:
+        self._underway += more
 
     def _end(self, attempt: Attempt) -> bool:
         """Count a load as finished; returns whether it was the last one."""
