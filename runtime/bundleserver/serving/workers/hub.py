@@ -137,7 +137,9 @@ class Hub:
             self._checks[number] = 0
             self._starting.discard(number)
             self._hung_starts.pop(number, None)
+            self._trials.join(number)
             self._on_listening(number)
+            self._grant()
         elif "alive" in line and number in self._checks:
             self._checks[number] = 0
         elif "leaving" in line:
@@ -153,7 +155,6 @@ class Hub:
             self._send(number, {"agreed": agreed, "failed": failed, "barred": barred})
             if number in self._agreement.joined and number not in self._joined:
                 self._joined.add(number)
-                self._trials.join(number)
                 self._send(number, {"join": True})
         self._grant()
 

@@ -80,7 +80,7 @@ class Trials:
                 self._remember(key)
 
     def join(self, number: int) -> None:
-        """Note that a worker process has loaded what the others have."""
+        """Note that a worker process has loaded what the others have, and listens."""
         self._recovering.pop(number, None)
 
     def leave(
