@@ -131,6 +131,8 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
     try:
         server.run()
     finally:
+        if member is not None:
+            member.say_leaving()
         is_idle = watcher.stop(_LAST_LOADS_SECONDS)
     if not is_idle:
         _leave()

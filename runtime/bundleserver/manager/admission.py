@@ -1,4 +1,4 @@
-"""The decision whether a version that is open and warm may answer."""
+"""The decision when a version may be loaded, and whether an open, warm one may answer."""
 
 from __future__ import annotations
 
@@ -21,11 +21,24 @@ Outcomes = Mapping[VersionKey, str | None]
 
 
 class Admission:
-    """Decides between WARMING and READY; this one admits every version as soon as it is warm.
+    """Decides about the beginning of loads, and between WARMING and READY.
+
+    This one lets every load begin, and admits every version as soon as it is warm.
 
     Called under the manager's lock, so it must not block. When its answers change, call
     ``Manager.reconsider``.
     """
+
+    def may_load(self, key: VersionKey) -> bool:
+        """Ask whether a load may begin now; the first time asks for that."""
+        return True
+
+    def bar(self, key: VersionKey) -> str | None:
+        """Return why it must not be loaded, as ``FAILED …``; None if it may be, now or later."""
+        return None
+
+    def end_load(self, key: VersionKey) -> None:
+        """Note that a load has ended, or will not begin."""
 
     def may_serve(self, key: VersionKey) -> bool:
         """Ask whether an open version may answer now."""

@@ -15,6 +15,13 @@ from tests.end_to_end.processes import eventually
 from tests.fakes import DEADLINE_SECONDS, Clock, FakeSource
 
 
+class FreeToLoad(SharedAdmission):
+    """Lets every load begin; ``test_trials`` is about turns."""
+
+    def may_load(self, key):
+        return True
+
+
 class Worker:
     """One manager, what it has said, and the agreement that it takes part in."""
 
@@ -23,7 +30,7 @@ class Worker:
         self.agreement = agreement
         self.source = FakeSource()
         self.clock = Clock()
-        self.admission = SharedAdmission(begins_with)
+        self.admission = FreeToLoad(begins_with)
         self.manager = Manager(
             self.source,
             policy=VersionPolicy.parse("latest"),

@@ -13,6 +13,7 @@ from bundleserver.frameworks.interface import is_from_the_keyboard
 from bundleserver.manager.admission import VersionKey
 from bundleserver.manager.leases import Loaded, give_memory_back, settle_memory
 from bundleserver.manager.loading.attempts import Attempt, Attempts, GivenUp
+from bundleserver.manager.loading.beginning import is_unwanted, may_begin
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.records import VersionRecord
 from bundleserver.manager.shared import LOG, Shared
@@ -128,12 +129,18 @@ class Loader:
 
     def _run(self, attempt: Attempt) -> None:
         try:
-            if not self._load(attempt):
+            if not (self._may_begin(attempt) and self._load(attempt)):
                 give_memory_back()
         finally:
             if self._end(attempt):
                 settle_memory()
             self._shared.work.set()
+
+    def _may_begin(self, attempt: Attempt) -> bool:
+        return may_begin(self._shared, attempt, self._clock, self.has_room, self._count)
+
+    def _count(self, more: int) -> None:
+        self._underway += more
 
     def _end(self, attempt: Attempt) -> bool:
         """Count a load as finished; returns whether it was the last one."""
@@ -185,7 +192,11 @@ class Loader:
         self, attempt: Attempt, enter: Callable[[State], None], started: float
     ) -> Loaded:
         candidate = attempt.candidate
-        bundle = self._open(candidate, enter)
+        try:
+            bundle = self._open(candidate, enter)
+        finally:
+            with self._shared.changed:
+                self._shared.admission.end_load(attempt.key)
         try:
             seconds = self._clock() - started
             return Loaded(
@@ -211,7 +222,7 @@ class Loader:
 
         def is_decided() -> bool:
             admission = self._shared.admission
-            is_over = self._is_unwanted(model, record) or not record.is_about(loaded)
+            is_over = is_unwanted(self._shared, model, record) or not record.is_about(loaded)
             return is_over or admission.may_serve(key) or admission.refusal(key) is not None
 
         is_ready = False
@@ -230,15 +241,12 @@ class Loader:
             loaded.close()
         return is_ready
 
-    def _is_unwanted(self, model: ModelRecord, record: VersionRecord) -> bool:
-        return self._shared.is_closing or record.version in model.manual.unloaded
-
     def _conclude(
         self, model: ModelRecord, record: VersionRecord, loaded: Loaded, key: VersionKey
     ) -> bool:
         """Record the outcome of an open bundle, under the lock; returns whether it answers."""
         admission = self._shared.admission
-        if self._is_unwanted(model, record):
+        if is_unwanted(self._shared, model, record):
             record.withdraw()
             model.note(logging.INFO, "closed: it was unloaded during its load", record.version)
         elif admission.may_serve(key):

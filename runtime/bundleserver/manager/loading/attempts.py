@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from bundleserver.frameworks.giving_up import Abandoned
+from bundleserver.manager.admission import VersionKey
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.records import VersionRecord
 from bundleserver.sources import Candidate
@@ -26,6 +27,7 @@ class Attempt:
     Attributes:
         began: when, on the manager's clock.
         at: the state that it is in.
+        waits: it has not begun yet, as the admission does not let it.
         is_open: its bundle is open, and it waits for admission at most.
         is_given_up: it took too long; whatever comes of it is closed and counts for nothing.
     """
@@ -35,8 +37,14 @@ class Attempt:
     candidate: Candidate
     began: float
     at: State = State.DISCOVERED
+    waits: bool = False
     is_open: bool = False
     is_given_up: bool = False
+
+    @property
+    def key(self) -> VersionKey:
+        """The version with the files that are loaded."""
+        return VersionKey(self.model.name, self.record.version.label, self.candidate.fingerprint)
 
     def check(self) -> None:
         """Return if somebody still waits for it.
@@ -95,7 +103,7 @@ class Attempts:
         )
 
     def _seconds_left(self, attempt: Attempt, now: float) -> float:
-        if attempt.is_open or not self.timeout_seconds:
+        if attempt.waits or attempt.is_open or not self.timeout_seconds:
             return math.inf
         return attempt.began + self.timeout_seconds - now
 

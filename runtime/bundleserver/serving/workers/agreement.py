@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import reduce
 
 from bundleserver.manager.admission import VersionKey
@@ -19,12 +19,13 @@ class Agreement:
         self._opened: dict[int, frozenset[VersionKey]] = {}
         self._failed: dict[int, Mapping[VersionKey, str]] = {}
         self._joined: set[int] = set()
+        self._barred: frozenset[VersionKey] = frozenset()
 
     @property
     def agreed(self) -> frozenset[VersionKey]:
         """What every joined worker process has loaded."""
         opened = [self._opened[number] for number in sorted(self._joined)]
-        return reduce(frozenset.intersection, opened) if opened else frozenset()
+        return reduce(frozenset.intersection, opened) - self._barred if opened else frozenset()
 
     @property
     def joined(self) -> frozenset[int]:
@@ -47,6 +48,10 @@ class Agreement:
         self._opened[number], self._failed[number] = opened, failed
         if opened >= self.agreed:
             self._joined.add(number)
+
+    def bar(self, barred: Collection[VersionKey]) -> None:
+        """Set the versions that are never agreed, as their loads have ended a worker process."""
+        self._barred = frozenset(barred)
 
     def leave(self, number: int) -> None:
         """Remove a worker process that has exited."""

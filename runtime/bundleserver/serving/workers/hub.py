@@ -8,13 +8,17 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
+from collections import Counter
 from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
 from typing import cast
 
+from bundleserver.manager.admission import VersionKey
 from bundleserver.serving.workers import lines
 from bundleserver.serving.workers.agreement import Agreement
 from bundleserver.serving.workers.lines import Line
+from bundleserver.serving.workers.trials import Trials
 
 LOG = logging.getLogger(__name__)
 
@@ -22,6 +26,10 @@ _ASKING_SECONDS = 5.0
 """How long a new worker process waits for the manual loads and unloads."""
 _CHECK_SECONDS = 0.5
 """How often the heartbeats of worker processes are checked."""
+_START_SECONDS = 5.0
+"""Time beyond the heartbeat in which a worker process imports, and loads what the others have."""
+_LAST_LINES_SECONDS = 2.0
+"""How long the last lines of a worker process that has exited are waited for."""
 
 
 class Hub:
@@ -37,7 +45,8 @@ class Hub:
 
         Args:
             on_listening: called when a worker process listens.
-            on_hung: called when one that listened was not heard of for ``heartbeat_seconds``.
+            on_hung: called when one was not heard of for ``heartbeat_seconds``; one that does not
+                listen yet has more time, and twice as much after each that hung at its start.
             heartbeat_seconds: 0 for ever.
         """
         self._on_listening = on_listening
@@ -46,6 +55,12 @@ class Hub:
         # Checks since the last heartbeat, and not seconds: a supervisor that was stopped itself,
         # as with its whole container, has not checked.
         self._checks: dict[int, int] = {}
+        self._starting: set[int] = set()
+        self._hung_starts: Counter[int] = Counter()
+        self._leaving: set[int] = set()
+        self._readers: dict[int, asyncio.Task[None]] = {}
+        self._trials = Trials()
+        self._barred: dict[VersionKey, str] = {}
         self._agreement = Agreement()
         self._writers: dict[int, asyncio.StreamWriter] = {}
         self._joined: set[int] = set()
@@ -57,8 +72,7 @@ class Hub:
     async def start(self, path: Path) -> None:
         """Listen for worker processes."""
         self._server = await asyncio.start_unix_server(self._serve, path, limit=lines.MOST_BYTES)
-        if self._heartbeat_seconds:
-            self._begin(self._check_heartbeats())
+        self._begin(self._check_all())
 
     def close(self) -> None:
         """Stop listening, and close all connections."""
@@ -75,13 +89,16 @@ class Hub:
         try:
             number = cast(int, lines.decode(await reader.readline())["hello"])
             self._writers[number] = writer
+            self._readers[number] = cast("asyncio.Task[None]", asyncio.current_task())
             self._begin(self._welcome(number))
             while data := await reader.readline():
                 self._receive(number, lines.decode(data))
         except (OSError, ValueError, KeyError) as error:
             LOG.warning("worker process %s sent an invalid line: %s", number, error)
         finally:
-            self._forget(number, writer)
+            writer.close()
+            if self._writers.get(number) is writer:
+                del self._writers[number]
 
     async def _welcome(self, number: int) -> None:
         """Send a new worker process the manual orders, and the agreed set."""
@@ -95,9 +112,21 @@ class Hub:
 
     def _receive(self, number: int, line: Line) -> None:
         if "opened" in line:
-            opened = lines.decode_keys(line["opened"])
-            self._agreement.report(number, opened, lines.decode_failures(line["failed"]))
+            opened, failed = (
+                lines.decode_keys(line["opened"]),
+                lines.decode_failures(line["failed"]),
+            )
+            self._agreement.report(number, opened, failed)
+            self._trials.note_known(number, [*opened, *failed])
             self._broadcast()
+        elif "want" in line:
+            for key in lines.decode_keys(line["want"]):
+                self._trials.want(number, key)
+            self._grant()
+        elif "end" in line:
+            for key in lines.decode_keys(line["end"]):
+                self._trials.end(number, key)
+            self._grant()
         elif "ask" in line:
             self._begin(self._pass_on(number, line))
         elif "reply" in line:
@@ -106,19 +135,33 @@ class Hub:
                 waiting.put_nowait((number, line))
         elif "listening" in line:
             self._checks[number] = 0
+            self._starting.discard(number)
+            self._hung_starts.pop(number, None)
+            self._trials.join(number)
             self._on_listening(number)
-        elif "alive" in line:
+            self._grant()
+        elif "alive" in line and number in self._checks:
             self._checks[number] = 0
+        elif "leaving" in line:
+            self._leaving.add(number)
+            self._checks.pop(number, None)
 
     def _broadcast(self) -> None:
         """Send every worker process the agreed set, and "join" to those that have joined."""
         agreed = lines.encode_keys(self._agreement.agreed)
+        barred = lines.encode_failures(self._barred)
         for number in list(self._writers):
             failed = lines.encode_failures(self._agreement.failed_elsewhere(number))
-            self._send(number, {"agreed": agreed, "failed": failed})
+            self._send(number, {"agreed": agreed, "failed": failed, "barred": barred})
             if number in self._agreement.joined and number not in self._joined:
                 self._joined.add(number)
                 self._send(number, {"join": True})
+        self._grant()
+
+    def _grant(self) -> None:
+        """Let worker processes begin loads whose turn it is."""
+        for number, key in self._trials.grant(self._agreement.agreed):
+            self._send(number, {"grant": lines.encode_keys([key])})
 
     async def _pass_on(self, number: int, line: Line) -> None:
         """Forward a call of one worker process to all others, and send it their answers."""
@@ -133,6 +176,7 @@ class Hub:
                 "values": [[n, f["value"]] for n, f in counting.items() if "value" in f],
                 "errors": [[n, f["error"]] for n, f in counting.items() if "error" in f],
                 "silent": [n for n in others if n in self._agreement.joined and n not in found],
+                "late": self._late(),
             },
         )
 
@@ -158,28 +202,76 @@ class Hub:
         del self._answers[ticket]
         return found
 
-    async def _check_heartbeats(self) -> None:
+    async def _check_all(self) -> None:
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
+            self._bar()
+            self._grant()
             for number, checks in list(self._checks.items()):
                 self._checks[number] = checks + 1
-                if checks * _CHECK_SECONDS >= self._heartbeat_seconds:
+                if checks * _CHECK_SECONDS >= self._seconds(number):
                     del self._checks[number]
+                    self._hung_starts[number] += number in self._starting
                     self._on_hung(number)
+
+    def _seconds(self, number: int) -> float:
+        """Return how long a worker process may be silent; infinity without heartbeats."""
+        if not self._heartbeat_seconds:
+            return math.inf
+        if number not in self._starting:
+            return self._heartbeat_seconds
+        return (self._heartbeat_seconds + _START_SECONDS) * (1 << self._hung_starts[number])
+
+    def _late(self) -> list[int]:
+        """Return the worker processes that should have begun to answer by now."""
+        return [
+            number
+            for number in self._starting
+            if self._checks.get(number, 0) * _CHECK_SECONDS > self._heartbeat_seconds > 0
+        ]
+
+    def _bar(self) -> None:
+        """Tell all what may not be loaded, if that has changed."""
+        barred = self._trials.barred
+        if barred != self._barred:
+            self._barred = barred
+            self._agreement.bar(barred)
+            self._broadcast()
 
     def _send(self, number: int, line: Line) -> None:
         writer = self._writers.get(number)
         if writer is not None and not writer.is_closing():
             writer.write(lines.encode(line))
 
-    def _forget(self, number: int, writer: asyncio.StreamWriter) -> None:
-        writer.close()
-        if self._writers.get(number) is writer:
-            del self._writers[number]
-            self._checks.pop(number, None)
-            self._joined.discard(number)
-            self._agreement.leave(number)
-            self._broadcast()
+    def begin(self, number: int) -> None:
+        """Watch a worker process that has started."""
+        self._starting.add(number)
+        self._checks[number] = 0
+
+    async def end(self, number: int, how: str, *, is_sure: bool) -> frozenset[VersionKey]:
+        """Forget a worker process that has exited; returns the loads that ended it.
+
+        Args:
+            number: the worker process.
+            how: what a load did to it, if it was one; an empty string if it ended in order.
+            is_sure: nobody else can have ended it.
+        """
+        reader = self._readers.pop(number, None)
+        if reader is not None:
+            # What it said before its end; a child of it may hold the connection open.
+            await asyncio.wait({reader}, timeout=_LAST_LINES_SECONDS)
+            reader.cancel()
+        how = "" if number in self._leaving else how
+        agreed = self._agreement.agreed
+        blamed = self._trials.leave(number, agreed, how, is_sure=is_sure)
+        for known in (self._starting, self._leaving, self._joined):
+            known.discard(number)
+        self._checks.pop(number, None)
+        self._barred = self._trials.barred
+        self._agreement.bar(self._barred)
+        self._agreement.leave(number)
+        self._broadcast()
+        return blamed
 
     def _begin(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.ensure_future(work)

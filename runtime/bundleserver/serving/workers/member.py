@@ -35,11 +35,19 @@ BEAT_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Answers:
-    """The answers of the other worker processes, by number; ``silent`` ones did not answer."""
+    """The answers of the other worker processes, by number.
+
+    Attributes:
+        values: what they answered.
+        errors: why they could not.
+        silent: those that did not answer.
+        late: those that have not begun to answer, and should have.
+    """
 
     values: Mapping[int, object] = field(default_factory=dict)
     errors: Mapping[int, str] = field(default_factory=dict)
     silent: tuple[int, ...] = ()
+    late: tuple[int, ...] = ()
 
 
 class Member:
@@ -95,12 +103,16 @@ class Member:
         """
         self._calls.update(calls)
         self._on_join, self._on_lost = on_join, on_lost
-        for run in (self._receive_all, self._report_all, self._beat_all):
+        for run in (self._receive_all, self._report_all, self._note_all, self._beat_all):
             threading.Thread(target=run, name=run.__name__.strip("_"), daemon=True).start()
 
     def say_listening(self) -> None:
         """Tell the supervisor that this worker process listens."""
         self._send({"listening": True})
+
+    def say_leaving(self) -> None:
+        """Tell the supervisor that this worker process ends as it should."""
+        self._send({"leaving": True})
 
     def note_turn(self) -> None:
         """Note that the event loop turns; without it the supervisor takes this process for hung."""
@@ -141,7 +153,12 @@ class Member:
     def _receive(self, line: Line) -> None:
         if "agreed" in line:
             agreed = lines.decode_keys(line["agreed"])
-            self.admission.agree(agreed, lines.decode_failures(line["failed"]))
+            failed, barred = (lines.decode_failures(line[name]) for name in ("failed", "barred"))
+            self.admission.agree(agreed, failed, barred)
+            self._manager.reconsider()
+        elif "grant" in line:
+            for key in lines.decode_keys(line["grant"]):
+                self.admission.grant(key)
             self._manager.reconsider()
         elif "join" in line:
             self.admission.join()
@@ -156,6 +173,7 @@ class Member:
                     dict(cast("list[tuple[int, object]]", line["values"])),
                     dict(cast("list[tuple[int, str]]", line["errors"])),
                     tuple(cast("list[int]", line["silent"])),
+                    tuple(cast("list[int]", line["late"])),
                 )
                 question.set_result(answers)
 
@@ -178,6 +196,11 @@ class Member:
                 ):
                     return
                 known = found
+
+    def _note_all(self) -> None:
+        note = self.admission.notes.get()
+        while self._send({note.verb: lines.encode_keys([note.key])}):
+            note = self.admission.notes.get()
 
     def _beat_all(self) -> None:
         # Not from the event loop, which a supervisor that does not read would stop.

@@ -80,11 +80,11 @@ class Peers:
             "unload": partial(self.manager.change_here, "unload"),
         }
         self._member.start(calls, on_join, on_lost)
+        self._beat()
 
     def say_listening(self) -> None:
-        """Tell the supervisor that this worker process listens, and from now on that it turns."""
+        """Tell the supervisor that this worker process listens."""
         self._member.say_listening()
-        self._beat()
 
     def _beat(self) -> None:
         self._member.note_turn()
@@ -102,7 +102,7 @@ class Peers:
         answers = await self._ask("metrics")
         pages = [self._own_metrics(), *map(str, answers.values.values())]
         encode, content_type = choose_encoder(accept)
-        merged = MergedMetrics(pages, len(answers.silent))
+        merged = MergedMetrics(pages, len(answers.silent) + len(answers.late))
         body = await asyncio.to_thread(encode, cast(CollectorRegistry, merged))
         return Answer(body, content_type=content_type)
 

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from bundleserver.documents.printable import printable
 from bundleserver.errors import ConfigError, Problem
 from bundleserver.serving.stopping import SIGNALS
 from bundleserver.serving.workers.hub import Hub
@@ -45,8 +46,10 @@ class Supervisor:
         self._heartbeat_seconds = heartbeat_seconds
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._listening: set[int] = set()
+        self._hung: set[int] = set()
         self._was_up = False
         self._stopping = asyncio.Event()
+        self._hub = Hub(self._on_listening, self._on_hung, heartbeat_seconds)
         self._code = 0
 
     def run(self) -> int:
@@ -56,7 +59,7 @@ class Supervisor:
     async def _run(self) -> int:
         for number in SIGNALS:
             asyncio.get_running_loop().add_signal_handler(number, self._on_signal, number)
-        hub = Hub(self._on_listening, self._on_hung, self._heartbeat_seconds)
+        hub = self._hub
         await hub.start(Path(self._identity.socket))
         try:
             kept = [asyncio.create_task(self._keep(n + 1)) for n in range(self._workers)]
@@ -73,19 +76,38 @@ class Supervisor:
             started = asyncio.get_running_loop().time()
             code = await self._run_once(number)
             self._listening.discard(number)
+            has_hung = number in self._hung
+            self._hung.discard(number)
+            blamed = await self._find_cause(number, code, has_hung)
             if self._stopping.is_set():
                 break
-            if code and not self._was_up:
+            if code and not (self._was_up or blamed or has_hung):
                 # An error that keeps the first ones from listening would stop all others too.
                 self._stop(code if code > 0 else 1)
                 break
             is_steady = asyncio.get_running_loop().time() - started > STEADY_SECONDS
             ended = 1 if is_steady else ended + 1
             pause = PAUSES_SECONDS[min(ended, len(PAUSES_SECONDS)) - 1]
-            how = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            LOG.warning("worker process %s exited (%s); starting another one", number, how)
+            LOG.warning(
+                "worker process %s exited (%s%s); starting another one", number, _how(code), blamed
+            )
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
+
+    async def _find_cause(self, number: int, code: int, has_hung: bool) -> str:
+        """Return which new versions a worker process was loading when it ended, for the log."""
+        what = ""
+        if has_hung:
+            what = f"kept the process from turning for {self._heartbeat_seconds:g} s"
+        elif code != -signal.SIGTERM:
+            what = f"ended the process with {_name(code)}"
+        # The system kills where memory is short, and whoever may.
+        is_sure = has_hung or code not in (0, -signal.SIGKILL)
+        blamed = await self._hub.end(number, what, is_sure=is_sure)
+        named = ", ".join(
+            f"{printable(key.model)} {printable(key.version)}" for key in sorted(blamed)
+        )
+        return f" while loading {named}" if named else ""
 
     async def _run_once(self, number: int) -> int:
         environment = {**os.environ, **self._identity.environment(number)}
@@ -95,6 +117,7 @@ class Supervisor:
         )
         LOG.info("worker process %s started with pid %s", number, process.pid)
         self._processes[number] = process
+        self._hub.begin(number)
         if self._stopping.is_set():
             process.send_signal(signal.SIGTERM)
         code = await process.wait()
@@ -109,9 +132,9 @@ class Supervisor:
     def _on_hung(self, number: int) -> None:
         """Kill a worker process that hangs, so that another one takes its place."""
         process = self._processes.get(number)
-        # Those that are stopping have the grace period.
-        if process is None or self._stopping.is_set():
+        if process is None:
             return
+        self._hung.add(number)
         seconds = self._heartbeat_seconds
         LOG.error("worker process %s hangs: no heartbeat for %g s; killing it", number, seconds)
         with contextlib.suppress(ProcessLookupError):
@@ -130,13 +153,29 @@ class Supervisor:
         self._code = code
         self._stopping.set()
         self._signal_all(signal.SIGTERM)
+        asyncio.get_running_loop().call_later(_EXTRA_SECONDS, self._kill_beginners)
         timeout = self._grace_seconds + _EXTRA_SECONDS
         asyncio.get_running_loop().call_later(timeout, self._signal_all, signal.SIGKILL)
+
+    def _kill_beginners(self) -> None:
+        """Kill worker processes that have no requests, as they do not listen."""
+        for number in {*self._processes} - self._listening:
+            with contextlib.suppress(ProcessLookupError):
+                self._processes[number].kill()
 
     def _signal_all(self, number: signal.Signals) -> None:
         for process in self._processes.values():
             with contextlib.suppress(ProcessLookupError):
                 process.send_signal(number)
+
+
+def _how(code: int) -> str:
+    return f"ended by {_name(code)}" if code < 0 else _name(code)
+
+
+def _name(code: int) -> str:
+    """Name an exit code or a signal."""
+    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
 def supervise(
