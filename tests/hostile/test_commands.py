@@ -160,8 +160,10 @@ def test_a_publish_that_is_ended_removes_what_it_copied(tmp_path, store, number)
         stderr=subprocess.PIPE,
         text=True,
     )
-    # A pipe opens for writing once something reads it, which is the model in its copy.
-    writer = threading.Thread(target=lambda: gate.open("wb", buffering=0), daemon=True)
+    # A pipe opens for writing once something reads it, which is the model in its copy; it reads on
+    # until the other end is closed.
+    ends = []
+    writer = threading.Thread(target=lambda: ends.append(gate.open("wb", buffering=0)), daemon=True)
     with publishing:
         try:
             eventually(lambda: [*tmp_path.glob("store/fraud/.staging-*/model.pkl")], "it copied")

@@ -128,7 +128,8 @@ def _ask(address: str, end: float, body: bytes | None = None) -> object:
     if isinstance(answer, (OSError, ValueError, http.client.HTTPException)):
         # Why there is no connection; of an answer that is not HTTP, what it is instead.
         reason = getattr(answer, "reason", None) or str(answer) or type(answer).__name__
-        raise SourceError(f"'{address}' does not respond as a server: {reason}") from answer
+        how = " as a server" if isinstance(answer, http.client.HTTPException) else ""
+        raise SourceError(f"'{address}' does not respond{how}: {reason}") from answer
     if isinstance(answer, Exception):
         raise answer
     try:
