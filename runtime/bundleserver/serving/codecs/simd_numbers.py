@@ -77,7 +77,7 @@ def _shape_of(text: bytes, document: Any, depth: int) -> tuple[int, ...] | None:
         ValueError, LookupError: they differ in length, or one is empty.
         TypeError: there is a number in place of an array.
     """
-    count = text.count(b"[")
+    count = _count_arrays(text)
     shape, level = [len(document)], document
     is_sparse = count * _SPARSE_BYTES < len(text)
     while len(shape) < depth:
@@ -91,6 +91,13 @@ def _shape_of(text: bytes, document: Any, depth: int) -> tuple[int, ...] | None:
     if count != sum(accumulate(shape[:-1], mul, initial=1)) or not 0 < math.prod(shape) < len(text):
         return None
     return tuple(shape) if is_sparse or _is_regular(text, shape) else None
+
+
+def _count_arrays(text: bytes) -> int:
+    # Several times as fast as bytes.count; one array is the usual case.
+    if text.rfind(b"[") == text.find(b"["):
+        return 1
+    return int(np.count_nonzero(np.frombuffer(text, np.uint8) == ord("[")))
 
 
 def _is_regular(text: bytes, shape: list[int]) -> bool:

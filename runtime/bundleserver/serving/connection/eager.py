@@ -36,6 +36,7 @@ from bundleserver.serving.rest.http import Answer, Begin, answer_of_error
 _LONGEST_URL = 512
 """A path may be as long as its sender likes; those of models are not, and are cached."""
 
+_MOST_DIGITS_OF_ALL = 15
 _MOST_DIGITS = 8
 """Longer lengths are large, whatever they say."""
 
@@ -142,6 +143,7 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
             return
         self._came = headers = dict(self.headers)
         size = headers.get(b"content-length", b"0")
+        self.body_left = int(size) if size.isdigit() and len(size) <= _MOST_DIGITS_OF_ALL else 0
         if (
             self._is_first
             and (request is None or request.response_complete)
@@ -170,6 +172,8 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
     def on_body(self, body: bytes) -> None:
         """Keep a piece of the body."""
         self._unfinished = 0
+        if self.body_left:
+            self.body_left -= len(body)
         if self._begin is None:
             super().on_body(body)
         else:

@@ -6,6 +6,7 @@ A pipelined request costs a hundred times its bytes once it is parsed, so few ar
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -27,6 +28,7 @@ FEW_BYTES = 1024
 """So many bytes have 56 requests at most, mostly one."""
 
 _FEW_HEADS = 8
+_LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
 _END_OF_HEAD = b"\r\n\r\n"
 _LINGER_SECONDS = 1.0
 _LINGER_BYTES = 2**20
@@ -53,6 +55,8 @@ class BoundedReading(HttpToolsProtocol):
         self._dropped = 0
         # What is counted of a body on its way.
         self.taken = 0
+        # How much of a body of announced length is to come; it has no heads in it.
+        self.body_left = 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Drop what has come."""
@@ -65,7 +69,9 @@ class BoundedReading(HttpToolsProtocol):
         """Parse what came, and of many requests as many as may wait for their answers."""
         if self._last_words is not None:
             self._drop(len(data))
-        elif self.is_full or (len(data) > FEW_BYTES and has_many_heads(data)):
+        elif self.is_full or (
+            len(data) - self.body_left > FEW_BYTES and has_many_heads(data, self.body_left)
+        ):
             self._waiting = memoryview(bytes(self._waiting) + data)
             self._parse_waiting()
         else:
@@ -148,13 +154,18 @@ class BoundedReading(HttpToolsProtocol):
             self.flow.resume_reading()
 
 
-def has_many_heads(data: bytes) -> bool:
-    """Tell whether there may be more requests than a few; cheap where there is one."""
+def has_many_heads(data: bytes, start: int = 0) -> bool:
+    """Tell whether there may be more requests than a few after ``start``; cheap where there is one.
+
+    The body after the first head is left out, where its length is announced.
+    """
     # Mostly the first search ends with the head, and the second finds no line in a body at once.
-    end = data.find(_END_OF_HEAD) if b"\n" in data else -1
+    end = data.find(_END_OF_HEAD, start) if data.find(b"\n", start) >= 0 else -1
     after = end + len(_END_OF_HEAD)
     if end < 0 or data.find(b"\n", after) < 0:
         return False
+    if length := _LENGTH.search(data, start, after):
+        after += int(length[1])
     return data.count(_END_OF_HEAD, after) > _FEW_HEADS
 
 
