@@ -47,7 +47,8 @@ class Turns:
             self._waiting.setdefault(model, deque()).append(call)
             if self._had.get(model, -1.0) < self._least_had and not self._running[model]:
                 self._had[model] = self._least_had
-            if self._workers > self._most:
+            # A thread would look in vain, and the one that ends a call of the model looks anyway.
+            if self._workers > self._most or self._running[model] >= self._most:
                 return False
             self._workers += 1
             return True
