@@ -321,6 +321,32 @@ def test_what_calls_another_model_waits_for_it_without_a_failure(serve, source, 
     assert 1 == caplog.text.count("caller v1: waits:")
 
 
+@pytest.mark.parametrize("members", [1, len(WAIT_FOR_MEMBERS_SECONDS) + 1])
+def test_a_member_that_comes_while_its_caller_fails_to_find_it_ends_the_wait(serve, source, members):
+    """A member is up between the moment that its caller asks and the one that it begins to wait."""
+    names = [f"member{number}" for number in range(members)]
+    asked = {name: Gate() for name in names}
+    seen: list[str] = []
+
+    def open_bundle(candidate, enter):
+        if candidate.model == "caller" and len(seen) < len(names):
+            seen.append(names[len(seen)])
+            asked[seen[-1]].wait_here()
+            raise NotReady(f"model '{seen[-1]}'", "it was not when it was asked")
+        return source.open(candidate, enter)
+
+    source.publish("v1", "caller")
+    manager = serve(open_bundle=open_bundle)
+    for name in names:
+        asked[name].wait_until_reached()
+        source.publish("v1", name)
+        manager.load(name, timeout_seconds=DEADLINE_SECONDS)
+        asked[name].open()
+    wait_until(manager, lambda: manager.is_ready("caller"))
+
+    assert names == seen
+
+
 def test_what_waits_for_a_member_in_vain_asks_again_now_and_then(serve, source, clock):
     """A member that comes by another way than a load is found after a while."""
     source.publish("v1", "caller")

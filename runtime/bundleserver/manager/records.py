@@ -32,7 +32,8 @@ class VersionRecord:
         underway_since: when its load began, on the manager's clock; None without a load.
         waits_for: what its load waits for other than its files; an empty string if nothing.
         waits_until: the time of the next retry after such a wait, on the manager's clock.
-        waits: the number of consecutive waits.
+        waits: the number of waits since the last one that ended before its time.
+        is_woken: what its load may wait for has happened since that load began.
         calls: the other models that it calls, as far as its load has come to know.
     """
 
@@ -52,6 +53,7 @@ class VersionRecord:
     waits_for: str = ""
     waits_until: float | None = None
     waits: int = 0
+    is_woken: bool = False
     calls: frozenset[str] = frozenset()
 
     @property
@@ -117,7 +119,7 @@ class VersionRecord:
 
     def begin_load(self, now: float) -> None:
         """Record the start of its load."""
-        self.underway_since = now
+        self.underway_since, self.is_woken = now, False
 
     def end_load(self) -> None:
         """Record the end of its load."""
@@ -159,17 +161,20 @@ class VersionRecord:
             self.state = State.FAILED
 
     def wait(self, why: str, now: float, pauses_seconds: Sequence[float]) -> bool:
-        """Record that its load must wait, which is not a failure; returns whether that is new."""
+        """Record that its load must wait, which is not a failure; returns whether that is new.
+
+        It does not wait for what has already happened.
+        """
         is_new = why != self.waits_for
         pause = pauses_seconds[min(self.waits, len(pauses_seconds) - 1)]
-        self.waits_for, self.waits_until = why, now + pause
-        self.waits += 1
+        self.waits_for, self.waits_until = why, None if self.is_woken else now + pause
+        self.waits, self.is_woken = self.waits + 1, False
         self.give_up()
         return is_new
 
     def end_wait(self) -> None:
-        """End a wait before its time."""
-        self.waits_until = None
+        """End a wait before its time, and one that a load in progress is about to begin."""
+        self.waits_until, self.waits, self.is_woken = None, 0, self.is_underway
 
     def await_admission(self, loaded: Loaded | None) -> None:
         """Set the open bundle that waits for admission; None if there is none."""
