@@ -26,6 +26,7 @@ from bundleserver.bundle.widths import check_widths, has_open_widths, values_per
 from bundleserver.errors import BundleServerError, OutOfMemory, PredictionError, is_out_of_memory
 from bundleserver.frameworks import Predictor, framework_named
 from bundleserver.frameworks.interface import HasMetadata, is_from_the_keyboard
+from bundleserver.frameworks.trust import CodeTrust
 from bundleserver.manifest import BUNDLE, MODEL, Component, Manifest
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.budget import current_budget
@@ -89,6 +90,7 @@ class Bundle:
         version: str,
         device: str = "cpu",
         members: Members | None = None,
+        trust: CodeTrust | None = None,
     ) -> Bundle:
         """Open every component of a verified directory and plan its steps.
 
@@ -99,15 +101,17 @@ class Bundle:
             version: the version, for messages.
             device: the device for frameworks that support it: ``cpu``, ``cuda``, ``auto``.
             members: acquires other models of this process for components of kind ``model``.
+            trust: what files may do while they are opened; None is anything.
 
         Raises:
             FrameworkError: a framework is unknown.
             BundleError: a file cannot be opened, or the components cannot be combined.
         """
+        trust = trust or CodeTrust()
         with ExitStack() as opened:
             predictors: dict[str, Predictor] = {}
             for name, component in manifest.components.items():
-                predictor = _open_component(directory, component, device, members)
+                predictor = _open_component(directory, component, device, members, trust)
                 opened.callback(predictor.close)
                 predictors[name] = predictor
             check_widths(directory, manifest, steps_of(manifest, predictors), predictors)
@@ -284,7 +288,11 @@ def _needs_examples(framework: str, predictor: Predictor) -> bool:
 
 
 def _open_component(
-    directory: Path, component: Component, device: str, members: Members | None
+    directory: Path,
+    component: Component,
+    device: str,
+    members: Members | None,
+    trust: CodeTrust,
 ) -> Predictor:
     if component.framework == MODEL:
         return ModelMember(component.model or "", members)
@@ -293,7 +301,13 @@ def _open_component(
         manifest = read_nested_manifest(path, component.name, component.sha256)
         version = manifest.version or "1"
         bundle = Bundle.open(
-            path, manifest, model=component.name, version=version, device=device, members=members
+            path,
+            manifest,
+            model=component.name,
+            version=version,
+            device=device,
+            members=members,
+            trust=trust,
         )
         return BundleMember(bundle)
-    return open_component(directory, component, device)
+    return open_component(directory, component, device, trust)

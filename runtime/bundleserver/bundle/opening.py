@@ -19,6 +19,7 @@ from bundleserver.bundle.integrity import compare_requirements, trusted_links, v
 from bundleserver.bundle.links import FileWalk, Links
 from bundleserver.bundle.members import Members
 from bundleserver.bundle.reading import read_manifest, read_nested_manifest
+from bundleserver.bundle.trust import TRUST_ANY, Trust
 from bundleserver.errors import IntegrityError, Problem
 from bundleserver.frameworks import frameworks
 from bundleserver.manifest import BUNDLE, MODEL, Manifest
@@ -69,6 +70,7 @@ def open_bundle(
     probe: str = "enforce",
     enter: Enter = lambda state: None,
     calls: Callable[[Collection[str]], None] = lambda called: None,
+    trust: Trust = TRUST_ANY,
 ) -> Bundle:
     """Open a directory as a server does; what was opened is closed on failure.
 
@@ -87,6 +89,7 @@ def open_bundle(
             ``warn``, or ``off`` (nobody asks).
         enter: called with each state before its work begins.
         calls: called with the other models that it calls, before anything is opened.
+        trust: what it may be and do.
 
     Raises:
         BundleServerError: why it cannot be served.
@@ -104,7 +107,13 @@ def open_bundle(
     enter(State.LOADING)
     calls(models_called(directory, manifest))
     bundle = Bundle.open(
-        directory, manifest, model=model, version=version, device=device, members=members
+        directory,
+        manifest,
+        model=model,
+        version=version,
+        device=device,
+        members=members,
+        trust=trust.code,
     )
     try:
         enter(State.WARMING)

@@ -33,6 +33,7 @@ from bundleserver.frameworks.file_facts import Opens
 from bundleserver.frameworks.free_memory import free_memory
 from bundleserver.frameworks.interface import reading
 from bundleserver.frameworks.regular_files import open_regular
+from bundleserver.frameworks.trust import CodeTrust
 from bundleserver.manifest import Component
 
 MOST_IN_MEMORY_BYTES = 64 << 20
@@ -57,7 +58,9 @@ class SealedPath(PosixPath):
         return format(str(self) if self.shown is None else str(self.shown), spec)
 
 
-def open_component(directory: Path, component: Component, device: str) -> Predictor:
+def open_component(
+    directory: Path, component: Component, device: str, trust: CodeTrust
+) -> Predictor:
     """Open the file of a component; from a copy if its digest is listed, or others wait for it.
 
     Raises:
@@ -67,7 +70,7 @@ def open_component(directory: Path, component: Component, device: str) -> Predic
     """
     path, digest = directory / (component.path or ""), component.sha256
     framework = framework_named(component.framework)
-    context = LoadContext(component.options, device)
+    context = LoadContext(component.options, device, trust)
     if digest is None and not framework.in_turns:
         return framework.load(path, context)
     if framework.opens is Opens.DIRECTORY:

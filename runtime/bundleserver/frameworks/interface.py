@@ -16,6 +16,7 @@ from bundleserver.errors import BundleServerError, FrameworkError, LoadError, St
 from bundleserver.frameworks.file_facts import FileFacts, FileRole, Opens
 from bundleserver.frameworks.flavour import Flavour
 from bundleserver.frameworks.lean_imports import IMPORTING, without
+from bundleserver.frameworks.trust import CodeTrust
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.call_traits import CallTraits
 from bundleserver.tensors.signature import Signature
@@ -102,10 +103,11 @@ class MakesSamples(Protocol):
 
 @dataclass(frozen=True)
 class LoadContext:
-    """The options of a component, and the device for its tensors."""
+    """The options of a component, the device for its tensors, and what its file may do."""
 
     options: Mapping[str, object] = field(default_factory=dict)
     device: str = "cpu"
+    trust: CodeTrust = field(default_factory=CodeTrust)
 
 
 class FrameworkModule(Protocol):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
+from bundleserver.bundle.trust import TRUST_ANY, Trust
 from bundleserver.errors import ModelNotFound, NotReady, VersionNotFound
 from bundleserver.manager.admission import Admission
 from bundleserver.manager.leases import Loaded, give_memory_back
@@ -53,6 +54,7 @@ class Manager:
         device: str = "cpu",
         version_mismatch: str = "warn",
         probe: str = "enforce",
+        trust: Trust = TRUST_ANY,
         strict_readiness: bool = False,
         retry_pauses_seconds: Sequence[float] = RETRY_PAUSES_SECONDS,
         load_threads: int = 0,
@@ -73,6 +75,7 @@ class Manager:
             device: the device of torch models.
             version_mismatch: ``warn`` or ``refuse`` if libraries differ from the bundle's.
             probe: ``enforce``, ``warn`` or ``off``: whether what cannot answer may be READY.
+            trust: what a version may be and do.
             strict_readiness: with several models, be ready only when all are.
             retry_pauses_seconds: the backoff of a version that failed; its length is the number of
                 retries.
@@ -105,6 +108,7 @@ class Manager:
             probe=probe,
             members=self.acquire,
             calls=partial(note_calls, self._shared),
+            trust=trust,
         )
         self._loader = Loader(
             self._shared, opener, retry_pauses_seconds, clock, load_threads, load_timeout_seconds

@@ -14,6 +14,7 @@ from typing import Protocol
 from bundleserver.bundle import Bundle
 from bundleserver.bundle.members import Members
 from bundleserver.bundle.opening import Enter, open_bundle
+from bundleserver.bundle.trust import TRUST_ANY, Trust
 from bundleserver.documents.printable import few, printable
 from bundleserver.errors import BundleError, SourceError
 from bundleserver.manifest import Manifest
@@ -160,6 +161,7 @@ def open_candidate(
     members: Members | None = None,
     probe: str = "enforce",
     calls: Callable[[str, str, Collection[str]], None] = lambda model, version, called: None,
+    trust: Trust = TRUST_ANY,
 ) -> Bundle:
     """Fetch a candidate and open it, as ``opening.open_bundle`` describes.
 
@@ -184,6 +186,7 @@ def open_candidate(
         probe=probe,
         enter=enter,
         calls=partial(calls, candidate.model, candidate.version.label),
+        trust=trust,
     )
 
 
