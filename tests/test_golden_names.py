@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from bundleserver import errors
 from bundleserver.cli import app
-from bundleserver.commands.flag_table import FLAGS
+from bundleserver.commands.flags.table import FLAGS
 from bundleserver.manifest import manifest_schema
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.metrics.requests import RequestMetrics

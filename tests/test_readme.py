@@ -37,7 +37,7 @@ def test_the_readme_is_short():
 
 def test_the_pages_name_only_flags_that_exist():
     """Every flag of a page's table is one of serve's."""
-    from bundleserver.commands.flag_table import FLAGS
+    from bundleserver.commands.flags.table import FLAGS
 
     text = "".join(page.read_text() for page in PAGES)
     named = set(re.findall(r"^\| `(--[a-z_]+)`", text, re.MULTILINE))

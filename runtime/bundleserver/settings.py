@@ -1,6 +1,6 @@
 """The settings of ``serve``: KServe's with KServe's names and defaults, and ours.
 
-``commands/flags.py`` has the flag of each.
+``commands/flags`` has the flag of each.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bundleserver.bundle.trust import SignaturePolicy
 from bundleserver.errors import ConfigError, Problem
+from bundleserver.frameworks.trust import PicklePolicy
 from bundleserver.serving.connection.access_log import format_problem
 from bundleserver.sources.registry.uri import ModelUri, alias_problem
 from bundleserver.versions import VersionPolicy
@@ -39,6 +41,18 @@ class Settings:
     poll_interval_seconds: float = 5.0
     version_mismatch: str = "warn"
     probe: str = "enforce"
+
+    profile: str | None = None
+    """``production``: other defaults, for whoever trusts nobody; see ``commands/profiles.py``."""
+    pickle_policy: PicklePolicy = PicklePolicy.ANY
+    pickle_allow: Path | None = None
+    """The operator's own names, one in a line, beside the built-in list of ``listed``."""
+    bundle_code: str = "allow"
+    require_manifest: bool = False
+    trusted_keys: Path | None = None
+    signatures: SignaturePolicy | None = None
+    """None: ``enforce`` with ``trusted_keys``, else ``off``."""
+
     swap_policy: SwapPolicy = SwapPolicy.AVAILABILITY
     load_threads: int = 4
     load_timeout_seconds: float = 600.0
@@ -50,12 +64,21 @@ class Settings:
     """Names and weights; None: as in ``serving.json``, else the default version gets all."""
     routing_header: str = "X-Routing-Key"
 
+    host: str | None = None
+    """None: every address."""
     http_port: int = 8080
     grpc_port: int = 8081
     enable_grpc: bool = True
     enable_docs_url: bool = False
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
+
+    admin: str = "closed"
+    """Who may load and unload by request without a token: ``closed`` is nobody, ``open`` is all."""
+    admin_token_file: Path | None = None
+    """With a token, it decides."""
+    repository_index: str = "open"
+    """``admin``: only those who may load and unload may read the index."""
 
     workers: int = 1
     """Worker processes on the same ports; each loads the models itself."""
@@ -131,10 +154,22 @@ class Settings:
         if self.model_name is not None and (not self.model_name or "/" in self.model_name):
             yield Problem("model_name", f"is '{self.model_name}'; expected a name without '/'")
 
+        yield from self._trust_problems()
         if self.access_log_format is not None:
             problem = format_problem(self.access_log_format)
             if problem is not None:
                 yield Problem("access_log_format", problem)
+
+    def _trust_problems(self) -> Iterator[Problem]:
+        if self.pickle_allow is not None and self.pickle_policy is not PicklePolicy.LISTED:
+            what = (
+                f"has an effect with --pickle_policy=listed only; it is {self.pickle_policy.value}"
+            )
+            yield Problem("pickle_allow", what)
+        asked = self.signatures or SignaturePolicy.OFF
+        if asked is not SignaturePolicy.OFF and self.trusted_keys is None:
+            what = f"is {asked.value}, which requires --trusted_keys; without, say --signatures=off"
+            yield Problem("signatures", what)
 
     def _registry_problems(self) -> Iterator[Problem]:
         if self.model_uri is not None:

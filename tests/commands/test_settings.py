@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from bundleserver.commands.flag_table import FLAGS
-from bundleserver.commands.flag_values import parse_bytes
 from bundleserver.commands.flags import ignored_flags, read_settings
+from bundleserver.commands.flags.table import FLAGS
+from bundleserver.commands.flags.values import parse_bytes
 from bundleserver.errors import ConfigError
 from bundleserver.serving.options import ServerOptions
 from bundleserver.settings import Settings

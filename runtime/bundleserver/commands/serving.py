@@ -14,6 +14,7 @@ import typer
 from bundleserver.commands.console import say_error
 from bundleserver.commands.flags import ignored_flags, read_settings
 from bundleserver.commands.sources import make_source, served_name
+from bundleserver.commands.trust import trust_of
 from bundleserver.errors import ConfigError, FrameworkError
 from bundleserver.serving.workers.identity import WorkerIdentity
 from bundleserver.settings import Settings
@@ -79,6 +80,7 @@ def _make_manager(settings: Settings, member: Member | None) -> Manager:
         device=settings.device,
         version_mismatch=settings.version_mismatch,
         probe=settings.probe,
+        trust=trust_of(settings),
         strict_readiness=settings.strict_readiness,
         load_threads=settings.load_threads,
         load_timeout_seconds=settings.load_timeout_seconds,

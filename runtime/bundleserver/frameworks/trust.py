@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
+
+from bundleserver.errors import ConfigError, Problem
 
 
 class PicklePolicy(str, Enum):
@@ -32,3 +36,34 @@ class CodeTrust:
     pickles: PicklePolicy = PicklePolicy.ANY
     allowed: frozenset[str] = frozenset()
     bundle_code: bool = True
+
+
+_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+_MOST_BYTES = 1 << 20
+
+
+def read_names(path: Path) -> frozenset[str]:
+    """Read the operator's list: ``package.module.name``, one in a line; ``#`` begins a comment.
+
+    Raises:
+        ConfigError: the file cannot be read, or a line is no such name.
+    """
+    what = f"--pickle_allow '{path}'"
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MOST_BYTES + 1).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(what, [Problem("", f"cannot be read: {error}")]) from error
+    if len(text) > _MOST_BYTES:
+        raise ConfigError(what, [Problem("", f"has more than {_MOST_BYTES} bytes")])
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+    problems = [
+        Problem(
+            f"line {number}", f"is '{line[:100]}'; expected an exact name, as package.module.Name"
+        )
+        for number, line in enumerate(lines, 1)
+        if line and not _NAME.fullmatch(line)
+    ]
+    if problems:
+        raise ConfigError(what, problems[:20])
+    return frozenset(filter(None, lines))

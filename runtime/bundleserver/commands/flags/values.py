@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import difflib
 from collections.abc import Callable
+from enum import Enum
 from typing import TypeVar
 
 from bundleserver.versions import VersionPolicy, weights
-from bundleserver.versions.lifecycle import SwapPolicy
 
 Value = TypeVar("Value")
+Word = TypeVar("Word", bound=Enum)
 
 
 def parse_bool(text: str) -> bool:
@@ -80,11 +81,12 @@ def one_of(*words: str) -> Callable[[str], str]:
     return parse
 
 
+def enumerated(kind: type[Word]) -> Callable[[str], Word]:
+    """Make a parser of an enumeration's values, as ``one_of`` does of words."""
+    parse = one_of(*(word.value for word in kind))
+    return lambda text: kind(parse(text))
+
+
 def parse_labels(text: str) -> tuple[str, ...]:
     """Parse comma-separated names; duplicates are dropped."""
     return tuple(dict.fromkeys(label.strip() for label in text.split(",") if label.strip()))
-
-
-def parse_swap_policy(text: str) -> SwapPolicy:
-    """Parse a swap policy, as ``one_of`` does its values."""
-    return SwapPolicy(one_of(*(policy.value for policy in SwapPolicy))(text))

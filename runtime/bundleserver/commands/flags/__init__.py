@@ -7,17 +7,18 @@ import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from enum import Enum
 from functools import partial
 from types import MappingProxyType
 from typing import NoReturn
 
-from bundleserver.commands.flag_table import FLAGS, GROUPS, IGNORED, VARIABLES, Flag
-from bundleserver.commands.flag_values import (
+from bundleserver.commands.flags.profiles import PROFILES
+from bundleserver.commands.flags.table import FLAGS, GROUPS, IGNORED, VARIABLES, Flag
+from bundleserver.commands.flags.values import (
     parse_bool,
 )
 from bundleserver.errors import ConfigError, Problem
 from bundleserver.settings import Settings
-from bundleserver.versions.lifecycle import SwapPolicy
 
 
 def read_settings(
@@ -36,8 +37,9 @@ def read_settings(
     from_environment = {
         name: environ[variable] for name, variable in VARIABLES.items() if environ.get(variable)
     }
+    profile = PROFILES.get(getattr(values, "profile", ""), {})
     try:
-        return Settings(**{**from_environment, **vars(values)})
+        return Settings(**{**profile, **from_environment, **vars(values)})
     except ConfigError as error:
         flags = [Problem(FLAGS[problem.where].spelling, problem.what) for problem in error.problems]
         raise ConfigError("serve", flags) from error
@@ -80,7 +82,7 @@ def _parser() -> _Parser:
 
 
 def _add_flag(group: argparse._ArgumentGroup, flag: Flag, default: object) -> None:
-    plain = default.value if isinstance(default, SwapPolicy) else default
+    plain = default.value if isinstance(default, Enum) else default
     shown = "" if plain is None or plain == () else f" (default: {str(plain).lower()})"
     text = (flag.text + shown).replace("%", "%%")
     add = partial(group.add_argument, flag.spelling, dest=flag.setting, type=flag.parse, help=text)

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from bundleserver.commands.flag_values import (
+from bundleserver.bundle.trust import SignaturePolicy
+from bundleserver.commands.flags.values import (
+    enumerated,
     one_of,
     parse_bool,
     parse_bytes,
@@ -15,9 +17,10 @@ from bundleserver.commands.flag_values import (
     parse_int,
     parse_labels,
     parse_policy,
-    parse_swap_policy,
     parse_traffic,
 )
+from bundleserver.frameworks.trust import PicklePolicy
+from bundleserver.versions.lifecycle import SwapPolicy
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "--swap_policy",
             "availability loads the new version before it unloads the old one; resource unloads "
             "the old one first, if memory is too small for both",
-            parse_swap_policy,
+            enumerated(SwapPolicy),
         ),
         Flag(
             "--load_threads",
@@ -112,7 +115,47 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "HTTP header and gRPC metadata key with the routing key of a sticky traffic split",
         ),
     ),
+    "trust": (
+        Flag(
+            "--profile",
+            "production: pickles by the list, manifests, signatures and equal libraries required, "
+            "no code of bundles, nothing open to those without a token; other flags still count",
+            one_of("production"),
+        ),
+        Flag(
+            "--pickle_policy",
+            "any opens every pickle, which runs its code; listed opens those that name only what "
+            "is on the list; deny opens none",
+            enumerated(PicklePolicy),
+        ),
+        Flag("--pickle_allow", "file with more names for the list, one in a line", Path),
+        Flag(
+            "--bundle_code",
+            "whether code that ships with a bundle or a registry model may run: allow, deny",
+            one_of("allow", "deny"),
+        ),
+        Flag("--require_manifest", "refuse directories without manifest.json", parse_bool),
+        Flag("--trusted_keys", "directory of the public keys that may sign versions", Path),
+        Flag(
+            "--signatures",
+            "off, warn, or enforce: only versions that a trusted key has signed are opened; "
+            "default: enforce with --trusted_keys",
+            enumerated(SignaturePolicy),
+        ),
+        Flag(
+            "--admin",
+            "who may load and unload by request without a token: closed is nobody, open is all",
+            one_of("closed", "open"),
+        ),
+        Flag("--admin_token_file", "file with the token that admits to load and unload", Path),
+        Flag(
+            "--repository_index",
+            "who may read the index of models: open is all, admin is who may load and unload",
+            one_of("open", "admin"),
+        ),
+    ),
     "addresses": (
+        Flag("--host", "address to listen on, such as 127.0.0.1; default: every address"),
         Flag("--http_port", "REST port; 0 selects a free port", parse_int),
         Flag("--grpc_port", "gRPC port; 0 selects a free port", parse_int),
         Flag("--enable_grpc", "serve gRPC", parse_bool),

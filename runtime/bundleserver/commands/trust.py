@@ -1,0 +1,26 @@
+"""The operator's trust, as the flags say it."""
+
+from __future__ import annotations
+
+from bundleserver.bundle.trust import SignaturePolicy, Trust
+from bundleserver.frameworks.trust import CodeTrust, read_names
+from bundleserver.settings import Settings
+
+
+def trust_of(settings: Settings) -> Trust:
+    """Return the trust in versions that settings ask for.
+
+    Raises:
+        ConfigError: the file of --pickle_allow cannot be read, or has what is no name.
+    """
+    otherwise = SignaturePolicy.OFF if settings.trusted_keys is None else SignaturePolicy.ENFORCE
+    return Trust(
+        code=CodeTrust(
+            settings.pickle_policy,
+            frozenset() if settings.pickle_allow is None else read_names(settings.pickle_allow),
+            bundle_code=settings.bundle_code == "allow",
+        ),
+        require_manifest=settings.require_manifest,
+        signatures=settings.signatures or otherwise,
+        trusted_keys=settings.trusted_keys,
+    )
