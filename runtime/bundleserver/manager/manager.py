@@ -77,14 +77,12 @@ class Manager:
             probe: ``enforce``, ``warn`` or ``off``: whether what cannot answer may be READY.
             trust: what a version may be and do.
             strict_readiness: with several models, be ready only when all are.
-            retry_pauses_seconds: the backoff of a version that failed; its length is the number of
-                retries.
-            load_threads: how many versions are loaded at the same time; with 0 ``reconcile`` loads
-                them itself, one after the other.
+            retry_pauses_seconds: the backoff of a version that failed, as long as it is retried.
+            load_threads: how many versions are loaded at a time; with 0 ``reconcile`` loads them.
             load_timeout_seconds: how long a load in a thread of its own may take; 0 is no limit.
             open_bundle: opens a candidate; None is the real opener.
-            admission: decides whether an open version may answer; None admits every version.
-            manual_orders: the initial manual loads and unloads, as from ``manual_orders``.
+            admission: decides whether an open version may answer; None admits each.
+            manual_orders: initial manual loads and unloads.
             clock: monotonic seconds.
         """
         self._source = source
@@ -95,11 +93,10 @@ class Manager:
         self._strict = strict_readiness
         self._clock = clock
         self._manual_orders = manual_orders or {}
-        self._shared = Shared(admission=admission or Admission())
+        shared = self._shared = Shared(admission=admission or Admission())
         self.knows: Callable[[str], bool] = self._shared.models.__contains__
-        self.manual_orders = self._shared.manual_orders
-        self.outcomes = self._shared.outcomes
-        self.reconsider = self._shared.reconsider
+        self.manual_orders, self.outcomes = shared.manual_orders, shared.outcomes
+        self.reconsider = shared.reconsider
         opener = open_bundle or partial(
             open_candidate,
             source,
@@ -159,8 +156,7 @@ class Manager:
     def is_server_ready(self) -> bool:
         """Ask whether the process is ready.
 
-        With several models each must be ready or have failed, and one must be ready; with strict
-        readiness all must be ready.
+        Of several models each must be ready or have failed, and one be ready; if strict, all.
         """
         with self._shared.changed:
             models = list(self._shared.models.values())
@@ -202,7 +198,7 @@ class Manager:
             return self._shared.traffic.of(self._shared.find(model))
 
     def failures(self) -> Mapping[tuple[str, State], int]:
-        """Return the number of failed loads by model and state."""
+        """Count failed loads by model and state."""
         with self._shared.changed:
             return dict(self._shared.failures)
 
