@@ -17,7 +17,7 @@ import grpc
 import httpx
 import pytest
 
-from tests.end_to_end.processes import DEADLINE_SECONDS, eventually, running
+from tests.end_to_end.processes import DEADLINE_SECONDS, Threads, eventually, running
 from tests.end_to_end.test_workers import pids, publish_first
 from tests.serving.fakes import FakeManager, FakeModel, serving
 from tests.serving.grpc_client import connected, tensor
@@ -31,38 +31,28 @@ _ASK = (
 )
 
 
-class Clients:
+class Clients(Threads):
     """Clients in closed loops over kept connections; what was sent and not answered is lost."""
 
     def __init__(self, port: int, count: int = 6) -> None:
-        self._port, self._ends = port, threading.Event()
+        super().__init__(*[self._run] * count)
+        self._port = port
         self.answers, self.lost, self.closed = Counter(), Counter(), Counter()
-        self._threads = [threading.Thread(target=self._run) for _ in range(count)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._ends.set()
-        for thread in self._threads:
-            thread.join(DEADLINE_SECONDS)
 
     def _run(self):
-        while not self._ends.is_set():
+        while not self.ends.is_set():
             link = http.client.HTTPConnection("127.0.0.1", self._port, timeout=DEADLINE_SECONDS)
             try:
                 link.connect()
             except OSError:
                 # Nothing was sent; a refused port is asked again until the test is over.
-                self._ends.wait(0.02)
+                self.ends.wait(0.02)
                 continue
             self._use(link)
             link.close()
 
     def _use(self, link):
-        while not self._ends.is_set():
+        while not self.ends.is_set():
             try:
                 link.request("POST", "/v1/models/numbers:predict", _BODY)
                 answer = link.getresponse()

@@ -36,9 +36,11 @@ from bundleserver.serving.rest.http import Answer, Begin, answer_of_error
 _LONGEST_URL = 512
 """A path may be as long as its sender likes; those of models are not, and are cached."""
 
-_MOST_DIGITS_OF_ALL = 15
 _MOST_DIGITS = 8
 """Longer lengths are large, whatever they say."""
+
+_MOST_COUNTED_DIGITS = 15
+"""Of a body with a longer length nothing is left out of the search for heads."""
 
 _DRIP_BYTES = 4096
 """Who sends less, and still not all, is slow; others fill the pieces that the network carries."""
@@ -143,7 +145,7 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
             return
         self._came = headers = dict(self.headers)
         size = headers.get(b"content-length", b"0")
-        self.body_left = int(size) if size.isdigit() and len(size) <= _MOST_DIGITS_OF_ALL else 0
+        self.body_left = int(size) if size.isdigit() and len(size) <= _MOST_COUNTED_DIGITS else 0
         if (
             self._is_first
             and (request is None or request.response_complete)
