@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -14,7 +16,10 @@ from bundleserver.errors import IntegrityError, SourceError
 from bundleserver.sources import Candidate, Demand
 from bundleserver.sources.registry.bounded import Breaker, call_within, ended_by
 from bundleserver.sources.registry.cache import Cache
-from bundleserver.sources.registry.exact import growth_check
+from bundleserver.sources.registry.cache.index import write_index
+from bundleserver.sources.registry.client import RegistryClient
+from bundleserver.sources.registry.download import Artifact, Artifacts
+from bundleserver.sources.registry.exact import check_growth
 from bundleserver.sources.registry.listing import Choice, list_model
 from bundleserver.sources.registry.source import RegistrySource
 from bundleserver.sources.registry.state import LastKnown, recall, remember
@@ -183,11 +188,128 @@ def test_a_file_that_grows_beyond_its_size_ends_the_library_that_writes_it(tmp_p
         finally:
             ended.set()
 
-    check = growth_check(tmp_path / "model.pt", 3_000, "model.pt", "'m' version 1")
+    def check():
+        others = {tmp_path / "model.pt.txt", tmp_path / "model.pt"}
+        check_growth(tmp_path / "model.pt", 3_000, "model.pt", "'m' version 1", others)
+
     with pytest.raises(IntegrityError, match="more than the announced 3000 bytes"), ended_by(check):
         call_within(DEADLINE_SECONDS, "download", download)
     assert ended.wait(DEADLINE_SECONDS)
     assert (tmp_path / draft).stat().st_size < 3_000_000
+
+
+def test_an_unannounced_file_is_bounded_by_the_disk_and_told_so(tmp_path):
+    """The message does not say that the registry announced a size that it did not."""
+    (tmp_path / "model.pt").write_bytes(b"x" * 4_000)
+
+    with pytest.raises(IntegrityError, match="more than 3000 bytes, half of the free space;"):
+        check_growth(tmp_path / "model.pt", 3_000, "model.pt", "m", set(), is_announced=False)
+
+
+def test_drafts_of_earlier_attempts_are_not_counted_again(tmp_path):
+    """Each may be nearly whole, since an attempt may fail at the end."""
+    for draft in ("model.pt.1", "model.pt.2", "model.pt"):
+        (tmp_path / draft).write_bytes(b"x" * 2_900)
+
+    check_growth(tmp_path / "model.pt", 3_000, "model.pt", "m", {tmp_path / "model.pt"})
+
+
+@pytest.mark.parametrize("is_http", [False, True])
+def test_many_small_files_do_not_list_their_directory_for_each(tmp_path, monkeypatch, is_http):
+    """A directory of many files is not read once for each of them; over HTTP it never is."""
+    count, scans = 300, []
+
+    class Repository:
+        def _download_file(self, remote, local):
+            if remote == "f0":
+                never.wait(0.3)
+            with open(local, "wb") as file:  # noqa: PTH123  # as MLflow does
+                file.write(b"x")
+
+    never = threading.Event()
+    monkeypatch.setattr(
+        "bundleserver.sources.registry.download._streams", lambda repository: is_http
+    )
+    monkeypatch.setattr(
+        "mlflow.store.artifact.artifact_repository_registry.get_artifact_repository",
+        lambda uri: Repository(),
+    )
+    scandir = os.scandir
+    monkeypatch.setattr(
+        os, "scandir", lambda path: (path == tmp_path and scans.append(path)) or scandir(path)
+    )
+    client = RegistryClient()
+    files = tuple(Artifact(f"f{at}", 1) for at in range(count))
+
+    Artifacts(client, "m", "1").fetch(files, tmp_path)
+
+    assert count == len([*tmp_path.iterdir()])
+    assert len(scans) < count / 2
+    assert not (is_http and scans)
+
+
+def test_without_locks_no_replica_removes_what_another_one_writes(tmp_path, monkeypatch):
+    """Where the file system has none, both fetch, and both have the version."""
+
+    def without_locks(descriptor, operation):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", without_locks)
+    cache, other = (Cache(tmp_path, "m", "registry") for _ in range(2))
+
+    def fill(directory):
+        (directory / "model.bin").write_bytes(b"model")
+        return {}
+
+    def fill_slowly(directory):
+        fill(directory)
+        other.add(V1, fill)
+        return {"files": str(sorted(path.name for path in directory.iterdir()))}
+
+    _, facts = cache.add(V1, fill_slowly)
+
+    assert {"files": "['model.bin']"} == facts
+    assert cache.find(V1) == other.find(V1) is not None
+    assert [] == [path.name for path in cache.root.glob(".part-*")]
+
+
+def test_what_was_begun_without_the_lock_is_left_by_those_who_have_it(tmp_path):
+    """A replica that hung kept the lock, another one fetches without, a third one later with."""
+    cache, other = (Cache(tmp_path, "m", "registry", lock_seconds=0.3) for _ in range(2))
+    cache.root.mkdir()
+    held = (cache.root / ".lock-1").open("wb")
+    fcntl.flock(held, fcntl.LOCK_EX)
+
+    def fill(directory):
+        (directory / "model.bin").write_bytes(b"model")
+        return {}
+
+    def fill_slowly(directory):
+        held.close()
+        fill(directory)
+        other.add(V1, fill)
+        return {"files": str(sorted(path.name for path in directory.iterdir()))}
+
+    assert {"files": "['model.bin']"} == cache.add(V1, fill_slowly)[1]
+
+
+def test_a_replica_that_computes_long_digests_is_seen_to_go_on(tmp_path, monkeypatch):
+    """A large file is no reason to fetch it again elsewhere; and its load can be given up."""
+    monkeypatch.setattr("bundleserver.sources.registry.cache.locks._BEAT_SECONDS", 0.0)
+    monkeypatch.setattr("bundleserver.bundle.integrity._CHUNK_BYTES", 1)
+    (tmp_path / "model.bin").write_bytes(b"model")
+    touched = []
+
+    def check():
+        touched.append(tmp_path.stat().st_mtime)
+        os.utime(tmp_path, (1.0, 1.0))
+        if len(touched) > 4:
+            raise SourceError("given up")
+
+    with pytest.raises(SourceError, match="given up"), ended_by(check):
+        write_index(tmp_path, {})
+
+    assert all(at > 1.0 for at in touched)
 
 
 def test_downloads_that_hang_hold_up_no_poll():

@@ -80,9 +80,10 @@ class SlowReads:
 
     def _begin(self, read: Callable[[], object]) -> concurrent.futures.Future[object]:
         if self._tasks is None:
-            self._tasks = SimpleQueue()
-            thread = threading.Thread(target=_run, args=(self._tasks,), name="reads", daemon=True)
+            tasks: SimpleQueue[_Task | None] = SimpleQueue()
+            thread = threading.Thread(target=_run, args=(tasks,), name="reads", daemon=True)
             thread.start()
+            self._tasks = tasks
         future: concurrent.futures.Future[object] = concurrent.futures.Future()
         self._tasks.put((future, read))
         return future

@@ -24,6 +24,7 @@ MOST_BYTES = 8 << 20
 MOST_VALUES = 500_000
 """The most values of an answer; MLflow's parsers keep the interpreter for each of them."""
 
+_MARK = "_bundleserver_bounds_answers"
 _PIECE_BYTES = 1 << 16
 _COMPRESSED = frozenset({"gzip", "x-gzip", "deflate"})
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
@@ -46,7 +47,7 @@ def bound_answers() -> None:
             "this version of MLflow has other HTTP sessions than those whose answers are bounded; "
             "answers of the registry have no limit; mlflow-skinny 3.17 is tested"
         )
-    elif not hasattr(make, "__wrapped__"):
+    elif not hasattr(make, _MARK):
         request_utils._get_request_session = _bounding(make)
 
 
@@ -63,6 +64,7 @@ def _bounding(make: Callable[..., Any]) -> Callable[..., Any]:
             )
         return made
 
+    setattr(session, _MARK, True)
     return session
 
 

@@ -49,10 +49,10 @@ def call_within(seconds: float, what: str, function: Callable[[], T]) -> T:
 
     A function that hangs is ended at its next step in Python, as after the next byte of an answer
     that trickles. Until then it is left to its thread, which does not prevent the process from
-    exiting; while too many hang, no more are called.
+    exiting; while too many are under way or hang, others wait for their turn.
 
     Raises:
-        TimeoutError: it has not returned.
+        TimeoutError: it has not returned, or has had no thread to begin in.
         Exception: as raised by the function, or by a check of ``ended_by``.
     """
     calls = _DOWNLOADS if _CHECKS.get() else _CALLS
@@ -71,12 +71,20 @@ def call_within(seconds: float, what: str, function: Callable[[], T]) -> T:
         finally:
             calls.release()
 
-    if not calls.acquire(blocking=False):
-        raise TimeoutError("earlier calls have not ended")
+    deadline = time.monotonic() + seconds
+    _wait(lambda pause: calls.acquire(timeout=pause), deadline, "earlier calls have not ended")
     thread = threading.Thread(target=run, name=f"registry: {what}", daemon=True)
-    thread.start()
     try:
-        _wait(outcome, seconds)
+        thread.start()
+    except BaseException:
+        calls.release()
+        raise
+    try:
+        _wait(
+            lambda pause: bool(wait([outcome], pause).done),
+            deadline,
+            f"no response within {seconds:g} s",
+        )
     except BaseException:
         if ending.acquire(blocking=False):
             _end(thread)
@@ -85,12 +93,12 @@ def call_within(seconds: float, what: str, function: Callable[[], T]) -> T:
     return outcome.result()
 
 
-def _wait(outcome: Future[T], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not wait([outcome], min(_CHECK_SECONDS, max(0.0, deadline - time.monotonic()))).done:
+def _wait(is_over: Callable[[float], bool], deadline: float, late: str) -> None:
+    """Wait, in short pauses, for what ``is_over`` waits for."""
+    while not is_over(min(_CHECK_SECONDS, max(0.0, deadline - time.monotonic()))):
         run_checks()
         if time.monotonic() >= deadline:
-            raise TimeoutError(f"no response within {seconds:g} s")
+            raise TimeoutError(late)
 
 
 class _GivenUp(BaseException):
