@@ -177,7 +177,11 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "terminationGracePeriodSeconds",
             parse_float,
         ),
-        Flag("--heartbeat_seconds", "patience with a worker process that hangs", parse_float),
+        Flag(
+            "--heartbeat_seconds",
+            "timeout in seconds of a worker process that hangs; 0: none",
+            parse_float,
+        ),
         Flag(
             "--lame_duck_seconds",
             "seconds after SIGTERM in which each answer closes its connection; 0 disables it",
