@@ -373,7 +373,7 @@ def test_only_a_version_that_a_label_refers_to_is_replaced(alias, failed, policy
     model = RegisteredModel("m", (replace(V1, number="3"), V2, V1), {"champion": alias})
     known = LastKnown(model, 1.0, {"champion": ("3", "2", "1")})
     left_out = frozenset(map(Version, failed))
-    demand = Demand(VersionPolicy(), len(left_out), left_out, left_out)
+    demand = Demand(VersionPolicy(), left_out, left_out)
     choice = Choice(ModelUri.parse("models:/m@champion"), (), "m")
 
     def candidate_of(version):
