@@ -16,6 +16,7 @@ from packaging.version import InvalidVersion, Version
 
 from bundleserver.bundle.links import Links
 from bundleserver.errors import IntegrityError, Problem
+from bundleserver.frameworks.giving_up import go_on
 from bundleserver.frameworks.regular_files import open_regular
 from bundleserver.manifest import BUNDLE, MANIFEST_NAME, Component, Manifest, Requirements
 
@@ -67,6 +68,7 @@ def file_sha256(path: Path, beat: Callable[[], object] = lambda: None) -> str:
     digest = hashlib.sha256()
     with open_regular(path) as file:
         while chunk := file.read(_CHUNK_BYTES):
+            go_on()
             digest.update(chunk)
             beat()
     return digest.hexdigest()

@@ -6,20 +6,41 @@ import sys
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN = Path("/proc/self/cgroup")
 _MACHINE = Path("/proc/meminfo")
 
 
-def free_memory(cgroup: Path = _CGROUP, machine: Path = _MACHINE) -> int:
+def free_memory(cgroup: Path = _CGROUP, machine: Path = _MACHINE, own: Path = _OWN) -> int:
     """Return the bytes that can be had now; what the system would give back counts as free.
 
     Where nothing tells, the largest number.
     """
-    found = (
-        _left(cgroup, "memory.max", "memory.current", ""),
-        _left(cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
-        _table(machine).get("MemAvailable:", sys.maxsize >> 10) << 10,
-    )
+    new, old = _groups(own)
+    found = [_table(machine).get("MemAvailable:", sys.maxsize >> 10) << 10]
+    found += [_left(cgroup / it, "memory.max", "memory.current", "") for it in new]
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+    found += [_left(cgroup / "memory" / it, *names) for it in old]
     return min(found)
+
+
+def _groups(own: Path) -> tuple[list[Path], list[Path]]:
+    """Return the process's groups of both versions, each with those that it is in, to the root.
+
+    In a container the root is its own group, and often no other can be seen.
+    """
+    found = ([Path()], [Path()])
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        group = Path(path.lstrip("/"))
+        is_old = "memory" in controllers.split(",")
+        if ".." not in group.parts and (is_old or not controllers):
+            found[is_old].extend([group, *group.parents])
+    return found
 
 
 def _left(directory: Path, limit: str, used: str, prefix: str) -> int:
