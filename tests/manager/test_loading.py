@@ -322,7 +322,9 @@ def test_what_calls_another_model_waits_for_it_without_a_failure(serve, source, 
 
 
 @pytest.mark.parametrize("members", [1, len(WAIT_FOR_MEMBERS_SECONDS) + 1])
-def test_a_member_that_comes_while_its_caller_fails_to_find_it_ends_the_wait(serve, source, members):
+def test_a_member_that_comes_while_its_caller_fails_to_find_it_ends_the_wait(
+    serve, source, members
+):
     """A member is up between the moment that its caller asks and the one that it begins to wait."""
     names = [f"member{number}" for number in range(members)]
     asked = {name: Gate() for name in names}

@@ -16,7 +16,7 @@ from bundleserver.errors import BundleServerError, InvalidInput
 from bundleserver.serving.execution.answering import ServedModels
 from bundleserver.serving.execution.small_first import SmallFirst
 from bundleserver.serving.execution.thread_pool import ThreadPool
-from bundleserver.serving.requests import PredictRequest
+from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.tensors import NamedTensor
 from bundleserver.tensors.budget import Budget
 from bundleserver.tensors.call_traits import CallTraits
@@ -156,3 +156,12 @@ def test_large_work_is_forgotten(fails):
 
     with no_collector():
         wait_until_gone(asyncio.run(run()))
+
+
+def test_the_size_of_forecasts_is_that_of_all():
+    """Instances may have horizons of their own; each counts as what it is."""
+    short, long = {"mean": [0.0], "lower": [0.0]}, {"mean": [0.0] * 1000, "lower": [0.0] * 1000}
+    answers = [short, *[long] * 2, *[short] * 7]
+
+    assert 8 * (2 * 2000 + 8 * 2) == PredictResponse("m", "1", answers=answers).size_bytes
+    assert 0 == PredictResponse("m", "1", answers=[]).size_bytes

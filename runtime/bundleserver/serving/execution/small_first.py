@@ -66,7 +66,7 @@ class SmallFirst:
         future.add_done_callback(partial(self._forget, ref(waiting)))
         try:
             self._pool.submit(self._work)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             # A thread that is there may have begun it.
             if future.cancel():
                 raise NotReady("this server", f"no thread is available: {error}") from error
