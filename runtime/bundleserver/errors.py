@@ -285,10 +285,15 @@ class NotReady(BundleServerError):
 class QueueFull(BundleServerError):
     """A model's request queue is full."""
 
-    def __init__(self, identity: str, limit: int, retry_after_seconds: int = 1) -> None:
+    def __init__(
+        self, identity: str, limit: int, retry_after_seconds: int = 1, flag: str = "--max_queue"
+    ) -> None:
         self.identity = identity
         self.retry_after_seconds = retry_after_seconds
-        super().__init__(f"the request queue of {identity} is full ({limit} waiting); retry later")
+        more = f", or raise {flag}" if flag else ""
+        super().__init__(
+            f"the request queue of {identity} is full ({limit} waiting); retry later{more}"
+        )
 
 
 class SourceError(BundleServerError):

@@ -18,6 +18,7 @@ from bundleserver.serving.grpc.open_inference import ModelInferRequest
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.unsent import RefusedAnswers
 from bundleserver.settings import Settings
+from tests import http2
 from tests.end_to_end.processes import eventually
 from tests.serving.fakes import DEADLINE_SECONDS, FakeManager, FakeModel, FakeVersion, Gate, serving
 from tests.serving.grpc_client import tensor
@@ -279,11 +280,11 @@ def test_answers_that_are_not_taken_have_a_limit_together(way):
 
 def test_pings_of_good_clients_are_no_flood():
     """A few pings without calls are answered; a flood of them ends the connection."""
-    ping = b"\0\0\x08\x06\0\0\0\0\0" + bytes(8)
+    ping = http2.frame(http2.PING, 0, 0, bytes(8))
     with served() as server:
         address = ("127.0.0.1", server.server.grpc_port)
         with socket.create_connection(address, DEADLINE_SECONDS) as connection:
-            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0" + ping * 20)
+            connection.sendall(http2.OPENING + ping * 20)
             assert b"too_many_pings" in read_all(connection)
     limits = dict(GrpcLimits().channel_arguments())
     # Clients of Go and Java ping every 10 seconds at most, those of Java also without calls.

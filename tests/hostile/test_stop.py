@@ -6,7 +6,6 @@ import http.client
 import os
 import signal
 import socket
-import struct
 import threading
 import time
 from collections import Counter
@@ -17,6 +16,7 @@ import grpc
 import httpx
 import pytest
 
+from tests import http2
 from tests.end_to_end.processes import DEADLINE_SECONDS, Threads, eventually, running
 from tests.end_to_end.test_workers import pids, publish_first
 from tests.serving.fakes import FakeManager, FakeModel, serving
@@ -203,40 +203,19 @@ def _get_fresh(server, path):
     return answer.text if answer.status_code == 200 else None
 
 
-def _literal(name: bytes, value: bytes) -> bytes:
-    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    head = struct.pack(">I", len(payload))[1:] + bytes([kind, flags])
-    return head + struct.pack(">I", stream) + payload
-
-
-_HEAD = b"".join(
-    _literal(name, value)
-    for name, value in (
-        (b":method", b"POST"),
-        (b":scheme", b"http"),
-        (b":path", b"/inference.GRPCInferenceService/ModelInfer"),
-        (b":authority", b"x"),
-        (b"content-type", b"application/grpc"),
-        (b"te", b"trailers"),
-    )
-)
-
-
 def flood(port: int, ends: threading.Event, begun: threading.Event) -> None:
     """Open calls and reset them, as fast as the server reads; over a new connection when closed."""
     while not ends.is_set():
         with socket.create_connection(("127.0.0.1", port), DEADLINE_SECONDS) as link:
             try:
-                link.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0))
+                link.sendall(http2.OPENING)
                 for first in range(1, 2**30, 200):
                     if ends.is_set():
                         return
                     link.sendall(
                         b"".join(
-                            _frame(1, 4, stream, _HEAD) + _frame(3, 0, stream, b"\0\0\0\x08")
+                            http2.infer_head(stream)
+                            + http2.frame(http2.RESET, 0, stream, http2.CANCEL)
                             for stream in range(first, first + 200, 2)
                         )
                     )

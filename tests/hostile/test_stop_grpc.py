@@ -10,16 +10,15 @@ from functools import partial
 import grpc
 import pytest
 
+from tests import http2
 from tests.end_to_end.processes import DEADLINE_SECONDS, Threads, eventually, running
 from tests.end_to_end.test_workers import publish_first
-from tests.hostile.test_stop import _frame
 from tests.serving.fakes import FakeManager, FakeModel, serving
 from tests.serving.grpc_client import Client, tensor
 
 pytestmark = pytest.mark.timeout(300)
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0)
-_GOAWAY = _frame(7, 0, 0, b"\x7f\xff\xff\xff\0\0\0\0")
+_GOAWAY = http2.frame(http2.GOAWAY, 0, 0, b"\x7f\xff\xff\xff\0\0\0\0")
 
 
 class Clients(Threads):
@@ -82,7 +81,7 @@ def test_a_client_is_told_once_between_two_frames_and_served_until_it_leaves():
     with serving(manager, lame_duck_seconds=0.1) as served:
         address = ("127.0.0.1", served.server.grpc_port)
         with socket.create_connection(address, DEADLINE_SECONDS) as link:
-            link.sendall(_PREFACE)
+            link.sendall(http2.OPENING)
             first = link.recv(65536)
             served.server.stop()
             rest = b"".join(iter(lambda: link.recv(65536), b""))

@@ -50,7 +50,7 @@ class Decompression:
                 except RequestTooLarge:
                     continue
         if self._pending >= self._most:
-            raise QueueFull("compressed bodies", self._most - THREADS)
+            raise QueueFull("compressed bodies", self._most - THREADS, flag="")
         self._pending += 1
         try:
             work = partial(decompress, body, encoding, limit_bytes)

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from operator import attrgetter
 
 from bundleserver.errors import BundleServerError, ModelNotFound
 from bundleserver.serving.codecs import json_body, v1, v2
@@ -35,8 +34,6 @@ _HEADER_LENGTH = v2.HEADER_LENGTH.encode()
 _TIMEOUT_HEADER = TIMEOUT_HEADER.lower().encode()
 _DATE_BYTES = 64
 """What a step of a forecast is in work, as bytes to decode."""
-
-_NBYTES = attrgetter("nbytes")
 
 
 class Routes:
@@ -161,7 +158,7 @@ class Routes:
             self._note_refusal(model, "v2", error)
             raise
         response = await self._answer(asked if budget is None else _due(asked, budget))
-        size = sum(map(_NBYTES, response.outputs.values()))
+        size = response.size_bytes
         if size <= SMALL_BYTES:
             encoded = v2.encode_response(response, asked)
         else:
@@ -192,12 +189,11 @@ class Routes:
         size = response.size_bytes
         if event is None and size <= SMALL_BYTES:
             return Answer(v1.encode_response(response), headers=headers)
-        encode = partial(v1.encode_response, response)
-        encoded = await self._heavy.run(size, encode, budget or self._limits.budget())
+        encode, budget = partial(v1.encode_response, response), budget or self._limits.budget()
         if event is None:
-            return Answer(encoded, headers=headers)
-        await cloud_events.prepare()
-        return await self._heavy.run(size, partial(event.answer, model, encoded, headers))
+            return Answer(await self._heavy.run(size, encode, budget), headers=headers)
+        work = partial(event.answer, model, encode, headers)
+        return await self._heavy.run(cloud_events.work_bytes(size), work, budget)
 
     async def _begin(
         self, request: Request, body: bytes, own: Budget | None
