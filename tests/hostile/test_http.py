@@ -366,3 +366,28 @@ def test_grpc_bodies_are_counted_too():
 
     assert grpc.StatusCode.RESOURCE_EXHAUSTED == refused.value.code()
     assert "--max_inflight_bytes" in refused.value.details()
+
+
+@pytest.mark.parametrize("most", [20, 100])
+@pytest.mark.parametrize("name", ["v1", "v2", "v2 with raw bytes"])
+def test_small_bodies_have_their_limit_of_values_too(way, name, most):
+    """However small a body is, and whatever the protocol, more values than the flag are 413."""
+    rows = [[float(n), 1.0] for n in range(most // 2)]
+    flat = sum(rows, [])
+    tensor = {"name": "features", "datatype": "FP64", "shape": [len(rows), 2], "data": flat}
+    path, document = "/v2/models/sums/infer", {"inputs": [tensor]}
+    if name == "v1":
+        path, document = PREDICT, {"instances": rows}
+    body, headers = json.dumps(document).encode(), {}
+    if name == "v2 with raw bytes":
+        headers = {"inference-header-content-length": str(len(body))}
+    with served(max_body_values=most) as server:
+        client = http.client.HTTPConnection("127.0.0.1", server.server.http_port, timeout=20)
+        client.request("POST", path, body, headers)
+        response = client.getresponse()
+        said = response.read().decode()
+        client.close()
+
+    assert 413 == response.status
+    assert f"at most {most}" in said
+    assert "--max_body_values" in said
