@@ -12,7 +12,7 @@ from typing import cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from bundleserver.errors import HeadTooLarge
+from bundleserver.errors import HeadTooLarge, RequestTooLarge, TooManyBytes
 from bundleserver.serving.connection.other_protocols import head_without_offer, refusal_of
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.inflight import InflightBytes
@@ -119,9 +119,10 @@ class BoundedReading(HttpToolsProtocol):
 
     def may_take(self, length: int) -> bool:
         """Count a body that is to come, if there is room."""
-        if not self.bodies.has_room(length):
+        try:
+            self.bodies.take(length)
+        except (RequestTooLarge, TooManyBytes):
             return False
-        self.bodies.take(length)
         self.taken = length
         return True
 
