@@ -209,6 +209,22 @@ def test_an_answer_that_is_not_taken_closes_its_connection(way):
             assert flood(connection, head + body) < MOST_BYTES
 
 
+def test_an_answer_that_is_not_taken_leaves_nothing_counted(way):
+    """Once its connection is closed neither its body nor those behind it nor its answer is held."""
+    body = b'{"instances": [%b]}' % b",".join([b"[1.0, 2.0]"] * 40_000)
+    with served(timeout_send=0.4) as server:
+        held = server.server._bodies
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(DEADLINE_SECONDS)
+            connection.connect(("127.0.0.1", server.server.http_port))
+            assert flood(connection, PREDICT_HEAD % len(body) + body) < MOST_BYTES
+            eventually(lambda: not held.held, "no body is held")
+            assert 0 == held._held_small
+        assert 200 == ask(server, body)[0]
+        eventually(lambda: not held.held, "nothing is held")
+
+
 def test_bodies_in_flight_have_a_limit_together(way):
     """More are 503 with Retry-After, also compressed or in chunks; small ones pass; none leaks."""
     head = PREDICT_HEAD % len(LARGE)
