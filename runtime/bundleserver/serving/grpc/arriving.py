@@ -19,6 +19,7 @@ import grpc
 from bundleserver.errors import BundleServerError, QueueFull, RequestTooSlow
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.grpc.ending import end_call
+from bundleserver.serving.options import SLOWEST_BYTES_PER_SECOND
 
 PATIENCE_SECONDS = 5.0
 """How long a message may arrive before others that wait for its place."""
@@ -27,9 +28,6 @@ FEWEST = 8
 _FEWEST_WAITING = 1024
 _WINDOW_BYTES = 2**16
 """What may come of a message that is not read."""
-
-_SLOWEST_BYTES_PER_SECOND = 16 * 2**10
-"""As of a REST body."""
 
 _UNBOUNDED_BYTES = 64 * 2**20
 """What is taken for the largest message where any may come."""
@@ -63,7 +61,7 @@ class ArrivingMessages:
         self._most_waiting = max(_FEWEST_WAITING, most_bytes // _WINDOW_BYTES)
         longest = largest if largest > 0 else _UNBOUNDED_BYTES
         self._timeout = timeout_receive or math.inf
-        self._longest_seconds = self._timeout + longest / _SLOWEST_BYTES_PER_SECOND
+        self._longest_seconds = self._timeout + longest / SLOWEST_BYTES_PER_SECOND
         self._patience = PATIENCE_SECONDS if patience_seconds is None else patience_seconds
         self._interval = min(self._patience / 4, self._timeout / 2)
         # By when they began, the first one first.
