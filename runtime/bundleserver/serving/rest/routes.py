@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from operator import attrgetter
 
 from bundleserver.errors import BundleServerError, ModelNotFound
 from bundleserver.serving.codecs import json_body, v1, v2
@@ -34,6 +35,8 @@ _HEADER_LENGTH = v2.HEADER_LENGTH.encode()
 _TIMEOUT_HEADER = TIMEOUT_HEADER.lower().encode()
 _DATE_BYTES = 64
 """What a step of a forecast is in work, as bytes to decode."""
+
+_NBYTES = attrgetter("nbytes")
 
 
 class Routes:
@@ -158,7 +161,8 @@ class Routes:
             self._note_refusal(model, "v2", error)
             raise
         response = await self._answer(asked if budget is None else _due(asked, budget))
-        size = response.size_bytes
+        # As ``size_bytes``, without another call for each request.
+        size = sum(map(_NBYTES, response.outputs.values()))
         if size <= SMALL_BYTES:
             encoded = v2.encode_response(response, asked)
         else:
