@@ -36,7 +36,6 @@ No class here depends on HTTP or gRPC: ``serving/errors.py`` maps classes to res
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -231,26 +230,6 @@ class OutOfMemory(PredictionError):
     """The model's own code found too little memory; others may have it now."""
 
     retry_after_seconds = 1
-
-
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-"""What torch says in a RuntimeError."""
-
-
-def is_out_of_memory(error: BaseException | None) -> bool:
-    """Tell whether a library's error, or its cause, says that there is too little memory."""
-    for _ in range(16):  # causes may be a circle
-        if error is None:
-            break
-        text = str(error).lower()
-        if isinstance(error, MemoryError) or "std::bad_alloc" in text:
-            return True
-        if getattr(error, "errno", None) == errno.ENOMEM:
-            return True
-        if isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY):
-            return True
-        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    return False
 
 
 class ModelNotFound(BundleServerError):

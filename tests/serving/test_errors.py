@@ -6,6 +6,7 @@ import logging
 import pytest
 
 from bundleserver import errors
+from bundleserver.frameworks.free_memory import is_out_of_memory
 from bundleserver.serving.errors import ErrorAnswer, answer_for
 
 
@@ -112,7 +113,7 @@ def cycle() -> BaseException:
 )
 def test_libraries_say_out_of_memory_in_their_own_words(error, expected):
     """Also where they do not raise MemoryError."""
-    assert expected == errors.is_out_of_memory(error)
+    assert expected == is_out_of_memory(error)
 
 
 def test_a_failure_of_the_models_code_is_not_logged_twice(caplog):

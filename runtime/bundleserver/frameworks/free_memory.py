@@ -1,7 +1,8 @@
-"""How much memory there is to open a file in: of the container, else of the machine."""
+"""Memory: how much there is to open a file in, and which errors say that there is none."""
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 
@@ -62,3 +63,23 @@ def _table(path: Path) -> dict[str, int]:
     except OSError:
         return {}
     return {line[0]: int(line[1]) for line in lines if len(line) > 1 and line[1].isdigit()}
+
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""What torch says in a RuntimeError."""
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Tell whether a library's error, or its cause, says that there is too little memory."""
+    for _ in range(16):  # causes may be a circle
+        if error is None:
+            break
+        text = str(error).lower()
+        if isinstance(error, MemoryError) or "std::bad_alloc" in text:
+            return True
+        if getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        if isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY):
+            return True
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return False
