@@ -29,7 +29,7 @@ PYTEST_OPTIONS := --numprocesses $(JOBS) --dist loadfile
 test: $(VENV)/.installed  ## Run every test but those of the image, three files at a time (JOBS).
 	$(BIN)/python -m tests.gate $(PYTEST_OPTIONS) $(TESTS)
 
-coverage: $(VENV)/.installed  ## Run them with branch coverage, which takes a third longer, and hold its floor.
+coverage: $(VENV)/.installed  ## Run them with branch coverage, which takes twice as long, and hold its floor.
 	$(BIN)/python -m tests.gate $(PYTEST_OPTIONS) --cov --cov-report= --cov-fail-under=0 $(TESTS)
 	$(BIN)/coverage report
 

@@ -11,9 +11,10 @@ import logging
 import signal
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, cast
 
 import typer
 from typer.core import TyperGroup
@@ -34,6 +35,8 @@ from bundleserver.serving.interpreter_log import log_what_python_says
 
 LOG = logging.getLogger(__name__)
 
+# As a base, since typer has had the class in two places.
+_UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
 _OWN_FLAGS = ("--help", "-h", "--version", "--install-completion", "--show-completion")
 
 
@@ -51,11 +54,13 @@ class _Commands(TyperGroup):
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # typer calls its own Context by two names
         if args and args[0].startswith("-") and args[0] not in _OWN_FLAGS:
             args = ["serve", *args]
-        return super().parse_args(ctx, args)
+        with _printable_usage_errors():
+            return super().parse_args(ctx, args)
 
     def invoke(self, ctx: typer.Context) -> object:  # type: ignore[override]  # as above
         try:
-            return super().invoke(ctx)
+            with _printable_usage_errors():
+                return super().invoke(ctx)
         except _Ended as ended:
             raise SystemExit(ended.code) from None
         except BundleServerError as error:
@@ -66,6 +71,16 @@ class _Commands(TyperGroup):
             place = f"{error.filename}: " if error.filename else ""
             console.say_error(f"{place}{error.strerror or error}")
         raise typer.Exit(1)
+
+
+@contextmanager
+def _printable_usage_errors() -> Iterator[None]:
+    """Escape what typer says of arguments, before it prints it."""
+    try:
+        yield
+    except _UsageError as error:
+        error.message = console.one_line(error.message)
+        raise
 
 
 app = typer.Typer(
@@ -121,6 +136,9 @@ def _start(
         return
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP):
+            # Whoever started the command with nohup wants it to go on.
+            if signal.getsignal(number) is signal.SIG_IGN:
+                continue
             former = signal.signal(number, _end)
             context.call_on_close(partial(signal.signal, number, former))
 

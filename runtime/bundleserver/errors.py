@@ -232,17 +232,6 @@ class OutOfMemory(PredictionError):
     retry_after_seconds = 1
 
 
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-"""What torch says in a RuntimeError."""
-
-
-def is_out_of_memory(error: BaseException | None) -> bool:
-    """Tell whether a library's error says that there is too little memory."""
-    if isinstance(error, RuntimeError):
-        return any(words in str(error).lower() for words in _NO_MEMORY)
-    return isinstance(error, MemoryError)
-
-
 class ModelNotFound(BundleServerError):
     """No model of that name is served here."""
 
@@ -275,10 +264,15 @@ class NotReady(BundleServerError):
 class QueueFull(BundleServerError):
     """A model's request queue is full."""
 
-    def __init__(self, identity: str, limit: int, retry_after_seconds: int = 1) -> None:
+    def __init__(
+        self, identity: str, limit: int, retry_after_seconds: int = 1, flag: str = "--max_queue"
+    ) -> None:
         self.identity = identity
         self.retry_after_seconds = retry_after_seconds
-        super().__init__(f"the request queue of {identity} is full ({limit} waiting); retry later")
+        more = f", or raise {flag}" if flag else ""
+        super().__init__(
+            f"the request queue of {identity} is full ({limit} waiting); retry later{more}"
+        )
 
 
 class SourceError(BundleServerError):

@@ -151,6 +151,9 @@ class Settings:
         if not _HEADER.fullmatch(self.routing_header):
             what = f"is '{self.routing_header}'; expected a header name such as X-User-Id"
             yield Problem("routing_header", what)
+        if 0 < self.heartbeat_seconds < 1:
+            what = f"is {self.heartbeat_seconds}; expected 0 for never, or at least 1"
+            yield Problem("heartbeat_seconds", what)
         if self.model_name is not None and (not self.model_name or "/" in self.model_name):
             yield Problem("model_name", f"is '{self.model_name}'; expected a name without '/'")
 

@@ -6,21 +6,29 @@ import hashlib
 import json
 import os
 import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 import joblib
 import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from bundleserver.bundle import sealed
+from bundleserver.bundle import private_files, sealed
+from bundleserver.bundle.integrity import file_sha256
 from bundleserver.bundle.opening import open_bundle
 from bundleserver.errors import BundleServerError, IntegrityError, LoadError
 from bundleserver.frameworks import Framework, LoadContext
 from bundleserver.frameworks.checked_files import CheckedPath
 from bundleserver.frameworks.file_facts import Opens
+from bundleserver.frameworks.giving_up import Abandoned, checked_by
 from bundleserver.manifest import Component
 
 
@@ -157,7 +165,7 @@ def copied(monkeypatch):
 
     framework = replace(framework_named("sklearn"), opens=Opens.CONTENT)
     monkeypatch.setattr(sealed, "framework_named", lambda _name: framework)
-    monkeypatch.setattr(sealed, "MOST_IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(private_files, "MOST_IN_MEMORY_BYTES", 0)
 
 
 @pytest.mark.usefixtures("copied")
@@ -165,8 +173,9 @@ def copied(monkeypatch):
 def test_a_copy_is_what_was_digested_and_ends_with_the_opening(tmp_path, monkeypatch, most_bytes):
     """While it is opened nobody can write to it; afterwards nothing of it is left."""
     file, seen = write_bundle(tmp_path / "m"), []
-    monkeypatch.setattr(sealed, "MOST_IN_MEMORY_BYTES", most_bytes)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(private_files, "MOST_IN_MEMORY_BYTES", most_bytes)
+    # Not TMPDIR, which is read once in a process.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     genuine = joblib.load
 
     def load(path):
@@ -205,8 +214,8 @@ def test_without_room_in_the_temporary_directory_a_large_copy_is_in_memory(
 ):
     """A read-only or full file system opens what a writable one does, noticed early or late."""
     write_bundle(tmp_path / "m")
-    monkeypatch.setattr(sealed, "_disk_file", disk_file)
-    monkeypatch.setattr(sealed.shutil, "disk_usage", lambda _path: Usage(free))
+    monkeypatch.setattr(private_files, "_disk_file", disk_file)
+    monkeypatch.setattr(private_files.shutil, "disk_usage", lambda _path: Usage(free))
     bundle = open_bundle(tmp_path / "m", model="m")
 
     assert "sklearn" in json.dumps(bundle.metadata())
@@ -217,14 +226,120 @@ def test_without_room_in_the_temporary_directory_a_large_copy_is_in_memory(
 def test_no_room_anywhere_is_told(tmp_path, monkeypatch, disk_file):
     """Where there is no room for a copy, the message names the file, its size and what to do."""
     file = write_bundle(tmp_path / "m")
-    monkeypatch.setattr(sealed, "_disk_file", disk_file)
-    monkeypatch.setattr(sealed, "free_memory", lambda: 123)
+    monkeypatch.setattr(private_files, "_disk_file", disk_file)
+    monkeypatch.setattr(private_files, "free_memory", lambda: 123)
 
     with pytest.raises(LoadError) as raised:
         open_bundle(tmp_path / "m", model="m")
     assert f"'{file}' ({file.stat().st_size} bytes) cannot be copied" in str(raised.value)
     assert "123 bytes of memory are free for it and the model" in str(raised.value)
     assert "TMPDIR" in str(raised.value)
+
+
+@pytest.fixture
+def memory_directory(monkeypatch):
+    """Lend a temporary directory in a tmpfs, as of ``docker run --tmpfs /tmp``."""
+    shared = Path("/dev/shm")  # noqa: S108
+    if not shared.is_dir() or not os.access(shared, os.W_OK):
+        pytest.skip("no tmpfs here")
+    with tempfile.TemporaryDirectory(dir=shared) as directory:
+        monkeypatch.setattr(tempfile, "tempdir", directory)
+        yield Path(directory)
+
+
+@pytest.mark.usefixtures("copied", "memory_directory")
+def test_a_temporary_directory_in_memory_does_as_one_on_a_disk(tmp_path):
+    """A file of a tmpfs cannot be sealed, and needs no seal."""
+    write_bundle(tmp_path / "m")
+    before = open_descriptors()
+    bundle = open_bundle(tmp_path / "m", model="m")
+
+    assert "sklearn" in json.dumps(bundle.metadata())
+    assert before == open_descriptors()
+
+
+@pytest.mark.usefixtures("copied", "memory_directory")
+def test_a_temporary_directory_in_memory_is_no_more_than_the_memory(tmp_path, monkeypatch):
+    """A tmpfs says what room it may take, and not what the container has for it and the model."""
+    write_bundle(tmp_path / "m")
+    monkeypatch.setattr(private_files, "free_memory", lambda: 123)
+    before = open_descriptors()
+
+    with pytest.raises(LoadError, match="is in memory, and 123 bytes of memory are free"):
+        open_bundle(tmp_path / "m", model="m")
+    assert before == open_descriptors()
+
+
+SMALL_DISK = """
+import sys, tempfile
+from pathlib import Path
+from bundleserver.bundle import private_files, sealed
+from contextlib import ExitStack
+source, room = Path(sys.argv[1]), Path(tempfile.gettempdir())
+private_files.MOST_IN_MEMORY_BYTES = 0
+private_files.shutil.disk_usage = lambda _path: type("Usage", (), {"free": 1 << 40})
+with ExitStack() as kept:
+    copy, _digest = sealed._sealed_copy(source, kept)
+    assert Path(private_files.place_of(copy)).read_bytes() == source.read_bytes()
+    (room / "another").write_bytes(bytes(1 << 20))
+"""
+
+
+def test_a_directory_that_fills_up_is_left_as_it_was(tmp_path):
+    """The half copy takes no room beside the whole one in memory, and fails nothing later."""
+    (tmp_path / "room").mkdir()
+    (tmp_path / "source").write_bytes(os.urandom((3 << 20) + 17))
+    script = (
+        'mount -t tmpfs -o size=2m none "$TMPDIR" || exit 77; exec "$@"',
+        "sh",
+        *(sys.executable, "-c", SMALL_DISK, str(tmp_path / "source")),
+    )
+    if shutil.which("unshare") is None:
+        pytest.skip("no unshare here")
+    ran = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", *script],
+        env={**os.environ, "TMPDIR": str(tmp_path / "room")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if ran.returncode and "Traceback" not in ran.stderr:
+        pytest.skip(f"no file system can be mounted here: {ran.stderr}")
+    assert 0 == ran.returncode, ran.stderr
+
+
+@pytest.mark.parametrize("more", [-1, 1])
+def test_a_file_without_a_digest_that_changes_is_told_so(tmp_path, monkeypatch, more):
+    """Nothing says that a file was verified which no manifest lists."""
+    file = write_bundle(tmp_path / "m")
+    genuine = private_files.anonymous_file
+
+    def change_then(size: int) -> IO[bytes]:
+        os.truncate(file, size + more)
+        return genuine(size)
+
+    monkeypatch.setattr(private_files, "anonymous_file", change_then)
+    framework = Framework("plug", "plug", in_turns=True)
+    monkeypatch.setattr(Framework, "imported", lambda self: None)
+    monkeypatch.setattr(sealed, "framework_named", lambda name: framework)
+
+    with pytest.raises(LoadError, match="changed while it was copied; publish it once"):
+        sealed.open_component(tmp_path / "m", Component("model", "plug", path=file.name), "cpu")
+
+
+@pytest.mark.parametrize("read", [file_sha256, lambda path: sealed._sealed_copy(path, ExitStack())])
+def test_files_are_read_only_while_somebody_waits(tmp_path, read):
+    """A load past its deadline ends in the middle of a file's digest, or of its copy."""
+    file, asked = tmp_path / "file", []
+    file.write_bytes(bytes(3 << 20))
+
+    def check() -> None:
+        asked.append(1)
+        if len(asked) == 2:
+            raise Abandoned
+
+    with checked_by(check), pytest.raises(Abandoned):
+        read(file)
 
 
 @pytest.mark.parametrize("compress", [0, 3])
@@ -237,8 +352,8 @@ def test_a_large_pickle_is_opened_without_a_copy(tmp_path, monkeypatch, compress
     document = json.loads((directory / "manifest.json").read_text())
     document["components"]["model"]["sha256"] = digest(file)
     (directory / "manifest.json").write_text(json.dumps(document))
-    monkeypatch.setattr(sealed, "MOST_IN_MEMORY_BYTES", 0)
-    monkeypatch.setattr(sealed, "_anonymous_file", lambda _size: pytest.fail("it was copied"))
+    monkeypatch.setattr(private_files, "MOST_IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(private_files, "anonymous_file", lambda _size: pytest.fail("it was copied"))
     before = open_descriptors()
 
     bundle = open_bundle(directory, model="m")
@@ -259,7 +374,7 @@ def test_what_is_written_into_a_file_while_it_is_opened_never_comes_through(
     document = json.loads((tmp_path / "m" / "manifest.json").read_text())
     document["components"]["model"]["sha256"] = digest(file)
     (tmp_path / "m" / "manifest.json").write_text(json.dumps(document))
-    monkeypatch.setattr(sealed, "MOST_IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(private_files, "MOST_IN_MEMORY_BYTES", 0)
     genuine = CheckedPath.of
 
     def overwrite_then(content, shown):

@@ -96,6 +96,10 @@ def test_flags_are_read_as_kserve_reads_them(arguments, name, expected):
         (["--max_request_bytes", "-1"], "--max_request_bytes"),
         (["--grpc_port", "8080"], "--grpc_port: is 8080, the port of REST"),
         (["--ssl_certfile", "cert.pem"], "--ssl_keyfile: is missing"),
+        (
+            ["--heartbeat_seconds", "0.5"],
+            "--heartbeat_seconds: is 0.5; expected 0 for never, or at",
+        ),
         (["--model_name", ""], "--model_name: is ''"),
         (["--model_name", "a/b"], "--model_name: is 'a/b'"),
     ],

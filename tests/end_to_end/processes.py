@@ -45,6 +45,24 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **more}
 
 
+class Threads:
+    """Threads that run while a block does; each ends once ``ends`` is set."""
+
+    def __init__(self, *calls: Callable[[], None]) -> None:
+        self.ends = threading.Event()
+        self._threads = [threading.Thread(target=call) for call in calls]
+
+    def __enter__(self):
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ends.set()
+        for thread in self._threads:
+            thread.join(DEADLINE_SECONDS)
+
+
 class ServerProcess:
     """A server in a process of its own, what it says, and where it listens."""
 

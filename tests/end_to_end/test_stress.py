@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections import Counter
-from dataclasses import dataclass, field
+from functools import partial
 
 import httpx
 import pytest
 
 from tests.end_to_end.calls import ask, v2_input
-from tests.end_to_end.processes import DEADLINE_SECONDS, command, eventually, running
+from tests.end_to_end.processes import DEADLINE_SECONDS, Threads, command, eventually, running
 from tests.end_to_end.versions import BREAKS, publish
 from tests.serving.grpc_client import connected
 
@@ -20,32 +19,20 @@ BROKEN = {4: BREAKS[0], 8: BREAKS[1], 11: BREAKS[2], 15: BREAKS[3], 18: BREAKS[4
 """Which of the swaps bring a broken version, and how it is broken."""
 
 
-@dataclass
-class Load:
+class Load(Threads):
     """Eight clients that ask without a pause and remember what they got."""
 
-    server: object
-    stopping: threading.Event = field(default_factory=threading.Event)
-    answered: Counter = field(default_factory=Counter)
-    problems: list = field(default_factory=list)
-
-    def __enter__(self):
+    def __init__(self, server):
         kinds = [self._v1] * 3 + [self._v2] * 3 + [self._grpc] * 2
-        self.threads = [threading.Thread(target=self._run, args=(kind,)) for kind in kinds]
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.stopping.set()
-        for thread in self.threads:
-            thread.join(DEADLINE_SECONDS)
+        super().__init__(*(partial(self._run, kind) for kind in kinds))
+        self.server = server
+        self.answered, self.problems = Counter(), []
 
     def _run(self, kind):
         http = httpx.Client(base_url=self.server.rest, timeout=DEADLINE_SECONDS)
         with http, connected(self.server.grpc) as client:
             for number in itertools.count(1):
-                if self.stopping.is_set():
+                if self.ends.is_set():
                     break
                 try:
                     self._check(number % 1000, *kind(http, client, number % 1000))

@@ -145,6 +145,41 @@ def test_the_number_of_files_is_bounded(bundle, store, monkeypatch):
         store.publish(bundle, "fraud")
 
 
+def test_what_is_beyond_the_most_files_is_not_even_listed(tmp_path, monkeypatch):
+    """A directory of millions of names takes no memory for them, and what is left behind no place.
+
+    Names of Kubernetes' own files count for nothing either.
+    """
+    source, target, asked = tmp_path / "bundle", tmp_path / "copy", []
+    source.mkdir()
+    target.mkdir()
+    for number in range(40):
+        (source / f"notes-{number}.txt").touch()
+        (source / f"..data-{number}").touch()
+        (source / f"skipped-{number}").touch()
+
+    def left_behind(_directory: str, names: list[str]) -> set[str]:
+        asked.extend(name for name in names if name.startswith("notes"))
+        return {name for name in names if name.startswith("skipped")}
+
+    monkeypatch.setattr(copying, "MOST_ENTRIES", 39)
+    with pytest.raises(StoreError, match="more than 39 files"):
+        copying.copy_bundle(source, target, left_behind)
+    assert 40 == len(asked)
+
+    monkeypatch.setattr(copying, "MOST_ENTRIES", 3)
+    asked.clear()
+    with pytest.raises(StoreError, match="more than 3 files"):
+        copying.copy_bundle(source, target, left_behind)
+    assert 4 == len(asked)
+
+    monkeypatch.setattr(copying, "MOST_ENTRIES", 40)
+    copying.copy_bundle(source, target, left_behind)
+    assert {f"notes-{number}.txt" for number in range(40)} == {
+        path.name for path in target.iterdir()
+    }
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.timeout(120)
 def test_a_publish_that_is_ended_removes_what_it_copied(tmp_path, store, number):

@@ -18,6 +18,7 @@ from bundleserver.serving.grpc.open_inference import ModelInferRequest
 from bundleserver.serving.options import ServerOptions
 from bundleserver.serving.unsent import RefusedAnswers
 from bundleserver.settings import Settings
+from tests import http2
 from tests.end_to_end.processes import eventually
 from tests.serving.fakes import DEADLINE_SECONDS, FakeManager, FakeModel, FakeVersion, Gate, serving
 from tests.serving.grpc_client import tensor
@@ -209,6 +210,22 @@ def test_an_answer_that_is_not_taken_closes_its_connection(way):
             assert flood(connection, head + body) < MOST_BYTES
 
 
+def test_an_answer_that_is_not_taken_leaves_nothing_counted(way):
+    """Once its connection is closed neither its body nor those behind it nor its answer is held."""
+    body = b'{"instances": [%b]}' % b",".join([b"[1.0, 2.0]"] * 40_000)
+    with served(timeout_send=0.4) as server:
+        held = server.server._bodies
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(DEADLINE_SECONDS)
+            connection.connect(("127.0.0.1", server.server.http_port))
+            assert flood(connection, PREDICT_HEAD % len(body) + body) < MOST_BYTES
+            eventually(lambda: not held.held, "no body is held")
+            assert 0 == held._held_small
+        assert 200 == ask(server, body)[0]
+        eventually(lambda: not held.held, "nothing is held")
+
+
 def test_bodies_in_flight_have_a_limit_together(way):
     """More are 503 with Retry-After, also compressed or in chunks; small ones pass; none leaks."""
     head = PREDICT_HEAD % len(LARGE)
@@ -279,11 +296,11 @@ def test_answers_that_are_not_taken_have_a_limit_together(way):
 
 def test_pings_of_good_clients_are_no_flood():
     """A few pings without calls are answered; a flood of them ends the connection."""
-    ping = b"\0\0\x08\x06\0\0\0\0\0" + bytes(8)
+    ping = http2.frame(http2.PING, 0, 0, bytes(8))
     with served() as server:
         address = ("127.0.0.1", server.server.grpc_port)
         with socket.create_connection(address, DEADLINE_SECONDS) as connection:
-            connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0" + ping * 20)
+            connection.sendall(http2.OPENING + ping * 20)
             assert b"too_many_pings" in read_all(connection)
     limits = dict(GrpcLimits().channel_arguments())
     # Clients of Go and Java ping every 10 seconds at most, those of Java also without calls.
@@ -366,3 +383,28 @@ def test_grpc_bodies_are_counted_too():
 
     assert grpc.StatusCode.RESOURCE_EXHAUSTED == refused.value.code()
     assert "--max_inflight_bytes" in refused.value.details()
+
+
+@pytest.mark.parametrize("most", [20, 100])
+@pytest.mark.parametrize("name", ["v1", "v2", "v2 with raw bytes"])
+def test_small_bodies_have_their_limit_of_values_too(way, name, most):
+    """However small a body is, and whatever the protocol, more values than the flag are 413."""
+    rows = [[float(n), 1.0] for n in range(most // 2)]
+    flat = [value for row in rows for value in row]
+    tensor = {"name": "features", "datatype": "FP64", "shape": [len(rows), 2], "data": flat}
+    path, document = "/v2/models/sums/infer", {"inputs": [tensor]}
+    if name == "v1":
+        path, document = PREDICT, {"instances": rows}
+    body, headers = json.dumps(document).encode(), {}
+    if name == "v2 with raw bytes":
+        headers = {"inference-header-content-length": str(len(body))}
+    with served(max_body_values=most) as server:
+        client = http.client.HTTPConnection("127.0.0.1", server.server.http_port, timeout=20)
+        client.request("POST", path, body, headers)
+        response = client.getresponse()
+        said = response.read().decode()
+        client.close()
+
+    assert 413 == response.status
+    assert f"at most {most}" in said
+    assert "--max_body_values" in said

@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.giving_up import Abandoned, checked_by
 from bundleserver.frameworks.pickles import bounded, held_in, inert, scan
-from bundleserver.frameworks.torch.files import Kind, kind_of
+from bundleserver.frameworks.torch.files import Kind, first_class, kind_of
 
 MB = 1 << 20
 MEASURE = """
@@ -180,3 +180,19 @@ def test_archives_are_opened_by_what_they_announce(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "free_memory", lambda: MB // 2)
     with pytest.raises(LoadError, match="and 524288 are free"):
         kind_of(stored)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("name", ["a/data.pkl", "ä/data.pkl"])
+def test_a_damaged_archive_hides_no_reason(tmp_path, method, name):
+    """What only adds to a message fails for no byte, whatever unpacks it."""
+    exported = pytest.importorskip("bundleserver.frameworks.torch.exported")
+    path = tmp_path / "model.pt"
+    with zipfile.ZipFile(path, "w", method) as made:
+        made.writestr(name, b"\x80\2}." * 100)
+        made.writestr("a/models/model.json", bytes(range(256)) * 4)
+    whole = path.read_bytes()
+    for at in range(path.stat().st_size):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x88]) + whole[at + 1 :])
+        assert first_class(path) is None
+        assert exported._accelerator_of(path) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import json
 import socket
@@ -9,13 +10,19 @@ import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import pytest
+import requests
+from mlflow.utils import request_utils
 
 from bundleserver.errors import SourceError
-from bundleserver.sources.registry.answers import MOST_BYTES
-from bundleserver.sources.registry.bounded import call_within
+from bundleserver.sources.registry.answers import MOST_BYTES, bound_answers
+from bundleserver.sources.registry.bounded import call_within, ended_by
 from bundleserver.sources.registry.client import RegistryClient
+from bundleserver.sources.registry.exact import download_exactly
+from bundleserver.sources.slow_reads import SlowReads
+from tests.end_to_end.processes import DEADLINE_SECONDS
 from tests.mlflow_server import wait_until
 
 MODEL = json.dumps({"registered_model": {"name": "m"}}).encode()
@@ -134,21 +141,8 @@ def test_an_answer_that_trickles_ends_with_the_call(monkeypatch):
     assert seen < MOST_SENT
 
 
-def test_a_call_that_is_given_up_ends_at_its_next_step():
-    """It holds no thread for ever."""
-    never = threading.Event()
-
-    def spin() -> None:
-        while not never.wait(0.001):
-            pass
-
-    with pytest.raises(TimeoutError, match="no response within"):
-        call_within(0.05, "spin", spin)
-    wait_until(lambda: "registry: spin" not in _threads())
-
-
 def test_calls_that_hang_are_bounded():
-    """While sixteen have not ended, no other is begun; then they are again."""
+    """While sixteen have not ended, no other is begun, but waits for its turn."""
     gate = threading.Semaphore(0)
     for _ in range(16):
         with pytest.raises(TimeoutError, match="no response"):
@@ -156,9 +150,74 @@ def test_calls_that_hang_are_bounded():
     with pytest.raises(TimeoutError, match="earlier calls have not ended"):
         call_within(1.0, "other", lambda: 1)
 
-    gate.release(16)
+    releasing = threading.Timer(0.3, gate.release, (16,))
+    releasing.start()
+    assert call_within(10.0, "other", lambda: 1) == 1
+    releasing.join()
     wait_until(lambda: not _threads())
     assert call_within(10.0, "other", lambda: 1) == 1
+
+
+def test_a_call_that_waits_for_its_turn_ends_with_its_load():
+    """Whoever is given up does not wait for a place."""
+    gate, checks = threading.Semaphore(0), threading.Semaphore(3)
+
+    def check():
+        if not checks.acquire(blocking=False):
+            raise SourceError("given up")
+
+    with ended_by(lambda: None):
+        for _ in range(16):
+            with pytest.raises(TimeoutError, match="no response"):
+                call_within(0.01, "hang", gate.acquire)
+        with pytest.raises(SourceError, match="given up"), ended_by(check):
+            call_within(3600.0, "other", lambda: 1)
+    gate.release(16)
+    wait_until(lambda: not _threads())
+
+
+def test_calls_without_a_thread_keep_no_place(monkeypatch, tmp_path):
+    """Where the system starts no thread they fail, however often, and leave nothing open."""
+    open_files = Path("/proc/self/fd")
+    before = len([*open_files.iterdir()])
+    reads = SlowReads(DEADLINE_SECONDS)
+    with monkeypatch.context() as broken:
+        broken.setattr(threading.Thread, "start", _refuse)
+        for _ in range(20):
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                call_within(1.0, "other", lambda: 1)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                download_exactly(print, tmp_path / "file", 1, "file", "'m' version 1")
+            with pytest.raises(OSError, match="can't start new thread"):
+                reads.of("names", tmp_path, lambda: 1)
+
+    assert before == len([*open_files.iterdir()])
+    assert call_within(10.0, "other", lambda: 1) == 1
+    assert reads.of("names", tmp_path, lambda: 1) == 1
+    reads._leave_thread()
+
+
+def _refuse(_: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+def test_answers_are_bounded_whoever_else_wraps_mlflows_sessions(monkeypatch):
+    """A tracer that wraps them as we do is not taken for us, and ours is wrapped once."""
+
+    def make() -> requests.Session:
+        return requests.Session()
+
+    @functools.wraps(make)
+    def traced() -> requests.Session:
+        return make()
+
+    monkeypatch.setattr(request_utils, "_get_request_session", traced)
+    bound_answers()
+    ours = request_utils._get_request_session
+    bound_answers()
+
+    assert "identity" == request_utils._get_request_session().headers["Accept-Encoding"]
+    assert ours is request_utils._get_request_session
 
 
 def _threads() -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import os
+import socket
 import threading
 from contextlib import suppress
 from dataclasses import replace
@@ -12,9 +15,17 @@ import pytest
 
 from bundleserver.errors import IntegrityError, SourceError
 from bundleserver.sources import Candidate, Demand
-from bundleserver.sources.registry.bounded import Breaker, call_within, ended_by
+from bundleserver.sources.registry.bounded import (
+    Breaker,
+    EndsWithItsCall,
+    call_within,
+    ended_by,
+)
 from bundleserver.sources.registry.cache import Cache
-from bundleserver.sources.registry.exact import growth_check
+from bundleserver.sources.registry.cache.index import write_index
+from bundleserver.sources.registry.client import RegistryClient
+from bundleserver.sources.registry.download import Artifact, Artifacts
+from bundleserver.sources.registry.exact import check_growth
 from bundleserver.sources.registry.listing import Choice, list_model
 from bundleserver.sources.registry.source import RegistrySource
 from bundleserver.sources.registry.state import LastKnown, recall, remember
@@ -37,7 +48,7 @@ class FakeClient:
     def __init__(self):
         self.downloading = threading.Event()
         self.ended = threading.Event()
-        self.never = threading.Event()
+        self.sock, self.registry = socket.socketpair()
 
     def model(self, name):
         return MODEL
@@ -46,12 +57,24 @@ class FakeClient:
         return {}
 
     def trickle(self):
+        connection = Connection()
+        connection.sock = self.sock
+        connection.request()
         self.downloading.set()
-        try:
-            while not self.never.wait(0.001):
-                pass
-        finally:
-            self.ended.set()
+        while self.sock.recv(1):
+            pass
+        self.ended.set()
+
+
+class Sending:
+    """As much of a connection as a call needs to end with it."""
+
+    def request(self):
+        pass
+
+
+class Connection(EndsWithItsCall, Sending):
+    """As those of MLflow's sessions are."""
 
 
 class FakeArtifacts:
@@ -82,7 +105,8 @@ def fetching(tmp_path, monkeypatch):
     source = RegistrySource(ModelUri.parse("models:/m"), cache, client, breaker=Breaker(0.0, 0.0))
     (listing,) = source.discover()
     yield source, client, sorted(listing.candidates, key=lambda candidate: candidate.version)
-    client.never.set()
+    client.sock.close()
+    client.registry.close()
 
 
 def test_a_slow_download_holds_up_no_other_version_and_ends_with_its_load(fetching):
@@ -169,25 +193,137 @@ def test_a_wait_for_another_replica_ends_with_its_load(tmp_path):
 
 
 @pytest.mark.parametrize("draft", ["model.pt", "model.pt.6eF3B", ".model.pt.part"])
-def test_a_file_that_grows_beyond_its_size_ends_the_library_that_writes_it(tmp_path, draft):
+def test_a_file_that_grows_beyond_its_size_ends_its_download(tmp_path, draft):
     """Whatever the store, and whatever it calls a file that is not complete."""
     (tmp_path / "model.pt.txt").write_bytes(b"x" * 5_000)
-    ended = threading.Event()
+    gate = threading.Event()
 
     def download():
-        try:
-            with (tmp_path / draft).open("wb", buffering=0) as file:
-                while True:
-                    file.write(b"x" * 100)
-                    ended.wait(0.001)
-        finally:
-            ended.set()
+        with (tmp_path / draft).open("wb", buffering=0) as file:
+            file.write(b"x" * 3_001)
+            gate.wait(DEADLINE_SECONDS)
 
-    check = growth_check(tmp_path / "model.pt", 3_000, "model.pt", "'m' version 1")
+    def check():
+        others = {tmp_path / "model.pt.txt", tmp_path / "model.pt"}
+        check_growth(tmp_path / "model.pt", 3_000, "model.pt", "'m' version 1", others)
+
     with pytest.raises(IntegrityError, match="more than the announced 3000 bytes"), ended_by(check):
         call_within(DEADLINE_SECONDS, "download", download)
-    assert ended.wait(DEADLINE_SECONDS)
-    assert (tmp_path / draft).stat().st_size < 3_000_000
+    gate.set()
+
+
+def test_an_unannounced_file_is_bounded_by_the_disk_and_told_so(tmp_path):
+    """The message does not say that the registry announced a size that it did not."""
+    (tmp_path / "model.pt").write_bytes(b"x" * 4_000)
+
+    with pytest.raises(IntegrityError, match="more than 3000 bytes, half of the free space;"):
+        check_growth(tmp_path / "model.pt", 3_000, "model.pt", "m", set(), is_announced=False)
+
+
+def test_drafts_of_earlier_attempts_are_not_counted_again(tmp_path):
+    """Each may be nearly whole, since an attempt may fail at the end."""
+    for draft in ("model.pt.1", "model.pt.2", "model.pt"):
+        (tmp_path / draft).write_bytes(b"x" * 2_900)
+
+    check_growth(tmp_path / "model.pt", 3_000, "model.pt", "m", {tmp_path / "model.pt"})
+
+
+@pytest.mark.parametrize("is_http", [False, True])
+def test_many_small_files_do_not_list_their_directory_for_each(tmp_path, monkeypatch, is_http):
+    """A directory of many files is not read once for each of them; over HTTP it never is."""
+    count, scans = 300, []
+
+    class Repository:
+        def _download_file(self, remote, local):
+            if remote == "f0":
+                never.wait(0.3)
+            with open(local, "wb") as file:  # noqa: PTH123  # as MLflow does
+                file.write(b"x")
+
+    never = threading.Event()
+    monkeypatch.setattr(
+        "bundleserver.sources.registry.download._streams", lambda repository: is_http
+    )
+    monkeypatch.setattr(
+        "mlflow.store.artifact.artifact_repository_registry.get_artifact_repository",
+        lambda uri: Repository(),
+    )
+    scandir = os.scandir
+    monkeypatch.setattr(
+        os, "scandir", lambda path: (path == tmp_path and scans.append(path)) or scandir(path)
+    )
+    client = RegistryClient()
+    files = tuple(Artifact(f"f{at}", 1) for at in range(count))
+
+    Artifacts(client, "m", "1").fetch(files, tmp_path)
+
+    assert count == len([*tmp_path.iterdir()])
+    assert len(scans) < count / 2
+    assert not (is_http and scans)
+
+
+def test_without_locks_no_replica_removes_what_another_one_writes(tmp_path, monkeypatch):
+    """Where the file system has none, both fetch, and both have the version."""
+
+    def without_locks(descriptor, operation):
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr(fcntl, "flock", without_locks)
+    cache, other = (Cache(tmp_path, "m", "registry") for _ in range(2))
+
+    def fill(directory):
+        (directory / "model.bin").write_bytes(b"model")
+        return {}
+
+    def fill_slowly(directory):
+        fill(directory)
+        other.add(V1, fill)
+        return {"files": str(sorted(path.name for path in directory.iterdir()))}
+
+    _, facts = cache.add(V1, fill_slowly)
+
+    assert {"files": "['model.bin']"} == facts
+    assert cache.find(V1) == other.find(V1) is not None
+    assert [] == [path.name for path in cache.root.glob(".part-*")]
+
+
+def test_what_was_begun_without_the_lock_is_left_by_those_who_have_it(tmp_path):
+    """A replica that hung kept the lock, another one fetches without, a third one later with."""
+    cache, other = (Cache(tmp_path, "m", "registry", lock_seconds=0.3) for _ in range(2))
+    cache.root.mkdir()
+    held = (cache.root / ".lock-1").open("wb")
+    fcntl.flock(held, fcntl.LOCK_EX)
+
+    def fill(directory):
+        (directory / "model.bin").write_bytes(b"model")
+        return {}
+
+    def fill_slowly(directory):
+        held.close()
+        fill(directory)
+        other.add(V1, fill)
+        return {"files": str(sorted(path.name for path in directory.iterdir()))}
+
+    assert {"files": "['model.bin']"} == cache.add(V1, fill_slowly)[1]
+
+
+def test_a_replica_that_computes_long_digests_is_seen_to_go_on(tmp_path, monkeypatch):
+    """A large file is no reason to fetch it again elsewhere; and its load can be given up."""
+    monkeypatch.setattr("bundleserver.sources.registry.cache.locks._BEAT_SECONDS", 0.0)
+    monkeypatch.setattr("bundleserver.bundle.integrity._CHUNK_BYTES", 1)
+    (tmp_path / "model.bin").write_bytes(b"model")
+    touched = []
+
+    def check():
+        touched.append(tmp_path.stat().st_mtime)
+        os.utime(tmp_path, (1.0, 1.0))
+        if len(touched) > 4:
+            raise SourceError("given up")
+
+    with pytest.raises(SourceError, match="given up"), ended_by(check):
+        write_index(tmp_path, {})
+
+    assert all(at > 1.0 for at in touched)
 
 
 def test_downloads_that_hang_hold_up_no_poll():
@@ -251,7 +387,7 @@ def test_only_a_version_that_a_label_refers_to_is_replaced(alias, failed, policy
     model = RegisteredModel("m", (replace(V1, number="3"), V2, V1), {"champion": alias})
     known = LastKnown(model, 1.0, {"champion": ("3", "2", "1")})
     left_out = frozenset(map(Version, failed))
-    demand = Demand(VersionPolicy(), len(left_out), left_out, left_out)
+    demand = Demand(VersionPolicy(), left_out, left_out)
     choice = Choice(ModelUri.parse("models:/m@champion"), (), "m")
 
     def candidate_of(version):

@@ -6,7 +6,6 @@ import http.client
 import os
 import signal
 import socket
-import struct
 import threading
 import time
 from collections import Counter
@@ -17,7 +16,8 @@ import grpc
 import httpx
 import pytest
 
-from tests.end_to_end.processes import DEADLINE_SECONDS, eventually, running
+from tests import http2
+from tests.end_to_end.processes import DEADLINE_SECONDS, Threads, eventually, running
 from tests.end_to_end.test_workers import pids, publish_first
 from tests.serving.fakes import FakeManager, FakeModel, serving
 from tests.serving.grpc_client import connected, tensor
@@ -31,38 +31,28 @@ _ASK = (
 )
 
 
-class Clients:
+class Clients(Threads):
     """Clients in closed loops over kept connections; what was sent and not answered is lost."""
 
     def __init__(self, port: int, count: int = 6) -> None:
-        self._port, self._ends = port, threading.Event()
+        super().__init__(*[self._run] * count)
+        self._port = port
         self.answers, self.lost, self.closed = Counter(), Counter(), Counter()
-        self._threads = [threading.Thread(target=self._run) for _ in range(count)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._ends.set()
-        for thread in self._threads:
-            thread.join(DEADLINE_SECONDS)
 
     def _run(self):
-        while not self._ends.is_set():
+        while not self.ends.is_set():
             link = http.client.HTTPConnection("127.0.0.1", self._port, timeout=DEADLINE_SECONDS)
             try:
                 link.connect()
             except OSError:
                 # Nothing was sent; a refused port is asked again until the test is over.
-                self._ends.wait(0.02)
+                self.ends.wait(0.02)
                 continue
             self._use(link)
             link.close()
 
     def _use(self, link):
-        while not self._ends.is_set():
+        while not self.ends.is_set():
             try:
                 link.request("POST", "/v1/models/numbers:predict", _BODY)
                 answer = link.getresponse()
@@ -213,40 +203,19 @@ def _get_fresh(server, path):
     return answer.text if answer.status_code == 200 else None
 
 
-def _literal(name: bytes, value: bytes) -> bytes:
-    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    head = struct.pack(">I", len(payload))[1:] + bytes([kind, flags])
-    return head + struct.pack(">I", stream) + payload
-
-
-_HEAD = b"".join(
-    _literal(name, value)
-    for name, value in (
-        (b":method", b"POST"),
-        (b":scheme", b"http"),
-        (b":path", b"/inference.GRPCInferenceService/ModelInfer"),
-        (b":authority", b"x"),
-        (b"content-type", b"application/grpc"),
-        (b"te", b"trailers"),
-    )
-)
-
-
 def flood(port: int, ends: threading.Event, begun: threading.Event) -> None:
     """Open calls and reset them, as fast as the server reads; over a new connection when closed."""
     while not ends.is_set():
         with socket.create_connection(("127.0.0.1", port), DEADLINE_SECONDS) as link:
             try:
-                link.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0))
+                link.sendall(http2.OPENING)
                 for first in range(1, 2**30, 200):
                     if ends.is_set():
                         return
                     link.sendall(
                         b"".join(
-                            _frame(1, 4, stream, _HEAD) + _frame(3, 0, stream, b"\0\0\0\x08")
+                            http2.infer_head(stream)
+                            + http2.frame(http2.RESET, 0, stream, http2.CANCEL)
                             for stream in range(first, first + 200, 2)
                         )
                     )

@@ -4,50 +4,39 @@ from __future__ import annotations
 
 import signal
 import socket
-import threading
 from collections import Counter
+from functools import partial
 
 import grpc
 import pytest
 
-from tests.end_to_end.processes import DEADLINE_SECONDS, eventually, running
+from tests import http2
+from tests.end_to_end.processes import DEADLINE_SECONDS, Threads, eventually, running
 from tests.end_to_end.test_workers import publish_first
-from tests.hostile.test_stop import _frame
 from tests.serving.fakes import FakeManager, FakeModel, serving
 from tests.serving.grpc_client import Client, tensor
 
 pytestmark = pytest.mark.timeout(300)
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(4, 0, 0)
-_GOAWAY = _frame(7, 0, 0, b"\x7f\xff\xff\xff\0\0\0\0")
+_GOAWAY = http2.frame(http2.GOAWAY, 0, 0, b"\x7f\xff\xff\xff\0\0\0\0")
 
 
-class Clients:
+class Clients(Threads):
     """Clients in closed loops; what was neither answered nor refused by the port is lost.
 
     Kinds: calls over one channel, with and without a pause, over a new one each, and long answers.
     """
 
     def __init__(self, address: str) -> None:
-        self._address, self._ends = address, threading.Event()
-        self.answered, self.lost = Counter(), Counter()
         kinds = ({}, {}, {"pause": 0.05}, {"is_fresh": True}, {"is_fresh": True}, {"rows": 30_000})
-        self._threads = [threading.Thread(target=self._run, kwargs=kind) for kind in kinds]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._ends.set()
-        for thread in self._threads:
-            thread.join(DEADLINE_SECONDS)
+        super().__init__(*(partial(self._run, **kind) for kind in kinds))
+        self._address = address
+        self.answered, self.lost = Counter(), Counter()
 
     def _run(self, pause=0.0, is_fresh=False, rows=1):
         kind = f"{pause} {is_fresh} {rows}"
         channel = self._connect()
-        while not self._ends.wait(pause):
+        while not self.ends.wait(pause):
             sent = tensor("x", "FP64", [rows, 1], fp64_contents=[3.0] * rows)
             try:
                 answer = Client(channel).infer(sent, model="numbers")
@@ -92,7 +81,7 @@ def test_a_client_is_told_once_between_two_frames_and_served_until_it_leaves():
     with serving(manager, lame_duck_seconds=0.1) as served:
         address = ("127.0.0.1", served.server.grpc_port)
         with socket.create_connection(address, DEADLINE_SECONDS) as link:
-            link.sendall(_PREFACE)
+            link.sendall(http2.OPENING)
             first = link.recv(65536)
             served.server.stop()
             rest = b"".join(iter(lambda: link.recv(65536), b""))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import pytest
 
 from bundleserver.manager import Manager
 from bundleserver.sources import Listing
+from bundleserver.versions.lifecycle import State
 from tests.fakes import FakeSource
 
 TWO = {"1": 50.0, "2": 50.0}
@@ -134,3 +137,19 @@ def test_a_canary_is_loaded_before_its_configuration_takes_effect(source):
 
     assert {"3", "1"} == manager.traffic("fraud").ready.keys()
     assert "1" == manager.traffic("fraud").config.canary.version
+
+
+def test_the_traffic_of_a_model_that_is_gone_is_forgotten(source):
+    """Models that come and go leave nothing behind."""
+    source.publish("1", "goes", fails_at=State.LOADING)
+    manager = Manager(source, open_bundle=source.open)
+    manager.reconcile()
+    config = manager.traffic("goes").config
+    gone = weakref.ref(config)
+    del config
+    source.delete_model("goes")
+    manager.reconcile()
+    gc.collect()
+
+    assert "goes" not in manager.models()
+    assert gone() is None

@@ -1,10 +1,12 @@
 """The table from errors to answers."""
 
+import errno
 import logging
 
 import pytest
 
 from bundleserver import errors
+from bundleserver.frameworks.free_memory import is_out_of_memory
 from bundleserver.serving.errors import ErrorAnswer, answer_for
 
 
@@ -68,6 +70,24 @@ def test_too_little_memory_is_not_the_requests_fault(caplog):
     assert "too little memory" in answer.message
 
 
+def raised_while(first: BaseException, second: BaseException) -> BaseException:
+    """Return the second, raised while the first was handled."""
+    second.__context__ = first
+    return second
+
+
+def raised_for(first: BaseException, second: BaseException) -> BaseException:
+    """Return the second, raised from the first."""
+    second.__cause__ = first
+    return second
+
+
+def cycle() -> BaseException:
+    """Return an error that is its own cause."""
+    error = ValueError("a")
+    return raised_for(raised_for(error, KeyError("b")), error)
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -78,13 +98,22 @@ def test_too_little_memory_is_not_the_requests_fault(caplog):
         ),
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), True),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (RuntimeError("std::bad_alloc"), True),
+        (ValueError("bad allocation: std::bad_alloc"), True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (raised_while(MemoryError(), ValueError("too wide")), True),
+        (raised_while(RuntimeError("std::bad_alloc"), ValueError("too wide")), True),
+        (raised_while(KeyError("a"), ValueError("too wide")), False),
+        (raised_for(MemoryError(), ValueError("too wide")), True),
+        (raised_for(KeyError("a"), raised_while(MemoryError(), ValueError("too wide"))), False),
+        (cycle(), False),
         (ValueError("out of memory"), False),
         (None, False),
     ],
 )
 def test_libraries_say_out_of_memory_in_their_own_words(error, expected):
     """Also where they do not raise MemoryError."""
-    assert expected == errors.is_out_of_memory(error)
+    assert expected == is_out_of_memory(error)
 
 
 def test_a_failure_of_the_models_code_is_not_logged_twice(caplog):

@@ -103,7 +103,8 @@ class Soak:
         self.servers["registry"] = server
         server.wait_until_listening()
         server.wait_until_ready(REGISTERED)
-        self._child("registry").tell(str(server.http_port))
+        for child in self._named("registry"):
+            child.tell(str(server.http_port))
         return {
             name: Place(
                 name,
@@ -159,7 +160,7 @@ class Soak:
 
     def _weigh(self, began: float) -> None:
         """Let the directors pause, under load all the same, and weigh each server."""
-        directors = [self._child("volume"), self._child("registry")]
+        directors = self._named("volume", "registry")
         self.paused.clear()
         for director in directors:
             director.tell("pause")
@@ -222,8 +223,9 @@ class Soak:
         else:
             tally.fault(kind, f"{child.name}: {value}")
 
-    def _child(self, name: str) -> Child:
-        return next(child for child in self.children if child.name == name)
+    def _named(self, *names: str) -> list[Child]:
+        """Return those that have not ended; an end by itself is a fault already."""
+        return [child for child in self.children if child.name in names]
 
     def _stop_load(self) -> None:
         """Tell all children to stop and read their last reports."""

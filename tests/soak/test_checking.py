@@ -30,6 +30,7 @@ from tests.soak.children import start
 from tests.soak.clients import Counts, Place, run_client
 from tests.soak.hostile import run_hostile
 from tests.soak.models import KINDS, ROWS, save
+from tests.soak.soak import Soak
 from tests.soak.tally import MOST_TOLD, Tally
 
 ASKED = Exchange(7, "V1", "pair", "forest", (0, 2), 10.0, 10.1, "v2", (200.0, 202.0))
@@ -283,3 +284,14 @@ def test_a_child_that_breaks_down_is_heard():
     assert "broke down" == kind
     assert f"child {child.pid}" in value
     assert not child.process.is_alive()
+
+
+def test_a_director_that_has_ended_does_not_end_the_weighing(monkeypatch):
+    """Its end is a fault already, and nobody waits for it to pause."""
+    monkeypatch.setattr("tests.soak.soak.SETTLE_SECONDS", 0.0)
+    soak = Soak(1, 1)
+
+    soak._weigh(time.monotonic())
+
+    assert [] == [*soak.tally.faults]
+    assert 1 == len(soak.weighed)

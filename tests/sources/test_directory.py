@@ -504,7 +504,9 @@ def test_demand_limits_what_is_looked_at(root, source):
     """Only as many versions as are wanted get a look; the others are known by name."""
     for number in range(1, 8):
         write_bundle(root / f"v{number}")
-    demand = Demand(VersionPolicy.parse("latest:2"), 1, frozenset({Version("v1")}))
+    demand = Demand(
+        VersionPolicy.parse("latest:2"), frozenset({Version("v1")}), frozenset({Version("v9")})
+    )
 
     listing = only(source, demand_of=lambda _: demand)
 

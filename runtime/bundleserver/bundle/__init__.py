@@ -23,9 +23,10 @@ from bundleserver.bundle.warming.examples import validate_values
 from bundleserver.bundle.warming.probe import ProbeResult
 from bundleserver.bundle.warming.samples import samples_of
 from bundleserver.bundle.widths import check_widths, has_open_widths, values_per_row
-from bundleserver.errors import BundleServerError, OutOfMemory, PredictionError, is_out_of_memory
+from bundleserver.errors import BundleServerError, OutOfMemory, PredictionError
 from bundleserver.frameworks import Predictor, framework_named
-from bundleserver.frameworks.interface import HasMetadata, is_from_the_keyboard
+from bundleserver.frameworks.free_memory import is_out_of_memory
+from bundleserver.frameworks.interface import HasMetadata, passes_through
 from bundleserver.frameworks.trust import CodeTrust
 from bundleserver.manifest import BUNDLE, MODEL, Component, Manifest
 from bundleserver.tensors import Array, NamedTensor
@@ -186,7 +187,7 @@ class Bundle:
             except BundleServerError:
                 raise
             except BaseException as error:  # a framework's own code may raise anything, and exit
-                if is_from_the_keyboard(error):
+                if passes_through(error):
                     raise
                 raise StepFailed(step) from error
             for name, values in zip(names, results, strict=True):

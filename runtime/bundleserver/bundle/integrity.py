@@ -7,7 +7,7 @@ import hashlib
 import json
 import platform
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from packaging.version import InvalidVersion, Version
 
 from bundleserver.bundle.links import Links
 from bundleserver.errors import IntegrityError, Problem
+from bundleserver.frameworks.giving_up import go_on
 from bundleserver.frameworks.regular_files import open_regular
 from bundleserver.manifest import BUNDLE, MANIFEST_NAME, Component, Manifest, Requirements
 
@@ -62,12 +63,14 @@ def trusted_links(directory: Path, *, lead_anywhere: bool = False) -> Links:
         raise IntegrityError(str(directory), [Problem("", _reason(directory, error))]) from error
 
 
-def file_sha256(path: Path) -> str:
-    """Return a file's SHA-256 digest in lower-case hexadecimal; reads it in pieces."""
+def file_sha256(path: Path, beat: Callable[[], object] = lambda: None) -> str:
+    """Return a file's SHA-256 digest in lower-case hexadecimal; calls ``beat`` for each piece."""
     digest = hashlib.sha256()
     with open_regular(path) as file:
         while chunk := file.read(_CHUNK_BYTES):
+            go_on()
             digest.update(chunk)
+            beat()
     return digest.hexdigest()
 
 

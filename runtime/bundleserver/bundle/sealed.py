@@ -14,35 +14,27 @@ otherwise hold up every other.
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PosixPath
 from typing import IO, BinaryIO
 
+from bundleserver.bundle import private_files
 from bundleserver.bundle.integrity import file_sha256
 from bundleserver.errors import BundleServerError, IntegrityError, LoadError, Problem
 from bundleserver.frameworks import Framework, LoadContext, Predictor, framework_named
 from bundleserver.frameworks.checked_files import CheckedContent, CheckedPath
 from bundleserver.frameworks.file_facts import Opens
-from bundleserver.frameworks.free_memory import free_memory
+from bundleserver.frameworks.giving_up import go_on
 from bundleserver.frameworks.interface import reading
 from bundleserver.frameworks.regular_files import open_regular
 from bundleserver.frameworks.trust import CodeTrust
 from bundleserver.manifest import Component
 
-MOST_IN_MEMORY_BYTES = 64 << 20
-"""The size of the largest copy that is kept in memory; larger ones are in the temporary directory,
-since memory is what a model needs most while it is opened."""
-
 _CHUNK_BYTES = 1 << 20
-_DESCRIPTORS = Path("/proc/self/fd")
-_NOT_WRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT})
 
 
 class SealedPath(PosixPath):
@@ -79,8 +71,8 @@ def open_component(
     framework.imported()
     if digest is not None and framework.opens is Opens.READER and _is_large(path):
         return _opened_in_pieces(directory, component, framework, context)
-    with _copy_of(path, digest, by_name=framework.opens is Opens.NAME) as copy:
-        if copy is None:
+    with _copy_of(path, by_name=framework.opens is Opens.NAME) as (copy, copied):
+        if digest not in (None, copied):
             raise _replaced(directory, component)
         try:
             return framework.load(copy, context)
@@ -95,7 +87,7 @@ def open_component(
 
 def _is_large(path: Path) -> bool:
     with reading(path):
-        return path.stat().st_size > MOST_IN_MEMORY_BYTES
+        return path.stat().st_size > private_files.MOST_IN_MEMORY_BYTES
 
 
 def _opened_in_pieces(
@@ -145,115 +137,63 @@ def _replaced(directory: Path, component: Component) -> IntegrityError:
 
 
 @contextmanager
-def _copy_of(path: Path, sha256: str | None, *, by_name: bool) -> Iterator[SealedPath | None]:
-    """Lend the path of a copy while the block lasts; None if it has not the digest listed.
+def _copy_of(path: Path, *, by_name: bool) -> Iterator[tuple[SealedPath, str]]:
+    """Lend the path of a copy while the block lasts, and its digest.
 
     With ``by_name`` the copy has the file's name, and the other files of its directory are linked
     beside it.
     """
     with ExitStack() as kept:
-        copy = _sealed_copy(path, sha256, kept)
-        if copy is None:
-            yield None
-            return
-        place = str(_DESCRIPTORS / str(copy.fileno())) if _DESCRIPTORS.is_dir() else copy.name
+        copy, digest = _sealed_copy(path, kept)
+        place = private_files.place_of(copy)
         sealed = SealedPath(_named(path, place, kept) if by_name else place)
         sealed.shown = path
-        yield sealed
+        yield sealed, digest
 
 
-def _sealed_copy(path: Path, sha256: str | None, kept: ExitStack) -> IO[bytes] | None:
-    """Return an open copy that nobody can change; None if it has not the digest listed."""
+def _sealed_copy(path: Path, kept: ExitStack) -> tuple[IO[bytes], str]:
+    """Return an open copy that nobody can change, and its digest."""
     with reading(path), open_regular(path) as source:
         size = os.fstat(source.fileno()).st_size
         with _writing(path, size):
-            copy = kept.enter_context(_anonymous_file(size))
+            copy = kept.enter_context(private_files.anonymous_file(size))
         try:
             digest = _copy(path, source, copy, size)
         except LoadError as error:
             # Others may have filled the directory in between.
-            if not _is_full(error.__cause__):
+            if not private_files.is_full(error.__cause__):
                 raise
+            copy.close()  # the half copy takes room that others need
             with _writing(path, size):
-                copy = kept.enter_context(_file_in_memory(size))
+                copy = kept.enter_context(private_files.file_in_memory(size))
             source.seek(0)
             digest = _copy(path, source, copy, size)
     with _writing(path, size):
-        copy.flush()
-        _seal(copy)
-    return copy if digest and sha256 in (None, digest) else None
+        private_files.seal(copy)
+    return copy, digest
 
 
 def _copy(path: Path, source: BinaryIO, copy: IO[bytes], size: int) -> str:
-    """Copy a file and return its digest; empty if it has grown."""
-    digest = hashlib.sha256()
-    while chunk := source.read(_CHUNK_BYTES):
-        digest.update(chunk)
-        with _writing(path, size):
-            copy.write(chunk)
-        if copy.tell() > size:
-            return ""
-    return digest.hexdigest()
+    """Copy a file and return its digest.
 
-
-def _anonymous_file(size: int) -> IO[bytes]:
-    """Create a file without a name: in memory if it is small, else in the temporary directory.
-
-    Where that cannot be written to, or has no room, it is in memory too.
+    Raises:
+        LoadError: it has another size by now, or there is no room for it.
     """
-    if size <= MOST_IN_MEMORY_BYTES and (small := _memory_file()) is not None:
-        return small
-    try:
-        if shutil.disk_usage(tempfile.gettempdir()).free < size:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return _disk_file()
-    except OSError as error:
-        if not (error.errno in _NOT_WRITABLE or _is_full(error)):
-            raise
-        return _file_in_memory(size, error)
-
-
-def _is_full(error: BaseException | None) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-
-
-def _file_in_memory(size: int, cause: OSError | None = None) -> IO[bytes]:
-    """Create a file in memory, if there is room for it beside what is opened of it."""
-    room = free_memory()
-    made = _memory_file() if 2 * size <= room else None
-    if made is None:
-        why = "" if cause is None else f"{cause.strerror or cause}, and "
-        raise OSError(errno.ENOMEM, f"{why}{room} bytes of memory are free for it and the model")
-    return made
-
-
-def _disk_file() -> IO[bytes]:
-    if _DESCRIPTORS.is_dir():
-        return tempfile.TemporaryFile(prefix="bundleserver-")
-    return tempfile.NamedTemporaryFile(prefix="bundleserver-")
-
-
-def _memory_file() -> IO[bytes] | None:
-    """Create a file in memory, if the system has those."""
-    if not (hasattr(os, "memfd_create") and _DESCRIPTORS.is_dir()):
-        return None
-    try:
-        descriptor = os.memfd_create("bundleserver", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    except OSError:
-        return None
-    return os.fdopen(descriptor, "wb")
-
-
-def _seal(copy: IO[bytes]) -> None:
-    """Refuse all further writes to a file in memory; one on disk has no name to open it by."""
-    if not hasattr(fcntl, "F_ADD_SEALS"):
-        return
-    seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
-    try:
-        fcntl.fcntl(copy.fileno(), fcntl.F_ADD_SEALS, seals)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # it is not in memory
-            raise
+    digest, copied = hashlib.sha256(), 0
+    while copied <= size and (chunk := source.read(_CHUNK_BYTES)):
+        go_on()
+        digest.update(chunk)
+        copied += len(chunk)
+        with _writing(path, size):
+            left = memoryview(chunk)
+            while left:
+                left = left[copy.write(left) :]
+    if copied != size:
+        raise LoadError(
+            f"'{path}' had {size} bytes and changed while it was copied; publish it once it is "
+            "complete"
+        )
+    return digest.hexdigest()
 
 
 @contextmanager

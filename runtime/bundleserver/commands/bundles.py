@@ -13,7 +13,7 @@ import typer
 
 from bundleserver.bundle import Bundle
 from bundleserver.bundle.inferring import probable_manifest
-from bundleserver.commands.console import JsonFlag, say, say_json, working
+from bundleserver.commands.console import JsonFlag, say, say_json, say_json_text, working
 from bundleserver.documents.printable import shell_word
 from bundleserver.errors import BundleError, StoreError
 from bundleserver.manifest import MANIFEST_NAME, Manifest, manifest_schema
@@ -60,7 +60,7 @@ def init(
         document = orjson.loads(manifest.to_json())
         say_json({"path": str(path), "manifest": document, "guesses": probable.guesses})
         return
-    say(manifest.to_json().rstrip())
+    say_json_text(manifest.to_json().rstrip())
     say(f"wrote {path}", err=True)
     for guess in probable.guesses:
         say(f"guessed: {guess}", err=True)
@@ -95,7 +95,7 @@ def predict(
     body = read_requests_file(source)
     label = _choose_version(directory, version)
     with closing(open_version(directory, label, device)) as bundle:
-        say(_answer(bundle, body))
+        say_json_text(_answer(bundle, body))
 
 
 def schema(as_json: JsonFlag = False) -> None:

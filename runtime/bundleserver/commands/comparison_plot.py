@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
@@ -23,18 +24,20 @@ def draw(found: SideBySide, model: str, file: Path) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    # Points of labels would overlap.
-    numbers = [n for n in found.points if not found.outputs[n].is_label][:_MOST_SCATTERS]
-    columns = 2 + len(numbers)
-    figure = Figure(figsize=(4.2 * columns, 3.8), layout="constrained")
-    axes = figure.subplots(1, columns)
-    first, second = found.versions
-    figure.suptitle(f"{model}: {first} and {second}, {found.compared} requests")
-    _draw_agreement(axes[0], found)
-    _draw_latencies(axes[1], found)
-    for at, name in enumerate(numbers, 2):
-        _draw_scatter(axes[at], found, name)
-    figure.savefig(file, format="png", dpi=120)
+    # A dollar sign in a name is no formula.
+    with rc_context({"text.parse_math": False}):
+        # Points of labels would overlap.
+        numbers = [n for n in found.points if not found.outputs[n].is_label][:_MOST_SCATTERS]
+        columns = 2 + len(numbers)
+        figure = Figure(figsize=(4.2 * columns, 3.8), layout="constrained")
+        axes = figure.subplots(1, columns)
+        first, second = found.versions
+        figure.suptitle(f"{model}: {first} and {second}, {found.compared} requests")
+        _draw_agreement(axes[0], found)
+        _draw_latencies(axes[1], found)
+        for at, name in enumerate(numbers, 2):
+            _draw_scatter(axes[at], found, name)
+        figure.savefig(file, format="png", dpi=120)
 
 
 def _draw_agreement(axes: Axes, found: SideBySide) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated
 import orjson
 import typer
 
-from bundleserver.documents.printable import printable, printable_lines
+from bundleserver.documents.printable import printable
 
 _INVISIBLE = re.compile(r"[^ -~\n]")
 
@@ -23,7 +23,7 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def say(text: str, *, err: bool = False) -> None:
     """Print one line of the result, or of what is said about it on standard error."""
-    typer.echo(printable_lines(text), err=err)
+    typer.echo(printable(text, len(text)), err=err)
 
 
 def say_json(value: object) -> None:
@@ -33,6 +33,11 @@ def say_json(value: object) -> None:
     except TypeError:
         # The name of a file that is no text, or an integer of many digits.
         text = json.dumps(value, default=str, indent=2)
+    say_json_text(text)
+
+
+def say_json_text(text: str) -> None:
+    """Print a JSON document, with JSON's own escapes for what is not printable."""
     typer.echo(_INVISIBLE.sub(_json_escape, text))
 
 
@@ -54,7 +59,7 @@ def say_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]
     console = Console(highlight=False)
     # Not the table's own title, which would be wrapped to the width of the table.
     if console.is_terminal:
-        console.print(Text(title, style="italic"))
+        console.print(Text(printable(title, len(title)), style="italic"))
         console.print(table)
         return
     say(title)
@@ -62,7 +67,7 @@ def say_table(title: str, headings: Sequence[str], rows: Iterable[Sequence[str]]
     wide = Console(highlight=False, width=1000)
     with wide.capture() as capture:
         wide.print(table)
-    say("\n".join(line.rstrip() for line in capture.get().splitlines()))
+    typer.echo("\n".join(line.rstrip() for line in capture.get().splitlines()))
 
 
 def format_metrics(metrics: object) -> str:
@@ -106,12 +111,14 @@ def _json_escape(found: re.Match[str]) -> str:
 def working(what: str) -> Iterator[None]:
     """Show a progress indicator, on a terminal only."""
     from rich.console import Console
+    from rich.text import Text
 
     console = Console(stderr=True)
     if not console.is_terminal:
         yield
         return
-    with console.status(what):
+    # Text, so that a path is not parsed as markup.
+    with console.status(Text(one_line(what))):
         yield
 
 

@@ -78,7 +78,7 @@ def list_models(directory: Path) -> tuple[Listing, ...]:
         raise StoreError(
             f"{directory} does not exist; expected a bundle, a model with versions, or a store"
         )
-    return DirectorySource(directory).discover()
+    return DirectorySource(directory, timeout_seconds=None).discover()
 
 
 def _check_listing(directory: Path, listing: Listing, device: str) -> Iterator[Finding]:

@@ -25,7 +25,7 @@ def parse_yaml(text: str) -> object:
     """
     import yaml
 
-    # The C library's parser is quick, and does not recurse.
+    # The one in C is quick. Both recurse when they build, which is why nesting is checked first.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         _check(yaml.parse(text, Loader=loader))

@@ -33,13 +33,6 @@ def printable(text: str, longest: int = LONGEST) -> str:
     return text if text.isprintable() else _NOT_ASCII_TEXT.sub(_escaped, text)
 
 
-def printable_lines(text: str) -> str:
-    """Return a text that may have several lines, each printable."""
-    if text.isprintable():
-        return text
-    return "\n".join(printable(line, len(line)) for line in text.split("\n"))
-
-
 def shell_word(text: object) -> str:
     """Return a text as one word of a shell's command that can be copied from a message."""
     word = str(text)

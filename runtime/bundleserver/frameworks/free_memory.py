@@ -1,25 +1,47 @@
-"""How much memory there is to open a file in: of the container, else of the machine."""
+"""Memory: how much there is to open a file in, and which errors say that there is none."""
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 
 _CGROUP = Path("/sys/fs/cgroup")
+_OWN = Path("/proc/self/cgroup")
 _MACHINE = Path("/proc/meminfo")
 
 
-def free_memory(cgroup: Path = _CGROUP, machine: Path = _MACHINE) -> int:
+def free_memory(cgroup: Path = _CGROUP, machine: Path = _MACHINE, own: Path = _OWN) -> int:
     """Return the bytes that can be had now; what the system would give back counts as free.
 
     Where nothing tells, the largest number.
     """
-    found = (
-        _left(cgroup, "memory.max", "memory.current", ""),
-        _left(cgroup / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
-        _table(machine).get("MemAvailable:", sys.maxsize >> 10) << 10,
-    )
+    new, old = _groups(own)
+    found = [_table(machine).get("MemAvailable:", sys.maxsize >> 10) << 10]
+    found += [_left(cgroup / it, "memory.max", "memory.current", "") for it in new]
+    names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_")
+    found += [_left(cgroup / "memory" / it, *names) for it in old]
     return min(found)
+
+
+def _groups(own: Path) -> tuple[list[Path], list[Path]]:
+    """Return the process's groups of both versions, each with those that it is in, to the root.
+
+    In a container the root is its own group, and often no other can be seen.
+    """
+    found = ([Path()], [Path()])
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        group = Path(path.lstrip("/"))
+        is_old = "memory" in controllers.split(",")
+        if ".." not in group.parts and (is_old or not controllers):
+            found[is_old].extend([group, *group.parents])
+    return found
 
 
 def _left(directory: Path, limit: str, used: str, prefix: str) -> int:
@@ -41,3 +63,23 @@ def _table(path: Path) -> dict[str, int]:
     except OSError:
         return {}
     return {line[0]: int(line[1]) for line in lines if len(line) > 1 and line[1].isdigit()}
+
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+"""What torch says in a RuntimeError."""
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Tell whether a library's error, or its cause, says that there is too little memory."""
+    for _ in range(16):  # causes may be a circle
+        if error is None:
+            break
+        text = str(error).lower()
+        if isinstance(error, MemoryError) or "std::bad_alloc" in text:
+            return True
+        if getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        if isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY):
+            return True
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return False

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import logging
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from bundleserver.tensors.budget import current_budget
+
+LOG = logging.getLogger(__name__)
+
 _CHECK: ContextVar[Callable[[], None] | None] = ContextVar("check", default=None)
+
+_ASK_SECONDS = 0.5
+_TELL_SECONDS = 30.0
 
 
 class Abandoned(BaseException):
@@ -31,3 +41,33 @@ def go_on() -> None:
     check = _CHECK.get()
     if check is not None:
         check()
+
+
+@contextmanager
+def turn(lock: threading.Lock | threading.RLock, waits_for: str) -> Iterator[None]:
+    """Hold a lock in the block; the wait for it ends with the load, or the request, that waits.
+
+    It has no other limit: what holds the lock may take long with good reason. ``waits_for`` is
+    logged where it does.
+
+    Raises:
+        Abandoned: nobody waits for the load any more.
+        RequestCancelled, RequestTimedOut: nobody waits for the request any more.
+    """
+    if not lock.acquire(blocking=False):
+        _wait(lock, waits_for)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _wait(lock: threading.Lock | threading.RLock, waits_for: str) -> None:
+    to_tell = time.monotonic() + _TELL_SECONDS
+    while not lock.acquire(timeout=_ASK_SECONDS):
+        go_on()
+        if (budget := current_budget()) is not None:
+            budget.check()
+        if time.monotonic() > to_tell:
+            LOG.warning("still waiting: %s", waits_for)
+            to_tell += 10 * _TELL_SECONDS

@@ -15,6 +15,7 @@ from bundleserver.documents.forms import nearest
 from bundleserver.errors import BundleServerError, FrameworkError, LoadError, StoreError
 from bundleserver.frameworks.file_facts import FileFacts, FileRole, Opens
 from bundleserver.frameworks.flavour import Flavour
+from bundleserver.frameworks.giving_up import Abandoned
 from bundleserver.frameworks.lean_imports import IMPORTING, without
 from bundleserver.frameworks.trust import CodeTrust
 from bundleserver.tensors import Array, NamedTensor
@@ -174,7 +175,7 @@ class Framework:
         except BundleServerError:
             raise
         except BaseException as error:  # the model's own code may raise anything, SystemExit too
-            if is_from_the_keyboard(error):
+            if passes_through(error):
                 raise
             raise LoadError(f"'{path}' cannot be opened: {named_line(error)}") from error
 
@@ -192,7 +193,7 @@ class Framework:
         except (BundleServerError, OSError):
             raise
         except BaseException as error:  # the object's own code runs while it is pickled
-            if is_from_the_keyboard(error):
+            if passes_through(error):
                 raise
             raise StoreError(
                 f"component '{stem}' ({type(model).__module__}.{type(model).__qualname__}) cannot "
@@ -226,10 +227,10 @@ def has_class_of(model: object, package: str) -> bool:
     return any(base.__module__.partition(".")[0] == package for base in type(model).__mro__)
 
 
-def is_from_the_keyboard(error: BaseException) -> bool:
-    """Ask whether an error is Ctrl-C, which comes to the main thread, and not a model's own."""
+def passes_through(error: BaseException) -> bool:
+    """Ask whether an error is no model's own: Ctrl-C in the main thread, or that nobody waits."""
     is_main = threading.current_thread() is threading.main_thread()
-    return isinstance(error, KeyboardInterrupt) and is_main
+    return isinstance(error, Abandoned) or (isinstance(error, KeyboardInterrupt) and is_main)
 
 
 def first_line(error: BaseException) -> str:

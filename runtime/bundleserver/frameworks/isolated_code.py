@@ -32,13 +32,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
+from bundleserver.frameworks.giving_up import turn
+
 T = TypeVar("T")
 
 _LOCK = threading.RLock()
 """Held while the modules of one version are in ``sys.modules``."""
-
-_TURN_SECONDS = 300.0
-"""How long others wait for it; code of a model may hang, and cannot be ended."""
 
 
 class IsolatedCode:
@@ -60,16 +59,9 @@ class IsolatedCode:
     @contextmanager
     def active(self) -> Iterator[None]:
         """Let plain imports find the version's modules in the block; other versions wait."""
-        if not _LOCK.acquire(timeout=_TURN_SECONDS):
-            raise TimeoutError(
-                "the code of another version is being imported, and has not ended for "
-                f"{_TURN_SECONDS:g} s"
-            )
-        try:
-            with nullcontext() if self._depth else self._installed():
-                yield
-        finally:
-            _LOCK.release()
+        waits_for = f"the code in {self._directory} runs after that of another version has ended"
+        with turn(_LOCK, waits_for), nullcontext() if self._depth else self._installed():
+            yield
 
     def call(self, function: Callable[[], T]) -> T:
         """Call code of the version; retry inside ``active`` if it does not find a module.

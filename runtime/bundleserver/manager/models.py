@@ -110,7 +110,7 @@ class ModelRecord:
         """Return which versions the source should read, without old unselected ones."""
         if self.manual.is_stopped:
             opened = frozenset(v for v, record in self.versions.items() if record.is_open)
-            return Demand(self.policy, 0, opened)
+            return Demand(self.policy, opened)
         required = self._admission.required(self.name)
         by_name = {*self.manual.loaded, *required, *self.configuration.named}
         left_out: set[Version] = set()
@@ -120,7 +120,7 @@ class ModelRecord:
                 by_name.add(version)
             if is_left_out and record.is_loadable:
                 left_out.add(version)
-        return Demand(self.policy, len(left_out), frozenset(by_name), frozenset(left_out))
+        return Demand(self.policy, frozenset(by_name), frozenset(left_out))
 
     def demands_more_than(self, polled: Demand | None) -> bool:
         """Ask whether versions are demanded now that the last poll did not read."""

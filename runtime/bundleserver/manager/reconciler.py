@@ -10,6 +10,7 @@ from bundleserver.manager.admission import VersionKey
 from bundleserver.manager.leases import give_memory_back
 from bundleserver.manager.loading import Loader
 from bundleserver.manager.loading.attempts import Attempt
+from bundleserver.manager.loading.circles import retry_without_circle
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.orders import Order
 from bundleserver.manager.shared import LOG, Shared
@@ -50,6 +51,7 @@ class Reconciler:
             if poll or orders:
                 self._poll()
                 self._apply(orders)
+            retry_without_circle(self._shared)
             acted = [self._advance(model) for model in list(self._shared.models.values())]
             poll = not any(acted) and self._demands_more()
             if not poll:
@@ -108,6 +110,7 @@ class Reconciler:
             model.update(Listing(name, reason=f"model '{name}' no longer exists"))
             if not model.versions and not model.is_asked:
                 del models[name]
+                self._shared.traffic.forget(name)
 
     def _advance(self, model: ModelRecord) -> bool:
         """Close drained bundles and take the next action; returns whether there was one."""

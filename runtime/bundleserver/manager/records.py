@@ -35,6 +35,7 @@ class VersionRecord:
         waits: the number of waits since the last one that ended before its time.
         is_woken: what its load may wait for has happened since that load began.
         calls: the other models that it calls, as far as its load has come to know.
+        is_in_circle: its load failed, or is about to, because they call its model.
     """
 
     version: Version
@@ -55,6 +56,7 @@ class VersionRecord:
     waits: int = 0
     is_woken: bool = False
     calls: frozenset[str] = frozenset()
+    is_in_circle: bool = False
 
     @property
     def is_changed(self) -> bool:
@@ -96,6 +98,9 @@ class VersionRecord:
         had_problem = self.candidate is not None and self.candidate.problem is not None
         if self.candidate is not None and candidate.fingerprint != self.candidate.fingerprint:
             self.end_wait()
+            if self.loaded is None and not self.is_underway:
+                # Only their load tells what the new files call.
+                self.calls, self.is_in_circle = frozenset(), False
         self.candidate = candidate
         if self.loaded is not None:
             if candidate.fingerprint == self.loaded.fingerprint:
@@ -119,7 +124,7 @@ class VersionRecord:
 
     def begin_load(self, now: float) -> None:
         """Record the start of its load."""
-        self.underway_since, self.is_woken = now, False
+        self.underway_since, self.is_woken, self.is_in_circle = now, False, False
 
     def end_load(self) -> None:
         """Record the end of its load."""
@@ -190,6 +195,7 @@ class VersionRecord:
         """Reset failures, retries and waits; an open bundle keeps serving."""
         self.failure, self.tried, self.attempts, self.retry_at = "", None, 0, None
         self.waits_for, self.waits_until, self.waits, self.is_refused = "", None, 0, False
+        self.is_in_circle = False
         if self.state is State.FAILED:
             self.state = State.DISCOVERED
 

@@ -132,6 +132,10 @@ class TrafficMemo:
             known = self._known[model.name] = key, _traffic_status(model)
         return known[1]
 
+    def forget(self, model: str) -> None:
+        """Forget a model that is gone."""
+        self._known.pop(model, None)
+
 
 def _traffic_status(model: ModelRecord) -> TrafficStatus:
     ready = {v.label: r.loaded.fingerprint for v, r in model.versions.items() if r.loaded}

@@ -14,6 +14,8 @@ POLL_SECONDS = 0.02
 _HANDSHAKE_SECONDS = 0.2
 """How long a handshake that has begun may take; clients are in the same cluster."""
 
+_LONGEST_SECONDS = 1.2
+
 _SO_ATTACH_FILTER = 26
 """Linux's; Python has no name for it."""
 _DROP_NEW = b"".join(
@@ -29,7 +31,9 @@ _DROP_NEW = b"".join(
 )
 
 
-async def finish_accepting(listeners: Iterable[socket.socket]) -> None:
+async def finish_accepting(
+    listeners: Iterable[socket.socket], longest_seconds: float = _LONGEST_SECONDS
+) -> None:
     """Let no new connection begin, and wait until those that have are accepted.
 
     Closing a listener resets what it has not accepted, with the request that was sent there. A
@@ -39,10 +43,10 @@ async def finish_accepting(listeners: Iterable[socket.socket]) -> None:
     listeners = list(listeners)
     for listener in listeners:
         _drop_new_connections(listener)
-    await asyncio.sleep(_HANDSHAKE_SECONDS)
-    for _ in range(int(1 / POLL_SECONDS)):
-        if not any(_is_waiting(listener) for listener in listeners):
-            return
+    now = asyncio.get_running_loop().time
+    until = now() + min(longest_seconds, _LONGEST_SECONDS)
+    await asyncio.sleep(min(longest_seconds, _HANDSHAKE_SECONDS))
+    while now() < until and any(_is_waiting(listener) for listener in listeners):
         await asyncio.sleep(POLL_SECONDS)
 
 

@@ -9,6 +9,9 @@ from bundleserver.serving.traffic.routing_key import ROUTING_HEADER
 MESSAGE_BYTES = 8 * 2**20
 """KServe's size limit of one gRPC message."""
 
+SLOWEST_BYTES_PER_SECOND = 16 * 2**10
+"""Minimum average rate of a body, a message or an answer that exceeds its timeout."""
+
 HTTP_PORT, HTTPS_PORT = 8080, 8443
 """KServe's REST ports; its servers use the second one for TLS by default."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -57,10 +58,11 @@ class PredictResponse(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """About how many bytes of values there are; answers count as the first one."""
+        """About how many bytes of values there are, over all answers."""
         size: int = sum(map(_NBYTES, self.outputs.values()))
-        first = self.answers[0] if self.answers else None
-        if isinstance(first, dict) and self.answers:
-            values = sum(len(column) for column in first.values() if isinstance(column, list))
-            size += 8 * values * len(self.answers)
-        return size
+        if self.answers is None:
+            return size
+        columns = chain.from_iterable(
+            answer.values() for answer in self.answers if isinstance(answer, dict)
+        )
+        return size + 8 * sum(len(column) for column in columns if isinstance(column, list))

@@ -93,15 +93,18 @@ class Demand:
 
     Attributes:
         policy: the policy that applies if ``serving.json`` has none.
-        further: how many more versions, to replace those that failed or were manually unloaded.
         versions: versions to read in any case.
         left_out: those that failed or were manually unloaded, for which ``further`` ones are read.
     """
 
     policy: VersionPolicy
-    further: int = 0
     versions: frozenset[Version] = frozenset()
     left_out: frozenset[Version] = frozenset()
+
+    @property
+    def further(self) -> int:
+        """How many more versions to read, to replace those that are left out."""
+        return len(self.left_out)
 
 
 DemandOf = Callable[[str], Demand]

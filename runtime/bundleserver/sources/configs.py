@@ -23,7 +23,7 @@ class Configs:
     """What the files said when they were last read. For one thread."""
 
     def __init__(self) -> None:
-        self._known: dict[Path, _Read] = {}
+        self.known: dict[Path, _Read] = {}
 
     def read(self, root: Path) -> tuple[ServingConfig | None, str | None]:
         """Return what a model's ``serving.json`` says, or why it is invalid; or neither."""
@@ -31,13 +31,13 @@ class Configs:
         try:
             data = read_metadata(path, CONFIG_BYTES)
         except FileNotFoundError:
-            self._known.pop(path, None)
+            self.known.pop(path, None)
             return None, None
         except OSError as error:
             return None, f"'{path}' cannot be read: {error.strerror or error}"
-        known = self._known.get(path)
+        known = self.known.get(path)
         if known is None or known.data != data:
-            known = self._known[path] = _parsed(data, path)
+            known = self.known[path] = _parsed(data, path)
         return known.config, known.problem
 
 

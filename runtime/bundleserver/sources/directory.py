@@ -23,7 +23,7 @@ from bundleserver.sources.files import (
 )
 from bundleserver.sources.layouts import find_models, readable_manifest, shown_names
 from bundleserver.sources.ordering import OrderedVersions
-from bundleserver.sources.slow_reads import SlowReads
+from bundleserver.sources.slow_reads import TIMEOUT_SECONDS, SlowReads
 from bundleserver.versions import Version, VersionPolicy, is_version_label
 
 _ONLY_VERSION = Version("1")
@@ -50,6 +50,7 @@ class DirectorySource:
         model_name: str | None = None,
         *,
         settle_seconds: float = 1.0,
+        timeout_seconds: float | None = TIMEOUT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Set the directory; it is not read before ``discover``.
@@ -58,6 +59,7 @@ class DirectorySource:
             model_dir: the directory of models, which may not exist yet.
             model_name: the one model to serve; None for every model that is found.
             settle_seconds: how long files without a manifest must be unchanged.
+            timeout_seconds: how long a poll waits for a read; None is as long as it takes.
             clock: monotonic seconds.
         """
         self._model_dir = model_dir
@@ -65,11 +67,12 @@ class DirectorySource:
         self._settle_seconds = settle_seconds
         self._clock = clock
         self._was_there = False
-        self._reads = SlowReads()
+        self._reads = SlowReads(timeout_seconds)
         self._seen: dict[Path, _Observation] = {}
         self._ordered: dict[Path, OrderedVersions] = {}
         self._has_manifest: dict[Path, bool] = {}
         self._configs = Configs()
+        self._names: set[str] = set()
 
     @property
     def place(self) -> str:
@@ -109,6 +112,7 @@ class DirectorySource:
                 reason = f"waiting for '{self._model_dir}', which does not exist yet"
                 yield Listing(self._model_name, reason=reason)
             return
+        self._forget_gone(top)
         models = list(find_models(top, self._model_name, self._list_folder))
         shown = shown_names(name for name, _ in models)
         for name, root in models:
@@ -119,6 +123,16 @@ class DirectorySource:
                 yield self._list_anyway(name, root, demand_of(name) if demand_of else None)
             else:
                 yield Listing(name, reason=root)
+
+    def _forget_gone(self, top: Folder) -> None:
+        names = {*top.directories, *top.labels}
+        self._reads.forget(lambda path: path.parent == top.path and path.name not in names)
+        gone = {top.path / name for name in self._names - names}
+        self._names = names
+        for known in (self._seen, self._ordered, self._has_manifest, self._configs.known):
+            for path in list(known) if gone else ():
+                if not gone.isdisjoint((path, path.parent)):
+                    known.pop(path, None)
 
     def _top(self) -> Folder | None:
         try:

@@ -8,6 +8,7 @@ from bundleserver.errors import BundleError
 from bundleserver.manifest import MANIFEST_NAME
 from bundleserver.sources import Candidate, Demand
 from bundleserver.sources.directory import DirectorySource
+from bundleserver.sources.files import list_folder
 from bundleserver.versions import Version, VersionPolicy
 
 
@@ -18,12 +19,19 @@ def find_version(model_dir: Path, label: str | None) -> tuple[DirectorySource, C
         BundleError: it holds nothing that could be a model.
         SourceError: the directory cannot be read.
     """
-    source = DirectorySource(model_dir, label and model_dir.absolute().name)
+    name = label and model_dir.absolute().name
+    source = DirectorySource(model_dir, name, timeout_seconds=None)
     only = Demand(VersionPolicy(0), versions=frozenset({Version(label)} if label else ()))
     location = model_dir / label if label else model_dir
-    for listing in source.discover(lambda _: only):
+    listings = source.discover(lambda _: only)
+    for listing in listings:
         for candidate in listing.candidates:
             if candidate.location == location:
                 return source, candidate
+    reasons = [listing.reason for listing in listings if listing.reason]
+    if reasons and location.is_dir():
+        there = list_folder(location)
+        if there.has_manifest or there.has_model_files:
+            raise BundleError(reasons[0])
     what = "holds no bundle" if location.exists() else "does not exist"
     raise BundleError(f"'{location}' {what}; expected '{MANIFEST_NAME}' or model files")

@@ -17,7 +17,7 @@ from typing import TypeVar, cast
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 1.0
+TIMEOUT_SECONDS = 1.0
 """How long a read may take, if none was late in this poll; each late one halves it."""
 
 _LEAST_SECONDS = 0.05
@@ -32,16 +32,16 @@ class SlowReads:
     begun again, so that a hanging directory costs one thread and not one for each poll.
     """
 
-    def __init__(self, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        """Set the patience."""
-        self._full_patience_seconds = self._patience_seconds = patience_seconds
+    def __init__(self, timeout_seconds: float | None = TIMEOUT_SECONDS) -> None:
+        """Set the timeout; None waits for each read as long as it takes."""
+        self._full_timeout_seconds = self._timeout_seconds = timeout_seconds
         self._late: dict[tuple[str, Path], concurrent.futures.Future[object]] = {}
         self._tasks: SimpleQueue[_Task | None] | None = None
 
     @contextmanager
     def poll(self) -> Iterator[None]:
-        """Read with full patience in the block; its end ends the thread that reads."""
-        self._patience_seconds = self._full_patience_seconds
+        """Read with the full timeout in the block; its end ends the thread that reads."""
+        self._timeout_seconds = self._full_timeout_seconds
         try:
             yield
         finally:
@@ -57,20 +57,27 @@ class SlowReads:
 
         Raises:
             TimeoutError: it takes too long.
+            OSError: no thread can be started to read it.
         """
         late = self._late.get((what, path))
         if late is not None and not late.done():
             raise _hangs(path)
-        future = self._late.pop((what, path), None) or self._begin(read)
+        future = self._late.pop((what, path), None) or self._begin(path, read)
         try:
-            return cast(T, future.result(self._patience_seconds))
+            return cast(T, future.result(self._timeout_seconds))
         except concurrent.futures.TimeoutError:
             if future.done():  # the read itself raised it
                 raise
         self._late[what, path] = future
         self._leave_thread()
-        self._patience_seconds = max(_LEAST_SECONDS, self._patience_seconds / 2)
+        self._timeout_seconds = max(_LEAST_SECONDS, (self._timeout_seconds or 0.0) / 2)
         raise _hangs(path)
+
+    def forget(self, is_gone: Callable[[Path], bool]) -> None:
+        """Forget the late results that nobody will ask for."""
+        for key, future in list(self._late.items()):
+            if future.done() and is_gone(key[1]):
+                del self._late[key]
 
     def _leave_thread(self) -> None:
         """Leave the thread to the read that hangs, if there is one; it ends after it."""
@@ -78,11 +85,15 @@ class SlowReads:
             self._tasks.put(None)
             self._tasks = None
 
-    def _begin(self, read: Callable[[], object]) -> concurrent.futures.Future[object]:
+    def _begin(self, path: Path, read: Callable[[], object]) -> concurrent.futures.Future[object]:
         if self._tasks is None:
-            self._tasks = SimpleQueue()
-            thread = threading.Thread(target=_run, args=(self._tasks,), name="reads", daemon=True)
-            thread.start()
+            tasks: SimpleQueue[_Task | None] = SimpleQueue()
+            thread = threading.Thread(target=_run, args=(tasks,), name="reads", daemon=True)
+            try:
+                thread.start()
+            except (RuntimeError, MemoryError) as error:
+                raise OSError(errno.EAGAIN, f"no thread could be started: {error}", path) from error
+            self._tasks = tasks
         future: concurrent.futures.Future[object] = concurrent.futures.Future()
         self._tasks.put((future, read))
         return future

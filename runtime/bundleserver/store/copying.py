@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from bundleserver.errors import StoreError
@@ -61,12 +62,8 @@ def _found(source: Path, left_behind: LeftBehind) -> Iterator[tuple[Path, os.sta
     while waiting:
         directory = waiting.pop()
         is_top = directory == source
-        names = sorted(path.name for path in directory.iterdir())
-        left = left_behind(str(directory), names)
-        for name in names:
-            if name in left or (is_top and name.startswith("..")):
-                continue
-            path = directory / name
+        hidden = ".." if is_top else "/"
+        for path in _copied(directory, left_behind, hidden, MOST_ENTRIES + 1 - count):
             facts = _facts(path, follow=is_top)
             if stat.S_ISDIR(facts.st_mode):
                 waiting.append(path)
@@ -78,6 +75,14 @@ def _found(source: Path, left_behind: LeftBehind) -> Iterator[tuple[Path, os.sta
             if count > MOST_ENTRIES:
                 raise StoreError(f"{source} has more than {MOST_ENTRIES} files and directories")
             yield path, facts
+
+
+def _copied(directory: Path, left_behind: LeftBehind, hidden: str, most: int) -> list[Path]:
+    """Return what of a directory is not left behind, sorted; no more than so many of it."""
+    with os.scandir(directory) as entries:
+        names = (entry.name for entry in entries if not entry.name.startswith(hidden))
+        kept = (name for name in names if not left_behind(str(directory), [name]))
+        return sorted(directory / name for name in islice(kept, most))
 
 
 def _facts(path: Path, *, follow: bool) -> os.stat_result:

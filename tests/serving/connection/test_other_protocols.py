@@ -9,6 +9,7 @@ import pytest
 import uvicorn
 
 from bundleserver.serving.options import ServerOptions
+from tests import http2
 from tests.serving.connection.test_bad_clients import wait_until
 from tests.serving.connection.test_eager import (
     connect,
@@ -179,7 +180,7 @@ def test_connect_ends_the_connection(served):
 def test_http2_without_an_offer_is_refused(served):
     """A client that speaks HTTP/2 from the start is told which version to speak."""
     with connect(served) as connection:
-        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+        connection.sendall(http2.OPENING)
         said = to_the_end(connection)
 
     assert said.startswith(b"HTTP/1.1 505 ")

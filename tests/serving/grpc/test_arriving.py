@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-from contextlib import contextmanager
+import time
+from contextlib import asynccontextmanager
 
 import grpc
 import pytest
 
 from bundleserver.errors import QueueFull
-from bundleserver.serving.grpc import arriving
+from bundleserver.serving.execution.answering import ServedModels
 from bundleserver.serving.grpc.arriving import FEWEST, ArrivingMessages
-from bundleserver.serving.options import ServerOptions
-from tests.end_to_end.processes import eventually
-from tests.serving.fakes import DEADLINE_SECONDS, FakeManager, FakeModel, FakeVersion, serving
+from bundleserver.serving.grpc.server import GrpcServer
+from bundleserver.serving.grpc.service import InferenceService
+from tests import http2
+from tests.serving.fakes import DEADLINE_SECONDS, FakeManager, FakeModel, FakeVersion
 from tests.serving.grpc_client import connected, tensor
 
-PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FEATURES = tensor("features", "FP64", [1, 2], fp64_contents=[1.0, 2.0])
 
 
@@ -38,36 +37,16 @@ class FakeCall:
         raise grpc.aio.AbortError
 
 
-def frame(kind, flags, stream, payload=b""):
-    """Write one frame of HTTP/2."""
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
-
-
-def begin_call(stream, size):
-    """Write a call whose message of so many bytes never comes whole."""
-    pairs = {
-        ":method": "POST",
-        ":scheme": "http",
-        ":path": "/inference.GRPCInferenceService/ModelInfer",
-        ":authority": "x",
-        "content-type": "application/grpc",
-        "te": "trailers",
-    }
-    head = b"".join(
-        b"\0%c%b%c%b" % (len(name), name.encode(), len(value), value.encode())
-        for name, value in pairs.items()
-    )
-    return frame(1, 4, stream, head) + frame(0, 0, stream, struct.pack(">BI", 0, size) + bytes(100))
-
-
-@contextmanager
-def stalled(server, calls):
-    """Keep so many calls open that have not sent their messages."""
-    address = ("127.0.0.1", server.server.grpc_port)
-    with socket.create_connection(address, DEADLINE_SECONDS) as connection:
-        begun = b"".join(begin_call(2 * n + 1, 2**20) for n in range(calls))
-        connection.sendall(PREFACE + frame(4, 0, 0) + begun)
-        yield connection
+@asynccontextmanager
+async def listening(arriving=None):
+    """Serve a model over gRPC alone, on a free port."""
+    manager = FakeManager(FakeModel("sums", (FakeVersion("1"),)))
+    service = InferenceService(ServedModels(manager), manager, "test", "1")
+    server = GrpcServer(service, manager, arriving=arriving)
+    try:
+        yield server, await server.start(0)
+    finally:
+        await server.stop(0.0, tells=False)
 
 
 def run(test):
@@ -162,14 +141,66 @@ def test_a_call_without_a_message_is_over():
     run(test)
 
 
-def test_calls_that_stop_in_their_message_hold_up_no_others(monkeypatch):
+def test_who_waits_no_more_has_no_place_in_the_queue():
+    """However many calls are cancelled while they wait, the next may wait too."""
+
+    async def test():
+        messages = ArrivingMessages(8 * 100, 100, 60.0, patience_seconds=60.0)
+        reading = [FakeCall() for _ in range(FEWEST)]
+        tasks = [asyncio.create_task(messages.receive(call)) for call in reading]
+        gone = [asyncio.create_task(messages.receive(FakeCall())) for _ in range(1024)]
+        await asyncio.sleep(0)
+        with pytest.raises(QueueFull, match=r"is full \(1024 waiting\)"):
+            await messages.receive(FakeCall())
+        for task in gone:
+            task.cancel()
+        await asyncio.wait(gone)
+        new = FakeCall()
+        new.message.set_result(b"new")
+        waiting = asyncio.create_task(messages.receive(new))
+        await asyncio.sleep(0)
+        for call in reading:
+            call.message.set_result(b"x")
+        assert b"new" == await waiting
+        await asyncio.gather(*tasks)
+
+    run(test)
+
+
+def infer_over(port):
+    """Ask for a sum."""
+    with connected(f"127.0.0.1:{port}") as client:
+        return list(client.infer(FEATURES, model="sums").outputs[0].contents.fp64_contents)
+
+
+def test_calls_that_stop_in_their_message_hold_up_no_others():
     """However many they are, a whole message is read within the patience that they have."""
-    monkeypatch.setattr(arriving, "PATIENCE_SECONDS", 0.3)
-    options = ServerOptions(max_inflight_bytes=2**20)
-    with (
-        serving(FakeManager(FakeModel("sums", (FakeVersion("1"),))), options) as server,
-        stalled(server, 3 * FEWEST) as connection,
-        connected(server.grpc) as client,
-    ):
-        eventually(lambda: b"and other calls wait" in connection.recv(2**16), "one is ended")
-        assert [3.0] == list(client.infer(FEATURES, model="sums").outputs[0].contents.fp64_contents)
+
+    async def test():
+        arriving = ArrivingMessages(FEWEST * 2**20, 2**20, patience_seconds=0.3)
+        async with listening(arriving) as (_, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            for stream in range(1, 6 * FEWEST, 2):
+                writer.write(http2.OPENING if stream == 1 else b"")
+                writer.write(http2.infer_head(stream) + http2.part_of_message(stream, 2**20))
+            await reader.readuntil(b"and other calls wait")
+            assert [3.0] == await asyncio.to_thread(infer_over, port)
+            writer.close()
+
+    run(test)
+
+
+def test_a_stop_takes_no_longer_than_its_grace():
+    """Clients that do not leave are waited for within the grace period, however short it is."""
+
+    async def test():
+        async with listening() as (server, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(http2.OPENING)
+            await reader.read(9)
+            began = time.monotonic()
+            await server.stop(0.05)
+            assert time.monotonic() - began < 0.4
+            writer.close()
+
+    run(test)

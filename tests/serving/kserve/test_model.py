@@ -19,10 +19,24 @@ from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRe
 from kserve import errors as kserve_errors
 from prometheus_client import CollectorRegistry
 
-from bundleserver.errors import InvalidInput, ModelNotFound, NotReady, QueueFull, VersionNotFound
+from bundleserver.errors import (
+    HistoryTooLong,
+    InvalidInput,
+    ModelNotFound,
+    NotReady,
+    OutOfMemory,
+    PredictionError,
+    QueueFull,
+    RequestTimedOut,
+    RequestTooLarge,
+    TooManyBytes,
+    TooManyValues,
+    VersionNotFound,
+)
 from bundleserver.serving.cpus import cpu_limit, limit_library_threads
 from bundleserver.serving.execution.thread_pool import ThreadPool
 from bundleserver.serving.kserve.model import ManagedModel
+from bundleserver.serving.kserve.types import raising_kserve_errors
 from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.serving.requests import PredictRequest, RequestedOutput
 from bundleserver.tensors import NamedTensor
@@ -581,3 +595,25 @@ def test_an_unknown_model_is_not_found():
     """A model that the manager has dropped is not found any more."""
     with pytest.raises(ModelNotFound):
         ask(ManagedModel("sums", FakeManager()), rows=ROWS)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RequestTooLarge(5), kserve_errors.InvalidInput),
+        (TooManyValues(5, 4), kserve_errors.InvalidInput),
+        (HistoryTooLong(5, 4, 8), kserve_errors.InvalidInput),
+        (TooManyBytes(5, 4, 8), kserve_errors.ModelNotReady),
+        (OutOfMemory("'m' version 1", "no", "1"), kserve_errors.ModelNotReady),
+        (RequestTimedOut(2, 1), kserve_errors.ModelNotReady),
+        (VersionNotFound("m", "1", "no"), kserve_errors.ModelNotFound),
+        (PredictionError("'m' version 1", "no", "1"), PredictionError),
+    ],
+)
+def test_each_error_is_of_the_kind_that_its_status_says(error, expected):
+    """An unmodified server answers as ours does, by the one table."""
+    with pytest.raises(expected) as raised, raising_kserve_errors("m"):
+        raise error
+
+    told = raised.value
+    assert str(error) in (str(told), getattr(told, "reason", ""))

@@ -109,6 +109,30 @@ def test_a_process_that_anybody_may_have_killed_is_no_proof(trials):
     assert [[], [NEW]] == barred
 
 
+def test_processes_that_anybody_may_have_killed_bar_nothing_for_ever(trials, clock):
+    """Whoever kills every process again and again has stopped no version for good."""
+    for _ in range(30):
+        assert {(1, NEW)} == want(trials, (1, NEW))
+        trials.leave(1, {OLD}, "ended", is_sure=False)
+        trials.join(1)
+        clock.now += PAUSES_SECONDS[-1]
+
+    assert {} == trials.barred
+
+
+def test_what_has_served_is_loaded_again_whoever_kills_its_processes(trials):
+    """Also when no process is left that has it, and nothing is agreed."""
+    for _ in range(30):
+        trials.want(1, OLD)
+        assert [(1, OLD)] == trials.grant(frozenset())
+        assert frozenset() == trials.leave(1, frozenset(), "ended", is_sure=False)
+
+    assert {} == trials.barred
+    trials.want(1, OLD)
+    trials.grant(frozenset())
+    assert {OLD} == trials.leave(1, frozenset(), "broke it", is_sure=True)
+
+
 def test_a_process_that_stops_in_order_is_held_against_nothing(trials):
     """What it was loading is another one's turn at once, and so is what is agreed."""
     want(trials, (1, NEW), (2, NEW))

@@ -13,7 +13,7 @@ from bundleserver.bundle.steps import Plan, PlannedStep, Results, StepFailed
 from bundleserver.bundle.warming.samples import Sample
 from bundleserver.bundle.warming.verdicts import Verdict, root_of, verdict_on
 from bundleserver.errors import ModelNotFound, NotReady, ProbeError
-from bundleserver.frameworks.interface import is_from_the_keyboard, named_line
+from bundleserver.frameworks.interface import named_line, passes_through
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
 from bundleserver.tensors.signature import Signature
 
@@ -102,7 +102,7 @@ def probe(
         except (NotReady, ModelNotFound):
             raise
         except BaseException as error:  # a model's own code may raise anything
-            if is_from_the_keyboard(error):
+            if passes_through(error):
                 raise
             said, is_refusal = _judged(error, sample, recorder.last)
             if is_refusal:

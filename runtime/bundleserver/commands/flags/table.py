@@ -196,7 +196,9 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
         ),
         Flag("--grpc_max_send_message_length", "maximum gRPC response size; 0: any", parse_bytes),
         Flag("--grpc_max_receive_message_length", "maximum gRPC request size; 0: any", parse_bytes),
-        Flag("--grpc_max_concurrent_streams", "maximum gRPC calls per connection", parse_int),
+        Flag(
+            "--grpc_max_concurrent_streams", "maximum gRPC calls per connection; 0: any", parse_int
+        ),
         Flag(
             "--grpc_max_connection_idle_seconds",
             "seconds before a gRPC connection without calls is closed; 0 keeps it",
@@ -220,7 +222,11 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "terminationGracePeriodSeconds",
             parse_float,
         ),
-        Flag("--heartbeat_seconds", "patience with a worker process that hangs", parse_float),
+        Flag(
+            "--heartbeat_seconds",
+            "timeout in seconds of a worker process that hangs; 0: none",
+            parse_float,
+        ),
         Flag(
             "--lame_duck_seconds",
             "seconds after SIGTERM in which each answer closes its connection; 0 disables it",

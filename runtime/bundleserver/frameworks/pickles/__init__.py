@@ -18,7 +18,7 @@ from pathlib import Path
 from bundleserver.documents.forms import quoted
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.checked_files import CheckedPath
-from bundleserver.frameworks.interface import first_line, is_from_the_keyboard, named_line
+from bundleserver.frameworks.interface import first_line, named_line, passes_through
 from bundleserver.frameworks.lean_imports import IMPORTING
 from bundleserver.frameworks.pickles.bounded import EndsEarly
 from bundleserver.frameworks.pickles.held import (
@@ -78,7 +78,7 @@ def load(path: Path) -> object:
         else:
             model = joblib.load(path)
     except BaseException as error:  # the file's own code runs here
-        if is_from_the_keyboard(error):
+        if passes_through(error):
             raise
         raise LoadError(f"'{path}' {_what_failed(error, contents)}") from error
     if skew := _version_skew(contents):

@@ -14,6 +14,7 @@ from bundleserver.errors import LoadError
 from bundleserver.frameworks.free_memory import free_memory
 from bundleserver.frameworks.interface import first_line, reading
 from bundleserver.frameworks.pickles import ClassName, held_in
+from bundleserver.frameworks.pickles.bounded import MOST_RATIO, MOST_UNPACKED_BYTES
 from bundleserver.frameworks.pickles.scan import named_classes
 from bundleserver.frameworks.regular_files import open_regular
 
@@ -47,8 +48,6 @@ _FOREIGN = (
 
 _MOST_DIRECTORY_BYTES = 8 << 20
 _MOST_PICKLES = 4
-_MOST_UNPACKED_BYTES = 64 << 20
-_MOST_RATIO = 100
 _ONNX_SECOND_FIELDS = frozenset({b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42"})
 
 
@@ -139,7 +138,7 @@ def first_class(path: Path) -> str | None:
             size = path.stat().st_size
             names = _names_in_zip(file, size) if zipfile.is_zipfile(file) else _names(file, size)
             return next((str(name) for name in names if not stores_tensors(name)), None)
-    except (OSError, LoadError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+    except Exception:  # noqa: BLE001 - what unpacks a damaged archive may raise anything
         return None
 
 
@@ -205,7 +204,7 @@ def _refuse_bombs(path: Path, size: int, entries: Iterable[zipfile.ZipInfo]) -> 
             stored += entry.compress_size
         else:
             unpacked += entry.file_size
-    most, room = _MOST_UNPACKED_BYTES + _MOST_RATIO * size, free_memory()
+    most, room = MOST_UNPACKED_BYTES + MOST_RATIO * size, free_memory()
     cause = ""
     if packed > size:
         cause = f"its entries have {packed} bytes, and the file {size}"

@@ -10,8 +10,7 @@ from __future__ import annotations
 import copy
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from torch.export import ExportedProgram
 from bundleserver.documents.forms import quoted
 from bundleserver.errors import LoadError, StoreError
 from bundleserver.frameworks import LoadContext
+from bundleserver.frameworks.giving_up import turn
 from bundleserver.frameworks.interface import check_options, first_line
 from bundleserver.frameworks.torch.architectures import (
     ARCHITECTURE_OPTIONS,
@@ -55,9 +55,6 @@ _OPTIONS = ("device", "sequence", "rows")
 _READING = threading.Lock()
 """torch's readers and writers of files share state of the process; one file at a time."""
 
-_TURN_SECONDS = 300.0
-"""How long a file waits for its turn; a reader cannot be ended."""
-
 _DEVICE = re.compile(r"cpu|auto|cuda(?::(?P<index>\d+))?")
 
 
@@ -78,23 +75,10 @@ def load(path: Path, context: LoadContext) -> TorchPredictor:
     if rows not in ROWS:
         raise LoadError(f"'{path}': options.rows is {rows!r}; expected one of {quoted(ROWS)}")
     device = _device(path, options.get("device", context.device))
-    with _turn(path):
+    with turn(_READING, f"torch reads one file at a time, and '{path}' after another"):
         program = open_file(path, options, device)
     program = replace(program, one_sequence=rows == DEPENDENT)
     return TorchPredictor(settled(path, program, None if sequence is None else bool(sequence)))
-
-
-@contextmanager
-def _turn(path: Path) -> Iterator[None]:
-    if not _READING.acquire(timeout=_TURN_SECONDS):
-        raise LoadError(
-            f"'{path}' was not opened: torch reads one file at a time, and has read another for "
-            f"more than {_TURN_SECONDS:g} s"
-        )
-    try:
-        yield
-    finally:
-        _READING.release()
 
 
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:

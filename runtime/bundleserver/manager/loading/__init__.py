@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from bundleserver.errors import BundleServerError, ModelNotFound, NotReady
 from bundleserver.frameworks.giving_up import checked_by
-from bundleserver.frameworks.interface import is_from_the_keyboard
+from bundleserver.frameworks.interface import passes_through
 from bundleserver.manager.admission import VersionKey
 from bundleserver.manager.leases import Loaded, give_memory_back, settle_memory
 from bundleserver.manager.loading.attempts import Attempt, Attempts, GivenUp
@@ -180,7 +180,7 @@ class Loader:
         except BundleServerError as error:
             self._fail(attempt, str(error))
         except BaseException as error:  # a framework may raise anything, and exit
-            if is_from_the_keyboard(error):
+            if passes_through(error):
                 raise
             LOG.exception("%s %s: unexpected error while %s", *what, attempt.at.value.lower())
             self._fail(attempt, f"{type(error).__name__}: {error}")

@@ -15,16 +15,30 @@ def note_calls(shared: Shared, model: str, version: str, called: Collection[str]
         BundleError: one of them calls the model, itself or by way of others.
     """
     with shared.change():
+        circle = _circle(shared, model, called)
         for record in shared.models[model].versions.values() if model in shared.models else ():
             if record.version.label == version:
-                record.calls = frozenset(called)
-        circle = _circle(shared, model, called)
+                record.calls, record.is_in_circle = frozenset(called), circle is not None
         if circle is not None:
             # Those that wait for it are a part of the circle, or will wait for something else.
             for other in shared.models.values():
                 other.end_waits()
     if circle is not None:
         raise BundleError(f"models call each other in a cycle: {' → '.join(circle)}")
+
+
+def retry_without_circle(shared: Shared) -> None:
+    """Let versions that failed for a circle be loaded again once it is broken.
+
+    It is when another model's files change, or another of its versions answers.
+    """
+    with shared.change():
+        for name, model in shared.models.items():
+            for record in model.versions.values():
+                is_over = record.is_in_circle and not record.is_underway
+                if is_over and _circle(shared, name, record.calls) is None:
+                    record.forget_failure()
+                    model.settle()
 
 
 def _circle(shared: Shared, model: str, called: Collection[str]) -> list[str] | None:

@@ -46,6 +46,7 @@ def decode_object(body: bytes | memoryview, most_values: int = 0) -> dict[str, o
     """
     if not body:
         raise InvalidInput("the request body is empty; expected a JSON object")
+    # No byte counts more than twice, so most documents need no count.
     if 0 < most_values <= 2 * len(body):
         check_values(body, most_values)
     try:

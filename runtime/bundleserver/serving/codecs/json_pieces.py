@@ -148,8 +148,11 @@ def decode_apart(
     """
     rest, cut_out = _cut_out(body, long_bytes, piece_bytes)
     try:
-        check_values(rest, most_values if cut_out else 0)
-        document = orjson.loads(rest) if cut_out else None
+        if not cut_out:
+            return None
+        if most_values:
+            check_values(rest, most_values)
+        document = orjson.loads(rest)
         if not isinstance(document, dict):
             return None
         _put_back(document, cut_out)

@@ -66,7 +66,7 @@ def decode_request(
     if len(body) > LONG_BYTES:
         decode = partial(decode_document, model, version, routing_key)
         return json_body.decode(body, decode, most_values)
-    return decode_document(model, version, routing_key, json_body.decode_object(body))
+    return decode_document(model, version, routing_key, json_body.decode_object(body, most_values))
 
 
 def decode_document(

@@ -26,6 +26,8 @@ class Begun:
                 try:
                     value = yield self._awaited
                 except BaseException as error:  # noqa: BLE001  # it is the coroutine's
+                    # It has the error, whose traceback has this frame.
+                    self._awaited = None
                     self._awaited = self._coroutine.throw(error)
                 else:
                     self._awaited = self._coroutine.send(value)

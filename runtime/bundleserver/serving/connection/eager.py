@@ -22,10 +22,10 @@ from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
 from bundleserver.serving.connection.begun import Begun, counted, go_on
 from bundleserver.serving.connection.ending import Ending
 from bundleserver.serving.connection.head_deadline import NO_HEAD
-from bundleserver.serving.connection.head_size import check_head
 from bundleserver.serving.connection.leaving import NoticesLeaving
 from bundleserver.serving.connection.one_write import JOINED_BYTES, OneWriteTransport
 from bundleserver.serving.connection.pipelining import FEW_BYTES, Refusing
+from bundleserver.serving.connection.refusing import check_head
 from bundleserver.serving.connection.send_deadline import SendDeadline
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.inflight import SMALL_BYTES
@@ -36,9 +36,11 @@ from bundleserver.serving.rest.http import Answer, Begin, answer_of_error
 _LONGEST_URL = 512
 """A path may be as long as its sender likes; those of models are not, and are cached."""
 
-_MOST_DIGITS_OF_ALL = 15
 _MOST_DIGITS = 8
 """Longer lengths are large, whatever they say."""
+
+_MOST_COUNTED_DIGITS = 15
+"""Of a body with a longer length nothing is left out of the search for heads."""
 
 _DRIP_BYTES = 4096
 """Who sends less, and still not all, is slow; others fill the pieces that the network carries."""
@@ -91,7 +93,7 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
     def data_received(self, data: bytes) -> None:
         """Parse what came; what may be more than one request goes another way."""
         is_plain = len(data) <= FEW_BYTES and not self.is_full and not self.pipeline
-        if is_plain and self._last_words is None:
+        if is_plain and not self.is_ended:
             self.parse(data)
         else:
             super().data_received(data)
@@ -127,7 +129,7 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
         that has closed altogether looks the same at first.
         """
         # TLS has no half-closed connections in asyncio.
-        is_kept = self.scheme != "https" and self.end_after_answers(b"")
+        is_kept = not self.is_over and self.scheme != "https" and self.end_after_answers(b"")
         if is_kept and self.scope["http_version"] == "1.1":
             self.notice_leaving()
         return is_kept
@@ -143,7 +145,7 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
             return
         self._came = headers = dict(self.headers)
         size = headers.get(b"content-length", b"0")
-        self.body_left = int(size) if size.isdigit() and len(size) <= _MOST_DIGITS_OF_ALL else 0
+        self.body_left = int(size) if size.isdigit() and len(size) <= _MOST_COUNTED_DIGITS else 0
         if (
             self._is_first
             and (request is None or request.response_complete)
@@ -206,7 +208,7 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
             super().on_message_complete()
             return
         if self.server_state.default_headers is not self.defaults:
-            self.find_defaults()
+            self.default_head()
         try:
             head = answer.head(self.defaults_head)
         except ValueError as error:
@@ -226,9 +228,8 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
     def on_response_complete(self) -> None:
         """Send what an answer without a body has left, as one to HEAD has."""
         self._joining.flush()
-        if self._last_words is not None and not self.pipeline:
-            self.transport.write(self._last_words)
-            self.transport.close()
+        if self.is_ended and not self.pipeline:
+            self.say_last_words()
         super().on_response_complete()
 
     def close_after_answers(self) -> None:
@@ -271,10 +272,6 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
     def has_head_begun(self) -> bool:
         """Tell whether a part of the awaited head has arrived."""
         return self.scope is not (self.cycle and self.cycle.scope)
-
-    def default_head(self) -> bytes:
-        """Return uvicorn's own header lines."""
-        return self.find_defaults()
 
     def _hand_over(self, app: AsgiApp | None = None) -> None:
         """Let uvicorn go on with a request, and an application that may have begun with it."""

@@ -8,8 +8,8 @@ with a body's first bytes, or with the first check that finds none.
 from __future__ import annotations
 
 import asyncio
-from typing import cast
 
+from bundleserver.serving.connection.refusing import LastWords
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.rest.arriving import too_slow
 from bundleserver.serving.rest.http import answer_of_error
@@ -18,7 +18,7 @@ NO_HEAD = object()
 """No head is awaited: a request is being answered, or uvicorn's keep-alive timeout runs."""
 
 
-class HeadDeadline(asyncio.Protocol):
+class HeadDeadline(LastWords):
     """A mixin for uvicorn's protocols: a next head may take twice ``timeout_receive`` at most.
 
     A connection's first head may take ``timeout_receive``.
@@ -30,7 +30,6 @@ class HeadDeadline(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to check."""
         super().connection_made(transport)
-        self._connection = cast(asyncio.Transport, transport)
         self._awaited_after: object = None
         self._next_check: asyncio.TimerHandle | None = None
         if self.timeout_receive:
@@ -50,17 +49,13 @@ class HeadDeadline(asyncio.Protocol):
         """Tell whether a part of the awaited head has certainly arrived."""
         raise NotImplementedError
 
-    def default_head(self) -> bytes:
-        """Return the header lines that every answer begins with."""
-        return b""
-
     def _check_later(self) -> None:
         loop = asyncio.get_running_loop()
         self._next_check = loop.call_later(self.timeout_receive, self._check)
 
     def _check(self) -> None:
         """Close the connection where the head awaited at the last check has not arrived."""
-        if self._connection.is_closing():
+        if self.is_over or self._connection.is_closing():
             return
         before, self._awaited_after = self._awaited_after, self.head_awaited_after()
         if self._awaited_after is NO_HEAD or self._awaited_after is not before:
@@ -69,6 +64,6 @@ class HeadDeadline(asyncio.Protocol):
         if self.has_head_begun():
             # There is no request yet that the application could answer.
             error = too_slow("a part of its head", self.timeout_receive, self.timeout_receive)
-            answer = answer_of_error(answer_for(error))
-            self._connection.write(answer.head(self.default_head()) + answer.body)
-        self._connection.close()
+            self.end_with(self.words_of(answer_of_error(answer_for(error))))
+        else:
+            self._connection.close()

@@ -43,7 +43,7 @@ class NoticesLeaving(HeadDeadline):
         self._next_interim = loop.call_later(seconds, self._send_interim, then)
 
     def _send_interim(self, then: float) -> None:
-        if self._connection.is_closing():
+        if self.is_over or self._connection.is_closing():
             return
         # Whoever is in it has sent no part of its answer.
         if self.awaiting.tasks:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from bundleserver.errors import HeadTooLarge
+from bundleserver.errors import HeadTooLarge, RequestTooLarge, TooManyBytes
 from bundleserver.serving.connection.other_protocols import head_without_offer, refusal_of
+from bundleserver.serving.connection.refusing import LastWords
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.inflight import InflightBytes
 from bundleserver.serving.rest.http import answer_of_error, error_answer
@@ -21,22 +21,20 @@ from bundleserver.serving.rest.http import answer_of_error, error_answer
 MOST_AHEAD = 32
 """When so many requests wait for those before them, no more is parsed."""
 
-_PIECE_BYTES = 512
-"""Many requests are parsed in such pieces, which have 28 at most."""
+_SHORTEST_BYTES = len(b"GET / HTTP/1.1\r\n\r\n")
+"""What is shorter is none after which the parser takes another one."""
 
-FEW_BYTES = 1024
-"""So many bytes have 56 requests at most, mostly one."""
+FEW_BYTES = MOST_AHEAD * _SHORTEST_BYTES
+"""So many bytes have no more requests than may wait, mostly one."""
 
 _FEW_HEADS = 8
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,15})[ \t]*\r\n", re.IGNORECASE)
 _END_OF_HEAD = b"\r\n\r\n"
-_LINGER_SECONDS = 1.0
-_LINGER_BYTES = 2**20
 
 _INVALID = error_answer(400, "invalid HTTP request", {"connection": "close"})
 
 
-class BoundedReading(HttpToolsProtocol):
+class BoundedReading(LastWords, HttpToolsProtocol):
     """A connection that parses and reads no more while enough requests wait to be answered."""
 
     bodies: InflightBytes
@@ -44,15 +42,14 @@ class BoundedReading(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for a first request."""
-        super().connection_made(cast(asyncio.Transport, transport))
+        super().connection_made(transport)
         # Whether what has come waits to be answered; then nothing is read.
         self.is_full = False
         # What came and is not parsed yet.
         self._waiting = memoryview(b"")
         self._is_to_go_on = False
-        # What is left to say once all requests are answered; None while more may come.
-        self._last_words: bytes | None = None
-        self._dropped = 0
+        # What is left to say once all requests are answered.
+        self._last_words = b""
         # What is counted of a body on its way.
         self.taken = 0
         # How much of a body of announced length is to come; it has no heads in it.
@@ -67,10 +64,12 @@ class BoundedReading(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came, and of many requests as many as may wait for their answers."""
-        if self._last_words is not None:
-            self._drop(len(data))
-        elif self.is_full or (
-            len(data) - self.body_left > FEW_BYTES and has_many_heads(data, self.body_left)
+        if self.is_ended:
+            self.drop(data)
+        elif (
+            self.is_full
+            or self.pipeline
+            or (len(data) - self.body_left > FEW_BYTES and has_many_heads(data, self.body_left))
         ):
             self._waiting = memoryview(bytes(self._waiting) + data)
             self._parse_waiting()
@@ -92,36 +91,32 @@ class BoundedReading(HttpToolsProtocol):
             # The parser may be what calls this.
             self.loop.call_soon(self._parse_waiting)
 
-    def close_slowly(self) -> None:
-        """Close the connection so that its client can read what was written last.
-
-        Where a client's bytes are not read, the kernel takes the answer back from it.
-        """
-        self._last_words, self._waiting = b"", memoryview(b"")
-        is_answering = self.cycle is not None and not self.cycle.response_complete
-        if is_answering or not self.transport.can_write_eof():
-            self.transport.close()
-            return
-        self.transport.write_eof()
-        self.loop.call_later(_LINGER_SECONDS, self.transport.close)
-
     def end_after_answers(self, last_words: bytes) -> bool:
         """End the connection once its whole requests are answered; False if there are none."""
         if self.cycle is None or self.cycle.response_complete:
             return False
-        if self.cycle.more_body:
-            # The one that came last, of which the rest is missing.
-            if not self.pipeline:
-                return False
-            self.pipeline.popleft()
-        self._last_words = last_words
+        if not self.is_ended:
+            if self.cycle.more_body:
+                # The one that came last, of which the rest is missing.
+                if not self.pipeline:
+                    return False
+                self.pipeline.popleft()
+            self.is_ended, self._last_words, self._waiting = True, last_words, memoryview(b"")
         return True
+
+    def say_last_words(self) -> None:
+        """End the connection: all its whole requests are answered."""
+        if self._last_words:
+            self.end_with(self._last_words)
+        else:
+            self.transport.close()
 
     def may_take(self, length: int) -> bool:
         """Count a body that is to come, if there is room."""
-        if not self.bodies.has_room(length):
+        try:
+            self.bodies.take(length)
+        except (RequestTooLarge, TooManyBytes):
             return False
-        self.bodies.take(length)
         self.taken = length
         return True
 
@@ -131,17 +126,17 @@ class BoundedReading(HttpToolsProtocol):
             self.bodies.give_back(self.taken)
             self.taken = 0
 
-    def _drop(self, size: int) -> None:
-        """Drop what comes after the last request, a while."""
-        self._dropped += size
-        if self._dropped > _LINGER_BYTES:
-            self.transport.close()
-
     def _parse_waiting(self) -> None:
         """Parse what waits until enough is to be answered; then nothing is read."""
         self._is_to_go_on = False
-        while self._waiting and len(self.pipeline) < MOST_AHEAD and self._last_words is None:
-            piece, self._waiting = self._waiting[:_PIECE_BYTES], self._waiting[_PIECE_BYTES:]
+        while (
+            self._waiting
+            and (room := MOST_AHEAD - len(self.pipeline)) > 0
+            # After the last answer nothing is asked, of what came before it, too.
+            and not self.transport.is_closing()
+        ):
+            size = self.body_left + room * _SHORTEST_BYTES
+            piece, self._waiting = self._waiting[:size], self._waiting[size:]
             self.parse(piece)
         if self.transport.is_closing():
             return
@@ -172,15 +167,13 @@ def has_many_heads(data: bytes, start: int = 0) -> bool:
 class Refusing(BoundedReading):
     """A mixin for uvicorn's protocol: offers of other protocols, and what is no request."""
 
-    _connection: asyncio.Transport
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin with no header lines of uvicorn's."""
         super().connection_made(transport)
         self.defaults: list[tuple[bytes, bytes]] = []
         self.defaults_head = b""
 
-    def find_defaults(self) -> bytes:
+    def default_head(self) -> bytes:
         """Return uvicorn's own header lines, of which the date changes."""
         defaults = self.server_state.default_headers
         if defaults is not self.defaults:
@@ -216,7 +209,12 @@ class Refusing(BoundedReading):
             answer = answer_of_error(answer_for(cause))
         else:
             answer = refusal_of(self.parser.get_method()) or _INVALID
-        words = answer.head(self.find_defaults()) + answer.body
-        if not self.end_after_answers(words):
-            self._connection.write(words)
-            self.close_slowly()
+        words = self.words_of(answer)
+        if self.end_after_answers(words):
+            return
+        request = self.cycle
+        if request is not None and not request.response_complete:
+            # Its body is broken: this is its answer.
+            request.disconnected, request.waiting_for_100_continue = True, False
+            request.message_event.set()
+        self.end_with(words)

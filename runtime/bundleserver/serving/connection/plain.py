@@ -20,9 +20,9 @@ from urllib.parse import unquote
 from bundleserver.errors import HeadTooLarge
 from bundleserver.serving.connection.ending import Ending
 from bundleserver.serving.connection.head_deadline import NO_HEAD
-from bundleserver.serving.connection.head_size import check_head
 from bundleserver.serving.connection.leaving import NoticesLeaving
 from bundleserver.serving.connection.other_protocols import refusal_of
+from bundleserver.serving.connection.refusing import check_head
 from bundleserver.serving.connection.send_deadline import SendDeadline
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
@@ -60,7 +60,9 @@ class PlainProtocol(NoticesLeaving, SendDeadline):
 
     def data_received(self, data: bytes) -> None:
         """Parse a piece, which may begin a request, unless it has to wait."""
-        if self._is_busy():
+        if self.is_ended:
+            self.drop(data)
+        elif self._is_busy():
             self._waiting += data
             self._connection.pause_reading()
         else:
@@ -85,8 +87,13 @@ class PlainProtocol(NoticesLeaving, SendDeadline):
             )
         else:
             answer = error_answer(400, "invalid HTTP request", {"connection": "close"})
-        self._connection.write(answer.head(self.default_head()) + answer.body)
-        self._connection.close()
+        words = self.words_of(answer)
+        if not all(body.is_answered for body in self._running):
+            # It may say something yet.
+            self._connection.write(words)
+            self._connection.close()
+        else:
+            self.end_with(words)
 
     def _parse(self, data: bytes) -> None:
         self._came_since = True
@@ -153,6 +160,7 @@ class _Body:
     Attributes:
         was_read: whether all of it has come.
         is_awaited: whether more of it must come before its request can go on.
+        is_answered: whether all of the answer to it is said.
     """
 
     def __init__(self, receive: Receive, timeout_receive: float, connection: PlainProtocol) -> None:
@@ -163,6 +171,7 @@ class _Body:
         self._is_begun = False
         self.was_read = False
         self.is_awaited = False
+        self.is_answered = False
 
     async def receive(self) -> Message:
         """Return the next message."""
@@ -211,7 +220,7 @@ def watched(
         connection.begin(body, speaks_interim=scope["http_version"] == "1.1")
         scope[CLIENT] = connection.awaiting
         try:
-            await app(_of_path_alone(scope), body.receive, _closing(send, ending))
+            await app(_of_path_alone(scope), body.receive, _closing(send, ending, body))
         finally:
             body.close()
             connection.end(body, scope)
@@ -219,7 +228,7 @@ def watched(
     return watch
 
 
-def _closing(send: Send, ending: Ending) -> Send:
+def _closing(send: Send, ending: Ending, body: _Body) -> Send:
     """Say with an answer that the connection is closed after it, once the server ends."""
 
     async def tell(message: Message) -> None:
@@ -227,6 +236,9 @@ def _closing(send: Send, ending: Ending) -> Send:
             headers = cast("Collection[tuple[bytes, bytes]]", message.get("headers", ()))
             kept = [pair for pair in headers if pair[0].lower() != b"connection"]
             message = {**message, "headers": [*kept, (b"connection", b"close")]}
+        elif message["type"] == "http.response.body":
+            # With its last piece uvicorn goes on with what came after the request.
+            body.is_answered = not message.get("more_body", False)
         await send(message)
 
     return tell

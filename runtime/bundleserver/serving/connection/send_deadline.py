@@ -6,15 +6,13 @@ As for heads, one timer per connection looks now and then: a request costs nothi
 from __future__ import annotations
 
 import asyncio
-from typing import cast
 
+from bundleserver.serving.connection.refusing import LastWords
+from bundleserver.serving.options import SLOWEST_BYTES_PER_SECOND
 from bundleserver.serving.unsent import UnsentAnswers
 
-SLOWEST_BYTES_PER_SECOND = 16 * 2**10
-"""Minimum average rate of a response that exceeds its timeout, as of a request's body."""
 
-
-class SendDeadline(asyncio.Protocol):
+class SendDeadline(LastWords):
     """A mixin for uvicorn's protocols: a client may take nothing for ``timeout_send`` at most.
 
     It may take one and a half times as long, since the timer looks twice within the timeout.
@@ -28,7 +26,6 @@ class SendDeadline(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to look."""
         super().connection_made(transport)
-        self._sending = cast(asyncio.Transport, transport)
         self._unsent = 0
         self._taken_at = self._send_due = 0.0
         self._next_look: asyncio.TimerHandle | None = None
@@ -45,9 +42,9 @@ class SendDeadline(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Count what the client has not taken, which is more than the network buffers."""
         super().pause_writing()
-        sending = self._sending
-        size = sending.get_write_buffer_size()
-        self.answers.add(self, size, sending.get_write_buffer_size, sending.abort)
+        connection = self._connection
+        size = connection.get_write_buffer_size()
+        self.answers.add(self, size, connection.get_write_buffer_size, connection.abort)
 
     def resume_writing(self) -> None:
         """Note that the client has taken most of what there was."""
@@ -62,7 +59,7 @@ class SendDeadline(asyncio.Protocol):
     def _look(self) -> None:
         """Close the connection, also one that waits to be closed, whose client takes too little."""
         now = asyncio.get_running_loop().time()
-        before, self._unsent = self._unsent, self._sending.get_write_buffer_size()
+        before, self._unsent = self._unsent, self._connection.get_write_buffer_size()
         if not before:
             self._taken_at = now
             self._send_due = now + self.timeout_send + self._unsent / SLOWEST_BYTES_PER_SECOND
@@ -70,6 +67,6 @@ class SendDeadline(asyncio.Protocol):
             self._taken_at = now
         if self._unsent and (now >= self._taken_at + self.timeout_send or now >= self._send_due):
             # What is left would never be sent: close() waits for it.
-            self._sending.abort()
+            self._connection.abort()
             return
         self._look_later()

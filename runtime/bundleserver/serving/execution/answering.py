@@ -122,7 +122,10 @@ class ServedModels:
                     release(None, None, None)
             # The lease ends with the call, since cancelling a request does not end its call.
             future.add_done_callback(lambda _: release(None, None, None))
-            return await outcome_of_work(future, budget)
+            waiting = outcome_of_work(future, budget)
+            # The traceback of its error has this frame: the error would hold itself.
+            del future, response
+            return await waiting
         except BaseException as error:
             outcome = outcome_of(error)
             raise
@@ -264,8 +267,9 @@ class ServedModels:
         """
         budget = self.limits.budget(request.deadline, request.began)
         work = partial(self._run_watched, request, answered_by, time.perf_counter(), budget)
-        future = self._threads.submit(work, request.model)
-        response, mirrored_requests = await outcome_of_work(future, budget)
+        response, mirrored_requests = await outcome_of_work(
+            self._threads.submit(work, request.model), budget
+        )
         for mirrored in mirrored_requests:
             # Called when this task pauses next, after the response is sent.
             asyncio.get_running_loop().call_soon(self.shadows.offer, mirrored)

@@ -14,13 +14,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 
 from bundleserver.errors import NotReady
 from bundleserver.serving.execution.predict import Inputs, predict, respond, validate
-from bundleserver.serving.execution.thread_pool import ThreadPool, fail
+from bundleserver.serving.execution.promise import Promise
+from bundleserver.serving.execution.thread_pool import ThreadPool
 from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.tensors import NamedTensor
@@ -35,11 +36,11 @@ MAX_BATCH_ROWS = 1024
 
 @dataclass(frozen=True, eq=False)
 class Waiting:
-    """One waiting request, and the future of its response."""
+    """One waiting request, and the promise of its response."""
 
     request: PredictRequest
     rows: int
-    outcome: Future[PredictResponse]
+    promise: Promise[PredictResponse]
     budget: Budget
     since: float = field(default_factory=time.perf_counter)
 
@@ -87,20 +88,23 @@ class Batches:
         Raises:
             QueueFull: the queue is full.
         """
-        outcome: Future[PredictResponse] = self._threads.promise(bundle.model)
-        one = Waiting(request, rows, outcome, budget)
+        outcome: Future[PredictResponse]
+        promise, outcome = self._threads.promise(bundle.model)
+        one = Waiting(request, rows, promise, budget)
         with self._lock:
             queue = self._queues.setdefault(bundle, _Queue())
             queue.waiting.append(one)
             starts, queue.is_busy = not queue.is_busy, True
-        outcome.add_done_callback(partial(self._forget, queue, one))
+        outcome.add_done_callback(partial(self._forget, queue, ref(one)))
         if starts:
             self._begin(bundle, queue)
         return outcome
 
-    def _forget(self, queue: _Queue, one: Waiting, outcome: Future[PredictResponse]) -> None:
+    def _forget(
+        self, queue: _Queue, waiting: ref[Waiting], outcome: Future[PredictResponse]
+    ) -> None:
         """Keep nothing of a request that was cancelled, however long its version is busy."""
-        if outcome.cancelled():
+        if outcome.cancelled() and (one := waiting()) is not None:
             with self._lock:
                 if one in queue.waiting:
                     queue.waiting.remove(one)
@@ -112,8 +116,8 @@ class Batches:
             with self._lock:
                 left, queue.waiting, queue.is_busy = queue.waiting, deque(), False
             for one in left:
-                if one.outcome.set_running_or_notify_cancel():
-                    one.outcome.set_exception(error)
+                if one.promise.begin():
+                    one.promise.fail(error)
 
     def _run(self, bundle: Bundle, queue: _Queue) -> None:
         """Run one batch, and start another one while requests wait."""
@@ -125,8 +129,8 @@ class Batches:
             failure = bundle.failure("a batch", f"{type(error).__name__}: {error}", error)
         finally:
             for one in batch:
-                if not one.outcome.done():
-                    fail(one.outcome, failure or RuntimeError("the batch left a request out"))
+                if one.promise.is_open:
+                    one.promise.fail(failure or RuntimeError("the batch left a request out"))
             with self._lock:
                 queue.is_busy = continues = bool(queue.waiting)
             if continues:
@@ -140,7 +144,7 @@ class Batches:
             while queue.waiting and (not taken or rows + queue.waiting[0].rows <= self._max_rows):
                 taken.append(queue.waiting.popleft())
                 rows += taken[-1].rows
-        return [one for one in taken if one.outcome.set_running_or_notify_cancel()]
+        return [one for one in taken if one.promise.begin()]
 
     def _answer(self, bundle: Bundle, batch: Sequence[Waiting]) -> None:
         now = time.perf_counter()
@@ -151,7 +155,7 @@ class Batches:
                 one.budget.check()
                 inputs = validate(bundle, one.request)
             except BaseException as error:  # noqa: BLE001  # its request gets it
-                fail(one.outcome, error)
+                one.promise.fail(error)
             else:
                 groups.setdefault(_form(one, inputs), []).append((one, inputs))
         for group in groups.values():
@@ -164,10 +168,10 @@ class Batches:
             with spending(one.budget):
                 response = predict(bundle, one.request, inputs)
         except BaseException as error:  # noqa: BLE001  # its request gets it
-            fail(one.outcome, error)
+            one.promise.fail(error)
         else:
             self._metrics.called(bundle.model, bundle.version, 1, one.rows)
-            one.outcome.set_result(response)
+            one.promise.set_result(response)
 
     def _answer_in_batch(self, bundle: Bundle, group: Sequence[tuple[Waiting, Inputs]]) -> bool:
         """Answer a group with one call; False if that fails, with no future set."""
@@ -195,9 +199,9 @@ class Batches:
             try:
                 # What members have answered counts too.
                 one.budget.spend_values(shared.spent_values * count // sum(counts))
-                one.outcome.set_result(respond(bundle, one.request, own))
+                one.promise.set_result(respond(bundle, one.request, own))
             except Exception as error:  # noqa: BLE001  # an unknown output, too many values
-                fail(one.outcome, error)
+                one.promise.fail(error)
         return True
 
 

@@ -10,8 +10,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
+from weakref import ref
 
-from bundleserver.serving.execution.thread_pool import fulfil, switch_often
+from bundleserver.errors import NotReady
+from bundleserver.serving.execution.promise import Promise
+from bundleserver.serving.execution.thread_pool import switch_often
 from bundleserver.serving.execution.waiting import outcome_of_work
 from bundleserver.tensors.budget import Budget
 
@@ -48,15 +51,26 @@ class SmallFirst:
 
         Raises:
             RequestTimedOut: the request is over; a call that has not started never starts.
+            NotReady: no thread can be started.
         """
         budget.check()
+        return await outcome_of_work(self._submit(size, call), budget)
+
+    def _submit(self, size: int, call: Callable[[], T]) -> Future[T]:
         future: Future[T] = Future()
-        waiting = _Waiting(size, next(self._numbers), partial(fulfil, future, call))
+        work = partial(Promise(future).fulfil, call)
+        waiting = _Waiting(size, next(self._numbers), work)
         with self._lock:
             heapq.heappush(self._waiting, waiting)
-        future.add_done_callback(partial(self._forget, waiting))
-        self._pool.submit(self._work)
-        return await outcome_of_work(future, budget)
+        # Weakly, as in the thread pool.
+        future.add_done_callback(partial(self._forget, ref(waiting)))
+        try:
+            self._pool.submit(self._work)
+        except (RuntimeError, MemoryError) as error:
+            # A thread that is there may have begun it.
+            if future.cancel():
+                raise NotReady("this server", f"no thread is available: {error}") from error
+        return future
 
     def _work(self) -> None:
         while taken := self._take():
@@ -79,9 +93,9 @@ class SmallFirst:
             self._large += is_large
             return heapq.heappop(self._waiting)
 
-    def _forget(self, waiting: _Waiting, future: Future[Any]) -> None:
+    def _forget(self, work: ref[_Waiting], future: Future[Any]) -> None:
         """Keep nothing of a call that was cancelled before it started."""
-        if future.cancelled():
+        if future.cancelled() and (waiting := work()) is not None:
             with self._lock:
                 if waiting in self._waiting:
                     self._waiting.remove(waiting)

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
+from weakref import ref
 
 from bundleserver.errors import NotReady, QueueFull
 from bundleserver.serving.cpus import cpu_limit, limit_library_threads
+from bundleserver.serving.execution.promise import Promise
 from bundleserver.serving.execution.turns import Turns
 
 T = TypeVar("T")
@@ -59,19 +61,24 @@ class ThreadPool:
             QueueFull: the model's queue is full.
             NotReady: the server is stopping, or no thread can be started.
         """
-        future: Future[T] = self.promise(model)
-        work = partial(fulfil, future, call)
+        future: Future[T]
+        promise, future = self.promise(model)
+        work = partial(promise.fulfil, call)
         try:
             self.run(work, model)
-            future.add_done_callback(partial(self._forget, model, work))
+            # Weakly: what holds itself stays until garbage is collected.
+            future.add_done_callback(partial(self._forget, model, ref(work)))
         except NotReady:
             # If a thread still runs it, it is cancelled.
             future.cancel()
             raise
         return future
 
-    def promise(self, model: str = "") -> Future[T]:
+    def promise(self, model: str = "") -> tuple[Promise[T], Future[T]]:
         """Reserve a place in a model's queue, which is released when the future is done.
+
+        Returns:
+            A promise, and its future.
 
         Raises:
             QueueFull: the queue is full.
@@ -83,7 +90,7 @@ class ThreadPool:
             self._pending_of[model] += 1
         future: Future[T] = Future()
         future.add_done_callback(partial(self._release, model))
-        return future
+        return Promise(future), future
 
     def run(self, call: Callable[[], None], model: str = "") -> None:
         """Run a call that sets reserved futures, without a place of its own.
@@ -113,9 +120,9 @@ class ThreadPool:
         self._is_stopped = True
         self._pool.shutdown(wait=True)
 
-    def _forget(self, model: str, work: Callable[[], None], future: Future[T]) -> None:
+    def _forget(self, model: str, waiting: ref[Callable[[], None]], future: Future[T]) -> None:
         """Keep nothing of a call that was cancelled, however long the threads are busy."""
-        if future.cancelled():
+        if future.cancelled() and (work := waiting()) is not None:
             self._turns.remove(model, work)
 
     def _release(self, model: str, _: object = None) -> None:
@@ -125,29 +132,6 @@ class ThreadPool:
             if not self._pending_of[model]:
                 del self._pending_of[model]
             self._changed.notify_all()
-
-
-def fulfil(future: Future[T], call: Callable[[], T]) -> None:
-    """Run the call of a future, unless it was cancelled, and set its outcome."""
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        result = call()
-    except BaseException as error:  # noqa: BLE001  # its caller gets it
-        fail(future, error)
-        # Its traceback has this frame: what it held would stay until garbage is collected.
-        del future, call
-    else:
-        future.set_result(result)
-
-
-def fail(future: Future[T], error: BaseException) -> None:
-    """Set a future's error; one that would end the event loop is wrapped."""
-    if not isinstance(error, Exception):
-        wrapped = RuntimeError(f"{type(error).__name__}: {error}")
-        wrapped.__cause__ = error
-        error = wrapped
-    future.set_exception(error)
 
 
 def switch_often() -> None:

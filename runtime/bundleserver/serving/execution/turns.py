@@ -30,8 +30,11 @@ class Turns:
     one run by the thread that is free of them first.
     """
 
-    def __init__(self, most_of_a_model: int) -> None:
+    def __init__(
+        self, most_of_a_model: int, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         """Set how many calls of one model may run at a time."""
+        self._clock = clock
         self._most = most_of_a_model
         self._lock = threading.Lock()
         self._waiting: dict[str, deque[Call]] = {}
@@ -74,12 +77,12 @@ class Turns:
         ended: tuple[str, float] | None = None
         while (taken := self._next(ended)) is not None:
             model, call = taken
-            began = time.perf_counter()
+            began = self._clock()
             try:
                 call()
             except BaseException:  # its futures have what was raised; the next calls go on
                 LOG.exception("unexpected error in a call of '%s'", model)
-            ended = model, time.perf_counter() - began
+            ended = model, self._clock() - began
 
     def _next(self, ended: tuple[str, float] | None) -> tuple[str, Call] | None:
         with self._lock:

@@ -28,15 +28,18 @@ async def outcome_of_work(future: Future[T], budget: Budget) -> T:
         except asyncio.CancelledError:
             budget.cancel()
             raise
+        finally:
+            # An error's traceback has this frame: it would hold itself.
+            del waiting, future
     is_over = False
 
-    def end() -> None:
+    def end(waiting: asyncio.Future[T]) -> None:
         nonlocal is_over
         # Of two ends the first one counts.
         is_over = not waiting.done()
         waiting.cancel()
 
-    timer = asyncio.get_running_loop().call_later(left, end)
+    timer = asyncio.get_running_loop().call_later(left, end, waiting)
     try:
         return await waiting
     except asyncio.CancelledError:
@@ -46,3 +49,4 @@ async def outcome_of_work(future: Future[T], budget: Budget) -> T:
         raise
     finally:
         timer.cancel()
+        del waiting, future

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from collections import deque
+from collections import OrderedDict
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -18,6 +18,8 @@ import grpc
 
 from bundleserver.errors import BundleServerError, QueueFull, RequestTooSlow
 from bundleserver.serving.errors import answer_for
+from bundleserver.serving.grpc.ending import end_call
+from bundleserver.serving.options import SLOWEST_BYTES_PER_SECOND
 
 PATIENCE_SECONDS = 5.0
 """How long a message may arrive before others that wait for its place."""
@@ -27,15 +29,11 @@ _FEWEST_WAITING = 1024
 _WINDOW_BYTES = 2**16
 """What may come of a message that is not read."""
 
-_SLOWEST_BYTES_PER_SECOND = 16 * 2**10
-"""As of a REST body."""
-
 _UNBOUNDED_BYTES = 64 * 2**20
 """What is taken for the largest message where any may come."""
 
 
 class _Waiting(NamedTuple):
-    context: grpc.aio.ServicerContext
     since: float
     place: asyncio.Future[None]
 
@@ -63,12 +61,12 @@ class ArrivingMessages:
         self._most_waiting = max(_FEWEST_WAITING, most_bytes // _WINDOW_BYTES)
         longest = largest if largest > 0 else _UNBOUNDED_BYTES
         self._timeout = timeout_receive or math.inf
-        self._longest_seconds = self._timeout + longest / _SLOWEST_BYTES_PER_SECOND
+        self._longest_seconds = self._timeout + longest / SLOWEST_BYTES_PER_SECOND
         self._patience = PATIENCE_SECONDS if patience_seconds is None else patience_seconds
         self._interval = min(self._patience / 4, self._timeout / 2)
         # By when they began, the first one first.
         self._reading: dict[grpc.aio.ServicerContext, float] = {}
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: OrderedDict[grpc.aio.ServicerContext, _Waiting] = OrderedDict()
         self._looking: asyncio.TimerHandle | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -100,26 +98,29 @@ class ArrivingMessages:
     async def _wait_for_place(self, context: grpc.aio.ServicerContext, now: float) -> None:
         if len(self._waiting) >= self._most_waiting:
             raise self._full()
-        waiting = _Waiting(context, now, asyncio.get_running_loop().create_future())
-        self._waiting.append(waiting)
+        waiting = _Waiting(now, asyncio.get_running_loop().create_future())
+        self._waiting[context] = waiting
         await waiting.place
 
     def _leave(self, context: grpc.aio.ServicerContext) -> None:
-        """Give a place to the next that waits."""
+        """Wait no more, or give a place to the next that waits."""
+        self._waiting.pop(context, None)
         if self._reading.pop(context, None) is None:
             return
         while self._waiting and len(self._reading) < self._most:
-            waiting = self._waiting.popleft()
+            following, waiting = self._waiting.popitem(last=False)
             if not waiting.place.done():
-                self._reading[waiting.context] = asyncio.get_running_loop().time()
+                self._reading[following] = asyncio.get_running_loop().time()
                 waiting.place.set_result(None)
 
     def _look(self) -> None:
         """End the calls whose message is too late, or that have to make way for others."""
         loop = asyncio.get_running_loop()
         self._looking, now = None, loop.time()
-        while self._waiting and now >= self._waiting[0].since + self._timeout:
-            waiting = self._waiting.popleft()
+        for context, waiting in list(self._waiting.items()):
+            if now < waiting.since + self._timeout:
+                break
+            del self._waiting[context]
             if not waiting.place.done():
                 waiting.place.set_exception(self._full())
         for context, began in list(self._reading.items()):
@@ -134,7 +135,7 @@ class ArrivingMessages:
             self._looking = loop.call_later(self._interval, self._look)
 
     def _full(self) -> QueueFull:
-        return QueueFull("gRPC messages that arrive", self._most_waiting)
+        return QueueFull("arriving gRPC messages", self._most_waiting, flag="--max_inflight_bytes")
 
     def _too_late(self, waited: float) -> RequestTooSlow:
         return RequestTooSlow(
@@ -153,13 +154,12 @@ class ArrivingMessages:
     def _end(self, context: grpc.aio.ServicerContext, error: BundleServerError) -> None:
         """Tell the client; whoever reads from the call gets an AbortError."""
         self._leave(context)
-        ending = asyncio.ensure_future(_abort(context, error))
+        ending = asyncio.ensure_future(_end(context, error))
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
 
 
-async def _abort(context: grpc.aio.ServicerContext, error: BundleServerError) -> None:
-    answer = answer_for(error)
+async def _end(context: grpc.aio.ServicerContext, error: BundleServerError) -> None:
     # It may be over by now.
     with suppress(Exception):
-        await context.abort(grpc.StatusCode[answer.grpc_code], answer.message)
+        await end_call(context, answer_for(error))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import socket
 import struct
@@ -38,30 +39,31 @@ _STATE, _UNACKED, _LAST_DATA_SENT, _BYTES_ACKED, _NOT_SENT = 0, 12, 17, 34, 38
 _ESTABLISHED = 1
 
 
-async def leave(port: int, answering: asyncio.Event) -> None:
+async def leave(port: int, answering: asyncio.Event, seconds: float = math.inf) -> None:
     """Take no new connection, tell the clients of all others, and let them act on it.
 
     Args:
         port: where gRPC listens.
         answering: set while answers may begin; cleared for a moment.
+        seconds: how long all of it takes at most; who has then not been told is not.
     """
+    now = asyncio.get_running_loop().time
+    until = now() + seconds
     with _sockets(port) as (listeners, _):
-        await finish_accepting(listeners)
+        await finish_accepting(listeners, seconds)
     with _sockets(port) as (_, connections):
         answering.clear()
         try:
-            await _tell_all(connections)
+            await _tell_all(connections, min(until, now() + _LONGEST_HOLD_SECONDS))
         finally:
             answering.set()
-        for _ in range(int(_LEAVING_SECONDS / POLL_SECONDS)):
-            if not any(_is_open(connection) for connection in connections):
-                return
+        until = min(until, now() + _LEAVING_SECONDS)
+        while now() < until and any(_is_open(connection) for connection in connections):
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def _tell_all(connections: Iterable[socket.socket]) -> None:
+async def _tell_all(connections: Iterable[socket.socket], until: float) -> None:
     loop, waiting = asyncio.get_running_loop(), list(connections)
-    until = loop.time() + _LONGEST_HOLD_SECONDS
     while (waiting := [one for one in waiting if not _tell(one)]) and loop.time() < until:
         await asyncio.sleep(_QUIET_SECONDS / 2)
     if waiting:

@@ -10,6 +10,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bundleserver.errors import ModelNotFound
+from bundleserver.serving.errors import answer_for
+from bundleserver.serving.grpc.ending import end_call
 from bundleserver.serving.grpc.open_inference import SERVICE
 from bundleserver.serving.models import ServingManager
 
@@ -39,10 +41,8 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # gr
         """Answer for one service; NOT_FOUND for an unknown model."""
         status = self._status(request.service)
         if status == Response.SERVICE_UNKNOWN:
-            await context.abort(
-                grpc.StatusCode.NOT_FOUND,
-                str(ModelNotFound(request.service, self._manager.models())),
-            )
+            error = ModelNotFound(request.service, self._manager.models())
+            await end_call(context, answer_for(error))
         return Response(status=status)
 
     async def Watch(  # noqa: N802  # the protocol's spelling

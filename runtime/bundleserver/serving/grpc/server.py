@@ -11,10 +11,11 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from bundleserver.errors import BundleServerError, ConfigError, Problem
-from bundleserver.serving.errors import answer_for
+from bundleserver.errors import ConfigError, Problem
+from bundleserver.serving.errors import ErrorAnswer, answer_for
 from bundleserver.serving.grpc import open_inference
 from bundleserver.serving.grpc.arriving import ArrivingMessages
+from bundleserver.serving.grpc.ending import end_call
 from bundleserver.serving.grpc.goaway import leave
 from bundleserver.serving.grpc.health import SERVICE_NAME, HealthService
 from bundleserver.serving.grpc.limits import GrpcLimits
@@ -33,9 +34,6 @@ _METADATA_BYTES = 64 * 2**10
 _MAX_PENDING = 16384
 """Calls that wait for the event loop to take them. Over gRPC's own default of 1000 it cancels calls
 at random, of whichever connection; our queue has a limit and an answer that says so."""
-
-_LONGEST_DETAILS = 4000
-"""Bytes of a status's details, percent-encoded: its trailers have at most 8 KiB."""
 
 
 class GrpcServer:
@@ -113,7 +111,7 @@ class GrpcServer:
         until = loop.time() + grace_seconds
         self._health.stop()
         if tells:
-            await leave(self._port, self._answering)
+            await leave(self._port, self._answering, grace_seconds)
         await self._server.stop(max(0.0, until - loop.time()))
 
     def _inference_handlers(self) -> grpc.GenericRpcHandler:
@@ -127,18 +125,16 @@ class GrpcServer:
 
     async def _call(self, rpc: str, _: object, context: grpc.aio.ServicerContext) -> bytes:
         try:
-            body = await self._arriving.receive(context)
-        except BundleServerError as error:
-            await _tell(context, error)
+            response = await self._answer(rpc, context)
+        except grpc.aio.AbortError:
             raise
-        try:
-            key, deadline = self._key(rpc, context), _deadline(context)
-            response = await self._counted(rpc, body, key, deadline)
-            if len(response) > SMALL_BYTES:
-                self._hold(len(response), context)
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # every error becomes a status
-            await _tell(context, error)
-            raise
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # a status
+            answer: ErrorAnswer | None = answer_for(error)
+        else:
+            answer = None
+        if answer is not None:
+            # Not while it is handled: its frames have the message.
+            await end_call(context, answer)
         if not self._answering.is_set():
             await self._answering.wait()
         if 0 <= self._max_send_bytes < len(response):
@@ -148,6 +144,13 @@ class GrpcServer:
                 f"{self._max_send_bytes}; send fewer rows per request, or raise "
                 "--grpc_max_send_message_length",
             )
+        return response
+
+    async def _answer(self, rpc: str, context: grpc.aio.ServicerContext) -> bytes:
+        body = await self._arriving.receive(context)
+        response = await self._counted(rpc, body, self._key(rpc, context), _deadline(context))
+        if len(response) > SMALL_BYTES:
+            self._hold(len(response), context)
         return response
 
     def _hold(self, size: int, context: grpc.aio.ServicerContext) -> None:
@@ -177,12 +180,6 @@ class GrpcServer:
         return routing_key(key, self._routing_header)
 
 
-async def _tell(context: grpc.aio.ServicerContext, error: BaseException) -> None:
-    """End a call with the status of an error; raises gRPC's own."""
-    answer = answer_for(error)
-    await context.abort(grpc.StatusCode[answer.grpc_code], _shortened(answer.message))
-
-
 def _limit_of_streams(most: int) -> list[tuple[str, int]]:
     """Limit the calls of one connection, also those that it has reset and that are not over."""
     # Without it one connection that resets its calls fills the server with them.
@@ -192,16 +189,6 @@ def _limit_of_streams(most: int) -> list[tuple[str, int]]:
 def _deadline(context: grpc.aio.ServicerContext) -> float | None:
     left = context.time_remaining()
     return None if left is None else time.monotonic() + left
-
-
-def _shortened(message: str) -> str:
-    """Truncate a message to a status's limit, where one byte outside ASCII counts as three."""
-    size = 0
-    for position, character in enumerate(message):
-        size += 1 if " " <= character <= "~" else 3 * len(character.encode(errors="replace"))
-        if size > _LONGEST_DETAILS:
-            return message[:position] + "..."
-    return message
 
 
 def _reflected() -> DescriptorPool:

@@ -6,20 +6,13 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from bundleserver.errors import (
-    AnswerTooLarge,
-    InvalidInput,
-    ModelNotFound,
-    NotReady,
-    QueueFull,
-    RequestTimedOut,
-    VersionNotFound,
-)
+from bundleserver.errors import BundleServerError, InvalidInput
 from bundleserver.serving.codecs import v1
 from bundleserver.serving.codecs.json_body import decode_object
 from bundleserver.serving.codecs.tensor_binary import array_from_bytes
 from bundleserver.serving.codecs.tensor_form import checked_shape, known_datatype, strings
 from bundleserver.serving.codecs.tensor_json import array_from_json, kind_of
+from bundleserver.serving.errors import answer_for
 from bundleserver.serving.kserve.sdk import (
     InferInput,
     InferOutput,
@@ -41,17 +34,20 @@ def raising_kserve_errors(model: str) -> Iterator[None]:
     """
     try:
         yield
-    except (InvalidInput, AnswerTooLarge) as error:
-        raise kserve_errors.InvalidInput(str(error)) from error
-    except (ModelNotFound, VersionNotFound) as error:
-        not_found = kserve_errors.ModelNotFound(model)
-        not_found.reason = str(error)
-        raise not_found from error
-    except (NotReady, QueueFull, RequestTimedOut) as error:
-        not_ready = kserve_errors.ModelNotReady(model)
-        # kserve 0.21's gRPC server uses a reason that its class does not have.
-        not_ready.reason = not_ready.error_msg = str(error)
-        raise not_ready from error
+    except BundleServerError as error:
+        answer = answer_for(error)
+        if answer.status in (503, 504):
+            not_ready = kserve_errors.ModelNotReady(model)
+            # kserve 0.21's gRPC server uses a reason that its class does not have.
+            not_ready.reason = not_ready.error_msg = answer.message
+            raise not_ready from error
+        if answer.status == 404:
+            not_found = kserve_errors.ModelNotFound(model)
+            not_found.reason = answer.message
+            raise not_found from error
+        if answer.status < 500:
+            raise kserve_errors.InvalidInput(answer.message) from error
+        raise
 
 
 def decode_instances(model: str, payload: object) -> PredictRequest:

@@ -7,10 +7,8 @@ import asyncio
 from bundleserver.errors import RequestTooLarge, RequestTooSlow
 from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
 from bundleserver.serving.inflight import Held
+from bundleserver.serving.options import SLOWEST_BYTES_PER_SECOND
 from bundleserver.serving.rest.asgi import Message, Receive
-
-_SLOWEST_BYTES_PER_SECOND = 16 * 2**10
-"""Minimum average rate of a body that exceeds its timeout."""
 
 
 class ClientDisconnectedError(Exception):
@@ -91,7 +89,7 @@ class ArrivingBody:
 
     def _due(self, begun: float) -> float:
         """Return the deadline, which is later for a body that arrives at the minimum rate."""
-        return begun + self._timeout_receive + self._size / _SLOWEST_BYTES_PER_SECOND
+        return begun + self._timeout_receive + self._size / SLOWEST_BYTES_PER_SECOND
 
 
 def _checked_chunk(message: Message, size: int, limit_bytes: int) -> bytes:
@@ -107,6 +105,6 @@ def too_slow(received: str, waited_seconds: float, timeout_receive: float) -> Re
     """Make the error for a request that did not arrive in time."""
     return RequestTooSlow(
         f"request timeout: received {received} after {round(waited_seconds, 1):g} s; expected it "
-        f"within {timeout_receive:g} s, plus 1 s for every {_SLOWEST_BYTES_PER_SECOND >> 10} KiB; "
+        f"within {timeout_receive:g} s, plus 1 s for every {SLOWEST_BYTES_PER_SECOND >> 10} KiB; "
         "send it without pauses, or raise --timeout_receive"
     )

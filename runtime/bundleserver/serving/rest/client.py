@@ -36,9 +36,15 @@ async def answer_while_there(scope: Message, answering: Awaitable[Answer]) -> An
     client, task = scope.get(CLIENT), asyncio.current_task()
     if not isinstance(client, Client) or task is None:
         return await answering
+    if client.is_gone:
+        # As if it had left in the meantime: what was begun has to end.
+        task.cancel()
     client.tasks.add(task)
     try:
-        return await answering
+        answer = await answering
+        if client.is_gone:
+            raise ClientDisconnectedError
+        return answer
     except asyncio.CancelledError:
         if client.is_gone:
             raise ClientDisconnectedError from None

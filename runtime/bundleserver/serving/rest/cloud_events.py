@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 
 import orjson
 
 from bundleserver.errors import InvalidInput
 from bundleserver.serving.codecs import json_body, v1
+from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
 from bundleserver.serving.codecs.tensor_json import kind_of
 from bundleserver.serving.requests import PredictRequest
 from bundleserver.serving.rest.http import Answer, Request
 
 _ATTRIBUTES = ("specversion", "id", "source", "type")
-_SDK = "bundleserver.serving.kserve.sdk"
 _STRUCTURED = "application/cloudevents+json"
+
+_imported = threading.Event()
+"""Whether kserve is imported, which takes a second."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,12 @@ class CloudEvent:
     attributes: Mapping[str, object]
     binary: bool
 
-    def answer(self, model: str, encoded: bytes, headers: Mapping[str, str]) -> Answer:
-        """Make an event of an encoded response in the same mode, with KServe's CE_* variables."""
+    def answer(self, model: str, encode: Callable[[], bytes], headers: Mapping[str, str]) -> Answer:
+        """Make an event of a response in the same mode, with KServe's CE_* variables."""
         from bundleserver.serving.kserve.sdk import create_response_cloudevent
 
+        _imported.set()
+        encoded = encode()
         # kserve encodes with json, which would write NaN, keep the interpreter lock for a second
         # where the response is large, and replaces both of these attributes.
         attributes = {"id": "", "time": "", **self.attributes}
@@ -47,10 +50,10 @@ class CloudEvent:
         return Answer(body, headers={**sent, **headers}, content_type=content_type)
 
 
-async def prepare() -> None:
-    """Import what answers need, which takes a second, in a thread."""
-    if _SDK not in sys.modules:
-        await asyncio.to_thread(import_module, _SDK)
+def work_bytes(size: int) -> int:
+    """Return how much work it is to answer with so many bytes: until kserve is imported, much."""
+    # A module that another thread imports is found before it can be used.
+    return size if _imported.is_set() else max(size, LARGE_BYTES + 1)
 
 
 def decode_request(

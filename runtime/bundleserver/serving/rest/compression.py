@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from functools import partial
 
 from bundleserver.errors import InvalidInput, QueueFull, RequestTooLarge
 from bundleserver.serving.execution.small_first import SmallFirst
+from bundleserver.serving.inflight import Held
 from bundleserver.tensors.budget import Budget
 
 MOST_MEMBERS = 1000
@@ -33,7 +35,12 @@ class Decompression:
         self._pending = 0
 
     async def run(
-        self, body: bytes, encoding: str, limit_bytes: int, budget: Budget | None = None
+        self,
+        body: bytes,
+        encoding: str,
+        limit_bytes: int,
+        budget: Budget | None = None,
+        held: Held | None = None,
     ) -> bytes:
         """Decompress a body within its request's time, see ``decompress``.
 
@@ -45,25 +52,31 @@ class Decompression:
         for most in STEPS_BYTES:
             if len(body) < most < limit_bytes:
                 try:
-                    work = partial(decompress, body, encoding, most)
+                    work = partial(decompress, body, encoding, most, held)
                     return await self._threads.run(most, work, budget)
                 except RequestTooLarge:
-                    continue
+                    # Nothing of it is left while it waits.
+                    if held is not None:
+                        held.shrink_to(len(body))
         if self._pending >= self._most:
-            raise QueueFull("compressed bodies", self._most - THREADS)
+            raise QueueFull("compressed bodies", self._most - THREADS, flag="")
         self._pending += 1
         try:
-            work = partial(decompress, body, encoding, limit_bytes)
+            work = partial(decompress, body, encoding, limit_bytes, held)
             return await self._threads.run(limit_bytes, work, budget)
         finally:
             self._pending -= 1
 
 
-def decompress(body: bytes, encoding: str, limit_bytes: int) -> bytes:
+def decompress(body: bytes, encoding: str, limit_bytes: int, held: Held | None = None) -> bytes:
     """Decompress step by step, so that a small body cannot grow over the limit.
 
+    Each step is counted in ``held``, of which the body is a part, before the next one.
+
     Raises:
-        RequestTooLarge: it exceeds the limit when decompressed.
+        RequestTooLarge: it exceeds the limit when decompressed, or alone that of all in flight.
+        TooManyBytes: all bodies in flight would exceed theirs.
+        RequestCancelled: nobody waits for it any more.
         InvalidInput: it is not valid for its encoding, has too many members, or the encoding is
             not supported.
     """
@@ -74,55 +87,62 @@ def decompress(body: bytes, encoding: str, limit_bytes: int) -> bytes:
         )
     if encoding == "deflate" and not _has_zlib_header(body):
         window_bits = _RAW_DEFLATE
-    inflated: list[bytes] = []
-    left, position = limit_bytes, 0
-    for _ in range(MOST_MEMBERS):
-        if position >= len(body):
-            return b"".join(inflated)
-        try:
-            member, position = _inflate_member(body, position, window_bits, left)
-        except zlib.error as error:
-            raise InvalidInput(f"the request body is not valid {encoding}: {error}") from error
-        if position < 0:
-            raise InvalidInput(f"the request body is not valid {encoding}: it is truncated")
-        left -= sum(map(len, member))
-        if left < 0:
-            # The error's traceback would keep them.
-            inflated.clear()
-            member.clear()
-            raise RequestTooLarge(limit_bytes)
-        inflated += member
-    if position < len(body):
-        raise InvalidInput(
-            f"the request body has more than {MOST_MEMBERS} {encoding} members; compress it as one"
-        )
-    return b"".join(inflated)
+    position = members = 0
+    # Closed, since an error's traceback would keep what it has. Its value is no copy.
+    with _Inflated(limit_bytes, held, len(body)) as inflated:
+        while position < len(body):
+            members += 1
+            if members > MOST_MEMBERS:
+                raise InvalidInput(
+                    f"the request body has more than {MOST_MEMBERS} {encoding} members; compress "
+                    "it as one"
+                )
+            try:
+                position = _inflate_member(body, position, window_bits, inflated)
+            except zlib.error as error:
+                raise InvalidInput(f"the request body is not valid {encoding}: {error}") from error
+            if position < 0:
+                raise InvalidInput(f"the request body is not valid {encoding}: it is truncated")
+        return inflated.getvalue()
 
 
-def _inflate_member(
-    body: bytes, start: int, window_bits: int, most: int
-) -> tuple[list[bytes], int]:
-    """Inflate one member, up to one byte more than allowed, piece by piece.
+class _Inflated(io.BytesIO):
+    """What there is of a body's content, within its limits."""
+
+    def __init__(self, limit_bytes: int, held: Held | None, body_size: int) -> None:
+        super().__init__()
+        self._limit_bytes = limit_bytes
+        self._held = held
+        self._body_size = body_size
+
+    def room(self) -> int:
+        return self._limit_bytes - self.tell()
+
+    def add(self, part: bytes) -> None:
+        if len(part) > self.room():
+            raise RequestTooLarge(self._limit_bytes)
+        if self._held is not None:
+            self._held.grow_to(self._body_size + self.tell() + len(part))
+        self.write(part)
+
+
+def _inflate_member(body: bytes, start: int, window_bits: int, inflated: _Inflated) -> int:
+    """Inflate one member piece by piece; return where it ends, -1 if it is truncated.
 
     zlib copies what a member leaves of its piece; of the whole rest that would take quadratic time.
-
-    Returns:
-        What it has, and where it ends; -1 if it is truncated.
     """
     engine = zlib.decompressobj(window_bits)
-    parts: list[bytes] = []
-    view, position = memoryview(body), start
-    while not engine.eof and most >= 0:
+    view, position, part = memoryview(body), start, b""
+    while not engine.eof:
         piece = engine.unconsumed_tail or view[position : position + _PIECE_BYTES]
-        if not piece and not (parts and parts[-1]):
-            return parts, -1
+        if not piece and not part:
+            return -1
         if not engine.unconsumed_tail:
             position += len(piece)
         # A maximum of 0 would mean no maximum; one byte over the limit shows that it exceeds.
-        part = engine.decompress(piece, min(most + 1, 16 * _PIECE_BYTES))
-        most -= len(part)
-        parts.append(part)
-    return parts, position - len(engine.unused_data)
+        part = engine.decompress(piece, min(inflated.room() + 1, 16 * _PIECE_BYTES))
+        inflated.add(part)
+    return position - len(engine.unused_data)
 
 
 def _has_zlib_header(body: bytes) -> bool:

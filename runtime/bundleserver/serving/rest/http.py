@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from bundleserver.errors import RequestTooLarge, TooManyBytes
+from bundleserver.errors import RequestTooLarge
 from bundleserver.serving.codecs import json_body
 from bundleserver.serving.errors import ErrorAnswer, answer_for
 from bundleserver.serving.inflight import Held, InflightBytes
@@ -116,15 +116,7 @@ class Request(NamedTuple):
         encoding = (self.header(_ENCODING) or "").strip().lower()
         if encoding in ("", "identity"):
             return body
-        inflated = await _decompression.run(body, encoding, self.limit_bytes, budget)
-        if self.held is not None:
-            try:
-                self.held.grow_to(len(body) + len(inflated))
-            except TooManyBytes:
-                # The error's traceback would keep it.
-                del inflated
-                raise
-        return inflated
+        return await _decompression.run(body, encoding, self.limit_bytes, budget, self.held)
 
     async def _receive(self) -> bytes:
         message = await self.receive()

@@ -161,6 +161,7 @@ class Routes:
             self._note_refusal(model, "v2", error)
             raise
         response = await self._answer(asked if budget is None else _due(asked, budget))
+        # As ``size_bytes``, without another call for each request.
         size = sum(map(_NBYTES, response.outputs.values()))
         if size <= SMALL_BYTES:
             encoded = v2.encode_response(response, asked)
@@ -192,12 +193,11 @@ class Routes:
         size = response.size_bytes
         if event is None and size <= SMALL_BYTES:
             return Answer(v1.encode_response(response), headers=headers)
-        encode = partial(v1.encode_response, response)
-        encoded = await self._heavy.run(size, encode, budget or self._limits.budget())
+        encode, budget = partial(v1.encode_response, response), budget or self._limits.budget()
         if event is None:
-            return Answer(encoded, headers=headers)
-        await cloud_events.prepare()
-        return await self._heavy.run(size, partial(event.answer, model, encoded, headers))
+            return Answer(await self._heavy.run(size, encode, budget), headers=headers)
+        work = partial(event.answer, model, encode, headers)
+        return await self._heavy.run(cloud_events.work_bytes(size), work, budget)
 
     async def _begin(
         self, request: Request, body: bytes, own: Budget | None

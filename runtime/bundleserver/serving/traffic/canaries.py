@@ -159,6 +159,7 @@ class Canaries:
         self, model: str, traffic: TrafficStatus, version: str, outcome: str, seconds: float
     ) -> None:
         """Count a request of the traffic split, and decide about the canary."""
+        self._store.retry(model)
         with self._lock:
             rollout = self._rollout(model, traffic)
             if rollout is None:

@@ -6,6 +6,7 @@ of that model's: nobody waits for it, neither another model nor the server's end
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -21,21 +22,37 @@ _Task = Callable[[], None]
 
 
 class ModelThreads:
-    """Runs each model's tasks in order, in a thread that lives as long as there are any."""
+    """Runs each model's tasks in order, in a thread that lives as long as there are any.
+
+    Where no thread can be started, tasks wait until the next ``run`` or ``retry``.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._tasks: dict[str, deque[_Task]] = {}
+        self._working: set[str] = set()
 
     def run(self, model: str, task: _Task) -> None:
         """Run a task after those of the same model; never waits."""
         with self._lock:
-            tasks = self._tasks.get(model)
-            if tasks is not None:
-                tasks.append(task)
-                return
-            self._tasks[model] = deque([task])
-        threading.Thread(target=self._work, args=(model,), name="canary", daemon=True).start()
+            self._tasks.setdefault(model, deque()).append(task)
+            try:
+                self._begin(model)
+            except (RuntimeError, MemoryError) as error:
+                LOG.warning("%s: the progress of its canary waits for a thread: %s", model, error)
+
+    def retry(self, model: str) -> None:
+        """Run what waits for a thread."""
+        # Without the lock, since nearly always nothing waits.
+        if model in self._tasks and model not in self._working:
+            with self._lock, contextlib.suppress(RuntimeError, MemoryError):
+                self._begin(model)
+
+    def _begin(self, model: str) -> None:
+        if model in self._tasks and model not in self._working:
+            work = threading.Thread(target=self._work, args=(model,), name="canary", daemon=True)
+            work.start()
+            self._working.add(model)
 
     def _work(self, model: str) -> None:
         while True:
@@ -43,6 +60,7 @@ class ModelThreads:
                 tasks = self._tasks[model]
                 if not tasks:
                     del self._tasks[model]
+                    self._working.discard(model)
                     return
                 task = tasks.popleft()
             try:
@@ -78,6 +96,10 @@ class ProgressStore:
                 return None
             found = known.get(version)
             return found if found is not None and found.files == files else Progress(files)
+
+    def retry(self, model: str) -> None:
+        """Read or write what had to wait since no thread could be started."""
+        self._threads.retry(model)
 
     def keep(self, model: str, root: Path | None, version: str, progress: Progress) -> None:
         """Keep a version's progress, so that a restart continues it."""

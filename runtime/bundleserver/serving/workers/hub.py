@@ -25,9 +25,10 @@ LOG = logging.getLogger(__name__)
 _ASKING_SECONDS = 5.0
 """How long a new worker process waits for the manual loads and unloads."""
 _CHECK_SECONDS = 0.5
-"""How often the heartbeats of worker processes are checked."""
+"""How often the heartbeats of worker processes are checked, at the least."""
 _START_SECONDS = 5.0
 """Time beyond the heartbeat in which a worker process imports, and loads what the others have."""
+_MOST_DOUBLINGS = 6
 _LAST_LINES_SECONDS = 2.0
 """How long the last lines of a worker process that has exited are waited for."""
 
@@ -38,20 +39,22 @@ class Hub:
     def __init__(
         self,
         on_listening: Callable[[int], None],
-        on_hung: Callable[[int], None] = lambda _: None,
+        on_hung: Callable[[int, float], None] = lambda _, __: None,
         heartbeat_seconds: float = 0.0,
     ) -> None:
         """Prepare to serve.
 
         Args:
             on_listening: called when a worker process listens.
-            on_hung: called when one was not heard of for ``heartbeat_seconds``; one that does not
-                listen yet has more time, and twice as much after each that hung at its start.
+            on_hung: called when one was not heard of for ``heartbeat_seconds``, and with how many
+                seconds it had; one that does not listen yet has more, and twice as many after
+                each that hung at its start, up to a limit.
             heartbeat_seconds: 0 for ever.
         """
         self._on_listening = on_listening
         self._on_hung = on_hung
         self._heartbeat_seconds = heartbeat_seconds
+        self._check_seconds = min(_CHECK_SECONDS, heartbeat_seconds / 8 or _CHECK_SECONDS)
         # Checks since the last heartbeat, and not seconds: a supervisor that was stopped itself,
         # as with its whole container, has not checked.
         self._checks: dict[int, int] = {}
@@ -204,15 +207,16 @@ class Hub:
 
     async def _check_all(self) -> None:
         while True:
-            await asyncio.sleep(_CHECK_SECONDS)
+            await asyncio.sleep(self._check_seconds)
             self._bar()
             self._grant()
             for number, checks in list(self._checks.items()):
                 self._checks[number] = checks + 1
-                if checks * _CHECK_SECONDS >= self._seconds(number):
+                seconds = self._seconds(number)
+                if checks * self._check_seconds >= seconds:
                     del self._checks[number]
                     self._hung_starts[number] += number in self._starting
-                    self._on_hung(number)
+                    self._on_hung(number, seconds)
 
     def _seconds(self, number: int) -> float:
         """Return how long a worker process may be silent; infinity without heartbeats."""
@@ -220,14 +224,16 @@ class Hub:
             return math.inf
         if number not in self._starting:
             return self._heartbeat_seconds
-        return (self._heartbeat_seconds + _START_SECONDS) * (1 << self._hung_starts[number])
+        return (self._heartbeat_seconds + _START_SECONDS) * (
+            1 << min(self._hung_starts[number], _MOST_DOUBLINGS)
+        )
 
     def _late(self) -> list[int]:
         """Return the worker processes that should have begun to answer by now."""
         return [
             number
             for number in self._starting
-            if self._checks.get(number, 0) * _CHECK_SECONDS > self._heartbeat_seconds > 0
+            if self._checks.get(number, 0) * self._check_seconds > self._heartbeat_seconds > 0
         ]
 
     def _bar(self) -> None:

@@ -6,18 +6,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
+BEAT_SECONDS = 1.0
+"""How often the event loop notes that it turns, and the supervisor is told so, at the least."""
 VARIABLE = "BUNDLESERVER_WORKER"
 """Set by the supervisor for its worker processes only."""
 
 
 @dataclass(frozen=True)
 class WorkerIdentity:
-    """One worker process: its number from 1, the supervisor's socket, and the ports."""
+    """One worker process: number from 1, the supervisor's socket, the ports, time between beats."""
 
     socket: str
     http_port: int
     grpc_port: int
     number: int = 0
+    beat_seconds: float = BEAT_SECONDS
 
     @classmethod
     def of(cls, environ: Mapping[str, str]) -> WorkerIdentity | None:

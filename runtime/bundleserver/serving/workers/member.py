@@ -29,8 +29,6 @@ Call = Callable[[Line], object]
 _POLL_SECONDS = 1.0
 """Maximum time between two checks of the manager's outcomes."""
 _THREADS = 8
-BEAT_SECONDS = 1.0
-"""How often the event loop notes that it turns, and the supervisor is told so."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +65,7 @@ class Member:
             OSError: the supervisor is not running.
         """
         self.number = identity.number
+        self.beat_seconds = identity.beat_seconds
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.connect(identity.socket)
         self._incoming = self._socket.makefile("rb")
@@ -104,7 +103,8 @@ class Member:
         self._calls.update(calls)
         self._on_join, self._on_lost = on_join, on_lost
         for run in (self._receive_all, self._report_all, self._note_all, self._beat_all):
-            threading.Thread(target=run, name=run.__name__.strip("_"), daemon=True).start()
+            name = run.__name__.strip("_")
+            threading.Thread(target=self._run, args=(run,), name=name, daemon=True).start()
 
     def say_listening(self) -> None:
         """Tell the supervisor that this worker process listens."""
@@ -140,6 +140,14 @@ class Member:
             early.append(line)
         raise ConnectionError("the supervisor has exited")
 
+    def _run(self, run: Callable[[], None]) -> None:
+        """Run a thread, without which this process would be deaf or dumb."""
+        try:
+            run()
+        except Exception:
+            LOG.exception("the connection to the supervisor has failed; stopping")
+            self._on_lost()
+
     def _receive_all(self) -> None:
         try:
             for line in self._early:
@@ -165,7 +173,10 @@ class Member:
             self._manager.reconsider()
             self._on_join()
         elif "call" in line:
-            self._pool.submit(self._answer, line)
+            try:
+                self._pool.submit(self._answer, line)
+            except RuntimeError as error:  # no more threads; the one who asks does not wait for it
+                LOG.warning("'%s' is not answered: %s", line["name"], error)
         elif "answers" in line:
             question = self._questions.get(cast(int, line["answers"]))
             if question is not None:
@@ -206,7 +217,7 @@ class Member:
         # Not from the event loop, which a supervisor that does not read would stop.
         connected = True
         while connected:
-            time.sleep(BEAT_SECONDS)
+            time.sleep(self.beat_seconds)
             if self._has_turned:
                 self._has_turned = False
                 connected = self._send({"alive": True})

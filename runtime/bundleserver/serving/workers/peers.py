@@ -17,7 +17,7 @@ from bundleserver.serving.models import ServingManager
 from bundleserver.serving.rest.http import Answer
 from bundleserver.serving.stopping import StoppableManager
 from bundleserver.serving.workers.lines import Line
-from bundleserver.serving.workers.member import BEAT_SECONDS, Answers, Call, Member
+from bundleserver.serving.workers.member import Answers, Call, Member
 from bundleserver.serving.workers.merging import Entry, MergedMetrics, merge_index
 
 _SECONDS = 1.0
@@ -88,7 +88,7 @@ class Peers:
 
     def _beat(self) -> None:
         self._member.note_turn()
-        asyncio.get_running_loop().call_later(BEAT_SECONDS / 2, self._beat)
+        asyncio.get_running_loop().call_later(self._member.beat_seconds / 2, self._beat)
 
     async def index(self, ready_only: bool) -> list[Entry]:
         """List every version of every model, merged from all worker processes."""

@@ -16,7 +16,7 @@ from bundleserver.documents.printable import printable
 from bundleserver.errors import ConfigError, Problem
 from bundleserver.serving.stopping import SIGNALS
 from bundleserver.serving.workers.hub import Hub
-from bundleserver.serving.workers.identity import WorkerIdentity
+from bundleserver.serving.workers.identity import BEAT_SECONDS, WorkerIdentity
 
 LOG = logging.getLogger(__name__)
 
@@ -43,10 +43,9 @@ class Supervisor:
         self._workers = workers
         self._identity = identity
         self._grace_seconds = grace_seconds
-        self._heartbeat_seconds = heartbeat_seconds
         self._processes: dict[int, asyncio.subprocess.Process] = {}
         self._listening: set[int] = set()
-        self._hung: set[int] = set()
+        self._hung: dict[int, float] = {}
         self._was_up = False
         self._stopping = asyncio.Event()
         self._hub = Hub(self._on_listening, self._on_hung, heartbeat_seconds)
@@ -76,9 +75,9 @@ class Supervisor:
             started = asyncio.get_running_loop().time()
             code = await self._run_once(number)
             self._listening.discard(number)
-            has_hung = number in self._hung
-            self._hung.discard(number)
-            blamed = await self._find_cause(number, code, has_hung)
+            silent_seconds = self._hung.pop(number, None)
+            has_hung = silent_seconds is not None
+            blamed = await self._find_cause(number, code, silent_seconds)
             if self._stopping.is_set():
                 break
             if code and not (self._was_up or blamed or has_hung):
@@ -94,15 +93,15 @@ class Supervisor:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), pause)
 
-    async def _find_cause(self, number: int, code: int, has_hung: bool) -> str:
+    async def _find_cause(self, number: int, code: int, silent_seconds: float | None) -> str:
         """Return which new versions a worker process was loading when it ended, for the log."""
         what = ""
-        if has_hung:
-            what = f"kept the process from turning for {self._heartbeat_seconds:g} s"
+        if silent_seconds is not None:
+            what = f"kept the process from turning for {silent_seconds:g} s"
         elif code != -signal.SIGTERM:
             what = f"ended the process with {_name(code)}"
         # The system kills where memory is short, and whoever may.
-        is_sure = has_hung or code not in (0, -signal.SIGKILL)
+        is_sure = silent_seconds is not None or code not in (0, -signal.SIGKILL)
         blamed = await self._hub.end(number, what, is_sure=is_sure)
         named = ", ".join(
             f"{printable(key.model)} {printable(key.version)}" for key in sorted(blamed)
@@ -112,9 +111,14 @@ class Supervisor:
     async def _run_once(self, number: int) -> int:
         environment = {**os.environ, **self._identity.environment(number)}
         # In a separate session: the supervisor forwards the terminal's signals.
-        process = await asyncio.create_subprocess_exec(
-            *self._command, env=environment, start_new_session=True
-        )
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command, env=environment, start_new_session=True
+            )
+        except OSError as error:
+            # Too many processes or too little memory, which may pass.
+            LOG.error("worker process %s cannot be started: %s", number, error.strerror or error)
+            return 1
         LOG.info("worker process %s started with pid %s", number, process.pid)
         self._processes[number] = process
         self._hub.begin(number)
@@ -129,13 +133,12 @@ class Supervisor:
         self._listening.add(number)
         LOG.info("worker process %s listens: %s of %s", number, len(self._listening), self._workers)
 
-    def _on_hung(self, number: int) -> None:
+    def _on_hung(self, number: int, seconds: float) -> None:
         """Kill a worker process that hangs, so that another one takes its place."""
         process = self._processes.get(number)
         if process is None:
             return
-        self._hung.add(number)
-        seconds = self._heartbeat_seconds
+        self._hung[number] = seconds
         LOG.error("worker process %s hangs: no heartbeat for %g s; killing it", number, seconds)
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -175,7 +178,11 @@ def _how(code: int) -> str:
 
 def _name(code: int) -> str:
     """Name an exit code or a signal."""
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    if code >= 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):  # real-time signals have numbers only
+        return signal.Signals(-code).name
+    return f"signal {-code}"
 
 
 def supervise(
@@ -208,7 +215,11 @@ def supervise(
             grpc = reserved.enter_context(_reserve("--grpc_port", family, grpc_port))
             grpc_taken = grpc.getsockname()[1]
         socket_path = f"{directory}/supervisor.sock"
-        identity = WorkerIdentity(socket_path, rest.getsockname()[1], grpc_taken)
+        # Four beats within the limit, so that one may be late.
+        beat_seconds = min(BEAT_SECONDS, heartbeat_seconds / 4 or BEAT_SECONDS)
+        identity = WorkerIdentity(
+            socket_path, rest.getsockname()[1], grpc_taken, beat_seconds=beat_seconds
+        )
         supervisor = Supervisor(command, workers, identity, grace_seconds, heartbeat_seconds)
         return supervisor.run()
 

@@ -45,6 +45,7 @@ class Trials:
         self._wanted: dict[tuple[int, VersionKey], None] = {}
         self._loading: dict[int, set[VersionKey]] = {}
         self._survived: dict[VersionKey, None] = {}
+        self._proven: dict[VersionKey, None] = {}
         self._suspects: dict[VersionKey, _Record] = {}
         self._recovering: dict[int, float] = {}
         self._has_served = False
@@ -92,10 +93,13 @@ class Trials:
             number: the worker process.
             agreed: what all worker processes have loaded, which is never to blame.
             how: what the load did to the process; an empty string if it stopped as it was told to.
-            is_sure: nobody else can have ended it, so one death is enough.
+            is_sure: nobody else can have ended it, so one death is enough; else a version that all
+                have had loaded once is not to blame, and none for ever.
         """
         self._wanted = {(n, key): None for n, key in self._wanted if n != number}
         loading = self._loading.pop(number, set()) - set(agreed)
+        if not is_sure:
+            loading -= self._proven.keys()
         if not how or not loading:
             return frozenset()
         self._recovering[number] = self._clock() + _RECOVERY_SECONDS
@@ -112,7 +116,8 @@ class Trials:
         record.deaths += 1
         if not is_sure and record.deaths < 2:
             return
-        pause = dict(enumerate(PAUSES_SECONDS, 1)).get(record.deaths)
+        last = None if is_sure else PAUSES_SECONDS[-1]
+        pause = dict(enumerate(PAUSES_SECONDS, 1)).get(record.deaths, last)
         again = "its files change" if pause is None else f"{pause:g} s have passed"
         record.why = f"FAILED: its load {how}; it is not loaded again before {again}"
         record.retry_at = None if pause is None else self._clock() + pause
@@ -121,6 +126,8 @@ class Trials:
         """Begin every wanted load that may begin now, and return them."""
         now, barred = self._clock(), self.barred
         self._has_served = self._has_served or bool(agreed)
+        self._proven.update(dict.fromkeys(agreed))
+        _limit(self._proven)
         self._recovering = {n: until for n, until in self._recovering.items() if now < until}
         granted = []
         # A version that is suspected is loaded alone, so it comes last.

@@ -10,11 +10,12 @@ import functools
 import logging
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bundleserver.bundle.metadata_files import count_values
 from bundleserver.errors import SourceError
+from bundleserver.sources.registry.bounded import EndsWithItsCall
 
 LOG = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ MOST_BYTES = 8 << 20
 MOST_VALUES = 500_000
 """The most values of an answer; MLflow's parsers keep the interpreter for each of them."""
 
+_MARK = "_bundleserver_bounds_answers"
 _PIECE_BYTES = 1 << 16
 _COMPRESSED = frozenset({"gzip", "x-gzip", "deflate"})
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
@@ -46,7 +48,7 @@ def bound_answers() -> None:
             "this version of MLflow has other HTTP sessions than those whose answers are bounded; "
             "answers of the registry have no limit; mlflow-skinny 3.17 is tested"
         )
-    elif not hasattr(make, "__wrapped__"):
+    elif not hasattr(make, _MARK):
         request_utils._get_request_session = _bounding(make)
 
 
@@ -57,13 +59,42 @@ def _bounding(make: Callable[..., Any]) -> Callable[..., Any]:
         made.hooks["response"] = [_read_within_limits]
         made.headers["Accept-Encoding"] = "identity"
         for adapter in made.adapters.values():
+            _let_calls_end(adapter)
             # Before it tries again, or gives up, urllib3 would read the whole answer.
             adapter.max_retries = adapter.max_retries.new(
                 status_forcelist=(), respect_retry_after_header=False
             )
         return made
 
+    setattr(session, _MARK, True)
     return session
+
+
+def _let_calls_end(adapter: Any) -> None:
+    """Let an adapter of requests make connections that end with the call that uses them."""
+
+    def proxy_manager_for(proxy: str, **settings: object) -> Any:
+        manager = make_manager(proxy, **settings)
+        manager.pool_classes_by_scheme = _ending_pools(manager.pool_classes_by_scheme)
+        return manager
+
+    make_manager = adapter.proxy_manager_for
+    adapter.proxy_manager_for = proxy_manager_for
+    manager = adapter.poolmanager
+    manager.pool_classes_by_scheme = _ending_pools(manager.pool_classes_by_scheme)
+
+
+def _ending_pools(pools: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {scheme: _ending_pool(pool) for scheme, pool in pools.items()}
+
+
+@functools.cache
+def _ending_pool(pool: Any) -> Any:
+    kind = pool.ConnectionCls
+    if issubclass(kind, EndsWithItsCall):
+        return pool
+    ending = type(kind.__name__, (EndsWithItsCall, kind), {})
+    return type(pool.__name__, (pool,), {"ConnectionCls": ending})
 
 
 def _read_within_limits(response: Any, *, stream: bool = False, **_: object) -> Any:

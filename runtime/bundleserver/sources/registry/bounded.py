@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from bundleserver.errors import SourceError
 
@@ -44,64 +44,119 @@ def run_checks() -> None:
         check()
 
 
-def call_within(seconds: float, what: str, function: Callable[[], T]) -> T:
-    """Return a function's result, or raise its error, within a timeout.
+class _Call:
+    """A call in a thread of its own, and the connections that it uses."""
 
-    A function that hangs is ended at its next step in Python, as after the next byte of an answer
-    that trickles. Until then it is left to its thread, which does not prevent the process from
-    exiting; while too many hang, no more are called.
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_given_up = False
+        self._connections: list[Any] = []
 
-    Raises:
-        TimeoutError: it has not returned.
-        Exception: as raised by the function, or by a check of ``ended_by``.
-    """
-    calls = _DOWNLOADS if _CHECKS.get() else _CALLS
-    outcome: Future[T] = Future()
-    ending = threading.Lock()
+    def use(self, connection: Any) -> None:
+        """Note a connection, until another call uses it.
 
-    def run() -> None:
-        try:
-            try:
-                outcome.set_result(function())
-            except BaseException as error:  # noqa: BLE001  # raised again by the caller's thread
-                outcome.set_exception(error)
-            ending.acquire()  # from here on it is not ended any more
-        except _GivenUp:
-            pass  # it came after the function's own end
-        finally:
-            calls.release()
+        Raises:
+            _GivenUp: nobody waits for this call any more.
+        """
+        with self._lock:
+            if self._is_given_up:
+                raise _GivenUp
+            connection.call = self
+            self._connections.append(connection)
 
-    if not calls.acquire(blocking=False):
-        raise TimeoutError("earlier calls have not ended")
-    thread = threading.Thread(target=run, name=f"registry: {what}", daemon=True)
-    thread.start()
-    try:
-        _wait(outcome, seconds)
-    except BaseException:
-        if ending.acquire(blocking=False):
-            _end(thread)
-            ending.release()
-        raise
-    return outcome.result()
+    def give_up(self) -> None:
+        """Let it use no other connection, and end what it waits for on those that it uses."""
+        with self._lock:
+            self._is_given_up = True
+        for connection in self._connections:
+            # Of TLS inside TLS, to a proxy, the socket is inside.
+            sock = getattr(connection.sock, "socket", connection.sock)
+            if connection.call is self and isinstance(sock, socket.socket):
+                with suppress(OSError):
+                    # Not that of an SSLSocket, which is not made for other threads.
+                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-def _wait(outcome: Future[T], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not wait([outcome], min(_CHECK_SECONDS, max(0.0, deadline - time.monotonic()))).done:
-        run_checks()
-        if time.monotonic() >= deadline:
-            raise TimeoutError(f"no response within {seconds:g} s")
+_CALL: ContextVar[_Call | None] = ContextVar("call", default=None)
 
 
 class _GivenUp(BaseException):
     """Raised in a call that nobody waits for any more; libraries do not catch it."""
 
 
-def _end(thread: threading.Thread) -> None:
-    """Let a thread raise an exception at its next step in Python."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(
-        ctypes.c_ulong(thread.ident or 0), ctypes.py_object(_GivenUp)
-    )
+class EndsWithItsCall:
+    """Mixed into a class of urllib3's connections: shut down when their call is given up."""
+
+    call: object = None
+
+    def connect(self) -> None:
+        """Connect, unless the call is given up meanwhile."""
+        super().connect()  # type: ignore[misc]  # of urllib3's class
+        _use(self)
+
+    def request(self, *args: object, **settings: object) -> None:
+        """Send a request, which the call waits for from now on."""
+        _use(self)
+        super().request(*args, **settings)  # type: ignore[misc]
+
+
+def _use(connection: object) -> None:
+    call = _CALL.get()
+    if call is not None:
+        call.use(connection)
+
+
+def call_within(seconds: float, what: str, function: Callable[[], T]) -> T:
+    """Return a function's result, or raise its error, within a timeout.
+
+    A function that hangs is left to its thread, which does not prevent the process from exiting;
+    while too many are under way or hang, others wait for their turn. If it waits for an answer over
+    HTTP, or for the rest of one, its connection is shut down, which ends it. (An exception that
+    another thread raises in it would end more, and could leave any lock of any library locked.)
+
+    Raises:
+        TimeoutError: it has not returned, or has had no thread to begin in.
+        Exception: as raised by the function, or by a check of ``ended_by``.
+    """
+    calls = _DOWNLOADS if _CHECKS.get() else _CALLS
+    outcome: Future[T] = Future()
+    call = _Call()
+
+    def run() -> None:
+        _CALL.set(call)
+        try:
+            outcome.set_result(function())
+        except BaseException as error:  # noqa: BLE001  # raised again by the caller's thread
+            outcome.set_exception(error)
+        finally:
+            calls.release()
+
+    deadline = time.monotonic() + seconds
+    _wait(lambda pause: calls.acquire(timeout=pause), deadline, "earlier calls have not ended")
+    thread = threading.Thread(target=run, name=f"registry: {what}", daemon=True)
+    try:
+        thread.start()
+    except BaseException:
+        calls.release()
+        raise
+    try:
+        _wait(
+            lambda pause: bool(wait([outcome], pause).done),
+            deadline,
+            f"no response within {seconds:g} s",
+        )
+    except BaseException:
+        call.give_up()
+        raise
+    return outcome.result()
+
+
+def _wait(is_over: Callable[[float], bool], deadline: float, late: str) -> None:
+    """Wait, in short pauses, for what ``is_over`` waits for."""
+    while not is_over(min(_CHECK_SECONDS, max(0.0, deadline - time.monotonic()))):
+        run_checks()
+        if time.monotonic() >= deadline:
+            raise TimeoutError(late)
 
 
 class Breaker:

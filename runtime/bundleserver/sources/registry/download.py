@@ -6,7 +6,7 @@ import errno
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ from typing import Any
 from bundleserver.errors import IntegrityError, Problem, SourceError
 from bundleserver.sources.registry.bounded import ended_by
 from bundleserver.sources.registry.client import RegistryClient
-from bundleserver.sources.registry.exact import download_exactly, growth_check
+from bundleserver.sources.registry.exact import check_growth, download_exactly
 
 LOG = logging.getLogger(__name__)
 
@@ -56,6 +56,7 @@ class Artifacts:
         self._name, self._number = name, number
         self._file_seconds = file_seconds
         self._repository: Any = None
+        self._is_streamed = False
         self._directories = self._entries = 0
 
     def list(self) -> tuple[Artifact, ...]:
@@ -83,8 +84,9 @@ class Artifacts:
         LOG.info("%s: downloading %s files, %s bytes", self.identity, len(files), total)
         started = said = time.monotonic()
         done = 0
+        targets = {directory / file.path for file in files}
         for file in files:
-            self._fetch_one(file, directory)
+            self._fetch_one(file, directory, targets)
             done += (directory / file.path).stat().st_size
             if time.monotonic() - said >= _PROGRESS_EVERY_SECONDS:
                 said = time.monotonic()
@@ -100,24 +102,30 @@ class Artifacts:
                     f"device for {total} bytes"
                 )
 
-    def _fetch_one(self, file: Artifact, directory: Path) -> None:
+    def _fetch_one(self, file: Artifact, directory: Path, targets: Container[Path]) -> None:
         target = directory / file.path
         what = f"'{file.path}' of {self.identity}"
         # Nobody announced how large it is: one of half of what is free cannot be meant.
+        is_announced = file.size is not None
         most = shutil.disk_usage(directory).free // 2 if file.size is None else file.size
+        about = (target, most, file.path, self.identity)
 
         def fetch() -> None:
             # MLflow's public function lists the file again, and hides the cause of its errors.
             repository = self._open()
             download = partial(repository._download_file, file.path)
-            if _streams(repository):
-                download_exactly(download, target, most, file.path, self.identity)
+            if self._is_streamed:
+                download_exactly(download, *about, is_announced=is_announced)
             else:
                 download(str(target))
 
+        def check() -> None:
+            if not self._is_streamed:
+                check_growth(*about, targets, is_announced=is_announced)
+
         with _local_trouble(self.identity, directory):
             target.parent.mkdir(parents=True, exist_ok=True)
-            with ended_by(growth_check(target, most, file.path, self.identity)):
+            with ended_by(check):
                 self._client.attempt(what, lambda: _locally(fetch), self._file_seconds)
             size = target.stat().st_size
         if file.size not in (None, size):
@@ -166,6 +174,7 @@ class Artifacts:
                 # MLflow takes the rest for a query.
                 uri = self._client.download_uri(self._name, self._number)
             self._repository = get_artifact_repository(uri)
+            self._is_streamed = _streams(self._repository)
         return self._repository
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +15,13 @@ _PIECE_BYTES = 1 << 20
 
 
 def download_exactly(
-    download: Callable[[str], None], target: Path, size: int, what: str, identity: str
+    download: Callable[[str], None],
+    target: Path,
+    size: int,
+    what: str,
+    identity: str,
+    *,
+    is_announced: bool = True,
 ) -> None:
     """Let a library download a file into a pipe, and cut it off after the announced size.
 
@@ -25,18 +31,24 @@ def download_exactly(
     Args:
         download: writes the file to a path; it opens the path once and writes in order.
         target: the file.
-        size: its announced size in bytes.
+        size: its announced size in bytes, or what it may have at most.
         what: the file, for messages.
         identity: whose file it is, for messages.
+        is_announced: whether the registry said the size, for messages.
 
     Raises:
-        IntegrityError: more bytes came than announced.
+        IntegrityError: more bytes came.
         OSError: the target cannot be written.
     """
     source, sink = os.pipe()
     reader = _Reader(source, target, size)
     thread = threading.Thread(target=reader.run, name=f"download {what}", daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except BaseException:
+        os.close(source)
+        os.close(sink)
+        raise
     try:
         download(f"/proc/self/fd/{sink}")
     except OSError:
@@ -46,40 +58,50 @@ def download_exactly(
         os.close(sink)
         thread.join()
     if reader.is_too_long:
-        raise too_long(what, identity, size)
+        raise _too_long(what, identity, size, is_announced)
     if reader.error is not None:
         raise reader.error
 
 
-def too_long(what: str, identity: str, size: int) -> IntegrityError:
-    """Return the error that more bytes came than announced."""
-    problem = f"has more than the announced {size} bytes; the download was cut off"
-    return IntegrityError(identity, [Problem(what, problem)])
+def check_growth(
+    target: Path,
+    size: int,
+    what: str,
+    identity: str,
+    others: Container[Path],
+    *,
+    is_announced: bool = True,
+) -> None:
+    """Check a file, or a draft of it beside it, that a library writes as it likes.
 
+    Args:
+        target: the file.
+        size: its announced size in bytes, or what it may have at most.
+        what: the file, for messages.
+        identity: whose file it is, for messages.
+        others: files of the same version, whose names may look like that of a draft.
+        is_announced: whether the registry said the size, for messages.
 
-def growth_check(target: Path, size: int, what: str, identity: str) -> Callable[[], None]:
-    """Make a check for a library that writes a file, or a draft of it beside it, as it likes.
-
-    It raises an IntegrityError once there are more bytes than announced.
+    Raises:
+        IntegrityError: it has more bytes.
     """
-    before = _bytes_at(target)
-
-    def check() -> None:
-        if _bytes_at(target) - before > size:
-            raise too_long(what, identity, size)
-
-    return check
-
-
-def _bytes_at(target: Path) -> int:
-    """Return how many bytes have come of a file: drafts are its name with something around it."""
-    total = 0
+    # A draft's name is that of the file with something around it.
     with suppress(OSError), os.scandir(target.parent) as entries:
         for entry in entries:
-            if target.name in entry.name:
-                with suppress(OSError):
-                    total += entry.stat(follow_symlinks=False).st_size
-    return total
+            if target.name not in entry.name or (
+                entry.name != target.name and target.with_name(entry.name) in others
+            ):
+                continue
+            with suppress(OSError):
+                if entry.stat(follow_symlinks=False).st_size > size:
+                    raise _too_long(what, identity, size, is_announced)
+
+
+def _too_long(what: str, identity: str, size: int, is_announced: bool) -> IntegrityError:
+    announced = f"the announced {size} bytes"
+    limit = announced if is_announced else f"{size} bytes, half of the free space"
+    problem = f"has more than {limit}; the download was cut off"
+    return IntegrityError(identity, [Problem(what, problem)])
 
 
 class _Reader:

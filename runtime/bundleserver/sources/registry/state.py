@@ -62,6 +62,7 @@ class StoredState:
         self._cache = cache
         self._reads = SlowReads()
         self._written: LastKnown | None = None
+        self._hangs = False
         self.poll = self._reads.poll
 
     def recall(self) -> LastKnown | None:
@@ -70,13 +71,12 @@ class StoredState:
         Raises:
             SourceError: the volume hangs.
         """
-        return self._within_patience("state", lambda: recall(self._cache.root))
+        return self._within_timeout("state", lambda: recall(self._cache.root))
 
     def remember(self, known: LastKnown) -> None:
         """Store a state, unless it says what was stored a moment ago.
 
-        Raises:
-            SourceError: the volume hangs.
+        A volume that hangs is only logged, once: the registry has answered.
         """
         last = self._written
         is_old = last is None or known.as_of - last.as_of >= _REMEMBER_EVERY_SECONDS
@@ -87,8 +87,13 @@ class StoredState:
             remember(known, self._cache.root)
             return known
 
-        # An earlier one, if writing that took long.
-        self._written = self._within_patience("writing", write)
+        try:
+            # An earlier one, if writing that took long.
+            self._written, self._hangs = self._within_timeout("writing", write), False
+        except SourceError as error:
+            if not self._hangs:
+                LOG.warning("%s; the registry's state is not stored for an outage", error)
+            self._hangs = True
 
     def entries(self) -> tuple[Entry, ...]:
         """Return the cached versions.
@@ -96,12 +101,12 @@ class StoredState:
         Raises:
             SourceError: the volume hangs.
         """
-        return self._within_patience("entries", self._cache.entries)
+        return self._within_timeout("entries", self._cache.entries)
 
-    def _within_patience(self, what: str, read: Callable[[], T]) -> T:
+    def _within_timeout(self, what: str, read: Callable[[], T]) -> T:
         try:
             return self._reads.of(what, self._cache.root, read)
-        except TimeoutError as error:
+        except OSError as error:
             raise SourceError(
                 f"the cache '{self._cache.root}' (--cache_dir) does not answer: "
                 f"{error.strerror or error}"

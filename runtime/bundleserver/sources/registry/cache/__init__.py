@@ -35,6 +35,8 @@ from bundleserver.sources.registry.values import RegisteredVersion
 LOG = logging.getLogger(__name__)
 
 _PART_PREFIX = ".part-"
+_UNLOCKED = "unlocked-"
+"""In the name of a part that was begun without the lock: its replica may be alive."""
 _GONE_PREFIX = ".gone-"
 _ENTRY = re.compile(r"([0-9]{1,18})-([0-9a-f]{16})")
 _LEFT_BEHIND_AFTER_SECONDS = 24 * 3600.0
@@ -128,9 +130,8 @@ class Cache:
             if (found := self.find(version)) is not None:
                 return found
             self._sweep(version if is_locked else None)
-            staging = Path(
-                tempfile.mkdtemp(prefix=f"{_PART_PREFIX}{version.number}-", dir=self.root)
-            )
+            prefix = f"{_PART_PREFIX}{version.number}-{'' if is_locked else _UNLOCKED}"
+            staging = Path(tempfile.mkdtemp(prefix=prefix, dir=self.root))
             try:
                 facts = dict(fill(staging))
                 write_index(staging, facts)
@@ -196,7 +197,7 @@ class Cache:
         """Return what replicas have written of a version, to be compared."""
         state = []
         for part in self.root.glob(f"{_PART_PREFIX}{version.number}-*"):
-            for path in part.rglob("*"):
+            for path in (part, *part.rglob("*")):
                 with suppress(OSError):
                     status = path.lstat()
                     state.append((path, status.st_size, status.st_mtime_ns))
@@ -228,7 +229,8 @@ class Cache:
         """Remove what killed replicas left of a locked version, and old remains of others."""
         if version is not None:
             for path in self.root.glob(f"{_PART_PREFIX}{version.number}-*"):
-                shutil.rmtree(path, ignore_errors=True)
+                if _UNLOCKED not in path.name:
+                    shutil.rmtree(path, ignore_errors=True)
         oldest = time.time() - _LEFT_BEHIND_AFTER_SECONDS
         for prefix in (_GONE_PREFIX, _PART_PREFIX):
             for path in self.root.glob(f"{prefix}*"):

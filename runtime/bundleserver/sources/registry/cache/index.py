@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from bundleserver.bundle.integrity import file_sha256
 from bundleserver.bundle.metadata_files import read_json
+from bundleserver.sources.registry.cache.locks import heartbeat
 
 INDEX_NAME = ".fetched.json"
 
@@ -51,18 +52,21 @@ def verified_facts(directory: Path) -> Mapping[str, object]:
 
 
 def write_index(directory: Path, facts: Mapping[str, object]) -> None:
-    """Write the index of the files that are in a directory.
+    """Write the index of the files that are in a directory, with a heartbeat.
 
     Raises:
         OSError: it cannot be written.
+        SourceError: nobody waits for it any more.
     """
     files = {}
+    beat = heartbeat(directory)
     for path in sorted(directory.rglob("*")):
         if path.is_symlink() or not path.is_file() or path == directory / INDEX_NAME:
             continue
         name = path.relative_to(directory).as_posix()
-        files[name] = {"size": path.stat().st_size, "sha256": file_sha256(path)}
+        files[name] = {"size": path.stat().st_size, "sha256": file_sha256(path, beat)}
         _sync(path)
+        beat()
     index = directory / INDEX_NAME
     # Not into a file, or through a link, that the version brought.
     index.unlink(missing_ok=True)

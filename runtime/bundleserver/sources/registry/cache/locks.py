@@ -19,6 +19,7 @@ from bundleserver.sources.registry.bounded import run_checks
 LOG = logging.getLogger(__name__)
 
 _PAUSE_SECONDS = 0.2
+_BEAT_SECONDS = 1.0
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL})
 
 
@@ -27,7 +28,7 @@ def locked(path: Path, seconds: float, progress: Callable[[], object]) -> Iterat
     """Lock a file among replicas; the system releases the lock of a dead one.
 
     A replica that hangs keeps its lock. Once ``progress``, which says how far it is, has been the
-    same for so long, the block runs without the lock.
+    same for so long, the block runs without the lock; so it does on a file system without locks.
 
     Yields whether it is locked.
     """
@@ -39,7 +40,7 @@ def _wait(descriptor: int, path: Path, seconds: float, progress: Callable[[], ob
     seen: object = None
     looked = since = time.monotonic()
     is_logged = False
-    while not _try_lock(descriptor, path):
+    while (is_locked := _try_lock(descriptor, path)) is False:
         run_checks()
         now = time.monotonic()
         if not is_logged or now - looked >= seconds / 10:
@@ -56,10 +57,11 @@ def _wait(descriptor: int, path: Path, seconds: float, progress: Callable[[], ob
             is_logged = True
             LOG.info("waiting for another replica, which has '%s' locked", path)
         time.sleep(_PAUSE_SECONDS)
-    return True
+    return bool(is_locked)
 
 
-def _try_lock(descriptor: int, path: Path) -> bool:
+def _try_lock(descriptor: int, path: Path) -> bool | None:
+    """Return whether it is locked now; None if nobody can lock it."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -68,7 +70,25 @@ def _try_lock(descriptor: int, path: Path) -> bool:
         if error.errno not in _NO_LOCKS:
             raise
         LOG.warning("'%s' is on a file system without locks; several replicas may fetch", path)
+        return None
     return True
+
+
+def heartbeat(directory: Path) -> Callable[[], None]:
+    """Make a function that long work calls now and then, so that other replicas see it go on.
+
+    It touches the directory, and raises what ends this thread's calls.
+    """
+    touched = time.monotonic()
+
+    def beat() -> None:
+        nonlocal touched
+        run_checks()
+        if time.monotonic() - touched >= _BEAT_SECONDS:
+            os.utime(directory)
+            touched = time.monotonic()
+
+    return beat
 
 
 def _lock_file(path: Path) -> IO[bytes]:
