@@ -115,9 +115,10 @@ class Supervisor:
             process = await asyncio.create_subprocess_exec(
                 *self._command, env=environment, start_new_session=True
             )
-        except OSError as error:
-            # Too many processes or too little memory, which may pass.
-            LOG.error("worker process %s cannot be started: %s", number, error.strerror or error)
+        except (OSError, RuntimeError, MemoryError) as error:
+            # Too many processes or threads, or too little memory, which may pass.
+            why = getattr(error, "strerror", None) or error
+            LOG.error("worker process %s cannot be started: %s", number, why)
             return 1
         LOG.info("worker process %s started with pid %s", number, process.pid)
         self._processes[number] = process
