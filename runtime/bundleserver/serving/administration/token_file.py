@@ -31,11 +31,13 @@ class TokenFile:
     moves to other files, and every other way to replace it. On the event loop; a thread reads.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, patience_seconds: float = _PATIENCE_SECONDS) -> None:
         """Read it once, in the background, so that the log tells early of what is wrong."""
         self._path = path
+        self._patience_seconds = patience_seconds
         self._problem = ""
         self._is_short = False
+        self._begun = 0
         self._reading = self._begin()
 
     async def accepts(self, token: bytes | None) -> bool | None:
@@ -48,16 +50,23 @@ class TokenFile:
         return any(found)
 
     async def _digests(self) -> Digests:
-        if self._reading.done():
-            self._reading = self._begin()
+        """Return what a read has found that began after this was called."""
         try:
-            reading = asyncio.shield(asyncio.wrap_future(self._reading))
-            return await asyncio.wait_for(reading, _PATIENCE_SECONDS)
+            return await asyncio.wait_for(self._next_read(self._begun), self._patience_seconds)
         except asyncio.TimeoutError:
-            self._tell(f"reading it takes longer than {_PATIENCE_SECONDS:g} s")
+            self._tell(f"reading it takes longer than {self._patience_seconds:g} s")
             return ()
 
+    async def _next_read(self, before: int) -> Digests:
+        # One read at a time, for all that wait: those that hang do not add up.
+        while not (self._reading.done() and self._begun > before):
+            if self._reading.done():
+                self._reading = self._begin()
+            await asyncio.shield(asyncio.wrap_future(self._reading))
+        return self._reading.result()
+
     def _begin(self) -> Future[Digests]:
+        self._begun += 1
         reading: Future[Digests] = Future()
         # A daemon: one that hangs does not keep the process from its end.
         threading.Thread(
