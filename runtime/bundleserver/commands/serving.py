@@ -53,6 +53,7 @@ def _supervise(settings: Settings, arguments: Sequence[str]) -> int:
     return supervise(
         [sys.executable, "-m", "bundleserver", "serve", *arguments],
         workers=settings.workers,
+        host=settings.host,
         http_port=rest_port(options),
         grpc_port=settings.grpc_port if settings.enable_grpc else None,
         grace_seconds=settings.grace_period_seconds,
