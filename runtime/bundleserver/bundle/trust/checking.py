@@ -156,24 +156,27 @@ def _moved(
     """
     names = {name for name in (served.model, origin.registered_as) if name}
     version = None if origin.registered_as else served.version
-    if not names:
+    if not names and version is None:
         return None
     name, label = (manifest.name, manifest.version) if manifest else (None, None)
-    if name is None or (label is None and version is not None):
+    if (name is None and names) or (label is None and version is not None):
         said, _, said_label = statement.name.partition("/")
-        is_here = said in (name, *names) and (version is None or said_label in ("", version))
-        name, label = (name if is_here else None) or said, label or said_label
-        if not is_here:
-            return _elsewhere(name, label, served, version)
-    if name in names and (version is None or label in ("", version)):
+        if names and said not in {*names, name}:
+            return _elsewhere(said, said_label, served, version)
+        name, label = name or said, label or said_label
+    if (not names or name in names) and (version is None or label in ("", version)):
         return None
-    return _elsewhere(name, label or "", served, version)
+    return _elsewhere(name or "", label or "", served, version)
 
 
 def _elsewhere(name: str, label: str, served: Served, version: str | None) -> str:
-    here = f"'{served.model}'" + (f" version '{version}'" if version else "")
-    other = f"'{name}'" + (f" version '{label}'" if label else "")
+    here = " ".join(filter(None, (_quoted("", served.model), _quoted("version ", version))))
+    other = " ".join(filter(None, (_quoted("", name), _quoted("version ", label))))
     return (
-        f"it is that of {other}, and this is served as {here}; move the version to its place, or "
-        "sign it as what it is here"
+        f"it was made for {other}, and this is {here}; move the version to its own place, or sign "
+        "it as what it is here"
     )
+
+
+def _quoted(lead: str, text: str | None) -> str:
+    return f"{lead}'{text}'" if text else ""
