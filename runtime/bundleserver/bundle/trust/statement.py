@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 _MOST_FILES = 100_000
+_ALGORITHMS = frozenset({"sha256", "blake2b", "blake3"})
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,10 @@ def read_statement(
     pieces: dict[str, list[Piece]] = {}
     for identifier, algorithm, digest in resources:
         path, start, end = _shard(identifier) if is_sharded else (identifier, 0, None)
-        pieces.setdefault(path, []).append(Piece(start, end, algorithm, digest))
+        kind = algorithm.partition("-sharded-")[0] if is_sharded else algorithm
+        if kind not in _ALGORITHMS:
+            raise ValueError(f"it lists digests of the kind '{kind}'; expected sha256")
+        pieces.setdefault(path, []).append(Piece(start, end, kind, digest))
     if not pieces:
         raise ValueError("it lists no files")
     if len(pieces) > _MOST_FILES:
