@@ -39,6 +39,7 @@ def serve(context: typer.Context) -> None:
         raise typer.Exit(2) from None
     identity = WorkerIdentity.of(os.environ) if settings.workers > 1 else None
     if settings.workers > 1 and identity is None:
+        trust_of(settings)  # what is wrong with it is told once, and not by each worker process
         raise SystemExit(_supervise(settings, context.args))
     run(settings, identity)
 

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import logging
+
 from bundleserver.bundle.trust import SignaturePolicy, Trust
+from bundleserver.bundle.trust.keys import check_keys
 from bundleserver.frameworks.trust import CodeTrust, read_names
 from bundleserver.settings import Settings
+
+LOG = logging.getLogger(__name__)
 
 
 def trust_of(settings: Settings) -> Trust:
     """Return the trust in versions that settings ask for.
 
     Raises:
-        ConfigError: the file of --pickle_allow cannot be read, or has what is no name.
+        ConfigError: the file of --pickle_allow cannot be read, or has what is no name; or there is
+            no trusted key.
+        FrameworkError: signatures are to be checked, and the library for it is missing.
     """
+    if settings.trusted_keys is not None and settings.signatures is not SignaturePolicy.OFF:
+        for odd in check_keys(settings.trusted_keys).odd:
+            LOG.warning("--trusted_keys '%s': ignored %s", settings.trusted_keys, odd)
     otherwise = SignaturePolicy.OFF if settings.trusted_keys is None else SignaturePolicy.ENFORCE
     return Trust(
         code=CodeTrust(
