@@ -23,7 +23,8 @@ from sklearn.linear_model import LinearRegression
 
 from bundleserver.bundle.integrity import file_sha256
 from bundleserver.bundle.opening import open_bundle
-from bundleserver.bundle.sealed import private_files, sealed
+from bundleserver.bundle import sealed
+from bundleserver.bundle.sealed import private_files
 from bundleserver.errors import BundleServerError, IntegrityError, LoadError
 from bundleserver.frameworks import Framework, LoadContext
 from bundleserver.frameworks.checked_files import CheckedPath
@@ -273,7 +274,8 @@ def test_a_temporary_directory_in_memory_is_no_more_than_the_memory(tmp_path, mo
 SMALL_DISK = """
 import sys, tempfile
 from pathlib import Path
-from bundleserver.bundle.sealed import private_files, sealed
+from bundleserver.bundle import sealed
+from bundleserver.bundle.sealed import private_files
 from contextlib import ExitStack
 source, room = Path(sys.argv[1]), Path(tempfile.gettempdir())
 private_files.MOST_IN_MEMORY_BYTES = 0

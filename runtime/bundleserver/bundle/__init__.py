@@ -287,15 +287,6 @@ def _open_component(
     if component.framework == BUNDLE:
         path = directory / (component.path or "")
         manifest = read_nested_manifest(path, component.name, component.sha256)
-        version = manifest.version or "1"
-        bundle = Bundle.open(
-            path,
-            manifest,
-            model=component.name,
-            version=version,
-            device=device,
-            members=members,
-            trust=trust,
-        )
-        return BundleMember(bundle)
+        given = {"model": component.name, "version": manifest.version or "1", "device": device}
+        return BundleMember(Bundle.open(path, manifest, **given, members=members, trust=trust))
     return open_component(directory, component, device, trust)
