@@ -276,17 +276,22 @@ def _needs_examples(framework: str, predictor: Predictor) -> bool:
 
 
 def _open_component(
-    directory: Path,
-    component: Component,
-    device: str,
-    members: Members | None,
-    trust: CodeTrust,
+    directory: Path, component: Component, device: str, members: Members | None, trust: CodeTrust
 ) -> Predictor:
     if component.framework == MODEL:
         return ModelMember(component.model or "", members)
     if component.framework == BUNDLE:
         path = directory / (component.path or "")
         manifest = read_nested_manifest(path, component.name, component.sha256)
-        given = {"model": component.name, "version": manifest.version or "1", "device": device}
-        return BundleMember(Bundle.open(path, manifest, **given, members=members, trust=trust))
+        version = manifest.version or "1"
+        bundle = Bundle.open(
+            path,
+            manifest,
+            model=component.name,
+            version=version,
+            device=device,
+            members=members,
+            trust=trust,
+        )
+        return BundleMember(bundle)
     return open_component(directory, component, device, trust)
