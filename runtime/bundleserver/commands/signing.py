@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from bundleserver.bundle.trust import SignaturePolicy, Trust
-from bundleserver.bundle.trust.checking import Served, check
+from bundleserver.bundle.trust.checking import Served, check, check_keyless
 from bundleserver.bundle.trust.keys import check_keys
-from bundleserver.bundle.trust.signing import SigningKey
+from bundleserver.bundle.trust.signing import SigningKey, sign_keyless
 from bundleserver.bundle.trust.verification import HERE, SIGNATURE_NAME
 from bundleserver.commands.console import JsonFlag, say, say_json, working
 from bundleserver.errors import StoreError
@@ -23,9 +23,12 @@ Directory = Annotated[Path, typer.Argument(metavar="DIR", help="A version's dire
 def sign(
     directory: Directory,
     private_key: Annotated[
-        Path,
+        Path | None,
         typer.Option("--private_key", metavar="KEY", help="A PEM file with an EC private key."),
-    ],
+    ] = None,
+    sigstore: Annotated[
+        bool, typer.Option("--sigstore", help="Sign as whom sigstore knows; needs a network.")
+    ] = False,
     name: Annotated[
         str | None,
         typer.Option(
@@ -45,22 +48,34 @@ def sign(
     """
     if not directory.is_dir():
         raise StoreError(f"{directory} is not a directory; expected a version's")
-    key = SigningKey.load(private_key)
+    if sigstore == (private_key is not None):
+        raise typer.BadParameter("expected either --private_key or --sigstore")
+    key = None if private_key is None else SigningKey.load(private_key)
     path = directory / SIGNATURE_NAME
     with working(f"signing {directory}"):
-        replace_file(path, key.sign(directory, name))
+        made = sign_keyless(directory, name) if key is None else key.sign(directory, name)
+        replace_file(path, made)
     if as_json:
-        say_json({"path": str(path), "key": {"sha256": key.sha256}})
+        say_json({"path": str(path), "key": {"sha256": None if key is None else key.sha256}})
     else:
-        say(f"signed {directory} with the key with sha256 {key.sha256}")
+        who = "sigstore" if key is None else f"the key with sha256 {key.sha256}"
+        say(f"signed {directory} with {who}")
 
 
 def verify(
     directory: Directory,
     trusted_keys: Annotated[
-        Path,
+        Path | None,
         typer.Option("--trusted_keys", metavar="KEYS", help="A directory of public keys (PEM)."),
-    ],
+    ] = None,
+    identity: Annotated[
+        str | None,
+        typer.Option("--identity", help="Who signed with sigstore; needs a network."),
+    ] = None,
+    identity_provider: Annotated[
+        str | None,
+        typer.Option("--identity_provider", metavar="URL", help="Who vouches for --identity."),
+    ] = None,
     name: Annotated[
         str | None, typer.Option("--name", help="The model that it is to be the signature of.")
     ] = None,
@@ -74,12 +89,19 @@ def verify(
     """
     if not directory.is_dir():
         raise StoreError(f"{directory} is not a directory; expected a version's")
-    check_keys(trusted_keys)
+    if (trusted_keys is None) == (identity is None) or bool(identity) != bool(identity_provider):
+        raise typer.BadParameter(
+            "expected either --trusted_keys, or --identity and --identity_provider"
+        )
     directory = directory.absolute()
-    label = directory.name if is_version_label(directory.name) else None
-    trust = Trust(signatures=SignaturePolicy.ENFORCE, trusted_keys=trusted_keys)
+    served = Served(name, directory.name if is_version_label(directory.name) else None)
     with working(f"verifying {directory}"):
-        found = check(directory, Served(name, label), trust, HERE)
+        if trusted_keys is not None:
+            check_keys(trusted_keys)
+            trust = Trust(signatures=SignaturePolicy.ENFORCE, trusted_keys=trusted_keys)
+            found = check(directory, served, trust, HERE)
+        else:
+            found = check_keyless(directory, served, identity or "", identity_provider or "")
         if found.copy is not None:
             found.copy.close()
     key = found.verification.key

@@ -14,6 +14,7 @@ from bundleserver.bundle.trust.files import PrivateCopy, find_files, linked_dire
 from bundleserver.bundle.trust.keys import read_keys, require_library
 from bundleserver.bundle.trust.statement import Statement
 from bundleserver.bundle.trust.verification import (
+    HERE,
     SIGNATURE_NAME,
     Key,
     Origin,
@@ -75,6 +76,40 @@ def _check(
 ) -> Checked:
     require_library()
     key, statement = read_signature(directory, trust.trusted_keys or Path())
+    return compare(directory, key, statement, served, origin, links_lead_anywhere)
+
+
+def check_keyless(directory: Path, served: Served, identity: str, issuer: str) -> Checked:
+    """Check a signature that sigstore vouches for; it needs a network.
+
+    Raises:
+        BundleServerError: it does not verify.
+    """
+    require_library()
+    from bundleserver.bundle.trust.library import NotVerified, verify_keyless
+
+    try:
+        key, statement = verify_keyless(read_signature_file(directory), identity, issuer)
+    except NotVerified as error:
+        problem = Problem(SIGNATURE_NAME, str(error))
+        raise SignatureRefused(directory, error.status, [problem]) from error
+    return compare(directory, key, statement, served)
+
+
+def compare(
+    directory: Path,
+    key: Key,
+    statement: Statement,
+    served: Served,
+    origin: Origin = HERE,
+    links_lead_anywhere: bool = False,
+) -> Checked:
+    """Compare a version's directory with what was signed, and copy that.
+
+    Raises:
+        SignatureRefused: it is another; names each difference.
+        LoadError: it cannot be copied.
+    """
     base = (linked_directory(directory) if links_lead_anywhere else None) or directory
     try:
         # What the other directory has beside them was not given to anybody.
@@ -107,17 +142,7 @@ def read_signature(directory: Path, trusted_keys: Path) -> tuple[Key, Statement]
     """
     from bundleserver.bundle.trust.library import NotVerified, verify
 
-    try:
-        data = read_metadata(directory / SIGNATURE_NAME)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        what = (
-            f"there is no '{SIGNATURE_NAME}'; sign it with: bundleserver sign "
-            f"{shell_word(directory)} --private_key KEY"
-        )
-        raise SignatureRefused(directory, SignatureStatus.UNSIGNED, [Problem("", what)]) from error
-    except OSError as error:
-        problem = Problem(SIGNATURE_NAME, f"cannot be read: {error.strerror or error}")
-        raise SignatureRefused(directory, SignatureStatus.INVALID, [problem]) from error
+    data = read_signature_file(directory)
     trusted = read_keys(trusted_keys)
     try:
         return verify(data, trusted.keys)
@@ -129,6 +154,25 @@ def read_signature(directory: Path, trusted_keys: Path) -> tuple[Key, Statement]
         problems = [Problem(SIGNATURE_NAME, what)]
         problems += [Problem(f"{trusted_keys}/{it.where}", it.what) for it in trusted.odd]
         raise SignatureRefused(directory, error.status, problems, error.key) from error
+
+
+def read_signature_file(directory: Path) -> bytes:
+    """Return the content of a directory's signature.
+
+    Raises:
+        SignatureRefused: there is none, or it cannot be read.
+    """
+    try:
+        return read_metadata(directory / SIGNATURE_NAME)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        what = (
+            f"there is no '{SIGNATURE_NAME}'; sign it with: bundleserver sign "
+            f"{shell_word(directory)} --private_key KEY"
+        )
+        raise SignatureRefused(directory, SignatureStatus.UNSIGNED, [Problem("", what)]) from error
+    except OSError as error:
+        problem = Problem(SIGNATURE_NAME, f"cannot be read: {error.strerror or error}")
+        raise SignatureRefused(directory, SignatureStatus.INVALID, [problem]) from error
 
 
 def _invalid(directory: Path, problems: list[Problem], key: Key) -> SignatureRefused:

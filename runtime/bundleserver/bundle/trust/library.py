@@ -130,6 +130,15 @@ def _statement(signature: Any, key: TrustedKey) -> Statement:
         # Older signatures hold the key itself, of which the library would print a warning.
         signature.bundle.verification_material.public_key.hint = key.key.sha256
     signed = verifier.verify(signature)
+    return statement_of(signed)
+
+
+def statement_of(signed: Any) -> Statement:
+    """Return what the library found to be signed.
+
+    Raises:
+        ValueError: it is not a valid statement about a directory.
+    """
     described = (
         (item.identifier, item.digest.algorithm, item.digest.digest_value)
         for item in signed.resource_descriptors()
@@ -188,6 +197,40 @@ def sign(
     config = signing.Config().use_elliptic_key_signer(
         private_key=private_key, password=cast(Any, passphrase)
     )
+    return _signed(config, directory, name, left_out)
+
+
+def sign_keyless(directory: Path, name: str, left_out: Sequence[str]) -> bytes:
+    """Sign a directory as somebody whom sigstore knows, and return the signature.
+
+    The identity is that of the CI job if there is one, else a browser asks for it.
+
+    Raises:
+        Exception: sigstore cannot be reached, or does not know who this is.
+    """
+    config = signing.Config().use_sigstore_signer(use_ambient_credentials=True)
+    return _signed(config, directory, name, left_out)
+
+
+def verify_keyless(data: bytes, identity: str, issuer: str) -> tuple[Key, Statement]:
+    """Return what a signature that sigstore vouches for says, and who made it.
+
+    Raises:
+        NotVerified: it is damaged, somebody else made it, or sigstore cannot be reached.
+    """
+    from model_signing._signing import sign_sigstore
+
+    try:
+        count_values(data, _MOST_VALUES)
+        signature = sign_sigstore.Signature.read(_path_of(data))
+        verifier = sign_sigstore.Verifier(identity=identity, oidc_issuer=issuer)
+        return Key(identity, ""), statement_of(verifier.verify(signature))
+    except Exception as error:  # whatever a library raises for odd bytes, or without a network
+        what = f"{type(error).__name__}: {error}"
+        raise NotVerified(SignatureStatus.INVALID, what[:_LONGEST]) from error
+
+
+def _signed(config: Any, directory: Path, name: str, left_out: Sequence[str]) -> bytes:
     config.set_hashing_config(_Named(name, left_out))
     with tempfile.TemporaryDirectory(prefix="bundleserver-") as temporary:
         made = Path(temporary, SIGNATURE_NAME)

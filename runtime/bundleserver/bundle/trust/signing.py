@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,21 +71,46 @@ class SigningKey:
         """
         from bundleserver.bundle.trust.library import sign
 
-        directory = directory.resolve()
-        if self.path.resolve().is_relative_to(directory):
+        if self.path.resolve().is_relative_to(directory.resolve()):
             raise StoreError(f"the private key '{self.path}' is in {directory}; keep it elsewhere")
-        try:
-            found = find_files(directory)
-            if found.problems:
-                raise IntegrityError(f"{directory} cannot be signed", found.problems)
-            if not found.files:
-                raise StoreError(f"{directory} has no files to sign")
-            name = name or signed_name(directory, read_manifest(directory))
-            left_out = sorted({*NEVER_SIGNED, *found.passed_over})
-            return sign(directory, name, left_out, self.path, self._passphrase)
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise StoreError(f"{directory} cannot be signed: {why}") from error
+        return _sign(
+            directory,
+            name,
+            lambda folder, said, left: sign(folder, said, left, self.path, self._passphrase),
+        )
+
+
+def sign_keyless(directory: Path, name: str | None = None) -> bytes:
+    """Sign a directory as somebody whom sigstore knows; it needs a network.
+
+    Raises:
+        IntegrityError, StoreError, ManifestError: as with a key, or sigstore does not sign.
+        FrameworkError: a library is missing.
+    """
+    require_library()
+    from bundleserver.bundle.trust.library import sign_keyless
+
+    return _sign(directory, name, sign_keyless)
+
+
+def _sign(
+    directory: Path, name: str | None, sign: Callable[[Path, str, Sequence[str]], bytes]
+) -> bytes:
+    directory = directory.resolve()
+    try:
+        found = find_files(directory)
+    except OSError as error:
+        raise StoreError(f"{directory} cannot be read: {error.strerror or error}") from error
+    if found.problems:
+        raise IntegrityError(f"{directory} cannot be signed", found.problems)
+    if not found.files:
+        raise StoreError(f"{directory} has no files to sign")
+    name = name or signed_name(directory, read_manifest(directory))
+    try:
+        return sign(directory, name, sorted({*NEVER_SIGNED, *found.passed_over}))
+    except Exception as error:  # a library's, of files and of networks
+        why = getattr(error, "strerror", None) or error
+        raise StoreError(f"{directory} cannot be signed: {why}") from error
 
 
 def signed_name(directory: Path, manifest: Manifest | None) -> str:

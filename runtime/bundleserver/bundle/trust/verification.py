@@ -38,16 +38,16 @@ class Key:
     """A trusted key.
 
     Attributes:
-        name: the name of its file.
+        name: the name of its file; with sigstore, who signed.
         sha256: the digest of its PEM text as OpenSSL writes it, as in signatures; of a certificate
-            of an authority, that of its DER form.
+            of an authority, that of its DER form; empty with sigstore.
     """
 
     name: str
     sha256: str
 
     def __str__(self) -> str:
-        return f"'{self.name}' (sha256 {self.sha256})"
+        return f"'{self.name}' (sha256 {self.sha256})" if self.sha256 else f"'{self.name}'"
 
 
 @dataclass(frozen=True)
