@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FunctionType, MemberDescriptorType, ModuleType
 from typing import Any, cast
 
-from bundleserver.frameworks.pickles.gate.listing import BUILD, ITEMS, MAKE, NEW
-from bundleserver.frameworks.pickles.gate.names import own_names
+from bundleserver.frameworks.pickles.gate.listing import BUILD, ITEMS, MAKE, NEW, own_names
 from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused, kind_of
 from bundleserver.frameworks.pickles.gate.rules import CHECKS, SETTERS
 from bundleserver.frameworks.pickles.gate.session import Session
