@@ -153,6 +153,11 @@ POISONS = {
     "form_as_result": b"cbuiltins\ngetattr\n.",
     "form_in_state": LINEAR + b")\x81}S'a'\ncbuiltins\ngetattr\nsb.",
     "form_in_args": b"ccollections\ndefaultdict\n(cbuiltins\ngetattr\ntR.",
+    "member_of_an_enumeration": b"cuuid\nSafeUUID\n(I0\ntR}S'x'\nI1\nsb.",
+    "new_member_of_an_enumeration": b"\x80\x02cuuid\nSafeUUID\nK\x00\x85\x81}S'x'\nI1\nsb.",
+    "set_of_an_object": b"cbuiltins\nset\n(" + LINEAR + b")\x81tR.",
+    "key_that_takes_for_ever": b"\x80\x02}" + b")" + b"2\x86" * 40 + b"Ns.",
+    "deep_key": b"\x80\x02})" + b"\x85" * 200_000 + b"Ns.",
     "wrapper_as_object": b"cjoblib.numpy_pickle\nNumpyArrayWrapper\n)\x81}b.",
 }
 
@@ -163,7 +168,7 @@ def test_nothing_is_changed_that_the_load_did_not_make(name: str) -> None:
     before = dict(vars(__import__("sklearn.linear_model").linear_model.LinearRegression))
 
     with pytest.raises(Refused):
-        opened(POISONS[name])
+        opened(POISONS[name], "uuid.SafeUUID")
     assert before == dict(vars(__import__("sklearn.linear_model").linear_model.LinearRegression))
 
 
