@@ -24,10 +24,11 @@ from bundleserver.bundle.reading import read_manifest, read_nested_manifest
 from bundleserver.bundle.trust import TRUST_ANY, SignaturePolicy, Trust
 from bundleserver.bundle.trust.checking import NOT_CHECKED, Served, check
 from bundleserver.bundle.trust.verification import HERE, Origin
-from bundleserver.errors import BundleServerError, IntegrityError, Problem
+from bundleserver.documents.printable import shell_word
+from bundleserver.errors import BundleError, BundleServerError, IntegrityError, Problem
 from bundleserver.frameworks import framework_named, frameworks
 from bundleserver.frameworks.file_facts import Opens
-from bundleserver.manifest import BUNDLE, MODEL, Component, Manifest
+from bundleserver.manifest import BUNDLE, MANIFEST_NAME, MODEL, Component, Manifest
 from bundleserver.versions.lifecycle import State
 
 LOG = logging.getLogger(__name__)
@@ -103,6 +104,7 @@ def open_bundle(
     """
     directory_name = directory.absolute().name
     manifest = manifest or manifest_of(directory, model or directory_name)
+    _check_described(directory, manifest, trust)
     model = model or manifest.name or directory_name
     version = version or manifest.version or "1"
     if manifest.inferred:
@@ -119,6 +121,7 @@ def open_bundle(
         with _shown_as(directory, opened):
             if opened != directory:
                 manifest = _read_again(opened, manifest, model, origin)
+                _check_described(directory, manifest, trust)
             opened = verify(opened, manifest, links_lead_anywhere=links_lead_anywhere)
             _check_libraries(manifest, model, version, version_mismatch)
             enter(State.LOADING)
@@ -150,6 +153,15 @@ def open_bundle(
     if checked.copy is not None and not any(map(_reads_later, manifest.components.values())):
         checked.copy.close()
     return bundle
+
+
+def _check_described(directory: Path, manifest: Manifest, trust: Trust) -> None:
+    if manifest.inferred and trust.require_manifest:
+        raise BundleError(
+            f"'{directory}' has no {MANIFEST_NAME}, and --require_manifest allows no inferred one; "
+            f"write it with: bundleserver init {shell_word(directory)} (a registered MLflow model "
+            "gets one by 'bundleserver pull' and 'push')"
+        )
 
 
 def _read_again(copy: Path, manifest: Manifest, model: str, origin: Origin) -> Manifest:
