@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import Any, ClassVar, cast
 
 import torch
 
@@ -39,13 +39,16 @@ _KNOWN = frozenset(
 )
 
 
-class _TensorsOnly(pickle._Unpickler):
+_Unpickler: Any = pickle._Unpickler
+
+
+class _TensorsOnly(_Unpickler):  # type: ignore[misc]  # typeshed has it without its insides
     """Makes tensors and the containers of a state dict, and nothing else.
 
     Python's own unpickler, since what BUILD may change can be said only there.
     """
 
-    dispatch = {**pickle._Unpickler.dispatch}
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {**_Unpickler.dispatch}
 
     def find_class(self, module: str, name: str) -> object:
         if (module, name) == ("torch.storage", "_load_from_bytes"):

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import zipfile
-from typing import cast
+from typing import Any, cast
 
 from bundleserver.documents.forms import quoted
 from bundleserver.frameworks.giving_up import go_on
@@ -106,6 +106,7 @@ class Archive:
         Raises:
             BadZipFile: it is shorter, or not what its checksum says.
         """
+        source: Any
         with self._archive.open(self._entry(name)) as source:
             filled = 0
             while filled < len(buffer):

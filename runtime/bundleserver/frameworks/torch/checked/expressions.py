@@ -18,11 +18,10 @@ _LARGEST = 1 << 64
 _SYMBOL = re.compile(r"(s|zf)\d{1,9}|(u|zuf)\d{1,4}")
 _FLOAT = re.compile(r"[+-]?\d{1,40}(\.\d{0,60})?([eE][+-]?\d{1,3})?")
 _ASSUMPTIONS = frozenset({"positive", "negative", "nonnegative", "integer", "real", "zero"})
-_FUNCTIONS = frozenset(
-    "Add Mul Max Min Mod PythonMod FloorDiv CleanDiv CeilDiv ModularIndexing IntTrueDiv "
-    "FloatTrueDiv ToFloat TruncToInt TruncToFloat FloorToInt CeilToInt RoundToInt Identity "
-    "Equality Unequality GreaterThan LessThan StrictGreaterThan StrictLessThan "
-    "Eq Ne Ge Le Gt Lt And Or Not Where".split()
+_FUNCTION = re.compile(
+    r"Add|Mul|Max|Min|Mod|PythonMod|FloorDiv|CleanDiv|CeilDiv|ModularIndexing|(Int|Float)TrueDiv"
+    r"|ToFloat|TruncTo(Int|Float)|(Floor|Ceil|Round)ToInt|Identity|Equality|Unequality"
+    r"|(Strict)?(Greater|Less)Than|Eq|Ne|Ge|Le|Gt|Lt|And|Or|Not|Where"
 )
 _POWERS = frozenset({"Pow", "PowByNatural", "FloatPow"})
 _CONSTANTS = frozenset({"true", "false"})
@@ -95,7 +94,7 @@ def _check_size(node: ast.expr, text: str, where: str) -> None:
         ):
             _check_size(base, text, where)
             fits = _is_exponent(exponent)
-        case ast.Call(func=ast.Name(id=name), keywords=[]) if name in _FUNCTIONS:
+        case ast.Call(func=ast.Name(id=name), keywords=[]) if _FUNCTION.fullmatch(name):
             for argument in node.args:
                 _check_size(argument, text, where)
             fits = True
@@ -144,7 +143,7 @@ def _parts_of(node: ast.expr) -> Iterator[ast.expr | None]:
         case ast.Call(func=ast.Name(id="max" | "min"), args=[_, _, *_], keywords=[]):
             yield from node.args
         case ast.Constant(value=value):
-            if not (type(value) in (int, bool, float) and value < _LARGEST):
+            if not (isinstance(value, (int, float)) and value < _LARGEST):
                 yield None
         case ast.Subscript(
             value=ast.Call(

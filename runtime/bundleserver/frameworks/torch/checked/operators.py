@@ -14,18 +14,9 @@ kernels that trust indices of their input."""
 
 _ATEN = re.compile(r"torch\.ops\.aten\.([a-z_A-Z0-9]{1,80})\.([a-z_A-Z0-9]{1,80})")
 _OPERATOR = re.compile(r"torch\.ops\.[A-Za-z_]\w*\.[A-Za-z_]\w*\.[A-Za-z_]\w*")
-_NUMBERS = frozenset(
-    {
-        *(
-            f"_operator.{name}"
-            for name in (
-                "eq ne le ge lt gt neg pos mul add sub floordiv mod truediv and_ or_ lshift rshift"
-            ).split()
-        ),
-        "math.trunc",
-        *(f"torch.sym_{name}" for name in "not int float ite max min".split()),
-        "torch._sym_sqrt",
-    }
+_NUMBERS = re.compile(
+    r"_operator\.(eq|ne|le|ge|lt|gt|neg|pos|mul|add|sub|floordiv|mod|truediv|and_|or_|[lr]shift)"
+    r"|math\.trunc|torch\.sym_(not|int|float|ite|max|min)|torch\._sym_sqrt"
 )
 _WITH_GRAPHS = frozenset(
     f"torch.ops.higher_order.{name}"
@@ -38,7 +29,7 @@ def is_listed(target: str, allowed: Collection[str]) -> bool:
     match = _ATEN.fullmatch(target)
     if match is not None and match[1] in _aten() and not match[2].startswith("__"):
         return True
-    if target in _NUMBERS or target in _WITH_GRAPHS:
+    if _NUMBERS.fullmatch(target) or target in _WITH_GRAPHS:
         return True
     return target in allowed and _OPERATOR.fullmatch(target) is not None and "__" not in target
 

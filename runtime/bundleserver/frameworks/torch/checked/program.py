@@ -27,15 +27,11 @@ _MODULES = re.compile(r"[\w.,;@\[\]()<> -]{0,20000}")
 _DEVICES = frozenset({"cpu", "cuda", "xpu", "mps"})
 _DIALECTS = frozenset({"ATEN", "TRAINING"})
 _MOST_STRING = 2_000
-_GENERATED = frozenset(
-    "self torch device inf nan NoneType math operator pytree fx_pytree getattr".split()
-)
+_GENERATED = re.compile(r"self|torch|device|inf|nan|NoneType|math|operator|(fx_)?pytree|getattr")
 """What the source that torch generates from a program refers to; a value may not hide it."""
-_PLAIN_ARGUMENTS = frozenset(
-    "as_none as_tensor as_tensors as_int as_ints as_float as_floats as_string as_sym_int "
-    "as_sym_ints as_scalar_type as_memory_format as_layout as_device as_bool as_bools as_sym_bool "
-    "as_sym_bools as_graph as_optional_tensors as_sym_float as_sym_floats as_optional_tensor "
-    "as_complex as_nested_tensors as_int_lists as_float_lists".split()
+_PLAIN_ARGUMENT = re.compile(
+    r"as_(none|string|scalar_type|memory_format|layout|device|graph|complex|nested_tensors"
+    r"|tensors?|optional_tensors?|ints?|floats?|bools?|sym_(int|float|bool)s?|(int|float)_lists)"
 )
 
 
@@ -84,7 +80,7 @@ def _parts(value: object, where: str) -> Iterator[tuple[object, str]]:
 
 def _check_name(name: object, where: str) -> None:
     fits = isinstance(name, str) and _NAME.fullmatch(name) and not keyword.iskeyword(name)
-    if not fits or name in _GENERATED or str(name).startswith("__"):
+    if not fits or _GENERATED.fullmatch(str(name)) or str(name).startswith("__"):
         raise NotAllowed(where, f"is {shown(name)}; expected the name of a value")
 
 
@@ -115,7 +111,7 @@ def _symbolic(part: _Union, where: str) -> None:
 
 
 def _argument(part: schema.Argument, where: str) -> None:
-    if str(part.type) not in _PLAIN_ARGUMENTS:
+    if not _PLAIN_ARGUMENT.fullmatch(str(part.type)):
         raise NotAllowed(f"{where}.{part.type!s}", "is an argument that no checked program has")
     if part.type == "as_string":
         _check_string(part.value, where)

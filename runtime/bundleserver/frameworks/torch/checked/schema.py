@@ -27,7 +27,8 @@ def converted(kind: type, document: object, where: str) -> Any:
         NotAllowed: it is not of their schema; names the place.
     """
     _check(kind, document, where, 0)
-    return _dict_to_dataclass(kind, document)
+    convert: Any = _dict_to_dataclass
+    return convert(kind, document)
 
 
 @cache
@@ -64,7 +65,7 @@ def _check(hint: Any, value: object, where: str, depth: int) -> None:
 
 def _check_union(kind: type, value: dict[str, object], where: str, depth: int) -> None:
     hints = _hints(kind)
-    if len(value) != 1 or next(iter(value)) not in {field.name for field in fields(kind)}:  # type: ignore[arg-type] # torch's unions are dataclasses
+    if len(value) != 1 or next(iter(value)) not in {field.name for field in fields(kind)}:
         raise NotAllowed(where, f"is {shown(value)}; expected one of {', '.join(hints)}")
     ((name, one),) = value.items()
     _check(hints[name], one, f"{where}.{name}", depth + 1)
@@ -72,7 +73,7 @@ def _check_union(kind: type, value: dict[str, object], where: str, depth: int) -
 
 def _check_fields(kind: type, value: dict[str, object], where: str, depth: int) -> None:
     hints = _hints(kind)
-    for field in fields(kind):  # type: ignore[arg-type] # the caller knows
+    for field in fields(kind):
         if field.name in value:
             _check(hints[field.name], value[field.name], f"{where}.{field.name}", depth + 1)
         elif field.default is MISSING and field.default_factory is MISSING:

@@ -79,7 +79,7 @@ def _stored(
     if name not in files:
         raw = torch.empty(archive.size(name), dtype=torch.uint8)
         if raw.numel():
-            archive.read_into(name, memoryview(raw.numpy()))
+            archive.read_into(name, raw.numpy().data)
         files[name] = raw
     raw = files[name]
     if raw.numel() % dtype.itemsize:
