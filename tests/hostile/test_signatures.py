@@ -207,3 +207,41 @@ def test_a_signed_mlflow_model_is_verified_from_a_registry(tmp_path, key, regist
         client.set_registered_model_alias(name, "live", register())
         failing(server, "2", "added.py: was not signed", name)
         assert [1] == answer(server, name)
+
+
+def test_a_command_says_which_of_two_ways_it_needs(tmp_path, key):
+    """A key or sigstore, trusted keys or an identity: neither both nor none."""
+    directory = publish(tmp_path / "store", 1)
+
+    assert 2 == command("sign", directory).code
+    assert 2 == command("sign", directory, "--private_key", key, "--sigstore").code
+    assert 2 == command("verify", directory).code
+    assert 2 == command("verify", directory, "--identity", "somebody").code
+
+
+def test_a_signed_version_is_published_with_its_signature_on_the_command_line(tmp_path, key):
+    """Publishing keeps what was signed, or signs anew what it changes."""
+    directory = publish(tmp_path / "store", 1, sign_with=key)
+    kept = command("publish", directory, tmp_path / "live" / "fraud")
+    refused = command("publish", directory, tmp_path / "live" / "other")
+    signed = command("publish", directory, tmp_path / "live" / "other", "--sign_with", key)
+
+    assert 0 == kept.code, kept.err
+    assert "its signature would not hold" in refused.err
+    assert 0 == signed.code, signed.err
+    for model in ("fraud", "other"):
+        version = tmp_path / "live" / model / "v1"
+        trusted = ("--trusted_keys", tmp_path / "keys", "--name", model)
+        assert 0 == command("verify", version, *trusted).code
+
+
+def test_worker_processes_check_signatures_each(tmp_path, key):
+    """A version that does not verify is READY in none of several worker processes."""
+    root = tmp_path / "store"
+    publish(root, 1, sign_with=key)
+    with running(root, trusted_keys=tmp_path / "keys", workers=2) as server:
+        server.wait_until_ready("fraud")
+        publish(root, 2)
+        failing(server, "v2", "there is no 'model.sig'")
+
+        assert [1] == answer(server)

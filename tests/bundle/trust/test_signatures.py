@@ -469,7 +469,7 @@ def test_a_nested_bundle_is_covered_by_the_outer_signature(tmp_path, key, trust)
 
 
 def test_what_no_version_has_disturbs_no_signature(trust, signed):
-    """serving.json is the operator's, lost+found and .nfs files are the file system's."""
+    """A serving.json is the operator's, lost+found and .nfs files are the file system's."""
     (signed / "serving.json").write_text("{}")
     (signed / "lost+found").mkdir()
     (signed / ".nfs000123").write_bytes(b"deleted")
