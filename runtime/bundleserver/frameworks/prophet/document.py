@@ -89,9 +89,11 @@ def _check_country(country: object) -> None:
     import holidays
 
     found = getattr(holidays, country, None) if isinstance(country, str) else None
-    country_class = getattr(holidays, "HolidayBase", type(None))
+    # Countries are loaded when they are asked for; until then the package has such a loader.
+    is_loader = type(found).__module__ == "holidays.registry"
+    is_country = isinstance(found, type) and issubclass(found, holidays.HolidayBase)
     # Prophet itself says what is wrong with a country that this version of holidays lacks.
-    if found is not None and not (isinstance(found, type) and issubclass(found, country_class)):
+    if found is not None and not (is_loader or is_country):
         raise Unreasonable(f"its country_holidays {str(country)[:40]!r} is no country")
 
 
