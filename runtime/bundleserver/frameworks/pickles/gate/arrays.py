@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -17,8 +18,12 @@ from bundleserver.frameworks.pickles.gate.listing import BUILD
 from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
 from bundleserver.frameworks.pickles.gate.session import Form, Session
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeGuard
+
 _PLAIN = re.compile(r"[<>|=]?[?biufcSUVmMO][0-9]{0,9}(\[[0-9]{0,9}[a-zA-Zμ]{1,7}\])?")
 _MOST_DIMENSIONS = 64
+_PLAIN_FILLS = (bool, bytes, complex, float, int, str, type(None))
 _GETS_STATE = frozenset({BUILD})
 
 
@@ -32,7 +37,7 @@ def _dtype(session: Session, args: tuple[object, ...]) -> object:
     if type(code) is not str or not _PLAIN.fullmatch(code):
         raise Refused(f"a datatype is {code!r:.50}; expected one such as 'f8'")
     made = np.dtype(code, False, True)
-    session.note(made, _GETS_STATE)
+    session.hold(made, _GETS_STATE)
     return made
 
 
@@ -50,7 +55,7 @@ def _described(dtype: np.dtype[Any], state: object) -> np.dtype[Any]:
     if type(state) is not tuple or len(state) not in (8, 9):
         raise Refused("a datatype has a state that numpy does not write")
     order, inner, names, fields, size, _, flags = state[1:8]
-    if order not in ("<", ">", "=", "|") or type(order) is not str:
+    if type(order) is not str or order not in ("<", ">", "=", "|"):
         raise Refused("a datatype has an unknown byte order")
     if inner is not None:
         return _subarray(inner)
@@ -64,17 +69,18 @@ def _described(dtype: np.dtype[Any], state: object) -> np.dtype[Any]:
 
 
 def _subarray(inner: object) -> np.dtype[Any]:
-    if type(inner) is not tuple or len(inner) != 2 or not isinstance(inner[0], np.dtype):
+    if type(inner) is not tuple or len(inner) != 2 or not _is_dtype(inner[0]):
         raise Refused("a datatype is an array of what is no datatype")
     return np.dtype((inner[0], checked_shape(inner[1])))
 
 
 def _structure(names: object, fields: object, size: object, *, aligned: object) -> np.dtype[Any]:
-    if type(names) is not tuple or not isinstance(fields, Mapping) or {*names} != {*fields}:
+    is_named = type(names) is tuple and all(type(name) is str for name in names)
+    if not is_named or not _is_mapping(fields) or {*names} != {*fields}:
         raise Refused("a datatype has names that are not those of its fields")
-    parts = [fields[name] for name in names]
+    parts = [dict(fields)[name] for name in names]
     for part in parts:
-        if type(part) is not tuple or len(part) < 2 or not isinstance(part[0], np.dtype):
+        if type(part) is not tuple or len(part) < 2 or not _is_dtype(part[0]):
             raise Refused("a datatype has a field that is no datatype with an offset")
     description: Any = {
         "names": [*names],
@@ -114,6 +120,26 @@ def checked_shape(shape: object) -> tuple[int, ...]:
     return sizes
 
 
+def _is_dtype(value: object) -> TypeGuard[np.dtype[Any]]:
+    """Ask whether a value is one of numpy's datatypes, and of no class that extends them."""
+    return isinstance(value, np.dtype) and type(value).__module__.startswith("numpy")
+
+
+def _is_mapping(value: object) -> TypeGuard[Mapping[str, Any]]:
+    return type(value) in (dict, MappingProxyType)
+
+
+def _is_empty(shape: object, code: object) -> bool:
+    """Ask whether this is how numpy describes an array that gets its values later."""
+    is_empty = type(shape) is tuple and len(shape) == 1 and type(shape[0]) is int and not shape[0]
+    return is_empty and type(code) in (bytes, str) and code in (b"b", "b")
+
+
+def _copied(values: object) -> object:
+    """Return bytes that nobody else has: of many, numpy makes no copy of its own."""
+    return bytes(memoryview(values)) if isinstance(values, (bytes, bytearray)) else values
+
+
 def _array_class(session: Session, value: object) -> type[np.ndarray[Any, Any]]:
     found = session.reference_to(value)
     if found is not None and found.real is ArrayClass:
@@ -125,41 +151,47 @@ def _array_class(session: Session, value: object) -> type[np.ndarray[Any, Any]]:
 
 def _reconstruct(session: Session, args: tuple[object, ...]) -> object:
     """Make an empty array, which gets its values as its state."""
-    if len(args) != 3 or args[1] != (0,) or args[2] not in (b"b", "b"):
+    if len(args) != 3 or not _is_empty(*args[1:]):
         raise Refused("it makes an array that is not an empty one")
     made = np.ndarray.__new__(_array_class(session, args[0]), (0,), "b")
-    session.note(made, _GETS_STATE)
+    session.hold(made, _GETS_STATE)
     return made
 
 
 def _masked(session: Session, args: tuple[object, ...]) -> object:
     """Make an empty masked array."""
-    if len(args) != 4 or args[2] != (0,) or args[3] not in (b"b", "b"):
+    if len(args) != 4 or not _is_empty(*args[2:]):
         raise Refused("it makes a masked array that is not an empty one")
-    kinds = [_array_class(session, value) for value in args[:2]]
+    kinds: list[object] = [_array_class(session, value) for value in args[:2]]
     if kinds != [np.ma.MaskedArray, np.ndarray]:
         raise Refused("it makes a masked array of other classes than numpy's")
     made = np.ma.MaskedArray(np.ndarray((0,), "b"), mask=np.ndarray((0,), "?"), dtype="b")
-    session.note(made, _GETS_STATE)
+    session.hold(made, _GETS_STATE)
     return made
 
 
 def _set_array(session: Session, made: object, state: object) -> None:
     if type(state) is not tuple or len(state) != 5 or type(state[0]) is not int:
         raise Refused("an array has a state that numpy does not write")
-    _check_values(*state[1:3], state[4])
-    np.ndarray.__setstate__(cast("np.ndarray[Any, Any]", made), state)
+    version, shape, dtype, is_transposed, values = state
+    _check_values(shape, dtype, values)
+    own = (version, shape, dtype, bool(is_transposed is True), _copied(values))
+    np.ndarray.__setstate__(cast("np.ndarray[Any, Any]", made), own)
     check_booleans(cast("np.ndarray[Any, Any]", made))
 
 
 def _set_masked(session: Session, made: object, state: object) -> None:
     if type(state) is not tuple or len(state) != 7:
         raise Refused("a masked array has a state that numpy does not write")
-    _, shape, dtype, _, values, mask, _ = state
+    version, shape, dtype, is_transposed, values, mask, filled = state
+    if not isinstance(filled, (*_PLAIN_FILLS, np.generic)) and type(filled) is not np.ndarray:
+        raise Refused(f"a masked array is filled with a {kind_of(filled)}")
     _check_values(shape, dtype, values)
     _check_values(shape, np.ma.make_mask_descr(dtype), mask)
     masked = cast(Any, made)
-    masked.__setstate__(state)
+    order = bool(is_transposed is True)
+    own = (version, shape, dtype, order, _copied(values), _copied(mask), filled)
+    masked.__setstate__(own)
     check_booleans(masked.data)
     check_booleans(np.ma.getmaskarray(masked))
 
@@ -175,7 +207,7 @@ def check_booleans(array: np.ndarray[Any, Any]) -> None:
 
 
 def _check_values(shape: object, dtype: object, values: object) -> None:
-    if not isinstance(dtype, np.dtype) or dtype.subdtype or type(shape) is not tuple:
+    if not _is_dtype(dtype) or dtype.subdtype or type(shape) is not tuple:
         raise Refused("an array has no datatype, or no shape")
     count = math.prod(checked_shape(shape))
     if dtype.hasobject:
@@ -186,12 +218,12 @@ def _check_values(shape: object, dtype: object, values: object) -> None:
 
 
 def _scalar(session: Session, args: tuple[object, ...]) -> object:
-    if len(args) != 2 or not isinstance(args[0], np.dtype) or args[0].hasobject:
+    if len(args) != 2 or not _is_dtype(args[0]) or args[0].hasobject:
         raise Refused("a number of numpy has no plain datatype")
     _check_values((1,), args[0], args[1])
     if not args[0].itemsize:
         return np.zeros(1, args[0])[0]
-    return np.frombuffer(cast(bytes, args[1]), args[0])[0]
+    return np.frombuffer(cast(bytes, args[1]), args[0]).copy()[0]
 
 
 def _frombuffer(session: Session, args: tuple[object, ...]) -> object:
@@ -199,15 +231,19 @@ def _frombuffer(session: Session, args: tuple[object, ...]) -> object:
     if len(args) not in (4, 5):
         raise Refused("it makes an array of bytes with other arguments than numpy's")
     values, dtype, shape, order, *axes = args
-    if order not in ("C", "F", "K") or not isinstance(dtype, np.dtype) or dtype.hasobject:
+    is_known = type(order) is str and order in ("C", "F", "K")
+    if not is_known or not _is_dtype(dtype) or dtype.hasobject:
         raise Refused("it makes an array of bytes with another order or datatype")
     _check_values(shape, dtype, values)
-    flat = np.frombuffer(cast(bytes, values), dtype) if values else np.empty(0, dtype)
+    # Its own values: what shares them could be checked, and then be changed through the other.
+    flat = np.frombuffer(cast(bytes, values), dtype).copy() if values else np.empty(0, dtype)
     check_booleans(flat)
     sizes = checked_shape(shape)
     if order == "K":
         array = flat.reshape(sizes, order="C")
-        return array.transpose(cast("tuple[int, ...]", axes[0])) if axes and axes[0] else array
+        if not axes or axes[0] is None:
+            return array
+        return array.transpose(checked_shape(axes[0]))
     return flat.reshape(sizes, order=cast(Any, order))
 
 

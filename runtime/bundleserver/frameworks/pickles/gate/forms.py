@@ -78,13 +78,13 @@ def _partial(session: Session, args: tuple[object, ...]) -> object:
     if found is None or VALUE not in found.ways or not callable(found.real):
         raise Refused("it makes a partial of what is no listed function")
     made = functools.partial(found.real)
-    session.note(made, frozenset({BUILD}))
+    session.hold(made, frozenset({BUILD}))
     return made
 
 
 def _encode(session: Session, args: tuple[object, ...]) -> bytes:
     """Return bytes, which protocols 0 to 2 write as text."""
-    if len(args) != 2 or type(args[0]) is not str or args[1] not in _LATIN:
+    if len(args) != 2 or not all(type(arg) is str for arg in args) or args[1] not in _LATIN:
         raise Refused("it encodes a text with another encoding than latin1")
     return args[0].encode("latin-1")
 

@@ -5,12 +5,13 @@ Without these rules a file could make a prediction read, or write, outside of it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
 
 from bundleserver.frameworks.pickles.gate.refusal import Refused
+from bundleserver.frameworks.pickles.gate.session import Rule, Session
 
 Array = np.ndarray[Any, Any]
 
@@ -28,7 +29,7 @@ def _within(values: Any, lowest: Any, highest: int) -> bool:
     return bool(array.dtype.kind in "iu" and (array >= lowest).all() and (array < highest).all())
 
 
-def _check_tree(made: object) -> None:
+def _check_tree(_session: Session, made: object) -> None:
     """Check that each node of a tree leads to later nodes, and asks for a column that is there."""
     tree: Any = made
     left, right, count = tree.children_left, tree.children_right, tree.node_count
@@ -42,7 +43,7 @@ def _check_tree(made: object) -> None:
     _check(holds=is_sound, what="the nodes of a decision tree")
 
 
-def _check_tree_estimator(made: object) -> None:
+def _check_tree_estimator(_session: Session, made: object) -> None:
     attributes = vars(made)
     tree = attributes.get("tree_")
     if tree is not None:
@@ -50,7 +51,7 @@ def _check_tree_estimator(made: object) -> None:
         _check(holds=tree.n_features == width, what="the columns of a decision tree")
 
 
-def _check_boosted_trees(made: object) -> None:
+def _check_boosted_trees(_session: Session, made: object) -> None:
     """Check gradient boosting, whose compiled code adds each tree to a column of its sums."""
     attributes = vars(made)
     trees = attributes.get("estimators_")
@@ -79,7 +80,7 @@ def _starts_with(first: Any, columns: int) -> bool:
     return is_prior and np.shape(first.class_prior_) == (max(2, columns),)
 
 
-def _check_histogram_trees(made: object) -> None:
+def _check_histogram_trees(_session: Session, made: object) -> None:
     """Check the trees of histogram gradient boosting."""
     attributes = vars(made)
     width = attributes.get("n_features_in_")
@@ -111,7 +112,7 @@ def _check_histogram_tree(tree: Any, width: int, categorical: Any) -> None:
     _check(holds=bool(is_sound), what="the nodes of a gradient boosting model")
 
 
-def _check_neighbors_tree(made: object) -> None:
+def _check_neighbors_tree(_session: Session, made: object) -> None:
     """Check a KD tree or ball tree."""
     data, order, nodes, bounds, _, _, count = cast(Any, made).__getstate__()[:7]
     data, order, bounds = np.asarray(data), np.asarray(order), np.asarray(bounds)
@@ -133,7 +134,7 @@ def _check_neighbors_tree(made: object) -> None:
     _check(holds=bool(is_sound), what="the nodes of a tree of neighbors")
 
 
-def _check_sparse(made: object) -> None:
+def _check_sparse(_session: Session, made: object) -> None:
     """Check that a sparse matrix has its values inside of its shape."""
     matrix: Any = made
     check = getattr(matrix, "check_format", None)
@@ -149,7 +150,7 @@ def _check_sparse(made: object) -> None:
         raise Refused(f"a sparse matrix is not consistent: {error}") from error
 
 
-def _check_support_vectors(made: object) -> None:
+def _check_support_vectors(_session: Session, made: object) -> None:
     """Check the arrays that libsvm reads side by side."""
     attributes = vars(made)
     if "support_vectors_" not in attributes:
@@ -172,7 +173,7 @@ def _check_support_vectors(made: object) -> None:
     _check(holds=bool(is_sound), what="the support vectors of a model")
 
 
-def _check_spline(made: object) -> None:
+def _check_spline(_session: Session, made: object) -> None:
     """Check that a spline has a coefficient for each of its functions."""
     spline: Any = made
     knots, degree = np.asarray(spline.t), spline.k
@@ -182,7 +183,7 @@ def _check_spline(made: object) -> None:
     _check(holds=bool(is_sound), what="the coefficients of a spline")
 
 
-NATIVE_AUDITS: Mapping[str, Callable[[object], None]] = {
+NATIVE_AUDITS: Mapping[str, Rule] = {
     "sklearn.tree._tree.Tree": _check_tree,
     "sklearn.tree._classes.BaseDecisionTree": _check_tree_estimator,
     "sklearn.ensemble._gb.BaseGradientBoosting": _check_boosted_trees,

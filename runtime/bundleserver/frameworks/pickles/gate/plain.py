@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO, ClassVar, cast
 
 from bundleserver.frameworks.giving_up import go_on
-from bundleserver.frameworks.pickles.bounded import OverLimit, checked_key
 from bundleserver.frameworks.pickles.gate.building import add_items, set_items
+from bundleserver.frameworks.pickles.gate.calls import check_keys
 from bundleserver.frameworks.pickles.gate.joblib_arrays import check_room
 from bundleserver.frameworks.pickles.gate.listing import VALUE
-from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused
+from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused, kind_of
 from bundleserver.frameworks.pickles.gate.session import Reference, Session
 
 _PIECE = 1 << 20
@@ -36,6 +36,7 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
         self.metastack: list[list[Any]] = []
         self._stream = stream
         self._session = session
+        self._pending = session.pending
         # Tuples with references: the arguments of a call.
         self._unfinished: dict[int, tuple[object, ...]] = {}
 
@@ -83,22 +84,31 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
             raise Refused(f"it has a line of more than {_LONGEST_LINE} bytes")
         return line
 
-    def _plain(self, values: Iterable[object]) -> None:
+    def _plain(self, values: Sequence[object]) -> None:
         """Check that no reference becomes part of an object."""
         for value in values:
             if type(value) is Reference:
                 raise NotListed(value.name, VALUE, "as a part of an object")
             if type(value) is tuple and id(value) in self._unfinished:
                 self._plain(value)
+        self._settled(values)
+
+    def _settled(self, values: Iterable[object]) -> None:
+        """Check that no array becomes part of anything before it has its values."""
+        if self._pending:
+            for value in values:
+                if id(value) in self._pending:
+                    raise Refused(f"it uses a {kind_of(value)} before that has its values")
 
     def _plain_many(self, values: Sequence[object]) -> None:
         kinds = {*map(type, values)}
-        if Reference in kinds or (tuple in kinds and self._unfinished):
+        if Reference in kinds or (tuple in kinds and self._unfinished) or self._pending:
             self._plain(values)
 
     def _push_tuple(self, values: tuple[object, ...]) -> None:
         if self._unfinished:
-            self._plain(value for value in values if type(value) is tuple)
+            self._plain([value for value in values if type(value) is tuple])
+        self._settled(values)
         if Reference in map(type, values):
             self._unfinished[id(values)] = values
         self.append(values)
@@ -121,13 +131,13 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
     def _frozenset(self) -> None:
         items = self.pop_mark()
         self._plain_many(items)
-        _check_keys(items)
+        check_keys(self._session, items)
         self.append(frozenset(items))
 
     def _dict(self) -> None:
         items = self.pop_mark()
         self._plain_many(items)
-        _check_keys(items[::2])
+        check_keys(self._session, items[::2])
         self.append(dict(zip(items[::2], items[1::2], strict=True)))
 
     def _add(self, items: list[object]) -> None:
@@ -136,13 +146,14 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
         if type(target) is list:
             target.extend(items)
         else:
-            _check_keys(items)
+            check_keys(self._session, items)
             add_items(self._session, target, items)
 
     def _append(self) -> None:
         value = self.stack.pop()
         target = self.stack[-1]
-        if type(target) is list and type(value) is not Reference and type(value) is not tuple:
+        is_plain = type(value) is not Reference and type(value) is not tuple
+        if type(target) is list and is_plain and not self._pending:
             target.append(value)
         else:
             self._add([value])
@@ -150,7 +161,7 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
     def _set(self, items: list[object]) -> None:
         self._plain_many(items)
         target = self.stack[-1]
-        _check_keys(items[::2])
+        check_keys(self._session, items[::2])
         pairs = zip(items[::2], items[1::2], strict=True)
         if type(target) is dict:
             target.update(pairs)
@@ -208,13 +219,3 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
         pickle.SETITEMS[0]: lambda self: self._set(self.pop_mark()),
         pickle.MEMOIZE[0]: _memoize,
     }  # fmt: skip
-
-
-def _check_keys(keys: Sequence[object]) -> None:
-    """Check that keys can be hashed in bounded time: tuples of tuples may take for ever."""
-    if tuple in {*map(type, keys)}:
-        try:
-            for key in keys:
-                checked_key(key)
-        except OverLimit as error:
-            raise Refused(f"it has {error}") from error

@@ -17,7 +17,7 @@ from bundleserver.frameworks.pickles.gate.listing import own_names
 from bundleserver.frameworks.pickles.gate.native import NATIVE_AUDITS
 from bundleserver.frameworks.pickles.gate.random_states import RANDOM_CHECKS
 from bundleserver.frameworks.pickles.gate.refusal import Refused
-from bundleserver.frameworks.pickles.gate.session import Session
+from bundleserver.frameworks.pickles.gate.session import Rule, Session
 
 _METHODS = frozenset(
     {"auto", "decision_function", "predict", "predict_log_proba", "predict_proba", "transform"}
@@ -39,13 +39,13 @@ def _set_partial(session: Session, made: object, state: object) -> None:
     cast(Any, made).__setstate__((function, args, keywords, None))
 
 
-def _check_text_input(made: object) -> None:
+def _check_text_input(_session: Session, made: object) -> None:
     """Refuse a vectorizer that opens the files that requests name."""
     if vars(made).get("input", "content") != "content":
         raise Refused("a text vectorizer has another input than 'content', so it would open files")
 
 
-def _check_methods(made: object) -> None:
+def _check_methods(_session: Session, made: object) -> None:
     """Refuse other names of methods: they are called on whatever the ensemble is made of."""
     for name in ("stack_method_", "response_method", "chain_method", "chain_method_"):
         methods: Any = vars(made).get(name)
@@ -55,7 +55,7 @@ def _check_methods(made: object) -> None:
                 raise Refused(f"'{name}' is {method!r:.50}; expected one of {sorted(_METHODS)}")
 
 
-def _check_importances(made: object) -> None:
+def _check_importances(_session: Session, made: object) -> None:
     """Refuse a selector that takes any attribute of what it holds."""
     getter = vars(made).get("importance_getter")
     if type(getter) is str and not _ATTRIBUTE.fullmatch(getter):
@@ -74,7 +74,7 @@ def _check_model_data(state: object) -> None:
             raise Refused("a model by formula has no table that it was fitted on")
 
 
-def _check_model(made: object) -> None:
+def _check_model(_session: Session, made: object) -> None:
     """Check that a model's design can only be the one that its checked formula gave."""
     attributes = _attributes(made)
     if any(name in attributes for name in _DESIGNS):
@@ -83,7 +83,7 @@ def _check_model(made: object) -> None:
         raise Refused("a statsmodels model has data of another class")
 
 
-def _check_results(made: object) -> None:
+def _check_results(_session: Session, made: object) -> None:
     """Check that results are those of a model, whose design was checked."""
     model = _attributes(made).get("model")
     if model is not None and not _is_a(model, "statsmodels.base.model.Model"):
@@ -110,7 +110,7 @@ CHECKS: Mapping[str, Callable[[object], None]] = {
 }
 """Classes whose state is checked before they get it."""
 
-AUDITS: Mapping[str, Callable[[object], None]] = {
+AUDITS: Mapping[str, Rule] = {
     "sklearn.feature_extraction.text._VectorizerMixin": _check_text_input,
     "sklearn.ensemble._stacking._BaseStacking": _check_methods,
     "sklearn.model_selection._classification_threshold.BaseThresholdClassifier": _check_methods,

@@ -43,6 +43,9 @@ class Reference:
 Form = Callable[["Session", tuple[object, ...]], object]
 """A checked function in place of one that could do too much."""
 
+Rule = Callable[["Session", object], None]
+"""Checks a finished object, and may give it copies of what it must not share."""
+
 
 class Session:
     """What one load, with the pickles inside of its pickle, has resolved and made.
@@ -61,7 +64,7 @@ class Session:
         forms: Mapping[str, Form],
         stand_ins: Mapping[str, tuple[type, frozenset[str]]],
         listed: Mapping[str, frozenset[str]],
-        rules: Mapping[str, Callable[[object], None]],
+        rules: Mapping[str, Rule],
     ) -> None:
         self._trust = trust
         self._forms = forms
@@ -71,7 +74,9 @@ class Session:
         self._found: dict[str, Reference] = {}
         self._values: dict[int, Reference] = {}
         self._fresh: dict[int, tuple[object, frozenset[str]]] = {}
-        self._audits: list[tuple[Callable[[object], None], object]] = []
+        self._audits: list[tuple[Rule, object]] = []
+        # Arrays and the like, which become part of nothing before they have their values.
+        self.pending: dict[int, object] = {}
 
     def find(self, module: str, name: str) -> object:
         """Return what a pickle names: the thing itself if it may be a value, else a reference.
@@ -127,6 +132,14 @@ class Session:
         if sys.getrefcount(made) <= _MOST_OWNERS:
             self._fresh[id(made)] = (made, ways)
 
+    def hold(self, made: object, ways: frozenset[str]) -> None:
+        """Remember a new object that gets its state before it becomes part of anything.
+
+        Whoever has read an array's length, or its datatype, would not learn that it changes.
+        """
+        self._fresh[id(made)] = (made, ways)
+        self.pending[id(made)] = made
+
     def watch(self, made: object) -> None:
         """Check an object at the end of the load, if there is a rule for its class."""
         for name in own_names(type(made)):
@@ -141,6 +154,7 @@ class Session:
     def complete(self, made: object) -> None:
         """Remember that an object has its state: it gets no other."""
         self._fresh.pop(id(made), None)
+        self.pending.pop(id(made), None)
 
     def audit(self) -> None:
         """Check objects as they are, once the whole pickle was followed.
@@ -149,7 +163,16 @@ class Session:
             Refused: one is not as its rule says.
         """
         for check, made in self._audits:
-            check(made)
+            check(self, made)
+
+    def is_of_operator(self, kind: type) -> bool:
+        """Ask whether an operator listed a class, which is trusted like installed code then."""
+        name = own_names(kind)[0]
+        if name in self._trust.allowed:
+            return True
+        return any(
+            ref.real is kind and ref.name in self._trust.allowed for ref in self._found.values()
+        )
 
     def name_of(self, kind: type) -> str:
         """Return what the pickle called a class, or what it calls itself."""

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, BinaryIO, ClassVar, cast
 
 from bundleserver.frameworks.pickles.gate.building import build
+from bundleserver.frameworks.pickles.gate.calls import CALL_CHECKS
 from bundleserver.frameworks.pickles.gate.joblib_arrays import ArrayRecord, read_array
 from bundleserver.frameworks.pickles.gate.listing import BUILD, CALL, ITEMS, MAKE, NEW
 from bundleserver.frameworks.pickles.gate.plain import PlainUnpickler
@@ -14,8 +15,6 @@ from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused, kin
 from bundleserver.frameworks.pickles.gate.session import Session
 
 _DEEPEST = 50
-_OF_PYTHON = ("builtins.", "collections.")
-_PLAIN = frozenset({bool, bytes, dict, float, int, list, set, str, tuple, type(None)})
 
 _Unpickler: Any = pickle._Unpickler
 _NAMES: Any = pickle._compat_pickle.NAME_MAPPING  # type: ignore[attr-defined]  # not in typeshed
@@ -79,25 +78,20 @@ class GateUnpickler(PlainUnpickler):
         if found is None:
             raise Refused(f"it calls a {kind_of(callee)} that it did not name")
         if found.form is not None:
+            self._settled(args)
             return found.form(self._session, args)
         if MAKE in found.ways:
             args = (self._session.class_of(args[0] if args else None).real, *args[1:])
         elif CALL not in found.ways:
             raise NotListed(found.name, CALL, "as a function")
         self._plain(args)
-        if found.name.startswith(_OF_PYTHON):
-            self._check_plain_args(found.name, args)
+        if check := CALL_CHECKS.get(found.name):
+            check(self._session, args)
         made = cast("Callable[..., object]", found.real)(*args)
         if found.ways & {BUILD, ITEMS, MAKE}:
             self._session.note(made, found.ways)
         self._session.watch(made)
         return made
-
-    def _check_plain_args(self, name: str, args: tuple[object, ...]) -> None:
-        """Refuse to let a container of Python go through anything but its items."""
-        for arg in args:
-            if type(arg) not in _PLAIN and self._session.reference_to(arg) is None:
-                raise Refused(f"it makes a '{name}' of a {kind_of(arg)}")
 
     def _new(self, of: object, args: object, keywords: object = None) -> None:
         args, made_of = self._args(args), self._session.class_of(of)
