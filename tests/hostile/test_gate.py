@@ -452,7 +452,7 @@ def test_two_loads_with_other_lists_do_not_see_each_other() -> None:
 
 def test_what_is_honest_opens() -> None:
     """Containers, arrays and functions of numpy are values."""
-    model = FunctionTransformer(np.log1p, kw_args={"where": True})
+    model = FunctionTransformer(np.log1p, kw_args={"order": "K"})
     values = [OrderedDict(a=1), {1, 2}, (np.float32(2), b"x"), X, pd.Timestamp("2020-01-01"), model]
 
     for protocol in range(6):

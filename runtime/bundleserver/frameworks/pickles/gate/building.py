@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import FunctionType, MemberDescriptorType, ModuleType
 from typing import cast
 
+import numpy as np
+
 from bundleserver.frameworks.pickles.gate.listing import BUILD, ITEMS, MAKE, NEW, own_names
 from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused, kind_of
 from bundleserver.frameworks.pickles.gate.rules import CHECKS, SETTERS
 from bundleserver.frameworks.pickles.gate.session import Session
+
+_NEVER_CALLED = frozenset({bool, bytes, complex, float, int, str, type(None), np.ndarray})
 
 
 def build(session: Session, made: object, state: object) -> None:
@@ -30,7 +35,7 @@ def build(session: Session, made: object, state: object) -> None:
         if setter := SETTERS.get(name):
             setter(session, made, state)
             return
-    _check_keys(state)
+    _check_keys(session, type(made), state)
     for name in names:
         if check := CHECKS.get(name):
             check(state)
@@ -78,14 +83,38 @@ def _check_container(session: Session, target: object) -> None:
         raise NotListed(session.name_of(type(target)), ITEMS, "with items")
 
 
-def _check_keys(state: object) -> None:
+def _check_keys(session: Session, kind: type, state: object) -> None:
     for part in state if type(state) is tuple else (state,):
         if isinstance(part, dict):
             for key, value in dict.items(part):
+                if type(key) is str and not _may_shadow(kind, key, value):
+                    if not session.is_of_operator(kind):
+                        raise Refused(f"it replaces '{key}' of a {kind.__qualname__}")
                 is_special = type(key) is str and key.startswith("__") and key.endswith("__")
                 # statsmodels keeps the text of a class's documentation in its results.
                 if is_special and not (key == "__doc__" and type(value) in (str, type(None))):
                     raise Refused(f"it sets the attribute '{key}'")
+
+
+def _may_shadow(kind: type, key: str, value: object) -> bool:
+    """Ask whether an attribute hides no method or property of a class, or hides it with data."""
+    found = _of_class(kind, key)
+    if found is None or type(value) in _NEVER_CALLED:
+        return True
+    is_method = callable(found) or hasattr(type(found), "__get__")
+    # statsmodels' families replace the variance of their class, an object, by one of the same kind.
+    is_same = type(found).__module__ == type(value).__module__ and not isinstance(
+        found, (FunctionType, type)
+    )
+    return not is_method or (is_same and type(value).__module__ not in ("builtins", "functools"))
+
+
+@functools.lru_cache(maxsize=4096)
+def _of_class(kind: type, key: str) -> object:
+    # The class's own `__setstate__` takes a state that is no dict of attributes if it is compiled.
+    if type(getattr(kind, "__setstate__", None)) not in (FunctionType, type(None)):
+        return None
+    return next((vars(base)[key] for base in kind.__mro__ if key in vars(base)), None)
 
 
 def _set_attributes(made: object, state: object) -> None:

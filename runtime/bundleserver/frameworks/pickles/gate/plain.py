@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import pickle
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO, ClassVar, cast
+
+import numpy as np
 
 from bundleserver.frameworks.giving_up import go_on
 from bundleserver.frameworks.pickles.gate.building import add_items, set_items
@@ -17,9 +20,21 @@ from bundleserver.frameworks.pickles.gate.session import Reference, Session
 _PIECE = 1 << 20
 _CHECK_EVERY = 1 << 14
 _LONGEST_LINE = 1 << 28
+_ARRAYS = frozenset({bytearray, np.ndarray, np.ma.MaskedArray})
 
 _Unpickler: Any = pickle._Unpickler
 _Stop: Any = pickle._Stop  # type: ignore[attr-defined]  # typeshed lacks it
+
+
+def _again(load: Callable[[Any], None], self: Any) -> None:
+    """Use a value a second time; an array then is another one, as in files of joblib.
+
+    What was checked in one place could be changed through the other.
+    """
+    load(self)
+    value = self.stack[-1]
+    if type(value) in _ARRAYS and id(value) not in self.session.pending:
+        self.stack[-1] = value.copy()
 
 
 class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of its methods
@@ -35,7 +50,7 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
         self.stack: list[Any] = []
         self.metastack: list[list[Any]] = []
         self._stream = stream
-        self._session = session
+        self.session = session
         self._pending = session.pending
         # Tuples with references: the arguments of a call.
         self._unfinished: dict[int, tuple[object, ...]] = {}
@@ -131,13 +146,13 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
     def _frozenset(self) -> None:
         items = self.pop_mark()
         self._plain_many(items)
-        check_keys(self._session, items)
+        check_keys(self.session, items)
         self.append(frozenset(items))
 
     def _dict(self) -> None:
         items = self.pop_mark()
         self._plain_many(items)
-        check_keys(self._session, items[::2])
+        check_keys(self.session, items[::2])
         self.append(dict(zip(items[::2], items[1::2], strict=True)))
 
     def _add(self, items: list[object]) -> None:
@@ -146,8 +161,8 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
         if type(target) is list:
             target.extend(items)
         else:
-            check_keys(self._session, items)
-            add_items(self._session, target, items)
+            check_keys(self.session, items)
+            add_items(self.session, target, items)
 
     def _append(self) -> None:
         value = self.stack.pop()
@@ -161,12 +176,12 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
     def _set(self, items: list[object]) -> None:
         self._plain_many(items)
         target = self.stack[-1]
-        check_keys(self._session, items[::2])
+        check_keys(self.session, items[::2])
         pairs = zip(items[::2], items[1::2], strict=True)
         if type(target) is dict:
             target.update(pairs)
         else:
-            set_items(self._session, target, pairs)
+            set_items(self.session, target, pairs)
 
     def _setitem(self) -> None:
         value = self.stack.pop()
@@ -195,8 +210,7 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
                 pickle.BINBYTES, pickle.UNICODE, pickle.BINUNICODE, pickle.BINUNICODE8,
                 pickle.BINBYTES8, pickle.SHORT_BINSTRING, pickle.SHORT_BINBYTES,
                 pickle.SHORT_BINUNICODE, pickle.EMPTY_TUPLE, pickle.EMPTY_LIST, pickle.EMPTY_DICT,
-                pickle.EMPTY_SET, pickle.POP, pickle.POP_MARK, pickle.DUP, pickle.GET,
-                pickle.BINGET, pickle.LONG_BINGET, pickle.PUT, pickle.BINPUT, pickle.LONG_BINPUT,
+                pickle.EMPTY_SET, pickle.POP, pickle.POP_MARK, pickle.PUT, pickle.BINPUT, pickle.LONG_BINPUT,
                 pickle.MARK, pickle.STOP,
             )
         },
@@ -218,4 +232,8 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
         pickle.SETITEM[0]: _setitem,
         pickle.SETITEMS[0]: lambda self: self._set(self.pop_mark()),
         pickle.MEMOIZE[0]: _memoize,
+        **{
+            code[0]: functools.partial(_again, _Unpickler.dispatch[code[0]])
+            for code in (pickle.DUP, pickle.GET, pickle.BINGET, pickle.LONG_BINGET)
+        },
     }  # fmt: skip

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from bundleserver.frameworks.pickles.gate.arrays import ARRAY_SETTERS
+from bundleserver.frameworks.pickles.gate.estimators import PART_AUDITS, PLAIN, check_keywords
 from bundleserver.frameworks.pickles.gate.formulas import check_formula
 from bundleserver.frameworks.pickles.gate.listing import own_names
 from bundleserver.frameworks.pickles.gate.native import NATIVE_AUDITS
@@ -36,19 +37,23 @@ def _set_partial(session: Session, made: object, state: object) -> None:
     is_same = found is not None and function is cast("functools.partial[object]", made).func
     if not is_same or type(args) is not tuple or type(keywords) is not dict or attributes:
         raise Refused("a partial has a state that functools does not write")
-    cast(Any, made).__setstate__((function, args, keywords, None))
+    check_keywords(keywords)
+    if not all(type(arg) in PLAIN for arg in args):
+        raise Refused("a partial has arguments that are not plain values")
+    cast(Any, made).__setstate__((function, args, {**keywords}, None))
 
 
 def _check_text_input(_session: Session, made: object) -> None:
     """Refuse a vectorizer that opens the files that requests name."""
-    if vars(made).get("input", "content") != "content":
+    source = _attributes(made).get("input", "content")
+    if type(source) is not str or source != "content":
         raise Refused("a text vectorizer has another input than 'content', so it would open files")
 
 
 def _check_methods(_session: Session, made: object) -> None:
     """Refuse other names of methods: they are called on whatever the ensemble is made of."""
     for name in ("stack_method_", "response_method", "chain_method", "chain_method_"):
-        methods: Any = vars(made).get(name)
+        methods: Any = _attributes(made).get(name)
         # ClassifierChain has a method of its own, or the first that exists of several.
         for method in methods if type(methods) in (list, tuple) else (methods,):
             if method is not None and (type(method) is not str or method not in _METHODS):
@@ -57,14 +62,16 @@ def _check_methods(_session: Session, made: object) -> None:
 
 def _check_importances(_session: Session, made: object) -> None:
     """Refuse a selector that takes any attribute of what it holds."""
-    getter = vars(made).get("importance_getter")
-    if type(getter) is str and not _ATTRIBUTE.fullmatch(getter):
+    getter = _attributes(made).get("importance_getter", "auto")
+    if callable(getter):
+        return
+    if type(getter) is not str or not _ATTRIBUTE.fullmatch(getter):
         raise Refused(f"'importance_getter' is {getter!r:.50}; expected an attribute")
 
 
 def _check_model_data(state: object) -> None:
     """Check the formula that statsmodels evaluates as Python while its data get their state."""
-    if not isinstance(state, dict):
+    if type(state) is not dict:
         raise Refused("the data of a statsmodels model have a state that it does not write")
     if any(name in state for name in _DESIGNS):
         raise Refused("the data of a statsmodels model have a design in place of a formula")
@@ -120,5 +127,6 @@ AUDITS: Mapping[str, Rule] = {
     "statsmodels.base.model.Model": _check_model,
     "statsmodels.base.model.Results": _check_results,
     **NATIVE_AUDITS,
+    **PART_AUDITS,
 }
 """Classes whose objects are checked once the whole pickle was followed."""

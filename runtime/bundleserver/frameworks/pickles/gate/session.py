@@ -55,7 +55,7 @@ class Session:
         forms: the checked functions by the names for which they stand.
         stand_ins: classes in place of others, with their ways, by the names of those.
         listed: the ways of our own names.
-        rules: checks of finished objects, by the names of their classes.
+        rules: checks of finished objects, by the names of their classes, or of their packages.
     """
 
     def __init__(
@@ -142,7 +142,8 @@ class Session:
 
     def watch(self, made: object) -> None:
         """Check an object at the end of the load, if there is a rule for its class."""
-        for name in own_names(type(made)):
+        names = own_names(type(made))
+        for name in (names[0].partition(".")[0], *names):
             if rule := self._rules.get(name):
                 self._audits.append((rule, made))
 

@@ -51,7 +51,7 @@ class GateUnpickler(PlainUnpickler):
                 module, name = _NAMES[module, name]
             else:
                 module = _MODULES.get(module, module)
-        return self._session.find(module, name)
+        return self.session.find(module, name)
 
     def get_extension(self, code: int) -> None:
         """Refuse what the extension registry of this process has under a number."""
@@ -74,33 +74,33 @@ class GateUnpickler(PlainUnpickler):
         self.append(self._call(self.stack.pop(), args))
 
     def _call(self, callee: object, args: tuple[object, ...]) -> object:
-        found = self._session.reference_to(callee)
+        found = self.session.reference_to(callee)
         if found is None:
             raise Refused(f"it calls a {kind_of(callee)} that it did not name")
         if found.form is not None:
             self._settled(args)
-            return found.form(self._session, args)
+            return found.form(self.session, args)
         if MAKE in found.ways:
-            args = (self._session.class_of(args[0] if args else None).real, *args[1:])
+            args = (self.session.class_of(args[0] if args else None).real, *args[1:])
         elif CALL not in found.ways:
             raise NotListed(found.name, CALL, "as a function")
         self._plain(args)
         if check := CALL_CHECKS.get(found.name):
-            check(self._session, args)
+            check(self.session, args)
         made = cast("Callable[..., object]", found.real)(*args)
         if found.ways & {BUILD, ITEMS, MAKE}:
-            self._session.note(made, found.ways)
-        self._session.watch(made)
+            self.session.note(made, found.ways)
+        self.session.watch(made)
         return made
 
     def _new(self, of: object, args: object, keywords: object = None) -> None:
-        args, made_of = self._args(args), self._session.class_of(of)
+        args, made_of = self._args(args), self.session.class_of(of)
         if keywords is not None and (
             type(keywords) is not dict or not all(type(key) is str for key in keywords)
         ):
             raise Refused("the keyword arguments of a new object are no dict of strings")
         self._plain(args)
-        self.append(self._session.new(made_of, args, keywords or {}))
+        self.append(self.session.new(made_of, args, keywords or {}))
 
     def _newobj(self) -> None:
         args = self.stack.pop()
@@ -111,7 +111,7 @@ class GateUnpickler(PlainUnpickler):
         self._new(self.stack.pop(), args, keywords)
 
     def _instantiate(self, of: object, args: list[object]) -> None:
-        found = self._session.reference_to(of)
+        found = self.session.reference_to(of)
         if not args and found is not None and NEW in found.ways:
             self._new(of, ())
         else:
@@ -133,11 +133,11 @@ class GateUnpickler(PlainUnpickler):
         if type(made) is ArrayRecord:
             self.stack[-1] = read_array(state, self._stream, self._inner)
         else:
-            build(self._session, made, state)
+            build(self.session, made, state)
 
     def _inner(self) -> object:
         """Open the pickle of an array of objects, which joblib writes into its own."""
-        return GateUnpickler(self._stream, self._session, None, self._depth + 1).load()
+        return GateUnpickler(self._stream, self.session, None, self._depth + 1).load()
 
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = {
         **PlainUnpickler.dispatch,
