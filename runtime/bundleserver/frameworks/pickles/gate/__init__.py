@@ -16,6 +16,7 @@ from bundleserver.frameworks.pickles.gate.listing import built_in
 from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused
 from bundleserver.frameworks.pickles.gate.rules import AUDITS
 from bundleserver.frameworks.pickles.gate.session import Session
+from bundleserver.frameworks.pickles.gate.table_arrays import HELD
 from bundleserver.frameworks.pickles.gate.unpickler import GateUnpickler
 from bundleserver.frameworks.trust import CodeTrust
 
@@ -40,7 +41,8 @@ def open_stream(
         Refused: it does what is not allowed; nothing of that was done.
         Exception: it is damaged, or a listed class does not accept its state.
     """
-    session = Session(trust, FORMS, STAND_INS, built_in() if listed is None else listed, AUDITS)
+    names = built_in() if listed is None else listed
+    session = Session(trust, FORMS, STAND_INS, names, AUDITS, HELD)
     if not isinstance(stream, (io.BufferedReader, io.BytesIO)):
         stream = cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream)))
     opened = GateUnpickler(stream, session, persistent).load()

@@ -15,6 +15,7 @@ from bundleserver.frameworks.pickles.gate.listing import BUILD, CALL, NEW, VALUE
 from bundleserver.frameworks.pickles.gate.random_states import RANDOM_FORMS
 from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
 from bundleserver.frameworks.pickles.gate.session import Form, Session
+from bundleserver.frameworks.pickles.gate.tables import TABLE_FORMS
 
 
 def _getattr(session: Session, args: tuple[object, ...]) -> object:
@@ -115,6 +116,7 @@ FORMS: Mapping[str, Form] = {
     "_codecs.encode": _encode,
     **ARRAY_FORMS,
     **RANDOM_FORMS,
+    **TABLE_FORMS,
 }
 
 

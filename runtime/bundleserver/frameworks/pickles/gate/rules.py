@@ -19,6 +19,8 @@ from bundleserver.frameworks.pickles.gate.native import NATIVE_AUDITS
 from bundleserver.frameworks.pickles.gate.random_states import RANDOM_CHECKS
 from bundleserver.frameworks.pickles.gate.refusal import Refused
 from bundleserver.frameworks.pickles.gate.session import Rule, Session
+from bundleserver.frameworks.pickles.gate.table_arrays import ARRAY_SETTERS as OWN_ARRAYS
+from bundleserver.frameworks.pickles.gate.tables import TABLE_SETTERS
 
 _METHODS = frozenset(
     {"auto", "decision_function", "predict", "predict_log_proba", "predict_proba", "transform"}
@@ -108,6 +110,8 @@ def _is_a(made: object, name: str) -> bool:
 SETTERS: Mapping[str, Callable[[Session, object, object], None]] = {
     "functools.partial": _set_partial,
     **ARRAY_SETTERS,
+    **OWN_ARRAYS,
+    **TABLE_SETTERS,
 }
 """Classes whose state is set by a function of ours."""
 

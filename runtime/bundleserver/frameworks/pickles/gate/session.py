@@ -56,6 +56,7 @@ class Session:
         stand_ins: classes in place of others, with their ways, by the names of those.
         listed: the ways of our own names.
         rules: checks of finished objects, by the names of their classes, or of their packages.
+        held: classes whose objects get their state before they become part of anything.
     """
 
     def __init__(
@@ -65,12 +66,14 @@ class Session:
         stand_ins: Mapping[str, tuple[type, frozenset[str]]],
         listed: Mapping[str, frozenset[str]],
         rules: Mapping[str, Rule],
+        held: frozenset[str] = NO_WAYS,
     ) -> None:
         self._trust = trust
         self._forms = forms
         self._stand_ins = stand_ins
         self._listed = listed
         self._rules = rules
+        self._held = held
         self._found: dict[str, Reference] = {}
         self._values: dict[int, Reference] = {}
         self._fresh: dict[int, tuple[object, frozenset[str]]] = {}
@@ -121,6 +124,7 @@ class Session:
         made = cast("Callable[..., object]", kind.__new__)(kind, *args, **keywords)
         if type(made) is kind:
             self.note(made, of.ways)
+            self.hold_if_known(made)
         self.watch(made)
         return made
 
@@ -139,6 +143,11 @@ class Session:
         """
         self._fresh[id(made)] = (made, ways)
         self.pending[id(made)] = made
+
+    def hold_if_known(self, made: object) -> None:
+        """Hold a new object of a class that is always held."""
+        if self._held & {*own_names(type(made))} and self.ways_of(made):
+            self.pending[id(made)] = made
 
     def watch(self, made: object) -> None:
         """Check an object at the end of the load, if there is a rule for its class."""

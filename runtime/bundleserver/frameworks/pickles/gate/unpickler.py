@@ -90,6 +90,8 @@ class GateUnpickler(PlainUnpickler):
         made = cast("Callable[..., object]", found.real)(*args)
         if found.ways & {BUILD, ITEMS, MAKE}:
             self.session.note(made, found.ways)
+            if MAKE in found.ways:
+                self.session.hold_if_known(made)
         self.session.watch(made)
         return made
 
