@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import scipy.sparse
-import sklearn
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils import all_estimators
 from sklearn.utils._param_validation import StrOptions
@@ -95,6 +93,8 @@ def with_options(model: Any) -> Iterator[tuple[str, Any]]:
     """Yield the model with each word that each of its parameters takes."""
     limits = getattr(type(model), "_parameter_constraints", {})
     for key in model.get_params(deep=False):
+        if key == "scoring":  # every score is in ``combined``
+            continue
         for limit in limits.get(key, ()) if isinstance(limits.get(key), list) else ():
             for word in sorted(limit.options) if isinstance(limit, StrOptions) else ():
                 yield f"{key}={word}", clone(model).set_params(**{key: word})
@@ -121,16 +121,3 @@ def every_estimator() -> Iterator[Model]:
                     yield f"{name} {option} of {of}", made
         if not fits:
             yield f"{name} unfitted", model
-
-
-def sklearn_version() -> str:
-    """Return the version that is installed."""
-    return str(sklearn.__version__)
-
-
-Makes = Callable[[], Iterator[Model]]
-
-
-def first(models: Iterator[Model], count: int) -> list[Model]:
-    """Return so many models."""
-    return [*itertools.islice(models, count)]
