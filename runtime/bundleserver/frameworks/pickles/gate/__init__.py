@@ -14,6 +14,7 @@ from typing import BinaryIO, cast
 from bundleserver.frameworks.pickles.gate.forms import FORMS, STAND_INS
 from bundleserver.frameworks.pickles.gate.listing import built_in
 from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused
+from bundleserver.frameworks.pickles.gate.rules import AUDITS
 from bundleserver.frameworks.pickles.gate.session import Session
 from bundleserver.frameworks.pickles.gate.unpickler import GateUnpickler
 from bundleserver.frameworks.trust import CodeTrust
@@ -39,7 +40,7 @@ def open_stream(
         Refused: it does what is not allowed; nothing of that was done.
         Exception: it is damaged, or a listed class does not accept its state.
     """
-    session = Session(trust, FORMS, STAND_INS, built_in() if listed is None else listed)
+    session = Session(trust, FORMS, STAND_INS, built_in() if listed is None else listed, AUDITS)
     if not isinstance(stream, (io.BufferedReader, io.BytesIO)):
         stream = cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream)))
     opened = GateUnpickler(stream, session, persistent).load()

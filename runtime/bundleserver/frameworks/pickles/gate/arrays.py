@@ -13,14 +13,17 @@ from typing import Any, cast
 
 import numpy as np
 
-from bundleserver.frameworks.pickles.gate.listing import BUILD, NEW, VALUE
+from bundleserver.frameworks.pickles.gate.listing import BUILD
 from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
 from bundleserver.frameworks.pickles.gate.session import Form, Session
 
 _PLAIN = re.compile(r"[<>|=]?[?biufcSUVmMO][0-9]{0,9}(\[[0-9]{0,9}[a-zA-Zμ]{1,7}\])?")
 _MOST_DIMENSIONS = 64
-_DEEPEST = 20
 _GETS_STATE = frozenset({BUILD})
+
+
+class ArrayClass:
+    """In place of ``numpy.ndarray`` as a value: whoever calls that gets memory as it was left."""
 
 
 def _dtype(session: Session, args: tuple[object, ...]) -> object:
@@ -113,17 +116,11 @@ def checked_shape(shape: object) -> tuple[int, ...]:
 
 def _array_class(session: Session, value: object) -> type[np.ndarray[Any, Any]]:
     found = session.reference_to(value)
-    real = None if found is None else found.real
-    if found is None or not found.ways & {NEW, VALUE}:
-        raise Refused(f"it makes an array of a {kind_of(value)} that is not listed")
-    if not isinstance(real, type) or not issubclass(real, np.ndarray) or own_memory(real):
-        raise Refused(f"it makes an array of the class '{found.name}'")
-    return real
-
-
-def own_memory(kind: type) -> bool:
-    """Ask whether arrays of a class have their values in a file."""
-    return issubclass(kind, np.memmap)
+    if found is not None and found.real is ArrayClass:
+        return np.ndarray
+    if found is not None and found.real is np.ma.MaskedArray:
+        return np.ma.MaskedArray
+    raise Refused(f"it makes an array of another class than numpy's: a {kind_of(value)}")
 
 
 def _reconstruct(session: Session, args: tuple[object, ...]) -> object:
@@ -152,6 +149,7 @@ def _set_array(session: Session, made: object, state: object) -> None:
         raise Refused("an array has a state that numpy does not write")
     _check_values(*state[1:3], state[4])
     np.ndarray.__setstate__(cast("np.ndarray[Any, Any]", made), state)
+    check_booleans(cast("np.ndarray[Any, Any]", made))
 
 
 def _set_masked(session: Session, made: object, state: object) -> None:
@@ -160,11 +158,24 @@ def _set_masked(session: Session, made: object, state: object) -> None:
     _, shape, dtype, _, values, mask, _ = state
     _check_values(shape, dtype, values)
     _check_values(shape, np.ma.make_mask_descr(dtype), mask)
-    cast(Any, made).__setstate__(state)
+    masked = cast(Any, made)
+    masked.__setstate__(state)
+    check_booleans(masked.data)
+    check_booleans(np.ma.getmaskarray(masked))
+
+
+def check_booleans(array: np.ndarray[Any, Any]) -> None:
+    """Check that booleans are 0 or 1: what counts and copies them by these relies on it.
+
+    Raises:
+        Refused: one has another value.
+    """
+    if array.dtype.kind == "b" and array.size and int(array.view(np.uint8).max()) > 1:
+        raise Refused("an array of booleans has other values than 0 and 1")
 
 
 def _check_values(shape: object, dtype: object, values: object) -> None:
-    if not isinstance(dtype, np.dtype) or type(shape) is not tuple:
+    if not isinstance(dtype, np.dtype) or dtype.subdtype or type(shape) is not tuple:
         raise Refused("an array has no datatype, or no shape")
     count = math.prod(checked_shape(shape))
     if dtype.hasobject:
@@ -178,6 +189,8 @@ def _scalar(session: Session, args: tuple[object, ...]) -> object:
     if len(args) != 2 or not isinstance(args[0], np.dtype) or args[0].hasobject:
         raise Refused("a number of numpy has no plain datatype")
     _check_values((1,), args[0], args[1])
+    if not args[0].itemsize:
+        return np.zeros(1, args[0])[0]
     return np.frombuffer(cast(bytes, args[1]), args[0])[0]
 
 
@@ -189,73 +202,13 @@ def _frombuffer(session: Session, args: tuple[object, ...]) -> object:
     if order not in ("C", "F", "K") or not isinstance(dtype, np.dtype) or dtype.hasobject:
         raise Refused("it makes an array of bytes with another order or datatype")
     _check_values(shape, dtype, values)
-    flat = np.frombuffer(cast(bytes, values), dtype)
+    flat = np.frombuffer(cast(bytes, values), dtype) if values else np.empty(0, dtype)
+    check_booleans(flat)
     sizes = checked_shape(shape)
     if order == "K":
         array = flat.reshape(sizes, order="C")
         return array.transpose(cast("tuple[int, ...]", axes[0])) if axes and axes[0] else array
     return flat.reshape(sizes, order=cast(Any, order))
-
-
-_BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
-
-
-def _bit_generator(session: Session, args: tuple[object, ...]) -> object:
-    """Make a bit generator of numpy's own."""
-    of = args[0] if args else "MT19937"
-    found = session.reference_to(of)
-    name = found.name.rpartition(".")[2] if found is not None else of
-    if len(args) > 1 or name not in _BIT_GENERATORS or type(name) is not str:
-        raise Refused("it makes a random generator that is not numpy's")
-    if found is not None and not found.name.startswith("numpy.random."):
-        raise Refused(f"it makes a random generator of '{found.name}'")
-    made = getattr(np.random, name)()
-    session.note(made, _GETS_STATE)
-    return made
-
-
-def _random_state(session: Session, args: tuple[object, ...]) -> object:
-    made = np.random.RandomState(_bits_of(session, args))
-    session.note(made, _GETS_STATE)
-    return made
-
-
-def _generator(session: Session, args: tuple[object, ...]) -> object:
-    made = np.random.Generator(_bits_of(session, args))
-    session.note(made, _GETS_STATE)
-    return made
-
-
-def _bits_of(session: Session, args: tuple[object, ...]) -> Any:
-    bits = args[0] if args else "MT19937"
-    return bits if isinstance(bits, np.random.BitGenerator) else _bit_generator(session, args[:1])
-
-
-def check_random_state(state: object) -> None:
-    """Check the places that a random generator reads at next.
-
-    Raises:
-        Refused: they are outside of its numbers.
-    """
-    parts = [state]
-    for _ in range(_DEEPEST):
-        inner: list[object] = []
-        for part in parts:
-            if isinstance(part, dict):
-                _check_places(part)
-                inner += part.values()
-            elif type(part) is tuple:
-                inner += part
-        parts = [part for part in inner if isinstance(part, (dict, tuple))]
-    legacy = state if type(state) is tuple and len(state) == 5 else ()
-    if parts or (legacy and not (type(legacy[2]) is int and 0 <= legacy[2] <= 624)):
-        raise Refused("a random generator has a state that numpy does not write")
-
-
-def _check_places(part: Mapping[object, object]) -> None:
-    for key, most in (("pos", 624), ("buffer_pos", 4)):
-        if key in part and not (type(part[key]) is int and 0 <= cast(int, part[key]) <= most):
-            raise Refused(f"a random generator reads at {part[key]!r:.20}; it has {most} numbers")
 
 
 ARRAY_FORMS: Mapping[str, Form] = {
@@ -270,9 +223,6 @@ ARRAY_FORMS: Mapping[str, Form] = {
             "numeric._frombuffer": _frombuffer,
         }.items()
     },
-    "numpy.random._pickle.__bit_generator_ctor": _bit_generator,
-    "numpy.random._pickle.__randomstate_ctor": _random_state,
-    "numpy.random._pickle.__generator_ctor": _generator,
 }
 
 ARRAY_SETTERS = {
@@ -280,9 +230,4 @@ ARRAY_SETTERS = {
     "numpy.ma.core.MaskedArray": _set_masked,
     "numpy.ma.MaskedArray": _set_masked,
     "numpy.ndarray": _set_array,
-}
-
-ARRAY_CHECKS = {
-    "numpy.random.mtrand.RandomState": check_random_state,
-    "numpy.random.bit_generator.BitGenerator": check_random_state,
 }

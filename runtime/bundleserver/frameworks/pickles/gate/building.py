@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FunctionType, MemberDescriptorType, ModuleType
 from typing import Any, cast
 
-from bundleserver.frameworks.pickles.gate.listing import BUILD, ITEMS, MAKE, NEW
+from bundleserver.frameworks.pickles.gate.listing import BUILD, ITEMS, MAKE, NEW, own_names
 from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused, kind_of
-from bundleserver.frameworks.pickles.gate.rules import AUDITS, CHECKS, SETTERS
+from bundleserver.frameworks.pickles.gate.rules import CHECKS, SETTERS
 from bundleserver.frameworks.pickles.gate.session import Session
 
 
@@ -25,7 +24,7 @@ def build(session: Session, made: object, state: object) -> None:
         name = session.name_of(type(made))
         raise NotListed(name, BUILD, "with a state (or again, or of another's)")
     session.complete(made)
-    names = own_names(cast("Hashable", type(made)))
+    names = own_names(type(made))
     for name in names:
         if setter := SETTERS.get(name):
             setter(session, made, state)
@@ -34,8 +33,6 @@ def build(session: Session, made: object, state: object) -> None:
     for name in names:
         if check := CHECKS.get(name):
             check(state)
-        if audit := AUDITS.get(name):
-            session.audits.append((audit, made))
     # Looked up as Python does for operators: what is in the object's own dict does not count.
     own: Callable[..., object] | None = getattr(type(made), "__setstate__", None)
     if own is not None:
@@ -76,19 +73,13 @@ def _check_container(session: Session, target: object) -> None:
         raise NotListed(session.name_of(type(target)), ITEMS, "with items")
 
 
-@functools.lru_cache(maxsize=4096)
-def own_names(kind: Hashable) -> tuple[str, ...]:
-    """Return the names of a class and of those that it extends, whatever a pickle called it."""
-    return tuple(f"{base.__module__}.{base.__qualname__}" for base in cast(type, kind).__mro__)
-
-
 def _check_keys(state: object) -> None:
     for part in state if type(state) is tuple else (state,):
         if isinstance(part, dict):
-            for key in part:
+            for key, value in dict.items(part):
                 is_special = type(key) is str and key.startswith("__") and key.endswith("__")
                 # statsmodels keeps the text of a class's documentation in its results.
-                if is_special and not (key == "__doc__" and type(part[key]) in (str, type(None))):
+                if is_special and not (key == "__doc__" and type(value) in (str, type(None))):
                     raise Refused(f"it sets the attribute '{key}'")
 
 

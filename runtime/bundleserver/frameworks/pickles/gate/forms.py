@@ -8,10 +8,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from bundleserver.frameworks.pickles.gate.arrays import ARRAY_FORMS
+from bundleserver.frameworks.pickles.gate.arrays import ARRAY_FORMS, ArrayClass
 from bundleserver.frameworks.pickles.gate.building import set_items
 from bundleserver.frameworks.pickles.gate.joblib_arrays import ArrayRecord
 from bundleserver.frameworks.pickles.gate.listing import BUILD, CALL, NEW, VALUE
+from bundleserver.frameworks.pickles.gate.random_states import RANDOM_FORMS
 from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
 from bundleserver.frameworks.pickles.gate.session import Form, Session
 
@@ -113,6 +114,7 @@ FORMS: Mapping[str, Form] = {
     "functools.partial": _partial,
     "_codecs.encode": _encode,
     **ARRAY_FORMS,
+    **RANDOM_FORMS,
 }
 
 
@@ -146,9 +148,12 @@ _OF_FITTING = (
 STAND_INS: Mapping[str, tuple[type, frozenset[str]]] = {
     "joblib.numpy_pickle.NumpyArrayWrapper": (ArrayRecord, frozenset({NEW})),
     # joblib names it where a model was fitted in parallel; it reads the values from the pickle.
-    "numpy.memmap": (np.ndarray, frozenset({VALUE})),
-    "numpy.core.memmap.memmap": (np.ndarray, frozenset({VALUE})),
-    "numpy._core.memmap.memmap": (np.ndarray, frozenset({VALUE})),
+    "numpy.memmap": (ArrayClass, frozenset({VALUE})),
+    "numpy.core.memmap.memmap": (ArrayClass, frozenset({VALUE})),
+    "numpy._core.memmap.memmap": (ArrayClass, frozenset({VALUE})),
+    "numpy.ndarray": (ArrayClass, frozenset({VALUE})),
+    "numpy.ma.core.MaskedArray": (np.ma.MaskedArray, frozenset()),
+    "numpy.ma.MaskedArray": (np.ma.MaskedArray, frozenset()),
     **dict.fromkeys(_OF_FITTING, (Dropped, frozenset({NEW, CALL, BUILD}))),
 }
 """Classes in place of those that a pickle names."""

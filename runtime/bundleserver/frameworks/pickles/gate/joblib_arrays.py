@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 import numpy as np
 
 from bundleserver.frameworks.giving_up import go_on
-from bundleserver.frameworks.pickles.gate.arrays import checked_shape
+from bundleserver.frameworks.pickles.gate.arrays import check_booleans, checked_shape
 from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def read_array(state: object, stream: BinaryIO, inner: Callable[[], object]) -> 
     if type(state) is not dict or not {"subclass", "shape", "order", "dtype"} <= state.keys():
         raise Refused("an array has a description that joblib does not write")
     dtype, order, subclass = state["dtype"], state["order"], state["subclass"]
-    if not isinstance(dtype, np.dtype) or not isinstance(subclass, type):
+    if not isinstance(dtype, np.dtype) or dtype.subdtype or not isinstance(subclass, type):
         raise Refused(f"an array has a {kind_of(dtype)} for its datatype, or no class")
     shape = checked_shape(state["shape"])
     if dtype.hasobject:
@@ -43,6 +43,7 @@ def read_array(state: object, stream: BinaryIO, inner: Callable[[], object]) -> 
         padding = stream.read(1)
         stream.read(padding[0] if padding else 0)
     array = _values(stream, math.prod(shape), dtype)
+    check_booleans(array)
     shaped = array.reshape(shape[::-1]).transpose() if order == "F" else array.reshape(shape)
     return shaped if dtype.isnative else shaped.astype(dtype.newbyteorder("="))
 

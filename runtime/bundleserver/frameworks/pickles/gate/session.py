@@ -14,6 +14,7 @@ from bundleserver.frameworks.pickles.gate.listing import (
     ANY_WAY,
     NEW,
     VALUE,
+    own_names,
     why_never,
 )
 from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused, kind_of
@@ -51,6 +52,7 @@ class Session:
         forms: the checked functions by the names for which they stand.
         stand_ins: classes in place of others, with their ways, by the names of those.
         listed: the ways of our own names.
+        rules: checks of finished objects, by the names of their classes.
     """
 
     def __init__(
@@ -59,15 +61,17 @@ class Session:
         forms: Mapping[str, Form],
         stand_ins: Mapping[str, tuple[type, frozenset[str]]],
         listed: Mapping[str, frozenset[str]],
+        rules: Mapping[str, Callable[[object], None]],
     ) -> None:
         self._trust = trust
         self._forms = forms
         self._stand_ins = stand_ins
         self._listed = listed
+        self._rules = rules
         self._found: dict[str, Reference] = {}
         self._values: dict[int, Reference] = {}
         self._fresh: dict[int, tuple[object, frozenset[str]]] = {}
-        self.audits: list[tuple[Callable[[object], None], object]] = []
+        self._audits: list[tuple[Callable[[object], None], object]] = []
 
     def find(self, module: str, name: str) -> object:
         """Return what a pickle names: the thing itself if it may be a value, else a reference.
@@ -112,6 +116,7 @@ class Session:
         made = cast("Callable[..., object]", kind.__new__)(kind, *args, **keywords)
         if type(made) is kind:
             self.note(made, of.ways)
+        self.watch(made)
         return made
 
     def note(self, made: object, ways: frozenset[str]) -> None:
@@ -121,6 +126,12 @@ class Session:
         """
         if sys.getrefcount(made) <= _MOST_OWNERS:
             self._fresh[id(made)] = (made, ways)
+
+    def watch(self, made: object) -> None:
+        """Check an object at the end of the load, if there is a rule for its class."""
+        for name in own_names(type(made)):
+            if rule := self._rules.get(name):
+                self._audits.append((rule, made))
 
     def ways_of(self, made: object) -> frozenset[str]:
         """Return what may still be done to an object that this load has made."""
@@ -137,7 +148,7 @@ class Session:
         Raises:
             Refused: one is not as its rule says.
         """
-        for check, made in self.audits:
+        for check, made in self._audits:
             check(made)
 
     def name_of(self, kind: type) -> str:
@@ -171,10 +182,8 @@ def _imported(module: str, name: str, full: str) -> object:
     """Import a listed name; classes may be inside of classes, nothing is found inside of else."""
     with IMPORTING:
         found: object = import_module(module)
-    for part in name.split("."):
-        if not isinstance(found, (ModuleType, type)) or (
-            isinstance(found, ModuleType) and part != name.partition(".")[0]
-        ):
+    for depth, part in enumerate(name.split(".")):
+        if depth and not isinstance(found, type):
             raise Refused(f"'{full}' is inside of what is no class")
         found = getattr(found, part)
     if isinstance(found, ModuleType):

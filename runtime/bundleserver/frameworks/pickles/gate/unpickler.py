@@ -86,6 +86,7 @@ class GateUnpickler(PlainUnpickler):
         made = cast("Callable[..., object]", found.real)(*args)
         if found.ways & {BUILD, ITEMS, MAKE}:
             self._session.note(made, found.ways)
+        self._session.watch(made)
         return made
 
     def _new(self, of: object, args: object, keywords: object = None) -> None:
