@@ -7,17 +7,20 @@ import inspect
 import re
 from collections.abc import Iterator
 
-RUNS_CODE = re.compile(
-    r"(?<![\w.])(eval|exec|compile|open|__import__|getattr|globals|locals|input)\(|"
-    r"\b(import_module|importlib|subprocess|pickle|ctypes|os\.(system|popen|remove|unlink)|"
-    r"urlopen|requests|socket|joblib\.load|np\.load|tempfile|Popen|marshal|builtins|"
-    r"__reduce__|__reduce_ex__|__setstate__|__call__|__getattr__|__getattribute__|__del__|"
-    r"__init_subclass__|__set_name__|__array_function__|__array_ufunc__|__index__|__hash__|"
-    r"__eq__|read_csv|loadtxt|genfromtxt|fromfile|memmap|to_csv|savefig|write_text|read_text)\b"
-)
-"""What the source of a class is searched for: ways to run, to open and to import, and hooks."""
+from tests.allow_list.record import LIBRARIES
 
-_OURS_TO_SCREEN = ("sklearn", "statsmodels", "pandas", "numpy", "scipy", "lightgbm", "xgboost", "prophet")
+RUNS_CODE = re.compile(
+    r"(?<![\w.])(eval|exec|compile|open|__import__|globals|locals|input|setattr)\(|"
+    r"(getattr)\((?![^()]*,\s*[\"'])|"
+    r"\b(import_module|importlib|subprocess|pickle|ctypes|os\.(system|popen|remove|unlink)|"
+    r"urlopen|socket|joblib\.load|np\.load|tempfile|Popen|marshal|builtins|"
+    r"__reduce__|__reduce_ex__|__setstate__|__call__|__getattr__|__getattribute__|__del__|"
+    r"__array_function__|read_csv|loadtxt|genfromtxt|fromfile|memmap)\b"
+)
+"""What the source of a class is searched for: ways to run, to open and to import, attributes by
+names that are no literals, and what Python calls by itself."""
+
+_SCREENED = frozenset(LIBRARIES)
 
 
 def found(name: str) -> object | None:
@@ -40,7 +43,7 @@ def found(name: str) -> object | None:
 def classes_of(kind: type) -> Iterator[type]:
     """Yield a class and those that it extends, of the libraries that are screened."""
     for base in kind.__mro__:
-        if base.__module__.partition(".")[0] in _OURS_TO_SCREEN:
+        if base.__module__.partition(".")[0] in _SCREENED:
             yield base
 
 
@@ -52,4 +55,4 @@ def hits(kind: type) -> list[str]:
         return ["no source"]
     lines = (line.partition("#")[0] for line in source.splitlines())
     code = re.sub(r'r?"""(?:.|\n)*?"""', "", "\n".join(lines))
-    return sorted({match.group(0).rstrip("(") for match in RUNS_CODE.finditer(code)})
+    return sorted({next(filter(None, match.groups())) for match in RUNS_CODE.finditer(code)})
