@@ -66,10 +66,17 @@ def joined(records: list[Mapping[str, Any]]) -> tuple[Names, dict[str, str]]:
     for name in ways:
         of = [record for record in records if name in record["uses"]]
         if len(of) < len(records):
-            package = name.partition(".")[0]
+            package = package_of(name)
             if package in LIBRARIES:
                 marks[name] = f"{LIBRARIES[package]} {of[0]['versions'][package]}"
     return ways, marks
+
+
+def package_of(name: str) -> str:
+    """Return the package whose list has a name."""
+    package = name.partition(".")[0]
+    # scikit-learn 1.6 registers a module of this name for its compiled losses.
+    return "sklearn" if package == "_loss" else package
 
 
 def lists_of(ways: Names, marks: Mapping[str, str]) -> dict[str, str]:
@@ -80,7 +87,7 @@ def lists_of(ways: Names, marks: Mapping[str, str]) -> dict[str, str]:
         may, _ = reviewed.get(name, (True, ""))
         if not may or not uses or name in FORMS or name in STAND_INS:
             continue
-        package = name.partition(".")[0]
+        package = package_of(name)
         mark = f"  # {marks[name]}" if name in marks else ""
         lines[package if package in LIBRARIES else "python"].append(
             f"{name} {' '.join(sorted(uses))}{mark}"
