@@ -63,7 +63,7 @@ class Recorder(pickle._Unpickler):  # type: ignore[misc,name-defined]  # typeshe
 
     def _name(self, found: object, full: str) -> None:
         self._named.setdefault(id(found), (found, set()))[1].add(full)
-        self.uses[full]  # noqa: B018  # even if nothing uses it
+        self.uses[full]  # even if nothing uses it
 
     def _names_of(self, value: object) -> set[str]:
         found = self._named.get(id(value))

@@ -45,12 +45,16 @@ def boosted() -> Iterator[Model]:
                 yield f"{name} of {of}", made
     yield from _rankers(lightgbm, xgboost, few)
     X, y = DATA["two classes"]
-    yield "xgboost with stopping", xgboost.XGBClassifier(**few, early_stopping_rounds=2).fit(
-        X, y, eval_set=[(X, y)], verbose=False
+    yield (
+        "xgboost with stopping",
+        xgboost.XGBClassifier(**few, early_stopping_rounds=2).fit(
+            X, y, eval_set=[(X, y)], verbose=False
+        ),
     )
     stops = [lightgbm.early_stopping(2, verbose=False)]
-    yield "lightgbm with stopping", lightgbm.LGBMClassifier(**few, verbose=-1).fit(
-        X, y, eval_set=[(X, y)], callbacks=stops
+    yield (
+        "lightgbm with stopping",
+        lightgbm.LGBMClassifier(**few, verbose=-1).fit(X, y, eval_set=[(X, y)], callbacks=stops),
     )
     categories = pd.DataFrame({"a": X[:, 0], "b": pd.Categorical(["x", "y"] * 20)})
     yield "lightgbm of categories", lightgbm.LGBMClassifier(**few, verbose=-1).fit(categories, y)

@@ -33,9 +33,9 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from tests.allow_list.honest.estimators import DATA, Model, fitted_on
 
 _FUNCTIONS = (
-    *("log log1p log2 log10 exp expm1 exp2 sqrt square abs absolute sin cos tan arcsin".split()),
-    *("arccos arctan tanh arcsinh sinh cosh sign cbrt reciprocal negative rint floor".split()),
-    *("ceil trunc isnan isfinite degrees radians nan_to_num clip".split()),
+    *(["log", "log1p", "log2", "log10", "exp", "expm1", "exp2", "sqrt", "square", "abs", "absolute", "sin", "cos", "tan", "arcsin"]),
+    *(["arccos", "arctan", "tanh", "arcsinh", "sinh", "cosh", "sign", "cbrt", "reciprocal", "negative", "rint", "floor"]),
+    *(["ceil", "trunc", "isnan", "isfinite", "degrees", "radians", "nan_to_num", "clip"]),
 )
 
 
@@ -127,8 +127,8 @@ def with_parts() -> Iterator[Model]:
             )
             for way in ("SelectKBest", "SelectPercentile", "SelectFpr", "SelectFdr", "SelectFwe")
             for score in (
-                *("chi2 f_classif f_regression mutual_info_classif".split()),
-                *("mutual_info_regression r_regression".split()),
+                *(["chi2", "f_classif", "f_regression", "mutual_info_classif"]),
+                *(["mutual_info_regression", "r_regression"]),
             )
             for data in ("two classes", "numbers")
         }

@@ -14,9 +14,9 @@ import scipy.sparse
 from tests.allow_list.honest.estimators import Model
 
 _TYPES = (
-    *("bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64".split()),
-    *("complex64 complex128 str_ bytes_ object_ datetime64 timedelta64 longdouble".split()),
-    *("clongdouble intc uintc longlong ulonglong intp uintp void".split()),
+    *(["bool_", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"]),
+    *(["complex64", "complex128", "str_", "bytes_", "object_", "datetime64", "timedelta64", "longdouble"]),
+    *(["clongdouble", "intc", "uintc", "longlong", "ulonglong", "intp", "uintp", "void"]),
 )
 
 
@@ -105,16 +105,19 @@ def _tables(now: datetime.datetime) -> Iterator[Model]:
         yield f"a type of {name}", pd.Series(values).dtype  # type: ignore[call-overload]
     yield "a table", pd.DataFrame({"a": [1, 2], "b": ["x", "y"], "c": [1.5, np.nan]})
     yield "a table of all", pd.DataFrame(columns)
-    yield "a table in levels", pd.DataFrame(
-        {"v": [1, 2]}, pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["k", "l"])
+    yield (
+        "a table in levels",
+        pd.DataFrame(
+            {"v": [1, 2]}, pd.MultiIndex.from_tuples([("a", 1), ("b", 2)], names=["k", "l"])
+        ),
     )
     yield "moments of pandas", [
         pd.Timestamp(now), pd.Timestamp(now, tz="UTC"), pd.Timedelta(3, "D"), pd.NaT, pd.NA,
         pd.Period("2024-01", "M"), pd.Interval(0, 1), pd.Timestamp(now).as_unit("s"),
     ]  # fmt: skip
     for frequency in (
-        *("D B h min s ms us ns W W-WED MS ME SMS SME BMS BME QS QE QS-FEB BQS BQE".split()),
-        *("YS YE YS-APR BYS BYE 2D 3h 15min C CBMS CBME bh".split()),
+        *(["D", "B", "h", "min", "s", "ms", "us", "ns", "W", "W-WED", "MS", "ME", "SMS", "SME", "BMS", "BME", "QS", "QE", "QS-FEB", "BQS", "BQE"]),
+        *(["YS", "YE", "YS-APR", "BYS", "BYE", "2D", "3h", "15min", "C", "CBMS", "CBME", "bh"]),
     ):
         yield f"dates by {frequency}", pd.date_range("2024-01-01", periods=3, freq=frequency)
     for frequency in ("D", "B", "h", "min", "s", "W", "M", "Q", "Y", "Q-NOV", "Y-JUN"):

@@ -100,8 +100,9 @@ def with_options(model: Any) -> Iterator[tuple[str, Any]]:
             for word in sorted(limit.options) if isinstance(limit, StrOptions) else ():
                 yield f"{key}={word}", clone(model).set_params(**{key: word})
             if limit == "random_state":
-                yield "a random state", clone(model).set_params(
-                    random_state=np.random.RandomState(3)
+                yield (
+                    "a random state",
+                    clone(model).set_params(random_state=np.random.RandomState(3)),
                 )
 
 

@@ -31,8 +31,8 @@ _TABLE = pd.DataFrame(
     }
 )
 _FREQUENCIES = (
-    *("D B h min s W W-WED MS ME SMS SME BMS BME QS QE QS-FEB BQS BQE YS YE".split()),
-    *("YS-APR BYS BYE 2D 3h 15min C CBMS CBME".split()),
+    *(["D", "B", "h", "min", "s", "W", "W-WED", "MS", "ME", "SMS", "SME", "BMS", "BME", "QS", "QE", "QS-FEB", "BQS", "BQE", "YS", "YE"]),
+    *(["YS-APR", "BYS", "BYE", "2D", "3h", "15min", "C", "CBMS", "CBME"]),
 )
 _FORMULAS = {
     "plain": "y ~ a + b",
@@ -109,6 +109,9 @@ def series() -> Iterator[Model]:
         "ETS": lambda y: tsa.ETSModel(y).fit(disp=False, maxiter=5),
         "ETS seasonal": lambda y: tsa.ETSModel(
             y, error="mul", trend="add", seasonal="add", damped_trend=True, seasonal_periods=4
+        ).fit(disp=False, maxiter=5),
+        "ETS of factors": lambda y: tsa.ETSModel(
+            y, error="mul", trend="mul", seasonal="mul", seasonal_periods=4
         ).fit(disp=False, maxiter=5),
         "Holt-Winters": lambda y: tsa.ExponentialSmoothing(
             y, trend="add", seasonal="mul", seasonal_periods=4
@@ -255,15 +258,15 @@ def _linked(sm: Any, of: str, design: Any) -> Iterator[Model]:
     links = inspect.getmembers(sm.families.links, inspect.isclass)
     targets = {"Binomial": _TABLE.z, "Poisson": _TABLE.n, "NegativeBinomial": _TABLE.n}
     for family in (
-        *("Gaussian Binomial Poisson Gamma InverseGaussian NegativeBinomial Tweedie".split()),
+        *(["Gaussian", "Binomial", "Poisson", "Gamma", "InverseGaussian", "NegativeBinomial", "Tweedie"]),
     ):
         kind = getattr(sm.families, family)
         target = targets.get(family, _TABLE.q)
         yield from _kept(
             {
-                f"GLM {family} of {of}": lambda k=kind, y=target: sm.GLM(
-                    y, design, family=k()
-                ).fit(maxiter=3),
+                f"GLM {family} of {of}": lambda k=kind, y=target: sm.GLM(y, design, family=k()).fit(
+                    maxiter=3
+                ),
                 **{
                     f"GLM {family} {name} of {of}": lambda k=kind, y=target, link=link: sm.GLM(
                         y, design, family=k(link=link())
@@ -275,9 +278,7 @@ def _linked(sm: Any, of: str, design: Any) -> Iterator[Model]:
         )
     yield from _kept(
         {
-            f"GLM regularized of {of}": lambda: sm.GLM(_TABLE.y, design).fit_regularized(
-                alpha=0.1
-            ),
+            f"GLM regularized of {of}": lambda: sm.GLM(_TABLE.y, design).fit_regularized(alpha=0.1),
             f"GLM newton of {of}": lambda: sm.GLM(_TABLE.y, design).fit(method="newton"),
         }
     )
@@ -327,3 +328,42 @@ def prophets() -> Iterator[Model]:
     models["of a country"].add_country_holidays("DE")
     for name, model in models.items():
         yield from _kept({f"Prophet {name}": lambda model=model: model.fit(days)})
+
+
+def quick() -> Iterator[Model]:
+    """Yield one result of each kind, quickly made."""
+    import statsmodels.api as sm
+
+    y, t, X = _dated("MS"), _TABLE, _DESIGN
+    fast: dict[str, Any] = {"disp": False, "maxiter": 3}
+    yield from _kept(
+        {
+            "ARIMA": lambda: sm.tsa.ARIMA(y, order=(1, 0, 0)).fit(),
+            "SARIMAX": lambda: sm.tsa.SARIMAX(_SERIES).fit(**fast),
+            "UnobservedComponents": lambda: sm.tsa.UnobservedComponents(y, "llevel").fit(**fast),
+            "AutoReg": lambda: sm.tsa.AutoReg(y, 2).fit(),
+            "ETSModel": lambda: sm.tsa.ETSModel(y, trend="add").fit(**fast),
+            "ExponentialSmoothing": lambda: sm.tsa.ExponentialSmoothing(y, trend="add").fit(),
+            "SimpleExpSmoothing": lambda: sm.tsa.SimpleExpSmoothing(_SERIES).fit(),
+            "Holt": lambda: sm.tsa.Holt(y).fit(),
+            "OLS": lambda: sm.OLS(t.y, X).fit(),
+            "WLS": lambda: sm.WLS(t.y, X, weights=t.q).fit(),
+            "GLS": lambda: sm.GLS(t.y, X).fit(),
+            "Logit": lambda: sm.Logit(t.z, X).fit(**fast),
+            "Probit": lambda: sm.Probit(t.z, X).fit(**fast),
+            "MNLogit": lambda: sm.MNLogit(t.g % 3, X).fit(**fast),
+            "Poisson": lambda: sm.Poisson(t.n, X).fit(**fast),
+            "NegativeBinomial": lambda: sm.NegativeBinomial(t.n, X).fit(**fast),
+            "QuantReg": lambda: sm.QuantReg(t.y, X).fit(0.5),
+            "RLM": lambda: sm.RLM(t.y, X).fit(maxiter=3),
+            "GEE": lambda: sm.GEE(t.y, X, groups=t.g).fit(),
+            "GLM Gaussian": lambda: sm.GLM(t.y, X).fit(),
+            "GLM Poisson": lambda: sm.GLM(t.n, X, family=sm.families.Poisson()).fit(),
+            "GLM Binomial": lambda: sm.GLM(t.z, X, family=sm.families.Binomial()).fit(),
+            "GLM Binomial Probit": lambda: sm.GLM(
+                t.z, X, family=sm.families.Binomial(sm.families.links.Probit())
+            ).fit(),
+            "OLS by formula": lambda: sm.OLS.from_formula("y ~ a + C(c)", t).fit(),
+            "ZeroInflatedPoisson": lambda: sm.ZeroInflatedPoisson(t.n, X).fit(**fast),
+        }
+    )
