@@ -43,7 +43,7 @@ def verdicts() -> dict[str, tuple[bool, str]]:
 
 
 def unreviewed(name: str, reviewed: Mapping[str, object]) -> Iterator[str]:
-    """Yield what about a name is to be reviewed and is not; nothing for one that is not installed."""
+    """Yield what about a name is to be reviewed and is not, if it is installed."""
     real = found(name)
     if name in reviewed or real is None:
         return

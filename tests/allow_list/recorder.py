@@ -6,7 +6,7 @@ import io
 import pickle
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from bundleserver.frameworks.pickles.gate.forms import FORMS, STAND_INS
 from bundleserver.frameworks.pickles.gate.listing import BUILD, CALL, ITEMS, MAKE, NEW, VALUE
@@ -164,7 +164,7 @@ class Recorder(pickle._Unpickler):  # type: ignore[misc,name-defined]  # typeshe
         pickle._Unpickler.dispatch[code[0]](self)  # type: ignore[attr-defined]
         self._note_tuple()
 
-    dispatch = {
+    dispatch: ClassVar[dict[int, Any]] = {
         **pickle._Unpickler.dispatch,  # type: ignore[attr-defined]
         pickle.REDUCE[0]: _reduce,
         pickle.NEWOBJ[0]: _newobj,

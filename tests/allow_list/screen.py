@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import re
@@ -47,6 +48,7 @@ def classes_of(kind: type) -> Iterator[type]:
             yield base
 
 
+@functools.cache
 def hits(kind: type) -> list[str]:
     """Return what the search finds in a class's own source; 'no source' for compiled ones."""
     try:

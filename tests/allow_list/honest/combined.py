@@ -33,9 +33,10 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from tests.allow_list.honest.estimators import DATA, Model, fitted_on
 
 _FUNCTIONS = (
-    *(["log", "log1p", "log2", "log10", "exp", "expm1", "exp2", "sqrt", "square", "abs", "absolute", "sin", "cos", "tan", "arcsin"]),
-    *(["arccos", "arctan", "tanh", "arcsinh", "sinh", "cosh", "sign", "cbrt", "reciprocal", "negative", "rint", "floor"]),
-    *(["ceil", "trunc", "isnan", "isfinite", "degrees", "radians", "nan_to_num", "clip"]),
+    *("log", "log1p", "log2", "log10", "exp", "expm1", "exp2", "sqrt", "square", "absolute"),
+    *("sin", "cos", "tan", "arcsin", "arccos", "arctan", "tanh", "arcsinh", "sinh", "cosh"),
+    *("sign", "cbrt", "reciprocal", "negative", "rint", "floor", "ceil", "trunc", "isnan"),
+    *("isfinite", "degrees", "radians", "nan_to_num", "clip"),
 )
 
 

@@ -12,11 +12,13 @@ import pandas as pd
 import scipy.sparse
 
 from tests.allow_list.honest.estimators import Model
+from tests.allow_list.honest.forecasts import FREQUENCIES
 
 _TYPES = (
-    *(["bool_", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"]),
-    *(["complex64", "complex128", "str_", "bytes_", "object_", "datetime64", "timedelta64", "longdouble"]),
-    *(["clongdouble", "intc", "uintc", "longlong", "ulonglong", "intp", "uintp", "void"]),
+    *("bool_", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64", "longdouble", "complex64", "complex128", "clongdouble"),
+    *("str_", "bytes_", "object_", "datetime64", "timedelta64", "void"),
+    *("intc", "uintc", "longlong", "ulonglong", "intp", "uintp"),
 )
 
 
@@ -115,10 +117,7 @@ def _tables(now: datetime.datetime) -> Iterator[Model]:
         pd.Timestamp(now), pd.Timestamp(now, tz="UTC"), pd.Timedelta(3, "D"), pd.NaT, pd.NA,
         pd.Period("2024-01", "M"), pd.Interval(0, 1), pd.Timestamp(now).as_unit("s"),
     ]  # fmt: skip
-    for frequency in (
-        *(["D", "B", "h", "min", "s", "ms", "us", "ns", "W", "W-WED", "MS", "ME", "SMS", "SME", "BMS", "BME", "QS", "QE", "QS-FEB", "BQS", "BQE"]),
-        *(["YS", "YE", "YS-APR", "BYS", "BYE", "2D", "3h", "15min", "C", "CBMS", "CBME", "bh"]),
-    ):
+    for frequency in (*FREQUENCIES, "ms", "us", "ns", "bh"):
         yield f"dates by {frequency}", pd.date_range("2024-01-01", periods=3, freq=frequency)
     for frequency in ("D", "B", "h", "min", "s", "W", "M", "Q", "Y", "Q-NOV", "Y-JUN"):
         yield f"periods by {frequency}", pd.period_range("2024-01-01", periods=3, freq=frequency)

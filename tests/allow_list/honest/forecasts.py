@@ -30,10 +30,12 @@ _TABLE = pd.DataFrame(
         "q": _DRAWN.uniform(0.1, 0.9, size=_ROWS),
     }
 )
-_FREQUENCIES = (
-    *(["D", "B", "h", "min", "s", "W", "W-WED", "MS", "ME", "SMS", "SME", "BMS", "BME", "QS", "QE", "QS-FEB", "BQS", "BQE", "YS", "YE"]),
-    *(["YS-APR", "BYS", "BYE", "2D", "3h", "15min", "C", "CBMS", "CBME"]),
+FREQUENCIES = (
+    *("D", "B", "h", "min", "s", "W", "W-WED", "MS", "ME", "SMS", "SME", "BMS", "BME", "QS"),
+    *("QE", "QS-FEB", "BQS", "BQE", "YS", "YE", "YS-APR", "BYS", "BYE", "2D", "3h", "15min"),
+    *("C", "CBMS", "CBME"),
 )
+"""Frequencies of dates, as pandas names them."""
 _FORMULAS = {
     "plain": "y ~ a + b",
     "category": "y ~ a + C(c)",
@@ -138,7 +140,7 @@ def series() -> Iterator[Model]:
     for name, make in kinds.items():
         for of, values in on.items():
             yield from _kept({f"{name} of {of}": lambda make=make, y=values: make(y)})
-    for frequency in _FREQUENCIES:
+    for frequency in FREQUENCIES:
         yield from _kept(
             {
                 f"AutoReg by {frequency}": lambda f=frequency: kinds["AutoReg"](_dated(f)),
@@ -146,13 +148,13 @@ def series() -> Iterator[Model]:
             }
         )
     for name in ("ARIMA", "SARIMAX", "ETS", "AutoReg", "Holt-Winters"):
-        if (made := _made(lambda name=name: kinds[name](_dated("MS")))) is not None:
-            if hasattr(made, "remove_data") and _made(made.remove_data) is None:
-                yield f"{name} without data", made
+        made = _made(lambda name=name: kinds[name](_dated("MS")))
+        if hasattr(made, "remove_data") and _made(made.remove_data) is None:
+            yield f"{name} without data", made
     for more in ({"simulation_smoother": None}, {"concentrate_scale": True}):
         yield from _kept(
             {
-                f"SARIMAX {[*more][0]}": lambda more=more: tsa.SARIMAX(
+                f"SARIMAX {next(iter(more))}": lambda more=more: tsa.SARIMAX(
                     _SERIES, order=(1, 0, 0), **more
                 ).fit(disp=False, maxiter=5)
             }
@@ -258,7 +260,17 @@ def _linked(sm: Any, of: str, design: Any) -> Iterator[Model]:
     links = inspect.getmembers(sm.families.links, inspect.isclass)
     targets = {"Binomial": _TABLE.z, "Poisson": _TABLE.n, "NegativeBinomial": _TABLE.n}
     for family in (
-        *(["Gaussian", "Binomial", "Poisson", "Gamma", "InverseGaussian", "NegativeBinomial", "Tweedie"]),
+        *(
+            [
+                "Gaussian",
+                "Binomial",
+                "Poisson",
+                "Gamma",
+                "InverseGaussian",
+                "NegativeBinomial",
+                "Tweedie",
+            ]
+        ),
     ):
         kind = getattr(sm.families, family)
         target = targets.get(family, _TABLE.q)

@@ -17,9 +17,7 @@ import pytest
 from bundleserver.errors import LoadError
 from bundleserver.frameworks import pickles
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
-from tests.allow_list.honest.combined import combined
-from tests.allow_list.honest.estimators import DATA, constructed, fitted_on
-from tests.allow_list.honest.forecasts import prophets, quick
+from tests.allow_list.honest.estimators import DATA
 
 ANY = CodeTrust(PicklePolicy.ANY)
 LISTED = CodeTrust(PicklePolicy.LISTED)
@@ -51,21 +49,6 @@ def _writers() -> Iterator[Callable[[object, Path], object]]:
     return itertools.cycle([*plain, *by_joblib, by_cloud])
 
 
-def _models() -> Iterator[tuple[str, Any, Any]]:
-    """Yield fitted models with what they are asked: one of each estimator, results, combined."""
-    for name, model in constructed():
-        for data in DATA.values():
-            if (made := fitted_on(data, model)) is not None:
-                yield name, made, data[0]
-                break
-    for name, made in combined():
-        yield name, made, None
-    for name, made in quick():
-        yield name, made, None
-    for name, made in itertools.islice(prophets(), 3):
-        yield name, made, made.history.head(3)
-
-
 def _answers(model: Any, asked: Any) -> dict[str, object]:
     found: dict[str, object] = {}
     for name in _ANSWERS:
@@ -73,7 +56,7 @@ def _answers(model: Any, asked: Any) -> dict[str, object]:
             try:
                 method = getattr(model, name)
                 answer = method(3) if name == "forecast" else method(rows)
-            except Exception:  # noqa: BLE001  # it has no such method, or takes no such rows
+            except Exception:  # noqa: BLE001, S112  # it has no such method, or takes no such rows
                 continue
             found[name] = answer
             break
@@ -100,14 +83,17 @@ def _plain(value: Any) -> object:
 
 
 @pytest.fixture(scope="session")
-def opened(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def opened(
+    honest_models: list[tuple[str, Any, Any]], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
     """Return for each honest model what was wrong with it under ``listed``; empty if nothing."""
-    directory, results = tmp_path_factory.mktemp("honest"), {}
+    directory, writers = tmp_path_factory.mktemp("honest"), _writers()
+    results: dict[str, str] = {}
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        for number, ((name, model, asked), write) in enumerate(zip(_models(), _writers())):  # noqa: B905
+        for number, (name, model, asked) in enumerate(honest_models):
             path = directory / f"{number}.pkl"
-            write(model, path)
+            next(writers)(model, path)
             expected = _answers(pickles.load(path, ANY), asked)
             try:
                 answers = _answers(pickles.load(path, LISTED), asked)
