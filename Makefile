@@ -10,7 +10,7 @@ JOBS ?= 3
 # One thread per library: the test processes would otherwise fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-lowest coverage soak bench image image-gpu image-test check format constraints clean
+.PHONY: help demo test test-lowest coverage soak bench image image-gpu image-test check format constraints allow-list clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 14
@@ -73,6 +73,14 @@ constraints:  ## Pin anew what a fresh environment resolves to.
 	(sed -n '/^#/p' constraints.txt; build/constraints/bin/pip freeze --exclude bundleserver \
 		| sed 's/^torch==\([0-9.]*\)+cpu/torch==\1/') > build/constraints.txt
 	mv build/constraints.txt constraints.txt
+
+allow-list: $(VENV)/.installed .venv-lowest/.installed  ## Make the list of names that pickles may use; minutes.
+	$(BIN)/pip install --quiet --disable-pip-version-check lightgbm xgboost
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check 'lightgbm==4.6.0' 'xgboost==2.1.4'
+	mkdir -p build && rm -f build/lowest.json build/highest.json
+	.venv-lowest/bin/python -m tests.allow_list.record build/lowest.json
+	$(BIN)/python -m tests.allow_list.record build/highest.json
+	$(BIN)/python -m tests.allow_list.make build/lowest.json build/highest.json
 
 clean:  ## Remove the environment and everything built.
 	rm -rf $(VENV) .venv-lowest build dist .coverage* .mypy_cache .pytest_cache .ruff_cache

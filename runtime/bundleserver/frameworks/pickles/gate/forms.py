@@ -11,7 +11,14 @@ import numpy as np
 from bundleserver.frameworks.pickles.gate.arrays import ARRAY_FORMS, ArrayClass
 from bundleserver.frameworks.pickles.gate.building import set_items
 from bundleserver.frameworks.pickles.gate.joblib_arrays import ArrayRecord
-from bundleserver.frameworks.pickles.gate.listing import BUILD, CALL, NEW, VALUE
+from bundleserver.frameworks.pickles.gate.listing import (
+    BUILD,
+    CALL,
+    NEW,
+    VALUE,
+    own_names,
+)
+from bundleserver.frameworks.pickles.gate.native import CHECKED_FUNCTIONS
 from bundleserver.frameworks.pickles.gate.random_states import RANDOM_FORMS
 from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
 from bundleserver.frameworks.pickles.gate.session import Form, Session
@@ -20,10 +27,16 @@ from bundleserver.frameworks.pickles.gate.tables import TABLE_FORMS
 
 def _getattr(session: Session, args: tuple[object, ...]) -> object:
     """Return a listed class or function that is inside of a listed class."""
+    if len(args) == 2 and type(args[1]) is str and (own_names(type(args[0]))[0], args[1]) in _BOUND:
+        return getattr(type(args[0]), args[1]).__get__(args[0])
     owner = session.reference_to(args[0]) if len(args) == 2 else None
     if owner is None or not isinstance(owner.real, type) or type(args[1]) is not str:
         raise Refused("it takes an attribute of what is no listed class")
     return session.find(*_split(owner.name, args[1]))
+
+
+_BOUND = frozenset({("statsmodels.tsa.exponential_smoothing.ets.ETSModel", "loglike")})
+"""Methods of objects that honest models keep; an ETS model has its own likelihood after a fit."""
 
 
 def _split(owner: str, name: str) -> tuple[str, str]:
@@ -147,7 +160,7 @@ _OF_FITTING = (
     "stanio.reshape.VariableType",
 )
 
-STAND_INS: Mapping[str, tuple[type, frozenset[str]]] = {
+STAND_INS: Mapping[str, tuple[object, frozenset[str]]] = {
     "joblib.numpy_pickle.NumpyArrayWrapper": (ArrayRecord, frozenset({NEW})),
     # joblib names it where a model was fitted in parallel; it reads the values from the pickle.
     "numpy.memmap": (ArrayClass, frozenset({VALUE})),
@@ -156,6 +169,7 @@ STAND_INS: Mapping[str, tuple[type, frozenset[str]]] = {
     "numpy.ndarray": (ArrayClass, frozenset({VALUE})),
     "numpy.ma.core.MaskedArray": (np.ma.MaskedArray, frozenset()),
     "numpy.ma.MaskedArray": (np.ma.MaskedArray, frozenset()),
+    **{name: (real, frozenset({VALUE})) for name, real in CHECKED_FUNCTIONS.items()},
     **dict.fromkeys(_OF_FITTING, (Dropped, frozenset({NEW, CALL, BUILD}))),
 }
-"""Classes in place of those that a pickle names."""
+"""Classes, and a few functions, in place of those that a pickle names."""

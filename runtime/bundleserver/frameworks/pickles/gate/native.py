@@ -5,7 +5,8 @@ Without these rules a file could make a prediction read, or write, outside of it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from typing import Any, cast
 
 import numpy as np
@@ -157,6 +158,11 @@ def _check_support_vectors(_session: Session, made: object) -> None:
         return
     vectors, own = attributes["support_vectors_"], np.asarray(attributes["_n_support"])
     count, width = vectors.shape
+    of_rows, kernel = np.asarray(attributes["support_"]), attributes.get("kernel")
+    if (callable(kernel) or kernel == "precomputed") and not vectors.size:
+        # It keeps no vectors, but their places in the rows that it was fitted on.
+        count = of_rows.size
+        _check(holds=_within(of_rows, 0, attributes["shape_fit_"][0]), what="the rows of a model")
     weights = attributes["_dual_coef_"]
     classes = len(attributes["classes_"]) if "classes_" in attributes else 2
     pairs = classes * (classes - 1) // 2
@@ -199,3 +205,53 @@ NATIVE_AUDITS: Mapping[str, Rule] = {
     "scipy.interpolate._bsplines.BSpline": _check_spline,
 }
 """Checks of finished objects, by the names of their classes or of what those extend."""
+
+
+def _only_for_fitting(*args: object, **keywords: object) -> object:
+    """Stand for a function that calls what it is given, or that believes the sizes it is given.
+
+    Raises:
+        ValueError: always.
+    """
+    raise ValueError("a function of a model that only fitting needs is not there after a load")
+
+
+def _smoothing(name: str) -> Callable[..., object]:
+    """Return the smoothing of an ETS model; compiled code there checks no bounds, so this does."""
+
+    def smooth(
+        params: Any, y: Any, yhat: Any, xhat: Any, is_fixed: Any, fixed: Any, *options: bool
+    ) -> object:
+        arrays = (params, y, yhat, xhat, is_fixed, fixed)
+        if any(type(array) is not np.ndarray for array in arrays) or xhat.ndim != 2:
+            raise ValueError("an ETS model does not keep its numbers in arrays")
+        rows, states = xhat.shape
+        if not (
+            rows >= 1
+            and states >= 3
+            and len(is_fixed) == len(fixed) == states + 4
+            and min(len(y), len(yhat)) >= rows
+            and len(params) >= np.count_nonzero(is_fixed == 0)
+        ):
+            raise ValueError("an ETS model has arrays whose sizes do not agree")
+        real = getattr(import_module(_ETS), name)
+        return real(params, y, yhat, xhat, is_fixed, fixed, *options)
+
+    return smooth
+
+
+_ETS = "statsmodels.tsa.exponential_smoothing._ets_smooth"
+
+CHECKED_FUNCTIONS: dict[str, Callable[..., object]] = {
+    **{
+        f"{_ETS}.{name}": _smoothing(name)
+        for name in (
+            *("_ets_smooth_add_add", "_ets_smooth_add_mul"),
+            *("_ets_smooth_mul_add", "_ets_smooth_mul_mul"),
+        )
+    },
+    "sklearn.cluster._kmeans._kmeans_single_elkan": _only_for_fitting,
+    "sklearn.cluster._kmeans._kmeans_single_lloyd": _only_for_fitting,
+    "statsmodels.base.l1_slsqp.fit_l1_slsqp": _only_for_fitting,
+}
+"""Functions in place of those that a pickle names; each is only a value."""

@@ -53,7 +53,7 @@ class Session:
     Args:
         trust: what the operator allows.
         forms: the checked functions by the names for which they stand.
-        stand_ins: classes in place of others, with their ways, by the names of those.
+        stand_ins: classes and functions in place of others, with their ways, by the names of those.
         listed: the ways of our own names.
         rules: checks of finished objects, by the names of their classes, or of their packages.
         held: classes whose objects get their state before they become part of anything.
@@ -63,7 +63,7 @@ class Session:
         self,
         trust: CodeTrust,
         forms: Mapping[str, Form],
-        stand_ins: Mapping[str, tuple[type, frozenset[str]]],
+        stand_ins: Mapping[str, tuple[object, frozenset[str]]],
         listed: Mapping[str, frozenset[str]],
         rules: Mapping[str, Rule],
         held: frozenset[str] = NO_WAYS,

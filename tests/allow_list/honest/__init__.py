@@ -1,0 +1,1 @@
+"""Fitted models of every kind that may be served, on small data."""
