@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from types import FunctionType, MemberDescriptorType, ModuleType
+from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import cast
 
 import numpy as np
@@ -100,6 +100,8 @@ def _may_shadow(kind: type, key: str, value: object) -> bool:
     """Ask whether an attribute hides no method or property of a class, or hides it with data."""
     found = _of_class(kind, key)
     if found is None or type(value) in _NEVER_CALLED:
+        return True
+    if type(value) is MethodType and value.__func__ is found:
         return True
     is_method = callable(found) or hasattr(type(found), "__get__")
     # statsmodels' families replace the variance of their class, an object, by one of the same kind.

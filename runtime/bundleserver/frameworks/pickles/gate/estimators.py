@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from types import BuiltinFunctionType, FunctionType, MappingProxyType
+from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType
 from typing import cast
 
 import numpy as np
@@ -27,9 +27,10 @@ _LEARNERS = frozenset({"lightgbm", "sklearn", "xgboost"})
 _PYTHON = frozenset({"collections", "datetime", "decimal", "numpy", "scipy", "uuid"})
 
 _MADE_OF: Mapping[str, frozenset[str]] = {
-    **dict.fromkeys(_LEARNERS, _LEARNERS | _PYTHON),
+    # What the boosters hold of compiled code, and the designs of formulas, they make themselves.
+    **dict.fromkeys(_LEARNERS, _LEARNERS | _PYTHON | {"ctypes"}),
     "prophet": frozenset({"bundleserver", "pandas", "prophet"}) | _PYTHON,
-    "statsmodels": frozenset({"pandas", "statsmodels", "types"}) | _PYTHON,
+    "statsmodels": frozenset({"formulaic", "pandas", "patsy", "statsmodels", "types"}) | _PYTHON,
 }
 """The packages whose objects those of a package may hold."""
 
@@ -101,8 +102,10 @@ def _check_part(session: Session, name: str, part: object, allowed: frozenset[st
         if name in _CALLED and isinstance(part, type):
             raise Refused(f"'{name}' would call the class '{part.__qualname__}'")
         return
+    if kind is MethodType and "statsmodels" in allowed:
+        return
     names = own_names(kind)
-    is_known = kind.__module__.partition(".")[0] in {*allowed, "builtins"} or _INDEX in names
+    is_known = kind.__module__.partition(".")[0] in allowed or _INDEX in names
     is_part = name not in _PARTS or _ESTIMATOR in names or names[0] == _CALIBRATED
     is_part = is_part or _is_selector(names[0])
     if not (is_known and is_part):
