@@ -7,7 +7,7 @@ take only what is in the pickle already, and that in the forms in which Python w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -148,6 +148,13 @@ def _check_decimal(session: Session, args: tuple[object, ...]) -> None:
         raise Refused(f"it has a decimal number with an exponent above {_LARGEST_EXPONENT}")
 
 
+def _check_tree(session: Session, args: tuple[object, ...]) -> None:
+    columns, classes, outputs = args if len(args) == 3 else (None, None, None)
+    is_sound = type(columns) is int and type(outputs) is int and type(classes) is np.ndarray
+    if not is_sound or cast(Any, classes).shape != (outputs,) or cast(Any, classes).dtype != np.intp:
+        raise Refused("a decision tree is made with other sizes than scikit-learn's")
+
+
 CALL_CHECKS: Mapping[str, Callable[[Session, tuple[object, ...]], None]] = {
     "builtins.complex": _check_number,
     "builtins.float": _check_number,
@@ -161,5 +168,6 @@ CALL_CHECKS: Mapping[str, Callable[[Session, tuple[object, ...]], None]] = {
     "collections.defaultdict": _check_default_mapping,
     "collections.deque": _check_queue,
     "decimal.Decimal": _check_decimal,
+    "sklearn.tree._tree.Tree": _check_tree,
 }
 """Checks of what classes of Python are called with, by their names."""

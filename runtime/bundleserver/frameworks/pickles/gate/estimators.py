@@ -30,7 +30,7 @@ _MADE_OF: Mapping[str, frozenset[str]] = {
     # What the boosters hold of compiled code, and the designs of formulas, they make themselves.
     **dict.fromkeys(_LEARNERS, _LEARNERS | _PYTHON | {"ctypes"}),
     "prophet": frozenset({"bundleserver", "pandas", "prophet"}) | _PYTHON,
-    "statsmodels": frozenset({"formulaic", "pandas", "patsy", "statsmodels", "types"}) | _PYTHON,
+    "statsmodels": frozenset({"bundleserver", "formulaic", "pandas", "patsy", "statsmodels", "types"}) | _PYTHON,
 }
 """The packages whose objects those of a package may hold."""
 
@@ -64,6 +64,8 @@ _KEYWORDS = frozenset(
 )
 """Attributes with keyword arguments of what is called."""
 
+_THREADS = frozenset({"_n_threads", "n_jobs", "n_threads", "nthread"})
+_MOST_THREADS = 1_024
 _PLAIN_KEYWORDS = frozenset({"inv_kw_args", "kw_args"})
 _WRITES = frozenset({"casting", "extobj", "out", "signature", "where"})
 
@@ -90,6 +92,8 @@ def _check_parts(session: Session, made: object) -> None:
     for name, value in attributes.items():
         for part in _leaves(value):
             _check_part(session, name, part, allowed)
+        if name in _THREADS and type(value) is int and value > _MOST_THREADS:
+            raise Refused(f"'{name}' is {value}; expected at most {_MOST_THREADS}")
         if name in _KEYWORDS and value is not None:
             _check_keywords(name, value)
 

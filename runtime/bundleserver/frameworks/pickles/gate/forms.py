@@ -22,6 +22,7 @@ from bundleserver.frameworks.pickles.gate.native import CHECKED_FUNCTIONS
 from bundleserver.frameworks.pickles.gate.random_states import RANDOM_FORMS
 from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
 from bundleserver.frameworks.pickles.gate.session import Form, Session
+from bundleserver.frameworks.pickles.gate.statespace import STATE_FORMS, Dropped
 from bundleserver.frameworks.pickles.gate.tables import TABLE_FORMS
 
 
@@ -129,18 +130,9 @@ FORMS: Mapping[str, Form] = {
     "_codecs.encode": _encode,
     **ARRAY_FORMS,
     **RANDOM_FORMS,
+    **STATE_FORMS,
     **TABLE_FORMS,
 }
-
-
-class Dropped:
-    """In place of what only fitting needs: it takes any state, and keeps nothing of it."""
-
-    def __init__(self, *args: object) -> None:
-        pass
-
-    def __setstate__(self, state: object) -> None:
-        """Forget the state."""
 
 
 # How Prophet was fitted: the paths of programs, and the means to compile and to run them.

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from bundleserver.frameworks.pickles.gate.listing import own_names
 from bundleserver.frameworks.pickles.gate.refusal import Refused
 from bundleserver.frameworks.pickles.gate.session import Rule, Session
 
@@ -58,6 +59,8 @@ def _check_boosted_trees(_session: Session, made: object) -> None:
     trees = attributes.get("estimators_")
     if trees is None:
         return
+    _own_arrays(made)
+    trees = attributes["estimators_"]
     of_all = getattr(made, "n_trees_per_iteration_", None)
     is_table = isinstance(trees, np.ndarray) and trees.dtype == object and trees.ndim == 2
     is_sound = is_table and trees.size > 0 and trees.shape[1] == of_all
@@ -84,14 +87,17 @@ def _starts_with(first: Any, columns: int) -> bool:
 def _check_histogram_trees(_session: Session, made: object) -> None:
     """Check the trees of histogram gradient boosting."""
     attributes = vars(made)
-    width = attributes.get("n_features_in_")
-    categorical = attributes.get("is_categorical_")
-    for row in attributes.get("_predictors", ()):
+    width, categorical = attributes.get("n_features_in_"), attributes.get("is_categorical_")
+    places = getattr(attributes.get("_bin_mapper"), "is_categorical_", None)
+    attributes["_predictors"] = [[*row] for row in attributes.get("_predictors", ())]
+    for row in attributes["_predictors"]:
         for tree in row:
-            _check_histogram_tree(tree, cast(int, width), categorical)
+            _check(holds=type(tree).__name__ == "TreePredictor", what="the trees of a model")
+            _own_arrays(tree)
+            _check_histogram_tree(tree, cast(int, width), categorical, places)
 
 
-def _check_histogram_tree(tree: Any, width: int, categorical: Any) -> None:
+def _check_histogram_tree(tree: Any, width: int, categorical: Any, places: Any) -> None:
     nodes = tree.nodes
     is_sound = isinstance(nodes, np.ndarray) and nodes.ndim == 1 and nodes.size > 0
     if is_sound:
@@ -107,10 +113,59 @@ def _check_histogram_tree(tree: Any, width: int, categorical: Any) -> None:
             known = np.asarray(categorical)
             is_sound = (
                 known.shape == (width,)
+                and np.array_equal(places, known)
                 and bool(known[chosen["feature_idx"]].all())
                 and _within(chosen["bitset_idx"], 0, len(tree.raw_left_cat_bitsets))
             )
     _check(holds=bool(is_sound), what="the nodes of a gradient boosting model")
+
+
+def _own_arrays(made: object) -> None:
+    """Give an object copies of its arrays, which nobody else can change after the check."""
+    attributes = vars(made)
+    for name, value in attributes.items():
+        if type(value) is np.ndarray:
+            attributes[name] = value.copy()
+        elif type(value) is tuple and value and all(type(part) is np.ndarray for part in value):
+            attributes[name] = tuple(part.copy() for part in value)
+
+
+def _check_bins(_session: Session, made: object) -> None:
+    """Check the bins by which histogram boosting sorts its columns."""
+    attributes = vars(made)
+    if "bin_thresholds_" not in attributes:
+        return
+    _own_arrays(made)
+    edges = attributes["bin_thresholds_"]
+    width = len(edges) if type(edges) is list else -1
+    is_sound = all(
+        type(attributes.get(name)) is np.ndarray and attributes[name].shape == (width,)
+        for name in ("is_categorical_", "n_bins_non_missing_")
+    )
+    is_sound = is_sound and all(type(edge) is np.ndarray and edge.ndim == 1 for edge in edges)
+    _check(holds=is_sound, what="the bins of a gradient boosting model")
+
+
+def _set_neighbors_tree(session: Session, made: object, state: object) -> None:
+    """Give a tree of neighbors arrays of its own: it keeps those that it gets."""
+    if type(state) is not tuple:
+        raise Refused("a tree of neighbors has a state that scikit-learn does not write")
+    own = tuple(part.copy() if type(part) is np.ndarray else part for part in state)
+    cast(Any, made).__setstate__(own)
+
+
+def _is_metric_of(metric: Any, width: int) -> bool:
+    """Ask whether a metric has a weight for each column, if it has any."""
+    kind, names = type(metric), own_names(type(metric))
+    if not any(name.startswith("sklearn.metrics._dist_metrics.DistanceMetric") for name in names):
+        return False
+    _, weights, inverse, *_ = metric.__getstate__()
+    name = kind.__name__.rstrip("0123456789")
+    if name == "MahalanobisDistance":
+        return np.shape(inverse) == (width, width)
+    if name in ("SEuclideanDistance", "MinkowskiDistance", "WMinkowskiDistance"):
+        return np.shape(weights) in (((0,), (width,)) if name[0] == "M" else ((width,),))
+    return name not in ("HaversineDistance", "PyFuncDistance") or width == 2
 
 
 def _check_neighbors_tree(_session: Session, made: object) -> None:
@@ -130,6 +185,7 @@ def _check_neighbors_tree(_session: Session, made: object) -> None:
         and _within(2 * inner + 2, 0, count)
         and bounds.ndim == 3
         and bounds.shape[1:] == (count, data.shape[1])
+        and _is_metric_of(cast(Any, made).__getstate__()[11], data.shape[1])
         and bounds.shape[0] >= (2 if "KDTree" in type(made).__name__ else 1)
     )
     _check(holds=bool(is_sound), what="the nodes of a tree of neighbors")
@@ -138,6 +194,14 @@ def _check_neighbors_tree(_session: Session, made: object) -> None:
 def _check_sparse(_session: Session, made: object) -> None:
     """Check that a sparse matrix has its values inside of its shape."""
     matrix: Any = made
+    _own_arrays(made)
+    shape = vars(made).get("_shape")
+    is_shape = type(shape) is tuple and all(isinstance(size, (int, np.integer)) for size in shape)
+    _check(holds=is_shape, what="the sizes of a sparse matrix")
+    if matrix.format == "lil":
+        columns = [column for row in matrix.rows for column in row]
+        is_sound = len(matrix.rows) == len(matrix.data) == shape[0]
+        _check(holds=is_sound and _within(columns, 0, shape[1]), what="the rows of a sparse matrix")
     check = getattr(matrix, "check_format", None)
     try:
         if check is not None:
@@ -156,6 +220,7 @@ def _check_support_vectors(_session: Session, made: object) -> None:
     attributes = vars(made)
     if "support_vectors_" not in attributes:
         return
+    _own_arrays(made)
     vectors, own = attributes["support_vectors_"], np.asarray(attributes["_n_support"])
     count, width = vectors.shape
     of_rows, kernel = np.asarray(attributes["support_"]), attributes.get("kernel")
@@ -182,6 +247,7 @@ def _check_support_vectors(_session: Session, made: object) -> None:
 def _check_spline(_session: Session, made: object) -> None:
     """Check that a spline has a coefficient for each of its functions."""
     spline: Any = made
+    _own_arrays(made)
     knots, degree = np.asarray(spline.t), spline.k
     is_sound = type(degree) is int and degree >= 0 and knots.ndim == 1
     is_sound = is_sound and knots.size >= 2 * (degree + 1)
@@ -196,6 +262,7 @@ NATIVE_AUDITS: Mapping[str, Rule] = {
     "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.BaseHistGradientBoosting": (
         _check_histogram_trees
     ),
+    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper": _check_bins,
     "sklearn.neighbors._kd_tree.BinaryTree64": _check_neighbors_tree,
     "sklearn.neighbors._kd_tree.BinaryTree32": _check_neighbors_tree,
     "sklearn.neighbors._ball_tree.BinaryTree64": _check_neighbors_tree,
@@ -205,6 +272,14 @@ NATIVE_AUDITS: Mapping[str, Rule] = {
     "scipy.interpolate._bsplines.BSpline": _check_spline,
 }
 """Checks of finished objects, by the names of their classes or of what those extend."""
+
+
+NATIVE_SETTERS = {
+    f"sklearn.neighbors.{module}.BinaryTree{bits}": _set_neighbors_tree
+    for module in ("_kd_tree", "_ball_tree")
+    for bits in ("", "64", "32")
+}
+"""Classes whose state is set by a function of ours."""
 
 
 def _only_for_fitting(*args: object, **keywords: object) -> object:

@@ -15,10 +15,11 @@ from bundleserver.frameworks.pickles.gate.arrays import ARRAY_SETTERS
 from bundleserver.frameworks.pickles.gate.estimators import PART_AUDITS, PLAIN, check_keywords
 from bundleserver.frameworks.pickles.gate.formulas import check_formula
 from bundleserver.frameworks.pickles.gate.listing import own_names
-from bundleserver.frameworks.pickles.gate.native import NATIVE_AUDITS
+from bundleserver.frameworks.pickles.gate.native import NATIVE_AUDITS, NATIVE_SETTERS
 from bundleserver.frameworks.pickles.gate.random_states import RANDOM_CHECKS
 from bundleserver.frameworks.pickles.gate.refusal import Refused
 from bundleserver.frameworks.pickles.gate.session import Rule, Session
+from bundleserver.frameworks.pickles.gate.statespace import STATE_AUDITS
 from bundleserver.frameworks.pickles.gate.table_arrays import ARRAY_SETTERS as OWN_ARRAYS
 from bundleserver.frameworks.pickles.gate.tables import TABLE_SETTERS
 
@@ -112,6 +113,7 @@ SETTERS: Mapping[str, Callable[[Session, object, object], None]] = {
     **ARRAY_SETTERS,
     **OWN_ARRAYS,
     **TABLE_SETTERS,
+    **NATIVE_SETTERS,
 }
 """Classes whose state is set by a function of ours."""
 
@@ -132,5 +134,6 @@ AUDITS: Mapping[str, Rule] = {
     "statsmodels.base.model.Results": _check_results,
     **NATIVE_AUDITS,
     **PART_AUDITS,
+    **STATE_AUDITS,
 }
 """Classes whose objects are checked once the whole pickle was followed."""

@@ -191,7 +191,9 @@ class Session:
 
     def _resolve(self, full: str, module: str, name: str) -> Reference:
         if form := self._forms.get(full):
-            return Reference(full, NO_WAYS, form=form)
+            is_value = VALUE in self._listed.get(full, NO_WAYS)
+            real = _imported(module, name, full) if is_value else None
+            return Reference(full, frozenset({VALUE}) if is_value else NO_WAYS, real, form)
         if full in self._stand_ins:
             real, ways = self._stand_ins[full]
             return Reference(full, ways, real)

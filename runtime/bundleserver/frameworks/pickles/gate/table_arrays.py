@@ -128,7 +128,8 @@ def _set_masked(session: Session, made: object, state: object) -> None:
 
 
 def _set_intervals(session: Session, made: object, state: object) -> None:
-    parts = state if type(state) is dict else {}
+    inner = state[0] if type(state) is tuple and len(state) == 1 else state
+    parts = inner if type(inner) is dict else {}
     left, right, dtype = (parts.get(name) for name in ("_left", "_right", "_dtype"))
     are_ends = all(is_array(end) or is_a(end, _INDEX) for end in (left, right))
     if not are_ends or len(left) != len(right) or not is_a(dtype, f"{_DTYPES}.IntervalDtype"):  # type: ignore[arg-type]  # arrays
