@@ -78,7 +78,8 @@ def load(path: Path, trust: CodeTrust) -> object:
     is_listed = trust.pickles is PicklePolicy.LISTED
     if is_listed:
         refuse_unlisted(path, contents.named, trust)
-    _import_modules(contents)
+    else:
+        _import_modules(contents)
     try:
         import joblib
 

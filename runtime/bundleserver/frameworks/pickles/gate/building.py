@@ -13,7 +13,7 @@ import numpy as np
 from bundleserver.frameworks.pickles.gate.listing import BUILD, ITEMS, MAKE, NEW, own_names
 from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused, kind_of
 from bundleserver.frameworks.pickles.gate.rules import CHECKS, SETTERS
-from bundleserver.frameworks.pickles.gate.session import Session
+from bundleserver.frameworks.pickles.gate.session import Reference, Session
 
 _NEVER_CALLED = frozenset({bool, bytes, complex, float, int, str, type(None), np.ndarray})
 
@@ -25,6 +25,8 @@ def build(session: Session, made: object, state: object) -> None:
         Refused: this load did not make it, or the state is not allowed.
     """
     if not session.ways_of(made) & {NEW, BUILD, MAKE}:
+        if type(made) is Reference:
+            raise Refused(f"it changes '{made.name}'")
         if isinstance(made, (type, ModuleType, FunctionType)):
             raise Refused(f"it changes the {kind_of(made)} '{made.__name__}'")
         name = session.name_of(type(made))

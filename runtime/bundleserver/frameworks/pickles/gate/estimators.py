@@ -79,10 +79,20 @@ def check_keywords(keywords: object) -> None:
     if type(keywords) is not dict:
         raise Refused(f"the keyword arguments of a function are a {kind_of(keywords)}")
     for name, value in keywords.items():
-        if type(name) is not str or name in _WRITES or type(value) not in PLAIN:
+        is_plain = type(value) in PLAIN or (name == "dtype" and _are_numbers(value))
+        if type(name) is not str or name in _WRITES or not is_plain:
             raise Refused(
                 f"a function is called with {name!r:.40}, a {kind_of(value)}; expected plain values"
             )
+
+
+def _are_numbers(value: object) -> bool:
+    """Ask whether a value is a datatype of numpy's, or a list of them."""
+    kinds = value if type(value) in (list, tuple) else [value]
+    return all(
+        isinstance(kind, type) and issubclass(kind, np.generic) or type(kind) in PLAIN
+        for kind in cast("Iterable[object]", kinds)
+    )
 
 
 def _check_parts(session: Session, made: object) -> None:

@@ -100,6 +100,12 @@ def _check_results(_session: Session, made: object) -> None:
         raise Refused("results of statsmodels have a model of another class")
 
 
+def _check_wrapper(_session: Session, made: object) -> None:
+    """Check that what wraps results, and calls them, has some."""
+    if not _is_a(_attributes(made).get("_results"), "statsmodels.base.model.Results"):
+        raise Refused("a wrapper of statsmodels has no results")
+
+
 def _attributes(made: object) -> dict[str, object]:
     return cast("dict[str, object]", object.__getattribute__(made, "__dict__"))
 
@@ -132,6 +138,7 @@ AUDITS: Mapping[str, Rule] = {
     "sklearn.feature_selection._rfe.RFE": _check_importances,
     "statsmodels.base.model.Model": _check_model,
     "statsmodels.base.model.Results": _check_results,
+    "statsmodels.base.wrapper.ResultsWrapper": _check_wrapper,
     **NATIVE_AUDITS,
     **PART_AUDITS,
     **STATE_AUDITS,

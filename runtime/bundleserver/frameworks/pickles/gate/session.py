@@ -213,10 +213,14 @@ class Session:
 _MOST_OWNERS = 3
 
 
+# As scikit-learn 1.6 calls it in pickles; another module may have this name.
+_REAL_MODULES = {"_loss": "sklearn._loss._loss"}
+
+
 def _imported(module: str, name: str, full: str) -> object:
     """Import a listed name; classes may be inside of classes, nothing is found inside of else."""
     with IMPORTING:
-        found: object = import_module(module)
+        found: object = import_module(_REAL_MODULES.get(module, module))
     for depth, part in enumerate(name.split(".")):
         if depth and not isinstance(found, type):
             raise Refused(f"'{full}' is inside of what is no class")
