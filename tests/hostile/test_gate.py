@@ -27,7 +27,7 @@ from sklearn.tree import DecisionTreeClassifier
 from bundleserver.errors import LoadError
 from bundleserver.frameworks import pickles
 from bundleserver.frameworks.pickles.gate import open_stream
-from bundleserver.frameworks.pickles.gate.formulas import check_formula
+from bundleserver.frameworks.pickles.gate.models.formulas import check_formula
 from bundleserver.frameworks.pickles.gate.refusal import Refused
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 

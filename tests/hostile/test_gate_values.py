@@ -57,9 +57,9 @@ def test_no_call_counts_or_iterates_without_a_bound(name: str) -> None:
 
 def test_containers_and_numbers_of_plain_values_are_made() -> None:
     """What honest pickles hold opens in every protocol."""
-    values = [
-        {1, "a", (2, (3, "b"))}, frozenset({1.5}), decimal.Decimal("1E+3"), range(5), slice(1, None),
-        complex(1, 2), {np.float64(1): 2, np.str_("a"): 3, int: 4},
+    values: list[object] = [
+        {1, "a", (2, (3, "b"))}, frozenset({1.5}), decimal.Decimal("1E+3"), range(5),
+        slice(1, None), complex(1, 2), {np.float64(1): 2, np.str_("a"): 3, int: 4},
     ]  # fmt: skip
     for protocol in range(6):
         assert str(values) == str(opened(pickle.dumps(values, protocol)))
@@ -72,7 +72,7 @@ def test_no_two_arrays_share_their_values(protocol: int, count: int) -> None:
     array = np.arange(count, dtype="f8")
     maker, args, *state = array.__reduce_ex__(protocol)
     if protocol == 5:
-        maker, args = np._core.numeric._frombuffer, (bytearray(args[0]), *args[1:])  # noqa: SLF001
+        maker, args = np._core.numeric._frombuffer, (bytearray(args[0]), *args[1:])
     else:
         state = [(*state[0][:4], state[0][4])]
     made = opened(

@@ -16,8 +16,8 @@ from bundleserver.frameworks.pickles.gate.listing import built_in
 from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused
 from bundleserver.frameworks.pickles.gate.rules import AUDITS
 from bundleserver.frameworks.pickles.gate.session import Session
-from bundleserver.frameworks.pickles.gate.table_arrays import HELD
 from bundleserver.frameworks.pickles.gate.unpickler import GateUnpickler
+from bundleserver.frameworks.pickles.gate.values.table_arrays import HELD
 from bundleserver.frameworks.trust import CodeTrust
 
 __all__ = ["NotListed", "Refused", "open_stream"]

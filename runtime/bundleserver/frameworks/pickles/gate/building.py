@@ -89,9 +89,9 @@ def _check_keys(session: Session, kind: type, state: object) -> None:
     for part in state if type(state) is tuple else (state,):
         if isinstance(part, dict):
             for key, value in dict.items(part):
-                if type(key) is str and not _may_shadow(kind, key, value):
-                    if not session.is_of_operator(kind):
-                        raise Refused(f"it replaces '{key}' of a {kind.__qualname__}")
+                hides = type(key) is str and not _may_shadow(kind, key, value)
+                if hides and not session.is_of_operator(kind):
+                    raise Refused(f"it replaces '{key}' of a {kind.__qualname__}")
                 is_special = type(key) is str and key.startswith("__") and key.endswith("__")
                 # statsmodels keeps the text of a class's documentation in its results.
                 if is_special and not (key == "__doc__" and type(value) in (str, type(None))):

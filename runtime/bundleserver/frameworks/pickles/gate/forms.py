@@ -8,9 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from bundleserver.frameworks.pickles.gate.arrays import ARRAY_FORMS, ArrayClass
 from bundleserver.frameworks.pickles.gate.building import set_items
-from bundleserver.frameworks.pickles.gate.joblib_arrays import ArrayRecord
 from bundleserver.frameworks.pickles.gate.listing import (
     BUILD,
     CALL,
@@ -18,12 +16,14 @@ from bundleserver.frameworks.pickles.gate.listing import (
     VALUE,
     own_names,
 )
-from bundleserver.frameworks.pickles.gate.native import CHECKED_FUNCTIONS
-from bundleserver.frameworks.pickles.gate.random_states import RANDOM_FORMS
+from bundleserver.frameworks.pickles.gate.models.functions import CHECKED_FUNCTIONS
+from bundleserver.frameworks.pickles.gate.models.statespace import STATE_FORMS, Dropped
 from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
 from bundleserver.frameworks.pickles.gate.session import Form, Session
-from bundleserver.frameworks.pickles.gate.statespace import STATE_FORMS, Dropped
-from bundleserver.frameworks.pickles.gate.tables import TABLE_FORMS
+from bundleserver.frameworks.pickles.gate.values.arrays import ARRAY_FORMS, ArrayClass
+from bundleserver.frameworks.pickles.gate.values.joblib_arrays import ArrayRecord
+from bundleserver.frameworks.pickles.gate.values.random_states import RANDOM_FORMS
+from bundleserver.frameworks.pickles.gate.values.tables import TABLE_FORMS
 
 
 def _getattr(session: Session, args: tuple[object, ...]) -> object:
@@ -99,9 +99,10 @@ def _partial(session: Session, args: tuple[object, ...]) -> object:
 
 def _encode(session: Session, args: tuple[object, ...]) -> bytes:
     """Return bytes, which protocols 0 to 2 write as text."""
-    if len(args) != 2 or not all(type(arg) is str for arg in args) or args[1] not in _LATIN:
+    text, encoding = args if len(args) == 2 else (None, None)
+    if type(text) is not str or type(encoding) is not str or encoding not in _LATIN:
         raise Refused("it encodes a text with another encoding than latin1")
-    return args[0].encode("latin-1")
+    return text.encode("latin-1")
 
 
 _LATIN = ("latin1", "latin-1")

@@ -11,11 +11,11 @@ import numpy as np
 
 from bundleserver.frameworks.giving_up import go_on
 from bundleserver.frameworks.pickles.gate.building import add_items, set_items
-from bundleserver.frameworks.pickles.gate.calls import check_keys
-from bundleserver.frameworks.pickles.gate.joblib_arrays import check_room
 from bundleserver.frameworks.pickles.gate.listing import VALUE
 from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused, kind_of
 from bundleserver.frameworks.pickles.gate.session import Reference, Session
+from bundleserver.frameworks.pickles.gate.values.calls import check_keys
+from bundleserver.frameworks.pickles.gate.values.joblib_arrays import check_room
 
 _PIECE = 1 << 20
 _CHECK_EVERY = 1 << 14
@@ -210,8 +210,8 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
                 pickle.BINBYTES, pickle.UNICODE, pickle.BINUNICODE, pickle.BINUNICODE8,
                 pickle.BINBYTES8, pickle.SHORT_BINSTRING, pickle.SHORT_BINBYTES,
                 pickle.SHORT_BINUNICODE, pickle.EMPTY_TUPLE, pickle.EMPTY_LIST, pickle.EMPTY_DICT,
-                pickle.EMPTY_SET, pickle.POP, pickle.POP_MARK, pickle.PUT, pickle.BINPUT, pickle.LONG_BINPUT,
-                pickle.MARK, pickle.STOP,
+                pickle.EMPTY_SET, pickle.POP, pickle.POP_MARK, pickle.PUT, pickle.BINPUT,
+                pickle.LONG_BINPUT, pickle.MARK, pickle.STOP,
             )
         },
         # The length of a frame says nothing: what is in it follows.

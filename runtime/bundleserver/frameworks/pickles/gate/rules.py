@@ -11,17 +11,21 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from bundleserver.frameworks.pickles.gate.arrays import ARRAY_SETTERS
-from bundleserver.frameworks.pickles.gate.estimators import PART_AUDITS, PLAIN, check_keywords
-from bundleserver.frameworks.pickles.gate.formulas import check_formula
 from bundleserver.frameworks.pickles.gate.listing import own_names
-from bundleserver.frameworks.pickles.gate.native import NATIVE_AUDITS, NATIVE_SETTERS
-from bundleserver.frameworks.pickles.gate.random_states import RANDOM_CHECKS
+from bundleserver.frameworks.pickles.gate.models.estimators import (
+    PART_AUDITS,
+    PLAIN,
+    check_keywords,
+)
+from bundleserver.frameworks.pickles.gate.models.formulas import check_formula
+from bundleserver.frameworks.pickles.gate.models.native import NATIVE_AUDITS, NATIVE_SETTERS
+from bundleserver.frameworks.pickles.gate.models.statespace import STATE_AUDITS
 from bundleserver.frameworks.pickles.gate.refusal import Refused
 from bundleserver.frameworks.pickles.gate.session import Rule, Session
-from bundleserver.frameworks.pickles.gate.statespace import STATE_AUDITS
-from bundleserver.frameworks.pickles.gate.table_arrays import ARRAY_SETTERS as OWN_ARRAYS
-from bundleserver.frameworks.pickles.gate.tables import TABLE_SETTERS
+from bundleserver.frameworks.pickles.gate.values.arrays import ARRAY_SETTERS
+from bundleserver.frameworks.pickles.gate.values.random_states import RANDOM_CHECKS
+from bundleserver.frameworks.pickles.gate.values.table_arrays import ARRAY_SETTERS as OWN_ARRAYS
+from bundleserver.frameworks.pickles.gate.values.tables import TABLE_SETTERS
 
 _METHODS = frozenset(
     {"auto", "decision_function", "predict", "predict_log_proba", "predict_proba", "transform"}

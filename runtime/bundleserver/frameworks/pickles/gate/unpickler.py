@@ -7,12 +7,12 @@ from collections.abc import Callable
 from typing import Any, BinaryIO, ClassVar, cast
 
 from bundleserver.frameworks.pickles.gate.building import build
-from bundleserver.frameworks.pickles.gate.calls import CALL_CHECKS
-from bundleserver.frameworks.pickles.gate.joblib_arrays import ArrayRecord, read_array
 from bundleserver.frameworks.pickles.gate.listing import BUILD, CALL, ITEMS, MAKE, NEW
 from bundleserver.frameworks.pickles.gate.plain import PlainUnpickler
 from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused, kind_of
 from bundleserver.frameworks.pickles.gate.session import Session
+from bundleserver.frameworks.pickles.gate.values.calls import CALL_CHECKS
+from bundleserver.frameworks.pickles.gate.values.joblib_arrays import ArrayRecord, read_array
 
 _DEEPEST = 50
 

@@ -5,8 +5,7 @@ Without these rules a file could make a prediction read, or write, outside of it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from importlib import import_module
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -162,7 +161,7 @@ def _is_metric_of(metric: Any, width: int) -> bool:
     _, weights, inverse, *_ = metric.__getstate__()
     name = kind.__name__.rstrip("0123456789")
     if name == "MahalanobisDistance":
-        return np.shape(inverse) == (width, width)
+        return bool(np.shape(inverse) == (width, width))
     if name in ("SEuclideanDistance", "MinkowskiDistance", "WMinkowskiDistance"):
         return np.shape(weights) in (((0,), (width,)) if name[0] == "M" else ((width,),))
     return name not in ("HaversineDistance", "PyFuncDistance") or width == 2
@@ -195,7 +194,7 @@ def _check_sparse(_session: Session, made: object) -> None:
     """Check that a sparse matrix has its values inside of its shape."""
     matrix: Any = made
     _own_arrays(made)
-    shape = vars(made).get("_shape")
+    shape: Any = vars(made).get("_shape")
     is_shape = type(shape) is tuple and all(isinstance(size, (int, np.integer)) for size in shape)
     _check(holds=is_shape, what="the sizes of a sparse matrix")
     if matrix.format == "lil":
@@ -280,53 +279,3 @@ NATIVE_SETTERS = {
     for bits in ("", "64", "32")
 }
 """Classes whose state is set by a function of ours."""
-
-
-def _only_for_fitting(*args: object, **keywords: object) -> object:
-    """Stand for a function that calls what it is given, or that believes the sizes it is given.
-
-    Raises:
-        ValueError: always.
-    """
-    raise ValueError("a function of a model that only fitting needs is not there after a load")
-
-
-def _smoothing(name: str) -> Callable[..., object]:
-    """Return the smoothing of an ETS model; compiled code there checks no bounds, so this does."""
-
-    def smooth(
-        params: Any, y: Any, yhat: Any, xhat: Any, is_fixed: Any, fixed: Any, *options: bool
-    ) -> object:
-        arrays = (params, y, yhat, xhat, is_fixed, fixed)
-        if any(type(array) is not np.ndarray for array in arrays) or xhat.ndim != 2:
-            raise ValueError("an ETS model does not keep its numbers in arrays")
-        rows, states = xhat.shape
-        if not (
-            rows >= 1
-            and states >= 3
-            and len(is_fixed) == len(fixed) == states + 4
-            and min(len(y), len(yhat)) >= rows
-            and len(params) >= np.count_nonzero(is_fixed == 0)
-        ):
-            raise ValueError("an ETS model has arrays whose sizes do not agree")
-        real = getattr(import_module(_ETS), name)
-        return real(params, y, yhat, xhat, is_fixed, fixed, *options)
-
-    return smooth
-
-
-_ETS = "statsmodels.tsa.exponential_smoothing._ets_smooth"
-
-CHECKED_FUNCTIONS: dict[str, Callable[..., object]] = {
-    **{
-        f"{_ETS}.{name}": _smoothing(name)
-        for name in (
-            *("_ets_smooth_add_add", "_ets_smooth_add_mul"),
-            *("_ets_smooth_mul_add", "_ets_smooth_mul_mul"),
-        )
-    },
-    "sklearn.cluster._kmeans._kmeans_single_elkan": _only_for_fitting,
-    "sklearn.cluster._kmeans._kmeans_single_lloyd": _only_for_fitting,
-    "statsmodels.base.l1_slsqp.fit_l1_slsqp": _only_for_fitting,
-}
-"""Functions in place of those that a pickle names; each is only a value."""

@@ -116,7 +116,7 @@ _MATCHES: Mapping[str, Callable[[object, np.ndarray[Any, Any]], bool]] = {
 
 def _set_masked(session: Session, made: object, state: object) -> None:
     """Give an array with missing values both of its arrays."""
-    parts = state if type(state) is dict else {}
+    parts: Any = state if type(state) is dict else {}
     values, mask = parts.get("_data"), parts.get("_mask")
     are_arrays = type(values) is np.ndarray and type(mask) is np.ndarray
     if not (are_arrays and values.shape == mask.shape and mask.dtype == bool):
@@ -129,16 +129,16 @@ def _set_masked(session: Session, made: object, state: object) -> None:
 
 def _set_intervals(session: Session, made: object, state: object) -> None:
     inner = state[0] if type(state) is tuple and len(state) == 1 else state
-    parts = inner if type(inner) is dict else {}
+    parts: Any = inner if type(inner) is dict else {}
     left, right, dtype = (parts.get(name) for name in ("_left", "_right", "_dtype"))
     are_ends = all(is_array(end) or is_a(end, _INDEX) for end in (left, right))
-    if not are_ends or len(left) != len(right) or not is_a(dtype, f"{_DTYPES}.IntervalDtype"):  # type: ignore[arg-type]  # arrays
+    if not are_ends or len(left) != len(right) or not is_a(dtype, f"{_DTYPES}.IntervalDtype"):
         raise Refused("an array of intervals has not as many beginnings as ends")
-    vars(made).update(_left=left.copy(), _right=right.copy(), _dtype=dtype)  # type: ignore[union-attr]  # arrays
+    vars(made).update(_left=left.copy(), _right=right.copy(), _dtype=dtype)
 
 
 def _set_categories(session: Session, made: object, state: object) -> None:
-    parts = state if type(state) is dict else {}
+    parts: Any = state if type(state) is dict else {}
     categories, is_ordered = parts.get("categories"), parts.get("ordered", False)
     is_index = categories is None or is_a(categories, _INDEX)
     if not is_index or type(is_ordered) not in (bool, type(None)):
@@ -147,7 +147,7 @@ def _set_categories(session: Session, made: object, state: object) -> None:
 
 
 def _set_zone(session: Session, made: object, state: object) -> None:
-    parts = state if type(state) is dict else {}
+    parts: Any = state if type(state) is dict else {}
     zone, unit = parts.get("tz"), parts.get("unit")
     is_unit = type(unit) is str and unit in ("s", "ms", "us", "ns")
     if not is_unit or not any(is_a(zone, name) for name in _ZONES):
@@ -156,9 +156,11 @@ def _set_zone(session: Session, made: object, state: object) -> None:
 
 
 def _set_interval_dtype(session: Session, made: object, state: object) -> None:
-    parts = state if type(state) is dict else {}
+    parts: Any = state if type(state) is dict else {}
     inner, closed = parts.get("subtype"), parts.get("closed")
-    is_dtype = inner is None or isinstance(inner, np.dtype) or is_a(inner, f"{_DTYPES}.DatetimeTZDtype")
+    is_dtype = (
+        inner is None or isinstance(inner, np.dtype) or is_a(inner, f"{_DTYPES}.DatetimeTZDtype")
+    )
     if not is_dtype or type(closed) not in (str, type(None)):
         raise Refused("a datatype of intervals is made of no datatype")
     cast(Any, made).__setstate__({"subtype": inner, "closed": closed})

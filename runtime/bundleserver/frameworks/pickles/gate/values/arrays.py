@@ -19,7 +19,7 @@ from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
 from bundleserver.frameworks.pickles.gate.session import Form, Session
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeGuard
+    from typing import TypeGuard
 
 _PLAIN = re.compile(r"[<>|=]?[?biufcSUVmMO][0-9]{0,9}(\[[0-9]{0,9}[a-zA-Zμ]{1,7}\])?")
 _MOST_DIMENSIONS = 64
@@ -75,8 +75,9 @@ def _subarray(inner: object) -> np.dtype[Any]:
 
 
 def _structure(names: object, fields: object, size: object, *, aligned: object) -> np.dtype[Any]:
-    is_named = type(names) is tuple and all(type(name) is str for name in names)
-    if not is_named or not _is_mapping(fields) or {*names} != {*fields}:
+    if type(names) is not tuple or not all(type(name) is str for name in names):
+        raise Refused("a datatype has names that are no texts")
+    if not _is_mapping(fields) or {*names} != {*fields}:
         raise Refused("a datatype has names that are not those of its fields")
     parts = [dict(fields)[name] for name in names]
     for part in parts:
@@ -175,9 +176,15 @@ def _set_array(session: Session, made: object, state: object) -> None:
         raise Refused("an array has a state that numpy does not write")
     version, shape, dtype, is_transposed, values = state
     _check_values(shape, dtype, values)
-    own = (version, shape, dtype, bool(is_transposed is True), _copied(values))
+    own: Any = (version, shape, dtype, _is_transposed(is_transposed), _copied(values))
     np.ndarray.__setstate__(cast("np.ndarray[Any, Any]", made), own)
     check_booleans(cast("np.ndarray[Any, Any]", made))
+
+
+def _is_transposed(order: object) -> bool:
+    if type(order) not in (bool, int):
+        raise Refused(f"the order of an array is a {kind_of(order)}")
+    return bool(order)
 
 
 def _set_masked(session: Session, made: object, state: object) -> None:
@@ -189,7 +196,7 @@ def _set_masked(session: Session, made: object, state: object) -> None:
     _check_values(shape, dtype, values)
     _check_values(shape, np.ma.make_mask_descr(dtype), mask)
     masked = cast(Any, made)
-    order = bool(is_transposed is True)
+    order = _is_transposed(is_transposed)
     own = (version, shape, dtype, order, _copied(values), _copied(mask), filled)
     masked.__setstate__(own)
     check_booleans(masked.data)

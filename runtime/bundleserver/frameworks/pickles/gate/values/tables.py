@@ -13,11 +13,11 @@ from typing import Any, cast
 
 import numpy as np
 
-from bundleserver.frameworks.pickles.gate.calls import check_keys
 from bundleserver.frameworks.pickles.gate.listing import NEW, own_names
 from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
 from bundleserver.frameworks.pickles.gate.session import Form, Session
-from bundleserver.frameworks.pickles.gate.table_arrays import copied, is_a, is_array
+from bundleserver.frameworks.pickles.gate.values.calls import check_keys
+from bundleserver.frameworks.pickles.gate.values.table_arrays import copied, is_a, is_array
 
 _INDEX = "pandas.core.indexes.base.Index"
 _BLOCK = "pandas.core.internals.blocks.Block"

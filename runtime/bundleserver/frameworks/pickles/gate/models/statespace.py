@@ -74,8 +74,9 @@ def _check_class(kind: object) -> None:
 def _check_beginning(made: object, states: object, depth: int) -> None:
     """Check that each block of the states that a model begins with is inside of all states."""
     attributes = cast("dict[str, Any]", getattr(made, "__dict__", {}))
-    blocks, constant = attributes.get("blocks"), attributes.get("constant")
-    covariance = attributes.get("stationary_cov")
+    blocks = attributes.get("blocks")
+    constant: Any = attributes.get("constant")
+    covariance: Any = attributes.get("stationary_cov")
     is_sound = (
         _INITIALIZATION in own_names(type(made))
         and depth < _DEEPEST

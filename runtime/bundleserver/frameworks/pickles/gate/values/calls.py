@@ -1,7 +1,7 @@
 """Calls of Python's own classes: of exact plain values, and in bounded time.
 
-``set(range(10**12))`` and ``int(Decimal("1e99999999"))`` are a few bytes and take for ever. So these
-take only what is in the pickle already, and that in the forms in which Python writes it.
+``set(range(10**12))`` and ``int(Decimal("1e99999999"))`` are a few bytes and take for ever. So
+these take only what is in the pickle already, and that in the forms in which Python writes it.
 """
 
 from __future__ import annotations
@@ -69,7 +69,9 @@ def _check_tuple(session: Session, key: tuple[object, ...]) -> None:
 def _check_kind_of_key(session: Session, kind: type) -> None:
     is_number = issubclass(kind, np.generic) and kind.__module__ == "numpy" and kind is not np.void
     is_known = is_number or issubclass(kind, type) or own_names(kind)[0] in _OTHER_KEYS
-    if not (is_known or kind.__hash__ is object.__hash__ or session.is_of_operator(kind)):
+    if not (
+        is_known or cast(object, kind.__hash__) is object.__hash__ or session.is_of_operator(kind)
+    ):
         name = f"{kind.__module__}.{kind.__qualname__}"
         raise Refused(f"it has a {name} as the key of a dict or the member of a set")
 
@@ -143,15 +145,20 @@ def _check_slice(session: Session, args: tuple[object, ...]) -> None:
 
 def _check_decimal(session: Session, args: tuple[object, ...]) -> None:
     _check_number(session, args)
-    exponent = cast(str, args[0]).lower().rpartition("e") if args and type(args[0]) is str else ""
-    if exponent and exponent[1] and len(exponent[2].strip("+-")) > len(str(_LARGEST_EXPONENT)):
+    text = args[0] if args else ""
+    exponent = text.lower().rpartition("e") if type(text) is str else ("", "", "")
+    if exponent[1] and len(exponent[2].strip("+-")) > len(str(_LARGEST_EXPONENT)):
         raise Refused(f"it has a decimal number with an exponent above {_LARGEST_EXPONENT}")
 
 
 def _check_tree(session: Session, args: tuple[object, ...]) -> None:
     columns, classes, outputs = args if len(args) == 3 else (None, None, None)
     is_sound = type(columns) is int and type(outputs) is int and type(classes) is np.ndarray
-    if not is_sound or cast(Any, classes).shape != (outputs,) or cast(Any, classes).dtype != np.intp:
+    if (
+        not is_sound
+        or cast(Any, classes).shape != (outputs,)
+        or cast(Any, classes).dtype != np.intp
+    ):
         raise Refused("a decision tree is made with other sizes than scikit-learn's")
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from bundleserver.frameworks.free_memory import free_memory
 from bundleserver.frameworks.giving_up import go_on
-from bundleserver.frameworks.pickles.gate.arrays import check_booleans, checked_shape
 from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
+from bundleserver.frameworks.pickles.gate.values.arrays import check_booleans, checked_shape
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer

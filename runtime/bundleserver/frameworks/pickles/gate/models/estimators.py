@@ -30,7 +30,10 @@ _MADE_OF: Mapping[str, frozenset[str]] = {
     # What the boosters hold of compiled code, and the designs of formulas, they make themselves.
     **dict.fromkeys(_LEARNERS, _LEARNERS | _PYTHON | {"ctypes"}),
     "prophet": frozenset({"bundleserver", "pandas", "prophet"}) | _PYTHON,
-    "statsmodels": frozenset({"bundleserver", "formulaic", "pandas", "patsy", "statsmodels", "types"}) | _PYTHON,
+    "statsmodels": frozenset(
+        {"bundleserver", "formulaic", "pandas", "patsy", "statsmodels", "types"}
+    )
+    | _PYTHON,
 }
 """The packages whose objects those of a package may hold."""
 
@@ -90,7 +93,7 @@ def _are_numbers(value: object) -> bool:
     """Ask whether a value is a datatype of numpy's, or a list of them."""
     kinds = value if type(value) in (list, tuple) else [value]
     return all(
-        isinstance(kind, type) and issubclass(kind, np.generic) or type(kind) in PLAIN
+        (isinstance(kind, type) and issubclass(kind, np.generic)) or type(kind) in PLAIN
         for kind in cast("Iterable[object]", kinds)
     )
 

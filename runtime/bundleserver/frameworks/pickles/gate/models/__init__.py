@@ -1,0 +1,1 @@
+"""What the models of each library may be made of."""

@@ -1,0 +1,1 @@
+"""Plain values that pickles are made of: arrays, tables, containers, random states."""
