@@ -16,7 +16,7 @@ from bundleserver.frameworks.pickles.gate.formulas import check_formula
 from bundleserver.frameworks.pickles.gate.listing import own_names
 from bundleserver.frameworks.pickles.gate.native import NATIVE_AUDITS
 from bundleserver.frameworks.pickles.gate.random_states import RANDOM_CHECKS
-from bundleserver.frameworks.pickles.gate.refusal import Refused
+from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
 from bundleserver.frameworks.pickles.gate.session import Session
 
 _METHODS = frozenset(
@@ -90,6 +90,15 @@ def _check_results(made: object) -> None:
         raise Refused("results of statsmodels have a model of another class")
 
 
+def _check_booster(state: object) -> None:
+    """Check that trees come as text or bytes: what is freed in the end is the address they get."""
+    if type(state) is not dict:
+        raise Refused(f"the state of a booster is a {kind_of(state)}; expected a dict")
+    for name in ("handle", "_handle"):
+        if type(state.get(name)) not in (str, bytes, bytearray, type(None)):
+            raise Refused(f"'{name}' of a booster is a {kind_of(state[name])}; expected its trees")
+
+
 def _attributes(made: object) -> dict[str, object]:
     return cast("dict[str, object]", object.__getattribute__(made, "__dict__"))
 
@@ -105,7 +114,9 @@ SETTERS: Mapping[str, Callable[[Session, object, object], None]] = {
 """Classes whose state is set by a function of ours."""
 
 CHECKS: Mapping[str, Callable[[object], None]] = {
+    "lightgbm.basic.Booster": _check_booster,
     "statsmodels.base.data.ModelData": _check_model_data,
+    "xgboost.core.Booster": _check_booster,
     **RANDOM_CHECKS,
 }
 """Classes whose state is checked before they get it."""
