@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
 
 from bundleserver.bundle.trust import SignaturePolicy, Trust
+from bundleserver.bundle.trust.keys import check_keys
 from bundleserver.commands.flags import read_settings
 from bundleserver.commands.flags.table import FLAGS
 from bundleserver.commands.flags.values import parse_bool
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy, read_names
 from bundleserver.settings import Settings
 
+LOG = logging.getLogger(__name__)
+
+_MEANINGS = {
+    PicklePolicy.ANY: "every pickle is opened, and opening one runs the code that it names",
+    PicklePolicy.LISTED: "a pickle is opened if it names nothing but what the lists allow",
+    PicklePolicy.DENY: "no pickle is opened",
+}
+
 _OF_COMMANDS = (
+    "profile",
     "pickle_policy",
     "pickle_allow",
     "bundle_code",
@@ -75,8 +86,13 @@ def trust_of(settings: Settings) -> Trust:
     """Return the trust in versions that settings ask for.
 
     Raises:
-        ConfigError: the file of --pickle_allow cannot be read, or has what is no name.
+        ConfigError: the file of --pickle_allow cannot be read, or has what is no name; or there is
+            no trusted key.
+        FrameworkError: signatures are to be checked, and the library for it is missing.
     """
+    if settings.trusted_keys is not None and settings.signatures is not SignaturePolicy.OFF:
+        for odd in check_keys(settings.trusted_keys).odd:
+            LOG.warning("--trusted_keys '%s': ignored %s", settings.trusted_keys, odd)
     otherwise = SignaturePolicy.OFF if settings.trusted_keys is None else SignaturePolicy.ENFORCE
     return Trust(
         code=CodeTrust(
@@ -88,3 +104,10 @@ def trust_of(settings: Settings) -> Trust:
         signatures=settings.signatures or otherwise,
         trusted_keys=settings.trusted_keys,
     )
+
+
+def log_trust(trust: Trust) -> None:
+    """Say which policy holds for pickles."""
+    code = trust.code
+    own = f"; {len(code.allowed)} names of --pickle_allow" if code.allowed else ""
+    LOG.info("pickle policy '%s': %s%s", code.pickles.value, _MEANINGS[code.pickles], own)
