@@ -11,6 +11,7 @@ import types
 import warnings
 import zipfile
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 
 import cloudpickle
@@ -27,7 +28,9 @@ from bundleserver.errors import LoadError
 from bundleserver.frameworks import pickles
 from bundleserver.frameworks.pickles import ClassName
 from bundleserver.frameworks.pickles.scan import inspect_pickle
+from bundleserver.frameworks.trust import CodeTrust
 
+ANY = CodeTrust()
 X = np.random.default_rng(0).normal(size=(60, 3))
 Y = (X[:, 0] > 0).astype(int)
 FOREST = RandomForestClassifier(3, random_state=0).fit(X, Y)
@@ -193,7 +196,7 @@ def test_top_class_of_a_file_without_padded_arrays(tmp_path):
     path.write_bytes(pipe.getvalue())
 
     assert ClassName(__name__, "Slotted") in inspect_pickle(path).named
-    np.testing.assert_array_equal(X, pickles.load(path)[0])
+    np.testing.assert_array_equal(X, pickles.load(path, ANY)[0])
 
 
 def test_objects_kept_outside_a_pickle_are_a_load_error(tmp_path):
@@ -206,9 +209,9 @@ def test_objects_kept_outside_a_pickle_are_a_load_error(tmp_path):
 
     assert ClassName("builtins", "list") == pickles.top_class(path) == pickles.top_class(coded)
     with pytest.raises(LoadError, match="cannot be opened: UnpicklingError: unsupported persist"):
-        pickles.load(path)
+        pickles.load(path, ANY)
     with pytest.raises(LoadError, match="unregistered extension code 9"):
-        pickles.load(coded)
+        pickles.load(coded, ANY)
 
 
 def test_load_names_the_compression_that_is_not_installed(tmp_path):
@@ -217,7 +220,7 @@ def test_load_names_the_compression_that_is_not_installed(tmp_path):
     path.write_bytes(b"\x04\x22\x4d\x18" + bytes(50))
 
     with pytest.raises(LoadError, match=r"needs the module 'lz4'|is truncated or damaged"):
-        pickles.load(path)
+        pickles.load(path, ANY)
 
 
 @pytest.mark.parametrize("write", [joblib.dump, lambda thing, path: written(path, thing)])
@@ -226,7 +229,7 @@ def test_load_opens_what_was_written(tmp_path, write):
     path = tmp_path / "model"
     write(FOREST, path)
 
-    np.testing.assert_array_equal(FOREST.predict_proba(X), pickles.load(path).predict_proba(X))
+    np.testing.assert_array_equal(FOREST.predict_proba(X), pickles.load(path, ANY).predict_proba(X))
 
 
 def test_inspecting_a_pickle_runs_nothing(tmp_path):
@@ -302,7 +305,7 @@ def test_load_of_a_truncated_file_says_so(tmp_path, write, size):
     path.write_bytes(path.read_bytes()[:size])
 
     with pytest.raises(LoadError, match=rf"^'{path}' is truncated or damaged .*copy it again"):
-        pickles.load(path)
+        pickles.load(path, ANY)
 
 
 @pytest.mark.parametrize("compress", ["zlib", "gzip", "bz2", "xz"])
@@ -313,7 +316,7 @@ def test_load_of_a_truncated_compressed_file_says_so(tmp_path, compress):
     path.write_bytes(path.read_bytes()[:500])
 
     with pytest.raises(LoadError, match="is truncated or damaged"):
-        pickles.load(path)
+        pickles.load(path, ANY)
 
 
 def test_top_class_of_a_truncated_file_is_what_it_began_with(tmp_path):
@@ -353,7 +356,7 @@ def test_load_says_what_a_file_is_that_is_no_pickle(tmp_path, kind):
     path, message = other_formats(tmp_path)[kind]
 
     with pytest.raises(LoadError, match=message) as refusal:
-        pickles.load(path)
+        pickles.load(path, ANY)
 
     assert str(path) in str(refusal.value)
     assert pickles.top_class(path) is None
@@ -369,10 +372,12 @@ def test_load_of_other_bytes_is_a_load_error(tmp_path, content):
     path.write_bytes(content)
 
     with pytest.raises(LoadError, match="is truncated or damaged"):
-        pickles.load(path)
+        pickles.load(path, ANY)
 
 
-@pytest.mark.parametrize("read", [pickles.load, pickles.top_class, inspect_pickle])
+@pytest.mark.parametrize(
+    "read", [partial(pickles.load, trust=ANY), pickles.top_class, inspect_pickle]
+)
 def test_a_file_that_cannot_be_read_is_a_load_error(tmp_path, read):
     """A missing file and a directory are reported by path, not as an OSError."""
     with pytest.raises(LoadError, match=r"absent.pkl' cannot be read: No such file"):
@@ -393,9 +398,9 @@ def test_load_refuses_a_notebook_class_and_shows_how_to_save_its_parts(tmp_path,
     joblib.dump(pipeline, tmp_path / "with_trace.joblib")
 
     with pytest.raises(LoadError) as refusal:
-        pickles.load(path)
+        pickles.load(path, ANY)
     with pytest.raises(LoadError, match=r"__main__\.LSTMPipeline"):
-        pickles.load(tmp_path / "with_trace.joblib")
+        pickles.load(tmp_path / "with_trace.joblib", ANY)
 
     assert f"'{path}' uses '__main__.LSTMPipeline', defined in the notebook" in str(refusal.value)
     assert str(refusal.value).endswith(
@@ -409,7 +414,7 @@ def test_load_refuses_a_notebook_class_without_parts_by_example(tmp_path, monkey
     path = written(tmp_path / "m.pkl", notebook_class(monkeypatch, "TimeSeriesEnsemble")())
 
     with pytest.raises(LoadError, match=r'"scaler": pipeline.scaler, "model": pipeline.model'):
-        pickles.load(path)
+        pickles.load(path, ANY)
 
 
 def test_load_refuses_notebook_code_inside_an_importable_model(tmp_path, monkeypatch):
@@ -418,7 +423,7 @@ def test_load_refuses_notebook_code_inside_an_importable_model(tmp_path, monkeyp
     path = written(tmp_path / "m.pkl", make_pipeline(step, LogisticRegression()).fit(X, Y))
 
     with pytest.raises(LoadError, match=r"uses '__main__.LogScaler'.* move it to a module that is"):
-        pickles.load(path)
+        pickles.load(path, ANY)
 
 
 def test_notebook_names_lists_only_what_lived_in_the_notebook(tmp_path, monkeypatch):
@@ -442,7 +447,7 @@ def test_load_names_a_package_that_is_not_installed(tmp_path, monkeypatch):
     with pytest.raises(
         LoadError, match=r"the module 'churn_models', which is not .*RUN pip install churn_models"
     ):
-        pickles.load(path)
+        pickles.load(path, ANY)
 
 
 @pytest.mark.parametrize(
@@ -462,7 +467,7 @@ def test_load_names_what_the_installed_version_lacks(tmp_path, named, message):
     path.write_bytes(named)
 
     with pytest.raises(LoadError, match=message):
-        pickles.load(path)
+        pickles.load(path, ANY)
 
 
 @pytest.mark.parametrize(
@@ -479,7 +484,7 @@ def test_load_turns_whatever_a_pickle_raises_into_one_sentence(tmp_path, error, 
     path = written(tmp_path / "m.pkl", Raises(error))
 
     with pytest.raises(LoadError, match=message):
-        pickles.load(path)
+        pickles.load(path, ANY)
 
 
 def test_load_logs_another_version_of_scikit_learn_once(tmp_path, monkeypatch, caplog):
@@ -490,8 +495,8 @@ def test_load_logs_another_version_of_scikit_learn_once(tmp_path, monkeypatch, c
 
     with warnings.catch_warnings(), caplog.at_level(logging.WARNING):
         warnings.simplefilter("error")
-        pickles.load(path)
-        pickles.load(written(tmp_path / "same_version.pkl", PIPELINE))
+        pickles.load(path, ANY)
+        pickles.load(written(tmp_path / "same_version.pkl", PIPELINE), ANY)
 
     assert 1 == len(caplog.records)
     assert f"{path}; it was saved with scikit-learn 1.0.2, but " in caplog.messages[0]
@@ -503,14 +508,14 @@ def test_load_names_both_versions_when_the_older_cannot_be_opened(tmp_path, monk
     path = written(tmp_path / "m.pkl", [StandardScaler(), Raises("value")])
 
     with pytest.raises(LoadError, match=r"says no; it was saved with scikit-learn 1\.0\.2, but "):
-        pickles.load(path)
+        pickles.load(path, ANY)
 
 
 def test_load_opens_functions_of_importable_modules(tmp_path):
     """A function named by an importable module is no reason to refuse a pickle."""
     path = written(tmp_path / "m.pkl", FunctionTransformer(np.log1p).fit(X))
 
-    np.testing.assert_array_equal(np.log1p(X**2), pickles.load(path).transform(X**2))
+    np.testing.assert_array_equal(np.log1p(X**2), pickles.load(path, ANY).transform(X**2))
 
 
 def test_load_opens_a_class_that_cloudpickle_carries_by_value(tmp_path, monkeypatch):
@@ -519,4 +524,4 @@ def test_load_opens_a_class_that_cloudpickle_carries_by_value(tmp_path, monkeypa
     path = tmp_path / "m.pkl"
     path.write_bytes(cloudpickle.dumps(scaler))
 
-    np.testing.assert_array_equal(scaler.transform(X), pickles.load(path).transform(X))
+    np.testing.assert_array_equal(scaler.transform(X), pickles.load(path, ANY).transform(X))

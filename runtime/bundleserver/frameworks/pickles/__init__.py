@@ -21,6 +21,13 @@ from bundleserver.frameworks.checked_files import CheckedPath
 from bundleserver.frameworks.interface import first_line, named_line, passes_through
 from bundleserver.frameworks.lean_imports import IMPORTING
 from bundleserver.frameworks.pickles.bounded import EndsEarly
+from bundleserver.frameworks.pickles.gate.listed import (
+    DENIED,
+    open_listed,
+    refuse_unlisted,
+    why_refused,
+)
+from bundleserver.frameworks.pickles.gate.refusal import Refused
 from bundleserver.frameworks.pickles.held import (
     Held,
     held_in,
@@ -30,6 +37,7 @@ from bundleserver.frameworks.pickles.held import (
 )
 from bundleserver.frameworks.pickles.made import ClassName, Made, class_of
 from bundleserver.frameworks.pickles.scan import Contents, inspect_pickle
+from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 
 __all__ = [
     "PICKLE_SUFFIXES",
@@ -54,17 +62,22 @@ _NOTEBOOK = frozenset({"__main__", "__mp_main__"})
 _PLAIN_DATA = frozenset({"builtins", "collections", "datetime", "numpy"})
 
 
-def load(path: Path) -> object:
-    """Open a pickle or joblib file; this runs code.
+def load(path: Path, trust: CodeTrust) -> object:
+    """Open a pickle or joblib file; what that may run, ``trust`` says.
 
     Raises:
         LoadError: the file cannot be opened; names the file, the cause and what to do.
     """
+    if trust.pickles is PicklePolicy.DENY:
+        raise LoadError(f"'{path}' {DENIED}")
     contents = inspect_pickle(path)
     if contents.failure is not None:
         _refuse_other_formats(path, contents)
         _refuse_too_short(path, contents.failure)
     _refuse_notebook_classes(path, contents)
+    is_listed = trust.pickles is PicklePolicy.LISTED
+    if is_listed:
+        refuse_unlisted(path, contents.named, trust)
     _import_modules(contents)
     try:
         import joblib
@@ -72,14 +85,18 @@ def load(path: Path) -> object:
         # scikit-learn warns for every estimator; one line per file is logged instead. The filter
         # stays: catch_warnings in several threads loses the filters of others.
         warnings.filterwarnings("ignore", message="Trying to unpickle estimator")
-        if isinstance(path, CheckedPath):
+        if is_listed:
+            model: object = open_listed(path, trust)
+        elif isinstance(path, CheckedPath):
             with path.open_checked() as file:
-                model: object = joblib.load(file)
+                model = joblib.load(file)
         else:
             model = joblib.load(path)
     except BaseException as error:  # the file's own code runs here
         if passes_through(error):
             raise
+        if isinstance(error, Refused):
+            raise LoadError(f"'{path}' {why_refused(error)}") from error
         raise LoadError(f"'{path}' {_what_failed(error, contents)}") from error
     if skew := _version_skew(contents):
         logger.warning("%s%s: predictions may differ", f"{path}", skew)

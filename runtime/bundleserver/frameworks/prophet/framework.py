@@ -40,6 +40,7 @@ from bundleserver.frameworks.interface import named_line, reading
 from bundleserver.frameworks.prophet import document
 from bundleserver.frameworks.prophet.intervals import Intervals
 from bundleserver.frameworks.regular_files import open_regular
+from bundleserver.frameworks.trust import CodeTrust
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
 
 _REFIT = "Prophet needs a refit for new observations; omit 'history'"
@@ -54,7 +55,7 @@ def load(path: Path, context: LoadContext) -> Predictor:
     """
     where = f"'{path}'"
     max_horizon = max_horizon_option(context.options, where)
-    model = _read(path)
+    model = _read(path, context.trust)
     if model.history is None or not len(model.params):
         raise LoadError(f"{where} has a Prophet model that is not fitted; fit it, then save it")
     try:
@@ -158,12 +159,12 @@ class Forecaster(CachingForecaster):
             raise InvalidInput("input 'cap' must be above the model's floor on every date")
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, trust: CodeTrust) -> Any:
     _import_quietly()
     from prophet import Prophet
     from prophet.serialize import model_from_dict
 
-    content = _content(path)
+    content = _content(path, trust)
     if isinstance(content, Prophet):
         return content
     try:
@@ -181,11 +182,11 @@ def _read(path: Path) -> Any:
     return model
 
 
-def _content(path: Path) -> object:
+def _content(path: Path, trust: CodeTrust) -> object:
     """Read a JSON file as a string, recognised by its first character, else open a pickle."""
     with reading(path), open_regular(path) as file:
         if file.peek(64)[:64].lstrip()[:1] not in (b"{", b'"'):
-            return pickles.load(path)
+            return pickles.load(path, trust)
         data = file.read(document.MOST_BYTES + 1)
     if len(data) > document.MOST_BYTES:
         raise LoadError(

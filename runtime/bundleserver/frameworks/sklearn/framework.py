@@ -66,7 +66,7 @@ def load(path: Path, context: LoadContext) -> SklearnPredictor | LoggedTable:
         LoadError: names the file, what is wrong with it and what to do.
     """
     faster = read_option(context.options, f"'{path}'")
-    model = pickles.load(path)
+    model = pickles.load(path, context.trust)
     if problem := why_not_served(model):
         raise LoadError(f"'{path}' has {problem}")
     # A model that ignores unknown categories would warn in every request with one: "once" does not

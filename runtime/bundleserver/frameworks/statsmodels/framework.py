@@ -59,7 +59,7 @@ def load(path: Path, context: LoadContext) -> Predictor:
         LoadError: not results, a kind that is not supported, or results that cannot forecast.
     """
     where = f"'{path}'"
-    results: Any = pickles.load(path)
+    results: Any = pickles.load(path, context.trust)
     family = family_of(results, where)
     if family is None:
         return RegressionPredictor(results, where)

@@ -13,6 +13,7 @@ from bundleserver.errors import LoadError, StoreError
 from bundleserver.frameworks import LoadContext, pickles
 from bundleserver.frameworks.interface import check_options, reading
 from bundleserver.frameworks.regular_files import open_regular
+from bundleserver.frameworks.trust import CodeTrust
 from bundleserver.frameworks.voting.config import (
     KEYS,
     VotingEnsemble,
@@ -60,7 +61,7 @@ def load(path: Path, context: LoadContext) -> VotingPredictor:
         LoadError: the file cannot be read, or its configuration is not valid; lists every problem.
     """
     encoding = _encoding(path, context.options)
-    raw = _read(path)
+    raw = _read(path, context.trust)
     if not isinstance(raw, Mapping):
         raise LoadError(
             f"'{path}' has a {type(raw).__name__}; expected a dict with the keys {quoted(KEYS)}"
@@ -112,12 +113,12 @@ def _encoding(path: Path, options: Mapping[str, object]) -> voting.Encoding:
     return voting.ENCODINGS[votes]
 
 
-def _read(path: Path) -> object:
+def _read(path: Path, trust: CodeTrust) -> object:
     """Decode JSON, which begins with a bracket, or else open a pickle."""
     with reading(path), open_regular(path) as file:
         data = file.read(_MOST_BYTES + 1)
     if not data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"{", b"[")):
-        return pickles.load(path)
+        return pickles.load(path, trust)
     if len(data) > _MOST_BYTES:
         raise LoadError(f"'{path}' has more than the {_MOST_BYTES} bytes of a configuration")
     try:

@@ -1,0 +1,87 @@
+"""Files under ``--pickle_policy=listed``, and what whoever publishes them is told."""
+
+from __future__ import annotations
+
+from _compat_pickle import NAME_MAPPING
+from collections.abc import Iterable
+from pathlib import Path
+
+from bundleserver.documents.forms import quoted
+from bundleserver.errors import LoadError
+from bundleserver.frameworks.pickles.gate import open_stream
+from bundleserver.frameworks.pickles.gate.forms import FORMS, STAND_INS
+from bundleserver.frameworks.pickles.gate.listing import built_in, why_never
+from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused
+from bundleserver.frameworks.pickles.made import ClassName
+from bundleserver.frameworks.pickles.scan import decompressed
+from bundleserver.frameworks.regular_files import open_regular
+from bundleserver.frameworks.trust import CodeTrust
+
+DENIED = (
+    "is a pickle, and --pickle_policy=deny opens none; save it in a format without code: skops, "
+    "safetensors, torch's '.pt2', ONNX, Prophet's JSON, or the library's own format for trees"
+)
+
+_HOW_TO_LIST = (
+    "'bundleserver inspect --pickles DIR' prints the lines for the file of --pickle_allow; "
+    "--pickle_policy=any would open the file and run its code"
+)
+
+
+def open_listed(path: Path, trust: CodeTrust) -> object:
+    """Open a pickle or joblib file, compressed or not, as far as the lists allow.
+
+    Raises:
+        Refused: it does what is not allowed.
+        Exception: it is damaged.
+    """
+    with open_regular(path) as raw:
+        return open_stream(decompressed(raw, raw.peek(16)[:16]), trust)
+
+
+def is_listed(name: str, trust: CodeTrust) -> bool:
+    """Ask whether a pickle may name a class or function at all."""
+    if name in FORMS or name in STAND_INS or name in built_in():
+        return True
+    return name in trust.allowed and not why_never(name)
+
+
+def refuse_unlisted(path: Path, named: Iterable[ClassName], trust: CodeTrust) -> None:
+    """Reject a file for all that it names and no list has, before anything of it is opened.
+
+    Raises:
+        LoadError: lists those names, and what to do.
+    """
+    names = sorted({_name_today(name) for name in named if name.module != "?"})
+    unlisted = [name for name in names if not is_listed(name, trust)]
+    if unlisted:
+        raise LoadError(f"'{path}' {_why_unlisted(unlisted)}")
+
+
+def _name_today(name: ClassName) -> str:
+    """Return a name as Python 3 has it; the scan shows that of Python 2, as some files do."""
+    return ".".join(NAME_MAPPING.get(name, name))
+
+
+def why_refused(error: Refused) -> str:
+    """Say why a file was refused while it was opened."""
+    if isinstance(error, NotListed):
+        return _why_unlisted([error.name])
+    return (
+        f"is refused by --pickle_policy=listed: {error}; save the model without it, or serve "
+        "with --pickle_policy=any, which runs the file's code"
+    )
+
+
+def _why_unlisted(names: list[str]) -> str:
+    never = [name for name in names if why_never(name)]
+    if never:
+        reasons = "; ".join(f"'{name}': {why_never(name)}" for name in never[:3])
+        others = quoted([name for name in names if name not in never])
+        return (
+            f"uses {quoted(never)}, which no list can allow ({reasons})"
+            + (f", and {others}, not listed" if others else "")
+            + "; save the model without what was pickled by value, or serve with "
+            "--pickle_policy=any, which runs the file's code"
+        )
+    return f"uses {quoted(names)}, which --pickle_policy=listed does not allow; {_HOW_TO_LIST}"

@@ -1,0 +1,121 @@
+"""What single classes may have in their states, each rule with its reason.
+
+A rule holds for a class and for those that extend it, whatever name a pickle has for them. What may
+change until the end of the pickle (a list in a state may get items later) is checked at its end.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from bundleserver.frameworks.pickles.gate.arrays import ARRAY_CHECKS, ARRAY_SETTERS
+from bundleserver.frameworks.pickles.gate.formulas import check_formula
+from bundleserver.frameworks.pickles.gate.names import own_names
+from bundleserver.frameworks.pickles.gate.native import NATIVE_AUDITS
+from bundleserver.frameworks.pickles.gate.refusal import Refused
+from bundleserver.frameworks.pickles.gate.session import Session
+
+_METHODS = frozenset(
+    {"auto", "decision_function", "predict", "predict_log_proba", "predict_proba", "transform"}
+)
+_DESIGNS = ("model_spec", "design_info")
+_RESTORED = frozenset({"restore_model_spec", "restore_design_info"})
+_ATTRIBUTE = re.compile(r"[a-zA-Z]\w*(\.[a-zA-Z]\w*)?")
+
+
+def _set_partial(session: Session, made: object, state: object) -> None:
+    """Give a partial its arguments; the function is the one that it was made with."""
+    function, args, keywords, attributes = cast("tuple[Any, ...]", state)
+    found = session.reference_to(function)
+    is_same = found is not None and function is cast("functools.partial[object]", made).func
+    if not is_same or type(args) is not tuple or type(keywords) is not dict or attributes:
+        raise Refused("a partial has a state that functools does not write")
+    cast(Any, made).__setstate__((function, args, keywords, None))
+
+
+def _check_text_input(made: object) -> None:
+    """Refuse a vectorizer that opens the files that requests name."""
+    if vars(made).get("input", "content") != "content":
+        raise Refused("a text vectorizer has another input than 'content', so it would open files")
+
+
+def _check_methods(made: object) -> None:
+    """Refuse other names of methods: they are called on whatever the ensemble is made of."""
+    for name in ("stack_method_", "response_method", "chain_method", "chain_method_"):
+        methods = vars(made).get(name)
+        # ClassifierChain has a method of its own, or the first that exists of several.
+        for method in methods if type(methods) in (list, tuple) else (methods,):
+            if method is not None and (type(method) is not str or method not in _METHODS):
+                raise Refused(f"'{name}' is {method!r:.50}; expected one of {sorted(_METHODS)}")
+
+
+def _check_importances(made: object) -> None:
+    """Refuse a selector that takes any attribute of what it holds."""
+    getter = vars(made).get("importance_getter")
+    if type(getter) is str and not _ATTRIBUTE.fullmatch(getter):
+        raise Refused(f"'importance_getter' is {getter!r:.50}; expected an attribute")
+
+
+def _check_model_data(state: object) -> None:
+    """Check the formula that statsmodels evaluates as Python while its data get their state."""
+    if not isinstance(state, dict):
+        raise Refused("the data of a statsmodels model have a state that it does not write")
+    if any(name in state for name in _DESIGNS):
+        raise Refused("the data of a statsmodels model have a design in place of a formula")
+    if _RESTORED & state.keys():
+        check_formula(state.get("formula"))
+        if own_names(type(state.get("frame")))[0] != "pandas.core.frame.DataFrame":
+            raise Refused("a model by formula has no table that it was fitted on")
+
+
+def _check_model(made: object) -> None:
+    """Check that a model's design can only be the one that its checked formula gave."""
+    attributes = _attributes(made)
+    if any(name in attributes for name in _DESIGNS):
+        raise Refused("a statsmodels model has a design in place of a formula")
+    if "data" in attributes and not _is_a(attributes["data"], "statsmodels.base.data.ModelData"):
+        raise Refused("a statsmodels model has data of another class")
+
+
+def _check_results(made: object) -> None:
+    """Check that results are those of a model, whose design was checked."""
+    model = _attributes(made).get("model")
+    if model is not None and not _is_a(model, "statsmodels.base.model.Model"):
+        raise Refused("results of statsmodels have a model of another class")
+
+
+def _attributes(made: object) -> dict[str, object]:
+    return cast("dict[str, object]", object.__getattribute__(made, "__dict__"))
+
+
+def _is_a(made: object, name: str) -> bool:
+    return name in own_names(type(made))
+
+
+SETTERS: Mapping[str, Callable[[Session, object, object], None]] = {
+    "functools.partial": _set_partial,
+    **ARRAY_SETTERS,
+}
+"""Classes whose state is set by a function of ours."""
+
+CHECKS: Mapping[str, Callable[[object], None]] = {
+    "statsmodels.base.data.ModelData": _check_model_data,
+    **ARRAY_CHECKS,
+}
+"""Classes whose state is checked before they get it."""
+
+AUDITS: Mapping[str, Callable[[object], None]] = {
+    "sklearn.feature_extraction.text._VectorizerMixin": _check_text_input,
+    "sklearn.ensemble._stacking._BaseStacking": _check_methods,
+    "sklearn.model_selection._classification_threshold.BaseThresholdClassifier": _check_methods,
+    "sklearn.multioutput._BaseChain": _check_methods,
+    "sklearn.feature_selection._from_model.SelectFromModel": _check_importances,
+    "sklearn.feature_selection._rfe.RFE": _check_importances,
+    "statsmodels.base.model.Model": _check_model,
+    "statsmodels.base.model.Results": _check_results,
+    **NATIVE_AUDITS,
+}
+"""Classes whose objects are checked once the whole pickle was followed."""

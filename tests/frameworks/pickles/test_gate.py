@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import collections
+import io
+import os
+import pickle
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+    VotingClassifier,
+)
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+
+from bundleserver.errors import LoadError
+from bundleserver.frameworks import pickles
+from bundleserver.frameworks.pickles.gate import open_stream
+from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
+
+LISTED = CodeTrust(PicklePolicy.LISTED)
+DENY = CodeTrust(PicklePolicy.DENY)
+X = np.random.default_rng(0).normal(size=(60, 3))
+Y = (X[:, 0] > 0).astype(int)
+FRAME = pd.DataFrame(X, columns=["a", "b", "c"]).assign(t=np.where(Y, "u", "v"))
+
+
+def opened(data: bytes, *allowed: str) -> object:
+    """Open a pickle under the lists and these names of an operator."""
+    return open_stream(io.BytesIO(data), CodeTrust(PicklePolicy.LISTED, frozenset(allowed)))
+
+
+MODELS = [
+    make_pipeline(StandardScaler(), LogisticRegression()).fit(X, Y),
+    RandomForestClassifier(3, random_state=0).fit(X, Y),
+    HistGradientBoostingClassifier(max_iter=3).fit(X, Y),
+    KNeighborsClassifier(algorithm="kd_tree").fit(X, Y),
+    KNeighborsClassifier(algorithm="ball_tree").fit(X, Y),
+    VotingClassifier([("a", LogisticRegression())]).fit(X, np.where(Y, "yes", "no")),
+    make_pipeline(FunctionTransformer(np.sign), LogisticRegression()).fit(X, Y),
+]
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize("protocol", range(6))
+def test_a_listed_estimator_opens_with_the_same_predictions(
+    model: object, protocol: int, tmp_path: Path
+) -> None:
+    """Whatever wrote the file, the gate makes the model that was saved."""
+    plain, by_joblib = tmp_path / "plain.pkl", tmp_path / "model.joblib"
+    plain.write_bytes(pickle.dumps(model, protocol))
+    joblib.dump(model, by_joblib, protocol=protocol)
+
+    for path in (plain, by_joblib):
+        again = pickles.load(path, LISTED)
+        assert type(model) is type(again)
+        assert np.array_equal(model.predict(X), again.predict(X))
+
+
+@pytest.mark.parametrize("method", ["zlib", "gzip", "bz2", "lzma", "xz"])
+def test_every_compression_of_joblib_ends_in_the_same_gate(method: str, tmp_path: Path) -> None:
+    """A compressed file opens if its pickle may, and is refused if not."""
+    good, bad = tmp_path / "good.joblib", tmp_path / "bad.joblib"
+    joblib.dump(MODELS[1], good, compress=(method, 3))
+    joblib.dump([X, os.getcwd], bad, compress=(method, 3))
+
+    assert np.array_equal(MODELS[1].predict(X), pickles.load(good, LISTED).predict(X))
+    with pytest.raises(LoadError, match=r"posix\.getcwd"):
+        pickles.load(bad, LISTED)
+
+
+def test_columns_of_a_table_open(tmp_path: Path) -> None:
+    """A pipeline that was fitted on a table opens with its columns."""
+    columns = ColumnTransformer(
+        [("n", StandardScaler(), ["a", "b"]), ("c", OneHotEncoder(), ["t"])]
+    )
+    model = make_pipeline(columns, LogisticRegression()).fit(FRAME, Y)
+    joblib.dump(model, tmp_path / "m.joblib")
+
+    again = pickles.load(tmp_path / "m.joblib", LISTED)
+    assert np.array_equal(model.predict(FRAME), again.predict(FRAME))
+
+
+def test_deny_opens_no_pickle(tmp_path: Path) -> None:
+    """Under deny a pickle is refused unread, with the formats that are not."""
+    joblib.dump(MODELS[0], tmp_path / "m.joblib")
+
+    with pytest.raises(LoadError, match="--pickle_policy=deny opens none; save it in a format"):
+        pickles.load(tmp_path / "m.joblib", DENY)
+
+
+def test_the_refusal_names_all_that_is_not_listed(tmp_path: Path) -> None:
+    """An operator sees at once everything that a file would need."""
+    joblib.dump([Path, collections.UserDict, X], tmp_path / "m.joblib")
+
+    with pytest.raises(LoadError, match=r"'collections.UserDict', 'pathlib\.") as refused:
+        pickles.load(tmp_path / "m.joblib", LISTED)
+    assert "bundleserver inspect --pickles" in str(refused.value)
+
+
+def test_a_name_of_the_operator_opens(tmp_path: Path) -> None:
+    """What the operator listed is resolved, and only in the loads that have his list."""
+    joblib.dump(collections.UserDict(a=1), tmp_path / "m.joblib")
+    mine = CodeTrust(PicklePolicy.LISTED, frozenset({"collections.UserDict"}))
+
+    assert {"a": 1} == dict(pickles.load(tmp_path / "m.joblib", mine))
+    with pytest.raises(LoadError, match="UserDict"):
+        pickles.load(tmp_path / "m.joblib", LISTED)
