@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from bundleserver.errors import NotReady
+from bundleserver.bundle.opening import open_bundle
+from bundleserver.bundle.trust import Trust
+from bundleserver.errors import BundleError, NotReady
 from bundleserver.manager import Manager
 from bundleserver.manager.watcher import Watcher
 from bundleserver.sources.directory import DirectorySource
@@ -281,3 +283,12 @@ def test_many_broken_versions_are_passed_over(root, make):
     manager.reconcile()
 
     assert 5.0 == ask(manager)
+
+
+def test_an_inferred_directory_is_refused_where_manifests_are_required(tmp_path):
+    """A directory without a manifest does not open, and the message says how to write one."""
+    write_model(tmp_path / "m", 1.0)
+
+    with pytest.raises(BundleError, match=r"--require_manifest .* bundleserver init"):
+        open_bundle(tmp_path / "m", trust=Trust(require_manifest=True))
+    open_bundle(tmp_path / "m").close()

@@ -20,9 +20,10 @@ from bundleserver.bundle.links import FileWalk, Links
 from bundleserver.bundle.members import Members
 from bundleserver.bundle.reading import read_manifest, read_nested_manifest
 from bundleserver.bundle.trust import TRUST_ANY, Trust
-from bundleserver.errors import IntegrityError, Problem
+from bundleserver.documents.printable import shell_word
+from bundleserver.errors import BundleError, IntegrityError, Problem
 from bundleserver.frameworks import frameworks
-from bundleserver.manifest import BUNDLE, MODEL, Manifest
+from bundleserver.manifest import BUNDLE, MANIFEST_NAME, MODEL, Manifest
 from bundleserver.versions.lifecycle import State
 
 LOG = logging.getLogger(__name__)
@@ -96,6 +97,12 @@ def open_bundle(
     """
     directory_name = directory.absolute().name
     manifest = manifest or manifest_of(directory, model or directory_name)
+    if manifest.inferred and trust.require_manifest:
+        raise BundleError(
+            f"'{directory}' has no {MANIFEST_NAME}, and --require_manifest allows no inferred one; "
+            f"write it with: bundleserver init {shell_word(directory)} (a registered MLflow model "
+            "gets one by 'bundleserver pull' and 'push')"
+        )
     model = model or manifest.name or directory_name
     version = version or manifest.version or "1"
     if manifest.inferred:

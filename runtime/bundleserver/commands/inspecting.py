@@ -22,6 +22,7 @@ from bundleserver.commands.console import (
     say_table,
     working,
 )
+from bundleserver.commands.pickle_names import show_pickle_names
 from bundleserver.commands.validating import list_models
 from bundleserver.errors import BundleServerError
 from bundleserver.manifest import Manifest
@@ -75,6 +76,13 @@ def inspect(
             help="Query a running server instead: states, reasons, traffic, canaries, shadows.",
         ),
     ] = None,
+    pickles: Annotated[
+        bool,
+        typer.Option(
+            "--pickles",
+            help="Print what each pickle in DIR names instead, as lines of serve --pickle_allow.",
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Show versions, their components, which a server would load, and why not.
@@ -86,6 +94,11 @@ def inspect(
     """
     if (directory is None) == (url is None):
         raise typer.BadParameter("expected either a directory or --url")
+    if pickles:
+        if directory is None:
+            raise typer.BadParameter("--pickles expects a directory")
+        show_pickle_names(directory, as_json=as_json)
+        return
     if directory is None:
         models = asking.ask_server(url or "")
         say_json({"models": models}) if as_json else asking.print_server(models)

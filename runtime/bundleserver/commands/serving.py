@@ -14,7 +14,7 @@ import typer
 from bundleserver.commands.console import say_error
 from bundleserver.commands.flags import ignored_flags, read_settings
 from bundleserver.commands.sources import make_source, served_name
-from bundleserver.commands.trust import trust_of
+from bundleserver.commands.trust import log_trust, trust_of
 from bundleserver.errors import ConfigError, FrameworkError
 from bundleserver.serving.workers.identity import WorkerIdentity
 from bundleserver.settings import Settings
@@ -126,6 +126,8 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
     server = BundleServer(manager, _server_options(settings), member=member)
     # Before a model is loaded: its libraries read the number when they are imported.
     limit_library_threads(server.pool.library_threads)
+    if identity is None or identity.number == 1:
+        log_trust(trust_of(settings))
     for flag in ignored_flags(settings):
         LOG.warning("%s has no effect", flag)
     watcher = Watcher(manager, settings.poll_interval_seconds)

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import logging
+
 from bundleserver.bundle.trust import SignaturePolicy, Trust
-from bundleserver.frameworks.trust import CodeTrust, read_names
+from bundleserver.frameworks.trust import CodeTrust, PicklePolicy, read_names
 from bundleserver.settings import Settings
+
+LOG = logging.getLogger(__name__)
+
+_MEANINGS = {
+    PicklePolicy.ANY: "every pickle is opened, and opening one runs the code that it names",
+    PicklePolicy.LISTED: "a pickle is opened if it names nothing but what the lists allow",
+    PicklePolicy.DENY: "no pickle is opened",
+}
 
 
 def trust_of(settings: Settings) -> Trust:
@@ -24,3 +34,10 @@ def trust_of(settings: Settings) -> Trust:
         signatures=settings.signatures or otherwise,
         trusted_keys=settings.trusted_keys,
     )
+
+
+def log_trust(trust: Trust) -> None:
+    """Say which policy holds for pickles."""
+    code = trust.code
+    own = f"; {len(code.allowed)} names of --pickle_allow" if code.allowed else ""
+    LOG.info("pickle policy '%s': %s%s", code.pickles.value, _MEANINGS[code.pickles], own)

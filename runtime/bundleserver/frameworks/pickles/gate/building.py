@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from types import FunctionType, MemberDescriptorType, ModuleType
-from typing import Any, cast
+from typing import cast
 
-from bundleserver.frameworks.pickles.gate.listing import BUILD, ITEMS, MAKE, NEW
-from bundleserver.frameworks.pickles.gate.names import own_names
+from bundleserver.frameworks.pickles.gate.listing import BUILD, ITEMS, MAKE, NEW, own_names
 from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused, kind_of
 from bundleserver.frameworks.pickles.gate.rules import CHECKS, SETTERS
 from bundleserver.frameworks.pickles.gate.session import Session
@@ -53,9 +53,11 @@ def add_items(session: Session, target: object, items: list[object]) -> None:
         return
     _check_container(session, target)
     if isinstance(target, set):
-        target.update(items)
+        set.update(target, items)
+    elif isinstance(target, (list, deque)):
+        target.extend(items)
     else:
-        cast(Any, target).extend(items)
+        raise Refused(f"it appends items to a {kind_of(target)}")
 
 
 def set_items(session: Session, target: object, pairs: Iterable[tuple[object, object]]) -> None:
@@ -65,8 +67,10 @@ def set_items(session: Session, target: object, pairs: Iterable[tuple[object, ob
         Refused: it is none, or this load did not make it.
     """
     _check_container(session, target)
+    if not isinstance(target, dict):
+        raise Refused(f"it sets items of a {kind_of(target)}")
     for key, value in pairs:
-        cast(Any, target)[key] = value
+        target[key] = value
 
 
 def _check_container(session: Session, target: object) -> None:

@@ -12,6 +12,7 @@ from bundleserver.frameworks.pickles.gate.arrays import ARRAY_FORMS, ArrayClass
 from bundleserver.frameworks.pickles.gate.building import set_items
 from bundleserver.frameworks.pickles.gate.joblib_arrays import ArrayRecord
 from bundleserver.frameworks.pickles.gate.listing import BUILD, CALL, NEW, VALUE
+from bundleserver.frameworks.pickles.gate.random_states import RANDOM_FORMS
 from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
 from bundleserver.frameworks.pickles.gate.session import Form, Session
 
@@ -113,6 +114,7 @@ FORMS: Mapping[str, Form] = {
     "functools.partial": _partial,
     "_codecs.encode": _encode,
     **ARRAY_FORMS,
+    **RANDOM_FORMS,
 }
 
 

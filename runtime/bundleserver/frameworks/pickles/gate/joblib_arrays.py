@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import numpy as np
 
+from bundleserver.frameworks.free_memory import free_memory
 from bundleserver.frameworks.giving_up import go_on
 from bundleserver.frameworks.pickles.gate.arrays import check_booleans, checked_shape
 from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
@@ -48,7 +49,19 @@ def read_array(state: object, stream: BinaryIO, inner: Callable[[], object]) -> 
     return shaped if dtype.isnative else shaped.astype(dtype.newbyteorder("="))
 
 
+def check_room(count: int) -> None:
+    """Check that a value fits into the free memory, before any of it is read.
+
+    Raises:
+        Refused: it does not.
+    """
+    free = free_memory() if count > _PIECE else count
+    if count > free:
+        raise Refused(f"it has a value of {count} bytes, and {free} bytes of memory are free")
+
+
 def _values(stream: BinaryIO, count: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    check_room(count * dtype.itemsize)
     array = np.empty(count, dtype)
     values = memoryview(cast("Buffer", array.view(np.uint8))) if array.nbytes else memoryview(b"")
     at = 0

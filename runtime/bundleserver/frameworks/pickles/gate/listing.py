@@ -22,8 +22,9 @@ that a hostile file described, does no harm.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
 NEW = "new"
 CALL = "call"
@@ -84,3 +85,13 @@ def why_never(name: str) -> str:
     if package in _MAKES_CODE and name not in built_in():
         return "whoever can call it can run anything"
     return ""
+
+
+@functools.lru_cache(maxsize=4096)
+def _names(kind: Hashable) -> tuple[str, ...]:
+    return tuple(f"{base.__module__}.{base.__qualname__}" for base in cast(type, kind).__mro__)
+
+
+def own_names(kind: type) -> tuple[str, ...]:
+    """Return the names of a class and of those that it extends, whatever a pickle called it."""
+    return _names(cast(Hashable, kind))

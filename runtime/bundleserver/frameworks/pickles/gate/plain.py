@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, BinaryIO, ClassVar, cast
 
 from bundleserver.frameworks.giving_up import go_on
+from bundleserver.frameworks.pickles.bounded import OverLimit, checked_key
 from bundleserver.frameworks.pickles.gate.building import add_items, set_items
+from bundleserver.frameworks.pickles.gate.joblib_arrays import check_room
 from bundleserver.frameworks.pickles.gate.listing import VALUE
 from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused
 from bundleserver.frameworks.pickles.gate.session import Reference, Session
 
 _PIECE = 1 << 20
 _CHECK_EVERY = 1 << 14
+_LONGEST_LINE = 1 << 28
 
 _Unpickler: Any = pickle._Unpickler
 _Stop: Any = pickle._Stop  # type: ignore[attr-defined]  # typeshed lacks it
@@ -43,7 +46,7 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
             Refused: it does what is not allowed; nothing of that was done.
             Exception: it is damaged, or no pickle, or a listed class refuses its state.
         """
-        self.readline = self._stream.readline
+        self.readline = self._line
         self.append = self.stack.append
         self.proto = 0
         read, dispatch = self._stream.read, self.dispatch
@@ -64,6 +67,7 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
         if count <= _PIECE:
             data = self._stream.read(count)
         else:
+            check_room(count)
             pieces = bytearray()
             while piece := self._stream.read(min(_PIECE, count - len(pieces))):
                 go_on()
@@ -72,6 +76,12 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
         if len(data) != count:
             raise EOFError(f"it ends {count - len(data)} bytes too early")
         return data
+
+    def _line(self) -> bytes:
+        line = self._stream.readline(_LONGEST_LINE)
+        if len(line) == _LONGEST_LINE:
+            raise Refused(f"it has a line of more than {_LONGEST_LINE} bytes")
+        return line
 
     def _plain(self, values: Iterable[object]) -> None:
         """Check that no reference becomes part of an object."""
@@ -111,11 +121,13 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
     def _frozenset(self) -> None:
         items = self.pop_mark()
         self._plain_many(items)
+        _check_keys(items)
         self.append(frozenset(items))
 
     def _dict(self) -> None:
         items = self.pop_mark()
         self._plain_many(items)
+        _check_keys(items[::2])
         self.append(dict(zip(items[::2], items[1::2], strict=True)))
 
     def _add(self, items: list[object]) -> None:
@@ -124,6 +136,7 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
         if type(target) is list:
             target.extend(items)
         else:
+            _check_keys(items)
             add_items(self._session, target, items)
 
     def _append(self) -> None:
@@ -137,6 +150,7 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
     def _set(self, items: list[object]) -> None:
         self._plain_many(items)
         target = self.stack[-1]
+        _check_keys(items[::2])
         pairs = zip(items[::2], items[1::2], strict=True)
         if type(target) is dict:
             target.update(pairs)
@@ -194,3 +208,13 @@ class PlainUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
         pickle.SETITEMS[0]: lambda self: self._set(self.pop_mark()),
         pickle.MEMOIZE[0]: _memoize,
     }  # fmt: skip
+
+
+def _check_keys(keys: Sequence[object]) -> None:
+    """Check that keys can be hashed in bounded time: tuples of tuples may take for ever."""
+    if tuple in {*map(type, keys)}:
+        try:
+            for key in keys:
+                checked_key(key)
+        except OverLimit as error:
+            raise Refused(f"it has {error}") from error

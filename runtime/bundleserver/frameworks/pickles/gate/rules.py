@@ -11,10 +11,11 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from bundleserver.frameworks.pickles.gate.arrays import ARRAY_CHECKS, ARRAY_SETTERS
+from bundleserver.frameworks.pickles.gate.arrays import ARRAY_SETTERS
 from bundleserver.frameworks.pickles.gate.formulas import check_formula
-from bundleserver.frameworks.pickles.gate.names import own_names
+from bundleserver.frameworks.pickles.gate.listing import own_names
 from bundleserver.frameworks.pickles.gate.native import NATIVE_AUDITS
+from bundleserver.frameworks.pickles.gate.random_states import RANDOM_CHECKS
 from bundleserver.frameworks.pickles.gate.refusal import Refused
 from bundleserver.frameworks.pickles.gate.session import Session
 
@@ -28,7 +29,9 @@ _ATTRIBUTE = re.compile(r"[a-zA-Z]\w*(\.[a-zA-Z]\w*)?")
 
 def _set_partial(session: Session, made: object, state: object) -> None:
     """Give a partial its arguments; the function is the one that it was made with."""
-    function, args, keywords, attributes = cast("tuple[Any, ...]", state)
+    if type(state) is not tuple or len(state) != 4:
+        raise Refused("a partial has a state that functools does not write")
+    function, args, keywords, attributes = state
     found = session.reference_to(function)
     is_same = found is not None and function is cast("functools.partial[object]", made).func
     if not is_same or type(args) is not tuple or type(keywords) is not dict or attributes:
@@ -45,7 +48,7 @@ def _check_text_input(made: object) -> None:
 def _check_methods(made: object) -> None:
     """Refuse other names of methods: they are called on whatever the ensemble is made of."""
     for name in ("stack_method_", "response_method", "chain_method", "chain_method_"):
-        methods = vars(made).get(name)
+        methods: Any = vars(made).get(name)
         # ClassifierChain has a method of its own, or the first that exists of several.
         for method in methods if type(methods) in (list, tuple) else (methods,):
             if method is not None and (type(method) is not str or method not in _METHODS):
@@ -103,7 +106,7 @@ SETTERS: Mapping[str, Callable[[Session, object, object], None]] = {
 
 CHECKS: Mapping[str, Callable[[object], None]] = {
     "statsmodels.base.data.ModelData": _check_model_data,
-    **ARRAY_CHECKS,
+    **RANDOM_CHECKS,
 }
 """Classes whose state is checked before they get it."""
 

@@ -14,9 +14,9 @@ from bundleserver.frameworks.pickles.gate.listing import (
     ANY_WAY,
     NEW,
     VALUE,
+    own_names,
     why_never,
 )
-from bundleserver.frameworks.pickles.gate.names import own_names
 from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused, kind_of
 from bundleserver.frameworks.trust import CodeTrust
 

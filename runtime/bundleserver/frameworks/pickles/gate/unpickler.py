@@ -14,6 +14,8 @@ from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused, kin
 from bundleserver.frameworks.pickles.gate.session import Session
 
 _DEEPEST = 50
+_OF_PYTHON = ("builtins.", "collections.")
+_PLAIN = frozenset({bool, bytes, dict, float, int, list, set, str, tuple, type(None)})
 
 _Unpickler: Any = pickle._Unpickler
 _NAMES: Any = pickle._compat_pickle.NAME_MAPPING  # type: ignore[attr-defined]  # not in typeshed
@@ -83,11 +85,19 @@ class GateUnpickler(PlainUnpickler):
         elif CALL not in found.ways:
             raise NotListed(found.name, CALL, "as a function")
         self._plain(args)
+        if found.name.startswith(_OF_PYTHON):
+            self._check_plain_args(found.name, args)
         made = cast("Callable[..., object]", found.real)(*args)
         if found.ways & {BUILD, ITEMS, MAKE}:
             self._session.note(made, found.ways)
         self._session.watch(made)
         return made
+
+    def _check_plain_args(self, name: str, args: tuple[object, ...]) -> None:
+        """Refuse to let a container of Python go through anything but its items."""
+        for arg in args:
+            if type(arg) not in _PLAIN and self._session.reference_to(arg) is None:
+                raise Refused(f"it makes a '{name}' of a {kind_of(arg)}")
 
     def _new(self, of: object, args: object, keywords: object = None) -> None:
         args, made_of = self._args(args), self._session.class_of(of)
