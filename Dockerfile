@@ -33,8 +33,8 @@ ARG TORCH_WHEELS=/sources
 RUN --mount=type=bind,from=sources,target=/sources \
     --mount=type=cache,target=/root/.cache/pip \
     case "$EXTRAS" in \
-      full) extras=server,sklearn,fast,mlflow,torch,statsmodels,prophet ;; \
-      sklearn) extras=server,sklearn,fast,mlflow ;; \
+      full) extras=server,sklearn,fast,mlflow,torch,statsmodels,prophet,signing ;; \
+      sklearn) extras=server,sklearn,fast,mlflow,signing ;; \
       *) echo >&2 "EXTRAS is '$EXTRAS'; expected full or sklearn"; exit 1 ;; \
     esac \
  && case "$TORCH" in \

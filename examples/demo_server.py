@@ -14,7 +14,8 @@ from typing import NoReturn
 
 import httpx
 
-HOST = "localhost"
+HOST = "127.0.0.1"
+"""Nobody but this machine reaches the demo."""
 READY_WITHIN_SECONDS = 120.0
 # More than the grace period that the server gives to requests in flight.
 STOPPED_WITHIN_SECONDS = 30.0
@@ -33,7 +34,7 @@ class LocalServer:
         self.grpc_address = f"{HOST}:{grpc_port}"
         self.command = [
             *(sys.executable, "-m", "bundleserver", "serve"),
-            *("--model_dir", str(model_dir)),
+            *("--model_dir", str(model_dir), "--host", HOST),
             *("--http_port", str(http_port), "--grpc_port", str(grpc_port)),
             # Ready is only when every model answers, and a new version is seen within a second.
             *("--strict_readiness", "true", "--poll_interval_seconds", "1"),
@@ -105,6 +106,6 @@ def free_ports(*wanted: int) -> list[int]:
 
 def _listen(port: int) -> socket.socket:
     try:
-        return socket.create_server(("", port))
+        return socket.create_server((HOST, port))
     except OSError:
-        return socket.create_server(("", 0))
+        return socket.create_server((HOST, 0))

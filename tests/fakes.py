@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 
 import numpy as np
 
+from bundleserver.bundle.trust.verification import Verification
 from bundleserver.bundle.warming.probe import ProbeResult
 from bundleserver.errors import LoadError, SourceError
 from bundleserver.manifest import Manifest
@@ -65,6 +66,7 @@ class FakeBundle:
         self.identity = f"'{model}' version {version}"
         self.signature = Signature()
         self.probe = ProbeResult(True, "", "", self.signature)
+        self.verification = Verification()
         self.is_closed = False
 
     def predict(self, inputs: object, parameters: object) -> dict[str, np.ndarray]:

@@ -28,6 +28,7 @@ from bundleserver.commands import (
     publishing,
     registry,
     serving,
+    signing,
     validating,
 )
 from bundleserver.errors import BundleServerError
@@ -108,6 +109,8 @@ for _name, _command in (
     ("promote", publishing.promote),
     ("rollback", publishing.rollback),
     ("split", publishing.split),
+    ("sign", signing.sign),
+    ("verify", signing.verify),
     ("push", registry.push),
     ("pull", registry.pull),
     ("schema", bundles.schema),

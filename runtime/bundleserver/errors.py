@@ -11,6 +11,8 @@
     │   ├── WarmUpError     an example's outputs differ from those in the manifest
     │   └── ProbeError      no call with made-up inputs can be answered
     ├── InvalidInput        a request does not match the model's inputs (the caller's to fix)
+    ├── Unauthenticated     a change requires the administrator's token
+    ├── Forbidden           a change, or the index, is closed to whoever asks for it
     ├── RequestTooLarge     a request exceeds the size limit
     ├── HeadTooLarge        a request's head exceeds its limit
     ├── TooManyValues       a request's document has more values than its limit
@@ -113,6 +115,14 @@ class ProbeError(BundleError):
 
 class InvalidInput(BundleServerError):
     """A request does not match the model's inputs; the message has both."""
+
+
+class Unauthenticated(BundleServerError):
+    """A request has no token, or another one than the administrator's."""
+
+
+class Forbidden(BundleServerError):
+    """What a request asks for is closed to it; the message says how it is opened."""
 
 
 class RequestTooLarge(BundleServerError):

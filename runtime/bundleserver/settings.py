@@ -157,6 +157,9 @@ class Settings:
         if self.model_name is not None and (not self.model_name or "/" in self.model_name):
             yield Problem("model_name", f"is '{self.model_name}'; expected a name without '/'")
 
+        if self.host == "":
+            what = "is ''; expected an address such as 127.0.0.1; without the flag it is every one"
+            yield Problem("host", what)
         yield from self._trust_problems()
         if self.access_log_format is not None:
             problem = format_problem(self.access_log_format)

@@ -21,14 +21,16 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from bundleserver.bundle import private_files, sealed
+from bundleserver.bundle import sealed
 from bundleserver.bundle.integrity import file_sha256
 from bundleserver.bundle.opening import open_bundle
+from bundleserver.bundle.sealed import private_files
 from bundleserver.errors import BundleServerError, IntegrityError, LoadError
 from bundleserver.frameworks import Framework, LoadContext
 from bundleserver.frameworks.checked_files import CheckedPath
 from bundleserver.frameworks.file_facts import Opens
 from bundleserver.frameworks.giving_up import Abandoned, checked_by
+from bundleserver.frameworks.trust import CodeTrust
 from bundleserver.manifest import Component
 
 
@@ -273,7 +275,8 @@ def test_a_temporary_directory_in_memory_is_no_more_than_the_memory(tmp_path, mo
 SMALL_DISK = """
 import sys, tempfile
 from pathlib import Path
-from bundleserver.bundle import private_files, sealed
+from bundleserver.bundle import sealed
+from bundleserver.bundle.sealed import private_files
 from contextlib import ExitStack
 source, room = Path(sys.argv[1]), Path(tempfile.gettempdir())
 private_files.MOST_IN_MEMORY_BYTES = 0
@@ -324,7 +327,9 @@ def test_a_file_without_a_digest_that_changes_is_told_so(tmp_path, monkeypatch, 
     monkeypatch.setattr(sealed, "framework_named", lambda name: framework)
 
     with pytest.raises(LoadError, match="changed while it was copied; publish it once"):
-        sealed.open_component(tmp_path / "m", Component("model", "plug", path=file.name), "cpu")
+        sealed.open_component(
+            tmp_path / "m", Component("model", "plug", path=file.name), "cpu", CodeTrust()
+        )
 
 
 @pytest.mark.parametrize("read", [file_sha256, lambda path: sealed._sealed_copy(path, ExitStack())])
@@ -406,7 +411,7 @@ def test_messages_name_the_file_and_not_its_copy(tmp_path, monkeypatch, opens):
     component = Component("model", "plug", path=file.name, sha256=digest(file))
 
     with pytest.raises(BundleServerError) as raised:
-        sealed.open_component(tmp_path / "m", component, "cpu")
+        sealed.open_component(tmp_path / "m", component, "cpu", CodeTrust())
     assert f"'{file}' is bad; the library says: cannot parse {file}" == str(raised.value)
 
 
@@ -426,7 +431,7 @@ def test_a_plug_in_gets_the_name_of_its_file_and_the_files_beside_it(tmp_path, m
     framework = Framework("plug", "plug")
     monkeypatch.setattr(sealed, "framework_named", lambda name: framework)
     component = Component("model", "plug", path=file.name, sha256=digest(file))
-    sealed.open_component(tmp_path / "m", component, "cpu")
+    sealed.open_component(tmp_path / "m", component, "cpu", CodeTrust())
 
     assert ("model.joblib", file.read_bytes(), "beside") == (
         seen["name"],

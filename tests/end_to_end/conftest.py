@@ -58,7 +58,7 @@ def published(tmp_path_factory) -> Published:
 def store_server(published) -> Iterator[ServerProcess]:
     """Serve the store, all versions of every model, in one process."""
     limits = {"max_request_bytes": 1_000_000, "grpc_max_receive_message_length": 1_000_000}
-    with running(published.root, version_policy="all", **limits) as server:
+    with running(published.root, version_policy="all", admin="open", **limits) as server:
         server.wait_until_ready("detector", "v1")
         server.wait_until_ready("detector", "v2")
         server.wait_until_ready("sentiment")

@@ -72,33 +72,33 @@ def test_demo_once_ends_with_success(run: Run) -> None:
     [
         (
             FOREST,
-            r"curl -s http://localhost:\d+/v1/models/predictive-analytics:predict -d '{.+}'",
+            r"curl -s http://127.0.0.1:\d+/v1/models/predictive-analytics:predict -d '{.+}'",
             "1983: unusual, 1990: usual, 1992: ",
         ),
         (
             LEGACY,
-            r"curl -s http://localhost:\d+/v1/models/predictive-analytics-legacy:predict -d '{.+}'",
+            r"curl -s http://127.0.0.1:\d+/v1/models/predictive-analytics-legacy:predict -d '{.+}'",
             "1983: unusual, 1990: usual, 1992: ",
         ),
         (
             ARIMA,
-            r"curl -s http://localhost:\d+/v2/models/arima-predictor/infer -d '{.+}'",
+            r"curl -s http://127.0.0.1:\d+/v2/models/arima-predictor/infer -d '{.+}'",
             "the most are expected in 1991: ",
         ),
         (
             PROPHET,
-            r"curl -s http://localhost:\d+/v1/models/prophet-predictor:predict -d '{.+}'",
+            r"curl -s http://127.0.0.1:\d+/v1/models/prophet-predictor:predict -d '{.+}'",
             "2001-12: 37",
         ),
         (
             LSTM,
-            r"curl -s http://localhost:\d+/v2/models/lstm-predictor/infer "
+            r"curl -s http://127.0.0.1:\d+/v2/models/lstm-predictor/infer "
             r"-H 'Inference-Header-Content-Length: \d+' --data-binary @\S+",
             "1983: unusual, 1990: usual, 1992: ",
         ),
         (
             ENSEMBLE,
-            r"grpcurl -plaintext -d '{.+}' localhost:\d+ "
+            r"grpcurl -plaintext -d '{.+}' 127.0.0.1:\d+ "
             r"inference\.GRPCInferenceService/ModelInfer",
             "1983: unusual, 1990: usual, 1992: ",
         ),
@@ -157,7 +157,7 @@ def test_demo_writes_the_forecasts_as_a_picture(run: Run) -> None:
 
 def test_demo_leaves_no_server_behind(run: Run) -> None:
     """Nobody listens on the demo's ports any more once it has ended."""
-    ports = {int(port) for port in re.findall(r"localhost:(\d+)", run.output)}
+    ports = {int(port) for port in re.findall(r"127.0.0.1:(\d+)", run.output)}
 
     assert 2 == len(ports)
     for port in ports:

@@ -87,7 +87,7 @@ class Model:
 def shared(tmp_path_factory):
     """Serve one volume, to which every test adds a model."""
     root = tmp_path_factory.mktemp("volume")
-    with running(root) as server:
+    with running(root, admin="open") as server:
         yield server, root
 
 

@@ -54,7 +54,7 @@ def publish_first(root: Path) -> Path:
 def two(tmp_path):
     """Serve one version with two workers, both of which listen."""
     publish_first(tmp_path)
-    with running(tmp_path, "numbers", workers=2) as server:
+    with running(tmp_path, "numbers", workers=2, admin="open") as server:
         server.wait_for_line("2 of 2")
         server.wait_until_ready("numbers")
         yield server

@@ -18,6 +18,7 @@ from bundleserver.documents.bounded_yaml import parse_yaml
 from bundleserver.errors import BundleError, LoadError
 from bundleserver.frameworks import LoadContext, framework_named
 from bundleserver.frameworks.prophet.document import parse
+from bundleserver.frameworks.trust import CodeTrust
 from bundleserver.manifest import Component
 from bundleserver.sources.registry.flavours import manifest_of
 
@@ -164,7 +165,7 @@ def test_a_torch_file_that_hangs_holds_up_no_other(tmp_path, monkeypatch):
     monkeypatch.setattr(sealed, "_sealed_copy", slow)
 
     def opened(name):
-        return open_component(tmp_path, Component("m", "torch", path=name), "cpu")
+        return open_component(tmp_path, Component("m", "torch", path=name), "cpu", CodeTrust())
 
     with ThreadPoolExecutor(2) as pool:
         hanging = pool.submit(opened, "hangs.pt")

@@ -225,7 +225,7 @@ def test_an_array_never_takes_bytes_for_objects() -> None:
         Calls(bytes, 1 << 40),
         Calls(np.ndarray, (1 << 40,)),
     ],
-    ids=str,
+    ids=lambda call: call.call[0].__name__,
 )
 def test_constructors_are_called_in_checked_forms_only(call: Calls) -> None:
     """What takes memory by a number, or unpickles by itself, is not called that way."""

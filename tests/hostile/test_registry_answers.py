@@ -45,9 +45,11 @@ def bomb() -> bytes:
 
 
 @contextmanager
-def registry(first: bytes, again: bytes = b"") -> Iterator[tuple[str, list[int]]]:
+def registry(
+    first: bytes, again: bytes = b"", pause: float = 0.0
+) -> Iterator[tuple[str, list[int]]]:
     """Run a server that answers with bytes, then others without an end; count what it sent."""
-    sent = [0]
+    sent, never = [0], threading.Event()
     connections: list[socket.socket] = []
     listener = socket.create_server(("127.0.0.1", 0))
 
@@ -56,7 +58,7 @@ def registry(first: bytes, again: bytes = b"") -> Iterator[tuple[str, list[int]]
             while connection.recv(65536):
                 connection.sendall(first)
                 sent[0] += len(first)
-                while again:
+                while again and not never.wait(pause):
                     connection.sendall(again)
                     sent[0] += len(again)
 
@@ -131,9 +133,19 @@ def test_an_answer_that_a_proxy_compressed_is_read(monkeypatch):
         assert "m" == ask(monkeypatch, uri).name
 
 
-def test_an_answer_that_trickles_ends_with_the_call(monkeypatch):
+@pytest.mark.parametrize(
+    ("head", "again"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (whole(b"", JSON).replace(b"length: 0", b"length: 999999"), b" "),
+        (JSON + b"connection: close\r\n\r\n", b" "),
+        (JSON.replace(b"1.1", b"1.0") + b"\r\n", b" "),
+    ],
+    ids=["continue", "length", "close", "1.0"],
+)
+def test_an_answer_that_trickles_ends_with_the_call(monkeypatch, head, again):
     """Neither its thread nor its connection is there for long after it was given up."""
-    with registry(JSON, b"HTTP/1.1 100 Continue\r\n\r\n") as (uri, sent):
+    with registry(head, again, pause=0.01) as (uri, sent):
         with pytest.raises(SourceError):
             ask(monkeypatch, uri, seconds=0.5)
         wait_until(lambda: not _threads())

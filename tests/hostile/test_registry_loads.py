@@ -10,6 +10,7 @@ import threading
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,7 +26,6 @@ from bundleserver.sources.registry.cache import Cache
 from bundleserver.sources.registry.cache.index import write_index
 from bundleserver.sources.registry.client import RegistryClient
 from bundleserver.sources.registry.download import Artifact, Artifacts
-from bundleserver.sources.registry.exact import check_growth
 from bundleserver.sources.registry.listing import Choice, list_model
 from bundleserver.sources.registry.source import RegistrySource
 from bundleserver.sources.registry.state import LastKnown, recall, remember
@@ -192,40 +192,69 @@ def test_a_wait_for_another_replica_ends_with_its_load(tmp_path):
             cache.add(V1, lambda directory: {})
 
 
-@pytest.mark.parametrize("draft", ["model.pt", "model.pt.6eF3B", ".model.pt.part"])
-def test_a_file_that_grows_beyond_its_size_ends_its_download(tmp_path, draft):
-    """Whatever the store, and whatever it calls a file that is not complete."""
-    (tmp_path / "model.pt.txt").write_bytes(b"x" * 5_000)
+@pytest.fixture
+def store(monkeypatch):
+    """Let a function be what downloads, as a library that writes files as it likes."""
+
+    def use(download):
+        repository = SimpleNamespace(_download_file=lambda remote, local: download(Path(local)))
+        monkeypatch.setattr(
+            "mlflow.store.artifact.artifact_repository_registry.get_artifact_repository",
+            lambda uri: repository,
+        )
+
+    return use
+
+
+@pytest.mark.parametrize("name", ["{}", "{}.6eF3B", ".{}.part"])
+@pytest.mark.parametrize("size", [3_000, None])
+def test_a_file_that_grows_beyond_its_size_fails_its_load(tmp_path, store, name, size, monkeypatch):
+    """Whatever the store, and whatever it calls a file that is not complete; nothing is left."""
     gate = threading.Event()
 
-    def download():
-        with (tmp_path / draft).open("wb", buffering=0) as file:
+    def download(local):
+        with local.with_name(name.format(local.name)).open("wb", buffering=0) as file:
             file.write(b"x" * 3_001)
             gate.wait(DEADLINE_SECONDS)
+            file.write(b"x")
 
-    def check():
-        others = {tmp_path / "model.pt.txt", tmp_path / "model.pt"}
-        check_growth(tmp_path / "model.pt", 3_000, "model.pt", "'m' version 1", others)
-
-    with pytest.raises(IntegrityError, match="more than the announced 3000 bytes"), ended_by(check):
-        call_within(DEADLINE_SECONDS, "download", download)
+    store(download)
+    usage = SimpleNamespace(free=6_000)
+    monkeypatch.setattr("bundleserver.sources.registry.download.shutil.disk_usage", lambda _: usage)
+    what = (
+        "more than the announced 3000 bytes" if size else "more than 3000 bytes, half of the free"
+    )
+    with pytest.raises(IntegrityError, match=what):
+        Artifacts(RegistryClient(), "m", "1").fetch((Artifact("model.pt", size),), tmp_path)
     gate.set()
 
-
-def test_an_unannounced_file_is_bounded_by_the_disk_and_told_so(tmp_path):
-    """The message does not say that the registry announced a size that it did not."""
-    (tmp_path / "model.pt").write_bytes(b"x" * 4_000)
-
-    with pytest.raises(IntegrityError, match="more than 3000 bytes, half of the free space;"):
-        check_growth(tmp_path / "model.pt", 3_000, "model.pt", "m", set(), is_announced=False)
+    assert [] == [*tmp_path.iterdir()]
 
 
-def test_drafts_of_earlier_attempts_are_not_counted_again(tmp_path):
-    """Each may be nearly whole, since an attempt may fail at the end."""
-    for draft in ("model.pt.1", "model.pt.2", "model.pt"):
-        (tmp_path / draft).write_bytes(b"x" * 2_900)
+def test_an_attempt_that_was_given_up_writes_into_no_later_one(tmp_path, store):
+    """What hung at first, and goes on after the next attempt has the file, changes nothing."""
+    gates = [threading.Event(), threading.Event()]
+    done = threading.Event()
 
-    check_growth(tmp_path / "model.pt", 3_000, "model.pt", "m", {tmp_path / "model.pt"})
+    def download(local):
+        if gates[1].is_set():
+            local.write_bytes(b"good")
+            return
+        gates[1].set()
+        with suppress(OSError):
+            gates[0].wait(DEADLINE_SECONDS)
+            local.write_bytes(b"late")
+        done.set()
+
+    store(download)
+    client = RegistryClient(attempts=2, first_pause_seconds=0.01)
+    files = (Artifact("model.pt", 4),)
+    Artifacts(client, "m", "1", file_seconds=0.5).fetch(files, tmp_path)
+    gates[0].set()
+    assert done.wait(DEADLINE_SECONDS)
+
+    assert b"good" == (tmp_path / "model.pt").read_bytes()
+    assert ["model.pt"] == [path.name for path in tmp_path.iterdir()]
 
 
 @pytest.mark.parametrize("is_http", [False, True])

@@ -15,6 +15,7 @@ _CORE = {
     ("v1", "Secret"): "V1Secret",
     ("v1", "Pod"): "V1Pod",
     ("batch/v1", "Job"): "V1Job",
+    ("networking.k8s.io/v1", "NetworkPolicy"): "V1NetworkPolicy",
 }
 _KSERVE = {
     ("serving.kserve.io/v1beta1", "InferenceService"): "V1beta1InferenceService",

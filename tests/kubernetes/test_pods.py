@@ -147,7 +147,11 @@ def test_the_server_has_no_more_rights_than_it_needs(name):
 @each_runtime
 def test_only_tmp_can_be_written(name):
     """The root is read-only, so what libraries write goes to a volume of the pod's own at /tmp."""
-    mounts = {mount["mountPath"]: mount["name"] for mount in server(name)["volumeMounts"]}
+    mounts = {
+        mount["mountPath"]: mount["name"]
+        for mount in server(name)["volumeMounts"]
+        if not mount.get("readOnly")
+    }
     volumes = {
         volume["name"] for volume in RUNTIMES[name]["spec"]["volumes"] if "emptyDir" in volume
     }
@@ -198,11 +202,24 @@ def test_a_pod_that_goes_is_forgotten_before_it_stops_listening(name):
     assert sleeps(server(name)) >= 5
 
 
-@pytest.mark.parametrize("name", ["base", "namespaced", "gpu", "sklearn", "mlflow"])
+@pytest.mark.parametrize("name", ["base", "namespaced", "gpu", "sklearn", "mlflow", "hardened"])
 def test_knative_takes_the_runtimes_that_are_not_for_standard_alone(name):
     """Knative refuses a second port and any ``lifecycle``."""
     assert len(server(name).get("ports", ())) <= 1
     assert "lifecycle" not in server(name)
+
+
+def test_the_hardened_runtime_trusts_what_its_namespace_says():
+    """Keys are required, a token is not: without one nobody changes models by request."""
+    settings = read_settings(rendered(server("hardened"), NAME)["args"], {})
+    mounts = {mount["name"]: mount["mountPath"] for mount in server("hardened")["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in RUNTIMES["hardened"]["spec"]["volumes"]}
+
+    assert "production" == settings.profile
+    assert mounts["trusted-keys"] == str(settings.trusted_keys)
+    assert mounts["admin-token"] == str(settings.admin_token_file.parent)
+    assert not volumes["trusted-keys"]["configMap"].get("optional")
+    assert volumes["admin-token"]["secret"]["optional"]
 
 
 def test_the_template_is_the_runtime_of_standard_mode():

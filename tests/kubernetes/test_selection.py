@@ -18,7 +18,7 @@ def ours(directory):
 
 
 BASE_RUNTIME = ours(BASE)
-VARIANTS = tuple(ours(OVERLAYS / name) for name in ("gpu", "mlflow", "sklearn"))
+VARIANTS = tuple(ours(OVERLAYS / name) for name in ("gpu", "hardened", "mlflow", "sklearn"))
 ALL = (*STOCK, BASE_RUNTIME, *VARIANTS)
 FORMATS = sorted({(entry.name, entry.version) for entry in BASE_RUNTIME.formats})
 

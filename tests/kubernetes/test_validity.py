@@ -256,7 +256,7 @@ def test_one_images_entry_reaches_every_image(build, tmp_path):
 
 def test_every_variant_takes_standard_mode_on(build, tmp_path):
     """The component of mode Standard adds ports, a pause and patience to any runtime."""
-    for name in ("gpu", "mlflow", "sklearn"):
+    for name in ("gpu", "hardened", "mlflow", "sklearn"):
         own = tmp_path / name
         own.mkdir()
         there = os.path.relpath(ROOT, own.resolve())

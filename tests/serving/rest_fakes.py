@@ -11,8 +11,10 @@ import httpx
 import numpy as np
 
 from bundleserver.errors import InvalidInput, ModelNotFound, NotReady, VersionNotFound
+from bundleserver.serving.administration import Administration
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.rest.app import RestApp
+from bundleserver.serving.rest.repository import RepositoryRoutes
 from bundleserver.serving.rest.routes import Routes
 from bundleserver.tensors import TensorSpec
 from bundleserver.tensors.signature import Signature
@@ -180,7 +182,13 @@ async def no_fallback(scope: object, receive: object, send: Callable) -> None:
 class Rest:
     """The application under test with its manager and bundles, and a client that asks it."""
 
-    def __init__(self, *models: FakeModel, fallback: Callable = no_fallback) -> None:
+    def __init__(
+        self,
+        *models: FakeModel,
+        fallback: Callable = no_fallback,
+        administration: Administration | None = None,
+    ) -> None:
+        """Serve models; ``administration`` decides about changes, None: they are open to all."""
         self.manager = FakeManager(*models)
         self.bundles = FakeBundles(self.manager)
         routes = Routes(
@@ -188,7 +196,9 @@ class Rest:
             manager=self.manager,
             server_name="bundleserver",
             server_version="0.1.0",
-            load_timeout_seconds=30.0,
+            repository=RepositoryRoutes(
+                self.manager, administration or Administration("open"), load_timeout_seconds=30.0
+            ),
         )
         self.app = RestApp(routes, fallback, max_request_bytes=LIMIT_BYTES)
 

@@ -88,6 +88,13 @@ def cycle() -> BaseException:
     return raised_for(raised_for(error, KeyError("b")), error)
 
 
+class Unspeakable(RuntimeError):
+    """A library's error that cannot be told."""
+
+    def __str__(self):
+        raise KeyError("code")
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -99,7 +106,9 @@ def cycle() -> BaseException:
         (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), True),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
         (RuntimeError("std::bad_alloc"), True),
-        (ValueError("bad allocation: std::bad_alloc"), True),
+        (ValueError("could not convert string to float: 'std::bad_alloc'"), False),
+        (Unspeakable(), False),
+        (raised_while(MemoryError(), Unspeakable()), True),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
         (raised_while(MemoryError(), ValueError("too wide")), True),
         (raised_while(RuntimeError("std::bad_alloc"), ValueError("too wide")), True),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
-from bundleserver.bundle import integrity
+from bundleserver.bundle.facts import facts_of
 from bundleserver.bundle.members import BundleMember, Members, ModelMember
 from bundleserver.bundle.parameters import PARAMS, parameters_of, with_params
 from bundleserver.bundle.placement import Placement, measure
@@ -18,6 +18,7 @@ from bundleserver.bundle.plan import make_plan, steps_of
 from bundleserver.bundle.reading import read_nested_manifest
 from bundleserver.bundle.sealed import open_component
 from bundleserver.bundle.steps import Naming, Plan, StepFailed
+from bundleserver.bundle.trust.verification import Verification
 from bundleserver.bundle.warming import warm_up
 from bundleserver.bundle.warming.examples import validate_values
 from bundleserver.bundle.warming.probe import ProbeResult
@@ -26,7 +27,7 @@ from bundleserver.bundle.widths import check_widths, has_open_widths, values_per
 from bundleserver.errors import BundleServerError, OutOfMemory, PredictionError
 from bundleserver.frameworks import Predictor, framework_named
 from bundleserver.frameworks.free_memory import is_out_of_memory
-from bundleserver.frameworks.interface import HasMetadata, passes_through
+from bundleserver.frameworks.interface import passes_through
 from bundleserver.frameworks.trust import CodeTrust
 from bundleserver.manifest import BUNDLE, MODEL, Component, Manifest
 from bundleserver.tensors import Array, NamedTensor
@@ -48,6 +49,7 @@ class Bundle:
         parameters: the parameters of requests that its components have.
         placement: where its calls run; measured by ``warm_up``.
         probe: what ``warm_up`` found out; its signature is the completed one, for metadata.
+        verification: what its files' signature is worth.
         values_per_row: how many values its outputs have for a row, or a step of a forecast.
         has_open_widths: whether they may have more.
         is_cached: asks whether a forecast is cached; None if no call ever is.
@@ -74,6 +76,7 @@ class Bundle:
         self.is_cached = plan.recall()
         self.parameters = parameters_of(predictors.values())
         self.probe = ProbeResult(False, "it was not warmed up", "", plan.signature)
+        self.verification = Verification()
         self.values_per_row = values_per_row(plan.signature, predictors)
         self.has_open_widths = has_open_widths(plan.signature, predictors)
         self._announced: list[tuple[str, np.dtype[np.generic]]] = []
@@ -92,6 +95,7 @@ class Bundle:
         device: str = "cpu",
         members: Members | None = None,
         trust: CodeTrust | None = None,
+        release: Callable[[], None] = lambda: None,
     ) -> Bundle:
         """Open every component of a verified directory and plan its steps.
 
@@ -103,6 +107,7 @@ class Bundle:
             device: the device for frameworks that support it: ``cpu``, ``cuda``, ``auto``.
             members: acquires other models of this process for components of kind ``model``.
             trust: what files may do while they are opened; None is anything.
+            release: called once the files are not needed any more, in any case.
 
         Raises:
             FrameworkError: a framework is unknown.
@@ -110,6 +115,7 @@ class Bundle:
         """
         trust = trust or CodeTrust()
         with ExitStack() as opened:
+            opened.callback(release)
             predictors: dict[str, Predictor] = {}
             for name, component in manifest.components.items():
                 predictor = _open_component(directory, component, device, members, trust)
@@ -224,28 +230,9 @@ class Bundle:
         self.placement = measure(self.predict, self.signature, self.call_traits)
 
     def metadata(self) -> dict[str, object]:
-        """Return the manifest's metadata and that of the components as JSON values."""
-        known: dict[str, object] = {
-            **self.manifest.metadata,
-            "digest": integrity.bundle_digest(self.manifest),
-            "inferred": self.manifest.inferred,
-            "probed": self.probe.answered,
-            "rows_independent": self.call_traits.batchable,
-            "components": {
-                name: {
-                    "framework": component.framework,
-                    **(predictor.metadata if isinstance(predictor, HasMetadata) else {}),
-                }
-                for (name, component), predictor in zip(
-                    self.manifest.components.items(), self._predictors.values(), strict=True
-                )
-            },
-        }
-        if self.probe.reason:
-            known["probe"] = self.probe.reason
-        if self.manifest.requirements.packages:
-            known["requirements"] = dict(self.manifest.requirements.packages)
-        return known
+        """Return the manifest's metadata, that of the components and the verification."""
+        parts = (self.manifest, self._predictors, self.probe, self.call_traits)
+        return facts_of(*parts, self.verification)
 
     @property
     def needs_examples(self) -> bool:
@@ -289,11 +276,7 @@ def _needs_examples(framework: str, predictor: Predictor) -> bool:
 
 
 def _open_component(
-    directory: Path,
-    component: Component,
-    device: str,
-    members: Members | None,
-    trust: CodeTrust,
+    directory: Path, component: Component, device: str, members: Members | None, trust: CodeTrust
 ) -> Predictor:
     if component.framework == MODEL:
         return ModelMember(component.model or "", members)

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from bundleserver.bundle import Bundle
@@ -19,11 +21,14 @@ from bundleserver.bundle.integrity import compare_requirements, trusted_links, v
 from bundleserver.bundle.links import FileWalk, Links
 from bundleserver.bundle.members import Members
 from bundleserver.bundle.reading import read_manifest, read_nested_manifest
-from bundleserver.bundle.trust import TRUST_ANY, Trust
+from bundleserver.bundle.trust import TRUST_ANY, SignaturePolicy, Trust
+from bundleserver.bundle.trust.checking import NOT_CHECKED, Served, check
+from bundleserver.bundle.trust.verification import HERE, Origin
 from bundleserver.documents.printable import shell_word
-from bundleserver.errors import BundleError, IntegrityError, Problem
-from bundleserver.frameworks import frameworks
-from bundleserver.manifest import BUNDLE, MANIFEST_NAME, MODEL, Manifest
+from bundleserver.errors import BundleError, BundleServerError, IntegrityError, Problem
+from bundleserver.frameworks import framework_named, frameworks
+from bundleserver.frameworks.file_facts import Opens
+from bundleserver.manifest import BUNDLE, MANIFEST_NAME, MODEL, Component, Manifest
 from bundleserver.versions.lifecycle import State
 
 LOG = logging.getLogger(__name__)
@@ -72,6 +77,7 @@ def open_bundle(
     enter: Enter = lambda state: None,
     calls: Callable[[Collection[str]], None] = lambda called: None,
     trust: Trust = TRUST_ANY,
+    origin: Origin = HERE,
 ) -> Bundle:
     """Open a directory as a server does; what was opened is closed on failure.
 
@@ -91,50 +97,111 @@ def open_bundle(
         enter: called with each state before its work begins.
         calls: called with the other models that it calls, before anything is opened.
         trust: what it may be and do.
+        origin: where the directory comes from, for its signature.
 
     Raises:
         BundleServerError: why it cannot be served.
     """
     directory_name = directory.absolute().name
     manifest = manifest or manifest_of(directory, model or directory_name)
-    if manifest.inferred and trust.require_manifest:
-        raise BundleError(
-            f"'{directory}' has no {MANIFEST_NAME}, and --require_manifest allows no inferred one; "
-            f"write it with: bundleserver init {shell_word(directory)} (a registered MLflow model "
-            "gets one by 'bundleserver pull' and 'push')"
-        )
+    _check_described(directory, manifest, trust)
     model = model or manifest.name or directory_name
     version = version or manifest.version or "1"
     if manifest.inferred:
         written = json.dumps(json.loads(manifest.to_json()), ensure_ascii=False)
         LOG.info("%s %s: inferred manifest %s", model, version, written)
     enter(State.VERIFYING)
-    directory = verify(directory, manifest, links_lead_anywhere=links_lead_anywhere)
-    _check_libraries(manifest, model, version, version_mismatch)
-    enter(State.LOADING)
-    calls(models_called(directory, manifest))
-    bundle = Bundle.open(
-        directory,
-        manifest,
-        model=model,
-        version=version,
-        device=device,
-        members=members,
-        trust=trust.code,
-    )
-    try:
-        enter(State.WARMING)
-        if members is not None or not calls_other_models(manifest):
-            bundle.warm_up(probe)
-        elif manifest.examples:
-            LOG.info(
-                "%s: examples were not run, as they call other models, which requires a server",
-                directory,
+    with ExitStack() as kept:
+        checked, opened = NOT_CHECKED, directory
+        if trust.signatures is not SignaturePolicy.OFF:
+            checked = check(directory, Served(model, version), trust, origin, links_lead_anywhere)
+        if checked.copy is not None:
+            kept.callback(checked.copy.close)
+            opened = checked.copy.path
+        with _shown_as(directory, opened):
+            if opened != directory:
+                manifest = _read_again(opened, manifest, model, origin)
+                _check_described(directory, manifest, trust)
+            opened = verify(opened, manifest, links_lead_anywhere=links_lead_anywhere)
+            _check_libraries(manifest, model, version, version_mismatch)
+            enter(State.LOADING)
+            calls(models_called(opened, manifest))
+            bundle = Bundle.open(
+                opened,
+                manifest,
+                model=model,
+                version=version,
+                device=device,
+                members=members,
+                trust=trust.code,
+                release=kept.pop_all().close,
             )
-    except BaseException:
-        bundle.close()
-        raise
+            try:
+                enter(State.WARMING)
+                if members is not None or not calls_other_models(manifest):
+                    bundle.warm_up(probe)
+                elif manifest.examples:
+                    LOG.info(
+                        "%s: examples were not run, as they call other models, which requires a "
+                        "server",
+                        directory,
+                    )
+            except BaseException:
+                bundle.close()
+                raise
+    bundle.directory, bundle.verification = directory, checked.verification
+    if checked.copy is not None and not any(map(_reads_later, manifest.components.values())):
+        checked.copy.close()
     return bundle
+
+
+def _check_described(directory: Path, manifest: Manifest, trust: Trust) -> None:
+    if manifest.inferred and trust.require_manifest:
+        raise BundleError(
+            f"'{directory}' has no {MANIFEST_NAME}, and --require_manifest allows no inferred one; "
+            f"write it with: bundleserver init {shell_word(directory)} (a registered MLflow model "
+            "gets one by 'bundleserver pull' and 'push')"
+        )
+
+
+def _read_again(copy: Path, manifest: Manifest, model: str, origin: Origin) -> Manifest:
+    """Read the manifest of what was signed; the one given may be of what was there before it."""
+    again = (origin.read or manifest_of)(copy, model)
+    if origin.registered_as is None:
+        return again
+    return replace(again, metadata={**manifest.metadata, **again.metadata})
+
+
+def _reads_later(component: Component) -> bool:
+    """Ask whether a component may read its files, or import its code, when it is called."""
+    if component.framework == MODEL:
+        return False
+    return component.framework == BUNDLE or (
+        framework_named(component.framework).opens is Opens.DIRECTORY
+    )
+
+
+@contextmanager
+def _shown_as(directory: Path, opened: Path) -> Iterator[None]:
+    """Let errors of what is opened name the user's directory in the place of the private copy."""
+    try:
+        yield
+    except BundleServerError as error:
+        if opened != directory:
+            error.args = tuple(_renamed(arg, str(opened), str(directory)) for arg in error.args)
+            for name in vars(error):
+                setattr(error, name, _renamed(getattr(error, name), str(opened), str(directory)))
+        raise
+
+
+def _renamed(value: object, old: str, new: str) -> object:
+    if isinstance(value, str):
+        return value.replace(old, new)
+    if isinstance(value, Problem):
+        return Problem(value.where.replace(old, new), value.what.replace(old, new))
+    if isinstance(value, tuple):
+        return tuple(_renamed(entry, old, new) for entry in value)
+    return value
 
 
 def calls_other_models(manifest: Manifest) -> bool:

@@ -13,7 +13,9 @@ import typer
 
 from bundleserver.bundle import Bundle
 from bundleserver.bundle.inferring import probable_manifest
+from bundleserver.bundle.trust import TRUST_ANY, Trust
 from bundleserver.commands.console import JsonFlag, say, say_json, say_json_text, working
+from bundleserver.commands.trust import with_trust
 from bundleserver.documents.printable import shell_word
 from bundleserver.errors import BundleError, StoreError
 from bundleserver.manifest import MANIFEST_NAME, Manifest, manifest_schema
@@ -72,6 +74,7 @@ def init(
         )
 
 
+@with_trust
 def predict(
     directory: Annotated[
         Path,
@@ -87,6 +90,8 @@ def predict(
     ] = None,
     device: Annotated[str, typer.Option("--device", help="Where torch models run.")] = "cpu",
     as_json: JsonFlag = False,
+    *,
+    trust: Trust = TRUST_ANY,
 ) -> None:
     """Send a request to a bundle without a server, and print the response, which is always JSON.
 
@@ -94,7 +99,7 @@ def predict(
     """
     body = read_requests_file(source)
     label = _choose_version(directory, version)
-    with closing(open_version(directory, label, device)) as bundle:
+    with closing(open_version(directory, label, device, trust)) as bundle:
         say_json_text(_answer(bundle, body))
 
 
@@ -122,11 +127,11 @@ def read_requests_file(source: str) -> bytes:
     return data
 
 
-def open_version(directory: Path, label: str | None, device: str) -> Bundle:
+def open_version(directory: Path, label: str | None, device: str, trust: Trust) -> Bundle:
     """Open a version of a model's directory; without a label, the directory itself."""
     source, candidate = find_version(directory, label)
     with working(f"opening {candidate.location}"):
-        return open_candidate(source, candidate, device=device)
+        return open_candidate(source, candidate, device=device, trust=trust)
 
 
 def _answer(bundle: Bundle, body: bytes) -> str:

@@ -14,9 +14,13 @@ import orjson
 import typer
 
 from bundleserver.bundle import Bundle
+from bundleserver.bundle.opening import verify
+from bundleserver.bundle.trust import TRUST_ANY, Trust
 from bundleserver.commands.bundles import has_tensors, open_version, read_requests_file
 from bundleserver.commands.console import JsonFlag, one_line, say, say_json, say_table, working
+from bundleserver.commands.trust import with_trust
 from bundleserver.errors import BundleError, BundleServerError, FrameworkError, InvalidInput
+from bundleserver.sources.one_version import find_version
 from bundleserver.store.serving_json import read_config, resolve
 from bundleserver.tensors import Array
 from bundleserver.versions.comparison import OutputDifference, SideBySide
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from bundleserver.serving.requests import PredictRequest
 
 
+@with_trust
 def compare(
     directory: Annotated[
         Path, typer.Argument(metavar="DIR", help="The directory with a model's versions.")
@@ -46,7 +51,13 @@ def compare(
         Path | None, typer.Option("--plot", metavar="FILE.png", help="Plot the comparison.")
     ] = None,
     device: Annotated[str, typer.Option("--device", help="Where torch models run.")] = "cpu",
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only check files and requests; no code of a model runs."),
+    ] = False,
     as_json: JsonFlag = False,
+    *,
+    trust: Trust = TRUST_ANY,
 ) -> None:
     """Send the same requests to two versions; compare their responses and latencies.
 
@@ -58,9 +69,12 @@ def compare(
     labels = [resolve(directory, config, name).label for name in (first, second)]
     data = read_requests_file(str(source))
     requests = list(read_requests(data, str(source), directory.absolute().name))
+    if dry_run:
+        _say_plan(directory, labels, len(requests), as_json)
+        return
     with ExitStack() as opened:
         bundles = [
-            opened.enter_context(closing(open_version(directory, label, device)))
+            opened.enter_context(closing(open_version(directory, label, device, trust)))
             for label in labels
         ]
         with working(f"comparing {labels[0]} and {labels[1]}"):
@@ -73,6 +87,29 @@ def compare(
 
         draw(found, directory.absolute().name, plot)
     say_json(_document(found, plot)) if as_json else _print(found, plot)
+
+
+def _say_plan(directory: Path, labels: Sequence[str], requests: int, as_json: bool) -> None:
+    """Say what would be compared, with the files verified and nothing opened.
+
+    Raises:
+        BundleServerError: a version has no valid manifest, or its files are not those listed.
+    """
+    components: dict[str, dict[str, str]] = {}
+    for label in labels:
+        source, candidate = find_version(directory, label)
+        if candidate.problem is not None:
+            raise BundleError(candidate.problem)
+        path, manifest = source.fetch(candidate)
+        verify(path, manifest, links_lead_anywhere=candidate.links_lead_anywhere)
+        components[label] = {c.name: c.framework for c in manifest.components.values()}
+    if as_json:
+        say_json({"versions": list(labels), "requests": requests, "components": components})
+        return
+    for label, parts in components.items():
+        listed = ", ".join(f"{name} ({framework})" for name, framework in parts.items())
+        say(f"{label}: {listed}")
+    say(f"would send {requests} requests to {labels[0]} and {labels[1]}; nothing was opened")
 
 
 def read_requests(data: bytes, where: str, model: str) -> Iterator[PredictRequest]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +12,10 @@ import typer
 from bundleserver.bundle.inferring import ignored_files
 from bundleserver.bundle.integrity import bundle_digest
 from bundleserver.bundle.opening import verify
+from bundleserver.bundle.trust import SignaturePolicy, Trust
+from bundleserver.bundle.trust.checking import Served, check
+from bundleserver.bundle.trust.keys import check_keys
+from bundleserver.bundle.trust.verification import SIGNATURE_NAME, SignatureStatus
 from bundleserver.commands import asking
 from bundleserver.commands.console import (
     JsonFlag,
@@ -40,12 +44,15 @@ class Row:
     Attributes:
         reason: why it cannot be served.
         ignored: its files that look like models and hold plain data, with what it is.
+        signature: what its signature is worth; ``unchecked`` if there is one and nobody said which
+            keys are trusted.
     """
 
     version: Version
     manifest: Manifest | None
     reason: str = ""
     ignored: Mapping[str, str] = field(default_factory=dict)
+    signature: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def components(self) -> dict[str, str]:
@@ -83,6 +90,10 @@ def inspect(
             help="Print what each pickle in DIR names instead, as lines of serve --pickle_allow.",
         ),
     ] = False,
+    trusted_keys: Annotated[
+        Path | None,
+        typer.Option("--trusted_keys", metavar="KEYS", help="Check signatures with these keys."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show versions, their components, which a server would load, and why not.
@@ -103,8 +114,10 @@ def inspect(
         models = asking.ask_server(url or "")
         say_json({"models": models}) if as_json else asking.print_server(models)
         return
+    if trusted_keys is not None:
+        check_keys(trusted_keys)
     listings = list_models(directory)
-    shown = [(listing, _rows(listing)) for listing in listings]
+    shown = [(listing, _rows(listing, trusted_keys)) for listing in listings]
     if as_json:
         say_json([_document(listing, rows) for listing, rows in shown])
     elif not shown:
@@ -114,9 +127,27 @@ def inspect(
             _print(listing, rows)
 
 
-def _rows(listing: Listing) -> list[Row]:
+def _rows(listing: Listing, trusted_keys: Path | None) -> list[Row]:
     with working(f"verifying {listing.model}"):
-        return [_row(candidate) for candidate in listing.candidates]
+        return [
+            replace(_row(candidate), signature=signature_facts(candidate, trusted_keys))
+            for candidate in listing.candidates
+        ]
+
+
+def signature_facts(candidate: Candidate, trusted_keys: Path | None) -> Mapping[str, object]:
+    """Return what a version's signature is worth, as a server's metadata say it."""
+    if trusted_keys is None:
+        is_signed = (candidate.location / SIGNATURE_NAME).exists()
+        return {"status": "unchecked" if is_signed else SignatureStatus.UNSIGNED.value}
+    served = Served(candidate.model, candidate.version.label)
+    trust = Trust(signatures=SignaturePolicy.WARN, trusted_keys=trusted_keys)
+    found = check(
+        candidate.location, served, trust, candidate.origin, candidate.links_lead_anywhere
+    )
+    if found.copy is not None:
+        found.copy.close()
+    return found.verification.facts()
 
 
 def _row(candidate: Candidate) -> Row:
@@ -141,6 +172,7 @@ def _print(listing: Listing, rows: list[Row]) -> None:
         "trained",
         "metrics",
         "digest",
+        "signature",
         "ignored",
         "reason",
     )
@@ -153,6 +185,7 @@ def _print(listing: Listing, rows: list[Row]) -> None:
             str(row.known("trained_at") or ""),
             format_metrics(row.known("metrics")),
             (row.digest or "")[:12],
+            _shown(row.signature),
             ", ".join(f"{file} ({what})" for file, what in row.ignored.items()),
             row.reason,
         )
@@ -163,6 +196,17 @@ def _print(listing: Listing, rows: list[Row]) -> None:
         if note:
             say(note)
     say("")
+
+
+def _shown(signature: Mapping[str, object]) -> str:
+    """Return the cell of a signature; nothing for a version without one, as most have none."""
+    key, problem = signature.get("key"), signature.get("problem")
+    status = str(signature["status"])
+    if isinstance(key, Mapping):
+        status += f" by {key['name']}"
+    if problem:
+        return f"{status}: {problem}"
+    return "" if status == SignatureStatus.UNSIGNED.value else status
 
 
 def _rules(config: ServingConfig) -> str:
@@ -203,6 +247,7 @@ def _document(listing: Listing, rows: list[Row]) -> dict[str, object]:
                 "inferred": row.manifest.inferred if row.manifest else None,
                 "metadata": dict(row.manifest.metadata) if row.manifest else {},
                 "digest": row.digest,
+                "signature": dict(row.signature),
                 "ignored": dict(row.ignored),
                 "reason": row.reason,
             }

@@ -27,6 +27,14 @@ def publish(
             "--version", help="The version's label; default: the manifest's, else the next one."
         ),
     ] = None,
+    sign_with: Annotated[
+        Path | None,
+        typer.Option(
+            "--sign_with",
+            metavar="KEY",
+            help="A private key (PEM) to sign the version with; without, a signature is kept.",
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Copy a bundle into a store as a new version, once it opens and its examples pass.
@@ -35,7 +43,7 @@ def publish(
     """
     store, name = _store_and_name(model)
     with working(f"publishing {bundle_dir}"):
-        published = store.publish(bundle_dir, name, version)
+        published = store.publish(bundle_dir, name, version, sign_with=sign_with)
     path = store.path(name, published)
     if as_json:
         say_json({"model": name, "version": published.label, "path": str(path)})

@@ -39,6 +39,7 @@ def serve(context: typer.Context) -> None:
         raise typer.Exit(2) from None
     identity = WorkerIdentity.of(os.environ) if settings.workers > 1 else None
     if settings.workers > 1 and identity is None:
+        trust_of(settings)  # what is wrong with it is told once, and not by each worker process
         raise SystemExit(_supervise(settings, context.args))
     run(settings, identity)
 
@@ -53,6 +54,7 @@ def _supervise(settings: Settings, arguments: Sequence[str]) -> int:
     return supervise(
         [sys.executable, "-m", "bundleserver", "serve", *arguments],
         workers=settings.workers,
+        host=settings.host,
         http_port=rest_port(options),
         grpc_port=settings.grpc_port if settings.enable_grpc else None,
         grace_seconds=settings.grace_period_seconds,

@@ -11,7 +11,9 @@ import typer
 
 from bundleserver.bundle.integrity import compare_requirements
 from bundleserver.bundle.opening import calls_other_models, open_bundle
+from bundleserver.bundle.trust import TRUST_ANY, Trust
 from bundleserver.commands.console import JsonFlag, one_line, say, say_json, working
+from bundleserver.commands.trust import runs_code, with_trust
 from bundleserver.errors import (
     BundleServerError,
     ConfigError,
@@ -35,6 +37,11 @@ class Finding:
     checked: str = ""
 
 
+_RUNS_CODE = "validate loads the models as a server does, which runs the code that they bring along"
+_HOW_NOT = "--pickle_policy=listed and --bundle_code=deny run none; inspect never loads them"
+
+
+@with_trust
 def validate(
     directory: Annotated[
         Path,
@@ -42,24 +49,34 @@ def validate(
     ],
     device: Annotated[str, typer.Option("--device", help="Where torch models run.")] = "cpu",
     as_json: JsonFlag = False,
+    *,
+    trust: Trust = TRUST_ANY,
 ) -> None:
     """Validate a directory as the server does, and list every problem; exit code 1 if any.
 
-    It validates the manifest, files, digests and installed libraries, loads the models and runs
-    their examples.
+    It validates the manifest, files, digests and installed libraries, loads the models, which runs
+    their code as far as the flags allow, and runs their examples.
 
     Example: bundleserver validate /mnt/models/fraud
     """
+    if runs_code(trust.code):
+        say(f"{_RUNS_CODE}; {_HOW_NOT}", err=True)
     found = [
         finding
         for listing in list_models(directory)
-        for finding in _check_listing(directory, listing, device)
+        for finding in _check_listing(directory, listing, device, trust)
     ]
     if not found:
         found = [Finding(str(directory), ("has no models",))]
     ok = not any(finding.problems for finding in found)
     if as_json:
-        say_json({"ok": ok, "checked": [_document(finding) for finding in found]})
+        say_json(
+            {
+                "ok": ok,
+                "runs_code": runs_code(trust.code),
+                "checked": [_document(finding) for finding in found],
+            }
+        )
     else:
         for finding in found:
             _print(finding)
@@ -81,7 +98,9 @@ def list_models(directory: Path) -> tuple[Listing, ...]:
     return DirectorySource(directory, timeout_seconds=None).discover()
 
 
-def _check_listing(directory: Path, listing: Listing, device: str) -> Iterator[Finding]:
+def _check_listing(
+    directory: Path, listing: Listing, device: str, trust: Trust
+) -> Iterator[Finding]:
     if problems := tuple(_config_problems(listing)):
         yield Finding(listing.model, problems)
     if listing.warnings or not listing.candidates:
@@ -89,7 +108,7 @@ def _check_listing(directory: Path, listing: Listing, device: str) -> Iterator[F
         yield Finding(listing.model, problems, listing.warnings)
     for candidate in listing.candidates:
         with working(f"validating {candidate.location}"):
-            yield _check(DirectorySource(directory), candidate, device)
+            yield _check(DirectorySource(directory), candidate, device, trust)
 
 
 def _config_problems(listing: Listing) -> Iterator[str]:
@@ -102,7 +121,7 @@ def _config_problems(listing: Listing) -> Iterator[str]:
         yield f"{listing.config_name} refers to unknown version '{version}'; versions: {there}"
 
 
-def _check(source: DirectorySource, candidate: Candidate, device: str) -> Finding:
+def _check(source: DirectorySource, candidate: Candidate, device: str, trust: Trust) -> Finding:
     where = str(candidate.location)
     warnings: tuple[str, ...] = ()
     if candidate.problem:
@@ -118,6 +137,7 @@ def _check(source: DirectorySource, candidate: Candidate, device: str) -> Findin
             links_lead_anywhere=candidate.links_lead_anywhere,
             version_mismatch="ignore",
             device=device,
+            trust=trust,
         )
         bundle.close()
     except BundleServerError as error:

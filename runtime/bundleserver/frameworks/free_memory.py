@@ -65,8 +65,8 @@ def _table(path: Path) -> dict[str, int]:
     return {line[0]: int(line[1]) for line in lines if len(line) > 1 and line[1].isdigit()}
 
 
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
-"""What torch says in a RuntimeError."""
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "std::bad_alloc")
+"""What libraries say in errors of theirs; Python's own may have a client's words."""
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
@@ -74,12 +74,17 @@ def is_out_of_memory(error: BaseException | None) -> bool:
     for _ in range(16):  # causes may be a circle
         if error is None:
             break
-        text = str(error).lower()
-        if isinstance(error, MemoryError) or "std::bad_alloc" in text:
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
             return True
-        if getattr(error, "errno", None) == errno.ENOMEM:
-            return True
-        if isinstance(error, RuntimeError) and any(words in text for words in _NO_MEMORY):
+        is_librarys = isinstance(error, RuntimeError) or type(error).__module__ != "builtins"
+        if is_librarys and any(words in _text_of(error) for words in _NO_MEMORY):
             return True
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return False
+
+
+def _text_of(error: BaseException) -> str:
+    try:
+        return str(error).lower()
+    except Exception:  # noqa: BLE001  # of a library's own error
+        return ""

@@ -52,6 +52,11 @@ class IsolatedCode:
         self._depth = 0
         self._is_exclusive = False
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of its modules and packages, without what is inside of packages."""
+        return self._names
+
     def owns(self, module: str) -> bool:
         """Ask whether a module of that name is in the directory."""
         return module.partition(".")[0] in self._names

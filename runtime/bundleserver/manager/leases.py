@@ -27,6 +27,8 @@ class Loaded:
         is_withdrawn: no new leases can be acquired.
         signature: its signature, completed by what came out of its first call.
         probe_problem: why it probably cannot answer; an empty string if it can.
+        signature_problem: why its files' signature does not verify; an empty string if it does, or
+            nobody looked.
         is_closing: it is being closed or was closed.
     """
 
@@ -49,6 +51,7 @@ class Loaded:
         self.metadata: Mapping[str, object] = bundle.metadata()
         self.signature: Signature = bundle.probe.signature
         self.probe_problem = bundle.probe.problem
+        self.signature_problem = bundle.verification.problem
         self.in_flight = 0
         self.is_withdrawn = False
         self.is_closing = False

@@ -188,6 +188,8 @@ def describe(model: ModelRecord, record: VersionRecord, wanted: Collection[Versi
         word = "READY"
         if record.loaded is not None and record.loaded.probe_problem:
             word = f"READY although its probe failed: {record.loaded.probe_problem}"
+        elif record.loaded is not None and record.loaded.signature_problem:
+            word = f"READY although {record.loaded.signature_problem}"
         return f"READY (serving the previous files); {reload}" if reload else word
     if state is State.DRAINING:
         count = sum(loaded.in_flight for loaded in record.draining)

@@ -12,6 +12,7 @@ from types import MappingProxyType
 from bundleserver.errors import (
     AnswerTooLarge,
     BundleServerError,
+    Forbidden,
     HeadTooLarge,
     HistoryTooLong,
     InvalidInput,
@@ -26,6 +27,7 @@ from bundleserver.errors import (
     RequestTooSlow,
     TooManyBytes,
     TooManyValues,
+    Unauthenticated,
     VersionNotFound,
 )
 
@@ -48,6 +50,8 @@ class ErrorAnswer:
 _ANSWERS: Mapping[type[BaseException], tuple[int, str]] = MappingProxyType(
     {
         InvalidInput: (400, "INVALID_ARGUMENT"),
+        Unauthenticated: (401, "UNAUTHENTICATED"),
+        Forbidden: (403, "PERMISSION_DENIED"),
         ModelNotFound: (404, "NOT_FOUND"),
         VersionNotFound: (404, "NOT_FOUND"),
         RequestTooSlow: (408, "DEADLINE_EXCEEDED"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from bundleserver.serving.traffic.routing_key import ROUTING_HEADER
 
@@ -22,15 +23,22 @@ class ServerOptions:
 
     ``workers`` processes share the ports and the CPUs; each has a thread pool of
     ``max_asyncio_workers`` threads, None for the number of its CPUs. Port 0 selects a free port.
-    ``event_loop`` is ``uvloop``, ``asyncio``, or ``auto``: uvloop if it is installed.
+    ``event_loop`` is ``uvloop``, ``asyncio``, or ``auto``: uvloop if it is installed. ``host`` None
+    is every address. ``admin`` is ``closed`` or ``open``, ``repository_index`` ``open``
+    or ``admin``.
     """
 
+    host: str | None = None
     http_port: int = 8080
     grpc_port: int = 8081
     enable_grpc: bool = True
     enable_docs_url: bool = False
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
+
+    admin: str = "closed"
+    admin_token_file: Path | None = None
+    repository_index: str = "open"
 
     routing_header: str = ROUTING_HEADER
 

@@ -41,6 +41,10 @@ class PredictRequest(NamedTuple):
     began: float | None = None
 
 
+_MANY = 10_000
+"""So many answers are large, whatever is in them."""
+
+
 class PredictResponse(NamedTuple):
     """One response and its version.
 
@@ -61,6 +65,9 @@ class PredictResponse(NamedTuple):
         """About how many bytes of values there are, over all answers."""
         size: int = sum(map(_NBYTES, self.outputs.values()))
         if self.answers is None:
+            return size
+        size += 8 * len(self.answers)
+        if len(self.answers) > _MANY:
             return size
         columns = chain.from_iterable(
             answer.values() for answer in self.answers if isinstance(answer, dict)

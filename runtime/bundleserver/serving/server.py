@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 import threading
@@ -16,13 +15,14 @@ from prometheus_client import REGISTRY, CollectorRegistry, disable_created_metri
 
 import bundleserver
 from bundleserver.errors import ConfigError, Problem
-from bundleserver.serving.connection.server import HOST, RestServer, listen
+from bundleserver.serving.addresses import EVERY, EVERY_IPV4, addresses_of, bracketed
+from bundleserver.serving.administration import Administration
+from bundleserver.serving.connection.server import RestServer, listening
 from bundleserver.serving.execution.answering import ServedModels, in_thread
 from bundleserver.serving.execution.limits import Limits
 from bundleserver.serving.execution.thread_pool import ThreadPool
 from bundleserver.serving.grpc.arriving import ArrivingMessages
 from bundleserver.serving.grpc.limits import GrpcLimits
-from bundleserver.serving.grpc.server import HOST as GRPC_HOST
 from bundleserver.serving.grpc.server import GrpcServer
 from bundleserver.serving.grpc.service import InferenceService
 from bundleserver.serving.inflight import InflightBytes
@@ -35,8 +35,9 @@ from bundleserver.serving.options import ServerOptions, lame_duck, rest_port
 from bundleserver.serving.rest.app import RestApp
 from bundleserver.serving.rest.asgi import AsgiApp
 from bundleserver.serving.rest.pages import KServeApp, metrics_page
+from bundleserver.serving.rest.repository import RepositoryRoutes
 from bundleserver.serving.rest.routes import Routes
-from bundleserver.serving.stopping import SIGNALS, StoppableManager
+from bundleserver.serving.stopping import SIGNALS, StoppableManager, end_now
 from bundleserver.serving.unsent import RefusedAnswers
 from bundleserver.serving.workers.peers import Peers
 
@@ -71,6 +72,7 @@ class BundleServer:
         metrics = RequestMetrics(registry)
         limits = Limits(options.max_answer_values, options.request_timeout_seconds)
         self.served = ServedModels(self.manager, self.pool, metrics, options.max_batch_rows, limits)
+        self._administration = Administration.of(options, registry)
         self._bodies = InflightBytes(options.max_inflight_bytes)
         self.http_port, self.grpc_port = rest_port(options), options.grpc_port
         self.listening = threading.Event()
@@ -123,10 +125,10 @@ class BundleServer:
             await self._close_all()
             return
         rest = RestServer(self._rest_app(), self.options, self._say_listening)
-        with listen(self.http_port, shared=self.peers is not None) as listener:
-            self.http_port = listener.getsockname()[1]
+        addresses, shared = addresses_of(self.options.host, EVERY_IPV4), self.peers is not None
+        with listening(self.http_port, addresses, shared=shared) as (self.http_port, listeners):
             grpc_server = await self._start_grpc() if self.options.enable_grpc else None
-            serving = asyncio.create_task(rest.serve(sockets=[listener]))
+            serving = asyncio.create_task(rest.serve(sockets=listeners))
             try:
                 ending = asyncio.create_task(self._end.wait())
                 await asyncio.wait({serving, ending}, return_when=asyncio.FIRST_COMPLETED)
@@ -141,7 +143,7 @@ class BundleServer:
 
     def _on_signal(self, number: signal.Signals) -> None:
         if self.stopping:
-            _end_now(1, f"{number.name} again: ending now; requests in flight are lost")
+            end_now(1, f"{number.name} again: ending now; requests in flight are lost")
         grace = self.options.grace_period_seconds
         LOG.info(
             "%s: stopping; not ready, answers close their connections for %g s before new ones are "
@@ -151,7 +153,7 @@ class BundleServer:
             grace,
         )
         deadline = threading.Timer(
-            grace, _end_now, (0, "the grace period is over; requests in flight are lost")
+            grace, end_now, (0, "the grace period is over; requests in flight are lost")
         )
         # A daemon runs even while the interpreter waits for other threads.
         deadline.daemon = True
@@ -183,7 +185,12 @@ class BundleServer:
             routing_header=self.options.routing_header,
             traffic=self.served.splitter.describe_traffic,
             runs=self.served.runs,
-            index=None if self.peers is None else self.peers.index,
+            repository=RepositoryRoutes(
+                self.manager,
+                self._administration,
+                index=None if self.peers is None else self.peers.index,
+                limits=self.served.limits,
+            ),
             limits=self.served.limits,
         )
         return RestApp(
@@ -211,6 +218,7 @@ class BundleServer:
             bundleserver.__version__,
             index=None if self.peers is None else self.peers.index,
             max_body_values=self.options.max_body_values,
+            administration=self._administration,
         )
         server = GrpcServer(
             service,
@@ -232,13 +240,15 @@ class BundleServer:
             routing_header=self.options.routing_header,
             shared=self.peers is not None,
         )
-        self.grpc_port = await server.start(self.grpc_port)
+        addresses = addresses_of(self.options.host, EVERY)
+        self.grpc_port = await server.start(self.grpc_port, addresses)
         return server
 
     def _say_listening(self) -> None:
         scheme = "https" if self.options.ssl_certfile else "http"
-        also = f" and gRPC on {GRPC_HOST}:{self.grpc_port}" if self.options.enable_grpc else ""
-        LOG.info("serving REST on %s://%s:%d%s", scheme, HOST, self.http_port, also)
+        rest, grpc = (bracketed(self.options.host or one.host) for one in (EVERY_IPV4, EVERY))
+        also = f" and gRPC on {grpc}:{self.grpc_port}" if self.options.enable_grpc else ""
+        LOG.info("serving REST on %s://%s:%d%s", scheme, rest, self.http_port, also)
         self.listening.set()
         if self.peers is not None:
             self.peers.say_listening()
@@ -285,10 +295,3 @@ def _runner(event_loop: str) -> Callable[[Coroutine[object, object, None]], None
             raise ConfigError("the server cannot start", [problem]) from None
         return asyncio.run
     return uvloop.run
-
-
-def _end_now(code: int, why: str) -> None:
-    """Exit the process without waiting for its threads."""
-    LOG.warning("%s", why)
-    logging.shutdown()
-    os._exit(code)

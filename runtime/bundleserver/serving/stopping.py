@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 from types import FrameType
 
 from bundleserver.errors import NotReady
 from bundleserver.serving.models import ServingManager
+
+LOG = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 """The signals that stop a server."""
@@ -23,6 +27,13 @@ def end_at_signals() -> None:
 
     for number in SIGNALS:
         signal.signal(number, end)
+
+
+def end_now(code: int, why: str) -> None:
+    """Exit the process without waiting for its threads."""
+    LOG.warning("%s", why)
+    logging.shutdown()
+    os._exit(code)
 
 
 class StoppableManager:

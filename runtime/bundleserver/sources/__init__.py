@@ -15,6 +15,7 @@ from bundleserver.bundle import Bundle
 from bundleserver.bundle.members import Members
 from bundleserver.bundle.opening import Enter, open_bundle
 from bundleserver.bundle.trust import TRUST_ANY, Trust
+from bundleserver.bundle.trust.verification import HERE, Origin
 from bundleserver.documents.printable import few, printable
 from bundleserver.errors import BundleError, SourceError
 from bundleserver.manifest import Manifest
@@ -33,6 +34,7 @@ class Candidate:
         settled: its files are complete, as far as can be seen.
         problem: why it cannot be loaded, as far as can be seen without opening its files.
         links_lead_anywhere: it is ``--model_dir`` itself, whose direct children may be links.
+        origin: where its directory comes from, for its signature.
     """
 
     model: str
@@ -42,6 +44,7 @@ class Candidate:
     settled: bool
     problem: str | None = None
     links_lead_anywhere: bool = False
+    origin: Origin = HERE
 
     def __post_init__(self) -> None:
         if self.problem is not None:
@@ -190,6 +193,7 @@ def open_candidate(
         enter=enter,
         calls=partial(calls, candidate.model, candidate.version.label),
         trust=trust,
+        origin=candidate.origin,
     )
 
 

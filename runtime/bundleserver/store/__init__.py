@@ -10,6 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bundleserver.bundle.opening import manifest_of, open_bundle, verify
+from bundleserver.bundle.trust.signing import SigningKey
+from bundleserver.bundle.trust.verification import SIGNATURE_NAME
 from bundleserver.errors import StoreError
 from bundleserver.frameworks import framework_for
 from bundleserver.manifest import MANIFEST_NAME, MODEL_NAME_IS, Manifest, is_model_name
@@ -24,10 +26,12 @@ from bundleserver.store.recording import (
     with_named_outputs,
     write_manifest,
 )
+from bundleserver.store.roots import ROOT_VARIABLE, usual_root
+from bundleserver.store.signed import LEFT_BEHIND_OF_SIGNED, check_kept, is_signed
 from bundleserver.store.staging import (
     STAGING_PREFIX,
-    make_directory,
     publish_staged,
+    replace_file,
     staged,
     version_exists,
 )
@@ -36,9 +40,6 @@ from bundleserver.versions import Version
 from bundleserver.versions.serving_config import ServingConfig
 
 __all__ = ["BundleStore"]
-
-ROOT_VARIABLE = "BUNDLE_STORE"
-USUAL_ROOTS = (Path("/mnt/models"), Path("/opt/app-root/src/models"))
 
 _LEFT_BEHIND = shutil.ignore_patterns(
     f"{STAGING_PREFIX}*", ".git", ".ipynb_checkpoints", "__pycache__", ".DS_Store"
@@ -90,6 +91,7 @@ class BundleStore:
         version: Version | str | None = None,
         options: Mapping[str, Mapping[str, object]] | None = None,
         frameworks: Mapping[str, str] | None = None,
+        sign_with: str | Path | None = None,
     ) -> Version:
         """Save fitted models as the next version of a model, if its examples pass; return it.
 
@@ -110,13 +112,16 @@ class BundleStore:
             version: the label; by default the one after the highest: ``v1``, ``v2``, ….
             options: options of the framework, by component.
             frameworks: the framework, by component, if it does not follow from the class.
+            sign_with: a private key (PEM) to sign the version with.
 
         Raises:
-            StoreError: an object cannot be saved, the version exists, the disk is full.
+            StoreError: an object cannot be saved, the version exists, the disk is full, the key
+                cannot be used.
             ManifestError: the arguments make no valid manifest; lists every problem.
             BundleError: the saved bundle does not open, or its outputs differ.
         """
         root, wanted = self._target(name, version)
+        key = None if sign_with is None else SigningKey.load(sign_with)
         sections = {"steps": steps, "inputs": inputs, "outputs": outputs}
         described = describe(metadata, metrics, sections)
         models = _models(components)
@@ -124,10 +129,15 @@ class BundleStore:
             name, models, described, options=options, frameworks=frameworks, examples=examples
         )
         with staged(root) as staging:
-            return self._publish(staging, recording.write(staging), wanted)
+            return self._publish(staging, recording.write(staging), wanted, key)
 
     def publish(
-        self, bundle_dir: str | Path, name: str, version: Version | str | None = None
+        self,
+        bundle_dir: str | Path,
+        name: str,
+        version: Version | str | None = None,
+        *,
+        sign_with: str | Path | None = None,
     ) -> Version:
         """Copy a bundle's directory into the store as a version, and return that version.
 
@@ -136,6 +146,8 @@ class BundleStore:
                 copy has a manifest with digests.
             name: the model's name in the store.
             version: the label; by default the manifest's, else the one after the highest.
+            sign_with: a private key (PEM) to sign the version with. Without it a signed version is
+                published byte for byte, with its signature, under its own name and version only.
 
         Raises:
             StoreError: the version exists, the directory cannot be copied, the disk is full.
@@ -149,17 +161,24 @@ class BundleStore:
             raise StoreError(
                 f"{source} contains {root}; publish to a directory outside of the bundle"
             )
-        manifest = replace(manifest_of(source, name), name=name)
+        key = None if sign_with is None else SigningKey.load(sign_with)
+        manifest = manifest_of(source, name)
+        is_kept = key is None and is_signed(source)
+        if is_kept:
+            check_kept(source, manifest, name, wanted)
+        manifest = replace(manifest, name=name)
         if wanted is None and manifest.version is not None:
             wanted = Version.parse(manifest.version)
             self._refuse_existing(root, wanted)
         with staged(root) as staging:
-            copy_bundle(source, staging, _LEFT_BEHIND)
+            copy_bundle(source, staging, LEFT_BEHIND_OF_SIGNED if is_kept else _LEFT_BEHIND)
             # With a manifest no link below may lead out, whoever wrote it.
             verify(staging, replace(manifest, inferred=False))
             with closing(open_bundle(staging, manifest, version=manifest.version or "new")) as new:
                 manifest = with_named_outputs(manifest, new.probe.signature)
-            return self._publish(staging, with_digests(staging, manifest), wanted)
+            if is_kept:
+                return publish_staged(staging, wanted, lambda _: None)
+            return self._publish(staging, with_digests(staging, manifest), wanted, key)
 
     def push(
         self,
@@ -254,33 +273,17 @@ class BundleStore:
         if os.path.lexists(root / version.label):
             raise version_exists(root / version.label)
 
-    def _publish(self, staging: Path, manifest: Manifest, wanted: Version | None) -> Version:
+    def _publish(
+        self, staging: Path, manifest: Manifest, wanted: Version | None, key: SigningKey | None
+    ) -> Version:
+        (staging / SIGNATURE_NAME).unlink(missing_ok=True)
+
         def finish(version: Version) -> None:
             write_manifest(staging, replace(manifest, version=version.label))
+            if key is not None:
+                replace_file(staging / SIGNATURE_NAME, key.sign(staging))
 
         return publish_staged(staging, wanted, finish)
-
-
-def usual_root(roots: Sequence[Path] = USUAL_ROOTS) -> Path:
-    """Return the first writable directory, created if necessary.
-
-    Raises:
-        StoreError: there is none; lists all of them.
-    """
-    refused = []
-    for root in roots:
-        try:
-            make_directory(root)
-        except OSError as error:
-            refused.append(f"{root} ({error.strerror or error})")
-            continue
-        if os.access(root, os.W_OK | os.X_OK):
-            return root
-        refused.append(f"{root} (not writable)")
-    raise StoreError(
-        f"no directory for models: ${ROOT_VARIABLE} is not set, and no default directory is "
-        f"writable: {', '.join(refused)}; set one: BundleStore('models')"
-    )
 
 
 def _models(components: Mapping[str, object] | object) -> dict[str, object]:

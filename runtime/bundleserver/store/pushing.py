@@ -22,6 +22,7 @@ from bundleserver.sources.registry.flavours import MLMODEL
 from bundleserver.sources.registry.uri import ModelUri, alias_problem
 from bundleserver.store.copying import copy_bundle
 from bundleserver.store.recording import with_digests, write_manifest
+from bundleserver.store.signed import LEFT_BEHIND_OF_SIGNED, check_kept, is_signed
 from bundleserver.store.staging import replace_file
 from bundleserver.versions.serving_config import CONFIG_NAME
 
@@ -103,20 +104,30 @@ def _aliases(uri: ModelUri, aliases: Sequence[str]) -> tuple[str, ...]:
 
 def _stage(source: Path, staging: Path, name: str) -> Manifest:
     """Copy a bundle, verify that it can be served, and write the files of an MLflow model."""
-    manifest = replace(manifest_of(source, name), inferred=False)
+    manifest, is_kept = manifest_of(source, name), is_signed(source)
+    if is_kept:
+        check_kept(source, manifest, None, None)
+    manifest = replace(manifest, inferred=False)
     try:
         staging.mkdir()
-        copy_bundle(source, staging, _LEFT_BEHIND)
+        copy_bundle(source, staging, LEFT_BEHIND_OF_SIGNED if is_kept else _LEFT_BEHIND)
     except OSError as error:
         raise StoreError(f"{source} cannot be copied: {error}") from error
     open_bundle(staging, manifest, model=name, version=manifest.version or "new").close()
-    complete = with_digests(staging, manifest)
-    write_manifest(staging, complete)
+    complete = manifest
+    if not is_kept:
+        complete = with_digests(staging, manifest)
+        write_manifest(staging, complete)
     requirements = [*_requirements(complete)]
-    # Replaced, since a bundle may have a link of that name.
-    replace_file(staging / "requirements.txt", ("\n".join(requirements) + "\n").encode())
     # JSON is valid YAML, and requires no library.
-    replace_file(staging / MLMODEL, (json.dumps(_mlmodel(), indent=2) + "\n").encode())
+    added = {
+        "requirements.txt": ("\n".join(requirements) + "\n").encode(),
+        MLMODEL: (json.dumps(_mlmodel(), indent=2) + "\n").encode(),
+    }
+    for name_added, content in added.items():
+        # What was signed stays; else it is replaced, since a bundle may have a link of that name.
+        if not (is_kept and (staging / name_added).exists()):
+            replace_file(staging / name_added, content)
     return complete
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from bundleserver.bundle.opening import open_bundle
 from bundleserver.bundle.reading import read_manifest
 from bundleserver.errors import StoreError
 from bundleserver.frameworks import framework_for, framework_named, frameworks
+from bundleserver.frameworks.pickles import PICKLE_SUFFIXES
+from bundleserver.frameworks.pickles.by_value import carries_code
 from bundleserver.manifest import (
     BUNDLE,
     MANIFEST_NAME,
@@ -28,6 +31,8 @@ from bundleserver.manifest import (
 from bundleserver.store.sampling import plain_json, record_example, written_examples
 from bundleserver.store.staging import replace_file
 from bundleserver.tensors.signature import Signature
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -110,6 +115,13 @@ class Recording:
             return member
         framework = framework_named(self.frameworks[name])
         path, options = framework.save(self.models[name], directory, name)
+        if carries_code(path, PICKLE_SUFFIXES):
+            LOG.warning(
+                "component '%s' has classes or functions that were pickled by value, as their "
+                "code; a server opens it with --pickle_policy=any only: move them to a package "
+                "that is installed there",
+                name,
+            )
         return {
             "path": path.relative_to(directory).as_posix(),
             "sha256": file_sha256(path),

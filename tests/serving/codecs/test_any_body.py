@@ -9,11 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bundleserver.errors import BundleServerError
+from bundleserver.serving.administration import Administration
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.execution.answering import ServedModels
 from bundleserver.serving.grpc.open_inference import ModelInferRequest
 from bundleserver.serving.grpc.service import InferenceService
 from bundleserver.serving.rest.app import RestApp
+from bundleserver.serving.rest.repository import RepositoryRoutes
 from bundleserver.serving.rest.routes import Routes
 from bundleserver.tensors import NUMPY_DTYPES
 from tests.serving.fakes import ECHO, FakeManager, FakeModel, FakeVersion, echo
@@ -36,7 +38,13 @@ class Edge:
         echoing = FakeModel("echo", (FakeVersion("1", echo, ECHO),))
         manager = FakeManager(FakeModel("sums"), echoing)
         served = ServedModels(manager)
-        routes = Routes(answer=served.answer, manager=manager, server_name="s", server_version="1")
+        routes = Routes(
+            answer=served.answer,
+            manager=manager,
+            server_name="s",
+            server_version="1",
+            repository=RepositoryRoutes(manager, Administration("open")),
+        )
         self.app = RestApp(routes, no_fallback, max_request_bytes=LIMIT_BYTES)
         self.service = InferenceService(served, manager, "s", "1")
         self.loop = asyncio.new_event_loop()

@@ -37,10 +37,15 @@ WAYS = [(uvicorn.__version__, "eager"), ("99.0", "plain")]
         (LIVE + b"x", 408),
         (LIVE + b"\r\nno request\r\n\r\n", 400),
         (CHUNKED + b"zz\r\n", 400),
+        (b"no request\r\n\r\n" * 100, 400),
+        (LIVE + b"\r\n" + b"no request\r\n\r\n" * 100, 400),
     ],
-    ids=["no request", "long head", "slow head", "after another", "broken body"],
+    ids=[
+        *("no request", "long head", "slow head", "after another", "broken body"),
+        *("many", "many after another"),
+    ],
 )
-def test_who_is_refused_reads_why(monkeypatch, version, way, sent, status):
+def test_who_is_refused_reads_why(monkeypatch, caplog, version, way, sent, status):
     """The answer comes, then the end; what is sent after that is taken and dropped."""
     monkeypatch.setattr(uvicorn, "__version__", version)
     monkeypatch.setattr(refusing, "_LINGER_SECONDS", DEADLINE_SECONDS)
@@ -58,6 +63,7 @@ def test_who_is_refused_reads_why(monkeypatch, version, way, sent, status):
 
     assert b"HTTP/1.1 %d " % status in said
     assert said.count(b"HTTP/1.1 ") == 1 + (LIVE + b"\r\n" in sent)
+    assert "Fatal error" not in caplog.text
 
 
 def test_whoever_goes_on_and_on_is_cut_off(monkeypatch):

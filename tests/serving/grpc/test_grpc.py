@@ -79,7 +79,9 @@ MODELS = (
 def server():
     """One server for the tests that change nothing."""
     options = ServerOptions(
-        grpc_max_receive_message_length=LIMIT_BYTES, grpc_max_send_message_length=LIMIT_BYTES
+        grpc_max_receive_message_length=LIMIT_BYTES,
+        grpc_max_send_message_length=LIMIT_BYTES,
+        admin="open",
     )
     with serving(FakeManager(*MODELS), options) as served:
         yield served
@@ -468,7 +470,8 @@ LAYOUTS = [
 @pytest.mark.parametrize(("fields", "changed"), LAYOUTS)
 def test_unload_and_load_take_either_layout_and_a_version(fields, changed):
     """KServe's and Triton's requests name the model; a version may come as a field or parameter."""
-    with serving(FakeManager(MODELS[0])) as served, connected(served.grpc) as client:
+    options = ServerOptions(admin="open")
+    with serving(FakeManager(MODELS[0]), options) as served, connected(served.grpc) as client:
         unloaded = client.call("RepositoryModelUnload", **fields)
         status = served.manager.status("sums")
         gone = [v.version for v in status.versions if v.state is State.UNLOADED]
@@ -621,7 +624,7 @@ except triton.InferenceServerException as error:
 def test_tritons_client_works():
     """Triton's own client infers, reads metadata and the index, unloads and loads."""
     model = FakeModel("sums", labels={"stable": "1"})
-    with serving(FakeManager(model)) as served:
+    with serving(FakeManager(model), ServerOptions(admin="open")) as served:
         ended = subprocess.run(
             [sys.executable, "-c", TRITON, served.grpc], capture_output=True, text=True, timeout=60
         )

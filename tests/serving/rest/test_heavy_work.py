@@ -83,9 +83,20 @@ def test_a_large_body_leaves_the_loop_to_others_first():
 
 def test_the_largest_are_read_in_a_thread():
     """One after the other, since each may take many times its size."""
-    _, threads = turns_of([LARGE_BYTES + 1] * 3)
+    running, seen = [], []
 
-    assert ["large-body_0"] == list(threads)
+    def read():
+        running.append(threading.current_thread().name)
+        seen.append(list(running))
+        running.pop()
+
+    async def ask():
+        work = HeavyWork()
+        await asyncio.gather(*(work.run(LARGE_BYTES + 1, read) for _ in range(50)))
+
+    asyncio.run(ask())
+    assert [1] * 50 == [len(names) for names in seen]
+    assert {"large-body"} == {name.partition("_")[0] for names in seen for name in names}
 
 
 @pytest.mark.parametrize("size", [1, SMALL_BYTES + 1, TURN_BYTES + 1, LARGE_BYTES + 1])

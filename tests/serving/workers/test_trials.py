@@ -120,13 +120,17 @@ def test_processes_that_anybody_may_have_killed_bar_nothing_for_ever(trials, clo
     assert {} == trials.barred
 
 
-def test_what_has_served_is_loaded_again_whoever_kills_its_processes(trials):
-    """Also when no process is left that has it, and nothing is agreed."""
+def test_what_has_served_waits_a_moment_whoever_kills_its_processes(trials, clock):
+    """Also when no process is left that has it; else too little memory would end them for ever."""
+    barred = []
     for _ in range(30):
         trials.want(1, OLD)
         assert [(1, OLD)] == trials.grant(frozenset())
-        assert frozenset() == trials.leave(1, frozenset(), "ended", is_sure=False)
+        assert {OLD} == trials.leave(1, frozenset(), "ended", is_sure=False)
+        barred.append(len(trials.barred))
+        clock.now += PAUSES_SECONDS[0]
 
+    assert [0] + [1] * 29 == barred
     assert {} == trials.barred
     trials.want(1, OLD)
     trials.grant(frozenset())

@@ -70,6 +70,8 @@ def check_model(model: Any) -> None:
     _limit("changepoints", model.changepoints_t.size, _MOST_TERMS)
     if model.holidays is not None:
         _limit("days of holidays", _holidays(model.holidays), _MOST_HOLIDAYS)
+    if model.country_holidays is not None:
+        _check_country(model.country_holidays)
     if model.history is not None and len(model.history):
         _check_scale(model)
 
@@ -80,6 +82,19 @@ def _check_scale(model: Any) -> None:
     span, scale = dates.max() - dates.min(), pd.Timedelta(model.t_scale)
     if not scale / 2 <= span <= scale * 2 or abs(dates.min() - model.start) > scale:
         raise Unreasonable("its t_scale and start are not those of its history")
+
+
+def _check_country(country: object) -> None:
+    """Refuse a name that is no country: Prophet calls whatever ``holidays`` has under it."""
+    import holidays
+
+    found = getattr(holidays, country, None) if isinstance(country, str) else None
+    # Countries are loaded when they are asked for; until then the package has such a loader.
+    is_loader = type(found).__module__ == "holidays.registry"
+    is_country = isinstance(found, type) and issubclass(found, holidays.HolidayBase)
+    # Prophet itself says what is wrong with a country that this version of holidays lacks.
+    if found is not None and not (is_loader or is_country):
+        raise Unreasonable(f"its country_holidays {str(country)[:40]!r} is no country")
 
 
 def _holidays(holidays: pd.DataFrame) -> int:

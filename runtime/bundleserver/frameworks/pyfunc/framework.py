@@ -24,6 +24,12 @@ from bundleserver.frameworks import LoadContext, frameworks
 from bundleserver.frameworks.interface import check_options, first_line, named_line, reading
 from bundleserver.frameworks.isolated_code import IsolatedCode
 from bundleserver.frameworks.pyfunc.samples import tensors_of_example
+from bundleserver.frameworks.pyfunc.trust import (
+    Declared,
+    check_code,
+    check_loader,
+    declared_by,
+)
 from bundleserver.frameworks.pyfunc.values import (
     answers,
     as_answered,
@@ -33,6 +39,7 @@ from bundleserver.frameworks.pyfunc.values import (
     specs_of,
 )
 from bundleserver.frameworks.regular_files import open_regular
+from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.signature import Signature
 
@@ -45,17 +52,23 @@ _CALLERS_FAULT = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST"})
 
 
 def load(path: Path, context: LoadContext) -> PyfuncPredictor:
-    """Open a model by its ``MLmodel`` file.
+    """Open a model by its ``MLmodel`` file; by MLflow itself where every pickle is trusted.
 
     Raises:
         FrameworkError: a package of the model is not installed; names it.
         LoadError: names the file, what is wrong with it and what to do.
     """
     check_options(context.options, (), f"'{path}'")
-    _check_files(path)
+    trust = context.trust
+    declared = _check_files(path)
+    check_code(declared, trust)
+    check_loader(declared, trust)
     with ExitStack() as opened:
         directory = _readable(path.parent, opened)
-        code = _code_of(path, directory)
+        code = _code_of(declared)
+        if trust.pickles is not PicklePolicy.ANY:
+            model = _checked(declared, trust, code)
+            return PyfuncPredictor(model, declared.loader, code, opened.pop_all())
         try:
             with code.active() if code else nullcontext():
                 # No warnings: requirements are compared before anything is opened.
@@ -65,7 +78,7 @@ def load(path: Path, context: LoadContext) -> PyfuncPredictor:
         except (Exception, SystemExit) as error:  # the model's own code runs here
             problem = f"cannot be opened by mlflow.pyfunc: {named_line(error)}"
             raise LoadError(f"'{path}' {problem}") from error
-        return PyfuncPredictor(model, code, opened.pop_all())
+        return PyfuncPredictor(model, declared.loader, code, opened.pop_all())
 
 
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
@@ -83,11 +96,13 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
 class PyfuncPredictor:
     """A loaded pyfunc with one method, ``predict``; as safe for threads as the model itself."""
 
-    def __init__(self, model: Any, code: IsolatedCode | None, owned: ExitStack) -> None:
+    def __init__(
+        self, model: Any, loader: str, code: IsolatedCode | None, owned: ExitStack
+    ) -> None:
         self._model: Any = model
         self._code = code
         self._owned = owned
-        self._is_sklearn = model.loader_module == "mlflow.sklearn"
+        self._is_sklearn = loader == "mlflow.sklearn"
         signature = model.metadata.signature
         schema = signature.inputs if signature else None
         self._schema = schema
@@ -178,8 +193,19 @@ def _blames_the_input(error: Exception) -> bool:
     return blames_the_input(error.__traceback__)
 
 
-def _check_files(path: Path) -> None:
-    """Refuse what MLflow would read without a limit.
+def _checked(declared: Declared, trust: CodeTrust, code: IsolatedCode | None) -> Any:
+    from bundleserver.frameworks.pyfunc.checked import open_checked
+
+    try:
+        return open_checked(declared, trust, code)
+    except ModuleNotFoundError as error:
+        raise FrameworkError(_missing(declared.path, error)) from error
+    except MlflowException as error:
+        raise LoadError(f"'{declared.path}' cannot be read: {first_line(error)}") from error
+
+
+def _check_files(path: Path) -> Declared:
+    """Return what a model declares; refuse what MLflow would read without a limit.
 
     Raises:
         LoadError: names the file, and what is wrong with it.
@@ -189,7 +215,7 @@ def _check_files(path: Path) -> None:
     if len(data) > _MOST_BYTES:
         raise LoadError(f"'{path}' has more than the {_MOST_BYTES} bytes of an MLmodel")
     try:
-        parse_yaml(data.decode())
+        document = parse_yaml(data.decode())
     except ValueError as error:
         raise LoadError(f"'{path}' cannot be read: {error}") from error
     for count, other in enumerate(path.parent.rglob("*")):
@@ -197,17 +223,17 @@ def _check_files(path: Path) -> None:
             raise LoadError(f"'{path.parent}' has more than {_MOST_FILES} files")
         if other.exists() and not other.is_file() and not other.is_dir():
             raise LoadError(f"'{other}' is no regular file, directory or link to one")
-
-
-def _code_of(path: Path, directory: str) -> IsolatedCode | None:
-    """Return the code that was logged with a model, if any; ``directory`` is one MLflow reads."""
+    declared = declared_by(path, document)
     try:
-        flavours = mlflow.models.Model.load(directory).flavors
-    except Exception as error:  # whatever YAML and MLflow's own validation raise
+        mlflow.models.Model.from_dict(dict(declared.document))
+    except Exception as error:  # whatever MLflow's own validation raises
         raise LoadError(f"'{path}' cannot be read: {first_line(error)}") from error
-    if "python_function" not in flavours:
-        raise LoadError(f"'{path}' has no flavour 'python_function', which mlflow.pyfunc opens")
-    name = next((conf["code"] for conf in flavours.values() if conf.get("code")), None)
+    return declared
+
+
+def _code_of(declared: Declared) -> IsolatedCode | None:
+    """Return the code that was logged with a model, if any."""
+    path, name = declared.path, declared.code
     if name is None:
         return None
     try:

@@ -13,9 +13,12 @@ from torch.utils._pytree import tree_unflatten
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.regular_files import open_regular
+from bundleserver.frameworks.torch.checked import open_checked
+from bundleserver.frameworks.torch.checked.problems import NotAllowed
 from bundleserver.frameworks.torch.files import HOW_TO_EXPORT, Kind, open_archive, unreadable
 from bundleserver.frameworks.torch.program import DATATYPES, Program, ProgramInput
 from bundleserver.frameworks.torch.values import flat
+from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 from bundleserver.tensors import TensorSpec
 
 _RECURRENT = re.compile(r"(aten|quantized)::(lstm|gru|rnn_\w+|quantized_(lstm|gru)\w*)")
@@ -27,13 +30,15 @@ _MOST_JSON_BYTES = 8 << 20
 _ACCELERATOR = re.compile(rb'"type":\s*"(cuda|xpu|mps)"')
 
 
-def open_exported(path: Path, options: Mapping[str, object], device: torch.device) -> Program:
-    """Open a ``torch.export`` archive.
+def open_exported(
+    path: Path, options: Mapping[str, object], device: torch.device, trust: CodeTrust
+) -> Program:
+    """Open a ``torch.export`` archive; without the trust in any pickle, a checked one.
 
     Raises:
         LoadError: this torch cannot read it, or its program cannot be served.
     """
-    program = _load_exported(path)
+    program = _load_exported(path, trust)
     problem = problem_with_exported(program)
     if problem is not None:
         raise LoadError(f"'{path}' {problem}")
@@ -109,17 +114,23 @@ def _is_training(given: Mapping[str, object]) -> bool:
     return given.get("p", given.get("dropout")) != 0
 
 
-def _load_exported(path: Path) -> ExportedProgram:
+def _load_exported(path: Path, trust: CodeTrust) -> ExportedProgram:
     try:
+        if trust.pickles is not PicklePolicy.ANY:
+            return open_checked(path, trust.allowed)
         with path.open("rb") as file:
             return torch.export.load(file)
     except Exception as error:  # torch's own reader may raise anything
+        if isinstance(error.__cause__, NotAllowed):
+            raise
         device = _accelerator_of(path)
         if device is not None and not torch.accelerator.is_available():
             raise LoadError(
                 f"'{path}' was exported on a '{device}' device, which this machine lacks; export "
                 f"it from the CPU: {HOW_TO_EXPORT}"
             ) from error
+        if isinstance(error, LoadError):
+            raise
         raise unreadable(path, Kind.EXPORTED, error) from error
 
 

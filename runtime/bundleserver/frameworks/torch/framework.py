@@ -2,7 +2,7 @@
 
 A file that needs the code of its model's class is refused: state dicts are read with
 ``weights_only``. A ``.pt2`` is opened by ``torch.export.load``, which may run code from the file as
-opening a pickle does; the digests of a manifest say whether it is the published file.
+opening a pickle does, or, where the operator does not trust every pickle, by ``checked``.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ from bundleserver.frameworks.torch.program import Program
 from bundleserver.frameworks.torch.rows import DEPENDENT, ROWS, settled
 from bundleserver.frameworks.torch.scripted import open_scripted
 from bundleserver.frameworks.torch.weights import open_weights
+from bundleserver.frameworks.trust import CodeTrust
 
-_Open = Callable[[Path, Mapping[str, object], torch.device], Program]
+_Open = Callable[[Path, Mapping[str, object], torch.device, CodeTrust], Program]
 
 _KINDS: Mapping[Kind, tuple[_Open, tuple[str, ...]]] = {
     Kind.EXPORTED: (open_exported, ()),
@@ -76,7 +77,7 @@ def load(path: Path, context: LoadContext) -> TorchPredictor:
         raise LoadError(f"'{path}': options.rows is {rows!r}; expected one of {quoted(ROWS)}")
     device = _device(path, options.get("device", context.device))
     with turn(_READING, f"torch reads one file at a time, and '{path}' after another"):
-        program = open_file(path, options, device)
+        program = open_file(path, options, device, context.trust)
     program = replace(program, one_sequence=rows == DEPENDENT)
     return TorchPredictor(settled(path, program, None if sequence is None else bool(sequence)))
 

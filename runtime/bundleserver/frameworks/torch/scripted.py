@@ -10,8 +10,9 @@ import torch
 
 from bundleserver.documents.forms import quoted
 from bundleserver.errors import LoadError
-from bundleserver.frameworks.torch.files import Kind, unreadable
+from bundleserver.frameworks.torch.files import HOW_TO_EXPORT, Kind, unreadable
 from bundleserver.frameworks.torch.program import DTYPES, Program, ProgramInput
+from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 
 _INDEX_OF = {"aten::embedding": 1, "aten::embedding_bag": 1, "aten::one_hot": 0}
 """Operations that expect integers, and the position of that argument."""
@@ -24,15 +25,19 @@ _RECURRENT = re.compile(
 )
 
 
-def open_scripted(path: Path, options: Mapping[str, object], device: torch.device) -> Program:
-    """Open a TorchScript file.
+def open_scripted(
+    path: Path, options: Mapping[str, object], device: torch.device, trust: CodeTrust
+) -> Program:
+    """Open a TorchScript file, which is code of its own: it can read and write files.
 
     Option ``datatypes``: those of its inputs, by position. By default an input that indexes an
     embedding is INT64, and others have the parameters' datatype.
 
     Raises:
-        LoadError: this torch cannot read it, or its ``forward`` expects other values than tensors.
+        LoadError: it is not trusted, this torch cannot read it, or its ``forward`` expects other
+            values than tensors.
     """
+    _refuse_code(path, trust)
     try:
         module = torch.jit.load(  # type: ignore[no-untyped-call] # torch leaves it untyped
             str(path), map_location=device
@@ -54,6 +59,17 @@ def open_scripted(path: Path, options: Mapping[str, object], device: torch.devic
         sizes=tuple(tuple(weight.shape) for weight in _weights(module)),
         dtypes_known="datatypes" in options or not _has_indices(module),
         metadata={"file": Kind.SCRIPT.value},
+    )
+
+
+def _refuse_code(path: Path, trust: CodeTrust) -> None:
+    """Refuse the code of a file where the operator trusts none; torch itself checks nothing."""
+    if trust.bundle_code and trust.pickles is not PicklePolicy.DENY:
+        return
+    flag = "--bundle_code=deny" if not trust.bundle_code else "--pickle_policy=deny"
+    raise LoadError(
+        f"'{path}' is a TorchScript file, which has code of its own, and {flag} allows none; "
+        f"export the model instead: {HOW_TO_EXPORT}"
     )
 
 

@@ -21,13 +21,15 @@ from bundleserver.frameworks.torch.architectures import (
     unwrapped,
 )
 from bundleserver.frameworks.torch.files import (
+    HOW_TO_EXPORT,
     HOW_TO_SAVE,
     Kind,
     first_class,
     holds_pickled_tensors,
 )
-from bundleserver.frameworks.torch.pickled import load_pickled
+from bundleserver.frameworks.torch.pickled import load_pickled, only_tensors
 from bundleserver.frameworks.torch.program import Program, ProgramInput
+from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 from bundleserver.tensors import TensorSpec
 from bundleserver.tensors.signature import DEFAULT_INPUT
 
@@ -38,15 +40,23 @@ _NUMPY_MODULES = ("numpy._core.multiarray", "numpy.core.multiarray")
 """Where numpy 2 and numpy 1 keep the functions that rebuild their numbers."""
 
 
-def open_weights(path: Path, options: Mapping[str, object], device: torch.device) -> Program:
+def open_weights(
+    path: Path, options: Mapping[str, object], device: torch.device, trust: CodeTrust
+) -> Program:
     """Open a state dict, or a checkpoint that holds one, and rebuild its module.
 
     Options: ``architecture``, inferred from the keys by default, and its own options.
 
     Raises:
-        LoadError: it is damaged, has more than tensors, or is of an unknown architecture.
+        LoadError: it is not trusted, is damaged, has more than tensors, or is of an unknown
+            architecture.
     """
-    state_dict = _find_state_dict(path, _load(path))
+    if trust.pickles is PicklePolicy.DENY:
+        raise LoadError(
+            f"'{path}' is {Kind.WEIGHTS.value}, which is a pickle, and --pickle_policy=deny opens "
+            f"none; export the model instead: {HOW_TO_EXPORT}"
+        )
+    state_dict = _find_state_dict(path, _load(path, trust))
     name = _architecture(path, state_dict, options.get("architecture"))
     try:
         module = ARCHITECTURES[name](state_dict, options).eval().to(device)
@@ -77,10 +87,13 @@ def open_weights(path: Path, options: Mapping[str, object], device: torch.device
     )
 
 
-def _load(path: Path) -> object:
+def _load(path: Path, trust: CodeTrust) -> object:
     try:
         if holds_pickled_tensors(path):
             return load_pickled(path)
+        if trust.pickles is PicklePolicy.LISTED:
+            with only_tensors():
+                return torch.load(path, map_location="cpu", weights_only=True)
         with torch.serialization.safe_globals([*_numpy_globals()]):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -15,12 +15,24 @@ from http import HTTPStatus
 from typing import cast
 
 from bundleserver.documents.forms import did_you_mean
-from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
+from bundleserver.serving.rest.asgi import (
+    AsgiApp,
+    Message,
+    Receive,
+    Send,
+    is_repository,
+    segments_of,
+)
 
 LOG = logging.getLogger("bundleserver.access")
 
 _CLIENT_CLOSED = 499
 """nginx's status of a request whose client did not wait for the answer."""
+
+
+_HIDDEN = "[hidden]"
+_SECRET_HEADERS = (b"authorization", b"proxy-authorization", b"cookie", b"set-cookie")
+_ACCESS_TOKEN = re.compile(r"(?i)((?:^|&)access_token=)[^&]*")  # RFC 6750, 2.3
 
 
 @dataclass
@@ -45,7 +57,8 @@ class _Exchange:
 
     @property
     def query(self) -> str:
-        return cast(bytes, self.scope["query_string"]).decode("latin-1")
+        raw = cast(bytes, self.scope["query_string"])
+        return _shown(self.path, raw.decode("latin-1"))
 
     @property
     def protocol(self) -> str:
@@ -68,6 +81,8 @@ class _Exchange:
             for key, value in cast("Iterable[tuple[bytes, bytes]]", pairs)
             if key.lower() == wanted
         ]
+        if found and wanted in _SECRET_HEADERS:
+            return _HIDDEN
         return b", ".join(found).decode("latin-1") or "-"
 
 
@@ -128,6 +143,29 @@ def _escaped(match: re.Match[str]) -> str:
         return f"\\{character}"
     code = ord(character)
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def _shown(path: str, query: str) -> str:
+    """Return a query without the tokens that clients put there by mistake."""
+    if query and is_repository(segments_of(path.encode("latin-1"))):
+        return _HIDDEN
+    return _ACCESS_TOKEN.sub(rf"\1{_HIDDEN}", query)
+
+
+def hide_secrets(logger: logging.Logger) -> None:
+    """Hide the same queries in uvicorn's own access log, whose lines have the path as third."""
+    logger.addFilter(_hide)
+
+
+def _hide(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple) and len(record.args) > _PATH:
+        path, mark, query = str(record.args[_PATH]).partition("?")
+        shown = path + mark + _shown(path, query)
+        record.args = (*record.args[:_PATH], shown, *record.args[_PATH + 1 :])
+    return True
+
+
+_PATH = 2
 
 
 def format_problem(form: str) -> str | None:

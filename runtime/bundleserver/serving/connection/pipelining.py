@@ -133,7 +133,7 @@ class BoundedReading(LastWords, HttpToolsProtocol):
             self._waiting
             and (room := MOST_AHEAD - len(self.pipeline)) > 0
             # After the last answer nothing is asked, of what came before it, too.
-            and not self.transport.is_closing()
+            and not (self.transport.is_closing() or self.is_over)
         ):
             size = self.body_left + room * _SHORTEST_BYTES
             piece, self._waiting = self._waiting[:size], self._waiting[size:]

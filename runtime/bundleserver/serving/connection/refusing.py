@@ -53,7 +53,7 @@ class LastWords(asyncio.Protocol):
         Where a client's bytes are not read, the kernel takes the answer back from it.
         """
         connection = self._connection
-        if connection.is_closing():
+        if connection.is_closing() or self.is_over:
             return
         connection.write(words)
         self.is_ended = self.is_over = True

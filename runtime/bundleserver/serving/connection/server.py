@@ -8,14 +8,19 @@ import logging
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
 import uvicorn
 
 from bundleserver.errors import ConfigError, Problem
 from bundleserver.serving.accepting import finish_accepting
-from bundleserver.serving.connection.access_log import format_problem, with_access_log
+from bundleserver.serving.addresses import EVERY_IPV4, Address, reusable_socket
+from bundleserver.serving.connection.access_log import (
+    format_problem,
+    hide_secrets,
+    with_access_log,
+)
 from bundleserver.serving.connection.ending import (
     Ending,
     EndingConnection,
@@ -33,7 +38,6 @@ from bundleserver.serving.rest.app import RestApp
 from bundleserver.serving.rest.asgi import AsgiApp
 from bundleserver.serving.unsent import UnsentAnswers
 
-HOST = "0.0.0.0"  # noqa: S104  # as kserve: a container's probes and sidecars come from outside
 LOG = logging.getLogger(__name__)
 
 _BACKLOG = 2048
@@ -103,26 +107,40 @@ class RestServer(uvicorn.Server):
         return cast("set[EndingConnection]", self.server_state.connections)
 
 
-def listen(port: int, *, shared: bool = False) -> socket.socket:
-    """Take a port on every IPv4 address; 0 takes a free one. Workers share one.
+def listen(port: int, address: Address = EVERY_IPV4, *, shared: bool = False) -> socket.socket:
+    """Take a port on an address; 0 takes a free one. Worker processes share one.
 
     Raises:
         ConfigError: the port is taken or not ours to take.
     """
-    # asyncio sets TCP_NODELAY only where the protocol is named; without it answers wait 40 ms.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = reusable_socket(address)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((HOST, port))
+        listener.bind((address.host, port))
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        reason = error.strerror or str(error)
-        problem = Problem("--http_port", f"cannot listen on {HOST}:{port} for REST: {reason}")
-        raise ConfigError("serve", [problem]) from error
+        what = f"cannot listen on {address.at(port)} for REST: {error.strerror or error}"
+        raise ConfigError("serve", [Problem("--http_port", what)]) from error
     return listener
+
+
+@contextlib.contextmanager
+def listening(
+    port: int, addresses: Iterable[Address], *, shared: bool = False
+) -> Iterator[tuple[int, list[socket.socket]]]:
+    """Listen on one port of all addresses while the block runs; yields the port and the sockets.
+
+    Raises:
+        ConfigError: as of ``listen``.
+    """
+    with contextlib.ExitStack() as stack:
+        listeners: list[socket.socket] = []
+        for address in addresses:
+            listeners.append(stack.enter_context(listen(port, address, shared=shared)))
+            port = listeners[0].getsockname()[1]
+        yield port, listeners
 
 
 @contextlib.contextmanager
@@ -151,6 +169,7 @@ def _uvicorn_config(rest: RestApp, options: ServerOptions, ending: Ending) -> uv
         if what := format_problem(form):
             raise ConfigError("serve", [Problem("--access_log_format", what)])
         app, is_logged = with_access_log(app, form), True
+    hide_secrets(logging.getLogger("uvicorn.access"))
     timeout_receive, problem = options.timeout_receive, why_plain()
     max_head = options.max_head_bytes
     if problem is not None:

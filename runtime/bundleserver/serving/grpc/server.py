@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable
 from functools import partial
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
@@ -12,6 +14,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from bundleserver.errors import ConfigError, Problem
+from bundleserver.serving.addresses import EVERY, Address
+from bundleserver.serving.administration import Asked
 from bundleserver.serving.errors import ErrorAnswer, answer_for
 from bundleserver.serving.grpc import open_inference
 from bundleserver.serving.grpc.arriving import ArrivingMessages
@@ -19,15 +23,12 @@ from bundleserver.serving.grpc.ending import end_call
 from bundleserver.serving.grpc.goaway import leave
 from bundleserver.serving.grpc.health import SERVICE_NAME, HealthService
 from bundleserver.serving.grpc.limits import GrpcLimits
-from bundleserver.serving.grpc.service import InferenceService
+from bundleserver.serving.grpc.service import ADMINISTERED, UNKNOWN, InferenceService
 from bundleserver.serving.inflight import SMALL_BYTES, InflightBytes
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.options import MESSAGE_BYTES
 from bundleserver.serving.traffic.routing_key import ROUTING_HEADER, routing_key
 from bundleserver.serving.unsent import RefusedAnswers
-
-HOST = "[::]"
-"""Every address, as kserve's server listens."""
 
 _METADATA_BYTES = 64 * 2**10
 
@@ -85,20 +86,22 @@ class GrpcServer:
         names = (open_inference.SERVICE, SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server, pool=_reflected())
 
-    async def start(self, port: int) -> int:
-        """Listen on a port of every address and return it; 0 selects a free one.
+    async def start(self, port: int, addresses: Iterable[Address] = (EVERY,)) -> int:
+        """Listen on one port of all addresses and return it; 0 selects a free one.
 
         Raises:
             ConfigError: the port is in use or not allowed.
         """
-        try:
-            taken: int = self._server.add_insecure_port(f"{HOST}:{port}")
-        except RuntimeError as error:
-            what = f"cannot listen on {HOST}:{port} for gRPC: the port is in use or not allowed"
-            raise ConfigError("serve", [Problem("--grpc_port", what)]) from error
+        for address in addresses:
+            try:
+                port = self._server.add_insecure_port(address.at(port))
+            except RuntimeError as error:
+                where = address.at(port)
+                what = f"cannot listen on {where} for gRPC: the port is in use or not allowed"
+                raise ConfigError("serve", [Problem("--grpc_port", what)]) from error
         await self._server.start()
-        self._port = taken
-        return taken
+        self._port = port
+        return port
 
     async def stop(self, grace_seconds: float, *, tells: bool = True) -> None:
         """Refuse new calls, and wait that long for those in flight.
@@ -148,7 +151,9 @@ class GrpcServer:
 
     async def _answer(self, rpc: str, context: grpc.aio.ServicerContext) -> bytes:
         body = await self._arriving.receive(context)
-        response = await self._counted(rpc, body, self._key(rpc, context), _deadline(context))
+        key, deadline = self._key(rpc, context), _deadline(context)
+        asked = _asked(context) if rpc in ADMINISTERED else UNKNOWN
+        response = await self._counted(rpc, body, key, deadline, asked)
         if len(response) > SMALL_BYTES:
             self._hold(len(response), context)
         return response
@@ -159,14 +164,14 @@ class GrpcServer:
         context.add_done_callback(lambda _: self._answers.give_back(size))
 
     async def _counted(
-        self, rpc: str, body: bytes, key: str | None, deadline: float | None
+        self, rpc: str, body: bytes, key: str | None, deadline: float | None, asked: Asked
     ) -> bytes:
         size = len(body)
         if size <= SMALL_BYTES:
-            return await self._service.call(rpc, body, key, deadline)
+            return await self._service.call(rpc, body, key, deadline, asked)
         self._bodies.take(size)
         try:
-            return await self._service.call(rpc, body, key, deadline)
+            return await self._service.call(rpc, body, key, deadline, asked)
         finally:
             self._bodies.give_back(size)
 
@@ -178,6 +183,15 @@ class GrpcServer:
             if name == wanted and isinstance(value, str):
                 key = value
         return routing_key(key, self._routing_header)
+
+
+def _asked(context: grpc.aio.ServicerContext) -> Asked:
+    """Return what a call shows of whoever makes it."""
+    pairs = [
+        (name.encode(), value.encode() if isinstance(value, str) else bytes(value))
+        for name, value in context.invocation_metadata() or ()
+    ]
+    return Asked("grpc", unquote(context.peer()), pairs)
 
 
 def _limit_of_streams(most: int) -> list[tuple[str, int]]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
 from bundleserver.errors import BundleServerError, InvalidInput, NotReady
 from bundleserver.serving import metadata as describe
+from bundleserver.serving.administration import Administration, Asked
 from bundleserver.serving.codecs import json_body
 from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
 from bundleserver.serving.execution.answering import ServedModels
@@ -28,6 +31,13 @@ T = TypeVar("T")
 
 Rpc = Callable[[Message], Awaitable[Message]]
 
+_CHANGES = MappingProxyType({"RepositoryModelLoad": "load", "RepositoryModelUnload": "unload"})
+ADMINISTERED = frozenset({"RepositoryIndex", *_CHANGES})
+"""The RPCs that may be closed to whoever calls them."""
+UNKNOWN = Asked("grpc", "an unknown address", None)
+_LONGEST_LOGGED = 64 * 2**10
+"""Bytes of a message that is read for the log before it is known whether it is admitted."""
+
 
 class InferenceService:
     """Answers the V2 service's RPCs from the models served and their manager. On the event loop."""
@@ -40,8 +50,13 @@ class InferenceService:
         version: str,
         index: describe.Index | None = None,
         max_body_values: int = 0,
+        administration: Administration | None = None,
     ) -> None:
-        """Answer for a server of this name; messages have so many values, 0: any number."""
+        """Answer for a server of this name; messages have so many values, 0: any number.
+
+        ``administration`` admits changes; None refuses all of them.
+        """
+        self._administration = administration or Administration()
         self._most_values = max_body_values
         # Very large ones one at a time: each may need many times its size in memory.
         self._large = SmallFirst(2, "large-message")
@@ -67,8 +82,11 @@ class InferenceService:
         body: bytes,
         routing_key: str | None = None,
         deadline: float | None = None,
+        caller: Asked = UNKNOWN,
     ) -> bytes:
         """Answer one serialized request, with its routing key and its deadline.
+
+        ``caller`` shows who sends it, which counts where not everybody may ask.
 
         Raises:
             BundleServerError: why it cannot be answered, such as a body that cannot be decoded.
@@ -84,10 +102,33 @@ class InferenceService:
             answered = await self._served.answer(asked, "grpc")
             encode = partial(_encoded, answered, raw)
             return await self._run(answered.size_bytes, encode, budget)
+        await self._admit(rpc, body, caller)
         request = await self._run(len(body), partial(self._parse, rpc, body), budget)
         response = await self.rpcs[rpc](request)
         serialized: bytes = response.SerializeToString()
         return serialized
+
+    async def _admit(self, rpc: str, body: bytes, asked: Asked) -> None:
+        """Let an administrator's RPC pass; all others do.
+
+        Raises:
+            Forbidden, Unauthenticated: it may not.
+        """
+        if rpc == "RepositoryIndex":
+            await self._administration.admit_index(asked)
+        elif rpc in _CHANGES:
+            model, version = self._named(rpc, body)
+            await self._administration.admit_change(_CHANGES[rpc], model, version, asked)
+
+    def _named(self, rpc: str, body: bytes) -> tuple[str, str | None]:
+        """Return which model and version a change is about, for the log; empty if it is no use."""
+        with suppress(BundleServerError):
+            if len(body) <= _LONGEST_LOGGED:
+                request = self._parse(rpc, body)
+                with suppress(BundleServerError):
+                    return _model_of(request, _CHANGES[rpc])
+                return request.model_name, request.model_version
+        return "", None
 
     async def _run(self, size: int, call: Callable[[], T], budget: Budget | None) -> T:
         """Work on so many bytes; on many in a thread, so that others are answered meanwhile."""

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from bundleserver.bundle.trust.verification import SignatureStatus
 from bundleserver.errors import ModelNotFound
 from bundleserver.versions.lifecycle import State
 
 if TYPE_CHECKING:
-    from bundleserver.manager import Manager, ModelStatus
+    from bundleserver.manager import Manager, ModelStatus, VersionStatus
 
 
 class ManagerCollector(Collector):
@@ -64,6 +65,11 @@ def _version_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
         "Why a version that is READY with --probe=warn probably cannot answer.",
         labels=labels,
     )
+    verified = GaugeMetricFamily(
+        "bundleserver_version_verified",
+        "1 for a version whose files a trusted key signed, 0 for every other.",
+        labels=(*labels, "status", "key"),
+    )
     load_seconds = GaugeMetricFamily(
         "bundleserver_version_load_seconds",
         "Seconds from fetching a version to READY.",
@@ -81,12 +87,28 @@ def _version_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
                 probe_problems.add_metric(at, {"reason": version.probe_problem})
             if "probed" in version.metadata:
                 probed.add_metric(at, float(version.metadata["probed"] is True))
+            if version.state is State.FAILED or version.metadata:
+                verified.add_metric((*at, *_signature_of(version)), _is_verified(version))
             if version.load_seconds is not None:
                 load_seconds.add_metric(at, version.load_seconds)
             found = {name: version.metadata.get(name) for name in ("digest", "trained_at")}
             if known := {name: str(value) for name, value in found.items() if value is not None}:
                 bundles.add_metric(at, known)
-    return states, problems, probed, probe_problems, load_seconds, bundles
+    return states, problems, probed, probe_problems, verified, load_seconds, bundles
+
+
+def _signature_of(version: VersionStatus) -> tuple[str, str]:
+    """Return what the signature of what is served is worth, and the digest of its key."""
+    verification = version.metadata.get("verification")
+    signature = verification.get("signature") if isinstance(verification, Mapping) else None
+    if not isinstance(signature, Mapping):
+        return "failed" if version.state is State.FAILED else "off", ""
+    key = signature.get("key")
+    return str(signature.get("status")), str(key["sha256"]) if isinstance(key, Mapping) else ""
+
+
+def _is_verified(version: VersionStatus) -> float:
+    return float(_signature_of(version)[0] == SignatureStatus.VERIFIED.value)
 
 
 def _model_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:

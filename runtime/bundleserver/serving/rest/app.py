@@ -11,7 +11,14 @@ from functools import lru_cache, partial
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.inflight import InflightBytes
 from bundleserver.serving.rest.arriving import ClientDisconnectedError
-from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
+from bundleserver.serving.rest.asgi import (
+    AsgiApp,
+    Message,
+    Receive,
+    Send,
+    is_repository,
+    segments_of,
+)
 from bundleserver.serving.rest.client import answer_while_there
 from bundleserver.serving.rest.fallback import call_fallback
 from bundleserver.serving.rest.http import (
@@ -22,7 +29,6 @@ from bundleserver.serving.rest.http import (
     refused,
     request_of,
     respond,
-    segments_of,
 )
 from bundleserver.serving.rest.routes import Routes
 
@@ -89,7 +95,7 @@ class RestApp:
         try:
             if handler is None:
                 answer = refused(request, handlers)
-            elif request.segments[1:2] == ("repository",):
+            elif is_repository(request.segments):
                 # A load or an unload goes on without its client.
                 answer = await respond(handler, request)
             else:
@@ -100,7 +106,7 @@ class RestApp:
 
     def _find(self, method: bytes, target: bytes) -> Begin | None:
         segments = segments_of(target)
-        if not _PLAIN_PATH.fullmatch(target) or segments[1:2] == ("repository",):
+        if not _PLAIN_PATH.fullmatch(target) or is_repository(segments):
             return None
         name = method.decode()
         handler = (self._route(segments) or {}).get(name)

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from functools import lru_cache
 from http import HTTPStatus
 from types import MappingProxyType
 from typing import NamedTuple
-from urllib.parse import unquote
 
 from bundleserver.errors import RequestTooLarge
 from bundleserver.serving.codecs import json_body
 from bundleserver.serving.errors import ErrorAnswer, answer_for
 from bundleserver.serving.inflight import Held, InflightBytes
 from bundleserver.serving.rest.arriving import ArrivingBody, ClientDisconnectedError
-from bundleserver.serving.rest.asgi import Message, Receive, Send
+from bundleserver.serving.rest.asgi import Message, Receive, Send, segments_of
 from bundleserver.serving.rest.compression import Decompression
 from bundleserver.tensors.budget import Budget
 
-_LONGEST_KNOWN_PATH = 512
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 _UNREAD = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 _ENCODING = b"content-encoding"
@@ -32,7 +30,8 @@ class Request(NamedTuple):
     ``timeout_receive`` is the timeout of its body in seconds, longer for a large one; 0 for none.
     ``received`` is the body if it has arrived already; ``receive`` is not called then.
     ``most_values`` is the limit of its document, and ``held`` counts its body's bytes; 0 and None
-    for no limit.
+    for no limit. ``pairs`` are its headers with those that are repeated, None where nobody kept
+    them, and ``client`` is the address that it comes from.
     """
 
     method: str
@@ -44,6 +43,8 @@ class Request(NamedTuple):
     received: bytes | None = None
     most_values: int = 0
     held: Held | None = None
+    pairs: Sequence[tuple[bytes, bytes]] | None = None
+    client: tuple[str, int] | None = None
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -228,21 +229,6 @@ def _header_line(name: str, value: str) -> bytes:
     return f"{name}: {value}\r\n".encode()
 
 
-def segments_of(raw_path: bytes) -> tuple[str, ...]:
-    """Split a raw path into its decoded segments."""
-    # Long paths, which are none of our routes, are not cached.
-    return (_known_segments if len(raw_path) <= _LONGEST_KNOWN_PATH else _segments)(raw_path)
-
-
-def _segments(raw_path: bytes) -> tuple[str, ...]:
-    path = raw_path.partition(b"?")[0].decode("latin-1").strip("/")
-    # Split before decoding, so that an encoded slash stays part of a name.
-    return tuple(unquote(part) for part in path.split("/")) if path else ()
-
-
-_known_segments = lru_cache(maxsize=256)(_segments)
-
-
 def request_of(
     scope: Message,
     receive: Receive,
@@ -252,13 +238,13 @@ def request_of(
     bodies: InflightBytes | None = None,
 ) -> Request:
     """Decode the head of an ASGI request."""
-    pairs: Iterable[tuple[bytes, bytes]] = scope["headers"]  # type: ignore[assignment]
+    pairs: Sequence[tuple[bytes, bytes]] = scope["headers"]  # type: ignore[assignment]
+    client: tuple[str, int] | None = scope.get("client")  # type: ignore[assignment]
     raw_path: bytes = scope.get("raw_path") or str(scope["path"]).encode()  # type: ignore[assignment]
     method, segments, headers = str(scope["method"]), segments_of(raw_path), dict(pairs)
     held = None if bodies is None else Held(bodies)
-    return Request(
-        method, segments, headers, receive, limit_bytes, timeout_receive, None, most_values, held
-    )
+    limits = limit_bytes, timeout_receive, None, most_values, held
+    return Request(method, segments, headers, receive, *limits, pairs, client)
 
 
 def json_answer(document: object, headers: Mapping[str, str] | None = None) -> Answer:
@@ -276,6 +262,8 @@ def answer_of_error(error: ErrorAnswer) -> Answer:
     headers = {}
     if error.retry_after_seconds is not None:
         headers["retry-after"] = str(error.retry_after_seconds)
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
     if error.status in _UNREAD:
         # The rest of the request is not received.
         headers["connection"] = "close"

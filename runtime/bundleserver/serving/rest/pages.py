@@ -42,7 +42,8 @@ class KServeApp:
         """Handle one request."""
         if scope["type"] == "http":
             request = request_of(scope, receive, 0)
-            if request.segments[:1] and request.segments[0] in _PAGES:
+            # Only read: the app behind has routes of its own that load and unload.
+            if request.segments[:1] and request.segments[0] in _PAGES and request.method == "GET":
                 await (await self._kserve())(scope, receive, send)
                 return
             accept = request.headers.get("accept", "")
@@ -52,7 +53,7 @@ class KServeApp:
             await send({"type": "websocket.close"})
 
     async def _answer(self, method: str, segments: tuple[str, ...], accept: str) -> Answer:
-        if segments not in ((), ("metrics",)):
+        if segments not in ((), ("metrics",)) and segments[0] not in _PAGES:
             return error_answer(404, "Not Found")
         if method != "GET":
             return error_answer(405, "Method Not Allowed", {"allow": "GET"})

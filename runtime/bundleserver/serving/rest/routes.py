@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from operator import attrgetter
 
@@ -13,11 +11,8 @@ from bundleserver.serving.codecs import json_body, v1, v2
 from bundleserver.serving.execution.limits import TIMEOUT_HEADER, Limits, deadline_of
 from bundleserver.serving.metadata import (
     EXTENSIONS,
-    Index,
     model_metadata,
-    own_index,
     ready_version,
-    refuse_files,
     unready_reason,
 )
 from bundleserver.serving.models import ServingManager
@@ -25,8 +20,9 @@ from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.rest import cloud_events, forecast_request, forecast_route
 from bundleserver.serving.rest.cloud_events import decode_request
 from bundleserver.serving.rest.forecast_request import ForecastRequest
-from bundleserver.serving.rest.heavy_work import SMALL_BYTES, HeavyWork
+from bundleserver.serving.rest.heavy_work import SMALL_BYTES
 from bundleserver.serving.rest.http import Answer, Handlers, Request, error_answer, json_answer
+from bundleserver.serving.rest.repository import RepositoryRoutes
 from bundleserver.serving.traffic.routing_key import ROUTING_HEADER, routing_key
 from bundleserver.tensors.budget import Budget
 
@@ -40,7 +36,7 @@ _NBYTES = attrgetter("nbytes")
 
 
 class Routes:
-    """Handles requests on the event loop; loads and unloads block separate threads."""
+    """Handles requests on the event loop."""
 
     def __init__(
         self,
@@ -50,11 +46,10 @@ class Routes:
         manager: ServingManager,
         server_name: str,
         server_version: str,
-        load_timeout_seconds: float = 600.0,
         routing_header: str = ROUTING_HEADER,
         traffic: Callable[[str], Mapping[str, object]] = lambda model: {},
         runs: Callable[[str, str], str] | None = None,
-        index: Index | None = None,
+        repository: RepositoryRoutes | None = None,
         limits: Limits | None = None,
     ) -> None:
         self._answer = answer
@@ -65,13 +60,11 @@ class Routes:
         self._manager = manager
         self._server_name = server_name
         self._server_version = server_version
-        self._load_timeout_seconds = load_timeout_seconds
         self._routing_header = routing_header
         self._routing_name = routing_header.lower().encode()
         self._traffic = traffic
-        self._index_of = index or own_index(manager)
-        self._loaders = ThreadPoolExecutor(max_workers=4, thread_name_prefix="rest-load")
-        self._heavy = HeavyWork()
+        self._repository = repository or RepositoryRoutes(manager)
+        self._heavy = self._repository.heavy
 
     def find(self, path: tuple[str, ...]) -> Handlers | None:
         """Find the handlers of a path; None passes it to kserve's app."""
@@ -125,12 +118,8 @@ class Routes:
                 return {"GET": self._ready}
             case []:
                 return {"GET": self._server_metadata}
-            case ["repository", "index"]:
-                return {"POST": self._index}
-            case ["repository", "models", model, ("load" | "unload") as verb]:
-                return {"POST": partial(self._change, verb, model, None)}
-            case ["repository", "models", model, "versions", version, ("load" | "unload") as verb]:
-                return {"POST": partial(self._change, verb, model, version)}
+            case ["repository", *rest]:
+                return self._repository.find(rest)
         return {}
 
     def _route_model(self, model: str, version: str | None, segments: list[str]) -> Handlers:
@@ -270,24 +259,6 @@ class Routes:
         if traffic := self._traffic(model):
             about["traffic"] = traffic
         return json_answer(about, {VERSION_HEADER: found.version})
-
-    async def _index(self, request: Request) -> Answer:
-        document = await self._optional_body(request)
-        ready_only = json_body.optional_bool(document, "ready", "")
-        return json_answer(await self._index_of(bool(ready_only)))
-
-    async def _change(self, verb: str, model: str, version: str | None, request: Request) -> Answer:
-        document = await self._optional_body(request)
-        refuse_files(json_body.optional_object(document, "parameters", ""), verb)
-        change = self._manager.load if verb == "load" else self._manager.unload
-        work = partial(change, model, version, timeout_seconds=self._load_timeout_seconds)
-        await asyncio.get_running_loop().run_in_executor(self._loaders, work)
-        return json_answer({"name": model, verb: True})
-
-    async def _optional_body(self, request: Request) -> dict[str, object]:
-        body, budget = await self._begin(request, await request.body(), None)
-        decode = partial(json_body.decode_object, body, request.most_values)
-        return await self._heavy.run(len(body), decode, budget) if body.strip() else {}
 
 
 def _deadline(request: Request) -> Budget | None:

@@ -14,6 +14,13 @@ from pathlib import Path
 
 from bundleserver.documents.printable import printable
 from bundleserver.errors import ConfigError, Problem
+from bundleserver.serving.addresses import (
+    EVERY,
+    EVERY_IPV4,
+    Address,
+    addresses_of,
+    reusable_socket,
+)
 from bundleserver.serving.stopping import SIGNALS
 from bundleserver.serving.workers.hub import Hub
 from bundleserver.serving.workers.identity import BEAT_SECONDS, WorkerIdentity
@@ -115,9 +122,10 @@ class Supervisor:
             process = await asyncio.create_subprocess_exec(
                 *self._command, env=environment, start_new_session=True
             )
-        except OSError as error:
-            # Too many processes or too little memory, which may pass.
-            LOG.error("worker process %s cannot be started: %s", number, error.strerror or error)
+        except (OSError, RuntimeError, MemoryError) as error:
+            # Too many processes or threads, or too little memory, which may pass.
+            why = getattr(error, "strerror", None) or error
+            LOG.error("worker process %s cannot be started: %s", number, why)
             return 1
         LOG.info("worker process %s started with pid %s", number, process.pid)
         self._processes[number] = process
@@ -189,6 +197,7 @@ def supervise(
     command: Sequence[str],
     *,
     workers: int,
+    host: str | None,
     http_port: int,
     grpc_port: int | None,
     grace_seconds: float,
@@ -199,53 +208,52 @@ def supervise(
     Args:
         command: runs the worker process that its environment names.
         workers: the number of worker processes.
+        host: an address, or a name of some; None for every address.
         http_port: the REST port; 0 selects a free one.
         grpc_port: the gRPC port; None without gRPC.
         grace_seconds: the worker processes' grace period.
         heartbeat_seconds: how long one may hang before it is replaced; 0 for ever.
 
     Raises:
-        ConfigError: a port is in use or not allowed.
+        ConfigError: a port is in use or not allowed, or the host is not this machine.
     """
     with contextlib.ExitStack() as reserved, tempfile.TemporaryDirectory() as directory:
-        rest = reserved.enter_context(_reserve("--http_port", socket.AF_INET, http_port))
-        grpc_taken = 0
+        rest = _reserve("--http_port", addresses_of(host, EVERY_IPV4), http_port, reserved)
+        grpc = 0
         if grpc_port is not None:
-            family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
-            grpc = reserved.enter_context(_reserve("--grpc_port", family, grpc_port))
-            grpc_taken = grpc.getsockname()[1]
-        socket_path = f"{directory}/supervisor.sock"
+            every = EVERY if socket.has_dualstack_ipv6() else EVERY_IPV4
+            grpc = _reserve("--grpc_port", addresses_of(host, every), grpc_port, reserved)
         # Four beats within the limit, so that one may be late.
         beat_seconds = min(BEAT_SECONDS, heartbeat_seconds / 4 or BEAT_SECONDS)
         identity = WorkerIdentity(
-            socket_path, rest.getsockname()[1], grpc_taken, beat_seconds=beat_seconds
+            f"{directory}/supervisor.sock", rest, grpc, beat_seconds=beat_seconds
         )
         supervisor = Supervisor(command, workers, identity, grace_seconds, heartbeat_seconds)
         return supervisor.run()
 
 
-def _reserve(flag: str, family: int, port: int) -> socket.socket:
+def _reserve(
+    flag: str, addresses: Sequence[Address], port: int, reserved: contextlib.ExitStack
+) -> int:
     """Reserve a port for the worker processes, which share it; no other process gets it."""
-    host = "::" if family == socket.AF_INET6 else "0.0.0.0"  # noqa: S104  # as the workers listen
-    try:
-        # First without sharing, to check that no other process listens there.
-        with _bound(family, host, port) as probe:
-            port = probe.getsockname()[1]
-        return _bound(family, host, port, shared=True)
-    except OSError as error:
-        what = f"cannot listen on {host}:{port}: {error.strerror or error}"
-        raise ConfigError("serve", [Problem(flag, what)]) from error
+    for address in addresses:
+        try:
+            # First without sharing, to check that no other process listens there.
+            with _bound(address, port) as probe:
+                port = probe.getsockname()[1]
+            reserved.enter_context(_bound(address, port, shared=True))
+        except OSError as error:
+            what = f"cannot listen on {address.at(port)}: {error.strerror or error}"
+            raise ConfigError("serve", [Problem(flag, what)]) from error
+    return port
 
 
-def _bound(family: int, host: str, port: int, *, shared: bool = False) -> socket.socket:
-    taken = socket.socket(family, socket.SOCK_STREAM)
+def _bound(address: Address, port: int, *, shared: bool = False) -> socket.socket:
+    taken = reusable_socket(address)
     try:
-        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        taken.bind((host, port))
+        taken.bind((address.host, port))
     except OSError:
         taken.close()
         raise

@@ -93,13 +93,11 @@ class Trials:
             number: the worker process.
             agreed: what all worker processes have loaded, which is never to blame.
             how: what the load did to the process; an empty string if it stopped as it was told to.
-            is_sure: nobody else can have ended it, so one death is enough; else a version that all
-                have had loaded once is not to blame, and none for ever.
+            is_sure: nobody else can have ended it, so one death is enough; else two are, no version
+                is barred for ever, and one that all have had loaded once only for a short while.
         """
         self._wanted = {(n, key): None for n, key in self._wanted if n != number}
         loading = self._loading.pop(number, set()) - set(agreed)
-        if not is_sure:
-            loading -= self._proven.keys()
         if not how or not loading:
             return frozenset()
         self._recovering[number] = self._clock() + _RECOVERY_SECONDS
@@ -108,16 +106,18 @@ class Trials:
             self._survived.pop(key, None)
             record = self._suspects.setdefault(key, _Record())
             if len(blamed) == 1:
-                self._blame(record, how, is_sure)
+                self._blame(record, how, is_sure, key in self._proven)
         _limit(self._suspects)
         return frozenset(blamed)
 
-    def _blame(self, record: _Record, how: str, is_sure: bool) -> None:
+    def _blame(self, record: _Record, how: str, is_sure: bool, is_proven: bool) -> None:
         record.deaths += 1
         if not is_sure and record.deaths < 2:
             return
         last = None if is_sure else PAUSES_SECONDS[-1]
         pause = dict(enumerate(PAUSES_SECONDS, 1)).get(record.deaths, last)
+        if is_proven and not is_sure:
+            pause = PAUSES_SECONDS[0]
         again = "its files change" if pause is None else f"{pause:g} s have passed"
         record.why = f"FAILED: its load {how}; it is not loaded again before {again}"
         record.retry_at = None if pause is None else self._clock() + pause

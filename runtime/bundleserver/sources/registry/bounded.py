@@ -50,7 +50,7 @@ class _Call:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._is_given_up = False
-        self._connections: list[Any] = []
+        self._connections: dict[int, Any] = {}
 
     def use(self, connection: Any) -> None:
         """Note a connection, until another call uses it.
@@ -62,15 +62,18 @@ class _Call:
             if self._is_given_up:
                 raise _GivenUp
             connection.call = self
-            self._connections.append(connection)
+            # An answer that ends with its connection takes the socket from it.
+            connection.last_sock = connection.sock or connection.last_sock
+            self._connections[id(connection)] = connection
 
     def give_up(self) -> None:
         """Let it use no other connection, and end what it waits for on those that it uses."""
         with self._lock:
             self._is_given_up = True
-        for connection in self._connections:
+        for connection in self._connections.values():
+            sock = connection.sock or connection.last_sock
             # Of TLS inside TLS, to a proxy, the socket is inside.
-            sock = getattr(connection.sock, "socket", connection.sock)
+            sock = getattr(sock, "socket", sock)
             if connection.call is self and isinstance(sock, socket.socket):
                 with suppress(OSError):
                     # Not that of an SSLSocket, which is not made for other threads.
@@ -87,7 +90,9 @@ class _GivenUp(BaseException):
 class EndsWithItsCall:
     """Mixed into a class of urllib3's connections: shut down when their call is given up."""
 
+    sock: Any
     call: object = None
+    last_sock: Any = None
 
     def connect(self) -> None:
         """Connect, unless the call is given up meanwhile."""
@@ -98,6 +103,11 @@ class EndsWithItsCall:
         """Send a request, which the call waits for from now on."""
         _use(self)
         super().request(*args, **settings)  # type: ignore[misc]
+
+    def getresponse(self, *args: object, **settings: object) -> Any:
+        """Read an answer's head."""
+        _use(self)
+        return super().getresponse(*args, **settings)  # type: ignore[misc]
 
 
 def _use(connection: object) -> None:

@@ -6,11 +6,12 @@ import errno
 import logging
 import shutil
 import time
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 from bundleserver.errors import IntegrityError, Problem, SourceError
@@ -84,9 +85,8 @@ class Artifacts:
         LOG.info("%s: downloading %s files, %s bytes", self.identity, len(files), total)
         started = said = time.monotonic()
         done = 0
-        targets = {directory / file.path for file in files}
         for file in files:
-            self._fetch_one(file, directory, targets)
+            self._fetch_one(file, directory)
             done += (directory / file.path).stat().st_size
             if time.monotonic() - said >= _PROGRESS_EVERY_SECONDS:
                 said = time.monotonic()
@@ -102,31 +102,40 @@ class Artifacts:
                     f"device for {total} bytes"
                 )
 
-    def _fetch_one(self, file: Artifact, directory: Path, targets: Container[Path]) -> None:
+    def _fetch_one(self, file: Artifact, directory: Path) -> None:
         target = directory / file.path
+        draft = target
         what = f"'{file.path}' of {self.identity}"
         # Nobody announced how large it is: one of half of what is free cannot be meant.
         is_announced = file.size is not None
         most = shutil.disk_usage(directory).free // 2 if file.size is None else file.size
-        about = (target, most, file.path, self.identity)
+        about = (most, file.path, self.identity)
 
         def fetch() -> None:
+            nonlocal draft
             # MLflow's public function lists the file again, and hides the cause of its errors.
             repository = self._open()
             download = partial(repository._download_file, file.path)
             if self._is_streamed:
-                download_exactly(download, *about, is_announced=is_announced)
-            else:
-                download(str(target))
+                download_exactly(download, target, *about, is_announced=is_announced)
+                return
+            # An attempt that was given up may write on, where nobody looks any more.
+            draft = own = Path(mkdtemp(prefix="attempt-", dir=drafts)) / target.name
+            download(str(own))
 
         def check() -> None:
-            if not self._is_streamed:
-                check_growth(*about, targets, is_announced=is_announced)
+            if draft is not target:
+                check_growth(draft, *about, is_announced=is_announced)
 
-        with _local_trouble(self.identity, directory):
+        with (
+            _local_trouble(self.identity, directory),
+            TemporaryDirectory(prefix=".downloading-", dir=directory) as drafts,
+        ):
             target.parent.mkdir(parents=True, exist_ok=True)
             with ended_by(check):
                 self._client.attempt(what, lambda: _locally(fetch), self._file_seconds)
+            if draft is not target:
+                draft.replace(target)
             size = target.stat().st_size
         if file.size not in (None, size):
             raise IntegrityError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -64,34 +64,22 @@ def download_exactly(
 
 
 def check_growth(
-    target: Path,
-    size: int,
-    what: str,
-    identity: str,
-    others: Container[Path],
-    *,
-    is_announced: bool = True,
+    draft: Path, size: int, what: str, identity: str, *, is_announced: bool = True
 ) -> None:
-    """Check a file, or a draft of it beside it, that a library writes as it likes.
+    """Check what a library that writes as it likes has written so far.
 
     Args:
-        target: the file.
+        draft: the file, alone in its directory with what the library writes beside it.
         size: its announced size in bytes, or what it may have at most.
         what: the file, for messages.
         identity: whose file it is, for messages.
-        others: files of the same version, whose names may look like that of a draft.
         is_announced: whether the registry said the size, for messages.
 
     Raises:
         IntegrityError: it has more bytes.
     """
-    # A draft's name is that of the file with something around it.
-    with suppress(OSError), os.scandir(target.parent) as entries:
+    with suppress(OSError), os.scandir(draft.parent) as entries:
         for entry in entries:
-            if target.name not in entry.name or (
-                entry.name != target.name and target.with_name(entry.name) in others
-            ):
-                continue
             with suppress(OSError):
                 if entry.stat(follow_symlinks=False).st_size > size:
                     raise _too_long(what, identity, size, is_announced)
@@ -100,7 +88,7 @@ def check_growth(
 def _too_long(what: str, identity: str, size: int, is_announced: bool) -> IntegrityError:
     announced = f"the announced {size} bytes"
     limit = announced if is_announced else f"{size} bytes, half of the free space"
-    problem = f"has more than {limit}; the download was cut off"
+    problem = f"has more than {limit}; nothing of it is used"
     return IntegrityError(identity, [Problem(what, problem)])
 
 

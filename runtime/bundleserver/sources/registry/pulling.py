@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bundleserver.bundle.trust.verification import SIGNATURE_NAME
 from bundleserver.errors import SourceError, StoreError
 from bundleserver.manifest import MANIFEST_NAME, Manifest
 from bundleserver.sources.registry.client import RegistryClient
@@ -15,6 +17,8 @@ from bundleserver.sources.registry.flavours import manifest_of, with_facts
 from bundleserver.sources.registry.listing import Choice, resolve
 from bundleserver.sources.registry.uri import ModelUri
 from bundleserver.sources.registry.values import RegisteredModel, RegisteredVersion
+
+LOG = logging.getLogger(__name__)
 
 _PART_PREFIX = ".part-"
 
@@ -53,6 +57,13 @@ def pull(uri: ModelUri, directory: Path, client: RegistryClient) -> Pulled:
             artifacts.fetch(files, staging)
             manifest = replace(with_facts(manifest_of(staging, uri.name), facts), inferred=False)
             if not (staging / MANIFEST_NAME).exists():
+                if (staging / SIGNATURE_NAME).exists():
+                    LOG.warning(
+                        "'%s' is signed, and its signature does not cover the %s that was "
+                        "written; sign it again to serve it from a directory",
+                        directory,
+                        MANIFEST_NAME,
+                    )
                 with (staging / MANIFEST_NAME).open("x", encoding="utf-8") as file:
                     file.write(manifest.to_json())
             _move_in(staging, directory)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bundleserver.bundle.opening import verify
+from bundleserver.bundle.trust.verification import Origin
 from bundleserver.errors import (
     BundleError,
     FrameworkError,
@@ -23,6 +24,7 @@ from bundleserver.manifest import Manifest
 from bundleserver.sources import Candidate, Demand, DemandOf, LastKnownListings, Listing
 from bundleserver.sources.registry.bounded import Breaker, ended_by
 from bundleserver.sources.registry.cache import Cache, size_of
+from bundleserver.sources.registry.cache.index import INDEX_NAME
 from bundleserver.sources.registry.client import RegistryClient
 from bundleserver.sources.registry.download import Artifacts
 from bundleserver.sources.registry.flavours import manifest_of, with_facts
@@ -236,6 +238,7 @@ class RegistrySource:
             version.fingerprint + (f"+{rounds}" if rounds else ""),
             settled=version.status != "PENDING_REGISTRATION",
             problem=why if has_failed else None,
+            origin=Origin(manifest_of, self._choice.uri.name, frozenset({INDEX_NAME})),
         )
 
     def _find(self, candidate: Candidate) -> RegisteredVersion:

@@ -18,8 +18,8 @@ from bundleserver.frameworks.regular_files import open_regular
 from bundleserver.frameworks.trust import CodeTrust
 
 DENIED = (
-    "is a pickle, and --pickle_policy=deny opens none; save it in a format without code: skops, "
-    "safetensors, torch's '.pt2', ONNX, Prophet's JSON, or the library's own format for trees"
+    "is a pickle, and --pickle_policy=deny opens none; save it in a format without code: skops "
+    "(scikit-learn), safetensors or '.pt2' (torch), or JSON (Prophet)"
 )
 
 _HOW_TO_LIST = (
@@ -77,11 +77,11 @@ def _why_unlisted(names: list[str]) -> str:
     never = [name for name in names if why_never(name)]
     if never:
         reasons = "; ".join(f"'{name}': {why_never(name)}" for name in never[:3])
-        others = quoted([name for name in names if name not in never])
+        others = [name for name in names if name not in never]
         return (
             f"uses {quoted(never)}, which no list can allow ({reasons})"
-            + (f", and {others}, not listed" if others else "")
-            + "; save the model without what was pickled by value, or serve with "
-            "--pickle_policy=any, which runs the file's code"
+            + (f", and {quoted(others)}, which are not listed" if others else "")
+            + "; save the model without them (what is in an installed module is not pickled by "
+            "value), or serve with --pickle_policy=any, which runs the file's code"
         )
     return f"uses {quoted(names)}, which --pickle_policy=listed does not allow; {_HOW_TO_LIST}"

@@ -22,8 +22,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path, PosixPath
 from typing import IO, BinaryIO
 
-from bundleserver.bundle import private_files
 from bundleserver.bundle.integrity import file_sha256
+from bundleserver.bundle.sealed import private_files
 from bundleserver.errors import BundleServerError, IntegrityError, LoadError, Problem
 from bundleserver.frameworks import Framework, LoadContext, Predictor, framework_named
 from bundleserver.frameworks.checked_files import CheckedContent, CheckedPath

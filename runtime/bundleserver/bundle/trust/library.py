@@ -1,0 +1,269 @@
+"""Signatures of OpenSSF Model Signing: the one module that imports ``model-signing``.
+
+The library brings half a second of imports, so this module is imported where a signature is made or
+checked, and nowhere else. It reads and writes the format and does all cryptography.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from model_signing import hashing, manifest, signing
+from model_signing._signing import sign_certificate, sign_ec_key, sign_sigstore_pb
+from OpenSSL import crypto
+
+from bundleserver.bundle.metadata_files import count_values
+from bundleserver.bundle.trust.statement import Statement, read_statement
+from bundleserver.bundle.trust.verification import SIGNATURE_NAME, Key, SignatureStatus
+
+_MOST_VALUES = 10_000
+"""The most values of a signature's document; its payload is one string."""
+
+_LONGEST = 500
+
+
+class NotVerified(Exception):
+    """A signature does not verify, whatever it is about; the message says why."""
+
+    def __init__(self, status: SignatureStatus, why: str, key: Key | None = None) -> None:
+        super().__init__(why)
+        self.status = status
+        self.key = key
+
+
+@dataclass(frozen=True)
+class TrustedKey:
+    """A public key, or the certificates of an authority whose certificates for signing count."""
+
+    key: Key
+    is_authority: bool
+    content: bytes
+
+
+class _Content:
+    """Bytes in the place of a path that the library would read."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def read_bytes(self) -> bytes:
+        return self._data
+
+    def read_text(self, encoding: str) -> str:
+        return self._data.decode(encoding)
+
+
+def read_key(name: str, content: bytes) -> TrustedKey:
+    """Return the key in a PEM file.
+
+    Raises:
+        ValueError: it holds something else, or a key of a kind that signatures do not have.
+    """
+    if b"PRIVATE KEY-----" in content:
+        raise ValueError("holds a private key; expected a public key")
+    blocks = content.count(b"-----BEGIN ")
+    if b"-----BEGIN CERTIFICATE-----" in content:
+        first = x509.load_pem_x509_certificates(content)[0]
+        digest = hashlib.sha256(first.public_bytes(serialization.Encoding.DER)).hexdigest()
+        return TrustedKey(Key(name, digest), True, content)
+    if blocks != 1:
+        raise ValueError(f"holds {blocks} PEM blocks; expected one public key")
+    public = serialization.load_pem_public_key(content)
+    sign_ec_key.Verifier(_path_of(content))
+    return TrustedKey(Key(name, fingerprint(public)), False, content)
+
+
+def fingerprint(public: Any) -> str:
+    """Return the digest by which signatures name a public key: that of its PEM text."""
+    encoded: bytes = public.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return hashlib.sha256(encoded).hexdigest()
+
+
+def verify(data: bytes, trusted: Sequence[TrustedKey]) -> tuple[Key, Statement]:
+    """Return what a signature says, and the trusted key that made it.
+
+    Raises:
+        NotVerified: it is damaged, or no trusted key made it.
+    """
+    signature = _parsed(data)
+    material = signature.bundle.verification_material
+    is_certified = material.x509_certificate_chain is not None
+    named = None if is_certified else _named_key(data, signature)
+    found: Exception | None = None
+    for candidate in trusted:
+        if candidate.is_authority != is_certified or named not in (None, candidate.key.sha256):
+            continue
+        try:
+            return candidate.key, _statement(signature, candidate)
+        except InvalidSignature as error:
+            found = error
+        except crypto.X509StoreContextError:
+            continue
+        except Exception as error:  # whatever a library raises for odd bytes
+            what = f"it is damaged: {type(error).__name__}: {error}"
+            raise NotVerified(SignatureStatus.INVALID, what[:_LONGEST], candidate.key) from error
+    if found is not None and named is not None:
+        what = f"it is damaged, or was edited: the key with sha256 {named} did not make it"
+        raise NotVerified(SignatureStatus.INVALID, what) from found
+    who = "a certificate of another authority" if is_certified else "a key"
+    which = f" (sha256 {named})" if named else ""
+    raise NotVerified(SignatureStatus.UNTRUSTED, f"{who}{which} that is not trusted made it")
+
+
+def _statement(signature: Any, key: TrustedKey) -> Statement:
+    if key.is_authority:
+        verifier: Any = sign_certificate.Verifier([_path_of(key.content)])
+    else:
+        verifier = sign_ec_key.Verifier(_path_of(key.content))
+        # Older signatures hold the key itself, of which the library would print a warning.
+        signature.bundle.verification_material.public_key.hint = key.key.sha256
+    signed = verifier.verify(signature)
+    return statement_of(signed)
+
+
+def statement_of(signed: Any) -> Statement:
+    """Return what the library found to be signed.
+
+    Raises:
+        ValueError: it is not a valid statement about a directory.
+    """
+    described = (
+        (item.identifier, item.digest.algorithm, item.digest.digest_value)
+        for item in signed.resource_descriptors()
+    )
+    return read_statement(signed.model_name, signed.serialization_type, described)
+
+
+def _path_of(content: bytes) -> Path:
+    return cast(Path, _Content(content))
+
+
+def _parsed(data: bytes) -> Any:
+    try:
+        count_values(data, _MOST_VALUES)
+        signature = sign_sigstore_pb.Signature.read(_path_of(data))
+        material, envelope = signature.bundle.verification_material, signature.bundle.dsse_envelope
+        if envelope is None or not envelope.signatures:
+            raise ValueError("it has no signed envelope")
+        if material.public_key is None and material.x509_certificate_chain is None:
+            raise ValueError("it is made by neither a key nor a certificate of an authority")
+    except Exception as error:  # whatever a library raises for odd bytes
+        what = f"it is damaged: {type(error).__name__}: {error}"
+        raise NotVerified(SignatureStatus.INVALID, what[:_LONGEST]) from error
+    return signature
+
+
+def _named_key(data: bytes, signature: Any) -> str | None:
+    """Return the digest of the key that a signature says it was made by."""
+    hint = signature.bundle.verification_material.public_key.hint
+    if hint:
+        return str(hint)
+    raw = json.loads(data)["verificationMaterial"]["publicKey"].get("rawBytes")
+    try:
+        return fingerprint(serialization.load_pem_public_key(base64.b64decode(raw)))
+    except (ValueError, TypeError):
+        return None
+
+
+def sign(
+    directory: Path, name: str, left_out: Sequence[str], private_key: Path, passphrase: bytes | None
+) -> bytes:
+    """Sign a directory with a private key, and return the signature.
+
+    Args:
+        directory: its regular files are signed; git's own at its top are no part of it.
+        name: what it is, for whoever reads the signature.
+        left_out: paths that are no part of it either.
+        private_key: a PEM file.
+        passphrase: the key's, if it is encrypted.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError, TypeError: the key is of another kind, or its passphrase is another or missing.
+    """
+    # The library says that it takes a string, and hands it to one that takes bytes only.
+    config = signing.Config().use_elliptic_key_signer(
+        private_key=private_key, password=cast(Any, passphrase)
+    )
+    return _signed(config, directory, name, left_out)
+
+
+def sign_keyless(directory: Path, name: str, left_out: Sequence[str]) -> bytes:
+    """Sign a directory as somebody whom sigstore knows, and return the signature.
+
+    The identity is that of the CI job if there is one, else a browser asks for it.
+
+    Raises:
+        Exception: sigstore cannot be reached, or does not know who this is.
+    """
+    config = signing.Config().use_sigstore_signer(use_ambient_credentials=True)
+    return _signed(config, directory, name, left_out)
+
+
+def verify_keyless(data: bytes, identity: str, issuer: str) -> tuple[Key, Statement]:
+    """Return what a signature that sigstore vouches for says, and who made it.
+
+    Raises:
+        NotVerified: it is damaged, somebody else made it, or sigstore cannot be reached.
+    """
+    from model_signing._signing import sign_sigstore
+
+    try:
+        count_values(data, _MOST_VALUES)
+        signature = sign_sigstore.Signature.read(_path_of(data))
+        verifier = sign_sigstore.Verifier(identity=identity, oidc_issuer=issuer)
+        return Key(identity, ""), statement_of(verifier.verify(signature))
+    except Exception as error:  # whatever a library raises for odd bytes, or without a network
+        what = f"{type(error).__name__}: {error}"
+        raise NotVerified(SignatureStatus.INVALID, what[:_LONGEST]) from error
+
+
+def _signed(config: Any, directory: Path, name: str, left_out: Sequence[str]) -> bytes:
+    config.set_hashing_config(_Named(name, left_out))
+    with tempfile.TemporaryDirectory(prefix="bundleserver-") as temporary:
+        made = Path(temporary, SIGNATURE_NAME)
+        config.sign(directory, made)
+        return made.read_bytes()
+
+
+def public_key_of(private_key: Path, passphrase: bytes | None) -> bytes:
+    """Return the public key of a private one, as PEM text.
+
+    Raises:
+        OSError, ValueError, TypeError: the key cannot be read.
+    """
+    private: Any = serialization.load_pem_private_key(private_key.read_bytes(), passphrase)
+    encoded: bytes = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return encoded
+
+
+class _Named(hashing.Config):
+    """Hashes the files of a directory, which is named by whoever signs it."""
+
+    def __init__(self, name: str, left_out: Sequence[str]) -> None:
+        super().__init__()
+        self._given = name
+        self.set_ignored_paths(paths=left_out, ignore_git_paths=True)
+
+    def hash(self, model_path: Any, *, files_to_hash: Any = None) -> manifest.Manifest:
+        found = super().hash(model_path, files_to_hash=files_to_hash)
+        items = [
+            manifest.FileManifestItem(path=Path(item.identifier), digest=item.digest)
+            for item in found.resource_descriptors()
+        ]
+        kind = manifest.SerializationType.from_args(found.serialization_type)
+        return manifest.Manifest(self._given, items, kind)
