@@ -50,7 +50,9 @@ def test_the_corpus_is_large():
     assert sum(not gadget.theoretical for gadget in GADGETS.values()) >= 100
 
 
-@pytest.mark.parametrize("name", sorted(GADGETS))
+@pytest.mark.parametrize(
+    "name", [name for name in sorted(GADGETS) if not GADGETS[name].theoretical.startswith("would")]
+)
 def test_a_gadget_works_without_a_gate(outcomes, name):
     """Under ``any`` a gadget has its way, or says why it is theoretical."""
     assert (not GADGETS[name].theoretical) == _had_its_way(outcomes["any"][name]), outcomes["any"][
@@ -60,7 +62,7 @@ def test_a_gadget_works_without_a_gate(outcomes, name):
 
 def _known(name: str) -> object:
     """Mark what a gate that is not merged yet will refuse."""
-    is_open = GADGETS[name].framework in ("torch", "pyfunc") or name == "folder_of_workers"
+    is_open = name in ("folder_of_workers", "checked_nodes_that_are_written_later")
     marks = [pytest.mark.xfail(reason="not refused yet", strict=False)] if is_open else []
     return pytest.param(name, marks=marks)
 
@@ -76,5 +78,7 @@ def test_no_gadget_works_at_the_gate(outcomes, name, policy):
 
 
 def _opens_honestly(name: str, policy: str) -> bool:
-    """Ask whether a file is opened: nobody reads what follows its honest pickle."""
+    """Ask whether a file is opened: nobody reads the part of it that is evil."""
+    if name == "exported_with_evil_sample_inputs":
+        return True
     return policy != "deny" and name == "second_pickle"

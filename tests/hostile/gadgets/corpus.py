@@ -6,6 +6,7 @@ from tests.hostile.gadgets import (
     arrays,
     bundles,
     callables,
+    exhausting,
     instructions,
     models,
     names,
@@ -15,4 +16,4 @@ from tests.hostile.gadgets.writing import GADGETS
 
 __all__ = ["GADGETS"]
 
-KINDS = (arrays, bundles, callables, instructions, models, names, states)
+KINDS = (arrays, bundles, callables, exhausting, instructions, models, names, states)

@@ -31,6 +31,8 @@ def main() -> None:
         for left in directory.glob("canary*"):
             shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
         began = time.monotonic()
+        if policy == "any" and GADGETS[name].theoretical.startswith("would"):
+            continue
         said = _in_a_process(name, policy, directory)
         left_over = [path.name for path in directory.glob("canary*")]
         seconds = round(time.monotonic() - began, 2)
@@ -94,7 +96,8 @@ def _open_and_use(gadget: Any, policy: str, directory: Path) -> None:
     from bundleserver.frameworks import LoadContext, framework_named, pickles
     from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 
-    trust = CodeTrust(pickles=PicklePolicy("listed" if policy == "gate" else policy))
+    pickles_are = PicklePolicy("listed" if policy == "gate" else policy)
+    trust = CodeTrust(pickles=pickles_are, bundle_code=policy == "any")
     path = next(path for path in directory.iterdir() if path.stem == "model")
     if gadget.framework:
         module = framework_named(gadget.framework).imported()
