@@ -24,20 +24,18 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, di
     for name, gadget in GADGETS.items():
         (root / name).mkdir()
         gadget.write(root / name)
-    return {policy: _opened(policy, root) for policy in POLICIES}
-
-
-def _opened(policy: str, root: Path) -> dict[str, dict[str, Any]]:
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.hostile.gadgets.opening", policy, str(root)],
+        [sys.executable, "-m", "tests.hostile.gadgets.opening", str(root), *POLICIES],
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'runtime'}"},
         stdout=subprocess.PIPE,
         check=True,
-        timeout=120,
+        timeout=300,
     )
-    lines = map(json.loads, ran.stdout.splitlines())
-    return {line["name"]: line for line in lines}
+    found: dict[str, dict[str, dict[str, Any]]] = {policy: {} for policy in POLICIES}
+    for line in map(json.loads, ran.stdout.splitlines()):
+        found[line["policy"]][line["name"]] = line
+    return found
 
 
 def _had_its_way(outcome: dict[str, Any]) -> bool:

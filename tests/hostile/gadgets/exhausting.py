@@ -106,7 +106,7 @@ def _support(path: str) -> object:
 
 
 def _aliased(path: str) -> object:
-    """A first step writes into the nodes of the second, after these were checked."""
+    """Write into the nodes of a second step by a first, after they were checked."""
     width = 161
     wide = np.random.default_rng(18).random((300, width))
     model = HistGradientBoostingRegressor(max_iter=1, max_leaf_nodes=12, min_samples_leaf=2)

@@ -1,6 +1,6 @@
-"""Open gadgets under one policy, each in a process of its own, and say what became of each.
+"""Open gadgets under each policy, in processes that end once one has changed them.
 
-Run as ``python -m tests.hostile.gadgets.opening POLICY DIRECTORY``; prints a line of JSON for each.
+Run as ``python -m tests.hostile.gadgets.opening DIRECTORY POLICY…``; prints a line of JSON for each.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import shutil
 import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +23,25 @@ _BYTES = 3 << 30
 
 def main() -> None:
     """Open all gadgets of the corpus."""
-    policy, root = sys.argv[1], Path(sys.argv[2])
+    root = Path(sys.argv[1])
     _import_all()
+    for policy in sys.argv[2:]:
+        _open_all(policy, root)
+
+
+def _open_all(policy: str, root: Path) -> None:
     from tests.hostile.gadgets.corpus import GADGETS
 
-    for name in sorted(GADGETS):
-        directory = root / name
-        for left in directory.glob("canary*"):
-            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-        began = time.monotonic()
-        if policy == "any" and GADGETS[name].theoretical.startswith("would"):
-            continue
-        said = _in_a_process(name, policy, directory)
-        left_over = [path.name for path in directory.glob("canary*")]
-        seconds = round(time.monotonic() - began, 2)
-        line = {"name": name, **said, "seconds": seconds, "canary": left_over}
-        sys.stdout.write(json.dumps(line) + "\n")
-        sys.stdout.flush()
+    left = [
+        name
+        for name, gadget in sorted(GADGETS.items())
+        if policy != "any" or not gadget.theoretical.startswith("would")
+    ]
+    while left:
+        for line in _in_a_process(left, policy, root):
+            sys.stdout.write(json.dumps({"policy": policy, **line}) + "\n")
+            sys.stdout.flush()
+            left.remove(line["name"])
 
 
 def _import_all() -> None:
@@ -52,27 +55,61 @@ def _import_all() -> None:
     import bundleserver.frameworks.torch.framework  # noqa: F401
 
 
-def _in_a_process(name: str, policy: str, directory: Path) -> dict[str, Any]:
+def _in_a_process(names: list[str], policy: str, root: Path) -> Iterator[dict[str, Any]]:
+    """Open gadgets in a new process, as long as none of them changes it."""
     read, write = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             os.close(read)
-            signal.alarm(_SECONDS)
-            size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-            resource.setrlimit(resource.RLIMIT_AS, (size + _BYTES, size + _BYTES))
-            with Path(os.devnull).open("w") as nowhere:
-                for number in (1, 2):
-                    os.dup2(nowhere.fileno(), number)
-            os.write(write, json.dumps(_open(name, policy, directory)).encode())
+            _bound()
+            _open_many(names, policy, root, write)
         finally:
             os._exit(0)
     os.close(write)
-    with os.fdopen(read, "rb") as answer:
-        said = answer.read()
+    at, is_changed = 0, False
+    with os.fdopen(read, "rb") as answers:
+        for answer in answers:
+            line = json.loads(answer)
+            at, is_changed = at + 1, line["last"]
+            yield line
     _, status = os.waitpid(child, 0)
-    outcome = json.loads(said) if said else {"outcome": "died", "message": f"status {status}"}
-    return dict(outcome)
+    if at < len(names) and not is_changed:
+        yield {
+            "name": names[at],
+            "outcome": "died",
+            "message": f"status {status}",
+            "ran": False,
+            "canary": [],
+            "seconds": 0,
+        }
+
+
+def _bound() -> None:
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (size + _BYTES, size + _BYTES))
+    with Path(os.devnull).open("w") as nowhere:
+        for number in (1, 2):
+            os.dup2(nowhere.fileno(), number)
+
+
+def _open_many(names: list[str], policy: str, root: Path, write: int) -> None:
+    from tests.hostile.gadgets.corpus import GADGETS
+
+    for name in names:
+        directory = root / name
+        for left in directory.glob("canary*"):
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+        signal.alarm(_SECONDS)
+        began = time.monotonic()
+        said = _open(name, policy, directory)
+        is_changed = said["ran"] or bool(GADGETS[name].prepare)
+        made = [path.name for path in directory.glob("canary*")]
+        seconds = round(time.monotonic() - began, 2)
+        line = {"name": name, **said, "seconds": seconds, "canary": made, "last": is_changed}
+        os.write(write, json.dumps(line).encode() + b"\n")
+        if is_changed:
+            return
 
 
 def _open(name: str, policy: str, directory: Path) -> dict[str, Any]:

@@ -136,6 +136,7 @@ add(
         State(_PREDICTOR, (None, {"__setstate__": _MKDIR})),
         State(New(_PREDICTOR), path),
     ],
+    ran=_MARKED.replace("marked", "__setstate__"),
 )
 add(
     "append_of_a_class_then_its_object",
@@ -143,6 +144,7 @@ add(
         State(_PREDICTOR, (None, {"append": _MKDIR})),
         State(New(_PREDICTOR), path, code=b"a"),
     ],
+    ran=_MARKED.replace("marked", "append"),
 )
 add(
     "append_in_the_dict_of_an_object",
