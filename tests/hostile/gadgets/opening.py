@@ -1,6 +1,6 @@
 """Open gadgets under each policy, in processes that end once one has changed them.
 
-Run as ``python -m tests.hostile.gadgets.opening DIRECTORY POLICY…``; prints a line of JSON for each.
+Run as ``python -m tests.hostile.gadgets.opening DIRECTORY POLICY…``: a line of JSON for each.
 """
 
 from __future__ import annotations
