@@ -1,6 +1,6 @@
 """Write the lists of names that pickles may use, from what was recorded and reviewed.
 
-``python -m tests.allow_list.make LOWEST.json HIGHEST.json`` joins what both environments use with
+``python -m tests.allow_list.make LOWEST.json … HIGHEST.json`` joins what environments use with
 ``verdicts.txt``: a function, a class without a source and a class in whose source the search finds
 something are in a list only if they were reviewed; others are taken as they are.
 """
@@ -57,18 +57,19 @@ def unreviewed(name: str, reviewed: Mapping[str, object]) -> Iterator[str]:
 
 
 def joined(records: list[Mapping[str, Any]]) -> tuple[Names, dict[str, str]]:
-    """Return the ways of all names, and the version of those that only one environment has."""
+    """Return the ways of all names, and the versions of those that not all versions have."""
     ways: dict[str, set[str]] = defaultdict(set)
     for record in records:
         for name, use in record["uses"].items():
             ways[name] |= {*use["ways"]}
     marks: dict[str, str] = {}
     for name in ways:
-        of = [record for record in records if name in record["uses"]]
-        if len(of) < len(records):
-            package = package_of(name)
-            if package in LIBRARIES:
-                marks[name] = f"{LIBRARIES[package]} {of[0]['versions'][package]}"
+        package = package_of(name)
+        if package in LIBRARIES:
+            every = [record["versions"][package] for record in records]
+            of = [record["versions"][package] for record in records if name in record["uses"]]
+            if {*of} != {*every}:
+                marks[name] = f"{LIBRARIES[package]} {', '.join(dict.fromkeys(of))}"
     return ways, marks
 
 

@@ -20,6 +20,9 @@ _MODULES: Any = pickle._compat_pickle.IMPORT_MAPPING
 # What the forms of the gate take as their first argument: a class to make, or any listed class.
 _FIRST_IS_MADE = {
     "copyreg._reconstructor",
+    "pandas.core.indexes.base._new_Index",
+    "pandas.core.indexes.datetimes._new_DatetimeIndex",
+    "pandas.core.indexes.interval._new_IntervalIndex",
     "copyreg.__newobj__",
     "copyreg.__newobj_ex__",
     "numpy.random._pickle.__bit_generator_ctor",

@@ -178,9 +178,9 @@ def test_validate_says_what_it_checked(pair):
 
     result = run("validate", pair)
 
-    assert 0 == result.exit_code, result.output
-    assert result.output.startswith("ok ")
-    assert "2 of 2 digests" in result.output
+    assert 0 == result.exit_code, result.stdout
+    assert result.stdout.startswith("ok ")
+    assert "2 of 2 digests" in result.stdout
 
 
 def test_validate_checks_every_version_of_a_model_and_of_a_store(model):
@@ -189,8 +189,8 @@ def test_validate_checks_every_version_of_a_model_and_of_a_store(model):
         result = run("validate", directory)
 
         assert 1 == result.exit_code
-        assert ["ok", "problem", "ok"] == [line.split()[0] for line in result.output.splitlines()]
-        assert "fraud/v2: model." in result.output
+        assert ["ok", "problem", "ok"] == [line.split()[0] for line in result.stdout.splitlines()]
+        assert "fraud/v2: model." in result.stdout
 
 
 def test_validate_lists_all_problems_of_a_manifest(pair):
@@ -236,7 +236,7 @@ def test_validate_runs_the_examples(pair):
     result = run("validate", pair)
 
     assert 1 == result.exit_code
-    assert "expected [5] as recorded" in result.output
+    assert "expected [5] as recorded" in result.stdout
 
 
 def test_validate_warns_of_other_libraries(model):
@@ -249,8 +249,8 @@ def test_validate_warns_of_other_libraries(model):
     result = run("validate", model / "v3")
 
     assert 0 == result.exit_code
-    assert "warning" in result.output
-    assert "numpy: was 1.0.0" in result.output
+    assert "warning" in result.stdout
+    assert "numpy: was 1.0.0" in result.stdout
 
 
 @pytest.mark.parametrize("command", ["validate", "inspect"])
@@ -268,7 +268,7 @@ def test_validate_names_a_version_of_the_serving_file_that_is_not_there(model):
     result = run("validate", model)
 
     assert 1 == result.exit_code
-    assert "serving.json refers to unknown version 'v9'; versions: 'v1', 'v2'" in result.output
+    assert "serving.json refers to unknown version 'v9'; versions: 'v1', 'v2'" in result.stdout
 
 
 @pytest.mark.parametrize("command", ["validate", "inspect"])
@@ -286,7 +286,7 @@ def test_validate_of_nothing_is_a_problem(tmp_path):
     result = run("validate", tmp_path)
 
     assert 1 == result.exit_code
-    assert "has no models" in result.output
+    assert "has no models" in result.stdout
 
 
 def test_inspect_shows_versions_with_what_they_are_and_why_not(model):

@@ -59,11 +59,12 @@ def validate(
 
     Example: bundleserver validate /mnt/models/fraud
     """
-    if runs_code(trust.code):
+    listings = list_models(directory)
+    if runs_code(trust.code) and any(listing.candidates for listing in listings):
         say(f"{_RUNS_CODE}; {_HOW_NOT}", err=True)
     found = [
         finding
-        for listing in list_models(directory)
+        for listing in listings
         for finding in _check_listing(directory, listing, device, trust)
     ]
     if not found:

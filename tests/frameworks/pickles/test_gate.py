@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import collections
+import copyreg
 import io
 import os
 import pickle
@@ -23,7 +24,7 @@ from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardSc
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks import pickles
-from bundleserver.frameworks.pickles.gate import open_stream
+from bundleserver.frameworks.pickles.gate import Refused, open_stream
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 
 LISTED = CodeTrust(PicklePolicy.LISTED)
@@ -114,3 +115,59 @@ def test_a_name_of_the_operator_opens(tmp_path: Path) -> None:
     assert {"a": 1} == dict(pickles.load(tmp_path / "m.joblib", mine))
     with pytest.raises(LoadError, match="UserDict"):
         pickles.load(tmp_path / "m.joblib", LISTED)
+
+
+def test_a_bound_method_is_taken_only_of_an_ets_model() -> None:
+    """What honest ETS models keep opens; no method of anything else does."""
+    import statsmodels.api as sm
+
+    fitted = sm.tsa.ETSModel(np.arange(1.0, 30.0), trend="add").fit(disp=False, maxiter=2)
+    assert np.allclose(fitted.forecast(2), opened(pickle.dumps(fitted)).forecast(2))
+
+    for made in (fitted.model.predict, FRAME.to_pickle, MODELS[0].predict):
+        with pytest.raises(Refused, match="attribute of what is no listed class"):
+            opened(pickle.dumps(made))
+
+
+def test_a_smoothing_of_compiled_code_gets_only_arrays_that_fit_together() -> None:
+    """Whoever calls the smoothing of an ETS model with other sizes is told, before it reads."""
+    import statsmodels.tsa.exponential_smoothing._ets_smooth as compiled
+
+    smooth = opened(pickle.dumps(compiled._ets_smooth_mul_mul))
+    params, fixed, values = np.ones(7), np.zeros(7, np.int64), np.ones(7)
+    sound = [params, np.ones(4), np.ones(4), np.ones((4, 3)), fixed, values]
+    smooth(*sound)
+
+    others = [
+        (0, np.ones(2)),
+        (1, np.ones(3)),
+        (2, np.ones(0)),
+        (3, np.ones((9, 3))),
+        (3, np.ones((4, 2))),
+        (4, np.zeros(50, np.int64)),
+        (5, [1.0] * 7),
+    ]
+    for at, wrong in others:
+        with pytest.raises(ValueError, match="an ETS model"):
+            smooth(*[wrong if place == at else value for place, value in enumerate(sound)])
+
+
+@pytest.mark.parametrize("library", ["lightgbm.basic", "xgboost.core"])
+def test_a_booster_has_its_trees_as_bytes_and_no_address(library: str) -> None:
+    """What a booster frees in the end is never a number of the file."""
+    kind = pytest.importorskip(library).Booster
+
+    for state in ({"handle": 4096}, {"_handle": 4096, "handle": None}, collections.Counter(a=1)):
+        data = pickle.dumps(_Built(kind, state), 2)
+        with pytest.raises(Refused, match="a booster is a"):
+            opened(data)
+
+
+class _Built:
+    """Pickles as a class that is given a state of our own."""
+
+    def __init__(self, kind: type, state: object) -> None:
+        self._what = kind, state
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return copyreg._reconstructor, (self._what[0], object, None), self._what[1]

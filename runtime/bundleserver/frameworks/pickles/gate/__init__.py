@@ -11,7 +11,7 @@ import io
 from collections.abc import Callable, Mapping
 from typing import BinaryIO, cast
 
-from bundleserver.frameworks.pickles.gate.forms import FORMS, STAND_INS
+from bundleserver.frameworks.pickles.gate.forms import FORM_VALUES, FORMS, STAND_INS
 from bundleserver.frameworks.pickles.gate.listing import built_in
 from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused
 from bundleserver.frameworks.pickles.gate.rules import AUDITS
@@ -42,7 +42,7 @@ def open_stream(
         Exception: it is damaged, or a listed class does not accept its state.
     """
     names = built_in() if listed is None else listed
-    session = Session(trust, FORMS, STAND_INS, names, AUDITS, HELD)
+    session = Session(trust, FORMS, STAND_INS, names, AUDITS, HELD, FORM_VALUES)
     if not isinstance(stream, (io.BufferedReader, io.BytesIO)):
         stream = cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream)))
     opened = GateUnpickler(stream, session, persistent).load()

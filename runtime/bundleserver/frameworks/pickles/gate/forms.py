@@ -136,6 +136,9 @@ FORMS: Mapping[str, Form] = {
 }
 
 
+FORM_VALUES = frozenset(STATE_FORMS)
+"""Names with a form that may be part of an object too: then they are what they name."""
+
 # How Prophet was fitted: the paths of programs, and the means to compile and to run them.
 _OF_FITTING = (
     "prophet.models.CmdStanPyBackend",

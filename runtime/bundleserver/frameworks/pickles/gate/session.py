@@ -57,6 +57,7 @@ class Session:
         listed: the ways of our own names.
         rules: checks of finished objects, by the names of their classes, or of their packages.
         held: classes whose objects get their state before they become part of anything.
+        form_values: names with a form that may be part of an object too.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Session:
         listed: Mapping[str, frozenset[str]],
         rules: Mapping[str, Rule],
         held: frozenset[str] = NO_WAYS,
+        form_values: frozenset[str] = NO_WAYS,
     ) -> None:
         self._trust = trust
         self._forms = forms
@@ -74,6 +76,7 @@ class Session:
         self._listed = listed
         self._rules = rules
         self._held = held
+        self._form_values = form_values
         self._found: dict[str, Reference] = {}
         self._values: dict[int, Reference] = {}
         self._fresh: dict[int, tuple[object, frozenset[str]]] = {}
@@ -191,7 +194,7 @@ class Session:
 
     def _resolve(self, full: str, module: str, name: str) -> Reference:
         if form := self._forms.get(full):
-            is_value = VALUE in self._listed.get(full, NO_WAYS)
+            is_value = full in self._form_values
             real = _imported(module, name, full) if is_value else None
             return Reference(full, frozenset({VALUE}) if is_value else NO_WAYS, real, form)
         if full in self._stand_ins:
