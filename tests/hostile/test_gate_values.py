@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 import io
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -112,3 +113,12 @@ def test_an_array_or_datatype_is_part_of_nothing_before_it_has_its_state(name: s
     """What was checked with one length or datatype does not get another one later."""
     with pytest.raises(Refused, match="before that has its values"):
         opened(HALF_MADE[name])
+
+
+def test_a_name_of_an_older_scikit_learn_means_its_own_module(tmp_path: Path) -> None:
+    """Another module with the short name of a compiled one is not imported."""
+    (tmp_path / "_loss.py").write_text("raise SystemExit('imported')\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path))
+        made = opened(b"c_loss\nCyHalfBinomialLoss\n)R.")
+    assert type(made).__name__ == "CyHalfBinomialLoss"

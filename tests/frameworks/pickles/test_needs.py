@@ -13,7 +13,9 @@ from sklearn.linear_model import LogisticRegression
 from typer.testing import CliRunner
 
 from bundleserver.cli import app
-from bundleserver.frameworks.trust import read_names
+from bundleserver.frameworks import pickles
+from bundleserver.frameworks.pickles.needs import needs_below
+from bundleserver.frameworks.trust import CodeTrust, PicklePolicy, read_names
 
 
 @pytest.fixture
@@ -46,3 +48,14 @@ def test_a_name_with_line_breaks_adds_no_line(printed: str) -> None:
     """A file cannot write a line of the operator's list by what it calls a class."""
     assert "mine\\nos.a\\nb\\nc\\n12.system" in printed
     assert "os.a" not in printed.splitlines()
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_what_inspect_lists_the_gate_opens(protocol: int, tmp_path: Path) -> None:
+    """A name that Python 2 had otherwise is listed for whoever asks, as it is for the server."""
+    path = tmp_path / "m.pkl"
+    path.write_bytes(pickle.dumps([{1, 2}, range(3), slice(1)], protocol))
+
+    (needs,) = needs_below(path)
+    assert all(needed.is_listed for needed in needs.names), needs
+    assert isinstance(pickles.load(path, CodeTrust(PicklePolicy.LISTED)), list)

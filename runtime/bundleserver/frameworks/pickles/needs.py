@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.file_names import suffix_of
-from bundleserver.frameworks.pickles.gate.listed import is_listed
+from bundleserver.frameworks.pickles.gate.listed import is_listed, name_today
 from bundleserver.frameworks.pickles.gate.listing import why_never
 from bundleserver.frameworks.pickles.made import ClassName
 from bundleserver.frameworks.pickles.scan import inspect_pickle, named_classes
@@ -87,7 +87,7 @@ def _needs_of(path: Path) -> Needs:
                 problem = "" if contents.failure is None else "damaged, or not only a pickle"
     except (OSError, LoadError, zipfile.BadZipFile) as error:
         problem = str(error)
-    names = sorted({str(name) for name in named if name.module != "?"})
+    names = sorted({name_today(name) for name in named if name.module != "?"})
     return Needs(path, tuple(map(_needed, names)), problem)
 
 

@@ -52,13 +52,13 @@ def refuse_unlisted(path: Path, named: Iterable[ClassName], trust: CodeTrust) ->
     Raises:
         LoadError: lists those names, and what to do.
     """
-    names = sorted({_name_today(name) for name in named if name.module != "?"})
+    names = sorted({name_today(name) for name in named if name.module != "?"})
     unlisted = [name for name in names if not is_listed(name, trust)]
     if unlisted:
         raise LoadError(f"'{path}' {_why_unlisted(unlisted)}")
 
 
-def _name_today(name: ClassName) -> str:
+def name_today(name: ClassName) -> str:
     """Return a name as Python 3 has it; the scan shows that of Python 2, as some files do."""
     return ".".join(NAME_MAPPING.get(name, name))
 
