@@ -60,7 +60,9 @@ def refuse_unlisted(path: Path, named: Iterable[ClassName], trust: CodeTrust) ->
 
 def name_today(name: ClassName) -> str:
     """Return a name as Python 3 has it; the scan shows that of Python 2, as some files do."""
-    return ".".join(NAME_MAPPING.get(name, name))
+    # The module's name may be that of Python 3 already, and the other still that of Python 2.
+    of = "__builtin__" if name.module == "builtins" else name.module
+    return ".".join(NAME_MAPPING.get((of, name.qualname), name))
 
 
 def why_refused(error: Refused) -> str:
