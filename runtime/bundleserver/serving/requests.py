@@ -66,10 +66,9 @@ class PredictResponse(NamedTuple):
         size: int = sum(map(_NBYTES, self.outputs.values()))
         if self.answers is None:
             return size
-        size += 8 * len(self.answers)
         if len(self.answers) > _MANY:
-            return size
+            return size + 8 * len(self.answers)
         columns = chain.from_iterable(
             answer.values() for answer in self.answers if isinstance(answer, dict)
         )
-        return size + 8 * sum(len(column) for column in columns if isinstance(column, list))
+        return size + 8 * sum(len(column) if isinstance(column, list) else 1 for column in columns)

@@ -17,6 +17,7 @@ from bundleserver.serving.execution.answering import ServedModels
 from bundleserver.serving.execution.small_first import SmallFirst
 from bundleserver.serving.execution.thread_pool import ThreadPool
 from bundleserver.serving.requests import PredictRequest, PredictResponse
+from bundleserver.serving.rest.heavy_work import SMALL_BYTES
 from bundleserver.tensors import NamedTensor
 from bundleserver.tensors.budget import Budget
 from bundleserver.tensors.call_traits import CallTraits
@@ -164,4 +165,7 @@ def test_the_size_of_forecasts_is_that_of_all():
     answers = [short, *[long] * 2, *[short] * 7]
 
     assert 8 * (2 * 2000 + 8 * 2) == PredictResponse("m", "1", answers=answers).size_bytes
+    scalars = [{"mean": 0.0}] * 100
+    assert 8 * 100 == PredictResponse("m", "1", answers=scalars).size_bytes
+    assert SMALL_BYTES < PredictResponse("m", "1", answers=scalars * 1000).size_bytes
     assert 0 == PredictResponse("m", "1", answers=[]).size_bytes
