@@ -296,7 +296,7 @@ def test_uvicorns_own_access_log_has_no_token(opened):
     opened.post(f"{UNLOAD}?authorization=Bearer%20{TOKEN}", headers=FOREIGN["a beacon"])
     opened.get(f"/v2/models/numbers?a=1&access_token={TOKEN}&b=2")
 
-    opened.wait_for_line("/v2/models/numbers?a=1&access_token=[hidden]&b=2")
+    opened.wait_for_line("/v2/models/numbers?[hidden] ")
     opened.wait_for_line(f"{UNLOAD}?[hidden]")
     assert TOKEN not in opened.log
 
