@@ -9,14 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bundleserver.serving.traffic.routing_key import ROUTING_HEADER
-
 HIDDEN = "[hidden]"
 
 _SECRETS = re.compile(
-    "auth|token|cookie|secret|pass|pwd|credential|session|signature|assertion|saml|jwt|key|cert"
+    "auth|token|cookie|secret|pass|pwd|credential|session|signature|assertion|saml|jwt|cert|"
+    "(?<!routing-)key"
 )
-"""A name that has one of these is of something that is not for a log."""
+"""A name that has one of these is of something that is not for a log; a routing key is no secret."""
 
 _SCHEMES = re.compile(r"(?i)\b(bearer|basic|digest|negotiate|ntlm|apikey|token)\s")
 _PARAMETERS = re.compile(r"(?i)[?#;&=].*|%(25)*(3f|23|3b|26|3d).*", re.DOTALL)
@@ -50,8 +49,7 @@ def shown_header(name: str, values: Sequence[str]) -> str:
 
 def is_secret(name: str) -> bool:
     """Ask whether the value of a header or a variable of that name is not for a log."""
-    name = name.lower()
-    return name != ROUTING_HEADER.lower() and _SECRETS.search(name) is not None
+    return _SECRETS.search(name.lower()) is not None
 
 
 def _shown_value(value: str) -> str:
