@@ -15,7 +15,7 @@ _SECRETS = re.compile(
     "auth|token|cookie|secret|pass|pwd|credential|session|signature|assertion|saml|jwt|cert|"
     "(?<!routing-)key"
 )
-"""A name that has one of these is of something that is not for a log; a routing key is no secret."""
+"""What has one of these in its name is not for a log; a routing key is no secret."""
 
 _SCHEMES = re.compile(r"(?i)\b(bearer|basic|digest|negotiate|ntlm|apikey|token)\s")
 _PARAMETERS = re.compile(r"(?i)[?#;&=].*|%(25)*(3f|23|3b|26|3d).*", re.DOTALL)
