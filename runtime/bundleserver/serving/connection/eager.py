@@ -139,8 +139,9 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
         """Decide how this request is answered."""
         parser, request = self.parser, self.cycle
         version = parser.get_http_version()
-        # What is raised ends the parser.
-        check_version(version)
+        if version != "1.1":
+            # What is raised ends the parser.
+            check_version(version)
         if self._unfinished > self.max_head_bytes > 0:
             # Only then it may be too long.
             check_head(self.url, self.headers, self.max_head_bytes)
