@@ -243,13 +243,14 @@ class OutOfMemory(PredictionError):
 
 
 class ModelNotFound(BundleServerError):
-    """No model of that name is served here."""
+    """No model of that name is served here; with ``known`` None it is not said which ones are."""
 
-    def __init__(self, model: str, known: Sequence[str] = ()) -> None:
+    def __init__(self, model: str, known: Sequence[str] | None = ()) -> None:
         self.model = model
-        self.known = tuple(known)
+        self.known = tuple(known or ())
         listed = ", ".join(f"'{name}'" for name in self.known[:20]) or "none yet"
-        super().__init__(f"model '{model}' is not served here; served: {listed}")
+        served = "" if known is None else f"; served: {listed}"
+        super().__init__(f"model '{model}' is not served here{served}")
 
 
 class VersionNotFound(BundleServerError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import socket
+from contextlib import suppress
 from typing import NamedTuple
 
 from bundleserver.errors import ConfigError, Problem
@@ -34,10 +36,13 @@ def addresses_of(host: str | None, otherwise: Address) -> tuple[Address, ...]:
     """Return the addresses of ``--host``: of a name all that this machine has; None: ``otherwise``.
 
     Raises:
-        ConfigError: the name is unknown, or none of its addresses is this machine's.
+        ConfigError: the name is unknown, or none of its addresses is this machine's; or it is an
+            address in another form, such as ``0``, which would be every address.
     """
     if host is None:
         return (otherwise,)
+    if _is_abbreviated(host):
+        raise _unusable(f"is '{host}', a number or an abbreviated address{_EVERY}")
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     # A name that cannot be one, such as one with an empty label, is no OSError.
@@ -63,8 +68,24 @@ def reusable_socket(address: Address) -> socket.socket:
     return made
 
 
+def _is_abbreviated(host: str) -> bool:
+    """Ask whether the system would complete a number, or read an octal one, to an address."""
+    with suppress(ValueError):
+        ipaddress.ip_address(host)
+        return False
+    with suppress(OSError):
+        socket.inet_aton(host)
+        return True
+    return False
+
+
 def _problem(address: Address) -> str | None:
     """Return why nobody can listen on an address, whatever the port; None if somebody can."""
+    # The system binds a TCP socket to these, and no connection ever comes.
+    if ipaddress.ip_address(address.host.partition("%")[0]).is_multicast:
+        return "a multicast address is not one of a machine"
+    if _is_broadcast(address):
+        return "a broadcast address is not one of a machine"
     try:
         with reusable_socket(address) as probe:
             probe.bind((address.host, 0))
@@ -74,9 +95,24 @@ def _problem(address: Address) -> str | None:
     return None
 
 
+def _is_broadcast(address: Address) -> bool:
+    """Ask the system, which knows the broadcast addresses of its networks; nothing is sent."""
+    with socket.socket(address.family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((address.host, 9))
+        except PermissionError:
+            return address.family == socket.AF_INET
+        except OSError:
+            return False
+    return False
+
+
 def _hint(host: str) -> str:
     is_bracketed = host.startswith("[") and host.endswith("]")
     return "; write an IPv6 address without brackets" if is_bracketed else ""
+
+
+_EVERY = "; for every address write 0.0.0.0 or ::, or leave the flag out"
 
 
 def _unusable(what: str) -> ConfigError:

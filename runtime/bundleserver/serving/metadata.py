@@ -155,14 +155,14 @@ def unready_reason(manager: ServingManager) -> str:
     """Return why the server is not ready."""
     models = manager.models()
     if not models:
-        return f"the server is not ready: {manager.why_no_models()}"
+        return manager.why_no_models()
     reasons = []
     for model in models:
         try:
             manager.check_ready(model)
         except (ModelNotFound, NotReady) as error:
             reasons.append(str(error))
-    return "the server is not ready: " + ("; ".join(reasons) or "a model is missing")
+    return "; ".join(reasons) or "a model is missing"
 
 
 def _entries(status: ModelStatus) -> list[dict[str, object]]:

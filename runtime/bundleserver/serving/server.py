@@ -79,7 +79,7 @@ class BundleServer:
         drop_unused_histograms(registry)
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client
         registry.register(KServeMetrics(metrics.seconds))
-        registry.register(ManagerCollector(manager))
+        registry.register(ManagerCollector(manager, self._administration.discretion.status))
         registry.register(TrafficCollector(self.manager, self.served.splitter))
         self._registry = registry
         self._loop: asyncio.AbstractEventLoop | None = None

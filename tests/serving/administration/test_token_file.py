@@ -59,6 +59,22 @@ def test_white_space_around_the_token_does_not_count(path, written):
     assert accepts(TokenFile(path)) is True
 
 
+def test_the_mark_that_editors_begin_a_file_with_is_no_part_of_the_token(path, caplog):
+    """It is accepted as it stands, and as ``$(cat FILE)`` sends it; a file of it alone is empty."""
+    mark = "\ufeff".encode()
+    path.write_bytes(mark + TOKEN + b"\r\n")
+    file = TokenFile(path)
+
+    assert accepts(file) is True
+    assert accepts(file, mark + TOKEN) is True
+    assert accepts(file, mark) is False
+    assert accepts(file, mark * 2 + TOKEN) is False
+    path.write_bytes(mark + b"\n")
+    assert accepts(file, mark) is None
+    assert accepts(file, b"") is None
+    assert "it is empty" in caplog.text
+
+
 @pytest.mark.parametrize("word", ["schlüssel-für-alle", "ключ-для-всех-нас", "鍵鍵鍵鍵鍵鍵鍵鍵"])
 def test_a_token_beyond_ascii_is_compared_as_bytes(path, word):
     """A client sends it in UTF-8, or in Latin-1 where that has its characters."""

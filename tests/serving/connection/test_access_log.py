@@ -68,11 +68,11 @@ def test_each_atom_is_what_it_says(lines_of):
         "l": "-",
         "u": "-",
         "r": "GET /v2/health/live HTTP/1.1",
-        "R": "GET /v2/health/live?a=1%0A HTTP/1.1",
-        "request_line": "GET /v2/health/live?a=1%0A HTTP/1.1",
+        "R": "GET /v2/health/live?[hidden] HTTP/1.1",
+        "request_line": "GET /v2/health/live?[hidden] HTTP/1.1",
         "m": "GET",
         "U": "/v2/health/live",
-        "q": "a=1%0A",
+        "q": "[hidden]",
         "H": "HTTP/1.1",
         "s": "200",
         "st": "OK",
@@ -105,6 +105,43 @@ def test_every_request_is_one_line(lines_of):
         ["HEAD", "200"],
     ] == said
     assert "-" == lines[-1].split()[2]
+
+
+def test_no_line_has_a_secret(lines_of):
+    """Neither of a query, however it is named, nor of a header that often has one."""
+    secret = "tr0ub4dor"  # noqa: S105  # of this test
+    headers = {
+        "Referer": f"https://me:{secret}@h/p?k={secret}",
+        "X-Api-Key": secret,
+        "Authorization": secret,
+        "Cookie": f"a={secret}",
+        "X-Other": f"Bearer {secret}",
+    }
+    form = "%(r)s %(R)s %(U)s %(q)s %(f)s " + " ".join(f"%({{{name}}}i)s" for name in headers)
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    asked = [
+        request("GET", f"/v2/health/live{begins}{name}={secret}", None, *lines)
+        for begins in ("?", "%3F", ";", "?%3F")
+        for name in ("access%5Ftoken", "token", "apikey", "x")
+    ]
+    said = lines_of(form, *asked)
+
+    assert len(asked) == len(said)
+    assert not [line for line in said if secret in line]
+    assert "GET /v2/health/live HTTP/1.1 GET /v2/health/live?[hidden] HTTP/1.1" in said[0]
+    assert "https://[hidden]@h/p[hidden] [hidden]" in said[0]
+
+
+def test_only_an_address_stands_for_that_of_a_connection(lines_of):
+    """A proxy on this machine says it; what else a client writes there is not in the log."""
+    forwarded = [
+        request("GET", "/v2/health/live", None, f"X-Forwarded-For: {said}")
+        for said in ("10.0.0.7:99", "[2001:db8::7]:80", "forged line", "10.0.0.7, forged")
+    ]
+    said = lines_of("%(h)s", *forwarded)
+
+    assert ["10.0.0.7:99", "2001:db8::7:80"] == said[:2]
+    assert all(re.fullmatch(r"127\.0\.0\.1:\d+", line) for line in said[2:])
 
 
 def test_a_client_writes_no_line_of_its_own(lines_of):

@@ -123,7 +123,7 @@ def test_four_beats_come_within_the_limit(monkeypatch, heartbeat, beat):
     with pytest.raises(InterruptedError):
         supervisor_module.supervise(
             [], workers=2, http_port=0, grpc_port=None, grace_seconds=0.0,
-            heartbeat_seconds=heartbeat,
+            heartbeat_seconds=heartbeat, host=None,
         )  # fmt: skip
 
     assert [beat] == [identity.beat_seconds for identity in made]

@@ -2,6 +2,7 @@
 
 from bundleserver.serving.administration.asking import Asked
 from bundleserver.serving.administration.deciding import Administration
+from bundleserver.serving.administration.discretion import Discretion
 from bundleserver.serving.administration.records import AdminMetrics
 
-__all__ = ["AdminMetrics", "Administration", "Asked"]
+__all__ = ["AdminMetrics", "Administration", "Asked", "Discretion"]

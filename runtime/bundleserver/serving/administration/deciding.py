@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from bundleserver.errors import BundleServerError, Forbidden, Unauthenticated
 from bundleserver.serving.administration.asking import Asked
+from bundleserver.serving.administration.discretion import Discretion
 from bundleserver.serving.administration.records import (
     ALLOWED,
     CLOSED,
@@ -39,6 +40,9 @@ class Administration:
 
     Whoever answers such a request, in whichever protocol, first awaits ``admit_change`` or
     ``admit_index``, before it looks at the models. On the event loop.
+
+    Attributes:
+        discretion: shortens what all others are told, where the index is for administrators.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Administration:
         self._is_open = admin == "open"
         self._token = None if token_file is None else TokenFile(token_file)
         self._index_is_open = repository_index == "open"
+        self.discretion = Discretion(not self._index_is_open)
         self._metrics = metrics
         self._log = AdminLog()
         if self._is_open and self._token is not None:

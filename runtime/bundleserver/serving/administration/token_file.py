@@ -18,6 +18,9 @@ LOG = logging.getLogger(__name__)
 
 _MOST_BYTES = 4096
 _SHORT_BYTES = 16
+_MARK = b"\xef\xbb\xbf"
+"""What some editors begin a file in UTF-8 with."""
+
 _PATIENCE_SECONDS = 5.0
 """How long a request waits for a volume that hangs."""
 
@@ -88,7 +91,7 @@ class TokenFile:
         except (OSError, ValueError) as error:
             self._tell(f"it cannot be read: {getattr(error, 'strerror', None) or error}")
             return ()
-        is_whole, token = len(token) <= _MOST_BYTES, token.strip()
+        is_whole, token = len(token) <= _MOST_BYTES, token.removeprefix(_MARK).strip()
         if not is_whole:
             self._tell(f"it has more than {_MOST_BYTES} bytes")
         elif not token:
@@ -127,7 +130,8 @@ class TokenFile:
 
 def _forms(token: bytes) -> set[bytes]:
     """Return the bytes that clients send for a token: of UTF-8, and of Latin-1 if it has them."""
-    forms = {token}
+    # ``$(cat FILE)`` sends the mark of a file that has one.
+    forms = {token, _MARK + token}
     with suppress(UnicodeError):
         forms.add(token.decode().encode("latin-1"))
     return forms

@@ -15,24 +15,19 @@ from http import HTTPStatus
 from typing import cast
 
 from bundleserver.documents.forms import did_you_mean
-from bundleserver.serving.rest.asgi import (
-    AsgiApp,
-    Message,
-    Receive,
-    Send,
-    is_repository,
-    segments_of,
+from bundleserver.serving.connection.logged.hiding import (
+    HIDDEN,
+    is_secret,
+    shown_header,
+    shown_path,
+    shown_query,
 )
+from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
 
 LOG = logging.getLogger("bundleserver.access")
 
 _CLIENT_CLOSED = 499
 """nginx's status of a request whose client did not wait for the answer."""
-
-
-_HIDDEN = "[hidden]"
-_SECRET_HEADERS = (b"authorization", b"proxy-authorization", b"cookie", b"set-cookie")
-_ACCESS_TOKEN = re.compile(r"(?i)((?:^|&)access_token=)[^&]*")  # RFC 6750, 2.3
 
 
 @dataclass
@@ -53,12 +48,11 @@ class _Exchange:
 
     @property
     def path(self) -> str:
-        return cast(bytes, self.scope["raw_path"]).decode("latin-1")
+        return shown_path(cast(bytes, self.scope["raw_path"]).decode("latin-1"))
 
     @property
     def query(self) -> str:
-        raw = cast(bytes, self.scope["query_string"])
-        return _shown(self.path, raw.decode("latin-1"))
+        return shown_query(cast(bytes, self.scope["query_string"]).decode("latin-1"))
 
     @property
     def protocol(self) -> str:
@@ -77,13 +71,11 @@ class _Exchange:
         pairs = self.answer_headers if of_answer else self.scope["headers"]
         wanted = name.lower().encode("latin-1", "replace")
         found = [
-            value
+            value.decode("latin-1")
             for key, value in cast("Iterable[tuple[bytes, bytes]]", pairs)
             if key.lower() == wanted
         ]
-        if found and wanted in _SECRET_HEADERS:
-            return _HIDDEN
-        return b", ".join(found).decode("latin-1") or "-"
+        return shown_header(name, found)
 
 
 _ATOMS: Mapping[str, Callable[[_Exchange], object]] = {
@@ -115,7 +107,7 @@ _ATOMS: Mapping[str, Callable[[_Exchange], object]] = {
 _NAMED_ATOMS: Mapping[str, Callable[[_Exchange, str], str]] = {
     "i": lambda one, name: one.header(name, of_answer=False),
     "o": lambda one, name: one.header(name, of_answer=True),
-    "e": lambda _, name: os.environ.get(name, "-"),
+    "e": lambda _, name: HIDDEN if is_secret(name) else os.environ.get(name, "-"),
 }
 _NAMED = re.compile(r"\{([^{}]+)\}([ioe])")
 _CONVERSION = re.compile(r"%(?:%|\(([^()]*)\)[-0-9.]*[sd])")
@@ -145,22 +137,15 @@ def _escaped(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
-def _shown(path: str, query: str) -> str:
-    """Return a query without the tokens that clients put there by mistake."""
-    if query and is_repository(segments_of(path.encode("latin-1"))):
-        return _HIDDEN
-    return _ACCESS_TOKEN.sub(rf"\1{_HIDDEN}", query)
-
-
 def hide_secrets(logger: logging.Logger) -> None:
-    """Hide the same queries in uvicorn's own access log, whose lines have the path as third."""
+    """Hide the same in uvicorn's own access log, whose lines have the path as third."""
     logger.addFilter(_hide)
 
 
 def _hide(record: logging.LogRecord) -> bool:
     if isinstance(record.args, tuple) and len(record.args) > _PATH:
         path, mark, query = str(record.args[_PATH]).partition("?")
-        shown = path + mark + _shown(path, query)
+        shown = shown_path(path) + mark + shown_query(query)
         record.args = (*record.args[:_PATH], shown, *record.args[_PATH + 1 :])
     return True
 

@@ -24,6 +24,7 @@ from bundleserver.serving.connection.ending import Ending
 from bundleserver.serving.connection.head_deadline import NO_HEAD
 from bundleserver.serving.connection.leaving import NoticesLeaving
 from bundleserver.serving.connection.one_write import JOINED_BYTES, OneWriteTransport
+from bundleserver.serving.connection.other_protocols import check_version
 from bundleserver.serving.connection.pipelining import FEW_BYTES, Refusing
 from bundleserver.serving.connection.refusing import check_head
 from bundleserver.serving.connection.send_deadline import SendDeadline
@@ -137,8 +138,12 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
     def on_headers_complete(self) -> None:
         """Decide how this request is answered."""
         parser, request = self.parser, self.cycle
+        version = parser.get_http_version()
+        if version != "1.1":
+            # What is raised ends the parser.
+            check_version(version)
         if self._unfinished > self.max_head_bytes > 0:
-            # Only then it may be too long. What is raised ends the parser.
+            # Only then it may be too long.
             check_head(self.url, self.headers, self.max_head_bytes)
         self._unfinished = 0
         if parser.should_upgrade():
@@ -156,7 +161,7 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
             and len(size) < _MOST_DIGITS
             and (length := int(size)) <= LARGE_BYTES
             and len(self.url) <= _LONGEST_URL
-            and parser.get_http_version() == "1.1"
+            and version == "1.1"
             and parser.should_keep_alive()
             and not self.flow.write_paused
             and not self.ending.begun

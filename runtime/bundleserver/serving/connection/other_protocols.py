@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from bundleserver.serving.rest.http import Answer, error_answer
 
+_VERSIONS = ("1.1", "1.0")
 _CLOSE = {"connection": "close"}
 _REFUSALS = {
     # What follows it is meant for somebody else, and is no request.
@@ -18,6 +19,28 @@ _REFUSALS = {
     # The beginning of HTTP/2 without an offer.
     b"PRI": error_answer(505, "HTTP/2 is not supported; use HTTP/1.1", _CLOSE),
 }
+
+
+class OtherVersion(Exception):
+    """A head is of a version of HTTP that is not spoken here; ``answer`` ends the connection.
+
+    A request of 0.9 has no version at all, and no headers that a proxy could have looked at.
+    """
+
+    def __init__(self, version: str) -> None:
+        super().__init__(version)
+        message = f"HTTP/{version.removesuffix('.0')} is not supported; use HTTP/1.1"
+        self.answer = error_answer(505, message, _CLOSE)
+
+
+def check_version(version: str) -> None:
+    """Refuse a head by its version.
+
+    Raises:
+        OtherVersion: it is neither 1.0 nor 1.1.
+    """
+    if version not in _VERSIONS:
+        raise OtherVersion(version)
 
 
 def refusal_of(method: bytes) -> Answer | None:

@@ -12,7 +12,11 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from bundleserver.errors import HeadTooLarge, RequestTooLarge, TooManyBytes
-from bundleserver.serving.connection.other_protocols import head_without_offer, refusal_of
+from bundleserver.serving.connection.other_protocols import (
+    OtherVersion,
+    head_without_offer,
+    refusal_of,
+)
 from bundleserver.serving.connection.refusing import LastWords
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.inflight import InflightBytes
@@ -207,6 +211,8 @@ class Refusing(BoundedReading):
         """Say that what came is no request, after the answers to those that came before it."""
         if isinstance(cause, HeadTooLarge):
             answer = answer_of_error(answer_for(cause))
+        elif isinstance(cause, OtherVersion):
+            answer = cause.answer
         else:
             answer = refusal_of(self.parser.get_method()) or _INVALID
         words = self.words_of(answer)

@@ -21,7 +21,11 @@ from bundleserver.errors import HeadTooLarge
 from bundleserver.serving.connection.ending import Ending
 from bundleserver.serving.connection.head_deadline import NO_HEAD
 from bundleserver.serving.connection.leaving import NoticesLeaving
-from bundleserver.serving.connection.other_protocols import refusal_of
+from bundleserver.serving.connection.other_protocols import (
+    OtherVersion,
+    check_version,
+    refusal_of,
+)
 from bundleserver.serving.connection.refusing import check_head
 from bundleserver.serving.connection.send_deadline import SendDeadline
 from bundleserver.serving.errors import answer_for
@@ -247,7 +251,10 @@ def _closing(send: Send, ending: Ending, body: _Body) -> Send:
 def _refusal_of(scope: Message, max_head_bytes: int) -> Answer | None:
     headers = cast("Collection[tuple[bytes, bytes]]", scope["headers"])
     try:
+        check_version(str(scope["http_version"]))
         check_head(cast(bytes, scope["raw_path"]), headers, max_head_bytes)
+    except OtherVersion as error:
+        return error.answer
     except HeadTooLarge as error:
         return answer_of_error(answer_for(error))
     names = {name for name, _ in headers}

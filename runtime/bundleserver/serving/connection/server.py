@@ -26,6 +26,7 @@ from bundleserver.serving.connection.ending import (
     EndingConnection,
     wait_for_silence,
 )
+from bundleserver.serving.connection.logged.forwarded import with_forwarded_client
 from bundleserver.serving.connection.plain import watched
 from bundleserver.serving.connection.protocols import (
     Find,
@@ -175,6 +176,9 @@ def _uvicorn_config(rest: RestApp, options: ServerOptions, ending: Ending) -> uv
     if problem is not None:
         LOG.warning("%s; requests take uvicorn's own way, which is slower", problem)
         app = watched(app, timeout_receive, ending, max_head)
+    if is_logged:
+        # Nothing but the logs asks who a client behind a proxy is.
+        app = with_forwarded_client(app)
     # An access log has the requests that reach the application.
     find = _find_none if is_logged else rest.find
     config = uvicorn.Config(
@@ -183,8 +187,8 @@ def _uvicorn_config(rest: RestApp, options: ServerOptions, ending: Ending) -> uv
         lifespan="off",
         http="h11" if problem else _eager(rest, options, find, ending),
         ws="none",
-        # Nothing but the access log asks who a client behind a proxy is.
-        proxy_headers=is_logged,
+        # Its own takes any text for an address.
+        proxy_headers=False,
         access_log=is_logged and form is None,
         h11_max_incomplete_event_size=max_head or sys.maxsize,
         timeout_keep_alive=options.timeout_keep_alive or _YEARS_SECONDS,

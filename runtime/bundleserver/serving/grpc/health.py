@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bundleserver.errors import ModelNotFound
+from bundleserver.serving.administration import Discretion
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.grpc.ending import end_call
 from bundleserver.serving.grpc.open_inference import SERVICE
@@ -27,8 +28,10 @@ Response = health_pb2.HealthCheckResponse
 class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # grpc_health has no types
     """SERVING for the server (the empty name) or a model that is ready. On the event loop."""
 
-    def __init__(self, manager: ServingManager) -> None:
+    def __init__(self, manager: ServingManager, discretion: Discretion | None = None) -> None:
+        """Answer from a manager; ``discretion`` shortens errors, None none of them."""
         self._manager = manager
+        self._discretion = discretion or Discretion()
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -42,7 +45,7 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # gr
         status = self._status(request.service)
         if status == Response.SERVICE_UNKNOWN:
             error = ModelNotFound(request.service, self._manager.models())
-            await end_call(context, answer_for(error))
+            await end_call(context, answer_for(self._discretion.error(error)))
         return Response(status=status)
 
     async def Watch(  # noqa: N802  # the protocol's spelling

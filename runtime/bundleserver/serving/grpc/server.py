@@ -62,7 +62,7 @@ class GrpcServer:
         # gRPC's own word for no limit is -1.
         self._max_send_bytes = max_send_bytes or -1
         self._bodies = bodies or InflightBytes(0)
-        self._health = HealthService(manager)
+        self._health = HealthService(manager, service.discretion)
         self._port, self._answering = 0, asyncio.Event()
         self._answering.set()
         self._server = grpc.aio.server(
@@ -132,7 +132,7 @@ class GrpcServer:
         except grpc.aio.AbortError:
             raise
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # a status
-            answer: ErrorAnswer | None = answer_for(error)
+            answer: ErrorAnswer | None = answer_for(self._service.told(rpc, error))
         else:
             answer = None
         if answer is not None:

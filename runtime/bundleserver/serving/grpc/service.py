@@ -57,6 +57,7 @@ class InferenceService:
         ``administration`` admits changes; None refuses all of them.
         """
         self._administration = administration or Administration()
+        self.discretion = self._administration.discretion
         self._most_values = max_body_values
         # Very large ones one at a time: each may need many times its size in memory.
         self._large = SmallFirst(2, "large-message")
@@ -107,6 +108,10 @@ class InferenceService:
         response = await self.rpcs[rpc](request)
         serialized: bytes = response.SerializeToString()
         return serialized
+
+    def told(self, rpc: str, error: BaseException) -> BaseException:
+        """Return an error as the caller of an RPC may read it; those admitted may read all."""
+        return error if rpc in ADMINISTERED else self.discretion.error(error)
 
     async def _admit(self, rpc: str, body: bytes, asked: Asked) -> None:
         """Let an administrator's RPC pass; all others do.
@@ -177,8 +182,9 @@ class InferenceService:
         )
 
     async def _model_metadata(self, request: Message) -> Message:
-        found = describe.ready_version(self._manager, request.name, request.version or None)
-        status = self._manager.status(request.name)
+        ready = describe.ready_version(self._manager, request.name, request.version or None)
+        found = self.discretion.version(ready)
+        status = self.discretion.status(self._manager.status(request.name))
         about = describe.model_metadata(status, found)
         signature = found.signature or Signature()
         properties = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -17,12 +17,16 @@ from bundleserver.versions.lifecycle import State
 if TYPE_CHECKING:
     from bundleserver.manager import Manager, ModelStatus, VersionStatus
 
+    Told = Callable[[ModelStatus], ModelStatus]
+
 
 class ManagerCollector(Collector):
     """Collects every version's state from the manager at each scrape."""
 
-    def __init__(self, manager: Manager) -> None:
+    def __init__(self, manager: Manager, told: Told = lambda status: status) -> None:
+        """Collect from a manager what is told of each model's status."""
         self._manager = manager
+        self._told = told
 
     def collect(self) -> Iterable[Metric]:
         """Yield the state, load time and bundle of every version."""
@@ -36,7 +40,7 @@ class ManagerCollector(Collector):
         for name in self._manager.models():
             # A model may be removed between the two calls.
             with suppress(ModelNotFound):
-                yield self._manager.status(name)
+                yield self._told(self._manager.status(name))
 
     def describe(self) -> Iterable[Metric]:
         """Return no metric: registering must not call the manager."""

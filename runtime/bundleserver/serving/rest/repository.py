@@ -23,6 +23,7 @@ class RepositoryRoutes:
 
     Attributes:
         heavy: decodes large bodies, one at a time; other routes use the same.
+        discretion: what requests to other routes are told.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class RepositoryRoutes:
         """Ask ``administration``; None refuses every change."""
         self._manager = manager
         self._administration = administration or Administration()
+        self.discretion = self._administration.discretion
         self._index_of = index or own_index(manager)
         self._limits = limits or Limits()
         self._load_timeout_seconds = load_timeout_seconds

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from operator import attrgetter
 
-from bundleserver.errors import BundleServerError, ModelNotFound
+from bundleserver.errors import BundleServerError, ModelNotFound, NotReady
 from bundleserver.serving.codecs import json_body, v1, v2
 from bundleserver.serving.execution.limits import TIMEOUT_HEADER, Limits, deadline_of
 from bundleserver.serving.metadata import (
@@ -65,10 +65,19 @@ class Routes:
         self._traffic = traffic
         self._repository = repository or RepositoryRoutes(manager)
         self._heavy = self._repository.heavy
+        self._discretion = self._repository.discretion
 
     def find(self, path: tuple[str, ...]) -> Handlers | None:
         """Find the handlers of a path; None passes it to kserve's app."""
         match list(path):
+            case ["v2", "repository", *rest]:
+                # Whom these admit they tell everything.
+                return self._repository.find(rest)
+        found = self._find(list(path))
+        return found and {verb: self._discretion.around(call) for verb, call in found.items()}
+
+    def _find(self, path: list[str]) -> Handlers | None:
+        match path:
             case ["v2", *rest]:
                 return self._route_v2(rest)
             case ["v1", "timeseries", *rest]:
@@ -118,8 +127,6 @@ class Routes:
                 return {"GET": self._ready}
             case []:
                 return {"GET": self._server_metadata}
-            case ["repository", *rest]:
-                return self._repository.find(rest)
         return {}
 
     def _route_model(self, model: str, version: str | None, segments: list[str]) -> Handlers:
@@ -242,7 +249,7 @@ class Routes:
     async def _ready(self, _: Request) -> Answer:
         if self._manager.is_server_ready():
             return json_answer({"ready": True})
-        return error_answer(503, unready_reason(self._manager), {"retry-after": "1"})
+        raise NotReady("the server", unready_reason(self._manager))
 
     async def _model_ready(self, model: str, version: str | None, _: Request) -> Answer:
         self._manager.check_ready(model, version)
@@ -253,9 +260,10 @@ class Routes:
         return json_answer({**about, "extensions": list(EXTENSIONS)})
 
     async def _model_metadata(self, model: str, version: str | None, _: Request) -> Answer:
-        found = ready_version(self._manager, model, version)
+        found = self._discretion.version(ready_version(self._manager, model, version))
         runs = {"runs": self._runs(model, found.version)} if self._runs else {}
-        about = model_metadata(self._manager.status(model), found, runs)
+        status = self._discretion.status(self._manager.status(model))
+        about = model_metadata(status, found, runs)
         if traffic := self._traffic(model):
             about["traffic"] = traffic
         return json_answer(about, {VERSION_HEADER: found.version})

@@ -1,0 +1,1 @@
+"""What a log has of requests: no secrets, and who sent them."""
