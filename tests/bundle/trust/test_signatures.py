@@ -532,16 +532,19 @@ def test_a_published_signature_is_kept_byte_for_byte(tmp_path, key, trust, signe
 
 @pytest.mark.parametrize("version", ["v1.0.1", "v1.1.0"])
 def test_signatures_of_the_formats_own_releases_verify(tmp_path, version):
-    """The public vectors of directories verify, with the files that their signers left out."""
+    """The public vectors of directories verify, and what their signers left out is refused."""
     directory, trust = vector(tmp_path, f"{version}-elliptic-key")
-    if version == "v1.1.0":
-        (directory / "ignore-me").write_text("left out by whoever signed it")
 
     found = check(directory, Served(), trust, HERE)
 
     assert SignatureStatus.VERIFIED is found.verification.status
     assert {"signme-1", "signme-2"} == {path.name for path in found.copy.path.iterdir()}
     found.copy.close()
+    (directory / "ignore-me").write_text("left out by whoever signed it")
+    left_out = "whoever signed left it out; " if version == "v1.1.0" else "not signed; "
+    with pytest.raises(SignatureRefused, match=f"ignore-me: was .*{left_out}"):
+        check(directory, Served(), trust, HERE)
+    (directory / "ignore-me").unlink()
     (directory / "signme-2").write_text("something else")
     with pytest.raises(SignatureRefused, match="signme-2: is not the file that was signed"):
         check(directory, Served(), trust, HERE)
@@ -684,3 +687,98 @@ def test_a_large_array_is_copied_piece_by_piece(tmp_path, key, trust):
     sign(directory, key)
 
     opened(directory, trust, version="1").close()
+
+
+def sign_but(directory, key, *left_out, git=True):
+    """Sign a directory with the format's own tool, without some of its files."""
+    config = hashing.Config().set_ignored_paths(
+        paths=["model.sig", *left_out], ignore_git_paths=git
+    )
+    signer = signing.Config().use_elliptic_key_signer(private_key=key).set_hashing_config(config)
+    signer.sign(directory, directory / "model.sig")
+
+
+@pytest.mark.parametrize(
+    "left_out", ["manifest.json", "model.joblib", ".", "code", "code/a.py", ".hidden", "MLmodel"]
+)
+def test_what_whoever_signs_leaves_out_is_refused(tmp_path, key, trust, left_out):
+    """A signature covers all files of a version, the manifest first of all."""
+    directory = publish(tmp_path / "store")
+    model_file(directory).rename(directory / "model.joblib")
+    document = json.loads((directory / "manifest.json").read_text())
+    for component in document["components"].values():
+        component["path"] = "model.joblib"
+    (directory / "manifest.json").write_text(json.dumps(document))
+    (directory / "code").mkdir()
+    (directory / "code" / "a.py").write_text("A = 1")
+    (directory / ".hidden").write_text("?")
+    (directory / "MLmodel").mkdir()
+    (directory / "MLmodel" / "x").write_text("?")
+    sign_but(directory, key)
+    opened(directory, trust).close()
+    if left_out == ".":
+        # The tool signs no directory without a file.
+        (directory / "other").mkdir()
+        (directory / "other" / "x").write_text("signed")
+        sign_but(directory, key, *(it.name for it in directory.iterdir() if it.name != "other"))
+    else:
+        sign_but(directory, key, left_out)
+
+    assert "was not signed, as whoever signed left it out" in str(refusal(directory, trust))
+
+
+@pytest.mark.parametrize("name", [".github", ".git", "lost+found"])
+def test_a_manifest_lists_nothing_that_is_never_signed(tmp_path, key, trust, name):
+    """What is passed over as no part of a version is no part of it for its manifest either."""
+    directory = publish(tmp_path / "store")
+    inner = publish(tmp_path / "store", name="inner")
+    (directory / name).mkdir()
+    model_file(directory).rename(directory / name / "model.joblib")
+    document = json.loads((directory / "manifest.json").read_text())
+    for component in document["components"].values():
+        component["path"] = f"{name}/model.joblib"
+    (directory / "manifest.json").write_text(json.dumps(document))
+    outer = tmp_path / "store" / "fraud" / "v2"
+    outer.mkdir()
+    shutil.copytree(inner, outer / name)
+    document["version"], document["components"] = "v2", {}
+    document["components"]["inner"] = {"framework": "bundle", "path": name}
+    document.pop("steps", None)
+    (outer / "manifest.json").write_text(json.dumps(document))
+    sign(directory, key)
+    sign(outer, key)
+
+    assert f"{name}/model.joblib: was not signed, and" in str(refusal(directory, trust))
+    assert f"{name}: was not signed, and" in str(refusal(outer, trust, version="v2"))
+
+
+def test_gits_own_files_that_were_signed_are_part_of_the_version(tmp_path, key, trust):
+    """Whoever signs them as well, as the format allows, is taken at their word."""
+    directory = publish(tmp_path / "store")
+    (directory / ".github").mkdir()
+    (directory / ".github" / "x").write_text("a")
+    sign_but(directory, key, git=False)
+    opened(directory, trust).close()
+    (directory / ".github" / "x").write_text("b")
+
+    assert ".github/x: is not the file that was signed" in str(refusal(directory, trust))
+
+
+def test_a_signature_that_is_a_link_is_refused(tmp_path, trust, signed):
+    """A link leads to what somebody else may change; a mounted directory is one as a whole."""
+    path = signed / "model.sig"
+    path.rename(tmp_path / "elsewhere.sig")
+    path.symlink_to(tmp_path / "elsewhere.sig")
+
+    assert "model.sig: is a link" in str(refusal(signed, trust))
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    for entry in signed.iterdir():
+        (mounted / entry.name).symlink_to(entry)
+    assert "model.sig: is a link" in str(refusal(mounted, trust, links_lead_anywhere=True))
+    path.unlink()
+    (tmp_path / "elsewhere.sig").rename(path)
+    opened(mounted, trust, links_lead_anywhere=True).close()
+    (mounted / "model.sig").unlink()
+
+    assert SignatureStatus.UNSIGNED is refusal(mounted, trust, links_lead_anywhere=True).status

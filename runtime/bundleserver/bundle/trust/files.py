@@ -28,6 +28,9 @@ from bundleserver.versions.serving_config import CONFIG_NAME
 NEVER_SIGNED = (SIGNATURE_NAME, CONFIG_NAME)
 """Files of a version's directory that are no part of the version."""
 
+_OF_GIT = frozenset({".git", ".gitattributes", ".github", ".gitignore"})
+"""What the format itself leaves out at the top of a directory."""
+
 _OF_MLFLOW = frozenset({"MLmodel", "requirements.txt"})
 """What ``push`` adds for MLflow, which reads them; here a manifest stands for both."""
 
@@ -60,7 +63,7 @@ def find_files(
 
     Args:
         directory: links in it are not followed.
-        statement: what was signed; what it leaves out is passed over.
+        statement: what was signed; beside its manifest MLflow's own files are passed over.
         own_files: names at the top that are no part of the version.
         only: the names at the top to look at; None is all.
 
@@ -100,11 +103,16 @@ def find_files(
 def _is_no_part(
     name: str, entry: os.DirEntry[str], statement: Statement | None, own_files: Collection[str]
 ) -> bool:
-    """Ask whether an entry is no part of the version; nothing is opened from it then."""
+    """Ask whether an entry is no part of the version; nothing is opened from it then.
+
+    Whoever signs cannot add to it: what else a signature leaves out, nobody vouches for.
+    """
     if statement is not None and name in statement.files:
         return False
     if name in NEVER_SIGNED or name in own_files:
         return True
+    if name in _OF_GIT:
+        return statement is None or not statement.has_below(name)
     if name == "lost+found":
         return entry.is_dir(follow_symlinks=False)
     if entry.name.startswith(".nfs"):
@@ -112,7 +120,7 @@ def _is_no_part(
     if statement is None:
         return False
     is_of_mlflow = name in _OF_MLFLOW and MANIFEST_NAME in statement.files
-    return (is_of_mlflow and entry.is_file(follow_symlinks=False)) or statement.leaves_out(name)
+    return is_of_mlflow and entry.is_file(follow_symlinks=False)
 
 
 def linked_directory(directory: Path) -> Path | None:
