@@ -73,6 +73,11 @@ class VersionRecord:
         return self.candidate is not None and self.candidate.is_usable
 
     @property
+    def is_settled(self) -> bool:
+        """Whether nobody is still writing its files, as far as can be seen."""
+        return self.candidate is None or self.candidate.settled
+
+    @property
     def is_open(self) -> bool:
         """Whether any of its bundles answers or drains."""
         return self.loaded is not None or bool(self.draining)

@@ -206,6 +206,8 @@ def _describe_reload(record: VersionRecord) -> str:
         return f"reload {record.reloading.value}"
     if record.waits_for or record.failure:
         return f"reload {record.waits_for or record.failure}"
+    if record.is_changed and not record.is_settled:
+        return "reload waits: its files are still changing"
     problem = record.candidate.problem if record.candidate else None
     return f"reload not possible: {problem}" if problem else ""
 
@@ -216,7 +218,7 @@ def _describe_closed(model: ModelRecord, record: VersionRecord, wanted: Collecti
     word = record.state.value
     if record.waits_for:
         return f"{word}: {record.waits_for}"
-    if record.candidate is not None and not record.candidate.settled:
+    if not record.is_settled:
         return f"{word}: its files are still changing"
     if record.version not in wanted:
         return f"{word}: not selected by the policy '{model.policy}'"
