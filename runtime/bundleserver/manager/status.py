@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundleserver.bundle.trust.verification import SignatureStatus
 from bundleserver.errors import NotReady, VersionNotFound
 from bundleserver.manager.admission import Outcomes, VersionKey
 from bundleserver.manager.models import ModelRecord
@@ -31,6 +32,7 @@ class VersionStatus:
         load_seconds: from fetching to READY; None while it is not loaded.
         loaded_at: seconds since the epoch; None while it is not loaded.
         probe_problem: why it probably cannot answer, although it is READY; else an empty string.
+        refused_signature: what its signature is worth, if it is FAILED for it; else None.
     """
 
     version: str
@@ -43,6 +45,7 @@ class VersionStatus:
     signature: Signature | None
     loaded_at: float | None
     probe_problem: str = ""
+    refused_signature: SignatureStatus | None = None
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,7 @@ def _version_status(
         signature=loaded.signature if loaded else None,
         loaded_at=loaded.loaded_at if loaded else None,
         probe_problem=loaded.probe_problem if loaded else "",
+        refused_signature=record.signature if record.state is State.FAILED else None,
     )
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from bundleserver.bundle.metadata_files import read_metadata
-from bundleserver.bundle.reading import read_manifest, read_nested_manifest
+from bundleserver.bundle.reading import read_manifest
 from bundleserver.bundle.trust import SignaturePolicy, Trust
-from bundleserver.bundle.trust.files import PrivateCopy, find_files, linked_directory
+from bundleserver.bundle.trust.copying import PrivateCopy
+from bundleserver.bundle.trust.coverage import uncovered
+from bundleserver.bundle.trust.files import find_files, linked_directory
 from bundleserver.bundle.trust.keys import read_keys, require_library
 from bundleserver.bundle.trust.statement import Statement
 from bundleserver.bundle.trust.verification import (
@@ -24,7 +26,7 @@ from bundleserver.bundle.trust.verification import (
 )
 from bundleserver.documents.printable import shell_word
 from bundleserver.errors import BundleServerError, Problem
-from bundleserver.manifest import BUNDLE, Manifest
+from bundleserver.manifest import Manifest
 
 LOG = logging.getLogger(__name__)
 
@@ -149,7 +151,7 @@ def compare(
     copy, changed = PrivateCopy.make(statement, found.files, directory)
     try:
         manifest = None if changed else read_manifest(copy.path)
-        if problems := changed or list(_uncovered(copy.path, manifest)):
+        if problems := changed or list(uncovered(copy.path, manifest, statement.files)):
             raise _invalid(directory, problems, key)
         if moved := _moved(manifest, statement, served, origin):
             raise _invalid(directory, [Problem("", moved)], key)
@@ -225,22 +227,6 @@ def _differences(statement: Statement, files: Mapping[str, Path]) -> list[Proble
         for name in files.keys() - statement.files.keys()
     ]
     return sorted([*missing, *extra], key=lambda problem: problem.where)
-
-
-def _uncovered(directory: Path, manifest: Manifest | None, prefix: str = "") -> Iterator[Problem]:
-    """Find what a manifest lists and nobody signed, as names that are never signed can be listed.
-
-    The directory has nothing but what was signed.
-    """
-    for component in manifest.components.values() if manifest else ():
-        if component.path is None:
-            continue
-        path, shown = directory / component.path, f"{prefix}{component.path}"
-        if not path.exists():
-            yield Problem(shown, "was not signed, and the manifest lists it; give it another name")
-        elif component.framework == BUNDLE:
-            nested = read_nested_manifest(path, component.name)
-            yield from _uncovered(path, nested, f"{shown}/")
 
 
 def _moved(
