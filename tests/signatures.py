@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from cryptography.hazmat.primitives import serialization
@@ -21,20 +22,30 @@ def write_key(
 ) -> Path:
     """Write a private key, and its public one into ``place/keys``; return the former's path."""
     key = ec.generate_private_key(curve or ec.SECP256R1())
-    kind = serialization.NoEncryption()
+    private = place / f"{name}.pem"
+    write_private(private, key, passphrase)
+    (place / "keys").mkdir(exist_ok=True)
+    write_public(place / "keys" / f"{name}.pub", key)
+    return private
+
+
+def write_private(path: Path, key: Any, passphrase: bytes | None = None) -> None:
+    """Write a private key as PEM text."""
+    kind: serialization.KeySerializationEncryption = serialization.NoEncryption()
     if passphrase is not None:
         kind = serialization.BestAvailableEncryption(passphrase)
-    private = place / f"{name}.pem"
-    private.write_bytes(
+    path.write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, kind)
     )
-    (place / "keys").mkdir(exist_ok=True)
-    (place / "keys" / f"{name}.pub").write_bytes(
+
+
+def write_public(path: Path, key: Any) -> None:
+    """Write the public key of a private one as PEM text."""
+    path.write_bytes(
         key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
     )
-    return private
 
 
 def fitted(answer: int) -> DecisionTreeClassifier:

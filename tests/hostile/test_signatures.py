@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
 import mlflow
 import pytest
+from model_signing import hashing, signing
 
 from tests.end_to_end.processes import command, eventually, running
 from tests.signatures import fitted, publish, sign, write_key
@@ -30,6 +32,13 @@ def answer(server, model="fraud"):
 def signature_of(server, model="fraud"):
     """Return what the metadata say of a model's signature."""
     return server.get(f"/v2/models/{model}").json()["metadata"]["verification"]["signature"]
+
+
+def reordered(metrics):
+    """Return the lines of signatures with their version and status together."""
+    found = re.findall(r"bundleserver_version_verified\{(.*)\} ", metrics)
+    labels = [dict(re.findall(r'(\w+)="([^"]*)"', line)) for line in found]
+    return [f'version="{it["version"]}",status="{it["status"]}"' for it in labels]
 
 
 def failing(server, version, text, model="fraud"):
@@ -64,6 +73,8 @@ def test_a_hot_version_that_does_not_verify_leaves_the_one_before_serving(tmp_pa
             if "version_verified{" in line and f'version="{version}"' in line
         }
         assert {"v1": "1.0", "v2": "0.0", "v3": "0.0"} == values
+        assert 'version="v2",status="unsigned"' in reordered(metrics)
+        assert 'version="v3",status="invalid"' in reordered(metrics)
         shutil.rmtree(moved)
         shutil.rmtree(unsigned)
         signed = publish(root, 4, sign_with=key)
@@ -245,3 +256,63 @@ def test_worker_processes_check_signatures_each(tmp_path, key):
         failing(server, "v2", "there is no 'model.sig'")
 
         assert [1] == answer(server)
+
+
+def test_verify_compares_the_model_and_version_of_the_path_as_a_server_does(tmp_path, key):
+    """A version that was moved is refused by both, unless somebody says what it is."""
+    directory = publish(tmp_path / "store", sign_with=key)
+    moved, elsewhere = tmp_path / "store" / "fraud" / "v2", tmp_path / "store" / "credit" / "v1"
+    shutil.copytree(directory, moved)
+    shutil.copytree(directory, elsewhere)
+    loose = tmp_path / "download"
+    shutil.copytree(directory, loose)
+
+    def verified(place, *more):
+        return command("verify", place, "--trusted_keys", tmp_path / "keys", *more)
+
+    assert "'fraud v1'" in verified(directory).out
+    for place in (moved, elsewhere):
+        assert 1 == verified(place).code
+        assert "it was made for 'fraud' version 'v1', and this is" in verified(place).err
+        assert 0 == verified(place, "--name", "fraud", "--version", "v1").code
+    assert "no name was compared" in verified(loose).out
+    assert 1 == verified(loose, "--name", "credit").code
+    assert 1 == verified(loose, "--version", "v3").code
+    assert 2 == verified(loose, "--name", "").code
+    assert 2 == verified(loose, "--version", "latest").code
+
+
+def test_verify_answers_in_json_whatever_comes_of_it(tmp_path, key):
+    """Who asks for JSON gets the status and the reason, and exit code 1."""
+    directory = publish(tmp_path / "store")
+    asked = ("verify", directory, "--json", "--trusted_keys")
+
+    unsigned = command(*asked, tmp_path / "keys")
+    without = command(*asked, tmp_path / "none")
+
+    assert (1, 1) == (unsigned.code, without.code)
+    assert "unsigned" == unsigned.document["signature"]["status"]
+    assert "there is no 'model.sig'" in unsigned.document["signature"]["problem"]
+    assert "unchecked" == without.document["signature"]["status"]
+    assert "cannot be read" in without.document["signature"]["problem"]
+
+
+def test_what_a_signer_leaves_out_is_told_alike_by_serve_verify_and_inspect(tmp_path, key):
+    """One check says it, so that nobody takes a version for whole that a server refuses."""
+    root = tmp_path / "store"
+    directory = publish(root)
+    config = hashing.Config().set_ignored_paths(paths=["model.sig", "manifest.json"])
+    signer = signing.Config().use_elliptic_key_signer(private_key=key).set_hashing_config(config)
+    signer.sign(directory, directory / "model.sig")
+    told = "manifest.json: was not signed, as whoever signed left it out"
+
+    verified = command("verify", directory, "--trusted_keys", tmp_path / "keys")
+    inspected = command("inspect", root, "--trusted_keys", tmp_path / "keys", "--json")
+
+    assert 1 == verified.code
+    assert told in verified.err
+    signature = inspected.document[0]["versions"][0]["signature"]
+    assert "invalid" == signature["status"]
+    assert told in signature["problem"]
+    with running(root, trusted_keys=tmp_path / "keys") as server:
+        server.wait_for_reason("fraud", told)

@@ -10,6 +10,7 @@ import pytest
 from bundleserver.errors import ModelNotFound, NotReady, VersionNotFound
 from bundleserver.manager import Manager
 from bundleserver.manager.loading import WAIT_FOR_MEMBERS_SECONDS
+from bundleserver.manager.orders import MOST_SETTLING_SECONDS
 from bundleserver.manager.watcher import Watcher
 from bundleserver.sources import Listing
 from bundleserver.versions import Version, VersionPolicy
@@ -751,6 +752,40 @@ def test_load_by_hand_waits_for_files_to_rest(manager, source, watched):
         load.result(DEADLINE_SECONDS)
 
     assert "v1" == ask(manager)
+
+
+@pytest.mark.parametrize("version", [None, "v2"])
+@pytest.mark.parametrize("is_changed_again", [False, True])
+def test_load_by_hand_does_not_wait_for_ever_for_files_that_keep_changing(
+    make, source, watched, clock, version, is_changed_again
+):
+    """Who asks is told that they do, in time; what serves goes on, and rest ends it."""
+    manager = make()
+    label = version or "v1"
+    if version is not None:
+        source.publish("v1")
+        manager.reconcile()
+    if is_changed_again and version is not None:
+        source.publish(label)
+        manager.reconcile()
+    source.publish(label, settled=False)
+    with ThreadPoolExecutor(1) as pool:
+        load = pool.submit(manager.load, "fraud", version, DEADLINE_SECONDS)
+        while not load.done():
+            source.publish(label, settled=False)
+            clock.now += MOST_SETTLING_SECONDS / 10
+            manager.reconcile()
+        error = load.exception()
+
+    assert f"'fraud' version {label} is not ready: its files keep changing" in str(error)
+    reasons = {it.version: it.reason for it in manager.status("fraud").versions}
+    assert "its files are still changing" in reasons[label]
+    if is_changed_again and version is not None:
+        assert "READY (serving the previous files); reload waits" in reasons[label]
+    source.settle(label)
+    watched(manager)
+    manager.load("fraud", version, timeout_seconds=DEADLINE_SECONDS)
+    assert label == ask(manager, label)
 
 
 def test_load_by_hand_tells_why_not(manager, source, watched):

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from bundleserver.bundle.placement import CallCost, Placement
 from bundleserver.bundle.steps import Recall
+from bundleserver.bundle.trust.verification import SignatureStatus
 from bundleserver.errors import (
     InvalidInput,
     ModelNotFound,
@@ -143,6 +144,7 @@ class FakeVersion:
     metadata: Mapping[str, object] = field(default_factory=dict)
     loaded_at: float | None = None
     probe_problem: str = ""
+    refused_signature: SignatureStatus | None = None
     files: str = "files"
     call_traits: CallTraits = UNKNOWN
     cost: CallCost | None = CHEAP

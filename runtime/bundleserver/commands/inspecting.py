@@ -15,7 +15,7 @@ from bundleserver.bundle.opening import verify
 from bundleserver.bundle.trust import SignaturePolicy, Trust
 from bundleserver.bundle.trust.checking import Served, check
 from bundleserver.bundle.trust.keys import check_keys
-from bundleserver.bundle.trust.verification import SIGNATURE_NAME, SignatureStatus
+from bundleserver.bundle.trust.verification import SIGNATURE_NAME, UNCHECKED, SignatureStatus
 from bundleserver.commands import asking
 from bundleserver.commands.console import (
     JsonFlag,
@@ -139,7 +139,7 @@ def signature_facts(candidate: Candidate, trusted_keys: Path | None) -> Mapping[
     """Return what a version's signature is worth, as a server's metadata say it."""
     if trusted_keys is None:
         is_signed = (candidate.location / SIGNATURE_NAME).exists()
-        return {"status": "unchecked" if is_signed else SignatureStatus.UNSIGNED.value}
+        return {"status": UNCHECKED if is_signed else SignatureStatus.UNSIGNED.value}
     served = Served(candidate.model, candidate.version.label)
     trust = Trust(signatures=SignaturePolicy.WARN, trusted_keys=trusted_keys)
     found = check(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +11,17 @@ import typer
 from bundleserver.bundle.trust import SignaturePolicy, Trust
 from bundleserver.bundle.trust.checking import Served, check, check_keyless
 from bundleserver.bundle.trust.keys import check_keys
-from bundleserver.bundle.trust.signing import SigningKey, sign_keyless
-from bundleserver.bundle.trust.verification import HERE, SIGNATURE_NAME
+from bundleserver.bundle.trust.signing import SigningKey, shown_path, sign_keyless
+from bundleserver.bundle.trust.verification import (
+    HERE,
+    SIGNATURE_NAME,
+    UNCHECKED,
+    SignatureRefused,
+    Verification,
+)
 from bundleserver.commands.console import JsonFlag, say, say_json, working
-from bundleserver.errors import StoreError
+from bundleserver.errors import BundleServerError, StoreError
+from bundleserver.manifest import MODEL_NAME_IS, is_model_name
 from bundleserver.store.staging import replace_file
 from bundleserver.versions import is_version_label
 
@@ -77,13 +85,20 @@ def verify(
         typer.Option("--identity_provider", metavar="URL", help="Who vouches for --identity."),
     ] = None,
     name: Annotated[
-        str | None, typer.Option("--name", help="The model that it is to be the signature of.")
+        str | None,
+        typer.Option("--name", help="The model that it must be signed as; default: as DIR says."),
+    ] = None,
+    version: Annotated[
+        str | None,
+        typer.Option("--version", help="The version that it must be signed as; as --name."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Check the signature of a version, as serve --trusted_keys does; exit code 1 if it fails.
 
-    Nothing of the version is opened. In a directory named as a version, it must be that version.
+    Nothing of the version is opened. Every file must be signed, and as what it is here: where DIR
+    is NAME/VERSION, as /mnt/models/fraud/v3, that model and version, as a server of /mnt/models
+    compares them; else what --name and --version say, or nothing.
 
     Example: bundleserver verify /mnt/models/fraud/v3 --trusted_keys keys
     """
@@ -93,19 +108,54 @@ def verify(
         raise typer.BadParameter(
             "expected either --trusted_keys, or --identity and --identity_provider"
         )
-    directory = directory.absolute()
-    served = Served(name, directory.name if is_version_label(directory.name) else None)
-    with working(f"verifying {directory}"):
-        if trusted_keys is not None:
-            check_keys(trusted_keys)
-            trust = Trust(signatures=SignaturePolicy.ENFORCE, trusted_keys=trusted_keys)
-            found = check(directory, served, trust, HERE)
-        else:
-            found = check_keyless(directory, served, identity or "", identity_provider or "")
-        if found.copy is not None:
-            found.copy.close()
-    key = found.verification.key
+    directory = shown_path(directory)
+    served = _served_as(directory, name, version)
+    try:
+        with working(f"verifying {directory}"):
+            if trusted_keys is not None:
+                check_keys(trusted_keys)
+                trust = Trust(signatures=SignaturePolicy.ENFORCE, trusted_keys=trusted_keys)
+                found = check(directory, served, trust, HERE)
+            else:
+                found = check_keyless(directory, served, identity or "", identity_provider or "")
+            if found.copy is not None:
+                found.copy.close()
+    except BundleServerError as error:
+        if as_json:
+            say_json(_document(directory, served, _facts_of(error)))
+        raise
     if as_json:
-        say_json({"path": str(directory), "signature": found.verification.facts()})
+        say_json(_document(directory, served, found.verification.facts()))
     else:
-        say(f"verified {directory}: signed by {key}")
+        compared = " ".join(filter(None, (served.model, served.version)))
+        what = f"as '{compared}'" if compared else "as whatever it says: no name was compared"
+        say(f"verified {directory}: signed by {found.verification.key} {what}")
+
+
+def _served_as(directory: Path, name: str | None, version: str | None) -> Served:
+    """Return what a directory is served as by its path, unless somebody says it."""
+    if name is not None and not is_model_name(name):
+        raise typer.BadParameter(f"--name expects a model's name: {MODEL_NAME_IS}")
+    if version is not None and not is_version_label(version):
+        raise typer.BadParameter("--version expects a version, such as v3")
+    if is_version_label(directory.name):
+        return Served(name or directory.parent.name, version or directory.name)
+    return Served(name, version)
+
+
+def _document(
+    directory: Path, served: Served, signature: Mapping[str, object]
+) -> dict[str, object]:
+    return {
+        "path": str(directory),
+        "name": served.model,
+        "version": served.version,
+        "signature": signature,
+    }
+
+
+def _facts_of(error: BundleServerError) -> Mapping[str, object]:
+    """Return what is known of a signature that does not verify, or could not be looked at."""
+    if isinstance(error, SignatureRefused):
+        return Verification(error.status, error.key, str(error)).facts()
+    return {"status": UNCHECKED, "key": None, "signed_at": None, "problem": str(error)}

@@ -166,10 +166,7 @@ class ModelRecord:
 
     def is_settling(self) -> bool:
         """Ask whether any version's files are still being written."""
-        return any(
-            record.candidate is not None and not record.candidate.settled
-            for record in self.versions.values()
-        )
+        return not all(record.is_settled for record in self.versions.values())
 
     def is_pending(self) -> bool:
         """Ask whether it may become ready soon; failed versions do not count, even if retried."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from bundleserver.errors import BundleServerError, VersionNotFound
+from bundleserver.errors import BundleServerError, NotReady, VersionNotFound
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.records import VersionRecord
 from bundleserver.manager.status import describe, why_no_default, why_not, why_not_ready
 from bundleserver.versions import Version
 from bundleserver.versions.lifecycle import State
+
+MOST_SETTLING_SECONDS = 30.0
+"""How long a load waits for files to rest before it says that they do not; it continues."""
 
 
 @dataclass
@@ -25,6 +29,7 @@ class Order:
     loads: bool
     is_applied: bool = False
     error: BundleServerError | None = None
+    settling_since: float | None = None
     done: threading.Event = field(default_factory=threading.Event)
 
     def finish(self, error: BundleServerError | None = None) -> None:
@@ -57,7 +62,26 @@ class Order:
             return not (is_underway or any(record.is_open for record in records))
         if is_underway or model.next_action(now) is not None:
             return False
+        self._check_patience(records, now)
         return _is_loaded(model, now) if version is None else _is_ready(model, version, now)
+
+    def _check_patience(self, records: Sequence[VersionRecord], now: float) -> None:
+        """End the wait for files that somebody keeps changing, with that reason."""
+        changing = [record for record in records if not record.is_settled]
+        if not changing:
+            self.settling_since = None
+            return
+        if self.settling_since is None:
+            self.settling_since = now
+        for_seconds = now - self.settling_since
+        if for_seconds < MOST_SETTLING_SECONDS:
+            return
+        record = max(changing, key=lambda record: record.version)
+        raise NotReady(
+            f"'{self.model}' version {record.version}",
+            f"its files keep changing, for {for_seconds:.0f} s already, and are loaded once they "
+            "rest; stop writing there, or rename a whole directory into its place",
+        )
 
     def progress(self, model: ModelRecord | None) -> str:
         """Describe the progress."""
@@ -93,7 +117,7 @@ def _is_ready(model: ModelRecord, version: Version, now: float) -> bool:
         raise why_not(model, version, now)
     if record.loaded is not None and not record.is_changed:
         return True
-    if _is_draining(model) or not (record.candidate is None or record.candidate.settled):
+    if _is_draining(model) or not record.is_settled:
         return False
     raise why_not(model, version, now)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from bundleserver.bundle.trust.verification import SignatureStatus
 from bundleserver.manager.leases import Loaded
 from bundleserver.sources import Candidate
 from bundleserver.versions import Version
@@ -25,6 +26,7 @@ class VersionRecord:
         awaiting: the open bundle that waits for admission.
         draining: open bundles without new leases.
         failure: why the files last tried failed; an empty string if they did not.
+        signature: what their signature is worth, if they failed for it.
         tried: the fingerprint of the files that failed.
         is_refused: the files were loaded here, but not admitted.
         attempts: how often the files have failed.
@@ -46,6 +48,7 @@ class VersionRecord:
     awaiting: Loaded | None = None
     draining: list[Loaded] = field(default_factory=list)
     failure: str = ""
+    signature: SignatureStatus | None = None
     tried: str | None = None
     is_refused: bool = False
     attempts: int = 0
@@ -71,6 +74,11 @@ class VersionRecord:
     def is_loadable(self) -> bool:
         """Whether its files are complete, without a visible problem."""
         return self.candidate is not None and self.candidate.is_usable
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nobody is still writing its files, as far as can be seen."""
+        return self.candidate is None or self.candidate.settled
 
     @property
     def is_open(self) -> bool:
@@ -138,7 +146,13 @@ class VersionRecord:
             self.reloading = state
 
     def fail(
-        self, tried: str, at: State, why: str, now: float, pauses_seconds: Sequence[float]
+        self,
+        tried: str,
+        at: State,
+        why: str,
+        now: float,
+        pauses_seconds: Sequence[float],
+        signature: SignatureStatus | None = None,
     ) -> None:
         """Record that files failed to load; an open bundle keeps serving."""
         self.attempts = self.attempts + 1 if self.tried == tried else 1
@@ -146,6 +160,7 @@ class VersionRecord:
         self.retry_at = None if pause is None else now + pause
         self.is_refused, self.waits_for, self.waits_until = False, "", None
         self._end_with(tried, f"FAILED while {at.value}: {why}")
+        self.signature = signature
 
     def end_hang(self, tried: str, now: float, pauses_seconds: Sequence[float]) -> None:
         """Let files be retried whose load was given up, as that has ended now."""
@@ -161,7 +176,7 @@ class VersionRecord:
 
     def _end_with(self, tried: str, failure: str) -> None:
         self.give_up()
-        self.tried, self.failure = tried, failure
+        self.tried, self.failure, self.signature = tried, failure, None
         if self.loaded is None:
             self.state = State.FAILED
 
@@ -194,6 +209,7 @@ class VersionRecord:
     def forget_failure(self) -> None:
         """Reset failures, retries and waits; an open bundle keeps serving."""
         self.failure, self.tried, self.attempts, self.retry_at = "", None, 0, None
+        self.signature = None
         self.waits_for, self.waits_until, self.waits, self.is_refused = "", None, 0, False
         self.is_in_circle = False
         if self.state is State.FAILED:

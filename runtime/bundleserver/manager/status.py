@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundleserver.bundle.trust.verification import SignatureStatus
 from bundleserver.errors import NotReady, VersionNotFound
 from bundleserver.manager.admission import Outcomes, VersionKey
 from bundleserver.manager.models import ModelRecord
@@ -31,6 +32,7 @@ class VersionStatus:
         load_seconds: from fetching to READY; None while it is not loaded.
         loaded_at: seconds since the epoch; None while it is not loaded.
         probe_problem: why it probably cannot answer, although it is READY; else an empty string.
+        refused_signature: what its signature is worth, if it is FAILED for it; else None.
     """
 
     version: str
@@ -43,6 +45,7 @@ class VersionStatus:
     signature: Signature | None
     loaded_at: float | None
     probe_problem: str = ""
+    refused_signature: SignatureStatus | None = None
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,7 @@ def _version_status(
         signature=loaded.signature if loaded else None,
         loaded_at=loaded.loaded_at if loaded else None,
         probe_problem=loaded.probe_problem if loaded else "",
+        refused_signature=record.signature if record.state is State.FAILED else None,
     )
 
 
@@ -206,6 +210,8 @@ def _describe_reload(record: VersionRecord) -> str:
         return f"reload {record.reloading.value}"
     if record.waits_for or record.failure:
         return f"reload {record.waits_for or record.failure}"
+    if record.is_changed and not record.is_settled:
+        return "reload waits: its files are still changing"
     problem = record.candidate.problem if record.candidate else None
     return f"reload not possible: {problem}" if problem else ""
 
@@ -216,7 +222,7 @@ def _describe_closed(model: ModelRecord, record: VersionRecord, wanted: Collecti
     word = record.state.value
     if record.waits_for:
         return f"{word}: {record.waits_for}"
-    if record.candidate is not None and not record.candidate.settled:
+    if not record.is_settled:
         return f"{word}: its files are still changing"
     if record.version not in wanted:
         return f"{word}: not selected by the policy '{model.policy}'"

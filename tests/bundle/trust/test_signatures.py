@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tempfile
 from contextlib import closing
@@ -10,11 +11,11 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from model_signing import hashing, signing, verifying
 
 from bundleserver.bundle.opening import open_bundle
-from bundleserver.bundle.trust import SignaturePolicy, Trust, files
+from bundleserver.bundle.trust import SignaturePolicy, Trust, copying
 from bundleserver.bundle.trust.checking import Served, check
 from bundleserver.bundle.trust.keys import check_keys, read_keys
 from bundleserver.bundle.trust.library import verify
@@ -26,7 +27,21 @@ from bundleserver.manifest import Manifest
 from bundleserver.store import BundleStore
 from bundleserver.tensors import NamedTensor
 from tests.certificates import write_authority
-from tests.signatures import ROWS, fitted, publish, sign, write_key
+from tests.signatures import (
+    ROWS,
+    fitted,
+    publish,
+    sign,
+    write_key,
+    write_private,
+    write_public,
+)
+
+
+def rsa_key():
+    """Make a key of a kind that signatures do not have."""
+    return rsa.generate_private_key(65537, 2048)
+
 
 VECTORS = Path(__file__).with_name("vectors")
 
@@ -420,14 +435,14 @@ def test_without_a_policy_nobody_looks(signed):
 
 def test_what_is_opened_is_what_was_verified(tmp_path, trust, signed, monkeypatch):
     """A file that is replaced after the check, and before the opening, is not opened."""
-    make = files.PrivateCopy.make
+    make = copying.PrivateCopy.make
 
     def replaced_meanwhile(*arguments):
         made = make(*arguments)
         _replace_file_and_list_it(signed)
         return made
 
-    monkeypatch.setattr(files.PrivateCopy, "make", replaced_meanwhile)
+    monkeypatch.setattr(copying.PrivateCopy, "make", replaced_meanwhile)
     with closing(opened(signed, trust)) as bundle:
         answer = bundle.predict({"input-0": NamedTensor("input-0", ROWS)}, {})
 
@@ -508,10 +523,48 @@ def test_a_directory_with_a_link_or_a_private_key_is_not_signed(tmp_path, key):
 def test_too_little_room_for_the_copy_is_told(trust, signed, monkeypatch):
     """The copy needs as much room as the version, and a full disk is not an invalid signature."""
     room = shutil.disk_usage("/")._replace(free=10)
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda path: room)
+    monkeypatch.setattr(copying.shutil, "disk_usage", lambda path: room)
 
     with pytest.raises(BundleServerError, match="set TMPDIR"):
         opened(signed, trust)
+
+
+def test_a_larger_file_is_told_before_room_is_asked_for(trust, signed):
+    """The signed manifest lists sizes, so that a sparse file needs no room to be refused."""
+    os.truncate(model_file(signed), 1 << 40)
+
+    assert "is not the file that was signed" in str(refusal(signed, trust))
+
+
+def test_a_file_that_grows_after_it_was_measured_is_not_copied(tmp_path, key, trust, monkeypatch):
+    """No more is copied than there was room for, whatever somebody makes of a file meanwhile."""
+    directory = inferred(tmp_path)
+    sign(directory, key)
+    asked = copying.PrivateCopy._check_room
+
+    def grown(copy, needed):
+        asked(copy, needed)
+        os.truncate(directory / "model.joblib", 1 << 40)
+
+    monkeypatch.setattr(copying.PrivateCopy, "_check_room", grown)
+
+    assert "model.joblib: is not the file" in str(refusal(directory, trust, version="1"))
+
+
+def test_a_file_that_becomes_a_link_meanwhile_is_refused(tmp_path, key, trust, monkeypatch):
+    """What was a file when it was measured, and is a link when it is copied, is not opened."""
+    directory = inferred(tmp_path)
+    sign(directory, key)
+    asked = copying.PrivateCopy._check_room
+
+    def moved(copy, needed):
+        asked(copy, needed)
+        (directory / "model.joblib").rename(tmp_path / "same.joblib")
+        (directory / "model.joblib").symlink_to(tmp_path / "same.joblib")
+
+    monkeypatch.setattr(copying.PrivateCopy, "_check_room", moved)
+
+    assert "model.joblib: is not the file" in str(refusal(directory, trust, version="1"))
 
 
 def test_a_published_signature_is_kept_byte_for_byte(tmp_path, key, trust, signed):
@@ -530,18 +583,84 @@ def test_a_published_signature_is_kept_byte_for_byte(tmp_path, key, trust, signe
     opened(store.path("fraud", again), trust, version="v7").close()
 
 
+def test_what_would_be_too_large_to_verify_is_not_signed(tmp_path, key):
+    """No signature is written that a server refuses for its size."""
+    directory = inferred(tmp_path)
+    deep = directory.joinpath(*("d" * 250 for _ in range(8)))
+    deep.mkdir(parents=True)
+    for count in range(1_700):
+        (deep / f"{count}").touch()
+
+    with pytest.raises(StoreError, match=r"for 1701 files its model\.sig has \d+ bytes, and may"):
+        sign(directory, key)
+    assert not (directory / "model.sig").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("", "expected a model's name"),
+        ("a/b", "expected a model's name"),
+        ("../../x", "expected a model's name"),
+        ("/etc/1", "expected a model's name"),
+        ("fraud/", "expected a model's name"),
+        ("fraud/v1/v2", "expected a model's name"),
+        ("fraud/latest", "expected a model's name"),
+        ("credit", "says model 'fraud'"),
+        ("credit/v1", "says model 'fraud'"),
+        ("fraud/v2", "says version 'v1'"),
+    ],
+)
+def test_a_name_that_no_server_compares_equal_is_not_signed(tmp_path, key, name, told):
+    """What is no name of a model, and what contradicts the manifest, is refused."""
+    directory = publish(tmp_path / "store")
+
+    with pytest.raises(StoreError, match=told):
+        sign(directory, key, name)
+    for right in ("fraud", "fraud/v1"):
+        sign(directory, key, right)
+
+
+def test_a_file_whose_name_is_no_text_is_named(tmp_path, key, trust, signed):
+    """A signature lists names as text: others are refused, as they are signed and verified."""
+    odd = os.fsencode(signed) + b"/caf\xe9.txt"
+    Path(os.fsdecode(odd)).write_text("?")
+
+    assert "has a name that is not UTF-8" in str(refusal(signed, trust))
+    with pytest.raises(IntegrityError, match="has a name that is not UTF-8"):
+        sign(signed, key)
+
+
+@pytest.mark.parametrize("make", [ed25519.Ed25519PrivateKey.generate, rsa_key], ids=repr)
+def test_a_key_of_another_kind_says_which_kinds_there_are(tmp_path, make):
+    """Neither signs nor is trusted, and both errors say what it is and what is expected."""
+    made = make()
+    write_private(tmp_path / "odd.pem", made)
+    (tmp_path / "keys").mkdir()
+    write_public(tmp_path / "keys" / "odd.pub", made)
+    told = r"the kind (Ed25519|RSA); expected an EC key of the curve P-256, P-384 or P-521"
+
+    with pytest.raises(ConfigError, match=told):
+        check_keys(tmp_path / "keys")
+    with pytest.raises(StoreError, match=told):
+        SigningKey.load(tmp_path / "odd.pem")
+
+
 @pytest.mark.parametrize("version", ["v1.0.1", "v1.1.0"])
 def test_signatures_of_the_formats_own_releases_verify(tmp_path, version):
-    """The public vectors of directories verify, with the files that their signers left out."""
+    """The public vectors of directories verify, and what their signers left out is refused."""
     directory, trust = vector(tmp_path, f"{version}-elliptic-key")
-    if version == "v1.1.0":
-        (directory / "ignore-me").write_text("left out by whoever signed it")
 
     found = check(directory, Served(), trust, HERE)
 
     assert SignatureStatus.VERIFIED is found.verification.status
     assert {"signme-1", "signme-2"} == {path.name for path in found.copy.path.iterdir()}
     found.copy.close()
+    (directory / "ignore-me").write_text("left out by whoever signed it")
+    left_out = "whoever signed left it out; " if version == "v1.1.0" else "not signed; "
+    with pytest.raises(SignatureRefused, match=f"ignore-me: was .*{left_out}"):
+        check(directory, Served(), trust, HERE)
+    (directory / "ignore-me").unlink()
     (directory / "signme-2").write_text("something else")
     with pytest.raises(SignatureRefused, match="signme-2: is not the file that was signed"):
         check(directory, Served(), trust, HERE)
@@ -684,3 +803,105 @@ def test_a_large_array_is_copied_piece_by_piece(tmp_path, key, trust):
     sign(directory, key)
 
     opened(directory, trust, version="1").close()
+
+
+def sign_but(directory, key, *left_out, git=True):
+    """Sign a directory with the format's own tool, without some of its files."""
+    config = hashing.Config().set_ignored_paths(
+        paths=["model.sig", *left_out], ignore_git_paths=git
+    )
+    signer = signing.Config().use_elliptic_key_signer(private_key=key).set_hashing_config(config)
+    signer.sign(directory, directory / "model.sig")
+
+
+@pytest.mark.parametrize(
+    "left_out", ["manifest.json", "model.joblib", ".", "code", "code/a.py", ".hidden", "MLmodel"]
+)
+def test_what_whoever_signs_leaves_out_is_refused(tmp_path, key, trust, left_out):
+    """A signature covers all files of a version, the manifest first of all."""
+    directory = publish(tmp_path / "store")
+    model_file(directory).rename(directory / "model.joblib")
+    document = json.loads((directory / "manifest.json").read_text())
+    for component in document["components"].values():
+        component["path"] = "model.joblib"
+    (directory / "manifest.json").write_text(json.dumps(document))
+    (directory / "code").mkdir()
+    (directory / "code" / "a.py").write_text("A = 1")
+    (directory / ".hidden").write_text("?")
+    (directory / "MLmodel").mkdir()
+    (directory / "MLmodel" / "x").write_text("?")
+    sign_but(directory, key)
+    opened(directory, trust).close()
+    if left_out == ".":
+        # The tool signs no directory without a file.
+        (directory / "other").mkdir()
+        (directory / "other" / "x").write_text("signed")
+        sign_but(directory, key, *(it.name for it in directory.iterdir() if it.name != "other"))
+    else:
+        sign_but(directory, key, left_out)
+
+    assert "was not signed, as whoever signed left it out" in str(refusal(directory, trust))
+
+
+@pytest.mark.parametrize("name", [".github", ".git", "lost+found"])
+def test_a_manifest_lists_nothing_that_is_never_signed(tmp_path, key, trust, name):
+    """What is passed over as no part of a version is no part of it for its manifest either."""
+    directory = publish(tmp_path / "store")
+    inner = publish(tmp_path / "store", name="inner")
+    (directory / name).mkdir()
+    model_file(directory).rename(directory / name / "model.joblib")
+    document = json.loads((directory / "manifest.json").read_text())
+    for component in document["components"].values():
+        component["path"] = f"./{name}//model.joblib"
+    (directory / "manifest.json").write_text(json.dumps(document))
+    outer = tmp_path / "store" / "fraud" / "v2"
+    outer.mkdir()
+    shutil.copytree(inner, outer / name)
+    document = {
+        "format": "bundle/v1",
+        "name": "fraud",
+        "version": "v2",
+        "components": {"inner": {"framework": "bundle", "path": name}},
+    }
+    (outer / "manifest.json").write_text(json.dumps(document))
+
+    for place, version, listed in (
+        (directory, "v1", f"{name}/model.joblib"),
+        (outer, "v2", name),
+    ):
+        with pytest.raises(IntegrityError, match=re.escape(f"{listed}: is not signed, and")):
+            sign(place, key)
+        sign_but(place, key, name)
+        assert f"{listed}: is not signed, and" in str(refusal(place, trust, version=version))
+
+
+def test_gits_own_files_that_were_signed_are_part_of_the_version(tmp_path, key, trust):
+    """Whoever signs them as well, as the format allows, is taken at their word."""
+    directory = publish(tmp_path / "store")
+    (directory / ".github").mkdir()
+    (directory / ".github" / "x").write_text("a")
+    sign_but(directory, key, git=False)
+    opened(directory, trust).close()
+    (directory / ".github" / "x").write_text("b")
+
+    assert ".github/x: is not the file that was signed" in str(refusal(directory, trust))
+
+
+def test_a_signature_that_is_a_link_is_refused(tmp_path, trust, signed):
+    """A link leads to what somebody else may change; a mounted directory is one as a whole."""
+    path = signed / "model.sig"
+    path.rename(tmp_path / "elsewhere.sig")
+    path.symlink_to(tmp_path / "elsewhere.sig")
+
+    assert "model.sig: is a link" in str(refusal(signed, trust))
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    for entry in signed.iterdir():
+        (mounted / entry.name).symlink_to(entry)
+    assert "model.sig: is a link" in str(refusal(mounted, trust, links_lead_anywhere=True))
+    path.unlink()
+    (tmp_path / "elsewhere.sig").rename(path)
+    opened(mounted, trust, links_lead_anywhere=True).close()
+    (mounted / "model.sig").unlink()
+
+    assert SignatureStatus.UNSIGNED is refusal(mounted, trust, links_lead_anywhere=True).status

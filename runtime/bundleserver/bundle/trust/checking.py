@@ -10,7 +10,9 @@ from pathlib import Path
 from bundleserver.bundle.metadata_files import read_metadata
 from bundleserver.bundle.reading import read_manifest
 from bundleserver.bundle.trust import SignaturePolicy, Trust
-from bundleserver.bundle.trust.files import PrivateCopy, find_files, linked_directory
+from bundleserver.bundle.trust.copying import PrivateCopy
+from bundleserver.bundle.trust.coverage import uncovered
+from bundleserver.bundle.trust.files import find_files, linked_directory
 from bundleserver.bundle.trust.keys import read_keys, require_library
 from bundleserver.bundle.trust.statement import Statement
 from bundleserver.bundle.trust.verification import (
@@ -27,6 +29,11 @@ from bundleserver.errors import BundleServerError, Problem
 from bundleserver.manifest import Manifest
 
 LOG = logging.getLogger(__name__)
+
+_NOT_SIGNED = "was not signed; remove it, or sign the version again"
+_LEFT_OUT = (
+    "was not signed, as whoever signed left it out; remove it, or sign the version again as a whole"
+)
 
 
 @dataclass(frozen=True)
@@ -75,8 +82,9 @@ def _check(
     directory: Path, served: Served, trust: Trust, origin: Origin, links_lead_anywhere: bool
 ) -> Checked:
     require_library()
-    key, statement = read_signature(directory, trust.trusted_keys or Path())
-    return compare(directory, key, statement, served, origin, links_lead_anywhere)
+    place = _place_of(directory, links_lead_anywhere)
+    key, statement = read_signature(place, trust.trusted_keys or Path())
+    return compare(place, key, statement, served, origin)
 
 
 def check_keyless(directory: Path, served: Served, identity: str, issuer: str) -> Checked:
@@ -89,20 +97,42 @@ def check_keyless(directory: Path, served: Served, identity: str, issuer: str) -
     from bundleserver.bundle.trust.library import NotVerified, verify_keyless
 
     try:
-        key, statement = verify_keyless(read_signature_file(directory), identity, issuer)
+        place = _place_of(directory)
+        key, statement = verify_keyless(read_signature_file(place), identity, issuer)
     except NotVerified as error:
         problem = Problem(SIGNATURE_NAME, str(error))
         raise SignatureRefused(directory, error.status, [problem]) from error
-    return compare(directory, key, statement, served)
+    return compare(place, key, statement, served)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the files of a version are.
+
+    Attributes:
+        shown: the version's directory.
+        base: the same, or the one whose files it has as links.
+        only: the names at the top of ``base`` that are there; None is all.
+    """
+
+    shown: Path
+    base: Path
+    only: frozenset[str] | None = None
+
+
+def _place_of(directory: Path, links_lead_anywhere: bool = False) -> Place:
+    try:
+        base = linked_directory(directory) if links_lead_anywhere else None
+        if base is None:
+            return Place(directory, directory)
+        # What the other directory has beside them was not given to anybody.
+        return Place(directory, base, frozenset(entry.name for entry in directory.iterdir()))
+    except OSError as error:
+        raise _unreadable(directory, error) from error
 
 
 def compare(
-    directory: Path,
-    key: Key,
-    statement: Statement,
-    served: Served,
-    origin: Origin = HERE,
-    links_lead_anywhere: bool = False,
+    place: Place, key: Key, statement: Statement, served: Served, origin: Origin = HERE
 ) -> Checked:
     """Compare a version's directory with what was signed, and copy that.
 
@@ -110,22 +140,20 @@ def compare(
         SignatureRefused: it is another; names each difference.
         LoadError: it cannot be copied.
     """
-    base = (linked_directory(directory) if links_lead_anywhere else None) or directory
+    directory = place.shown
     try:
-        # What the other directory has beside them was not given to anybody.
-        only = None if base == directory else {entry.name for entry in directory.iterdir()}
-        found = find_files(base, statement, origin.own_files, only)
+        found = find_files(place.base, statement, origin.own_files, place.only)
     except OSError as error:
-        what = f"cannot be read: {error.strerror or error}"
-        raise _invalid(directory, [Problem("", what)], key) from error
+        raise _unreadable(directory, error, key) from error
     problems = [*found.problems, *_differences(statement, found.files)]
     if problems:
         raise _invalid(directory, problems, key)
     copy, changed = PrivateCopy.make(statement, found.files, directory)
     try:
-        if changed:
-            raise _invalid(directory, changed, key)
-        if moved := _moved(read_manifest(copy.path), statement, served, origin):
+        manifest = None if changed else read_manifest(copy.path)
+        if problems := changed or list(uncovered(copy.path, manifest, statement.files)):
+            raise _invalid(directory, problems, key)
+        if moved := _moved(manifest, statement, served, origin):
             raise _invalid(directory, [Problem("", moved)], key)
     except BaseException:
         copy.close()
@@ -133,7 +161,7 @@ def compare(
     return Checked(Verification(SignatureStatus.VERIFIED, key), copy)
 
 
-def read_signature(directory: Path, trusted_keys: Path) -> tuple[Key, Statement]:
+def read_signature(place: Place, trusted_keys: Path) -> tuple[Key, Statement]:
     """Return what a directory's signature says, and the trusted key that made it.
 
     Raises:
@@ -142,7 +170,7 @@ def read_signature(directory: Path, trusted_keys: Path) -> tuple[Key, Statement]
     """
     from bundleserver.bundle.trust.library import NotVerified, verify
 
-    data = read_signature_file(directory)
+    data = read_signature_file(place)
     trusted = read_keys(trusted_keys)
     try:
         return verify(data, trusted.keys)
@@ -153,17 +181,23 @@ def read_signature(directory: Path, trusted_keys: Path) -> tuple[Key, Statement]
             what += f"; trusted are: {known}, of '{trusted_keys}'"
         problems = [Problem(SIGNATURE_NAME, what)]
         problems += [Problem(f"{trusted_keys}/{it.where}", it.what) for it in trusted.odd]
-        raise SignatureRefused(directory, error.status, problems, error.key) from error
+        raise SignatureRefused(place.shown, error.status, problems, error.key) from error
 
 
-def read_signature_file(directory: Path) -> bytes:
+def read_signature_file(place: Place) -> bytes:
     """Return the content of a directory's signature.
 
     Raises:
         SignatureRefused: there is none, or it cannot be read.
     """
+    directory, path = place.shown, place.base / SIGNATURE_NAME
     try:
-        return read_metadata(directory / SIGNATURE_NAME)
+        if path.is_symlink():
+            problem = Problem(SIGNATURE_NAME, "is a link; put the file itself there")
+            raise SignatureRefused(directory, SignatureStatus.INVALID, [problem])
+        if place.only is not None and SIGNATURE_NAME not in place.only:
+            raise FileNotFoundError(path)
+        return read_metadata(path)
     except (FileNotFoundError, NotADirectoryError) as error:
         what = (
             f"there is no '{SIGNATURE_NAME}'; sign it with: bundleserver sign "
@@ -179,12 +213,17 @@ def _invalid(directory: Path, problems: list[Problem], key: Key) -> SignatureRef
     return SignatureRefused(directory, SignatureStatus.INVALID, problems, key)
 
 
+def _unreadable(directory: Path, error: OSError, key: Key | None = None) -> SignatureRefused:
+    problem = Problem("", f"cannot be read: {error.strerror or error}")
+    return SignatureRefused(directory, SignatureStatus.INVALID, [problem], key)
+
+
 def _differences(statement: Statement, files: Mapping[str, Path]) -> list[Problem]:
     missing = [
         Problem(name, "is missing; it was signed") for name in statement.files.keys() - files.keys()
     ]
     extra = [
-        Problem(name, "was not signed; remove it, or sign the version again")
+        Problem(name, _LEFT_OUT if statement.leaves_out(name) else _NOT_SIGNED)
         for name in files.keys() - statement.files.keys()
     ]
     return sorted([*missing, *extra], key=lambda problem: problem.where)

@@ -18,6 +18,7 @@ from typing import Any, cast
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from model_signing import hashing, manifest, signing
 from model_signing._signing import sign_certificate, sign_ec_key, sign_sigstore_pb
 from OpenSSL import crypto
@@ -30,6 +31,9 @@ _MOST_VALUES = 10_000
 """The most values of a signature's document; its payload is one string."""
 
 _LONGEST = 500
+
+KINDS = "an EC key of the curve P-256, P-384 or P-521"
+"""The keys that signatures have."""
 
 
 class NotVerified(Exception):
@@ -79,8 +83,17 @@ def read_key(name: str, content: bytes) -> TrustedKey:
     if blocks != 1:
         raise ValueError(f"holds {blocks} PEM blocks; expected one public key")
     public = serialization.load_pem_public_key(content)
+    _check_kind(public)
     sign_ec_key.Verifier(_path_of(content))
     return TrustedKey(Key(name, fingerprint(public)), False, content)
+
+
+def _check_kind(public: object) -> None:
+    if not isinstance(public, ec.EllipticCurvePublicKey):
+        kind = type(public).__name__.removeprefix("_").removesuffix("PublicKey")
+        raise ValueError(f"it is a key of the kind {kind}; expected {KINDS}")
+    if not isinstance(public.curve, ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1):
+        raise ValueError(f"it is an EC key of the curve {public.curve.name}; expected {KINDS}")
 
 
 def fingerprint(public: Any) -> str:

@@ -9,11 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bundleserver.bundle.metadata_files import MANIFEST_BYTES
 from bundleserver.bundle.reading import read_manifest
-from bundleserver.bundle.trust.files import NEVER_SIGNED, find_files
+from bundleserver.bundle.trust.coverage import uncovered
+from bundleserver.bundle.trust.files import NEVER_SIGNED, find_files, is_utf8
 from bundleserver.bundle.trust.keys import require_library
+from bundleserver.bundle.trust.verification import SIGNATURE_NAME
 from bundleserver.errors import IntegrityError, StoreError
-from bundleserver.manifest import Manifest
+from bundleserver.manifest import MANIFEST_NAME, MODEL_NAME_IS, Manifest, is_model_name
 from bundleserver.versions import is_version_label
 
 PASSPHRASE_VARIABLE = "BUNDLESERVER_KEY_PASSPHRASE"  # noqa: S105  # a name
@@ -30,6 +33,7 @@ class SigningKey:
 
     path: Path
     sha256: str
+    _public: bytes = field(repr=False)
     _passphrase: bytes | None = field(default=None, repr=False)
 
     @classmethod
@@ -41,21 +45,21 @@ class SigningKey:
             FrameworkError: a library is missing.
         """
         require_library()
-        from bundleserver.bundle.trust.library import public_key_of, read_key
+        from bundleserver.bundle.trust.library import KINDS, public_key_of, read_key
 
         path = Path(path).expanduser()
         try:
             passphrase = _passphrase_of(path)
             public = public_key_of(path, passphrase)
-            return cls(path, read_key(path.name, public).key.sha256, passphrase)
+            return cls(path, read_key(path.name, public).key.sha256, public, passphrase)
         except OSError as error:
             why = error.strerror or str(error)
             raise StoreError(f"the private key '{path}' cannot be read: {why}") from error
         except (ValueError, TypeError, AttributeError) as error:
-            raise StoreError(
-                f"'{path}' cannot be used as a private key: {error}; expected a PEM file with an "
-                "elliptic-curve key (P-256, P-384 or P-521), and its passphrase if it has one"
-            ) from error
+            what = str(error)
+            if KINDS not in what:
+                what += f"; expected a PEM file with {KINDS}, and its passphrase if it has one"
+            raise StoreError(f"'{path}' cannot be used as a private key: {what}") from error
 
     def sign(self, directory: Path, name: str | None = None) -> bytes:
         """Sign every file of a directory, and return the content of its ``model.sig``.
@@ -66,18 +70,21 @@ class SigningKey:
 
         Raises:
             IntegrityError: it has links or other things that are no files.
-            StoreError: it has no files, or one cannot be read.
+            StoreError: it has no files, or too many, one cannot be read, or it is not of that name.
             ManifestError: its manifest is invalid.
         """
-        from bundleserver.bundle.trust.library import sign
+        from bundleserver.bundle.trust.library import read_key, sign, verify
 
         if self.path.resolve().is_relative_to(directory.resolve()):
             raise StoreError(f"the private key '{self.path}' is in {directory}; keep it elsewhere")
-        return _sign(
-            directory,
-            name,
-            lambda folder, said, left: sign(folder, said, left, self.path, self._passphrase),
-        )
+
+        def signed(folder: Path, said: str, left_out: Sequence[str]) -> bytes:
+            made = sign(folder, said, left_out, self.path, self._passphrase)
+            # What would not verify is not written.
+            verify(made, [read_key(self.path.name, self._public)])
+            return made
+
+        return _sign(directory, name, signed)
 
 
 def sign_keyless(directory: Path, name: str | None = None) -> bytes:
@@ -96,7 +103,7 @@ def sign_keyless(directory: Path, name: str | None = None) -> bytes:
 def _sign(
     directory: Path, name: str | None, sign: Callable[[Path, str, Sequence[str]], bytes]
 ) -> bytes:
-    directory = directory.resolve()
+    named, directory = shown_path(directory), directory.resolve()
     try:
         found = find_files(directory)
     except OSError as error:
@@ -105,22 +112,66 @@ def _sign(
         raise IntegrityError(f"{directory} cannot be signed", found.problems)
     if not found.files:
         raise StoreError(f"{directory} has no files to sign")
-    name = name or signed_name(directory, read_manifest(directory))
+    manifest = read_manifest(directory)
+    name = signed_name(named, manifest) if name is None else _checked_name(name, manifest)
+    if problems := list(uncovered(directory, manifest, found.files)):
+        raise IntegrityError(f"{directory} cannot be signed", problems)
     try:
-        return sign(directory, name, sorted({*NEVER_SIGNED, *found.passed_over}))
+        made = sign(directory, name, sorted({*NEVER_SIGNED, *found.passed_over}))
     except Exception as error:  # a library's, of files and of networks
         why = getattr(error, "strerror", None) or error
         raise StoreError(f"{directory} cannot be signed: {why}") from error
+    if len(made) > MANIFEST_BYTES:
+        raise StoreError(
+            f"{directory} cannot be signed: for {len(found.files)} files its {SIGNATURE_NAME} has "
+            f"{len(made)} bytes, and may have {MANIFEST_BYTES}, which is about 20000 files; put "
+            "them into fewer"
+        )
+    return made
+
+
+def shown_path(directory: Path) -> Path:
+    """Return the whole path of a directory; a link keeps its name, by which a server knows it."""
+    return Path(os.path.abspath(directory))  # noqa: PTH100  # resolve() follows links
 
 
 def signed_name(directory: Path, manifest: Manifest | None) -> str:
-    """Return the name of a version in its signature: the manifest's, else that of its path."""
+    """Return the name of a version in its signature: the manifest's, else that of its path.
+
+    Raises:
+        StoreError: neither says one.
+    """
     is_version = is_version_label(directory.name)
     name = manifest.name if manifest else None
     name = name or (directory.parent.name if is_version else directory.name)
+    if not name or not is_utf8(name):
+        raise StoreError(f"the path '{directory}' says no model's name; give it with --name")
     version = manifest.version if manifest else None
     version = version or (directory.name if is_version else None)
     return f"{name}/{version}" if version else name
+
+
+def _checked_name(name: str, manifest: Manifest | None) -> str:
+    """Return what somebody wants a version to be signed as, if it can be that.
+
+    Raises:
+        StoreError: it is no name of a model, or its manifest says another.
+    """
+    model, slash, version = name.partition("/")
+    if not is_model_name(model) or bool(slash) != is_version_label(version):
+        raise StoreError(
+            f"--name is '{name}'; expected a model's name ({MODEL_NAME_IS}), or NAME/VERSION"
+        )
+    for what, said, own in (
+        ("model", model, manifest and manifest.name),
+        ("version", version, manifest and manifest.version),
+    ):
+        if said and own and said != own:
+            raise StoreError(
+                f"--name is '{name}', and its {MANIFEST_NAME} says {what} '{own}', which is what "
+                "servers compare; change the one or the other"
+            )
+    return name
 
 
 def _passphrase_of(path: Path) -> bytes | None:

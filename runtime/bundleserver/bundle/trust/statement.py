@@ -31,7 +31,8 @@ class Statement:
     Attributes:
         name: the name that the signer gave the directory.
         files: the pieces of each file, by its path in the directory.
-        left_out: paths of which the signer said that they are no part of it.
+        left_out: paths of which the signer said that they are no part of it; for messages
+            only, since what nobody vouches for is refused.
     """
 
     name: str
@@ -43,6 +44,10 @@ class Statement:
         return any(
             path == left or left == "." or path.startswith(f"{left}/") for left in self.left_out
         )
+
+    def has_below(self, directory: str) -> bool:
+        """Ask whether a file below a directory was signed."""
+        return any(path.startswith(f"{directory}/") for path in self.files)
 
 
 def read_statement(

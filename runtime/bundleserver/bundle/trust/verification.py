@@ -13,6 +13,9 @@ from bundleserver.manifest import Manifest
 SIGNATURE_NAME = "model.sig"
 """The file with a version's signature: an OpenSSF Model Signing bundle."""
 
+UNCHECKED = "unchecked"
+"""What commands say of a signature that they could not check, or were not told to."""
+
 
 class SignatureStatus(str, Enum):
     """What a version's signature is worth."""

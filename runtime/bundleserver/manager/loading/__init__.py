@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from bundleserver.bundle.trust.verification import SignatureRefused, SignatureStatus
 from bundleserver.errors import BundleServerError, ModelNotFound, NotReady
 from bundleserver.frameworks.giving_up import checked_by
 from bundleserver.frameworks.interface import passes_through
@@ -178,7 +179,8 @@ class Loader:
             level = logging.WARNING if isinstance(error, ModelNotFound) else logging.INFO
             self._postpone(attempt, f"waits: {error}", WAIT_FOR_MEMBERS_SECONDS, level)
         except BundleServerError as error:
-            self._fail(attempt, str(error))
+            status = error.status if isinstance(error, SignatureRefused) else None
+            self._fail(attempt, str(error), status)
         except BaseException as error:  # a framework may raise anything, and exit
             if passes_through(error):
                 raise
@@ -273,15 +275,22 @@ class Loader:
                 model.note(level, why, record.version)
             model.settle()
 
-    def _fail(self, attempt: Attempt, why: str) -> None:
+    def _fail(self, attempt: Attempt, why: str, signature: SignatureStatus | None = None) -> None:
         with self._shared.change():
             if not attempt.is_given_up:
-                self._record_failure(attempt, why, self._pauses_seconds)
+                self._record_failure(attempt, why, self._pauses_seconds, signature)
 
-    def _record_failure(self, attempt: Attempt, why: str, pauses_seconds: Sequence[float]) -> None:
+    def _record_failure(
+        self,
+        attempt: Attempt,
+        why: str,
+        pauses_seconds: Sequence[float],
+        signature: SignatureStatus | None = None,
+    ) -> None:
         """Record that a load failed, under the lock."""
         model, record, at = attempt.model, attempt.record, attempt.at
-        record.fail(attempt.candidate.fingerprint, at, why, self._clock(), pauses_seconds)
+        tried, now = attempt.candidate.fingerprint, self._clock()
+        record.fail(tried, at, why, now, pauses_seconds, signature)
         self._shared.failures[model.name, at] += 1
         if record.version in model.manual.unloaded:
             record.withdraw()

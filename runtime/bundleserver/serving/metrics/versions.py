@@ -91,8 +91,9 @@ def _version_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
                 probe_problems.add_metric(at, {"reason": version.probe_problem})
             if "probed" in version.metadata:
                 probed.add_metric(at, float(version.metadata["probed"] is True))
-            if version.state is State.FAILED or version.metadata:
-                verified.add_metric((*at, *_signature_of(version)), _is_verified(version))
+            if signature := _signature_of(version):
+                is_verified = signature[0] == SignatureStatus.VERIFIED.value
+                verified.add_metric((*at, *signature), float(is_verified))
             if version.load_seconds is not None:
                 load_seconds.add_metric(at, version.load_seconds)
             found = {name: version.metadata.get(name) for name in ("digest", "trained_at")}
@@ -101,18 +102,21 @@ def _version_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
     return states, problems, probed, probe_problems, verified, load_seconds, bundles
 
 
-def _signature_of(version: VersionStatus) -> tuple[str, str]:
-    """Return what the signature of what is served is worth, and the digest of its key."""
+def _signature_of(version: VersionStatus) -> tuple[str, str] | None:
+    """Return what a version's signature is worth, and the digest of its key; None if not known.
+
+    That is of what is served, or of what is FAILED for it.
+    """
+    if version.refused_signature is not None:
+        return version.refused_signature.value, ""
+    if not version.metadata:
+        return None
     verification = version.metadata.get("verification")
     signature = verification.get("signature") if isinstance(verification, Mapping) else None
     if not isinstance(signature, Mapping):
-        return "failed" if version.state is State.FAILED else "off", ""
+        return SignatureStatus.OFF.value, ""
     key = signature.get("key")
     return str(signature.get("status")), str(key["sha256"]) if isinstance(key, Mapping) else ""
-
-
-def _is_verified(version: VersionStatus) -> float:
-    return float(_signature_of(version)[0] == SignatureStatus.VERIFIED.value)
 
 
 def _model_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
