@@ -276,6 +276,6 @@ NATIVE_AUDITS: Mapping[str, Rule] = {
 NATIVE_SETTERS = {
     f"sklearn.neighbors.{module}.BinaryTree{bits}": _set_neighbors_tree
     for module in ("_kd_tree", "_ball_tree")
-    for bits in ("", "64", "32")
+    for bits in ("64", "32")
 }
 """Classes whose state is set by a function of ours."""
