@@ -220,7 +220,7 @@ add(
 
 def _chain(path: str) -> object:
     """Only listed names: a table evaluates the text that a kernel wrote."""
-    code = f"@np.testing._private.utils.os.mkdir({path!r})"
+    code = f"@sparse.linalg._dsolve.linsolve.threading._os.mkdir({path!r})"
     table = pd.DataFrame({"a": [1]})
     namespace = Name("types.SimpleNamespace")
     written = State(
