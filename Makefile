@@ -74,13 +74,27 @@ constraints:  ## Pin anew what a fresh environment resolves to.
 		| sed 's/^torch==\([0-9.]*\)+cpu/torch==\1/') > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 
-allow-list: $(VENV)/.installed .venv-lowest/.installed  ## Make the list of names that pickles may use; minutes.
-	$(BIN)/pip install --quiet --disable-pip-version-check lightgbm xgboost
-	.venv-lowest/bin/pip install --quiet --disable-pip-version-check 'lightgbm==4.6.0' 'xgboost==2.1.4'
-	mkdir -p build && rm -f build/lowest.json build/highest.json
-	.venv-lowest/bin/python -m tests.allow_list.record build/lowest.json
-	$(BIN)/python -m tests.allow_list.record build/highest.json
-	$(BIN)/python -m tests.allow_list.make build/lowest.json build/highest.json
+# The versions of scikit-learn between the lowest and the highest, each put before the newest of the rest.
+BETWEEN := 1.7.2 1.8.0
+RECORD := -m tests.allow_list.record
+OF_SKLEARN := combined with_parts every_estimator
+
+allow-list: $(VENV)/.installed .venv-lowest/.installed  ## Make the list of names that pickles may use; half an hour.
+	rm -rf build/allow-list && mkdir -p build/allow-list
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target build/allow-list/newest \
+		'lightgbm==4.7.0' 'xgboost==3.2.0'
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --no-deps --target build/allow-list/oldest \
+		'lightgbm==4.6.0' 'xgboost==2.1.4'
+	PYTHONPATH=build/allow-list/oldest .venv-lowest/bin/python $(RECORD) build/allow-list/lowest.json
+	for version in $(BETWEEN); do \
+		$(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
+			--target build/allow-list/$$version "scikit-learn==$$version" && \
+		PYTHONPATH=build/allow-list/$$version $(BIN)/python $(RECORD) \
+			build/allow-list/sklearn-$$version.json $(OF_SKLEARN) || exit 1; \
+	done
+	PYTHONPATH=build/allow-list/newest $(BIN)/python $(RECORD) build/allow-list/highest.json
+	PYTHONPATH=build/allow-list/newest $(BIN)/python -m tests.allow_list.make build/allow-list/lowest.json \
+		$(BETWEEN:%=build/allow-list/sklearn-%.json) build/allow-list/highest.json
 
 clean:  ## Remove the environment and everything built.
 	rm -rf $(VENV) .venv-lowest build dist .coverage* .mypy_cache .pytest_cache .ruff_cache

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import scipy.sparse
 from sklearn.cluster import KMeans
+from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import BaggingClassifier, HistGradientBoostingClassifier
 from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -117,6 +118,35 @@ def other_bins(model: Any) -> Any:
     """Let the bins have other categories than the trees."""
     model._bin_mapper.is_categorical_ = np.zeros(1, np.uint8)
     return model
+
+
+def fewer_columns(model: Any) -> Any:
+    """Let what prepares the columns answer with one of them."""
+    rows = np.column_stack([np.arange(40) % 4, X[:, :2]])
+    model._preprocessor = ColumnTransformer([("a", "passthrough", [1])]).fit(rows)
+    return model
+
+
+@pytest.mark.parametrize("categorical", [[0], [1, 2], [2]])
+def test_columns_of_categories_may_be_anywhere(categorical: list[int]) -> None:
+    """Trees have them before the others, and the rows come to them in that order."""
+    rows = np.column_stack([X[:, 0], np.arange(40) % 4, np.arange(40) % 3])
+    rows[:, categorical] = rows[:, categorical].round() % 4
+    kind = HistGradientBoostingClassifier
+    model = kind(max_iter=5, min_samples_leaf=2, categorical_features=categorical)
+    model.fit(rows, np.arange(40) % 2)
+
+    assert np.array_equal(model.predict_proba(rows), opened(model).predict_proba(rows))
+
+
+def test_trees_get_as_many_columns_as_they_read() -> None:
+    """What prepares the columns of a model does not leave some out; nor for another model."""
+    model, rows = boosted(), np.column_stack([np.arange(40) % 4, X[:, :2]])
+    same, other = opened([model, fewer_columns(boosted())])
+
+    assert np.array_equal(model.predict(rows), same.predict(rows))
+    with pytest.raises(ValueError, match="other than 3 columns"):
+        other.predict(rows)
 
 
 def weights(model: Any) -> Any:

@@ -73,7 +73,7 @@ def test_no_two_arrays_share_their_values(protocol: int, count: int) -> None:
     array = np.arange(count, dtype="f8")
     maker, args, *state = array.__reduce_ex__(protocol)
     if protocol == 5:
-        maker, args = np._core.numeric._frombuffer, (bytearray(args[0]), *args[1:])
+        args = (bytearray(args[0]), *args[1:])
     else:
         state = [(*state[0][:4], state[0][4])]
     made = opened(

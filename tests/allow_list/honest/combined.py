@@ -104,6 +104,12 @@ def combined() -> Iterator[Model]:
             calibration.CalibratedClassifierCV(LogisticRegression(), method=method, cv=2),
         )
     yield from _fitted(models)
+    numbers, classes = DATA["two classes"]
+    categories = pd.DataFrame({"a": numbers[:, 0], "b": pd.Categorical(["x", "y"] * 20)})
+    for kind in (ensemble.HistGradientBoostingClassifier, ensemble.HistGradientBoostingRegressor):
+        trees = kind(max_iter=3, categorical_features=["b"])
+        if (found := fitted_on((categories, classes), trees)) is not None:
+            yield f"categories {kind.__name__}", found
     search = model_selection.GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2)
     for name, made in _fitted({"search": ("two classes", search)}):
         yield from ((name, made), ("best of a search", made.best_estimator_))  # type: ignore[attr-defined]

@@ -21,6 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from statsmodels.tsa.api import ExponentialSmoothing
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks import pickles
@@ -171,3 +172,14 @@ class _Built:
 
     def __reduce__(self) -> tuple[object, ...]:
         return copyreg._reconstructor, (self._what[0], object, None), self._what[1]
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_what_was_smoothed_opens_in_each_protocol(protocol: int, tmp_path: Path) -> None:
+    """A result holds scipy's inverse Hessian, a class that has a constructor of its own."""
+    made = ExponentialSmoothing([3.0, 4.0, 6.0, 5.0, 7.0, 9.0], trend="add").fit()
+    (tmp_path / "m.pkl").write_bytes(pickle.dumps(made, protocol))
+
+    again = pickles.load(tmp_path / "m.pkl", LISTED)
+
+    assert np.allclose(made.forecast(3), again.forecast(3))

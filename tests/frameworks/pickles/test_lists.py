@@ -12,6 +12,7 @@ import pytest
 from bundleserver.frameworks.pickles.gate import listing
 from bundleserver.frameworks.pickles.gate.forms import FORMS, STAND_INS
 from bundleserver.frameworks.pickles.gate.listing import built_in, parse_list
+from bundleserver.frameworks.pickles.gate.rules import AUDITS, CHECKS, SETTERS
 from tests.allow_list.make import package_of, unreviewed, verdicts
 from tests.allow_list.record import LIBRARIES
 from tests.allow_list.recorder import uses_of
@@ -43,6 +44,14 @@ def test_every_name_means_something_or_says_of_which_version_it_is() -> None:
         for _, name, mark in _lines()
         if not mark and _is_installed(name) and found(name) is None
     ]
+
+    assert [] == lost
+
+
+def test_a_rule_is_for_a_class_that_there_is() -> None:
+    """A class that moves, or gets another name, with a version does not lose its rule silently."""
+    names = {name for name in (*AUDITS, *CHECKS, *SETTERS) if "." in name}
+    lost = [name for name in names if _is_installed(name) and found(name) is None]
 
     assert [] == lost
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 
-from tests.hostile.gadgets.writing import Call, Name, New, State, add, add_files, dumps, mkdir
+from tests.hostile.gadgets.writing import CORE, Call, Name, New, State, add, add_files, dumps, mkdir
 
 
 class _Makes:
@@ -188,7 +188,7 @@ add("mapped_array", lambda path: Call(Name("numpy.memmap"), path, np.dtype("u1")
 add(
     "mapped_array_by_reconstruct",
     lambda path: [
-        Call(Name("numpy._core.multiarray._reconstruct"), Name("numpy.memmap"), (0,), b"b"),
+        Call(Name(f"{CORE}.multiarray._reconstruct"), Name("numpy.memmap"), (0,), b"b"),
         mkdir(path),
     ],
 )
@@ -197,7 +197,7 @@ add(
     lambda path: [
         State(
             Call(
-                Name("numpy._core.multiarray._reconstruct"),
+                Name(f"{CORE}.multiarray._reconstruct"),
                 Call(
                     Name("builtins.type"),
                     "X",
@@ -219,7 +219,7 @@ add(
 )
 add(
     "scalar_of_objects",
-    lambda path: Call(Name("numpy._core.multiarray.scalar"), np.dtype("O"), mkdir(path)),
+    lambda path: Call(Name(f"{CORE}.multiarray.scalar"), np.dtype("O"), mkdir(path)),
 )
 add(
     "dtype_with_metadata",
@@ -232,7 +232,5 @@ add(
 )
 add(
     "buffer_of_a_call",
-    lambda path: Call(
-        Name("numpy._core.numeric._frombuffer"), mkdir(path), np.dtype("u1"), (1,), "C"
-    ),
+    lambda path: Call(Name(f"{CORE}.numeric._frombuffer"), mkdir(path), np.dtype("u1"), (1,), "C"),
 )

@@ -12,7 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
 from sklearn.tree import DecisionTreeClassifier
 
-from tests.hostile.gadgets.writing import Call, Name, New, State, add
+from tests.hostile.gadgets.writing import CORE, Call, Name, New, State, add
 
 X = np.random.default_rng(18).random((40, 3))
 Y = np.arange(40) % 2
@@ -113,7 +113,7 @@ def _aliased(path: str) -> object:
     model.fit(wide, np.arange(300.0))
     tree = model._predictors[0][0]
     nodes = bytearray(tree.nodes.tobytes())
-    array = Name("numpy._core.numeric._frombuffer")
+    array = Name(f"{CORE}.numeric._frombuffer")
     same = Call(array, nodes, tree.nodes.dtype, (len(tree.nodes),), "C")
     numbers = Call(array, nodes, np.dtype("f8"), (1, len(nodes) // 8), "C")
     step = State(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import pickle
+from inspect import getsource
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
 from sklearn.svm import SVC
+from statsmodels.base.data import ModelData
 
 from tests.hostile.gadgets.writing import Call, Name, New, State, add, source
 
@@ -171,12 +173,15 @@ def _formula_data(path: str, key: str) -> object:
     return State(New(Name("statsmodels.base.data.PandasData")), state)
 
 
-add("formula_in_a_state", lambda path: _formula_data(path, "restore_model_spec"))
-add(
-    "formula_in_an_older_state",
-    lambda path: _formula_data(path, "restore_design_info"),
-    theoretical="only older versions know this key",
-)
+for _name, _key in {
+    "formula_in_a_state": "restore_model_spec",
+    "formula_in_an_older_state": "restore_design_info",
+}.items():
+    add(
+        _name,
+        lambda path, key=_key: _formula_data(path, key),
+        theoretical="" if _key in getsource(ModelData) else "another version knows this key",
+    )
 
 
 def _distribution(path: str) -> object:
@@ -215,7 +220,7 @@ add(
 
 def _chain(path: str) -> object:
     """Only listed names: a table evaluates the text that a kernel wrote."""
-    code = f"@sparse._construct.os.mkdir({path!r})"
+    code = f"@sparse.linalg._dsolve.linsolve.threading._os.mkdir({path!r})"
     table = pd.DataFrame({"a": [1]})
     namespace = Name("types.SimpleNamespace")
     written = State(

@@ -16,7 +16,7 @@ def _shell(path: str) -> str:
 
 _NESTED = {
     "os": "path.os.mkdir",
-    "numpy": "f2py.os.mkdir",
+    "numpy": "testing._private.utils.os.mkdir",
     "numpy.f2py": "os.mkdir",
     "numpy.testing._private.utils": "os.mkdir",
     "pandas.io.common": "os.mkdir",
@@ -25,7 +25,7 @@ _NESTED = {
     "joblib": "disk.os.mkdir",
     "sklearn.datasets._base": "os.mkdir",
     "sklearn.utils._testing": "os.mkdir",
-    "scipy._lib._util": "os.mkdir",
+    "scipy._lib._util": "inspect.os.mkdir",
     "torch.utils._config_module": "os.mkdir",
     "torch.serialization": "os.mkdir",
     "threadpoolctl": "os.mkdir",
@@ -39,7 +39,7 @@ for _module, _qualname in _NESTED.items():
         f"nested_{_module}_{_qualname}",
         lambda path, module=_module, name=_qualname: Call(Name(name, module), path),
     )
-for _module, _qualname in (("os", "path.os.mkdir"), ("numpy", "f2py.os.mkdir")):
+for _module, _qualname in (("os", "path.os.mkdir"), ("numpy", "testing._private.utils.os.mkdir")):
     add(
         f"nested_global_of_protocol_4_{_module}",
         lambda path, module=_module, name=_qualname: (

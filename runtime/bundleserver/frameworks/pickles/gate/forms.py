@@ -50,7 +50,8 @@ def _reconstructor(session: Session, args: tuple[object, ...]) -> object:
     of, base, state = _three(args)
     kind, found = session.class_of(of), session.reference_to(base)
     made_by = cast(Any, kind.real).__new__
-    if found is not None and found.real is object and made_by is object.__new__ and state is None:
+    if found is not None and found.real is object and state is None:
+        # As NEWOBJ does: some classes have a __new__ of their own, such as scipy's operators.
         return session.new(kind, (), {})
     if found is not None and found.real is dict and made_by is dict.__new__ and type(state) is dict:
         made = session.new(kind, (), {})

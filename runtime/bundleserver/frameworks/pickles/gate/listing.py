@@ -92,6 +92,16 @@ def _names(kind: Hashable) -> tuple[str, ...]:
     return tuple(f"{base.__module__}.{base.__qualname__}" for base in cast(type, kind).__mro__)
 
 
+# The name under which scikit-learn before 1.9 has its compiled losses; pickles have it too.
+REAL_MODULES: Mapping[str, str] = {"_loss": "sklearn._loss._loss"}
+
+
+def package_of(name: str) -> str:
+    """Return the package of a class or function by its name."""
+    package = name.partition(".")[0]
+    return REAL_MODULES.get(package, package).partition(".")[0]
+
+
 def own_names(kind: type) -> tuple[str, ...]:
     """Return the names of a class and of those that it extends, whatever a pickle called it."""
     return _names(cast(Hashable, kind))

@@ -76,6 +76,13 @@ def _check_importances(_session: Session, made: object) -> None:
         raise Refused(f"'importance_getter' is {getter!r:.50}; expected an attribute")
 
 
+def _check_columns(_session: Session, made: object) -> None:
+    """Refuse the columns that scikit-learn 1.6 chose if they are no plain list of places."""
+    columns: Any = _attributes(made).get("data")
+    if type(columns) is not list or not all(type(column) in (int, str) for column in columns):
+        raise Refused("the remaining columns of a table are no list of places or names")
+
+
 def _check_model_data(state: object) -> None:
     """Check the formula that statsmodels evaluates as Python while its data get their state."""
     if type(state) is not dict:
@@ -149,6 +156,7 @@ AUDITS: Mapping[str, Rule] = {
     "sklearn.ensemble._stacking._BaseStacking": _check_methods,
     "sklearn.model_selection._classification_threshold.BaseThresholdClassifier": _check_methods,
     "sklearn.multioutput._BaseChain": _check_methods,
+    "sklearn.compose._column_transformer._RemainderColsList": _check_columns,
     "sklearn.feature_selection._from_model.SelectFromModel": _check_importances,
     "sklearn.feature_selection._rfe.RFE": _check_importances,
     "statsmodels.base.model.Model": _check_model,

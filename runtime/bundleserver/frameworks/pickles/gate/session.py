@@ -13,8 +13,10 @@ from bundleserver.frameworks.lean_imports import IMPORTING
 from bundleserver.frameworks.pickles.gate.listing import (
     ANY_WAY,
     NEW,
+    REAL_MODULES,
     VALUE,
     own_names,
+    package_of,
     why_never,
 )
 from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused, kind_of
@@ -155,7 +157,7 @@ class Session:
     def watch(self, made: object) -> None:
         """Check an object at the end of the load, if there is a rule for its class."""
         names = own_names(type(made))
-        for name in (names[0].partition(".")[0], *names):
+        for name in (package_of(names[0]), *names):
             if rule := self._rules.get(name):
                 self._audits.append((rule, made))
 
@@ -216,14 +218,10 @@ class Session:
 _MOST_OWNERS = 3
 
 
-# As scikit-learn 1.6 calls it in pickles; another module may have this name.
-_REAL_MODULES = {"_loss": "sklearn._loss._loss"}
-
-
 def _imported(module: str, name: str, full: str) -> object:
     """Import a listed name; classes may be inside of classes, nothing is found inside of else."""
     with IMPORTING:
-        found: object = import_module(_REAL_MODULES.get(module, module))
+        found: object = import_module(REAL_MODULES.get(module, module))
     for depth, part in enumerate(name.split(".")):
         if depth and not isinstance(found, type):
             raise Refused(f"'{full}' is inside of what is no class")

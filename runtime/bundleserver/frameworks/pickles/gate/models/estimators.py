@@ -14,7 +14,7 @@ from typing import cast
 
 import numpy as np
 
-from bundleserver.frameworks.pickles.gate.listing import own_names
+from bundleserver.frameworks.pickles.gate.listing import own_names, package_of
 from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
 from bundleserver.frameworks.pickles.gate.session import Rule, Session
 
@@ -99,8 +99,7 @@ def _are_numbers(value: object) -> bool:
 
 
 def _check_parts(session: Session, made: object) -> None:
-    package = type(made).__module__.partition(".")[0]
-    allowed = _MADE_OF[package]
+    allowed = _MADE_OF[package_of(own_names(type(made))[0])]
     attributes = cast("dict[str, object]", getattr(made, "__dict__", {}))
     for name, value in attributes.items():
         for part in _leaves(value):
@@ -122,7 +121,7 @@ def _check_part(session: Session, name: str, part: object, allowed: frozenset[st
     if kind is MethodType and "statsmodels" in allowed:
         return
     names = own_names(kind)
-    is_known = kind.__module__.partition(".")[0] in allowed or _INDEX in names
+    is_known = package_of(names[0]) in allowed or _INDEX in names
     is_part = name not in _PARTS or _ESTIMATOR in names or names[0] == _CALIBRATED
     is_part = is_part or _is_selector(names[0])
     if not (is_known and is_part):
@@ -130,9 +129,11 @@ def _check_part(session: Session, name: str, part: object, allowed: frozenset[st
 
 
 def _is_selector(name: str) -> bool:
-    return name == "sklearn.compose._column_transformer.make_column_selector" or name in _SCALARS
+    return name in _SELECTORS or name in _SCALARS
 
 
+_COLUMNS = "sklearn.compose._column_transformer._RemainderColsList"
+_SELECTORS = frozenset({"sklearn.compose._column_transformer.make_column_selector", _COLUMNS})
 _SCALARS = frozenset({"numpy.str_", "numpy.int64", "numpy.bool", "numpy.bool_"})
 
 

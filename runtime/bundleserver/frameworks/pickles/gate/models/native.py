@@ -5,6 +5,8 @@ Without these rules a file could make a prediction read, or write, outside of it
 
 from __future__ import annotations
 
+import copy
+import functools
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -15,6 +17,8 @@ from bundleserver.frameworks.pickles.gate.refusal import Refused
 from bundleserver.frameworks.pickles.gate.session import Rule, Session
 
 Array = np.ndarray[Any, Any]
+_BY_HISTOGRAM = "sklearn.ensemble._hist_gradient_boosting"
+_OF_COLUMNS = "sklearn.compose._column_transformer.ColumnTransformer"
 
 
 def _check(*, holds: bool, what: str) -> None:
@@ -86,17 +90,36 @@ def _starts_with(first: Any, columns: int) -> bool:
 def _check_histogram_trees(_session: Session, made: object) -> None:
     """Check the trees of histogram gradient boosting."""
     attributes = vars(made)
-    width, categorical = attributes.get("n_features_in_"), attributes.get("is_categorical_")
+    width = attributes.get("n_features_in_")
+    # In the order of its trees, which have the columns of categories before the others.
     places = getattr(attributes.get("_bin_mapper"), "is_categorical_", None)
     attributes["_predictors"] = [[*row] for row in attributes.get("_predictors", ())]
     for row in attributes["_predictors"]:
         for tree in row:
             _check(holds=type(tree).__name__ == "TreePredictor", what="the trees of a model")
             _own_arrays(tree)
-            _check_histogram_tree(tree, cast(int, width), categorical, places)
+            _check_histogram_tree(tree, cast(int, width), places)
+    if attributes.get("_preprocessor") is not None:
+        _check_preparing(attributes, cast(int, width))
 
 
-def _check_histogram_tree(tree: Any, width: int, categorical: Any, places: Any) -> None:
+def _check_preparing(attributes: dict[str, Any], width: int) -> None:
+    """Let what prepares the columns of a model answer with as many as its trees read."""
+    preparing = attributes["_preprocessor"]
+    _check(holds=own_names(type(preparing))[0] == _OF_COLUMNS, what="the columns of a model")
+    own = attributes["_preprocessor"] = copy.copy(preparing)
+    vars(own)["transform"] = functools.partial(_of_width, preparing, width)
+
+
+def _of_width(preparing: Any, width: int, rows: object) -> object:
+    """Return rows as they come to the trees, which read as many columns as they know."""
+    made = type(preparing).transform(preparing, rows)
+    if getattr(made, "shape", ())[1:] != (width,):
+        raise ValueError(f"a gradient boosting model makes of its input other than {width} columns")
+    return made
+
+
+def _check_histogram_tree(tree: Any, width: int, places: Any) -> None:
     nodes = tree.nodes
     is_sound = isinstance(nodes, np.ndarray) and nodes.ndim == 1 and nodes.size > 0
     if is_sound:
@@ -109,11 +132,11 @@ def _check_histogram_tree(tree: Any, width: int, categorical: Any, places: Any) 
         )
         chosen = nodes[inner][nodes["is_categorical"][inner] != 0]
         if is_sound and chosen.size:
-            known = np.asarray(categorical)
+            known = np.asarray(places)
             is_sound = (
                 known.shape == (width,)
-                and np.array_equal(places, known)
-                and bool(known[chosen["feature_idx"]].all())
+                and bool(np.isin(chosen["feature_idx"], np.flatnonzero(known)).all())
+                and np.shape(tree.raw_left_cat_bitsets)[1:] == (8,)
                 and _within(chosen["bitset_idx"], 0, len(tree.raw_left_cat_bitsets))
             )
     _check(holds=bool(is_sound), what="the nodes of a gradient boosting model")
@@ -170,8 +193,7 @@ def _is_metric_of(metric: Any, width: int) -> bool:
 def _check_neighbors_tree(_session: Session, made: object) -> None:
     """Check a KD tree or ball tree."""
     data, order, nodes, bounds, _, _, count = cast(Any, made).__getstate__()[:7]
-    data, order, bounds = np.asarray(data), np.asarray(order), np.asarray(bounds)
-    nodes = np.asarray(nodes)
+    data, order, nodes, bounds = map(np.asarray, (data, order, nodes, bounds))
     start, end = nodes["idx_start"], nodes["idx_end"]
     inner = np.flatnonzero(nodes["is_leaf"] == 0)
     is_sound = (
@@ -258,10 +280,8 @@ NATIVE_AUDITS: Mapping[str, Rule] = {
     "sklearn.tree._tree.Tree": _check_tree,
     "sklearn.tree._classes.BaseDecisionTree": _check_tree_estimator,
     "sklearn.ensemble._gb.BaseGradientBoosting": _check_boosted_trees,
-    "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.BaseHistGradientBoosting": (
-        _check_histogram_trees
-    ),
-    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper": _check_bins,
+    f"{_BY_HISTOGRAM}.gradient_boosting.BaseHistGradientBoosting": _check_histogram_trees,
+    f"{_BY_HISTOGRAM}.binning._BinMapper": _check_bins,
     "sklearn.neighbors._kd_tree.BinaryTree64": _check_neighbors_tree,
     "sklearn.neighbors._kd_tree.BinaryTree32": _check_neighbors_tree,
     "sklearn.neighbors._ball_tree.BinaryTree64": _check_neighbors_tree,
@@ -272,10 +292,9 @@ NATIVE_AUDITS: Mapping[str, Rule] = {
 }
 """Checks of finished objects, by the names of their classes or of what those extend."""
 
-
 NATIVE_SETTERS = {
     f"sklearn.neighbors.{module}.BinaryTree{bits}": _set_neighbors_tree
     for module in ("_kd_tree", "_ball_tree")
-    for bits in ("", "64", "32")
+    for bits in ("64", "32")
 }
 """Classes whose state is set by a function of ours."""
