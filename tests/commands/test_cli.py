@@ -226,6 +226,15 @@ def test_validate_names_the_manifest_of_a_nested_bundle(tmp_path):
         assert problem.startswith(f"{inner / 'manifest.json'}: components.model.{place}: is ")
 
 
+def test_a_command_names_itself_where_its_flags_do_not_fit(pair):
+    """The flags for trust are those of ``serve``, and no server is what somebody has started."""
+    result = run("validate", pair, "--profile", "production")
+
+    assert 0 != result.exit_code
+    assert "error: validate: --signatures: " in result.output
+    assert "serve:" not in result.output
+
+
 def test_validate_runs_the_examples(pair):
     """An answer that differs from the recorded one is a problem."""
     run("init", pair)

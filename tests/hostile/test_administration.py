@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import http.client
+import ipaddress
 import socket
 from contextlib import contextmanager
 from pathlib import Path
@@ -373,6 +374,90 @@ def test_a_host_that_is_not_here_ends_the_start(tmp_path, host, workers):
     assert ended.code in (1, 2)
     assert f"--host: is '{host}'" in ended.out + ended.err
     assert "Traceback" not in ended.out + ended.err
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("flag", ["--host", "--http_port", "--grpc_port"])
+def test_nothing_is_opened_for_a_server_that_cannot_listen(tmp_path, flag, workers):
+    """A wrong address or a taken port ends the start before any file of a model is looked at."""
+    publish(tmp_path, "v1", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        value = "192.0.2.78" if flag == "--host" else taken.getsockname()[1]
+        flags = {"--host": "127.0.0.1", "--http_port": 0, "--grpc_port": 0, flag: value}
+        given = (f"{name}={value}" for name, value in flags.items())
+        ended = command(
+            *("serve", "--model_dir", tmp_path, "--model_name", "numbers"),
+            *("--workers", workers, *given),
+        )
+
+    said = ended.out + ended.err
+    assert ended.code in (1, 2)
+    assert f"{flag}: " in said
+    assert "numbers v1" not in said
+
+
+def link_local():
+    """Return the link-local addresses of this machine, with their interfaces."""
+    try:
+        lines = Path("/proc/net/if_inet6").read_text().splitlines()
+    except OSError:
+        return []
+    pairs = [(line.split()[0], line.split()[-1]) for line in lines]
+    return [
+        f"{ipaddress.ip_address(bytes.fromhex(number))}%{interface}"
+        for number, interface in pairs
+        if number.startswith("fe80")
+    ]
+
+
+@pytest.mark.skipif(not link_local(), reason="this machine has no link-local address")
+def test_a_link_local_address_is_listened_on_with_its_zone(tmp_path):
+    """REST and gRPC listen on the interface that the zone names."""
+    publish(tmp_path, "v1", 1.0)
+    host = link_local()[0]
+    with running(tmp_path, "numbers", host=host) as server:
+        at = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4]
+        for port in (server.http_port, server.grpc_port):
+            with socket.socket(socket.AF_INET6) as link:
+                link.settimeout(60)
+                link.connect((at[0], port, 0, at[3]))
+
+
+def test_an_address_has_one_form_over_both_protocols(tmp_path):
+    """A line of the log has address and port, however the request came."""
+    publish(tmp_path, "v1", 1.0)
+    for host, shown in (("127.0.0.1", "127.0.0.1:"), ("::1", "[::1]:")):
+        with running(tmp_path, "numbers", host=host) as server:
+            at = f"{shown.removesuffix(':')}:{server.grpc_port}"
+            httpx.post(f"http://{shown}{server.http_port}{UNLOAD}", timeout=60)
+            with connected(at) as client, pytest.raises(grpc.RpcError):
+                client.call("RepositoryModelUnload", model_name="numbers")
+            for protocol in ("rest", "grpc"):
+                (line,) = (it for it in server.log.splitlines() if f"over {protocol}: ref" in it)
+                assert f"administration request from {shown}" in line
+
+
+def test_inspect_says_that_an_index_is_refused_and_reads_it_with_the_token(tmp_path):
+    """No table that lacks the versions passes for a whole one."""
+    with with_token(tmp_path, repository_index="admin") as (server, token):
+        (tmp_path / "other").write_text("another-token-of-ours")
+        ask = ("inspect", "--url", server.rest)
+        without, as_json = command(*ask), command(*ask, "--json")
+        wrong = command(*ask, "--admin_token_file", tmp_path / "other")
+        right = command(*ask, "--admin_token_file", token)
+        none = command(*ask, "--admin_token_file", tmp_path / "nothing")
+
+    assert 0 == without.code
+    assert "numbers: default v1" in without.out
+    assert "requires the administrator's token" in without.out
+    assert "--admin_token_file FILE" in without.out
+    assert "requires the administrator's token" in as_json.document["index_refused"]
+    assert (1, 1) == (wrong.code, none.code)
+    assert "does not show its index of versions" in wrong.err
+    assert "--admin_token_file" in none.err
+    assert 0 == right.code, right.err
+    assert "READY" in right.out
+    assert TOKEN not in "".join(it.out + it.err for it in (without, wrong, right, none))
 
 
 VERSIONS = ("", " HTTP/0.9", " HTTP/2.0", " HTTP/3.0", " HTTP/1.9", " HTTP/9.9", " ", " http/1.1")

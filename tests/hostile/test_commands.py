@@ -356,7 +356,7 @@ ODD_MODELS = [
 def test_documents_of_no_bundleserver_are_one_clean_error(document, capsys):
     """Fields of other types than ours are told, never a traceback or a control character."""
     with _evil(_http(document)) as url, contextlib.suppress(SourceError):
-        asking.print_server(asking.ask_server(url))
+        asking.print_server(*asking.ask_server(url))
 
     assert ESCAPE not in capsys.readouterr().out
 

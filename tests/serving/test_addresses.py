@@ -60,3 +60,18 @@ def test_what_is_no_address_of_this_machine_is_refused(host, said):
     assert said in str(caught.value)
     assert "serve: --host: is '" in str(caught.value)
     assert "such as 127.0.0.1" in str(caught.value)
+
+
+def test_a_zone_is_kept_and_a_missing_one_is_told():
+    """A link-local address means one interface, which is part of the address."""
+    number = socket.if_nametoindex("lo")
+
+    (found,) = addresses_of(f"::1%{number}", EVERY)
+    assert f"::1%{number}" == found.host
+    assert f"[::1%{number}]:80" == found.at(80)
+    assert ("::1", 80, 0, number) == found.socket_at(80)
+    assert ("127.0.0.1", 80) == LOOPBACK.socket_at(80)
+    with pytest.raises(ConfigError, match="--host: is 'fe80::1%lo'; this machine cannot listen"):
+        addresses_of("fe80::1%lo", EVERY)
+    with pytest.raises(ConfigError, match=r"--host: is 'fe80::1'.*needs its interface"):
+        addresses_of("fe80::1", EVERY)

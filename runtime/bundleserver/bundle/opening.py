@@ -22,7 +22,8 @@ from bundleserver.bundle.links import FileWalk, Links
 from bundleserver.bundle.members import Members
 from bundleserver.bundle.reading import read_manifest, read_nested_manifest
 from bundleserver.bundle.trust import TRUST_ANY, SignaturePolicy, Trust
-from bundleserver.bundle.trust.checking import NOT_CHECKED, Served, check
+from bundleserver.bundle.trust.checking import NOT_CHECKED, check
+from bundleserver.bundle.trust.naming import Served
 from bundleserver.bundle.trust.verification import HERE, Origin
 from bundleserver.documents.printable import shell_word
 from bundleserver.errors import BundleError, BundleServerError, IntegrityError, Problem

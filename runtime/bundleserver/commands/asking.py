@@ -9,12 +9,15 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from urllib.parse import quote
 
 import orjson
 
 from bundleserver.commands.console import format_metrics, one_line, say, say_table
-from bundleserver.errors import SourceError
+from bundleserver.documents.bearer import MOST_BYTES, token_in
+from bundleserver.errors import SourceError, StoreError
+from bundleserver.frameworks.regular_files import open_regular
 
 _TIMEOUT_SECONDS = 10.0
 """How long a server may say nothing."""
@@ -22,6 +25,7 @@ _ANSWER_SECONDS = 30.0
 """How long one answer may take as a whole."""
 _ALL_SECONDS = 300.0
 _MOST_BYTES = 8 << 20
+_NOT_A_LIST = "its answer is no list of versions"
 _ODD = "has answers that are not those of a bundleserver"
 _VERSION_HEADINGS = ("version", "state", "answers", "trained", "metrics", "digest", "reason")
 _HEADINGS = (
@@ -37,11 +41,32 @@ _HEADINGS = (
 )
 
 
-def ask_server(url: str) -> list[dict[str, object]]:
-    """Return the metadata of each model of a server; the reason instead if it is not ready.
+def read_token(path: Path) -> bytes:
+    """Return the administrator's token in a file, as a server reads it.
 
     Raises:
-        SourceError: the server does not respond, or is not a model server.
+        StoreError: it cannot be read, or has no token.
+    """
+    try:
+        with open_regular(path) as file:
+            return token_in(file.read(MOST_BYTES + 1))
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(f"--admin_token_file {path}: {reason}; expected a token") from error
+
+
+def ask_server(url: str, token: bytes | None = None) -> tuple[list[dict[str, object]], str]:
+    """Return the metadata of each model of a server; the reason instead if it is not ready.
+
+    Args:
+        url: where the server is.
+        token: the administrator's; it is sent with the request for the index alone.
+
+    Returns:
+        The models, and why the index, which has the states of versions, was refused, if it was.
+
+    Raises:
+        SourceError: the server does not respond, is not a model server, or refuses the token.
     """
     if not url.startswith(("http://", "https://")):
         raise SourceError(f"'{url}' is not a valid server URL; expected http://host:port")
@@ -49,12 +74,16 @@ def ask_server(url: str) -> list[dict[str, object]]:
     models = _get(base, end).get("models")
     if not isinstance(models, list):
         raise SourceError(f"'{base}' did not list models; is it a bundleserver?")
-    index = _mappings(_ask(url.rstrip("/") + "/v2/repository/index", end, b"{}"))
-    return [_ask_model(base, str(name), index, end) for name in models]
+    answer = _ask(url.rstrip("/") + "/v2/repository/index", end, b"{}", token)
+    refusal = "" if isinstance(answer, list) else _mapping(answer).get("error", _NOT_A_LIST)
+    if refusal and token is not None:
+        raise SourceError(f"'{url}' does not show its index of versions: {refusal}")
+    index = _mappings(answer)
+    return [_ask_model(base, str(name), index, end) for name in models], str(refusal)
 
 
-def print_server(models: list[dict[str, object]]) -> None:
-    """Show each model's versions, split, canary and comparisons.
+def print_server(models: list[dict[str, object]], refusal: str = "") -> None:
+    """Show each model's versions, split, canary and comparisons, or why there are no versions.
 
     Raises:
         SourceError: what was answered is not what a bundleserver answers.
@@ -63,6 +92,9 @@ def print_server(models: list[dict[str, object]]) -> None:
         _print(models)
     except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise SourceError(f"the server {_ODD}: {error!r}") from error
+    if refusal:
+        say(f"the server does not show the states of its versions: {one_line(refusal)}")
+        say("to see them add --admin_token_file FILE, with the token of its administrators")
 
 
 def _print(models: list[dict[str, object]]) -> None:
@@ -106,13 +138,13 @@ def _get(address: str, end: float) -> Mapping[str, object]:
     return _mapping(_ask(address, end))
 
 
-def _ask(address: str, end: float, body: bytes | None = None) -> object:
+def _ask(address: str, end: float, body: bytes | None = None, token: bytes | None = None) -> object:
     """Return the document that a server answers, in bounded time whatever it sends."""
     answers: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
 
     def ask() -> None:
         try:
-            answers.put(_answer(address, body))
+            answers.put(_answer(address, body, token))
         except Exception as error:  # noqa: BLE001  # handed to the thread that waits
             answers.put(error)
 
@@ -138,10 +170,14 @@ def _ask(address: str, end: float, body: bytes | None = None) -> object:
         raise SourceError(f"'{address}' did not return JSON; is it a bundleserver?") from error
 
 
-def _answer(address: str, body: bytes | None) -> bytes:
+def _answer(address: str, body: bytes | None, token: bytes | None) -> bytes:
+    # The scheme is http or https: ask_server has checked it.
+    request = urllib.request.Request(address, body)  # noqa: S310
+    if token is not None:
+        # Not to where a server may redirect to. Headers are written in Latin-1: these bytes.
+        request.add_unredirected_header("Authorization", f"Bearer {token.decode('latin-1')}")
     try:
-        # The scheme is http or https: ask_server has checked it.
-        answer = urllib.request.urlopen(address, body, _TIMEOUT_SECONDS)  # noqa: S310
+        answer = urllib.request.urlopen(request, None, _TIMEOUT_SECONDS)  # noqa: S310
     except urllib.error.HTTPError as error:
         answer = error
     with answer:

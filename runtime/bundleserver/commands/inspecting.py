@@ -13,8 +13,9 @@ from bundleserver.bundle.inferring import ignored_files
 from bundleserver.bundle.integrity import bundle_digest
 from bundleserver.bundle.opening import verify
 from bundleserver.bundle.trust import SignaturePolicy, Trust
-from bundleserver.bundle.trust.checking import Served, check
+from bundleserver.bundle.trust.checking import check
 from bundleserver.bundle.trust.keys import check_keys
+from bundleserver.bundle.trust.naming import Served
 from bundleserver.bundle.trust.verification import SIGNATURE_NAME, UNCHECKED, SignatureStatus
 from bundleserver.commands import asking
 from bundleserver.commands.console import (
@@ -94,6 +95,14 @@ def inspect(
         Path | None,
         typer.Option("--trusted_keys", metavar="KEYS", help="Check signatures with these keys."),
     ] = None,
+    admin_token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--admin_token_file",
+            metavar="FILE",
+            help="With --url: a file with the server's token, where its index requires one.",
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show versions, their components, which a server would load, and why not.
@@ -111,9 +120,15 @@ def inspect(
         show_pickle_names(directory, as_json=as_json)
         return
     if directory is None:
-        models = asking.ask_server(url or "")
-        say_json({"models": models}) if as_json else asking.print_server(models)
+        token = None if admin_token_file is None else asking.read_token(admin_token_file)
+        models, refusal = asking.ask_server(url or "", token)
+        if as_json:
+            say_json({"models": models, **({"index_refused": refusal} if refusal else {})})
+        else:
+            asking.print_server(models, refusal)
         return
+    if admin_token_file is not None:
+        raise typer.BadParameter("--admin_token_file is for --url")
     if trusted_keys is not None:
         check_keys(trusted_keys)
     listings = list_models(directory)

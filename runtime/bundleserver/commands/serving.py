@@ -125,15 +125,19 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
     manager = _make_manager(settings, member)
     if member is not None:
         member.manage(manager)
-    server = BundleServer(manager, _server_options(settings), member=member)
+    watcher = Watcher(manager, settings.poll_interval_seconds)
+    # No model is opened for a server that cannot listen; worker processes have their ports, and
+    # listen once they have models.
+    begin = (lambda: None) if member else watcher.start
+    server = BundleServer(manager, _server_options(settings), member=member, on_listening=begin)
     # Before a model is loaded: its libraries read the number when they are imported.
     limit_library_threads(server.pool.library_threads)
     if identity is None or identity.number == 1:
         log_trust(trust_of(settings))
     for flag in ignored_flags(settings):
         LOG.warning("%s has no effect", flag)
-    watcher = Watcher(manager, settings.poll_interval_seconds)
-    watcher.start()
+    if member is not None:
+        watcher.start()
     try:
         server.run()
     finally:

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from bundleserver.bundle.trust import SignaturePolicy, Trust
-from bundleserver.bundle.trust.checking import Served, check, check_keyless
+from bundleserver.bundle.trust.checking import check, check_keyless
 from bundleserver.bundle.trust.keys import check_keys
+from bundleserver.bundle.trust.naming import Served
 from bundleserver.bundle.trust.signing import SigningKey, shown_path, sign_keyless
 from bundleserver.bundle.trust.verification import (
     HERE,
@@ -157,5 +158,5 @@ def _document(
 def _facts_of(error: BundleServerError) -> Mapping[str, object]:
     """Return what is known of a signature that does not verify, or could not be looked at."""
     if isinstance(error, SignatureRefused):
-        return Verification(error.status, error.key, str(error)).facts()
+        return Verification(error.status, None, str(error)).facts()
     return {"status": UNCHECKED, "key": None, "signed_at": None, "problem": str(error)}

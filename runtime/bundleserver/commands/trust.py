@@ -15,6 +15,7 @@ from bundleserver.bundle.trust.keys import check_keys
 from bundleserver.commands.flags import read_settings
 from bundleserver.commands.flags.table import FLAGS
 from bundleserver.commands.flags.values import parse_bool
+from bundleserver.errors import ConfigError
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy, read_names
 from bundleserver.settings import Settings
 
@@ -56,7 +57,13 @@ def with_trust(command: Callable[..., None]) -> Callable[..., None]:
             for name, value in said.items()
             if value is not None and value is not False
         ]
-        command(**given, trust=trust_of(read_settings(arguments, {})))
+        try:
+            trust = trust_of(read_settings(arguments, {}))
+        except ConfigError as error:
+            if error.what != "serve":
+                raise
+            raise ConfigError(command.__name__, error.problems) from error
+        command(**given, trust=trust)
 
     # typer reads the annotations and the signature of what it is given.
     del run.__wrapped__

@@ -21,6 +21,11 @@ class Address(NamedTuple):
         """Write it with a port, as in a URL."""
         return f"{bracketed(self.host)}:{port}"
 
+    def socket_at(self, port: int) -> tuple[str, int] | tuple[str, int, int, int]:
+        """Write it with a port as sockets take it; in a text they pass over a zone."""
+        host, _, zone = self.host.partition("%")
+        return (host, port, 0, int(zone)) if zone else (host, port)
+
 
 EVERY_IPV4 = Address(socket.AF_INET, "0.0.0.0")  # noqa: S104  # probes and sidecars: as kserve
 EVERY = Address(socket.AF_INET6, "::")
@@ -49,7 +54,7 @@ def addresses_of(host: str | None, otherwise: Address) -> tuple[Address, ...]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise _unusable(f"is '{host}', which has no address: {reason}{_hint(host)}") from error
-    known = dict.fromkeys(Address(family, str(at[0])) for family, _, _, _, at in found)
+    known = dict.fromkeys(Address(family, _host(at)) for family, _, _, _, at in found)
     problems = {address: _problem(address) for address in known}
     usable = tuple(address for address, problem in problems.items() if problem is None)
     if not usable:
@@ -68,6 +73,12 @@ def reusable_socket(address: Address) -> socket.socket:
     return made
 
 
+def _host(at: tuple[object, ...]) -> str:
+    """Return the host of a socket's address, of IPv6 with its zone: an interface's number."""
+    zone = at[3] if len(at) > 3 else 0
+    return f"{str(at[0]).partition('%')[0]}%{zone}" if zone else str(at[0])
+
+
 def _is_abbreviated(host: str) -> bool:
     """Ask whether the system would complete a number, or read an octal one, to an address."""
     with suppress(ValueError):
@@ -84,22 +95,28 @@ def _problem(address: Address) -> str | None:
     # The system binds a TCP socket to these, and no connection ever comes.
     if ipaddress.ip_address(address.host.partition("%")[0]).is_multicast:
         return "a multicast address is not one of a machine"
+    if ipaddress.ip_address(address.host).is_link_local and _has_no_zone(address):
+        return "a link-local address needs its interface, as in fe80::1%eth0"
     if _is_broadcast(address):
         return "a broadcast address is not one of a machine"
     try:
         with reusable_socket(address) as probe:
-            probe.bind((address.host, 0))
+            probe.bind(address.socket_at(0))
     except OSError as error:
-        if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+        if error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL):
             return error.strerror or str(error)
     return None
+
+
+def _has_no_zone(address: Address) -> bool:
+    return address.family == socket.AF_INET6 and "%" not in address.host
 
 
 def _is_broadcast(address: Address) -> bool:
     """Ask the system, which knows the broadcast addresses of its networks; nothing is sent."""
     with socket.socket(address.family, socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect((address.host, 9))
+            probe.connect(address.socket_at(9))
         except PermissionError:
             return address.family == socket.AF_INET
         except OSError:

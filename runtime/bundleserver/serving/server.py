@@ -62,8 +62,10 @@ class BundleServer:
         options: ServerOptions | None = None,
         registry: CollectorRegistry = REGISTRY,
         member: Member | None = None,
+        on_listening: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare to serve; ``member`` connects one of several worker processes."""
+        self._on_listening = on_listening
         self.options = options = options or ServerOptions()
         set_up_logging(options)
         self.peers = None if member is None else Peers(member, manager, registry)
@@ -250,6 +252,7 @@ class BundleServer:
         also = f" and gRPC on {grpc}:{self.grpc_port}" if self.options.enable_grpc else ""
         LOG.info("serving REST on %s://%s:%d%s", scheme, rest, self.http_port, also)
         self.listening.set()
+        self._on_listening()
         if self.peers is not None:
             self.peers.say_listening()
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bundleserver.bundle.opening import manifest_of, open_bundle, verify
+from bundleserver.bundle.trust.naming import Served
 from bundleserver.bundle.trust.signing import SigningKey
 from bundleserver.bundle.trust.verification import SIGNATURE_NAME
 from bundleserver.errors import StoreError
@@ -27,7 +28,7 @@ from bundleserver.store.recording import (
     write_manifest,
 )
 from bundleserver.store.roots import ROOT_VARIABLE, usual_root
-from bundleserver.store.signed import LEFT_BEHIND_OF_SIGNED, check_kept, is_signed
+from bundleserver.store.signed import LEFT_BEHIND_OF_SIGNED, check_kept, check_signature, is_signed
 from bundleserver.store.staging import (
     STAGING_PREFIX,
     publish_staged,
@@ -146,8 +147,8 @@ class BundleStore:
                 copy has a manifest with digests.
             name: the model's name in the store.
             version: the label; by default the manifest's, else the one after the highest.
-            sign_with: a private key (PEM) to sign the version with. Without it a signed version is
-                published byte for byte, with its signature, under its own name and version only.
+            sign_with: a private key (PEM) to sign with. Else what is signed is published byte for
+                byte, as its own name and version; either way if its present signature is its.
 
         Raises:
             StoreError: the version exists, the directory cannot be copied, the disk is full.
@@ -163,15 +164,18 @@ class BundleStore:
             )
         key = None if sign_with is None else SigningKey.load(sign_with)
         manifest = manifest_of(source, name)
-        is_kept = key is None and is_signed(source)
-        if is_kept:
+        if is_kept := key is None and is_signed(source):
             check_kept(source, manifest, name, wanted)
+        elif is_signed(source):
+            check_signature(source, source, Served())  # signs nothing unseen that was changed
         manifest = replace(manifest, name=name)
         if wanted is None and manifest.version is not None:
             wanted = Version.parse(manifest.version)
             self._refuse_existing(root, wanted)
         with staged(root) as staging:
             copy_bundle(source, staging, LEFT_BEHIND_OF_SIGNED if is_kept else _LEFT_BEHIND)
+            if is_kept:
+                check_signature(staging, source, Served(name, manifest.version))
             # With a manifest no link below may lead out, whoever wrote it.
             verify(staging, replace(manifest, inferred=False))
             with closing(open_bundle(staging, manifest, version=manifest.version or "new")) as new:

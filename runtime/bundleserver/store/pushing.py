@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import bundleserver
 from bundleserver.bundle.opening import manifest_of, open_bundle
+from bundleserver.bundle.trust.naming import Served
 from bundleserver.errors import SourceError, StoreError
 from bundleserver.frameworks import frameworks
 from bundleserver.manifest import Manifest
@@ -22,7 +23,7 @@ from bundleserver.sources.registry.flavours import MLMODEL
 from bundleserver.sources.registry.uri import ModelUri, alias_problem
 from bundleserver.store.copying import copy_bundle
 from bundleserver.store.recording import with_digests, write_manifest
-from bundleserver.store.signed import LEFT_BEHIND_OF_SIGNED, check_kept, is_signed
+from bundleserver.store.signed import LEFT_BEHIND_OF_SIGNED, check_kept, check_signature, is_signed
 from bundleserver.store.staging import replace_file
 from bundleserver.versions.serving_config import CONFIG_NAME
 
@@ -113,6 +114,8 @@ def _stage(source: Path, staging: Path, name: str) -> Manifest:
         copy_bundle(source, staging, LEFT_BEHIND_OF_SIGNED if is_kept else _LEFT_BEHIND)
     except OSError as error:
         raise StoreError(f"{source} cannot be copied: {error}") from error
+    if is_kept:
+        check_signature(staging, source, Served())
     open_bundle(staging, manifest, model=name, version=manifest.version or "new").close()
     complete = manifest
     if not is_kept:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
+from bundleserver.bundle.trust.checking import compare_claimed, place_of
+from bundleserver.bundle.trust.naming import Served
 from bundleserver.bundle.trust.verification import SIGNATURE_NAME
-from bundleserver.errors import StoreError
+from bundleserver.documents.printable import shell_word
+from bundleserver.errors import IntegrityError, StoreError
 from bundleserver.manifest import MANIFEST_NAME, Manifest
 from bundleserver.store.staging import STAGING_PREFIX
 from bundleserver.versions import Version
@@ -44,6 +48,29 @@ def check_kept(
         raise _broken(directory, "its manifest says no version, which would be written")
     if version is not None and manifest.version != version.label:
         raise _broken(directory, f"its manifest says version '{manifest.version}', not '{version}'")
+
+
+def check_signature(directory: Path, shown: Path, served: Served) -> None:
+    """Check that a directory is what its signature says, by whomever that is: no key is asked.
+
+    Args:
+        directory: where the files are.
+        shown: the directory that somebody named, for messages.
+        served: as what a server is to serve it; None of either does not matter.
+
+    Raises:
+        StoreError: it is not, or the signature is damaged; names each difference.
+        FrameworkError: a library is missing.
+    """
+    try:
+        place = place_of(directory, links_lead_anywhere=directory == shown)
+        compare_claimed(replace(place, shown=shown), served)
+    except IntegrityError as error:
+        raise StoreError(
+            f"{error}; nothing was written. If it is as it should be, sign it first with: "
+            f"bundleserver sign {shell_word(shown)} --private_key KEY; or remove its "
+            f"{SIGNATURE_NAME}"
+        ) from error
 
 
 def _broken(directory: Path, why: str) -> StoreError:

@@ -265,7 +265,10 @@ def test_a_signature_file_of_another_version_is_refused(tmp_path, key, trust, si
     other = publish(tmp_path / "store", answer=0, sign_with=key)
     shutil.copy(signed / "model.sig", other / "model.sig")
 
-    assert "manifest.json: was edited" in str(refusal(other, trust, version="v2"))
+    assert (
+        "model.sig: is the signature of 'fraud' version 'v1', and this is 'fraud' version 'v2'"
+        in (str(refusal(other, trust, version="v2")))
+    )
 
 
 def inferred(tmp_path, name="fraud", version="1"):
@@ -631,7 +634,9 @@ def test_a_file_whose_name_is_no_text_is_named(tmp_path, key, trust, signed):
         sign(signed, key)
 
 
-@pytest.mark.parametrize("make", [ed25519.Ed25519PrivateKey.generate, rsa_key], ids=["Ed25519", "RSA"])
+@pytest.mark.parametrize(
+    "make", [ed25519.Ed25519PrivateKey.generate, rsa_key], ids=["Ed25519", "RSA"]
+)
 def test_a_key_of_another_kind_says_which_kinds_there_are(tmp_path, make):
     """Neither signs nor is trusted, and both errors say what it is and what is expected."""
     made = make()
@@ -674,7 +679,7 @@ def test_a_signature_of_a_single_file_verifies_and_is_not_one_of_a_directory(tmp
     with pytest.raises(SignatureRefused, match="the signature of a single file") as raised:
         check(directory, Served(), trust, HERE)
 
-    assert "release.pub" == raised.value.key.name
+    assert SignatureStatus.INVALID is raised.value.status
 
 
 def test_a_vector_of_another_media_type_is_refused(tmp_path):
@@ -793,7 +798,9 @@ def test_a_certificate_that_may_not_sign_is_refused(tmp_path):
     shutil.copy(place / "authority.crt", tmp_path / "keys" / "ours.crt")
     trust = Trust(signatures=SignaturePolicy.ENFORCE, trusted_keys=tmp_path / "keys")
 
-    assert "cannot be used for signing" in str(refusal(directory, trust, version="1"))
+    said = str(refusal(directory, trust, version="1"))
+    assert "the certificate that made it is none for signing" in said
+    assert "damaged" not in said
 
 
 def test_a_large_array_is_copied_piece_by_piece(tmp_path, key, trust):

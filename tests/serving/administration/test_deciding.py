@@ -266,3 +266,12 @@ def test_both_ways_to_open_are_told(token_file, caplog):
 
     assert "whoever reaches this server may load and unload" in caplog.messages[0]
     assert "--admin=open has no effect" in caplog.messages[1]
+
+
+def test_refusals_of_the_index_leave_the_lines_of_refused_changes(token_file, caplog):
+    """Whoever may ask for the index any number of times keeps nothing else out of the log."""
+    administration = Administration(token_file=token_file, repository_index="admin")
+    assert {Unauthenticated} == {index(administration) for _ in range(50)}
+    assert Unauthenticated is decide(administration)[0]
+
+    assert "refused (unauthenticated): unload of model" in caplog.text

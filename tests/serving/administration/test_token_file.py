@@ -232,3 +232,24 @@ def test_a_read_that_had_begun_before_does_not_count(path):
 
     assert [True, False] * 5 == asyncio.run(ask())
     assert 2 == file.reads
+
+
+@pytest.mark.parametrize("written", ["\u00a0", " \u2003\n", "\u200b", "\ufeff\u00a0\ufeff"])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_white_space_of_any_alphabet_is_no_token(path, written, encoding):
+    """What nobody sees in a file is nothing that anybody has to know."""
+    content = written.encode(encoding, "ignore")
+    path.write_bytes(content)
+
+    assert accepts(TokenFile(path), content) is None
+
+
+def test_a_file_that_flips_fills_no_log(path, caplog):
+    """Of what is wrong with it there are ten lines at once, whatever comes in between."""
+    file = TokenFile(path)
+    for _ in range(40):
+        for content in (b"short", TOKEN, b""):
+            path.write_bytes(content)
+            accepts(file)
+
+    assert 5 <= len([it for it in caplog.records if it.levelno >= logging.WARNING]) <= 15

@@ -10,10 +10,11 @@ from pathlib import Path
 from bundleserver.bundle.metadata_files import read_metadata
 from bundleserver.bundle.reading import read_manifest
 from bundleserver.bundle.trust import SignaturePolicy, Trust
-from bundleserver.bundle.trust.copying import PrivateCopy
+from bundleserver.bundle.trust.copying import PrivateCopy, differences
 from bundleserver.bundle.trust.coverage import uncovered
 from bundleserver.bundle.trust.files import find_files, linked_directory
 from bundleserver.bundle.trust.keys import read_keys, require_library
+from bundleserver.bundle.trust.naming import Served, foreign, moved
 from bundleserver.bundle.trust.statement import Statement
 from bundleserver.bundle.trust.verification import (
     HERE,
@@ -26,7 +27,6 @@ from bundleserver.bundle.trust.verification import (
 )
 from bundleserver.documents.printable import shell_word
 from bundleserver.errors import BundleServerError, Problem
-from bundleserver.manifest import Manifest
 
 LOG = logging.getLogger(__name__)
 
@@ -45,14 +45,6 @@ class Checked:
 
 
 NOT_CHECKED = Checked(Verification())
-
-
-@dataclass(frozen=True)
-class Served:
-    """As what a version is served; None where nobody says."""
-
-    model: str | None = None
-    version: str | None = None
 
 
 def check(
@@ -74,7 +66,7 @@ def check(
             raise
         LOG.warning("%s %s: %s", served.model, served.version, error)
         if isinstance(error, SignatureRefused):
-            return Checked(Verification(error.status, error.key, str(error)))
+            return Checked(Verification(error.status, None, str(error)))
         return Checked(Verification(SignatureStatus.INVALID, None, str(error)))
 
 
@@ -82,8 +74,8 @@ def _check(
     directory: Path, served: Served, trust: Trust, origin: Origin, links_lead_anywhere: bool
 ) -> Checked:
     require_library()
-    place = _place_of(directory, links_lead_anywhere)
-    key, statement = read_signature(place, trust.trusted_keys or Path())
+    place = place_of(directory, links_lead_anywhere)
+    key, statement = read_signature(place, trust.trusted_keys or Path(), origin)
     return compare(place, key, statement, served, origin)
 
 
@@ -97,7 +89,7 @@ def check_keyless(directory: Path, served: Served, identity: str, issuer: str) -
     from bundleserver.bundle.trust.library import NotVerified, verify_keyless
 
     try:
-        place = _place_of(directory)
+        place = place_of(directory)
         key, statement = verify_keyless(read_signature_file(place), identity, issuer)
     except NotVerified as error:
         problem = Problem(SIGNATURE_NAME, str(error))
@@ -120,7 +112,12 @@ class Place:
     only: frozenset[str] | None = None
 
 
-def _place_of(directory: Path, links_lead_anywhere: bool = False) -> Place:
+def place_of(directory: Path, links_lead_anywhere: bool = False) -> Place:
+    """Say where the files of a version's directory are.
+
+    Raises:
+        SignatureRefused: it cannot be read.
+    """
     try:
         base = linked_directory(directory) if links_lead_anywhere else None
         if base is None:
@@ -141,27 +138,89 @@ def compare(
         LoadError: it cannot be copied.
     """
     directory = place.shown
+    files = _files_of(place, statement, served, origin)
+    copy, changed = PrivateCopy.make(statement, files, directory)
     try:
-        found = find_files(place.base, statement, origin.own_files, place.only)
-    except OSError as error:
-        raise _unreadable(directory, error, key) from error
-    problems = [*found.problems, *_differences(statement, found.files)]
-    if problems:
-        raise _invalid(directory, problems, key)
-    copy, changed = PrivateCopy.make(statement, found.files, directory)
-    try:
-        manifest = None if changed else read_manifest(copy.path)
-        if problems := changed or list(uncovered(copy.path, manifest, statement.files)):
-            raise _invalid(directory, problems, key)
-        if moved := _moved(manifest, statement, served, origin):
-            raise _invalid(directory, [Problem("", moved)], key)
+        _check_content(place, copy.path, changed, statement, served, origin)
     except BaseException:
         copy.close()
         raise
     return Checked(Verification(SignatureStatus.VERIFIED, key), copy)
 
 
-def read_signature(place: Place, trusted_keys: Path) -> tuple[Key, Statement]:
+def compare_claimed(place: Place, served: Served) -> None:
+    """Compare a directory with what its signature says, by whomever it is; nothing is copied.
+
+    Raises:
+        SignatureRefused: it is damaged, or of something else; names each difference.
+        FrameworkError: a library is missing.
+    """
+    require_library()
+    from bundleserver.bundle.trust.library import NotVerified, claimed
+
+    try:
+        statement = claimed(read_signature_file(place))
+    except NotVerified as error:
+        problem = Problem(SIGNATURE_NAME, str(error))
+        raise SignatureRefused(place.shown, error.status, [problem]) from error
+    files = _files_of(place, statement, served, HERE)
+    try:
+        changed = list(differences(statement, files, place.base))
+    except OSError as error:
+        raise _unreadable(place.shown, error) from error
+    _check_content(place, place.base, changed, statement, served, HERE)
+
+
+def _files_of(
+    place: Place, statement: Statement, served: Served, origin: Origin
+) -> Mapping[str, Path]:
+    """Return where the files are that were signed.
+
+    Raises:
+        SignatureRefused: there are others, or some are missing.
+    """
+    try:
+        found = find_files(place.base, statement, origin.own_files, place.only)
+    except OSError as error:
+        raise _unreadable(place.shown, error) from error
+    if problems := [*found.problems, *_differences(statement, found.files)]:
+        raise _other(place, problems, statement, served, origin)
+    return found.files
+
+
+def _check_content(
+    place: Place,
+    base: Path,
+    changed: list[Problem],
+    statement: Statement,
+    served: Served,
+    origin: Origin,
+) -> None:
+    """Check what the files that were signed say of themselves.
+
+    Raises:
+        SignatureRefused: some are others, the manifest lists more, or it is another version.
+    """
+    if changed:
+        raise _other(place, changed, statement, served, origin)
+    manifest = read_manifest(base)
+    if problems := list(uncovered(base, manifest, statement.files)):
+        raise _invalid(place.shown, problems)
+    if what := moved(manifest, statement, served, origin):
+        raise _invalid(place.shown, [Problem("", what)])
+
+
+def _other(
+    place: Place, problems: list[Problem], statement: Statement, served: Served, origin: Origin
+) -> SignatureRefused:
+    """Say which files are others; or alone that it is the signature of something else."""
+    said = foreign(place.base, statement, served, origin)
+    return _invalid(place.shown, [Problem(SIGNATURE_NAME, said)] if said else problems)
+
+
+def read_signature(
+    place: Place, trusted_keys: Path, origin: Origin = HERE
+) -> tuple[Key, Statement]:
     """Return what a directory's signature says, and the trusted key that made it.
 
     Raises:
@@ -170,7 +229,7 @@ def read_signature(place: Place, trusted_keys: Path) -> tuple[Key, Statement]:
     """
     from bundleserver.bundle.trust.library import NotVerified, verify
 
-    data = read_signature_file(place)
+    data = read_signature_file(place, origin)
     trusted = read_keys(trusted_keys)
     try:
         return verify(data, trusted.keys)
@@ -181,10 +240,10 @@ def read_signature(place: Place, trusted_keys: Path) -> tuple[Key, Statement]:
             what += f"; trusted are: {known}, of '{trusted_keys}'"
         problems = [Problem(SIGNATURE_NAME, what)]
         problems += [Problem(f"{trusted_keys}/{it.where}", it.what) for it in trusted.odd]
-        raise SignatureRefused(place.shown, error.status, problems, error.key) from error
+        raise SignatureRefused(place.shown, error.status, problems) from error
 
 
-def read_signature_file(place: Place) -> bytes:
+def read_signature_file(place: Place, origin: Origin = HERE) -> bytes:
     """Return the content of a directory's signature.
 
     Raises:
@@ -199,23 +258,31 @@ def read_signature_file(place: Place) -> bytes:
             raise FileNotFoundError(path)
         return read_metadata(path)
     except (FileNotFoundError, NotADirectoryError) as error:
-        what = (
-            f"there is no '{SIGNATURE_NAME}'; sign it with: bundleserver sign "
-            f"{shell_word(directory)} --private_key KEY"
-        )
+        what = f"there is no '{SIGNATURE_NAME}'; {_how_to_sign(directory, origin)}"
         raise SignatureRefused(directory, SignatureStatus.UNSIGNED, [Problem("", what)]) from error
     except OSError as error:
         problem = Problem(SIGNATURE_NAME, f"cannot be read: {error.strerror or error}")
         raise SignatureRefused(directory, SignatureStatus.INVALID, [problem]) from error
 
 
-def _invalid(directory: Path, problems: list[Problem], key: Key) -> SignatureRefused:
-    return SignatureRefused(directory, SignatureStatus.INVALID, problems, key)
+def _how_to_sign(directory: Path, origin: Origin) -> str:
+    if origin.registered_as is None:
+        return f"sign it with: bundleserver sign {shell_word(directory)} --private_key KEY"
+    # What is here is this server's own copy.
+    return (
+        "sign it where it was saved with: bundleserver sign DIR --private_key KEY, and push it "
+        f"again with: bundleserver push DIR {shell_word(f'models:/{origin.registered_as}')}, or "
+        "register it again"
+    )
 
 
-def _unreadable(directory: Path, error: OSError, key: Key | None = None) -> SignatureRefused:
+def _invalid(directory: Path, problems: list[Problem]) -> SignatureRefused:
+    return SignatureRefused(directory, SignatureStatus.INVALID, problems)
+
+
+def _unreadable(directory: Path, error: OSError) -> SignatureRefused:
     problem = Problem("", f"cannot be read: {error.strerror or error}")
-    return SignatureRefused(directory, SignatureStatus.INVALID, [problem], key)
+    return SignatureRefused(directory, SignatureStatus.INVALID, [problem])
 
 
 def _differences(statement: Statement, files: Mapping[str, Path]) -> list[Problem]:
@@ -227,39 +294,3 @@ def _differences(statement: Statement, files: Mapping[str, Path]) -> list[Proble
         for name in files.keys() - statement.files.keys()
     ]
     return sorted([*missing, *extra], key=lambda problem: problem.where)
-
-
-def _moved(
-    manifest: Manifest | None, statement: Statement, served: Served, origin: Origin
-) -> str | None:
-    """Return why what was signed is not what it is served as: another model or version.
-
-    The manifest says which it is. What it leaves open, or a directory without one, the signature
-    says: as ``sign`` writes it, the name of a model, or ``NAME/VERSION``.
-    """
-    names = {name for name in (served.model, origin.registered_as) if name}
-    version = None if origin.registered_as else served.version
-    if not names and version is None:
-        return None
-    name, label = (manifest.name, manifest.version) if manifest else (None, None)
-    if (name is None and names) or (label is None and version is not None):
-        said, _, said_label = statement.name.partition("/")
-        if names and said not in {*names, name}:
-            return _elsewhere(said, said_label, served, version)
-        name, label = name or said, label or said_label
-    if (not names or name in names) and (version is None or label in ("", version)):
-        return None
-    return _elsewhere(name or "", label or "", served, version)
-
-
-def _elsewhere(name: str, label: str, served: Served, version: str | None) -> str:
-    here = " ".join(filter(None, (_quoted("", served.model), _quoted("version ", version))))
-    other = " ".join(filter(None, (_quoted("", name), _quoted("version ", label))))
-    return (
-        f"it was made for {other}, and this is {here}; move the version to its own place, or sign "
-        "it as what it is here"
-    )
-
-
-def _quoted(lead: str, text: str | None) -> str:
-    return f"{lead}'{text}'" if text else ""

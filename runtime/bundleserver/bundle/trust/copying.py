@@ -15,6 +15,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -23,7 +24,7 @@ from bundleserver.bundle.reading import read_manifest
 from bundleserver.bundle.trust.statement import Piece, Statement
 from bundleserver.errors import BundleServerError, LoadError, Problem
 from bundleserver.frameworks.giving_up import go_on
-from bundleserver.manifest import BUNDLE, MANIFEST_NAME
+from bundleserver.manifest import BUNDLE, MANIFEST_NAME, Component
 
 _PIECE_BYTES = 1 << 20
 
@@ -75,24 +76,46 @@ class PrivateCopy:
     def _fill(self, statement: Statement, files: Mapping[str, Path]) -> Iterator[Problem]:
         """Copy the manifest, then what has the size that it lists, if there is room for that."""
         found = {name: files[name].lstat().st_size for name in statement.files}
-        listed: Mapping[str, int | None] = {}
+        listed: Mapping[str, Component] = {}
         if MANIFEST_NAME in statement.files:
             size = found.pop(MANIFEST_NAME)
             if size <= MANIFEST_BYTES and self._copy(MANIFEST_NAME, files, statement, size):
-                listed = _listed_sizes(self.path)
+                listed = _listed(self.path)
             else:
                 yield Problem(MANIFEST_NAME, _EDITED_MANIFEST)
+        yield from _contradictions(statement, listed)
         for name, size in tuple(found.items()):
-            if {size} != {size, statement.files[name][-1].end, listed.get(name)} - {None}:
+            if problem := self._wrong_size(name, size, files, statement, listed):
                 del found[name]
-                yield Problem(name, _EDITED)
+                yield problem
         self._check_room(sum(found.values()))
         for name, size in found.items():
             if not self._copy(name, files, statement, size):
                 yield Problem(name, _EDITED)
 
+    def _wrong_size(
+        self,
+        name: str,
+        size: int,
+        files: Mapping[str, Path],
+        statement: Statement,
+        listed: Mapping[str, Component],
+    ) -> Problem | None:
+        """Return what is wrong with a size; a file is not read that there is no room for."""
+        pieces, component = statement.files[name], listed.get(name)
+        if pieces[-1].end not in (None, size):
+            return Problem(name, _EDITED)
+        if component is None or component.size in (None, size):
+            return None
+        if size <= self._room() and _copy_file(files[name], None, pieces, size):
+            return _contradiction(f"lists {component.size} bytes for '{name}', and {size} were")
+        return Problem(name, _EDITED)
+
+    def _room(self) -> int:
+        return shutil.disk_usage(self.path).free
+
     def _check_room(self, needed: int) -> None:
-        room = shutil.disk_usage(self.path).free
+        room = self._room()
         if needed > room:
             what = f"it has {needed} bytes, and '{self.path.parent}' has room for {room}"
             raise OSError(errno.ENOSPC, what)
@@ -108,14 +131,49 @@ _EDITED = "is not the file that was signed; restore it, or sign the version agai
 _EDITED_MANIFEST = "was edited after it was signed; restore it, or sign the version again"
 
 
-def _listed_sizes(directory: Path) -> dict[str, int | None]:
-    """Return the sizes of files as a manifest lists them; whoever needs it finds what is wrong."""
+def differences(
+    statement: Statement, files: Mapping[str, Path], directory: Path
+) -> Iterator[Problem]:
+    """Find which files are not those that were signed, where they are.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    edited = False
+    for name, pieces in statement.files.items():
+        path = files[name]
+        if not _copy_file(path, None, pieces, path.lstat().st_size):
+            edited = True
+            yield Problem(name, _EDITED_MANIFEST if name == MANIFEST_NAME else _EDITED)
+    if not edited:
+        yield from _contradictions(statement, _listed(directory))
+
+
+def _contradictions(statement: Statement, listed: Mapping[str, Component]) -> Iterator[Problem]:
+    """Find where a signed manifest lists other digests than those that were signed with it."""
+    for name, component in listed.items():
+        pieces = statement.files.get(name, ())
+        if component.sha256 is None or len(pieces) != 1 or pieces[0].algorithm != "sha256":
+            continue
+        digest = pieces[0].digest.hex()
+        if pieces[0].end is None and digest != component.sha256:
+            said = f"sha256 {component.sha256[:12]}… for '{name}', and {digest[:12]}… was"
+            yield _contradiction(f"lists {said}")
+
+
+def _contradiction(said: str) -> Problem:
+    what = f"{said} signed with it; write the manifest anew, and sign the version again"
+    return Problem(MANIFEST_NAME, what)
+
+
+def _listed(directory: Path) -> dict[str, Component]:
+    """Return the files that a manifest lists; whoever needs it finds what is wrong with it."""
     try:
         manifest = read_manifest(directory)
     except BundleServerError:
         return {}
     return {
-        posixpath.normpath(component.path): component.size
+        posixpath.normpath(component.path): component
         for component in (manifest.components.values() if manifest else ())
         if component.path is not None and component.framework != BUNDLE
     }
@@ -128,7 +186,8 @@ def _not_copied(directory: Path, error: OSError, is_room: bool = False) -> LoadE
     return LoadError(f"{directory} cannot be copied to be compared with its signature: {why}")
 
 
-def _copy_file(source: Path, place: Path, pieces: Sequence[Piece], size: int) -> bool:
+def _copy_file(source: Path, place: Path | None, pieces: Sequence[Piece], size: int) -> bool:
+    """Compare a file of a size with what was signed, and copy it if there is a place for it."""
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
     try:
         opened = os.open(source, flags)
@@ -136,7 +195,7 @@ def _copy_file(source: Path, place: Path, pieces: Sequence[Piece], size: int) ->
         if error.errno == errno.ELOOP:  # it has become a link
             return False
         raise
-    with os.fdopen(opened, "rb") as file, place.open("xb") as made:
+    with os.fdopen(opened, "rb") as file, _made(place) as made:
         facts = os.fstat(opened)
         if not stat.S_ISREG(facts.st_mode) or facts.st_size != size:
             return False
@@ -144,13 +203,18 @@ def _copy_file(source: Path, place: Path, pieces: Sequence[Piece], size: int) ->
         return all(_copy_piece(file, made, piece, size) for piece in pieces) and not file.read(1)
 
 
-def _copy_piece(file: IO[bytes], made: IO[bytes], piece: Piece, size: int) -> bool:
+def _made(place: Path | None) -> AbstractContextManager[IO[bytes] | None]:
+    return nullcontext() if place is None else place.open("xb")
+
+
+def _copy_piece(file: IO[bytes], made: IO[bytes] | None, piece: Piece, size: int) -> bool:
     digest = _hasher(piece.algorithm)
     left = (size if piece.end is None else piece.end) - piece.start
     while left and (data := file.read(min(_PIECE_BYTES, left))):
         go_on()
         digest.update(data)
-        made.write(data)
+        if made is not None:
+            made.write(data)
         left -= len(data)
     return not left and digest.digest() == piece.digest
 

@@ -5,19 +5,24 @@ from __future__ import annotations
 import getpass
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bundleserver.bundle.metadata_files import MANIFEST_BYTES
+from bundleserver.bundle.opening import verify as verify_listed
 from bundleserver.bundle.reading import read_manifest
 from bundleserver.bundle.trust.coverage import uncovered
 from bundleserver.bundle.trust.files import NEVER_SIGNED, find_files, is_utf8
 from bundleserver.bundle.trust.keys import require_library
 from bundleserver.bundle.trust.verification import SIGNATURE_NAME
-from bundleserver.errors import IntegrityError, StoreError
+from bundleserver.errors import IntegrityError, Problem, StoreError
 from bundleserver.manifest import MANIFEST_NAME, MODEL_NAME_IS, Manifest, is_model_name
 from bundleserver.versions import is_version_label
+
+if TYPE_CHECKING:
+    from bundleserver.bundle.trust.library.making import ToSign
 
 PASSPHRASE_VARIABLE = "BUNDLESERVER_KEY_PASSPHRASE"  # noqa: S105  # a name
 """The environment variable with the passphrase of a private key; without it somebody is asked."""
@@ -45,7 +50,8 @@ class SigningKey:
             FrameworkError: a library is missing.
         """
         require_library()
-        from bundleserver.bundle.trust.library import KINDS, public_key_of, read_key
+        from bundleserver.bundle.trust.library import KINDS, read_key
+        from bundleserver.bundle.trust.library.making import public_key_of
 
         path = Path(path).expanduser()
         try:
@@ -69,17 +75,19 @@ class SigningKey:
             name: ``NAME`` or ``NAME/VERSION``; by default as its manifest, or its path, says.
 
         Raises:
-            IntegrityError: it has links or other things that are no files.
+            IntegrityError: it has links or other things that are no files, or a file is not the
+                one that its manifest lists.
             StoreError: it has no files, or too many, one cannot be read, or it is not of that name.
             ManifestError: its manifest is invalid.
         """
-        from bundleserver.bundle.trust.library import read_key, sign, verify
+        from bundleserver.bundle.trust.library import read_key, verify
+        from bundleserver.bundle.trust.library.making import sign
 
         if self.path.resolve().is_relative_to(directory.resolve()):
             raise StoreError(f"the private key '{self.path}' is in {directory}; keep it elsewhere")
 
-        def signed(folder: Path, said: str, left_out: Sequence[str]) -> bytes:
-            made = sign(folder, said, left_out, self.path, self._passphrase)
+        def signed(folder: Path, what: ToSign) -> bytes:
+            made = sign(folder, what, self.path, self._passphrase)
             # What would not verify is not written.
             verify(made, [read_key(self.path.name, self._public)])
             return made
@@ -95,19 +103,21 @@ def sign_keyless(directory: Path, name: str | None = None) -> bytes:
         FrameworkError: a library is missing.
     """
     require_library()
-    from bundleserver.bundle.trust.library import sign_keyless
+    from bundleserver.bundle.trust.library.making import sign_keyless
 
     return _sign(directory, name, sign_keyless)
 
 
-def _sign(
-    directory: Path, name: str | None, sign: Callable[[Path, str, Sequence[str]], bytes]
-) -> bytes:
+def _sign(directory: Path, name: str | None, sign: Callable[[Path, ToSign], bytes]) -> bytes:
+    from bundleserver.bundle.trust.library.making import ToSign
+
     named, directory = shown_path(directory), directory.resolve()
     try:
         found = find_files(directory)
     except OSError as error:
         raise StoreError(f"{directory} cannot be read: {error.strerror or error}") from error
+    if (directory / SIGNATURE_NAME).is_symlink():
+        found.problems.append(Problem(SIGNATURE_NAME, "is a link; remove it"))
     if found.problems:
         raise IntegrityError(f"{directory} cannot be signed", found.problems)
     if not found.files:
@@ -116,8 +126,12 @@ def _sign(
     name = signed_name(named, manifest) if name is None else _checked_name(name, manifest)
     if problems := list(uncovered(directory, manifest, found.files)):
         raise IntegrityError(f"{directory} cannot be signed", problems)
+    if manifest is not None:
+        # No server would open it.
+        verify_listed(directory, manifest)
+    left_out = sorted({*NEVER_SIGNED, *found.passed_over})
     try:
-        made = sign(directory, name, sorted({*NEVER_SIGNED, *found.passed_over}))
+        made = sign(directory, ToSign(name, tuple(found.files.values()), left_out))
     except Exception as error:  # a library's, of files and of networks
         why = getattr(error, "strerror", None) or error
         raise StoreError(f"{directory} cannot be signed: {why}") from error

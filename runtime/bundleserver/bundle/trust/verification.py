@@ -58,7 +58,7 @@ class Verification:
     """What a version's signature is worth, and why; by default nobody looked.
 
     Attributes:
-        key: the key that signed it, if it is trusted.
+        key: the trusted key that signed what was opened; whatever does not verify has none.
         problem: why it does not verify; an empty string if it does, or nobody looked.
     """
 
@@ -103,8 +103,6 @@ class SignatureRefused(IntegrityError):
         directory: Path,
         status: SignatureStatus,
         problems: list[Problem],
-        key: Key | None = None,
     ) -> None:
         super().__init__(f"the signature of {directory} does not verify", problems)
         self.status = status
-        self.key = key

@@ -58,7 +58,8 @@ class Administration:
         self._index_is_open = repository_index == "open"
         self.discretion = Discretion(not self._index_is_open)
         self._metrics = metrics
-        self._log = AdminLog()
+        # Apart, so that whoever asks for the index keeps no refused change out of the log.
+        self._log, self._index_log = AdminLog(), AdminLog()
         if self._is_open and self._token is not None:
             LOG.warning("--admin=open has no effect: with --admin_token_file the token decides")
         elif self._is_open:
@@ -125,7 +126,8 @@ class Administration:
         return _Decision(UNAUTHENTICATED, f"{_REQUIRES}; the request {found}")
 
     def _note(self, request: str, what: str, asked: Asked, result: str) -> None:
-        self._log.note(what, asked, result)
+        log = self._index_log if what == _INDEX else self._log
+        log.note(what, asked, result)
         self._count(request, asked, result)
 
     def _count(self, request: str, asked: Asked, result: str) -> None:

@@ -46,18 +46,35 @@ class AdminMetrics:
         self._requests.labels(request, protocol, result).inc()
 
 
+class LineBudget:
+    """So many lines at once, then one each so many seconds."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._left, self._since = float(_MOST_LINES), now()
+
+    def spend(self) -> bool:
+        """Take one line; returns whether there was one left."""
+        now = self._now()
+        self._left = min(_MOST_LINES, self._left + (now - self._since) / _SECONDS_EACH)
+        self._since = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
+
+
 class AdminLog:
     """Writes a line for each change that is allowed, and for refusals up to a rate."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        self._left, self._since, self._left_out = float(_MOST_LINES), now(), 0
+        self._budget, self._left_out = LineBudget(now), 0
 
     def note(self, what: str, asked: Asked, result: str) -> None:
         """Write what was asked for, from where, and whether it was allowed."""
         if result == ALLOWED:
             self._write(logging.INFO, what, asked, ALLOWED)
-        elif self._may_write():
+        elif self._budget.spend():
             told, self._left_out = self._left_out, 0
             more = f"; {told} more refused since the last line" if told else ""
             self._write(logging.WARNING, what, asked, f"refused ({result}{more})")
@@ -69,15 +86,6 @@ class AdminLog:
         peer, protocol = printable(asked.peer, _LONGEST_NAME), asked.protocol
         form = "administration request from %s over %s: %s: %s"
         LOG.log(level, form, peer, protocol, result, what)
-
-    def _may_write(self) -> bool:
-        now = self._now()
-        self._left = min(_MOST_LINES, self._left + (now - self._since) / _SECONDS_EACH)
-        self._since = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
 
 
 def described(verb: str, model: str, version: str | None) -> str:

@@ -11,15 +11,14 @@ from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 
+from bundleserver.documents.bearer import MARK, MOST_BYTES, token_in
 from bundleserver.documents.printable import printable
 from bundleserver.frameworks.regular_files import open_regular
+from bundleserver.serving.administration.records import LineBudget
 
 LOG = logging.getLogger(__name__)
 
-_MOST_BYTES = 4096
 _SHORT_BYTES = 16
-_MARK = b"\xef\xbb\xbf"
-"""What some editors begin a file in UTF-8 with."""
 
 _PATIENCE_SECONDS = 5.0
 """How long a request waits for a volume that hangs."""
@@ -40,6 +39,8 @@ class TokenFile:
         self._patience_seconds = patience_seconds
         self._problem = ""
         self._is_short = False
+        # Whoever flips the file fills no log with it.
+        self._budget = LineBudget()
         self._begun = 0
         self._reading = self._begin()
 
@@ -87,38 +88,39 @@ class TokenFile:
     def _read(self) -> Digests:
         try:
             with open_regular(self._path) as file:
-                token = file.read(_MOST_BYTES + 1)
+                content = file.read(MOST_BYTES + 1)
         except (OSError, ValueError) as error:
             self._tell(f"it cannot be read: {getattr(error, 'strerror', None) or error}")
             return ()
-        is_whole, token = len(token) <= _MOST_BYTES, token.removeprefix(_MARK).strip()
-        if not is_whole:
-            self._tell(f"it has more than {_MOST_BYTES} bytes")
-        elif not token:
-            self._tell("it is empty")
-        elif any(byte <= 0x20 or byte == 0x7F for byte in token):
-            self._tell("it has more than one word or line, or control characters; expected a token")
-        else:
-            self._tell("")
-            self._tell_short(len(token))
-            return tuple(hashlib.sha256(form).digest() for form in _forms(token))
-        return ()
+        try:
+            token = token_in(content)
+        except ValueError as error:
+            self._tell(str(error))
+            return ()
+        self._tell("")
+        self._tell_short(len(token))
+        return tuple(hashlib.sha256(form).digest() for form in _forms(token))
 
     def _tell(self, problem: str) -> None:
-        """Log a problem when it begins, and when it is over."""
-        before, self._problem = self._problem, problem
-        if problem and problem != before:
+        """Log a problem when it begins, and when it is over; a file that flips may wait."""
+        before = self._problem
+        if problem == before or not self._budget.spend():
+            return
+        self._problem = problem
+        if problem:
             LOG.warning(
                 "--admin_token_file %s: %s; nobody may load or unload until it has a token",
                 printable(str(self._path)),
                 problem,
             )
-        elif before and not problem:
+        else:
             LOG.info("--admin_token_file %s: it has a token again", printable(str(self._path)))
 
     def _tell_short(self, size: int) -> None:
-        was_short, self._is_short = self._is_short, size < _SHORT_BYTES
-        if self._is_short and not was_short:
+        is_short = size < _SHORT_BYTES
+        is_news = is_short and not self._is_short
+        self._is_short = is_short and (self._is_short or self._budget.spend())
+        if is_news and self._is_short:
             LOG.warning(
                 "--admin_token_file %s: the token has %d bytes, which can be guessed; expected at "
                 "least %d, such as those of: openssl rand -hex 32",
@@ -131,7 +133,7 @@ class TokenFile:
 def _forms(token: bytes) -> set[bytes]:
     """Return the bytes that clients send for a token: of UTF-8, and of Latin-1 if it has them."""
     # ``$(cat FILE)`` sends the mark of a file that has one.
-    forms = {token, _MARK + token}
+    forms = {token, MARK + token}
     with suppress(UnicodeError):
         forms.add(token.decode().encode("latin-1"))
     return forms

@@ -146,9 +146,11 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
             # Only then it may be too long.
             check_head(self.url, self.headers, self.max_head_bytes)
         self._unfinished = 0
+        self._came = headers = dict(self.headers)
+        # The scope keeps the head's; what comes after the body is no header of the request.
+        self.headers = []
         if parser.should_upgrade():
             return
-        self._came = headers = dict(self.headers)
         size = headers.get(b"content-length", b"0")
         self.body_left = int(size) if size.isdigit() and len(size) <= _MOST_COUNTED_DIGITS else 0
         if (
@@ -196,6 +198,7 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
         if begin is None:
             if not self.parser.should_upgrade():
                 super().on_message_complete()
+                self.heed_close()
             return
         self._is_first = False
         pieces, self._pieces = self._pieces, []

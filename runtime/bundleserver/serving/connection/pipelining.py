@@ -108,6 +108,15 @@ class BoundedReading(LastWords, HttpToolsProtocol):
             self.is_ended, self._last_words, self._waiting = True, last_words, memoryview(b"")
         return True
 
+    def heed_close(self) -> None:
+        """Close after a request whose trailer says so: the parser passes over what follows it."""
+        request = self.cycle
+        if self.parser.should_keep_alive() or not request.keep_alive:
+            return
+        request.keep_alive = False
+        if request.response_complete:
+            self.transport.close()
+
     def say_last_words(self) -> None:
         """End the connection: all its whole requests are answered."""
         if self._last_words:
@@ -192,7 +201,8 @@ class Refusing(BoundedReading):
             if refusal_of(method) is not None:
                 self.refuse()
                 return
-            head = head_without_offer(method, self.url, parser.get_http_version(), self.headers)
+            headers = list(self.scope["headers"])
+            head = head_without_offer(method, self.url, parser.get_http_version(), headers)
             self.parser = HttpRequestParser(self)
             # As uvicorn's own.
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)

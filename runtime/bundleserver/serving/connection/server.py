@@ -118,7 +118,7 @@ def listen(port: int, address: Address = EVERY_IPV4, *, shared: bool = False) ->
     try:
         if shared:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind((address.host, port))
+        listener.bind(address.socket_at(port))
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()

@@ -94,9 +94,10 @@ class GrpcServer:
         """
         for address in addresses:
             try:
-                port = self._server.add_insecure_port(address.at(port))
-            except RuntimeError as error:
                 where = address.at(port)
+                # It is a part of a URI, in which the mark of a zone has to be written so.
+                port = self._server.add_insecure_port(where.replace("%", "%25"))
+            except RuntimeError as error:
                 what = f"cannot listen on {where} for gRPC: the port is in use or not allowed"
                 raise ConfigError("serve", [Problem("--grpc_port", what)]) from error
         await self._server.start()
@@ -191,7 +192,9 @@ def _asked(context: grpc.aio.ServicerContext) -> Asked:
         (name.encode(), value.encode() if isinstance(value, str) else bytes(value))
         for name, value in context.invocation_metadata() or ()
     ]
-    return Asked("grpc", unquote(context.peer()), pairs)
+    # As REST writes it: gRPC begins with the family.
+    peer = unquote(context.peer())
+    return Asked("grpc", peer.removeprefix("ipv4:").removeprefix("ipv6:"), pairs)
 
 
 def _limit_of_streams(most: int) -> list[tuple[str, int]]:

@@ -253,7 +253,7 @@ def _bound(address: Address, port: int, *, shared: bool = False) -> socket.socke
     try:
         if shared:
             taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        taken.bind((address.host, port))
+        taken.bind(address.socket_at(port))
     except OSError:
         taken.close()
         raise

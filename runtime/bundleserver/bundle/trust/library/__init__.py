@@ -1,6 +1,6 @@
-"""Signatures of OpenSSF Model Signing: the one module that imports ``model-signing``.
+"""Signatures of OpenSSF Model Signing: the one package that imports ``model-signing``.
 
-The library brings half a second of imports, so this module is imported where a signature is made or
+The library brings half a second of imports, so this is imported where a signature is made or
 checked, and nowhere else. It reads and writes the format and does all cryptography.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +18,22 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from model_signing import hashing, manifest, signing
 from model_signing._signing import sign_certificate, sign_ec_key, sign_sigstore_pb
+from model_signing._signing import signing as payloads
 from OpenSSL import crypto
+from pydantic import ValidationError
 
 from bundleserver.bundle.metadata_files import count_values
 from bundleserver.bundle.trust.statement import Statement, read_statement
-from bundleserver.bundle.trust.verification import SIGNATURE_NAME, Key, SignatureStatus
+from bundleserver.bundle.trust.verification import Key, SignatureStatus
 
 _MOST_VALUES = 10_000
 """The most values of a signature's document; its payload is one string."""
 
 _LONGEST = 500
+
+_NOT_FOR_SIGNING = "Signing certificate cannot be used for signing"
+"""What the library says of a certificate."""
 
 KINDS = "an EC key of the curve P-256, P-384 or P-521"
 """The keys that signatures have."""
@@ -39,10 +42,9 @@ KINDS = "an EC key of the curve P-256, P-384 or P-521"
 class NotVerified(Exception):
     """A signature does not verify, whatever it is about; the message says why."""
 
-    def __init__(self, status: SignatureStatus, why: str, key: Key | None = None) -> None:
+    def __init__(self, status: SignatureStatus, why: str) -> None:
         super().__init__(why)
         self.status = status
-        self.key = key
 
 
 @dataclass(frozen=True)
@@ -125,8 +127,7 @@ def verify(data: bytes, trusted: Sequence[TrustedKey]) -> tuple[Key, Statement]:
         except crypto.X509StoreContextError:
             continue
         except Exception as error:  # whatever a library raises for odd bytes
-            what = f"it is damaged: {type(error).__name__}: {error}"
-            raise NotVerified(SignatureStatus.INVALID, what[:_LONGEST], candidate.key) from error
+            raise NotVerified(SignatureStatus.INVALID, _what_is_wrong(error)) from error
     if found is not None and named is not None:
         what = f"it is damaged, or was edited: the key with sha256 {named} did not make it"
         raise NotVerified(SignatureStatus.INVALID, what) from found
@@ -144,6 +145,26 @@ def _statement(signature: Any, key: TrustedKey) -> Statement:
         signature.bundle.verification_material.public_key.hint = key.key.sha256
     signed = verifier.verify(signature)
     return statement_of(signed)
+
+
+def claimed(data: bytes) -> Statement:
+    """Return what a signature says, by whomever it is: no key is asked, so nothing is proved.
+
+    Raises:
+        NotVerified: it is damaged.
+    """
+    try:
+        return statement_of(_Unproved().verify(_read(data)))
+    except Exception as error:  # whatever a library raises for odd bytes
+        raise NotVerified(SignatureStatus.INVALID, _what_is_wrong(error)) from error
+
+
+class _Unproved(payloads.Verifier):
+    """Reads what is in an envelope."""
+
+    def _verify_signed_content(self, signature: Any) -> tuple[str, bytes]:
+        envelope = signature.bundle.dsse_envelope
+        return envelope.payload_type, envelope.payload
 
 
 def statement_of(signed: Any) -> Statement:
@@ -165,17 +186,45 @@ def _path_of(content: bytes) -> Path:
 
 def _parsed(data: bytes) -> Any:
     try:
-        count_values(data, _MOST_VALUES)
-        signature = sign_sigstore_pb.Signature.read(_path_of(data))
-        material, envelope = signature.bundle.verification_material, signature.bundle.dsse_envelope
-        if envelope is None or not envelope.signatures:
-            raise ValueError("it has no signed envelope")
+        signature = _read(data)
+        material = signature.bundle.verification_material
         if material.public_key is None and material.x509_certificate_chain is None:
             raise ValueError("it is made by neither a key nor a certificate of an authority")
     except Exception as error:  # whatever a library raises for odd bytes
-        what = f"it is damaged: {type(error).__name__}: {error}"
-        raise NotVerified(SignatureStatus.INVALID, what[:_LONGEST]) from error
+        raise NotVerified(SignatureStatus.INVALID, _what_is_wrong(error)) from error
     return signature
+
+
+def _read(data: bytes) -> Any:
+    count_values(data, _MOST_VALUES)
+    signature = sign_sigstore_pb.Signature.read(_path_of(data))
+    envelope = signature.bundle.dsse_envelope
+    if envelope is None or not envelope.signatures:
+        raise ValueError("it has no signed envelope")
+    return signature
+
+
+def _what_is_wrong(error: Exception) -> str:
+    """Say what is wrong with a signature, without the words of libraries for their callers."""
+    if str(error) == _NOT_FOR_SIGNING:
+        return (
+            "the certificate that made it is none for signing: it has neither the key usage "
+            "'digital signature' nor the extended one 'code signing'; sign with one that has"
+        )
+    if isinstance(error, UnicodeDecodeError | json.JSONDecodeError):
+        what = f"it is not JSON: {error}"
+    elif isinstance(error, ValidationError):
+        what = "; ".join(
+            f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}"
+            for one in error.errors(include_url=False, include_context=False, include_input=False)
+        )
+    elif isinstance(error, KeyError):
+        what = f"there is no {error}"
+    elif isinstance(error, ValueError):
+        what = str(error)
+    else:
+        what = "it is no signature of OpenSSF Model Signing"
+    return f"it is damaged: {what}"[:_LONGEST]
 
 
 def _named_key(data: bytes, signature: Any) -> str | None:
@@ -188,41 +237,6 @@ def _named_key(data: bytes, signature: Any) -> str | None:
         return fingerprint(serialization.load_pem_public_key(base64.b64decode(raw)))
     except (ValueError, TypeError):
         return None
-
-
-def sign(
-    directory: Path, name: str, left_out: Sequence[str], private_key: Path, passphrase: bytes | None
-) -> bytes:
-    """Sign a directory with a private key, and return the signature.
-
-    Args:
-        directory: its regular files are signed; git's own at its top are no part of it.
-        name: what it is, for whoever reads the signature.
-        left_out: paths that are no part of it either.
-        private_key: a PEM file.
-        passphrase: the key's, if it is encrypted.
-
-    Raises:
-        OSError: a file cannot be read.
-        ValueError, TypeError: the key is of another kind, or its passphrase is another or missing.
-    """
-    # The library says that it takes a string, and hands it to one that takes bytes only.
-    config = signing.Config().use_elliptic_key_signer(
-        private_key=private_key, password=cast(Any, passphrase)
-    )
-    return _signed(config, directory, name, left_out)
-
-
-def sign_keyless(directory: Path, name: str, left_out: Sequence[str]) -> bytes:
-    """Sign a directory as somebody whom sigstore knows, and return the signature.
-
-    The identity is that of the CI job if there is one, else a browser asks for it.
-
-    Raises:
-        Exception: sigstore cannot be reached, or does not know who this is.
-    """
-    config = signing.Config().use_sigstore_signer(use_ambient_credentials=True)
-    return _signed(config, directory, name, left_out)
 
 
 def verify_keyless(data: bytes, identity: str, issuer: str) -> tuple[Key, Statement]:
@@ -241,42 +255,3 @@ def verify_keyless(data: bytes, identity: str, issuer: str) -> tuple[Key, Statem
     except Exception as error:  # whatever a library raises for odd bytes, or without a network
         what = f"{type(error).__name__}: {error}"
         raise NotVerified(SignatureStatus.INVALID, what[:_LONGEST]) from error
-
-
-def _signed(config: Any, directory: Path, name: str, left_out: Sequence[str]) -> bytes:
-    config.set_hashing_config(_Named(name, left_out))
-    with tempfile.TemporaryDirectory(prefix="bundleserver-") as temporary:
-        made = Path(temporary, SIGNATURE_NAME)
-        config.sign(directory, made)
-        return made.read_bytes()
-
-
-def public_key_of(private_key: Path, passphrase: bytes | None) -> bytes:
-    """Return the public key of a private one, as PEM text.
-
-    Raises:
-        OSError, ValueError, TypeError: the key cannot be read.
-    """
-    private: Any = serialization.load_pem_private_key(private_key.read_bytes(), passphrase)
-    encoded: bytes = private.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    return encoded
-
-
-class _Named(hashing.Config):
-    """Hashes the files of a directory, which is named by whoever signs it."""
-
-    def __init__(self, name: str, left_out: Sequence[str]) -> None:
-        super().__init__()
-        self._given = name
-        self.set_ignored_paths(paths=left_out, ignore_git_paths=True)
-
-    def hash(self, model_path: Any, *, files_to_hash: Any = None) -> manifest.Manifest:
-        found = super().hash(model_path, files_to_hash=files_to_hash)
-        items = [
-            manifest.FileManifestItem(path=Path(item.identifier), digest=item.digest)
-            for item in found.resource_descriptors()
-        ]
-        kind = manifest.SerializationType.from_args(found.serialization_type)
-        return manifest.Manifest(self._given, items, kind)
