@@ -15,6 +15,8 @@ from typing import cast
 import numpy as np
 
 from bundleserver.frameworks.pickles.gate.listing import own_names
+from bundleserver.frameworks.pickles.gate.models.checking import is_count
+from bundleserver.frameworks.pickles.gate.models.sparse import guard_sparse
 from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
 from bundleserver.frameworks.pickles.gate.session import Rule, Session
 
@@ -101,14 +103,26 @@ def _are_numbers(value: object) -> bool:
 def _check_parts(session: Session, made: object) -> None:
     package = type(made).__module__.partition(".")[0]
     allowed = _MADE_OF[package]
+    if package == "sklearn":
+        guard_sparse()
     attributes = cast("dict[str, object]", getattr(made, "__dict__", {}))
     for name, value in attributes.items():
         for part in _leaves(value):
             _check_part(session, name, part, allowed)
-        if name in _THREADS and type(value) is int and value > _MOST_THREADS:
-            raise Refused(f"'{name}' is {value}; expected at most {_MOST_THREADS}")
+        if name in _THREADS and value is not None:
+            _check_threads(name, value)
         if name in _KEYWORDS and value is not None:
             _check_keywords(name, value)
+
+
+def _check_threads(name: str, value: object) -> None:
+    """Refuse numbers of threads with which compiled code would end the process."""
+    # Only joblib, and the boosters, take negative numbers: all processors but so many.
+    least = 1 if name == "_n_threads" else -_MOST_THREADS
+    if not is_count(value, least, _MOST_THREADS):
+        raise Refused(
+            f"'{name}' is {value!r:.20}; expected a number from {least} to {_MOST_THREADS}"
+        )
 
 
 def _check_part(session: Session, name: str, part: object, allowed: frozenset[str]) -> None:
