@@ -158,6 +158,12 @@ SIZES: dict[str, Callable[[], object]] = {
     "boosting": narrow_boosting,
     "categories": categories_beyond,
     "answers": lambda: with_state(KNeighborsClassifier(algorithm="brute").fit(X, Y), _y=Y[:7]),
+    "answers_of_no_class": lambda: with_state(
+        KNeighborsClassifier(algorithm="brute").fit(X, Y), _y=np.full(60, 1 << 33)
+    ),
+    "fewer_classes": lambda: with_state(
+        KNeighborsClassifier(algorithm="brute").fit(X, Y), classes_=np.arange(2)
+    ),
     "rows": lambda: with_state(NearestNeighbors(algorithm="brute").fit(X), _fit_X=X[:, :1]),
     "rows_and_tree": lambda: with_state(NearestNeighbors(algorithm="kd_tree").fit(X), _fit_X=X[1:]),
     "no_leaves": no_leaves,

@@ -89,10 +89,25 @@ def _check_neighbors(_session: Session, made: object) -> None:
         is_sound = is_count(asked, 1) and asked == width
         is_sound = is_sound and attributes.get("n_samples_fit_", count) == count
         is_sound = is_sound and (answers is None or np.shape(answers)[:1] == (count,))
+        if "classes_" in attributes and is_sound:
+            is_sound = _are_classes(answers, attributes["classes_"])
         if tree is not None:
             data = np.asarray(cast(Any, tree).__getstate__()[0])
             is_sound = is_sound and data.shape == (count, width)
     check(holds=is_sound, what="the rows of a model of neighbors, and their answers,")
+
+
+def _are_classes(answers: Any, classes: Any) -> bool:
+    """Ask whether answers are places of classes: they are counted there."""
+    if type(answers) is not np.ndarray:
+        return False
+    if answers.ndim == 1:
+        return within(answers, 0, len(classes))
+    return (
+        type(classes) is list
+        and answers.shape[1:] == (len(classes),)
+        and all(within(answers[:, at], 0, len(of)) for at, of in enumerate(classes))
+    )
 
 
 def _check_centers(_session: Session, made: object) -> None:
