@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    MappingProxyType,
+    MethodDescriptorType,
+    MethodType,
+)
 from typing import cast
 
 import numpy as np
 
 from bundleserver.frameworks.pickles.gate.listing import own_names
 from bundleserver.frameworks.pickles.gate.models.checking import is_count
+from bundleserver.frameworks.pickles.gate.models.distributions import Distribution
 from bundleserver.frameworks.pickles.gate.models.sparse import guard_sparse
 from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
 from bundleserver.frameworks.pickles.gate.session import Rule, Session
@@ -24,7 +31,9 @@ PLAIN = frozenset({bool, bytes, complex, float, int, str, type(None)})
 """Values that no method can be called on that does anything."""
 
 _DATA = frozenset({*PLAIN, bytearray, frozenset, np.ndarray, range, set, slice})
-_FUNCTIONS = (BuiltinFunctionType, FunctionType, functools.partial, np.ufunc, type)
+_FUNCTIONS = (
+    BuiltinFunctionType, FunctionType, MethodDescriptorType, functools.partial, np.ufunc, type,
+)  # fmt: skip
 _LEARNERS = frozenset({"lightgbm", "sklearn", "xgboost"})
 _PYTHON = frozenset({"collections", "datetime", "decimal", "numpy", "scipy", "uuid"})
 
@@ -46,10 +55,12 @@ _CALIBRATED = "sklearn.calibration._CalibratedClassifier"
 _PARTS = frozenset(
     {
         "_bin_mapper", "_centerer", "_encoder", "_label_binarizer", "_label_encoder", "_le",
-        "_tfidf", "base_estimator", "base_estimator_", "best_estimator_", "calibrated_classifiers",
+        "_estimator", "_preprocessor", "_tfidf", "base_estimator", "base_estimator_",
+        "best_estimator_", "calibrated_classifiers",
         "calibrated_classifiers_", "calibrators", "classifier", "classifiers_", "estimator",
         "estimator_", "estimators", "estimators_", "final_estimator", "final_estimator_", "init_",
-        "initial_estimator_", "kernel_pca_", "label_binarizer_", "le_", "named_estimators_",
+        "imputation_sequence_", "indicator_", "initial_estimator_", "initial_imputer_",
+        "kernel_pca_", "label_binarizer_", "le_", "named_estimators_",
         "nbrs_", "nn_fit", "regressor", "regressor_", "steps", "transformer", "transformer_",
         "transformer_list", "transformers", "transformers_",
     }
@@ -64,6 +75,13 @@ _CALLED = frozenset(
 )  # fmt: skip
 """Attributes that are called if they can be."""
 
+_PLACES_OF: Mapping[str, frozenset[str]] = {
+    "sklearn.neighbors._ball_tree": frozenset({"_tree", "tree_"}),
+    "sklearn.neighbors._kd_tree": frozenset({"_tree", "tree_"}),
+    "sklearn.tree._tree": frozenset({"tree_"}),
+}
+"""Attributes with objects of compiled code, by its modules: the model there compares its widths."""
+
 _KEYWORDS = frozenset(
     {"effective_metric_params_", "inv_kw_args", "kernel_params", "kw_args", "metric_params"}
 )
@@ -72,7 +90,7 @@ _KEYWORDS = frozenset(
 _THREADS = frozenset({"_n_threads", "n_jobs", "n_threads", "nthread"})
 _MOST_THREADS = 1_024
 _PLAIN_KEYWORDS = frozenset({"inv_kw_args", "kw_args"})
-_WRITES = frozenset({"casting", "extobj", "out", "signature", "where"})
+_WRITES = frozenset({"casting", "extobj", "n_jobs", "out", "signature", "where"})
 
 
 def check_keywords(keywords: object) -> None:
@@ -136,11 +154,24 @@ def _check_part(session: Session, name: str, part: object, allowed: frozenset[st
     if kind is MethodType and "statsmodels" in allowed:
         return
     names = own_names(kind)
+    if name not in _PLACES_OF.get(kind.__module__, frozenset({name})):
+        raise Refused(f"'{name}' has a {kind_of(part)}, which no model has there")
+    if kind is Distribution:
+        _check_distribution(name)
+        return
     is_known = kind.__module__.partition(".")[0] in allowed or _INDEX in names
     is_part = name not in _PARTS or _ESTIMATOR in names or names[0] == _CALIBRATED
     is_part = is_part or _is_selector(names[0])
     if not (is_known and is_part):
         raise Refused(f"'{name}' has a {kind_of(part)}, which is no part of such a model")
+
+
+def _check_distribution(name: str) -> None:
+    if name != "param_distributions":
+        raise Refused(
+            f"'{name}' has a distribution of scipy, which compiles text of the file; only a search "
+            "may have one, and forgets it"
+        )
 
 
 def _is_selector(name: str) -> bool:
