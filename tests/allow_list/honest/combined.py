@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import special, stats
 from sklearn import (
     calibration,
     ensemble,
@@ -36,7 +37,7 @@ _FUNCTIONS = (
     *("log", "log1p", "log2", "log10", "exp", "expm1", "exp2", "sqrt", "square", "absolute"),
     *("sin", "cos", "tan", "arcsin", "arccos", "arctan", "tanh", "arcsinh", "sinh", "cosh"),
     *("sign", "cbrt", "reciprocal", "negative", "rint", "floor", "ceil", "trunc", "isnan"),
-    *("isfinite", "degrees", "radians", "nan_to_num", "clip"),
+    *("isfinite", "degrees", "radians", "nan_to_num", "clip", "round", "around", "asarray"),
 )
 
 
@@ -140,9 +141,65 @@ def with_parts() -> Iterator[Model]:
             for data in ("two classes", "numbers")
         }
     )
+    yield from _fitted(
+        {
+            f"function {name} of scipy": (
+                "two classes",
+                preprocessing.FunctionTransformer(getattr(special, name)),
+            )
+            for name in ("expit", "log1p", "logit")
+        }
+    )
+    yield from _fitted(
+        {
+            f"kernel {name}": ("two classes", SVC(kernel=getattr(metrics.pairwise, name)))
+            for name in (
+                *("additive_chi2_kernel", "chi2_kernel", "cosine_distances", "cosine_similarity"),
+                *("euclidean_distances", "laplacian_kernel", "linear_kernel", "rbf_kernel"),
+                *("manhattan_distances", "polynomial_kernel", "sigmoid_kernel"),
+            )
+        }
+    )
+    yield from _fitted(
+        {
+            f"words by {name}": ("texts", CountVectorizer(preprocessor=getattr(str, name)))
+            for name in ("casefold", "lower", "strip", "upper")
+        }
+    )
+    yield from _fitted({"words apart": ("texts", CountVectorizer(tokenizer=str.split))})
+    yield from _others()
     yield from _kernels()
     yield from _searches()
     yield from _distances()
+
+
+def _others() -> Iterator[Model]:
+    from sklearn.experimental import enable_iterative_imputer  # noqa: F401  # it adds the next
+    from sklearn.frozen import FrozenEstimator
+    from sklearn.impute import IterativeImputer
+
+    yield "imputed in turns", IterativeImputer(max_iter=2).fit(DATA["missing"][0])
+    frozen = FrozenEstimator(LogisticRegression().fit(*DATA["two classes"]))
+    yield "frozen", frozen
+    yield "calibrated frozen", calibration.CalibratedClassifierCV(frozen).fit(*DATA["two classes"])
+    for kind in (np.number, np.floating, np.integer):
+        chosen = make_column_selector(dtype_include=kind)
+        columns = ColumnTransformer([("n", preprocessing.StandardScaler(), chosen)])
+        if (made := fitted_on(DATA["table"], columns)) is not None:
+            yield f"columns of {kind.__name__}", made
+    positions = DATA["two classes"][0][:, :2] / 4
+    model = neighbors.KNeighborsRegressor(2, metric="haversine", algorithm="ball_tree")
+    yield "neighbors on a globe", model.fit(positions, positions[:, 0])
+    for name, drawn in {
+        "loguniform": stats.loguniform(0.01, 1.0),
+        "uniform": stats.uniform(0.1, 1.0),
+    }.items():
+        search = model_selection.RandomizedSearchCV(Ridge(), {"alpha": drawn}, n_iter=2, cv=2)
+        yield f"a search that draws {name}", search.fit(*DATA["numbers"])
+    search = model_selection.RandomizedSearchCV(
+        DecisionTreeRegressor(), {"max_depth": stats.randint(1, 4)}, n_iter=2, cv=2
+    )
+    yield "a search that draws numbers", search.fit(*DATA["numbers"])
 
 
 def _scaled(model: Any) -> tuple[Any, ...]:

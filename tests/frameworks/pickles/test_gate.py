@@ -75,7 +75,7 @@ def test_every_compression_of_joblib_ends_in_the_same_gate(method: str, tmp_path
     joblib.dump([X, os.getcwd], bad, compress=(method, 3))
 
     assert np.array_equal(MODELS[1].predict(X), pickles.load(good, LISTED).predict(X))
-    with pytest.raises(LoadError, match=r"'posix\.getcwd', which no list can allow \(.*\); save"):
+    with pytest.raises(LoadError, match=r"'posix\.getcwd', which no list can allow \(.*\); use"):
         pickles.load(bad, LISTED)
 
 

@@ -97,7 +97,7 @@ def load(path: Path, trust: CodeTrust) -> object:
         if passes_through(error):
             raise
         if isinstance(error, Refused):
-            raise LoadError(f"'{path}' {why_refused(error)}") from error
+            raise LoadError(f"'{path}' {why_refused(error, path)}") from error
         raise LoadError(f"'{path}' {_what_failed(error, contents)}") from error
     if skew := _version_skew(contents):
         logger.warning("%s%s: predictions may differ", f"{path}", skew)

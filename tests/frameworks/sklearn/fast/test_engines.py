@@ -498,3 +498,15 @@ def test_a_model_is_timed_again_only_where_that_may_matter(seconds, times):
     choose_ways(counted, {"treelite": clock.way(1e-4, 0)}, lambda size: size, None, clock)
 
     assert times == asked.count(BATCH_SIZES[0])
+
+
+def test_trees_that_read_other_columns_are_not_accelerated() -> None:
+    """A tree is called without the library's checks only if it reads the table's columns."""
+    rows = np.random.default_rng(4).normal(size=(40, 2))
+    forest = RandomForestRegressor(3, random_state=1).fit(rows, rows[:, 0])
+    assert take_apart(forest) is not None
+    wide = np.hstack([rows, rows])
+    forest.estimators_[1] = RandomForestRegressor(1).fit(wide, rows[:, 0]).estimators_[0]
+    with pytest.raises(ValueError, match="a tree reads 4 columns; expected 2"):
+        take_apart(forest)
+    assert accelerate(forest) is None

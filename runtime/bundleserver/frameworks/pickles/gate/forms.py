@@ -16,6 +16,7 @@ from bundleserver.frameworks.pickles.gate.listing import (
     VALUE,
     own_names,
 )
+from bundleserver.frameworks.pickles.gate.models.distributions import DISTRIBUTIONS, Distribution
 from bundleserver.frameworks.pickles.gate.models.functions import CHECKED_FUNCTIONS
 from bundleserver.frameworks.pickles.gate.models.statespace import STATE_FORMS, Dropped
 from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
@@ -30,6 +31,8 @@ def _getattr(session: Session, args: tuple[object, ...]) -> object:
     """Return a listed class or function that is inside of a listed class."""
     if len(args) == 2 and type(args[1]) is str and (own_names(type(args[0]))[0], args[1]) in _BOUND:
         return getattr(type(args[0]), args[1]).__get__(args[0])
+    if len(args) == 2 and type(args[0]) is Distribution:
+        return Distribution()
     owner = session.reference_to(args[0]) if len(args) == 2 else None
     if owner is None or not isinstance(owner.real, type) or type(args[1]) is not str:
         raise Refused("it takes an attribute of what is no listed class")
@@ -168,5 +171,6 @@ STAND_INS: Mapping[str, tuple[object, frozenset[str]]] = {
     "numpy.ma.MaskedArray": (np.ma.MaskedArray, frozenset()),
     **{name: (real, frozenset({VALUE})) for name, real in CHECKED_FUNCTIONS.items()},
     **dict.fromkeys(_OF_FITTING, (Dropped, frozenset({NEW, CALL, BUILD}))),
+    **dict.fromkeys(DISTRIBUTIONS, (Distribution, frozenset({NEW, CALL, BUILD}))),
 }
 """Classes, and a few functions, in place of those that a pickle names."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from _compat_pickle import NAME_MAPPING
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +24,7 @@ DENIED = (
 )
 
 _HOW_TO_LIST = (
-    "'bundleserver inspect --pickles DIR' prints the lines for the file of --pickle_allow; "
+    "'bundleserver inspect --pickles {}' prints the lines for the file of --pickle_allow; "
     "--pickle_policy=any would open the file and run its code"
 )
 
@@ -55,7 +56,7 @@ def refuse_unlisted(path: Path, named: Iterable[ClassName], trust: CodeTrust) ->
     names = sorted({name_today(name) for name in named if name.module != "?"})
     unlisted = [name for name in names if not is_listed(name, trust)]
     if unlisted:
-        raise LoadError(f"'{path}' {_why_unlisted(unlisted)}")
+        raise LoadError(f"'{path}' {_why_unlisted(unlisted, path)}")
 
 
 def name_today(name: ClassName) -> str:
@@ -65,17 +66,18 @@ def name_today(name: ClassName) -> str:
     return ".".join(NAME_MAPPING.get((of, name.qualname), name))
 
 
-def why_refused(error: Refused) -> str:
+def why_refused(error: Refused, path: Path) -> str:
     """Say why a file was refused while it was opened."""
     if isinstance(error, NotListed):
-        return _why_unlisted([error.name])
+        return _why_unlisted([error.name], path)
     return (
-        f"is refused by --pickle_policy=listed: {error}; save the model without it, or serve "
-        "with --pickle_policy=any, which runs the file's code"
+        f"is refused by --pickle_policy=listed: {error}; no library writes such a file of a model "
+        "that it fitted, or it is beyond what is checked. If you trust who wrote it, serve with "
+        "--pickle_policy=any, which runs the file's code"
     )
 
 
-def _why_unlisted(names: list[str]) -> str:
+def _why_unlisted(names: list[str], path: Path) -> str:
     never = [name for name in names if why_never(name)]
     if never:
         reasons = "; ".join(f"'{name}': {why_never(name)}" for name in never[:3])
@@ -83,7 +85,8 @@ def _why_unlisted(names: list[str]) -> str:
         return (
             f"uses {quoted(never)}, which no list can allow ({reasons})"
             + (f", and {quoted(others)}, which are not listed" if others else "")
-            + "; save the model without them (what is in an installed module is not pickled by "
-            "value), or serve with --pickle_policy=any, which runs the file's code"
+            + "; use a function of an installed module in their place and save the model again, or "
+            "serve with --pickle_policy=any, which runs the file's code"
         )
-    return f"uses {quoted(names)}, which --pickle_policy=listed does not allow; {_HOW_TO_LIST}"
+    how = _HOW_TO_LIST.format(shlex.quote(str(path.parent)))
+    return f"uses {quoted(names)}, which --pickle_policy=listed does not allow; {how}"

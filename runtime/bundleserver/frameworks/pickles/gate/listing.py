@@ -83,7 +83,7 @@ def why_never(name: str) -> str:
     if package in ("cloudpickle", "dill"):
         return "it rebuilds code that the file carries"
     if package in _MAKES_CODE and name not in built_in():
-        return "whoever can call it can run anything"
+        return f"'{package}' has what runs anything, so only the built-in list names things of it"
     return ""
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from bundleserver.frameworks.pickles.gate.listing import own_names
+from bundleserver.frameworks.pickles.gate.models.distributions import Distribution
 from bundleserver.frameworks.pickles.gate.models.estimators import (
     PART_AUDITS,
     PLAIN,
@@ -48,6 +49,10 @@ def _set_partial(session: Session, made: object, state: object) -> None:
     if not all(type(arg) in PLAIN for arg in args):
         raise Refused("a partial has arguments that are not plain values")
     cast(Any, made).__setstate__((function, args, {**keywords}, None))
+
+
+def _forget(_session: Session, _made: object, _state: object) -> None:
+    """Keep nothing."""
 
 
 def _check_text_input(_session: Session, made: object) -> None:
@@ -140,6 +145,7 @@ SETTERS: Mapping[str, Callable[[Session, object, object], None]] = {
     **OWN_ARRAYS,
     **TABLE_SETTERS,
     **NATIVE_SETTERS,
+    f"{Distribution.__module__}.{Distribution.__qualname__}": _forget,
 }
 """Classes whose state is set by a function of ours."""
 

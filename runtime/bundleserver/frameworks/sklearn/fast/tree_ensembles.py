@@ -60,8 +60,11 @@ def _forest(model: Any) -> TreeEnsemble | None:
     if model.n_outputs_ != 1:
         return None
     classes = getattr(model, "n_classes_", 1)
-    trees = tuple(_tree(part.tree_, part.tree_.value[:, 0, :classes]) for part in model.estimators_)
-    total = TreeSum(trees, classes, model.n_features_in_, np.float32, vectors=True, averaged=True)
+    width = model.n_features_in_
+    trees = tuple(
+        _tree(part.tree_, part.tree_.value[:, 0, :classes], width) for part in model.estimators_
+    )
+    total = TreeSum(trees, classes, width, np.float32, vectors=True, averaged=True)
     if not hasattr(model, "classes_"):
         return TreeEnsemble(total, {"predict": lambda mean: mean[:, 0]})
     return TreeEnsemble(
@@ -75,8 +78,9 @@ def _forest(model: Any) -> TreeEnsemble | None:
 
 
 def _isolation_forest(model: Any) -> TreeEnsemble:
+    width = model.n_features_in_
     trees = tuple(
-        _tree(part.tree_, path + beyond - 1.0, features)
+        _tree(part.tree_, path + beyond - 1.0, width, features)
         for part, features, path, beyond in zip(
             model.estimators_,
             model.estimators_features_,
@@ -94,7 +98,7 @@ def _isolation_forest(model: Any) -> TreeEnsemble:
         return -(2**-share)
 
     return TreeEnsemble(
-        TreeSum(trees, 1, model.n_features_in_, np.float32),
+        TreeSum(trees, 1, width, np.float32),
         {
             "predict": lambda depths: np.where(scores(depths) - model.offset_ < 0, -1, 1),
             "decision_function": lambda depths: scores(depths) - model.offset_,
@@ -122,7 +126,8 @@ def _gradient_boosting(model: Any) -> TreeEnsemble | None:
     for stage, parts in enumerate(model.estimators_):
         for column, part in enumerate(parts):
             values = rate * part.tree_.value[:, 0, 0]
-            trees.append(_tree(part.tree_, start[column] + values if stage == 0 else values))
+            sums = start[column] + values if stage == 0 else values
+            trees.append(_tree(part.tree_, sums, model.n_features_in_))
     # Without ``find``: boosting evaluates all trees in one call already.
     trees = [replace(tree, find=None) for tree in trees]
     total = TreeSum(tuple(trees), len(start), model.n_features_in_, np.float32)
@@ -167,14 +172,23 @@ def _boosted_classes(model: Any, second: Callable[[FloatArray], Array]) -> dict[
     return finish
 
 
-def _tree(tree: Any, values: FloatArray, features: Array | None = None) -> Tree:
-    """Convert a tree; ``features`` are the table's columns that it was fitted with, in order."""
-    every = features is None or np.array_equal(features, np.arange(len(features)))
-    if features is None or (every and tree.n_features == len(features)):
+def _tree(tree: Any, values: FloatArray, width: int, features: Array | None = None) -> Tree:
+    """Convert a tree for tables of some width; ``features`` are its columns of those, in order.
+
+    Raises:
+        ValueError: it reads other columns. The library finds that at each call; ``apply`` does not,
+            and would read what is behind the table in memory.
+    """
+    count = width if features is None else len(features)
+    if tree.n_features != count:
+        raise ValueError(f"a tree reads {tree.n_features} columns; expected {count}")
+    if features is None or (count == width and np.array_equal(features, np.arange(width))):
         find = tree.apply
         feature = tree.feature
     else:
-        chosen = np.asarray(features)
+        chosen: Any = np.asarray(features)
+        if chosen.dtype.kind not in "iu" or not ((chosen >= 0) & (chosen < width)).all():
+            raise ValueError("a tree reads columns that the table does not have")
         find = lambda rows: tree.apply(rows[:, chosen])  # noqa: E731 - one of two ways to ask
         feature = np.where(tree.children_left == -1, -2, chosen[tree.feature])
     return Tree(tree.children_left, tree.children_right, feature, tree.threshold, values, find)

@@ -9,12 +9,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from types import BuiltinFunctionType, FunctionType, MappingProxyType, MethodType
+from types import (
+    BuiltinFunctionType,
+    FunctionType,
+    MappingProxyType,
+    MethodDescriptorType,
+    MethodType,
+)
 from typing import cast
 
 import numpy as np
 
 from bundleserver.frameworks.pickles.gate.listing import own_names, package_of
+from bundleserver.frameworks.pickles.gate.models.checking import is_count
+from bundleserver.frameworks.pickles.gate.models.distributions import Distribution
+from bundleserver.frameworks.pickles.gate.models.sparse import guard_sparse
 from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
 from bundleserver.frameworks.pickles.gate.session import Rule, Session
 
@@ -22,7 +31,9 @@ PLAIN = frozenset({bool, bytes, complex, float, int, str, type(None)})
 """Values that no method can be called on that does anything."""
 
 _DATA = frozenset({*PLAIN, bytearray, frozenset, np.ndarray, range, set, slice})
-_FUNCTIONS = (BuiltinFunctionType, FunctionType, functools.partial, np.ufunc, type)
+_FUNCTIONS = (
+    BuiltinFunctionType, FunctionType, MethodDescriptorType, functools.partial, np.ufunc, type,
+)  # fmt: skip
 _LEARNERS = frozenset({"lightgbm", "sklearn", "xgboost"})
 _PYTHON = frozenset({"collections", "datetime", "decimal", "numpy", "scipy", "uuid"})
 
@@ -44,10 +55,12 @@ _CALIBRATED = "sklearn.calibration._CalibratedClassifier"
 _PARTS = frozenset(
     {
         "_bin_mapper", "_centerer", "_encoder", "_label_binarizer", "_label_encoder", "_le",
-        "_tfidf", "base_estimator", "base_estimator_", "best_estimator_", "calibrated_classifiers",
+        "_estimator", "_preprocessor", "_tfidf", "base_estimator", "base_estimator_",
+        "best_estimator_", "calibrated_classifiers",
         "calibrated_classifiers_", "calibrators", "classifier", "classifiers_", "estimator",
         "estimator_", "estimators", "estimators_", "final_estimator", "final_estimator_", "init_",
-        "initial_estimator_", "kernel_pca_", "label_binarizer_", "le_", "named_estimators_",
+        "imputation_sequence_", "indicator_", "initial_estimator_", "initial_imputer_",
+        "kernel_pca_", "label_binarizer_", "le_", "named_estimators_",
         "nbrs_", "nn_fit", "regressor", "regressor_", "steps", "transformer", "transformer_",
         "transformer_list", "transformers", "transformers_",
     }
@@ -62,6 +75,13 @@ _CALLED = frozenset(
 )  # fmt: skip
 """Attributes that are called if they can be."""
 
+_PLACES_OF: Mapping[str, frozenset[str]] = {
+    "sklearn.neighbors._ball_tree": frozenset({"_tree", "tree_"}),
+    "sklearn.neighbors._kd_tree": frozenset({"_tree", "tree_"}),
+    "sklearn.tree._tree": frozenset({"tree_"}),
+}
+"""Attributes with objects of compiled code, by its modules: the model there compares its widths."""
+
 _KEYWORDS = frozenset(
     {"effective_metric_params_", "inv_kw_args", "kernel_params", "kw_args", "metric_params"}
 )
@@ -70,7 +90,7 @@ _KEYWORDS = frozenset(
 _THREADS = frozenset({"_n_threads", "n_jobs", "n_threads", "nthread"})
 _MOST_THREADS = 1_024
 _PLAIN_KEYWORDS = frozenset({"inv_kw_args", "kw_args"})
-_WRITES = frozenset({"casting", "extobj", "out", "signature", "where"})
+_WRITES = frozenset({"casting", "extobj", "n_jobs", "out", "signature", "where"})
 
 
 def check_keywords(keywords: object) -> None:
@@ -99,15 +119,28 @@ def _are_numbers(value: object) -> bool:
 
 
 def _check_parts(session: Session, made: object) -> None:
-    allowed = _MADE_OF[package_of(own_names(type(made))[0])]
+    package = package_of(own_names(type(made))[0])
+    allowed = _MADE_OF[package]
+    if package == "sklearn":
+        guard_sparse()
     attributes = cast("dict[str, object]", getattr(made, "__dict__", {}))
     for name, value in attributes.items():
         for part in _leaves(value):
             _check_part(session, name, part, allowed)
-        if name in _THREADS and type(value) is int and value > _MOST_THREADS:
-            raise Refused(f"'{name}' is {value}; expected at most {_MOST_THREADS}")
+        if name in _THREADS and value is not None:
+            _check_threads(name, value)
         if name in _KEYWORDS and value is not None:
             _check_keywords(name, value)
+
+
+def _check_threads(name: str, value: object) -> None:
+    """Refuse numbers of threads with which compiled code would end the process."""
+    # Only joblib, and the boosters, take negative numbers: all processors but so many.
+    least = 1 if name == "_n_threads" else -_MOST_THREADS
+    if not is_count(value, least, _MOST_THREADS):
+        raise Refused(
+            f"'{name}' is {value!r:.20}; expected a number from {least} to {_MOST_THREADS}"
+        )
 
 
 def _check_part(session: Session, name: str, part: object, allowed: frozenset[str]) -> None:
@@ -121,11 +154,24 @@ def _check_part(session: Session, name: str, part: object, allowed: frozenset[st
     if kind is MethodType and "statsmodels" in allowed:
         return
     names = own_names(kind)
+    if name not in _PLACES_OF.get(kind.__module__, frozenset({name})):
+        raise Refused(f"'{name}' has a {kind_of(part)}, which no model has there")
+    if kind is Distribution:
+        _check_distribution(name)
+        return
     is_known = package_of(names[0]) in allowed or _INDEX in names
     is_part = name not in _PARTS or _ESTIMATOR in names or names[0] == _CALIBRATED
     is_part = is_part or _is_selector(names[0])
     if not (is_known and is_part):
         raise Refused(f"'{name}' has a {kind_of(part)}, which is no part of such a model")
+
+
+def _check_distribution(name: str) -> None:
+    if name != "param_distributions":
+        raise Refused(
+            f"'{name}' has a distribution of scipy, which compiles text of the file; only a search "
+            "may have one, and forgets it"
+        )
 
 
 def _is_selector(name: str) -> bool:
