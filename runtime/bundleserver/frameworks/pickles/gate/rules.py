@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from bundleserver.frameworks.pickles.gate.listing import own_names
+from bundleserver.frameworks.pickles.gate.models.encoders import ENCODER_AUDITS
 from bundleserver.frameworks.pickles.gate.models.estimators import (
     PART_AUDITS,
     PLAIN,
@@ -154,6 +155,7 @@ AUDITS: Mapping[str, Rule] = {
     "statsmodels.base.model.Model": _check_model,
     "statsmodels.base.model.Results": _check_results,
     "statsmodels.base.wrapper.ResultsWrapper": _check_wrapper,
+    **ENCODER_AUDITS,
     **NATIVE_AUDITS,
     **PART_AUDITS,
     **STATE_AUDITS,
