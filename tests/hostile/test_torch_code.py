@@ -495,6 +495,44 @@ def test_nothing_else_passes_as_a_condition(text):
         checked_expression(text, "size")
 
 
+def nested(text, function, times, *more):
+    """Put an expression into a function, again and again."""
+    for _ in range(times):
+        text = f"{function}({', '.join((text, *more))})"
+    return text
+
+
+SIZE = "Symbol('s7', integer=True)"
+SUM = f"Add({', '.join(f's{n}' for n in range(9))})"
+LARGE = {
+    "powers of powers": nested("Integer(9)", "Pow", 7, "Integer(4)"),
+    "powers of a size": nested(SIZE, "PowByNatural", 4, "Integer(4)"),
+    "a float's powers": nested("Float('1e200', precision=53)", "FloatPow", 3, "Integer(4)"),
+    "products": f"Mul({', '.join(['Integer(18446744073709551615)'] * 90)})",
+    "products of powers": nested(nested("s1", "Pow", 1, "Integer(4)"), "Mul", 9, "Pow(s2, 3)"),
+    "roots": nested("Integer(7)", "Pow", 9, "Rational(4, 3)"),
+    "powers of a sum": f"Pow({SUM}, Integer(4))",
+    "products of sums": f"Mul({SUM}, {SUM}, {SUM})",
+    "a power in a quotient": f"FloorDiv(Pow({SUM}, Integer(3)), s1)",
+    "depth": nested("s1", "FloorDiv", 60, "Integer(2)"),
+    "powers in a maximum": nested("Max(Integer(5), Integer(6))", "Pow", 6, "Integer(4)"),
+}
+
+
+@pytest.mark.parametrize("text", LARGE.values(), ids=LARGE)
+def test_an_expression_cannot_grow_when_it_is_evaluated(text):
+    """What is short as text and no size as a value is refused before anybody evaluates it."""
+    with pytest.raises(NotAllowed, match="too large to be sizes"):
+        checked_expression(text, "size")
+
+
+def test_an_archive_with_powers_of_powers_is_refused_at_once(honest, tmp_path):
+    """A load that would compute for ever does not begin."""
+    path = edited(honest, tmp_path / "model.pt2", lambda p: _size(p, LARGE["powers of powers"]))
+
+    assert "too large to be sizes" in refused(path, DENY)
+
+
 def lstm_state():
     """Return a state dict that a server can rebuild."""
     encoder, decoder = nn.LSTM(3, 4, batch_first=True), nn.LSTM(4, 3, batch_first=True)

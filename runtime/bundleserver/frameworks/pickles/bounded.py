@@ -17,6 +17,9 @@ MOST_UNPACKED_BYTES = 64 << 20
 MOST_RATIO = 100
 """So many times its size more. What only skips arrays may unpack to whatever the memory holds."""
 
+LEAST_WORK = 16
+"""What the shortest instruction counts as, in those bytes: following it takes as long."""
+
 LONGEST_FAST = 300
 """The bytes that are ahead of ``at`` whenever ``ahead`` says so."""
 
@@ -46,14 +49,18 @@ class BoundedStream:
         size: the bytes of the file on disk.
         room: the bytes of memory that opening it may take.
         tells_end: nothing is unpacked, so that ``size`` is the end of the stream.
+        work: what other streams of the same file took.
 
     Attributes:
+        work: the bytes that were taken, short instructions as more.
         data: some bytes of it.
         at: the next byte in them.
         taken: the bytes before it, without those that were skipped.
     """
 
-    def __init__(self, stream: BinaryIO, size: int, room: int, *, tells_end: bool) -> None:
+    def __init__(
+        self, stream: BinaryIO, size: int, room: int, *, tells_end: bool, work: int = 0
+    ) -> None:
         self._stream = stream
         self._end = size if tells_end else None
         self._room = room
@@ -62,6 +69,7 @@ class BoundedStream:
         self.data = b""
         self.at = 0
         self.taken = 0
+        self.work = work
 
     def ahead(self) -> int:
         """Return the end of ``data`` less what one short instruction takes, and fetch more."""
@@ -69,14 +77,15 @@ class BoundedStream:
             self._fetch()
         return len(self.data) - LONGEST_FAST
 
-    def take(self, at: int) -> None:
-        """Move to a later place in ``data``."""
+    def take(self, at: int, instructions: int = 1) -> None:
+        """Move to a later place in ``data``, behind so many instructions."""
         self.taken += at - self.at
+        self.work += max(at - self.at, LEAST_WORK * instructions)
         self.at = at
-        if self._end is None and self.taken > self._most_taken:
+        if self._end is None and self.work > self._most_taken:
             raise OverLimit(
-                f"it unpacks to more than {self._most_taken} bytes of instructions; save it "
-                "without compression"
+                f"it unpacks to more than {self._most_taken} bytes of instructions, each counted "
+                f"as {LEAST_WORK} at least; save it without compression"
             )
 
     def read(self, count: int) -> bytes:

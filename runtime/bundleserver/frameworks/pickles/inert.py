@@ -93,6 +93,7 @@ class InertUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
             self.stack.append(self.find_class(module, name))
         elif Made in (type(name), type(module)):
             # The same text was an item of a long container before.
+            self._found.unnamed = "a name is made while it is opened"
             self.stack.append(self._found.name("?", "?"))
         else:
             raise pickle.UnpicklingError("the name of a class is no text")
@@ -103,6 +104,7 @@ class InertUnpickler(_Unpickler):  # type: ignore[misc]  # typeshed has few of i
 
     def get_extension(self, code: int) -> None:
         """Push a record of something that a registry of codes names."""
+        self._found.unnamed = f"it names something by the extension code {code}"
         self.stack.append(Made(None))
 
     def _instantiate(self, maker: object, args: object) -> None:

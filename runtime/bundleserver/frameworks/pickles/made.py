@@ -104,11 +104,13 @@ class Found:
         named: the classes and functions, in their order.
         versions: those of scikit-learn that wrote its objects.
         attributes: the names of attributes, and the parts of the names of classes.
+        unnamed: why ``named`` cannot be all that it names; empty if it is.
     """
 
     named: dict[ClassName, None] = field(default_factory=dict)
     versions: set[str] = field(default_factory=set)
     attributes: set[str] = field(default_factory=set)
+    unnamed: str = ""
     _characters: int = 0
 
     def name(self, module: str, qualname: str) -> ClassName:

@@ -13,7 +13,7 @@ import lzma
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -31,7 +31,8 @@ from bundleserver.frameworks.regular_files import open_regular
 class Contents:
     """The contents of a pickle; ``failure`` says why reading stopped early.
 
-    ``head`` has the file's first bytes, to recognise other formats.
+    ``head`` has the file's first bytes, to recognise other formats; ``unnamed`` says what may be
+    used that is not in ``named``.
     """
 
     head: bytes
@@ -39,6 +40,7 @@ class Contents:
     named: frozenset[ClassName]
     sklearn_versions: frozenset[str]
     failure: Exception | None
+    unnamed: str = ""
 
 
 def inspect_pickle(path: Path) -> Contents:
@@ -57,17 +59,42 @@ def inspect_pickle(path: Path) -> Contents:
     return contents
 
 
-def named_classes(stream: BinaryIO, size: int, most: int = 1) -> Iterator[ClassName]:
+@dataclass
+class Scan:
+    """What the scan of several pickles of a file has done.
+
+    Attributes:
+        work: what it took, by which all of them are limited together.
+        problems: why what they name may not be all, the first of each.
+    """
+
+    work: int = 0
+    problems: dict[str, None] = field(default_factory=dict)
+
+
+def named_classes(
+    stream: BinaryIO, size: int, most: int = 1, scan: Scan | None = None
+) -> Iterator[ClassName]:
     """Name the classes and functions of the next pickles in a stream, as far as they can be read.
 
     ``size`` are the bytes on disk, by which the work is limited.
     """
-    bounded = BoundedStream(stream, size, free_memory(), tells_end=False)
+    scan = scan or Scan()
+    bounded = BoundedStream(stream, size, free_memory(), tells_end=False, work=scan.work)
     for _ in range(most):
         found = Found()
-        with suppress(Exception):  # any bytes may come
+        try:
             InertUnpickler(bounded, found).load()
+        except Exception as error:  # noqa: BLE001 - any bytes may come
+            found.unnamed = f"it cannot be read further: {_short(error)}"
+        if found.unnamed:
+            scan.problems.setdefault(found.unnamed)
         yield from found.named
+    scan.work = bounded.work
+
+
+def _short(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _inspect(raw: io.BufferedReader) -> Contents:
@@ -83,10 +110,15 @@ def _inspect(raw: io.BufferedReader) -> Contents:
         bounded = BoundedStream(stream, size, free_memory(), tells_end=stream is raw)
         reader = InertUnpickler(bounded, found)
         top = reader.load()
+        with suppress(Exception):  # whether a tail is whole nobody asks who opens it
+            if bounded.read(1) and not found.unnamed:
+                found.unnamed = "bytes follow its end, which no load of ours reads"
     except Exception as error:  # noqa: BLE001 - any bytes may come; load() reports the failure
         failure = error
         top = _first_object(reader)
-    return Contents(head, top, frozenset(found.named), frozenset(found.versions), failure)
+    return Contents(
+        head, top, frozenset(found.named), frozenset(found.versions), failure, found.unnamed
+    )
 
 
 def decompressed(raw: io.BufferedReader, magic: bytes) -> BinaryIO:

@@ -79,8 +79,10 @@ def follow_short_ones(stream: BoundedStream, reader: Follows) -> None:
     end, memo = stream.ahead(), reader.memo
     data, at = stream.data, stream.at
     stack, push = reader.stack, reader.stack.append
+    count = 0
     while at < end:
         code = data[at]
+        count += 1
         if code == _SHORT_TEXT:
             after = at + 2 + data[at + 1]
             push(data[at + 2 : after].decode("utf-8", "surrogatepass"))
@@ -110,4 +112,4 @@ def follow_short_ones(stream: BoundedStream, reader: Follows) -> None:
             at += 1
         else:
             break
-    stream.take(at)
+    stream.take(at, count)

@@ -6,24 +6,17 @@ its method, is MLflow's own class without its loader.
 
 from __future__ import annotations
 
-import io
-import json
-import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from types import FunctionType
 from typing import Any, cast
 
 import mlflow.pyfunc
 from mlflow.models import Model
-from packaging.version import Version
 
-from bundleserver.documents.forms import quoted
 from bundleserver.errors import LoadError
 from bundleserver.frameworks import pickles
 from bundleserver.frameworks.interface import named_line, reading
@@ -36,15 +29,6 @@ from bundleserver.frameworks.regular_files import open_regular
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 
 _MOST_BYTES = 1 << 30
-_MOST_SCHEMA_BYTES = 256 << 20
-_OLDEST_SKOPS = Version("0.13")
-"""Older ones run what their check has not seen (CVE-2025-54412, CVE-2025-54413)."""
-_SKOPS_NODE = re.compile(
-    r"(Dict|DefaultDict|List|Set|Tuple|Bytes|Bytearray|Slice|Function|Type|ConstructorFromReduce"
-    r"|Object|Json|Cached|NdArray|MaskedArray|RandomState|RandomGenerator|DType|SparseMatrix|Tree"
-    r"|Loss|_DictWithDeprecatedKeys)Node"
-)
-"""What skops may make; left out are methods, partial functions and operators, which call."""
 
 
 def open_checked(declared: Declared, trust: CodeTrust, code: IsolatedCode | None) -> Any:
@@ -77,7 +61,10 @@ def _sklearn(declared: Declared, trust: CodeTrust, code: IsolatedCode | None) ->
     name = pyfunc.get("data") or pyfunc.get("model_path") or said.get("pickled_model")
     path = _file(declared, name)
     if said.get("serialization_format") == "skops":
-        return _wrapped("mlflow.sklearn", "_SklearnModelWrapper", _open_skops(path, trust))
+        from bundleserver.frameworks.pyfunc.skops_files import open_skops
+
+        model = open_skops(path, _content(path, _MOST_BYTES), trust)
+        return _wrapped("mlflow.sklearn", "_SklearnModelWrapper", model)
     model = _open_pickle(path, trust, code)
     return _wrapped("mlflow.sklearn", "_SklearnModelWrapper", model)
 
@@ -165,61 +152,3 @@ def _defined_in(code: IsolatedCode, named: frozenset[ClassName], path: Path) -> 
                 "--pickle_policy=listed opens only classes and functions that it defines itself"
             )
         yield str(name)
-
-
-def _open_skops(path: Path, trust: CodeTrust) -> object:
-    """Open a skops file by skops' own list and the operator's, never by that of the model."""
-    if Version(version("skops")) < _OLDEST_SKOPS:
-        raise LoadError(
-            f"'{path}' is a skops file, and skops {version('skops')} does not check all that it "
-            f"runs; install skops {_OLDEST_SKOPS} or later"
-        )
-    import skops.io  # type: ignore[import-untyped]  # it has no types
-
-    data = _content(path, _MOST_BYTES)
-    try:
-        _check_nodes(path, data)
-        unknown = set(skops.io.get_untrusted_types(data=data)) - trust.allowed
-        if not unknown:
-            return skops.io.loads(data, trusted=sorted(trust.allowed))
-    except LoadError:
-        raise
-    except Exception as error:  # skops may raise anything for a damaged file
-        raise LoadError(f"'{path}' cannot be opened by skops: {named_line(error)}") from error
-    raise LoadError(
-        f"'{path}' uses {quoted(sorted(unknown), most=20)}, which skops does not trust by itself; "
-        "add those that you trust to the file of --pickle_allow (what the model lists as trusted "
-        "does not count)"
-    )
-
-
-def _check_nodes(path: Path, data: bytes) -> None:
-    """Refuse what skops would make by rules of its older versions, or by calling something."""
-    from skops.io._protocol import PROTOCOL  # type: ignore[import-untyped]  # as above
-
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        names = archive.namelist()
-        entry = archive.getinfo("schema.json")
-        if len(names) != len(set(names)) or entry.file_size > _MOST_SCHEMA_BYTES:
-            raise LoadError(f"'{path}' has entries twice, or a schema that is too large")
-        schema = json.loads(archive.read(entry))
-    if not isinstance(schema, dict) or schema.get("protocol") != PROTOCOL:
-        raise LoadError(f"'{path}' was written by another skops; save it again with this one")
-    odd = sorted({one for one in _loaders_in(schema) if not _SKOPS_NODE.fullmatch(one)})
-    if odd:
-        raise LoadError(
-            f"'{path}' has {quoted(odd, most=6)}, which calls functions when it is opened or used; "
-            "save the model without methods and partial functions"
-        )
-
-
-def _loaders_in(schema: object) -> Iterator[str]:
-    waiting = [schema]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            if "__loader__" in value:
-                yield str(value["__loader__"])[:100]
-            waiting.extend(value.values())
-        elif isinstance(value, list):
-            waiting.extend(value)

@@ -20,7 +20,18 @@ from bundleserver.frameworks.pickles.gate.unpickler import GateUnpickler
 from bundleserver.frameworks.pickles.gate.values.table_arrays import HELD
 from bundleserver.frameworks.trust import CodeTrust
 
-__all__ = ["NotListed", "Refused", "open_stream"]
+__all__ = ["NotListed", "Refused", "open_stream", "session_of"]
+
+
+def session_of(trust: CodeTrust, listed: Mapping[str, frozenset[str]] | None = None) -> Session:
+    """Return a load by all rules, for what makes objects without a pickle, too.
+
+    Args:
+        trust: the operator's own names.
+        listed: names with their ways in place of the built-in list, for whoever writes it.
+    """
+    names = built_in() if listed is None else listed
+    return Session(trust, FORMS, STAND_INS, names, AUDITS, HELD, FORM_VALUES)
 
 
 def open_stream(
@@ -41,8 +52,7 @@ def open_stream(
         Refused: it does what is not allowed; nothing of that was done.
         Exception: it is damaged, or a listed class does not accept its state.
     """
-    names = built_in() if listed is None else listed
-    session = Session(trust, FORMS, STAND_INS, names, AUDITS, HELD, FORM_VALUES)
+    session = session_of(trust, listed)
     if not isinstance(stream, (io.BufferedReader, io.BytesIO)):
         stream = cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, stream)))
     opened = GateUnpickler(stream, session, persistent).load()

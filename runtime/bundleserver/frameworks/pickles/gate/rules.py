@@ -95,9 +95,10 @@ def _check_model_data(state: object) -> None:
     if any(name in state for name in _DESIGNS):
         raise Refused("the data of a statsmodels model have a design in place of a formula")
     if _RESTORED & state.keys():
-        check_formula(state.get("formula"))
-        if own_names(type(state.get("frame")))[0] != "pandas.core.frame.DataFrame":
+        table = state.get("frame")
+        if own_names(type(table))[0] != "pandas.core.frame.DataFrame":
             raise Refused("a model by formula has no table that it was fitted on")
+        check_formula(state.get("formula"), table)
 
 
 def _check_model(_session: Session, made: object) -> None:

@@ -6,15 +6,22 @@ What passes is written anew from what was parsed, so that nobody parses the file
 from __future__ import annotations
 
 import ast
+import math
 import re
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from bundleserver.frameworks.torch.checked.problems import NotAllowed, shown
 
 _LONGEST = 4_000
 _MOST_NODES = 600
+_DEEPEST = 30
 _LARGEST = 1 << 64
+_MOST_BITS = 1 << 10
+"""The bits that a value of an expression may have; a size has 64 at most."""
+_MOST_TERMS = 100
+"""The terms that an expression may have once sympy has multiplied it out."""
 _SYMBOL = re.compile(r"(s|zf)\d{1,9}|(u|zuf)\d{1,4}")
 _FLOAT = re.compile(r"[+-]?\d{1,40}(\.\d{0,60})?([eE][+-]?\d{1,3})?")
 _ASSUMPTIONS = frozenset({"positive", "negative", "nonnegative", "integer", "real", "zero"})
@@ -38,6 +45,7 @@ def checked_expression(text: str, where: str) -> str:
     """
     tree = _parsed(text, where)
     _check_size(tree, text, where)
+    _check_work(tree, where)
     return ast.unparse(tree)
 
 
@@ -104,6 +112,66 @@ def _check_size(node: ast.expr, text: str, where: str) -> None:
             fits = _is_integer(node, _LARGEST)
     if not fits:
         raise _refused(node, text, where)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The most that a part may become: bits of its value, terms, parts inside of each other."""
+
+    bits: int
+    terms: int
+    depth: int
+
+
+_OF_A_SYMBOL = _Work(64, 1, 1)
+
+
+def _check_work(tree: ast.expr, where: str) -> None:
+    """Refuse what is small as text, and large once it is evaluated."""
+    _work_of(tree, where)
+
+
+def _work_of(node: ast.expr, where: str) -> _Work:
+    if not isinstance(node, ast.Call):
+        return _OF_A_SYMBOL
+    name = node.func.id if isinstance(node.func, ast.Name) else ""
+    if name in ("Symbol", "Integer", "Rational", "Float"):
+        return _work_of_number(node, name)
+    if name in _POWERS:
+        base, times = _work_of(node.args[0], where), _highest(node.args[1])
+        work = _Work(base.bits * times, base.terms**times, base.depth + 1)
+    else:
+        work = _combined([_work_of(argument, where) for argument in node.args], name)
+    if work.bits > _MOST_BITS or work.terms > _MOST_TERMS or work.depth > _DEEPEST:
+        raise NotAllowed(where, "is an expression whose values are too large to be sizes")
+    return work
+
+
+def _work_of_number(node: ast.Call, name: str) -> _Work:
+    if name != "Float":
+        return _Work(128 if name == "Rational" else 64, 1, 1)
+    text = node.args[0].value if isinstance(node.args[0], ast.Constant) else ""
+    exponent = str(text).lower().partition("e")[2] or "0"
+    return _Work(256 + 4 * abs(int(exponent)), 1, 1)
+
+
+def _combined(parts: list[_Work], name: str) -> _Work:
+    """Return the work of a function: sums grow by terms, everything else as products do."""
+    depth = 1 + max((part.depth for part in parts), default=0)
+    if name == "Add":
+        bits = max((part.bits for part in parts), default=0) + len(parts)
+        return _Work(bits, sum(part.terms for part in parts), depth)
+    if name == "Mul":
+        bits = sum(part.bits for part in parts)
+        return _Work(bits, math.prod(min(part.terms, _MOST_TERMS + 1) for part in parts), depth)
+    bits = sum(part.bits for part in parts)
+    return _Work(bits, sum(part.terms for part in parts), depth)
+
+
+def _highest(exponent: ast.expr) -> int:
+    """Return a whole number that is no less than an exponent, by the numbers in it."""
+    numbers = [node.value for node in ast.walk(exponent) if isinstance(node, ast.Constant)]
+    return max(1, *(abs(int(number)) for number in numbers if isinstance(number, int)))
 
 
 def _is_integer(node: ast.expr, largest: int) -> bool:
