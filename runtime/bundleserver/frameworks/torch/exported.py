@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_unflatten
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.regular_files import open_regular
-from bundleserver.frameworks.torch.checked import open_checked
+from bundleserver.frameworks.torch.checked import open_checked, with_checks
 from bundleserver.frameworks.torch.checked.problems import NotAllowed
 from bundleserver.frameworks.torch.files import HOW_TO_EXPORT, Kind, open_archive, unreadable
 from bundleserver.frameworks.torch.program import DATATYPES, Program, ProgramInput
@@ -49,6 +49,8 @@ def open_exported(
 
         program = move_to_device_pass(program, device)
     module = program.module()
+    if trust.pickles is not PicklePolicy.ANY:
+        with_checks(module)
     spec = program.call_spec.in_spec
 
     def run(tensors: Sequence[torch.Tensor]) -> object:

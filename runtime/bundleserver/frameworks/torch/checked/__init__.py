@@ -20,12 +20,13 @@ from torch.export import ExportedProgram
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.regular_files import open_regular
 from bundleserver.frameworks.torch.checked.archive import Archive
+from bundleserver.frameworks.torch.checked.calls import check_targets, with_checks
 from bundleserver.frameworks.torch.checked.problems import NotAllowed
 from bundleserver.frameworks.torch.checked.program import read_program
 from bundleserver.frameworks.torch.checked.weights import read_constants, read_weights
 from bundleserver.frameworks.torch.files import Kind, open_archive, unreadable
 
-__all__ = ["open_checked"]
+__all__ = ["open_checked", "with_checks"]
 
 
 def open_checked(path: Path, allowed: Collection[str] = ()) -> ExportedProgram:
@@ -50,7 +51,11 @@ def open_checked(path: Path, allowed: Collection[str] = ()) -> ExportedProgram:
     except Exception as error:  # what unpacks or converts a damaged archive may raise anything
         raise unreadable(path, Kind.EXPORTED, error) from error
     try:
-        return _built(program, weights, constants)
+        built = _built(program, weights, constants)
+        check_targets(built)
+        return built
+    except NotAllowed as error:
+        raise LoadError(f"'{path}' is not opened under this --pickle_policy: {error}") from error
     except Exception as error:  # torch's own deserializer may raise anything
         raise unreadable(path, Kind.EXPORTED, error) from error
 

@@ -82,6 +82,9 @@ def _stored(
             archive.read_into(name, raw.numpy().data)
         files[name] = raw
     raw = files[name]
+    if dtype is torch.bool:
+        # Other bytes than 0 and 1 would count as themselves where masks are counted.
+        return raw != 0
     if raw.numel() % dtype.itemsize:
         raise NotAllowed(f"the entry '{name}'", f"is not a number of {dtype}")
     return raw.view(dtype)
