@@ -18,7 +18,7 @@ from typing import Any
 
 import skops.io  # type: ignore[import-untyped]  # it has no types
 from packaging.version import Version
-from skops.io import _audit, _general, _numpy, _sklearn, _utils  # type: ignore[import-untyped]
+from skops.io import _audit, _general, _numpy, _sklearn, _utils
 from skops.io._protocol import PROTOCOL  # type: ignore[import-untyped]  # as above
 
 from bundleserver.documents.forms import quoted

@@ -85,7 +85,7 @@ class Values:
             case ast.Name(id=name) if name not in NUMPY | _FUNCTIONS:
                 return None
             case ast.Constant(value=value) if type(value) in (int, float):
-                if abs(value) <= _LARGEST or value == math.inf:  # type: ignore[operator, arg-type]
+                if abs(value) <= _LARGEST or value == math.inf:  # type: ignore[arg-type]
                     return None
                 raise too_large(self.text, "a number that is too large")
             case ast.Compare(left=left, ops=ops, comparators=[other]):
@@ -114,7 +114,7 @@ class Values:
         is_small = isinstance(power, ast.Constant) and type(power.value) in (int, float)
         has_column = any(isinstance(part, ast.Name) for part in ast.walk(node.left))
         powers = sum(isinstance(part, ast.Pow) for part in ast.walk(node))
-        if not is_small or abs(power.value) > LARGEST_POWER or not has_column or powers > 2:  # type: ignore[operator, arg-type, attr-defined]
+        if not is_small or abs(power.value) > LARGEST_POWER or not has_column or powers > 2:  # type: ignore[attr-defined]
             raise too_large(self.text, f"a power other than of a column, up to {LARGEST_POWER}")
         return None
 
