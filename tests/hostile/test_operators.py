@@ -17,8 +17,9 @@ from torch import nn
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.torch.checked import open_checked, with_checks
-from bundleserver.frameworks.torch.checked.calls import CHECKS, checked_call
+from bundleserver.frameworks.torch.checked.calls import checked_call
 from bundleserver.frameworks.torch.checked.operators import _aten
+from bundleserver.frameworks.torch.checked.sizes import CHECKS
 
 CALLS = json.loads(Path(__file__).with_name("operator_calls.json").read_text())
 """One valid call of each overload, made by torch's own samples."""
