@@ -25,7 +25,9 @@ LISTED = CodeTrust(PicklePolicy.LISTED)
 NUMBERS, TARGET = DATA["numbers"]
 
 
-@pytest.mark.parametrize("drawn", [stats.loguniform(0.1, 9.0), stats.randint(1, 9)], ids=str)
+@pytest.mark.parametrize(
+    "drawn", [stats.loguniform(0.1, 9.0), stats.randint(1, 9)], ids=["of numbers", "of integers"]
+)
 def test_a_search_forgets_what_it_drew_from(drawn: object) -> None:
     """The best model of a search answers; distributions, which compile text, are not made."""
     search = RandomizedSearchCV(Ridge(), {"alpha": drawn}, n_iter=2, cv=2, random_state=1)
