@@ -4,7 +4,9 @@ import copy
 import json
 from contextlib import contextmanager
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bundleserver.commands.flags import read_settings
 from bundleserver.settings import Settings
@@ -146,7 +148,6 @@ def test_kserve_shows_why_the_first_load_failed(name):
 
 OVERRIDES = {
     "a name of its own": (["--model_name", "sklearn"], {}),
-    "a name of its own, with =": (["--model_name=iris.v2"], {}),
     "no gRPC": (["--enable_grpc=false"], {}),
     "KServe's flags": (
         ["--max_asyncio_workers=2", "--max_threads", "2", "--nthread=1", "--workers=1"],
@@ -168,9 +169,9 @@ def test_the_probes_hold_whatever_a_service_overrides(args, variables, tmp_path,
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
     container = merged(RUNTIMES["standard"], service)
-    write_model(tmp_path)
+    write_model(tmp_path / "volume")
     settings = read_settings(container["args"], {})
-    flags = ["--http_port=0", "--grpc_port=0", f"--model_dir={tmp_path}"]
+    flags = ["--http_port=0", "--grpc_port=0", f"--model_dir={tmp_path / 'volume'}"]
 
     with serving_with([*container["args"], *flags]) as process:
         paths = [container[probe]["httpGet"]["path"] for probe in PROBES]
@@ -178,6 +179,17 @@ def test_the_probes_hold_whatever_a_service_overrides(args, variables, tmp_path,
 
         assert [200, 200, 200] == [process.get(path).status_code for path in paths]
         assert process.is_ready(settings.model_name)
+        if settings.enable_grpc:
+            for asked in ("", settings.model_name):
+                answer = grpc_health(process.grpc, asked)
+                assert health_pb2.HealthCheckResponse.SERVING == answer.status
+
+
+def grpc_health(address, service):
+    """Ask as Kubernetes' own gRPC probe does."""
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        return stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=60)
 
 
 @contextmanager
