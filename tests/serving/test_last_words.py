@@ -39,4 +39,4 @@ def test_only_a_file_that_is_there_is_written(tmp_path):
     for name in ("none", "directory", "pipe", "no\0name"):
         write_last_words("why", tmp_path / name)
 
-    assert ["directory", "pipe"] == sorted(os.listdir(tmp_path))
+    assert ["directory", "pipe"] == sorted(it.name for it in tmp_path.iterdir())
