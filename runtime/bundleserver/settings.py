@@ -14,6 +14,7 @@ from bundleserver.bundle.trust import SignaturePolicy
 from bundleserver.errors import ConfigError, Problem
 from bundleserver.frameworks.trust import PicklePolicy
 from bundleserver.serving.connection.access_log import format_problem
+from bundleserver.serving.stopping import TERMINATION_LOG
 from bundleserver.sources.registry.uri import ModelUri, alias_problem
 from bundleserver.versions import VersionPolicy
 from bundleserver.versions.lifecycle import SwapPolicy
@@ -58,6 +59,10 @@ class Settings:
     load_timeout_seconds: float = 600.0
     """0: no limit."""
     strict_readiness: bool = False
+    first_load_failure: str = "wait"
+    """``exit``: a server that has never been ready ends once its first load has failed for good."""
+    termination_log: Path = TERMINATION_LOG
+    """Where the reason of its end is written, if there is such a file."""
     device: str = "cpu"
 
     traffic: tuple[tuple[str, float], ...] | None = None
@@ -102,6 +107,8 @@ class Settings:
     grpc_max_concurrent_streams: int = 256
     """0: no limit."""
     grpc_max_connection_idle_seconds: float = 300.0
+    grpc_max_connection_age_seconds: float = 300.0
+    """0: connections are never renewed."""
     timeout_keep_alive: int = 65
     timeout_receive: float = 60.0
     """0: no timeout."""
@@ -119,6 +126,7 @@ class Settings:
 
     # KServe's, without effect.
     max_threads: int = 4
+    nthread: int | None = None
     event_loop: str = "auto"
     enable_latency_logging: bool = True
     predictor_host: str | None = None
@@ -199,6 +207,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "grpc_port": (0, 65535),
     "workers": (1, 1024),
     "max_threads": (1, _COUNT),
+    "nthread": (-_COUNT, _COUNT),
     "max_asyncio_workers": (1, _THREADS),
     "load_threads": (1, _THREADS),
     "load_timeout_seconds": (0, _DAY),
@@ -211,6 +220,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_body_values": (0, _BYTES),
     "max_inflight_bytes": (0, _BYTES),
     "grpc_max_connection_idle_seconds": (0, _DAY),
+    "grpc_max_connection_age_seconds": (0, _DAY),
     "max_answer_values": (0, _BYTES),
     "request_timeout_seconds": (0, _DAY),
     # 0 is no limit, as is gRPC's own -1.

@@ -8,8 +8,10 @@ from collections import Counter
 from functools import partial
 
 import grpc
+import psutil
 import pytest
 
+from bundleserver.serving.grpc.limits import GrpcLimits
 from tests import http2
 from tests.end_to_end.processes import DEADLINE_SECONDS, Threads, eventually, running
 from tests.end_to_end.test_workers import publish_first
@@ -73,6 +75,37 @@ def test_a_stop_loses_no_call_that_was_sent(tmp_path, flags):
         assert 0 == code
 
     assert {} == dict(lost)
+
+
+def test_connections_are_renewed_without_a_lost_call(tmp_path):
+    """Each client connects again and again, and each call of the old connection is answered."""
+    publish_first(tmp_path)
+    flags = {"grpc_max_connection_age_seconds": 0.2}
+    with running(tmp_path, "numbers", **flags) as server:
+        server.wait_until_ready("numbers")
+        places = set()
+
+        def has_renewed():
+            connections = psutil.Process(server.popen.pid).connections("tcp")
+            places.update(it.raddr for it in connections if it.laddr.port == server.grpc_port)
+            return len(places) > 40
+
+        with Clients(server.grpc) as clients:
+            # Those that connect anew for each call are many; it is the others that count here.
+            eventually(lambda: len(clients.answered) == 4 and has_renewed(), "they are renewed")
+
+    assert {} == dict(clients.lost)
+
+
+def test_a_connection_that_is_not_renewed_is_never_told_to_leave():
+    """With 0 nobody is asked to connect again."""
+    limits = GrpcLimits(max_connection_age_seconds=0.0).channel_arguments()
+    renewed = dict(GrpcLimits(max_connection_age_seconds=300.0).channel_arguments())
+
+    assert "grpc.max_connection_age_ms" not in dict(limits)
+    assert 300_000 == renewed["grpc.max_connection_age_ms"]
+    # Calls in flight are finished, however long they take.
+    assert "grpc.max_connection_age_grace_ms" not in renewed
 
 
 def test_a_client_is_told_once_between_two_frames_and_served_until_it_leaves():

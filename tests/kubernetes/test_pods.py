@@ -2,12 +2,15 @@
 
 import copy
 import json
+from contextlib import contextmanager
 
+import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bundleserver.commands.flags import read_settings
 from bundleserver.settings import Settings
-from tests.end_to_end.processes import eventually, running
+from tests.end_to_end.processes import ServerProcess, eventually, running
 from tests.kubernetes.documents import (
     BASE,
     OVERLAYS,
@@ -103,13 +106,13 @@ def test_grpc_asked_for_is_grpc_routed(service):
 
 @each_runtime
 def test_a_slow_load_is_never_killed(name):
-    """Only readiness asks for the model; what restarts a pod asks whether the process lives."""
+    """Only readiness asks for models; what restarts a pod asks whether the process lives."""
     paths = {probe: server(name)[probe]["httpGet"]["path"] for probe in PROBES}
 
     assert {
         "startupProbe": "/v2/health/live",
         "livenessProbe": "/v2/health/live",
-        "readinessProbe": "/v2/models/{{.Name}}/ready",
+        "readinessProbe": "/v2/health/ready",
     } == paths
     startup = server(name)["startupProbe"]
     assert startup["periodSeconds"] * startup["failureThreshold"] >= 120
@@ -129,6 +132,75 @@ def test_the_probes_hold_against_a_real_server(tmp_path):
         eventually(lambda: process.get(paths[-1]).status_code == 200, "the model is ready")
 
     assert [200, 200, 503, 200] == empty
+
+
+@each_runtime
+def test_kserve_shows_why_the_first_load_failed(name):
+    """The server ends with its reason, in the file that Kubernetes reads or in its last lines."""
+    container = rendered(server(name), NAME)
+    settings = read_settings(container["args"], {})
+
+    assert "exit" == settings.first_load_failure
+    assert "FallbackToLogsOnError" == container["terminationMessagePolicy"]
+    place = container.get("terminationMessagePath", "/dev/termination-log")
+    assert place == str(settings.termination_log)
+
+
+OVERRIDES = {
+    "a name of its own": (["--model_name", "sklearn"], {}),
+    "no gRPC": (["--enable_grpc=false"], {}),
+    "KServe's flags": (
+        ["--max_asyncio_workers=2", "--max_threads", "2", "--nthread=1", "--workers=1"],
+        {},
+    ),
+    "readiness of all": (["--strict_readiness"], {}),
+    "environment": ([], {"MODEL_NAME": "other", "PORT": "1234", "INFERENCE_SERVICE_NAME": "x"}),
+}
+"""What an InferenceService may add to the runtime's arguments and environment."""
+
+
+@pytest.mark.parametrize(("args", "variables"), OVERRIDES.values(), ids=OVERRIDES)
+def test_the_probes_hold_whatever_a_service_overrides(args, variables, tmp_path, monkeypatch):
+    """The runtime's own probes say ready of the model that was asked for, whatever it is called."""
+    service = {
+        "metadata": {"name": NAME},
+        "spec": {"predictor": {"model": {"args": args}}},
+    }
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    container = merged(RUNTIMES["standard"], service)
+    write_model(tmp_path / "volume")
+    settings = read_settings(container["args"], {})
+    flags = ["--http_port=0", "--grpc_port=0", f"--model_dir={tmp_path / 'volume'}"]
+
+    with serving_with([*container["args"], *flags]) as process:
+        paths = [container[probe]["httpGet"]["path"] for probe in PROBES]
+        eventually(lambda: process.get(paths[-1]).status_code == 200, "the model is ready")
+
+        assert [200, 200, 200] == [process.get(path).status_code for path in paths]
+        assert process.is_ready(settings.model_name)
+        if settings.enable_grpc:
+            for asked in ("", settings.model_name):
+                answer = grpc_health(process.grpc, asked)
+                assert health_pb2.HealthCheckResponse.SERVING == answer.status
+
+
+def grpc_health(address, service):
+    """Ask as Kubernetes' own gRPC probe does."""
+    with grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        return stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=60)
+
+
+@contextmanager
+def serving_with(arguments):
+    """Serve with exactly these arguments, as the container does."""
+    process = ServerProcess(tuple(arguments))
+    try:
+        process.wait_until_listening()
+        yield process
+    finally:
+        process.kill()
 
 
 @each_runtime

@@ -7,15 +7,18 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
 
 from bundleserver.commands.console import say_error
 from bundleserver.commands.flags import ignored_flags, read_settings
+from bundleserver.commands.flags.table import FLAGS, VARIABLES
 from bundleserver.commands.sources import make_source, served_name
 from bundleserver.commands.trust import log_trust, trust_of
-from bundleserver.errors import ConfigError, FrameworkError
+from bundleserver.errors import BundleServerError, ConfigError, FrameworkError
+from bundleserver.serving.stopping import TERMINATION_LOG, write_last_words
 from bundleserver.serving.workers.identity import WorkerIdentity
 from bundleserver.settings import Settings
 
@@ -33,15 +36,38 @@ def serve(context: typer.Context) -> None:
     Example: bundleserver serve --model_name fraud --model_dir /mnt/models
     """
     try:
-        settings = read_settings(context.args)
+        _serve(context.args)
+    except (Exception, SystemExit) as error:
+        why = error.__cause__ if isinstance(error, SystemExit) else error
+        if why is not None:
+            what = (
+                "" if isinstance(why, (BundleServerError, OSError)) else f"{type(why).__name__}: "
+            )
+            write_last_words(f"{what}{why}", _termination_log(context.args))
+        raise
+
+
+def _serve(arguments: Sequence[str]) -> None:
+    try:
+        settings = read_settings(arguments)
     except ConfigError as error:
         say_error(error)
-        raise typer.Exit(2) from None
+        raise SystemExit(2) from error
     identity = WorkerIdentity.of(os.environ) if settings.workers > 1 else None
     if settings.workers > 1 and identity is None:
         trust_of(settings)  # what is wrong with it is told once, and not by each worker process
-        raise SystemExit(_supervise(settings, context.args))
+        raise SystemExit(_supervise(settings, arguments))
     run(settings, identity)
+
+
+def _termination_log(arguments: Sequence[str]) -> Path:
+    """Return the place of the last words, also if other flags are invalid."""
+    place = os.environ.get(VARIABLES["termination_log"]) or str(TERMINATION_LOG)
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        flag, given, value = argument.partition("=")
+        if flag == FLAGS["termination_log"].spelling:
+            place = value if given else following
+    return Path(place)
 
 
 def _supervise(settings: Settings, arguments: Sequence[str]) -> int:
@@ -72,7 +98,10 @@ def _server_options(settings: Settings) -> ServerOptions:
 
 def _make_manager(settings: Settings, member: Member | None) -> Manager:
     from bundleserver.manager import Manager
+    from bundleserver.manager.first_load import PAUSES_SECONDS
+    from bundleserver.manager.manager import RETRY_PAUSES_SECONDS
 
+    first = PAUSES_SECONDS if settings.first_load_failure == "exit" else ()
     return Manager(
         make_source(settings),
         model_name=served_name(settings),
@@ -84,6 +113,7 @@ def _make_manager(settings: Settings, member: Member | None) -> Manager:
         probe=settings.probe,
         trust=trust_of(settings),
         strict_readiness=settings.strict_readiness,
+        retry_pauses_seconds=(*first, *RETRY_PAUSES_SECONDS),
         load_threads=settings.load_threads,
         load_timeout_seconds=settings.load_timeout_seconds,
         admission=None if member is None else member.admission,
@@ -101,12 +131,14 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
     Raises:
         ConfigError: --model_uri is set without a registry.
         FrameworkError: the server's libraries, or MLflow, are not installed.
+        FirstLoadFailed: with --first_load_failure=exit, if it has.
         SystemExit: a port or a TLS file cannot be used.
     """
     from bundleserver.serving.stopping import end_at_signals
 
     end_at_signals()
     from bundleserver.manager import collect_rarely
+    from bundleserver.manager.first_load import FirstLoadFailed
     from bundleserver.manager.watcher import Watcher
 
     collect_rarely()
@@ -125,7 +157,15 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
     manager = _make_manager(settings, member)
     if member is not None:
         member.manage(manager)
-    watcher = Watcher(manager, settings.poll_interval_seconds)
+    failures: list[str] = []
+
+    def end(why: str) -> None:
+        failures.append(why)
+        server.stop()
+
+    exits = settings.first_load_failure == "exit"
+    on_failure = end if member is None else member.say_failed
+    watcher = Watcher(manager, settings.poll_interval_seconds, on_failure if exits else None)
     # No model is opened for a server that cannot listen; worker processes have their ports, and
     # listen once they have models.
     begin = (lambda: None) if member else watcher.start
@@ -144,6 +184,8 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
         if member is not None:
             member.say_leaving()
         is_idle = watcher.stop(_LAST_LOADS_SECONDS)
+    if failures:
+        raise FirstLoadFailed(failures[0])
     if not is_idle:
         _leave()
 

@@ -48,6 +48,10 @@ class Admission:
         """Return why it must not answer, as ``FAILED …``; None while that is undecided."""
         return None
 
+    def is_barred_for_good(self, key: VersionKey) -> bool:
+        """Ask whether it is refused until its files change."""
+        return False
+
     def required(self, model: str) -> Collection[Version]:
         """Return the versions of a model to load whatever its policy selects."""
         return ()

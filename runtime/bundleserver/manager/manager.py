@@ -10,6 +10,7 @@ from functools import partial
 from bundleserver.bundle.trust import TRUST_ANY, Trust
 from bundleserver.errors import ModelNotFound, NotReady, VersionNotFound
 from bundleserver.manager.admission import Admission
+from bundleserver.manager.first_load import FirstLoad
 from bundleserver.manager.leases import Loaded, give_memory_back
 from bundleserver.manager.loading import Loader
 from bundleserver.manager.loading.circles import note_calls
@@ -41,6 +42,7 @@ class Manager:
     Attributes:
         knows: asks whether a model of that name is known, ready or not.
         manual_orders, outcomes, reconsider: for an admission; see ``Shared``.
+        first_load: see ``FirstLoad``.
     """
 
     def __init__(
@@ -87,16 +89,16 @@ class Manager:
         """
         self._source = source
         self._asked = model_name
-        self._policy = policy or VersionPolicy()
-        self._traffic = traffic or {}
+        self._policy, self._traffic = policy or VersionPolicy(), traffic or {}
         self._swap = swap
         self._strict = strict_readiness
         self._clock = clock
         self._manual_orders = manual_orders or {}
         shared = self._shared = Shared(admission=admission or Admission())
-        self.knows: Callable[[str], bool] = self._shared.models.__contains__
-        self.manual_orders, self.outcomes = shared.manual_orders, shared.outcomes
-        self.reconsider = shared.reconsider
+        self.first_load = FirstLoad(shared)
+        self.knows: Callable[[str], bool] = shared.models.__contains__
+        self.manual_orders, self.reconsider = shared.manual_orders, shared.reconsider
+        self.outcomes = shared.outcomes
         opener = open_bundle or partial(
             open_candidate,
             source,
@@ -104,15 +106,14 @@ class Manager:
             version_mismatch=version_mismatch,
             probe=probe,
             members=self.acquire,
-            calls=partial(note_calls, self._shared),
+            calls=partial(note_calls, shared),
             trust=trust,
         )
-        self._loader = Loader(
-            self._shared, opener, retry_pauses_seconds, clock, load_threads, load_timeout_seconds
-        )
-        self._reconciler = Reconciler(self._shared, source, self._new_model, self._loader, clock)
+        how = (retry_pauses_seconds, clock, load_threads, load_timeout_seconds)
+        self._loader = Loader(shared, opener, *how)
+        self._reconciler = Reconciler(shared, source, self._new_model, self._loader, clock)
         if model_name is not None:
-            self._shared.models[model_name] = self._new_model(model_name)
+            shared.models[model_name] = self._new_model(model_name)
 
     def models(self) -> tuple[str, ...]:
         """Return the names of all known models, ready or not."""
@@ -175,8 +176,8 @@ class Manager:
         """
         with self._shared.changed:
             status = model_status(self._shared.find(model))
-            problem = self._shared.last_poll_error or ""
-            return replace(status, stale_since=self._shared.stale_since, source_problem=problem)
+            why = self._shared.last_poll_error or ""
+            return replace(status, stale_since=self._shared.stale_since, source_problem=why)
 
     def is_split(self, model: str) -> bool:
         """Ask whether versions other than the default one get requests or mirrored requests.
@@ -283,9 +284,8 @@ class Manager:
     def _new_model(self, name: str) -> ModelRecord:
         manual = ManualOrders.from_json(self._manual_orders.get(name, {}))
         is_asked, admission = name == self._asked, self._shared.admission
-        return ModelRecord(
-            name, self._policy, self._swap, admission, manual, is_asked, self._traffic
-        )
+        how = (self._policy, self._swap, admission, manual, is_asked, self._traffic)
+        return ModelRecord(name, *how)
 
     def _find_ready(self, model: str, version: str | None) -> Loaded:
         if self._shared.is_closing:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from bundleserver.bundle.trust.verification import SignatureStatus
 from bundleserver.manager.leases import Loaded
 from bundleserver.sources import Candidate
+from bundleserver.sources.passing import may_pass
 from bundleserver.versions import Version
 from bundleserver.versions.lifecycle import State, retry_pause
 
@@ -29,6 +30,7 @@ class VersionRecord:
         signature: what their signature is worth, if they failed for it.
         tried: the fingerprint of the files that failed.
         is_refused: the files were loaded here, but not admitted.
+        may_pass: what failed may succeed with the same files later, whatever the retries say.
         attempts: how often the files have failed.
         retry_at: the time of the next retry, on the manager's clock.
         underway_since: when its load began, on the manager's clock; None without a load.
@@ -51,6 +53,7 @@ class VersionRecord:
     signature: SignatureStatus | None = None
     tried: str | None = None
     is_refused: bool = False
+    may_pass: bool = False
     attempts: int = 0
     retry_at: float | None = None
     underway_since: float | None = None
@@ -124,6 +127,7 @@ class VersionRecord:
         known = self.failure
         self.failure = f"FAILED while {State.DISCOVERED.value}: {candidate.problem}"
         self.state, self.tried, self.retry_at = State.FAILED, candidate.fingerprint, None
+        self.may_pass = may_pass(self.failure)
         return self.failure != known
 
     def lose(self) -> None:
@@ -153,6 +157,7 @@ class VersionRecord:
         now: float,
         pauses_seconds: Sequence[float],
         signature: SignatureStatus | None = None,
+        may_pass: bool = False,
     ) -> None:
         """Record that files failed to load; an open bundle keeps serving."""
         self.attempts = self.attempts + 1 if self.tried == tried else 1
@@ -160,7 +165,7 @@ class VersionRecord:
         self.retry_at = None if pause is None else now + pause
         self.is_refused, self.waits_for, self.waits_until = False, "", None
         self._end_with(tried, f"FAILED while {at.value}: {why}")
-        self.signature = signature
+        self.signature, self.may_pass = signature, may_pass
 
     def end_hang(self, tried: str, now: float, pauses_seconds: Sequence[float]) -> None:
         """Let files be retried whose load was given up, as that has ended now."""

@@ -26,6 +26,7 @@ class Shared:
     Attributes:
         changed: the condition of the lock, notified of every change.
         work: set when there is work for the watcher's thread before its next poll.
+        has_served: a version of some model has been ready.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -37,6 +38,7 @@ class Shared:
     traffic: TrafficMemo = field(default_factory=TrafficMemo)
     admission: Admission = field(default_factory=Admission)
     is_closing: bool = False
+    has_served: bool = False
     last_poll_at: float | None = None
     last_poll_error: str | None = None
 

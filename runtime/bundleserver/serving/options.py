@@ -57,6 +57,7 @@ class ServerOptions:
     grpc_max_receive_message_length: int = MESSAGE_BYTES
     grpc_max_concurrent_streams: int = 256
     grpc_max_connection_idle_seconds: float = 300.0
+    grpc_max_connection_age_seconds: float = 300.0
     timeout_keep_alive: int = 65
     timeout_receive: float = 60.0
     timeout_send: float = 60.0

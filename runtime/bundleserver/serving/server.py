@@ -104,7 +104,7 @@ class BundleServer:
             _runner(self.options.event_loop)(self._run())
         except ConfigError as error:
             LOG.error("%s", error)
-            raise SystemExit(1) from None
+            raise SystemExit(1) from error
 
     def stop(self, sig: int = 0) -> None:
         """Stop, from any thread; ``serve`` returns once all requests in flight are answered."""
@@ -230,6 +230,7 @@ class BundleServer:
             max_concurrent_streams=self.options.grpc_max_concurrent_streams,
             limits=GrpcLimits(
                 max_connection_idle_seconds=self.options.grpc_max_connection_idle_seconds,
+                max_connection_age_seconds=self.options.grpc_max_connection_age_seconds,
                 timeout_send=self.options.timeout_send,
             ),
             bodies=self._bodies,

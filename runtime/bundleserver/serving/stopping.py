@@ -1,12 +1,16 @@
-"""Stopping a server: the signals, and the manager's readiness while it stops."""
+"""Stopping a server: the signals, the manager's readiness while it stops, and its last words."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
+import stat
+from pathlib import Path
 from types import FrameType
 
+from bundleserver.documents.printable import printable
 from bundleserver.errors import NotReady
 from bundleserver.serving.models import ServingManager
 
@@ -34,6 +38,37 @@ def end_now(code: int, why: str) -> None:
     LOG.warning("%s", why)
     logging.shutdown()
     os._exit(code)
+
+
+TERMINATION_LOG = Path("/dev/termination-log")
+"""Where Kubernetes has it, unless a container's ``terminationMessagePath`` says otherwise."""
+
+_MOST_BYTES = 4096
+"""Kubernetes shows no more of it, and of a longer file only the end."""
+
+
+def write_last_words(why: str, place: Path = TERMINATION_LOG) -> None:
+    """Write why the process ends, on one line, to the file that Kubernetes shows it from.
+
+    The kubelet makes that file; where there is none, none is created.
+    """
+    data = _shortened(printable(" ".join(why.split()), _MOST_BYTES))
+    # It is a help to read, and must never be what ends the process.
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = os.open(place, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, data)
+        finally:
+            os.close(descriptor)
+
+
+def _shortened(text: str) -> bytes:
+    data, end = text.encode("utf-8", "backslashreplace"), "…".encode()
+    if len(data) <= _MOST_BYTES:
+        return data
+    return data[: _MOST_BYTES - len(end)].decode("utf-8", "ignore").encode() + end
 
 
 class StoppableManager:

@@ -103,6 +103,18 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "with several models, report ready only when all of them are ready",
             parse_bool,
         ),
+        Flag(
+            "--first_load_failure",
+            "exit ends a server that has never been ready, once no version can be loaded whose "
+            "files do not change, and says why in --termination_log; wait goes on",
+            one_of("exit", "wait"),
+        ),
+        Flag(
+            "--termination_log",
+            "existing file for the reason of the server's end; default: $TERMINATION_LOG, "
+            "as terminationMessagePath of the container",
+            Path,
+        ),
         Flag("--device", "device for torch models: cpu, cuda, cuda:1, auto"),
         Flag(
             "--traffic",
@@ -205,6 +217,12 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             parse_float,
         ),
         Flag(
+            "--grpc_max_connection_age_seconds",
+            "seconds before a gRPC client is told to connect again; its calls in flight are "
+            "answered; 0: never",
+            parse_float,
+        ),
+        Flag(
             "--event-loop",
             "auto, asyncio or uvloop; auto is uvloop if it is installed",
             one_of("auto", "asyncio", "uvloop"),
@@ -249,6 +267,7 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
     ),
     IGNORED: (
         Flag("--max_threads", "gRPC uses the thread pool for predictions", parse_int),
+        Flag("--nthread", "of KServe's XGBoost and LightGBM servers: threads", parse_int),
         Flag("--enable_latency_logging", "latencies are metrics", parse_bool),
         Flag("--predictor_host", "predictor of a transformer"),
         Flag("--protocol", "older name of --predictor_protocol", _protocol),
@@ -270,5 +289,6 @@ VARIABLES = MappingProxyType(
         "ssl_certfile": "KSERVE_TLS_CERT_FILE",
         "ssl_keyfile": "KSERVE_TLS_KEY_FILE",
         "model_uri": "MODEL_URI",
+        "termination_log": "TERMINATION_LOG",
     }
 )

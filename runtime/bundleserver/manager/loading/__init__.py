@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from bundleserver.bundle.trust.verification import SignatureRefused, SignatureStatus
+from bundleserver.bundle.trust.verification import SignatureRefused
 from bundleserver.errors import BundleServerError, ModelNotFound, NotReady
 from bundleserver.frameworks.giving_up import checked_by
 from bundleserver.frameworks.interface import passes_through
@@ -19,6 +19,7 @@ from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.records import VersionRecord
 from bundleserver.manager.shared import LOG, Shared
 from bundleserver.sources import Candidate, OpenBundle
+from bundleserver.sources.passing import may_pass
 from bundleserver.versions.lifecycle import State
 
 WAIT_FOR_MEMBERS_SECONDS = (5.0, 10.0, 30.0, 60.0, 300.0)
@@ -122,7 +123,7 @@ class Loader:
                     f"not finished within {self._attempts.timeout_seconds:g} s "
                     "(--load_timeout_seconds); the files are not tried again before that load ends"
                 )
-                self._record_failure(attempt, why, ())
+                self._record_failure(attempt, why, (), TimeoutError(why))
             is_idle = not self._underway
         if late and is_idle:
             settle_memory()
@@ -179,13 +180,12 @@ class Loader:
             level = logging.WARNING if isinstance(error, ModelNotFound) else logging.INFO
             self._postpone(attempt, f"waits: {error}", WAIT_FOR_MEMBERS_SECONDS, level)
         except BundleServerError as error:
-            status = error.status if isinstance(error, SignatureRefused) else None
-            self._fail(attempt, str(error), status)
+            self._fail(attempt, str(error), error)
         except BaseException as error:  # a framework may raise anything, and exit
             if passes_through(error):
                 raise
             LOG.exception("%s %s: unexpected error while %s", *what, attempt.at.value.lower())
-            self._fail(attempt, f"{type(error).__name__}: {error}")
+            self._fail(attempt, f"{type(error).__name__}: {error}", error)
         else:
             return self._admit(attempt, loaded)
         return False
@@ -253,6 +253,7 @@ class Loader:
             model.note(logging.INFO, "closed: it was unloaded during its load", record.version)
         elif admission.may_serve(key):
             model.install(record.version, loaded)
+            self._shared.has_served = True
             for other in self._shared.models.values():
                 other.end_waits()
             return True
@@ -275,22 +276,19 @@ class Loader:
                 model.note(level, why, record.version)
             model.settle()
 
-    def _fail(self, attempt: Attempt, why: str, signature: SignatureStatus | None = None) -> None:
+    def _fail(self, attempt: Attempt, why: str, error: BaseException) -> None:
         with self._shared.change():
             if not attempt.is_given_up:
-                self._record_failure(attempt, why, self._pauses_seconds, signature)
+                self._record_failure(attempt, why, self._pauses_seconds, error)
 
     def _record_failure(
-        self,
-        attempt: Attempt,
-        why: str,
-        pauses_seconds: Sequence[float],
-        signature: SignatureStatus | None = None,
+        self, attempt: Attempt, why: str, pauses_seconds: Sequence[float], error: BaseException
     ) -> None:
         """Record that a load failed, under the lock."""
         model, record, at = attempt.model, attempt.record, attempt.at
         tried, now = attempt.candidate.fingerprint, self._clock()
-        record.fail(tried, at, why, now, pauses_seconds, signature)
+        signature = error.status if isinstance(error, SignatureRefused) else None
+        record.fail(tried, at, why, now, pauses_seconds, signature, may_pass(why, error))
         self._shared.failures[model.name, at] += 1
         if record.version in model.manual.unloaded:
             record.withdraw()

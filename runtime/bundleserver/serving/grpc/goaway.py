@@ -31,8 +31,13 @@ _GOAWAY = bytes([0, 0, 8, 7, 0, 0, 0, 0, 0]) + struct.pack(">II", 2**31 - 1, 0)
 
 _QUIET_SECONDS = 0.03
 _LONGEST_HOLD_SECONDS = 0.2
-_LEAVING_SECONDS = 0.5
-"""How long a client may take to act on it; all together end before a dropped client asks again."""
+_TELLING_SECONDS = 1.0
+_PAUSE_SECONDS = 0.1
+"""How long answers go out before they are held again, for those that were not told yet."""
+
+_LEAVING_SECONDS = 3.0
+"""How long a client may take to act on it. What it sends after that is cancelled, and one that
+shares its CPU with a starting server takes more than a second now and then."""
 
 _TCP_INFO = struct.Struct("=8B24I4Q3I")
 _STATE, _UNACKED, _LAST_DATA_SENT, _BYTES_ACKED, _NOT_SENT = 0, 12, 17, 34, 38
@@ -52,22 +57,35 @@ async def leave(port: int, answering: asyncio.Event, seconds: float = math.inf) 
     with _sockets(port) as (listeners, _):
         await finish_accepting(listeners, seconds)
     with _sockets(port) as (_, connections):
-        answering.clear()
-        try:
-            await _tell_all(connections, min(until, now() + _LONGEST_HOLD_SECONDS))
-        finally:
-            answering.set()
+        await _tell_all(connections, answering, min(until, now() + _TELLING_SECONDS))
         until = min(until, now() + _LEAVING_SECONDS)
         while now() < until and any(_is_open(connection) for connection in connections):
             await asyncio.sleep(POLL_SECONDS)
 
 
-async def _tell_all(connections: Iterable[socket.socket], until: float) -> None:
+async def _tell_all(
+    connections: Iterable[socket.socket], answering: asyncio.Event, until: float
+) -> None:
     loop, waiting = asyncio.get_running_loop(), list(connections)
-    while (waiting := [one for one in waiting if not _tell(one)]) and loop.time() < until:
-        await asyncio.sleep(_QUIET_SECONDS / 2)
+    while waiting and loop.time() < until:
+        answering.clear()
+        try:
+            held_until = min(until, loop.time() + _LONGEST_HOLD_SECONDS)
+            waiting = await _tell_some(waiting, held_until)
+        finally:
+            answering.set()
+        if waiting:
+            await asyncio.sleep(_PAUSE_SECONDS)
     if waiting:
         LOG.info("%d gRPC connections are not told to leave: they do not read", len(waiting))
+
+
+async def _tell_some(waiting: list[socket.socket], until: float) -> list[socket.socket]:
+    """Tell them while no answer is begun, and return those that cannot be told by then."""
+    loop = asyncio.get_running_loop()
+    while (waiting := [one for one in waiting if not _tell(one)]) and loop.time() < until:
+        await asyncio.sleep(_QUIET_SECONDS / 2)
+    return waiting
 
 
 def _tell(connection: socket.socket) -> bool:

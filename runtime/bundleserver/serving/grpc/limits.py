@@ -20,11 +20,14 @@ class GrpcLimits:
 
     Attributes:
         max_connection_idle_seconds: when one without calls is closed.
+        max_connection_age_seconds: when its client is told to make another one, a tenth earlier or
+            later; its calls are answered, however long they take.
         timeout_send: when one with calls is closed whose client does not answer a ping, since it
             reads nothing.
     """
 
     max_connection_idle_seconds: float = 300.0
+    max_connection_age_seconds: float = 0.0
     timeout_send: float = 60.0
 
     def channel_arguments(self) -> list[tuple[str, int]]:
@@ -41,6 +44,9 @@ class GrpcLimits:
         if self.max_connection_idle_seconds:
             idle_ms = max(1, round(self.max_connection_idle_seconds * 1000))
             arguments.append(("grpc.max_connection_idle_ms", idle_ms))
+        if self.max_connection_age_seconds:
+            age_ms = max(1, round(self.max_connection_age_seconds * 1000))
+            arguments.append(("grpc.max_connection_age_ms", age_ms))
         if self.timeout_send:
             # Half of it each, so that both together are within it.
             half_ms = max(1, round(self.timeout_send * 500))

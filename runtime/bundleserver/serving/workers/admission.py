@@ -31,6 +31,7 @@ class SharedAdmission(Admission):
         self._agreed = self._required = frozenset(agreed)
         self._failed: Mapping[VersionKey, str] = {}
         self._barred: Mapping[VersionKey, str] = {}
+        self._for_good: frozenset[VersionKey] = frozenset()
         # Loads that are wanted or underway, and whether they may begin.
         self._loads: dict[VersionKey, bool] = {}
         self.notes: SimpleQueue[LoadNote] = SimpleQueue()
@@ -40,10 +41,14 @@ class SharedAdmission(Admission):
         agreed: Collection[VersionKey],
         failed: Mapping[VersionKey, str],
         barred: Mapping[VersionKey, str] | None = None,
+        for_good: Collection[VersionKey] = (),
     ) -> None:
-        """Update the agreed set, the failures in other worker processes, and what ended one."""
+        """Update the agreed set, the failures in other worker processes, and what ended one.
+
+        ``for_good`` are those of the latter that wait for other files.
+        """
         self._agreed, self._failed = frozenset(agreed), dict(failed)
-        self._barred = dict(barred or {})
+        self._barred, self._for_good = dict(barred or {}), frozenset(for_good)
 
     def grant(self, key: VersionKey) -> None:
         """Let a load begin that was asked for."""
@@ -79,6 +84,10 @@ class SharedAdmission(Admission):
         """Return why it fails in another worker process; None if it does not."""
         why = self._barred.get(key) or self._failed.get(key)
         return why and _elsewhere(why)
+
+    def is_barred_for_good(self, key: VersionKey) -> bool:
+        """Ask whether it has ended a worker process, and is refused until its files change."""
+        return key in self._for_good
 
     def required(self, model: str) -> Collection[Version]:
         """Return the versions that this process must load before ``join``."""

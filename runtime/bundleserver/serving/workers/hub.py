@@ -41,6 +41,7 @@ class Hub:
         on_listening: Callable[[int], None],
         on_hung: Callable[[int, float], None] = lambda _, __: None,
         heartbeat_seconds: float = 0.0,
+        on_failed: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Prepare to serve.
 
@@ -50,8 +51,10 @@ class Hub:
                 seconds it had; one that does not listen yet has more, and twice as many after
                 each that hung at its start, up to a limit.
             heartbeat_seconds: 0 for ever.
+            on_failed: called with the reason if the first load has failed for good.
         """
         self._on_listening = on_listening
+        self._on_failed = on_failed
         self._on_hung = on_hung
         self._heartbeat_seconds = heartbeat_seconds
         self._check_seconds = min(_CHECK_SECONDS, heartbeat_seconds / 8 or _CHECK_SECONDS)
@@ -143,6 +146,9 @@ class Hub:
             self._trials.join(number)
             self._on_listening(number)
             self._grant()
+        elif "first load failed" in line:
+            if not self._trials.has_served:
+                self._on_failed(str(line["first load failed"]))
         elif "alive" in line and number in self._checks:
             self._checks[number] = 0
         elif "leaving" in line:
@@ -153,9 +159,16 @@ class Hub:
         """Send every worker process the agreed set, and "join" to those that have joined."""
         agreed = lines.encode_keys(self._agreement.agreed)
         barred = lines.encode_failures(self._barred)
+        for_good = lines.encode_keys(self._trials.barred_for_good)
         for number in list(self._writers):
             failed = lines.encode_failures(self._agreement.failed_elsewhere(number))
-            self._send(number, {"agreed": agreed, "failed": failed, "barred": barred})
+            told: Line = {
+                "agreed": agreed,
+                "failed": failed,
+                "barred": barred,
+                "for good": for_good,
+            }
+            self._send(number, told)
             if number in self._agreement.joined and number not in self._joined:
                 self._joined.add(number)
                 self._send(number, {"join": True})

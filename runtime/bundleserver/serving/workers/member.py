@@ -114,6 +114,10 @@ class Member:
         """Tell the supervisor that this worker process ends as it should."""
         self._send({"leaving": True})
 
+    def say_failed(self, why: str) -> None:
+        """Tell the supervisor that the first load has failed for good."""
+        self._send({"first load failed": why})
+
     def note_turn(self) -> None:
         """Note that the event loop turns; without it the supervisor takes this process for hung."""
         self._has_turned = True
@@ -162,7 +166,7 @@ class Member:
         if "agreed" in line:
             agreed = lines.decode_keys(line["agreed"])
             failed, barred = (lines.decode_failures(line[name]) for name in ("failed", "barred"))
-            self.admission.agree(agreed, failed, barred)
+            self.admission.agree(agreed, failed, barred, lines.decode_keys(line["for good"]))
             self._manager.reconsider()
         elif "grant" in line:
             for key in lines.decode_keys(line["grant"]):

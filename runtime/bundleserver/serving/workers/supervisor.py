@@ -14,6 +14,7 @@ from pathlib import Path
 
 from bundleserver.documents.printable import printable
 from bundleserver.errors import ConfigError, Problem
+from bundleserver.manager.first_load import FirstLoadFailed
 from bundleserver.serving.addresses import (
     EVERY,
     EVERY_IPV4,
@@ -55,12 +56,19 @@ class Supervisor:
         self._hung: dict[int, float] = {}
         self._was_up = False
         self._stopping = asyncio.Event()
-        self._hub = Hub(self._on_listening, self._on_hung, heartbeat_seconds)
-        self._code = 0
+        self._hub = Hub(self._on_listening, self._on_hung, heartbeat_seconds, self._on_failed)
+        self._code, self._failure = 0, ""
 
     def run(self) -> int:
-        """Run until a signal; return the exit code."""
-        return asyncio.run(self._run())
+        """Run until a signal; return the exit code.
+
+        Raises:
+            FirstLoadFailed: the first load has failed for good, and the worker processes exit then.
+        """
+        code = asyncio.run(self._run())
+        if self._failure:
+            raise FirstLoadFailed(self._failure)
+        return code
 
     async def _run(self) -> int:
         for number in SIGNALS:
@@ -151,6 +159,11 @@ class Supervisor:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
 
+    def _on_failed(self, why: str) -> None:
+        if not self._stopping.is_set():
+            self._failure = why
+            self._stop(1)
+
     def _on_signal(self, number: signal.Signals) -> None:
         if self._stopping.is_set():
             LOG.warning("%s again: ending now; requests in flight are lost", number.name)
@@ -216,6 +229,7 @@ def supervise(
 
     Raises:
         ConfigError: a port is in use or not allowed, or the host is not this machine.
+        FirstLoadFailed: the first load has failed for good, and they exit then.
     """
     with contextlib.ExitStack() as reserved, tempfile.TemporaryDirectory() as directory:
         rest = _reserve("--http_port", addresses_of(host, EVERY_IPV4), http_port, reserved)

@@ -60,6 +60,16 @@ class Trials:
             if it.why and (it.retry_at is None or now < it.retry_at)
         }
 
+    @property
+    def barred_for_good(self) -> frozenset[VersionKey]:
+        """Those of them that no process loads before their files change."""
+        return frozenset(k for k, it in self._suspects.items() if it.why and it.retry_at is None)
+
+    @property
+    def has_served(self) -> bool:
+        """Whether all processes have ever had a version loaded."""
+        return self._has_served
+
     def want(self, number: int, key: VersionKey) -> None:
         """Let a worker process wait for its turn to load a version."""
         self._wanted[number, key] = None

@@ -1,0 +1,262 @@
+"""When the first load of a server has failed for good, and what is never taken for that."""
+
+from __future__ import annotations
+
+import errno
+import logging
+
+import pytest
+
+from bundleserver.errors import LoadError, NotReady, SourceError
+from bundleserver.manager import Manager
+from bundleserver.manager.first_load import PAUSES_SECONDS
+from bundleserver.manager.watcher import Watcher
+from bundleserver.sources import Listing
+from bundleserver.sources.passing import may_pass
+from bundleserver.versions import VersionPolicy
+from bundleserver.versions.lifecycle import State
+from tests.fakes import DEADLINE_SECONDS, Clock, FakeSource, Gate
+
+TRIES = len(PAUSES_SECONDS) + 1
+
+
+class Stage:
+    """A manager whose time goes when it is told to, with the retries of a server that exits."""
+
+    def __init__(self) -> None:
+        self.source, self.clock = FakeSource(), Clock()
+
+    def serve(self, policy="latest", **settings):
+        given = {"model_name": "fraud", "retry_pauses_seconds": (*PAUSES_SECONDS, 60.0)} | settings
+        given = {"open_bundle": self.source.open, "clock": self.clock} | given
+        self.manager = Manager(self.source, policy=VersionPolicy.parse(policy), **given)
+        return self.manager
+
+    def why(self, tries=TRIES):
+        """Let so many tries of each version pass, and return what is said then."""
+        for _ in range(tries):
+            self.manager.reconcile()
+            self.clock.now += max(PAUSES_SECONDS) + 1
+        return self.manager.first_load.why_failed()
+
+
+@pytest.fixture
+def stage():
+    """Lend a stage."""
+    return Stage()
+
+
+def test_it_is_said_once_the_first_retries_are_used_up(stage):
+    """The reason is the ready path's own sentence; a passing failure would have ended before."""
+    stage.source.publish("v1", fails_at=State.LOADING)
+    manager = stage.serve()
+    before = stage.why(tries=len(PAUSES_SECONDS))
+    after = stage.why(tries=1)
+
+    assert "" == before
+    with pytest.raises(NotReady) as refused:
+        manager.check_ready("fraud")
+    assert after == str(refused.value)
+
+
+def test_every_version_that_failed_is_named_newest_first(stage):
+    """Under 'all' each candidate has used up its retries."""
+    for label in ("v1", "v2"):
+        stage.source.publish(label, fails_at=State.WARMING)
+    stage.serve("all")
+
+    said = stage.why(9)
+
+    assert said.startswith("model 'fraud' is not ready: version v2 is FAILED while WARMING")
+    assert "; version v1 is FAILED while WARMING" in said
+
+
+def _sound_beside(source):
+    source.publish("v1")
+    source.publish("v2", fails_at=State.LOADING)
+
+
+def _unsettled_beside(source):
+    source.publish("v1", settled=False)
+    source.publish("v2", fails_at=State.LOADING)
+
+
+def _outage(source):
+    source.publish("v1", fails_at=State.LOADING)
+    source.error = "'/mnt/models' cannot be read: Stale file handle"
+
+
+def _empty_beside(source):
+    source.publish("v1", "churn", fails_at=State.LOADING)
+    source.list_as(Listing("fraud", reason="waiting for model files"))
+
+
+def _unreadable(source):
+    source.publish("v1", problem="'/mnt/models/v1' cannot be read: Permission denied")
+
+
+def _nothing(source):
+    """Publish _nothing."""
+
+
+@pytest.mark.parametrize(
+    "publish", [_sound_beside, _unsettled_beside, _outage, _empty_beside, _unreadable, _nothing]
+)
+@pytest.mark.parametrize("name", ["fraud", None])
+def test_what_may_still_come_is_waited_for(publish, name, stage):
+    """Versions that answer, files that are written, outages, and what is not there yet."""
+    publish(stage.source)
+    stage.serve("all", model_name=name)
+
+    assert "" == stage.why(9)
+
+
+PASSING = [
+    PermissionError(errno.EACCES, "Permission denied", "/mnt/models/v1/model.pkl"),
+    OSError(errno.EIO, "Input/output error"),
+    OSError(errno.ESTALE, "Stale file handle"),
+    TimeoutError("the volume may hang"),
+    ConnectionResetError("by peer"),
+    SourceError("the registry cannot be reached"),
+]
+
+
+@pytest.mark.parametrize("cause", PASSING, ids=lambda it: type(it).__name__)
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_what_a_volume_or_a_network_does_is_never_for_good(cause, depth, stage):
+    """Whatever raised it, and whoever wrapped it."""
+    error = cause
+    for _ in range(depth):
+        try:
+            raise LoadError("'model.pkl' cannot be opened") from error
+        except LoadError as wrapped:
+            error = wrapped
+
+    def open_bundle(candidate, enter):
+        enter(State.LOADING)
+        raise error
+
+    stage.source.publish("v1")
+    stage.serve(open_bundle=open_bundle)
+
+    assert "" == stage.why(9)
+
+
+@pytest.mark.parametrize(
+    ("why", "passes"),
+    [
+        ("'/mnt/models/a.pt' cannot be opened: Permission denied", True),
+        ("a.joblib: cannot be read: permission denied", True),
+        ("PytorchStreamReader failed: Input/output error", True),
+        ("reading it takes too long; the volume may hang", True),
+        ("no space left on device", True),
+        ("'model.pkl' is not a pickle or joblib file; it is probably text", False),
+        ("components[0].framework is 'sklern'", False),
+        ("FileNotFoundError: No such file or directory", False),
+    ],
+)
+def test_the_systems_own_words_are_enough(why, passes):
+    """Native libraries, and problems that are listed, have no exception of Python's."""
+    assert passes == may_pass(why)
+
+
+def test_a_load_past_its_deadline_is_never_for_good(stage):
+    """The volume may have been slow."""
+    gate = Gate()
+    stage.source.publish("v1", gate=gate)
+    manager = stage.serve(load_threads=1, load_timeout_seconds=10.0)
+    manager.reconcile()
+    gate.wait_until_reached()
+    stage.clock.now += 11
+    try:
+        said = stage.why()
+    finally:
+        gate.open()
+
+    assert "" == said
+    assert "not finished within 10 s" in manager.status("fraud").versions[0].reason
+
+
+def test_files_that_changed_are_tried_first(stage):
+    """What failed for good was other files."""
+    stage.source.publish("v1", fails_at=State.LOADING)
+    manager = stage.serve()
+    said = stage.why()
+    stage.source.publish("v1")
+    manager.reconcile()
+
+    assert said
+    assert "" == manager.first_load.why_failed()
+    assert manager.is_ready("fraud")
+
+
+@pytest.mark.parametrize("unloads", [False, True])
+def test_a_server_that_has_been_ready_never_says_it(unloads, stage):
+    """Whatever fails afterwards."""
+    stage.source.publish("v1")
+    manager = stage.serve()
+    manager.reconcile()
+    stage.source.delete("v1")
+    stage.source.publish("v2", fails_at=State.LOADING)
+    if unloads:
+        manager.close()
+
+    assert "" == stage.why(9)
+
+
+def test_models_that_wait_for_a_model_that_failed_are_lost_with_it(stage):
+    """What calls another model of this server cannot become ready without it."""
+    stage.source.publish("v1", "member", fails_at=State.LOADING)
+    stage.source.publish("v1", "voters")
+    calls = {"voters": frozenset({"member"})}
+
+    def open_bundle(candidate, enter):
+        if candidate.model in calls:
+            record = manager._shared.models["voters"].versions[candidate.version]
+            record.calls = calls["voters"]
+            with manager.acquire("member"):
+                pass
+        return stage.source.open(candidate, enter)
+
+    manager = stage.serve(model_name=None, open_bundle=open_bundle)
+    said = stage.why(4)
+    calls["voters"] |= {"one that may be uploaded yet"}
+    manager._shared.models["voters"].end_waits()
+    manager.reconcile()
+
+    assert "model 'voters' is not ready: version v1 is DISCOVERED: waits: model 'member'" in said
+    assert "model 'member' is not ready: version v1 is FAILED" in said
+    assert "" == manager.first_load.why_failed()
+
+
+def test_the_watcher_tells_it_once_after_a_poll_of_its_own(stage):
+    """Whoever asked is told; the thread goes on until it is stopped."""
+    told = []
+    stage.source.publish("v1", fails_at=State.LOADING)
+    stage.serve(retry_pauses_seconds=())
+    watcher = Watcher(stage.manager, 1000.0, told.append)
+    watcher.start()
+    with pytest.raises(NotReady):
+        stage.manager.load("fraud", timeout_seconds=DEADLINE_SECONDS)
+    with stage.manager._shared.changed:
+        stage.manager._shared.changed.wait_for(lambda: told, 0.1)
+    stage.manager.wake()
+    assert watcher.stop()
+
+    assert 1 == len(told)
+
+
+def test_the_log_says_again_and_again_what_is_waited_for(stage, caplog):
+    """A server without a ready model says why as often as it shall."""
+    caplog.set_level(logging.INFO)
+    stage.source.list_as(Listing("fraud", reason="waiting for '/mnt/models'"))
+    stage.serve()
+    watcher = Watcher(stage.manager, 0.001, reminder_seconds=0.0)
+    watcher.start()
+    said = "model 'fraud' is not ready: waiting for '/mnt/models'"
+    with stage.manager._shared.changed:
+        while caplog.messages.count(said) < 3:
+            stage.manager._shared.changed.wait(0.01)
+    watcher.stop()
+
+    assert caplog.messages.count(said) >= 3
