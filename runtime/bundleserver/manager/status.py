@@ -15,7 +15,7 @@ from bundleserver.manager.admission import Outcomes, VersionKey
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.records import VersionRecord
 from bundleserver.tensors.signature import Signature
-from bundleserver.versions import Version, is_version_label
+from bundleserver.versions import Version
 from bundleserver.versions.lifecycle import State
 from bundleserver.versions.serving_config import ServingConfig
 
@@ -142,8 +142,8 @@ class TrafficMemo:
 
 def _traffic_status(model: ModelRecord) -> TrafficStatus:
     ready = {v.label: r.loaded.fingerprint for v, r in model.versions.items() if r.loaded}
-    paths = (record.candidate.location for record in model.versions.values() if record.candidate)
-    root = next((path.parent for path in paths if is_version_label(path.name)), None)
+    listed = (record.candidate for record in model.versions.values() if record.candidate)
+    root = next((candidate.root for candidate in listed if candidate.root), None)
     default = model.default.label if model.default else None
     return TrafficStatus(model.configuration.in_effect, default, ready, root)
 

@@ -142,7 +142,9 @@ def compare(
     """
     directory = place.shown
     try:
-        found = find_files(place.base, statement, origin.own_files, place.only)
+        found = find_files(
+            place.base, statement, origin.own_files, origin.versions_beside, place.only
+        )
     except OSError as error:
         raise _unreadable(directory, error, key) from error
     problems = [*found.problems, *_differences(statement, found.files)]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bundleserver.bundle.beside import found_beside
 from bundleserver.bundle.metadata_files import MANIFEST_BYTES
 from bundleserver.bundle.reading import read_manifest
 from bundleserver.bundle.trust.coverage import uncovered
@@ -105,7 +106,7 @@ def _sign(
 ) -> bytes:
     named, directory = shown_path(directory), directory.resolve()
     try:
-        found = find_files(directory)
+        found = find_files(directory, beside=found_beside(directory))
     except OSError as error:
         raise StoreError(f"{directory} cannot be read: {error.strerror or error}") from error
     if found.problems:
