@@ -62,6 +62,8 @@ class ModelStatus:
         stale_since: the time of the last successful poll, in seconds since the epoch, if the last
             poll failed.
         source_problem: why the last poll failed; an empty string if it did not.
+        known: the versions that there are, newest first, also those that were not read; not more
+            than so many.
     """
 
     name: str
@@ -73,6 +75,10 @@ class ModelStatus:
     policy: str
     stale_since: float | None = None
     source_problem: str = ""
+    known: tuple[str, ...] = ()
+
+
+_MOST_KNOWN = 20
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,7 @@ def model_status(model: ModelRecord) -> ModelStatus:
         reason="" if model.default else why_not_ready(model, wanted),
         config_problem=model.configuration.problem,
         policy=str(model.policy),
+        known=tuple(version.label for version in model.known_versions()[:_MOST_KNOWN]),
     )
 
 
