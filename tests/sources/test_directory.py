@@ -89,8 +89,8 @@ def source(root, clock):
         ),
         (lambda root: [write_plain(root / label) for label in ("v9", "v10")], ["v10", "v9"]),
         (write_plain, ["1"]),
-        (lambda root: [write_bundle(root / "v1"), write_plain(root)], ["v1"]),
-        (lambda root: [write_bundle(root, name="fraud"), write_bundle(root / "v2")], ["1"]),
+        (lambda root: [write_bundle(root / "v1"), write_plain(root)], ["v1", "1"]),
+        (lambda root: [write_bundle(root, name="fraud"), write_bundle(root / "v2")], ["v2", "1"]),
     ],
     ids=[
         "manifest",
@@ -98,12 +98,12 @@ def source(root, clock):
         "versions",
         "plain versions",
         "plain",
-        "versions win",
-        "top wins",
+        "plain before versions",
+        "manifest before versions",
     ],
 )
 def test_model_dir_is_one_model(tmp_path, made, versions, name):
-    """A manifest at the top, versions, or model files make one model, in that order."""
+    """A manifest, model files or versions make one model; what is at the top comes first."""
     root = tmp_path / "fraud"
     root.mkdir()
     made(root)

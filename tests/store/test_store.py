@@ -402,13 +402,24 @@ def test_what_others_put_under_the_next_label_is_left_alone(store, line, kind):
     assert not (foreign / "manifest.json").exists()
 
 
-def test_a_directory_that_is_one_bundle_takes_no_versions(store, line):
-    """Versions that no server would see are refused."""
-    store.path("line").mkdir(parents=True)
-    (store.path("line") / "manifest.json").write_text("{}")
+@pytest.mark.parametrize(("own", "following"), [("4", "5"), ("v7", "v8"), (None, "v2")])
+def test_what_is_published_follows_the_bundle_in_the_directory(store, line, own, following):
+    """A bundle at the top is the first version, and its label is not given twice."""
+    store.save("line", line, version=own or "v1")
+    saved = store.path("line", own or "v1")
+    document = json.loads((saved / "manifest.json").read_text())
+    document = {key: value for key, value in document.items() if own or key != "version"}
+    (saved / "manifest.json").unlink()
+    for path in saved.iterdir():
+        path.replace(saved.parent / path.name)
+    saved.rmdir()
+    (saved.parent / "manifest.json").write_text(json.dumps(document))
 
-    with pytest.raises(StoreError, match="is a bundle itself"):
-        store.save("line", line)
+    with pytest.raises(StoreError, match=r"the files in .* itself are version"):
+        store.save("line", line, version=own or "1")
+    assert Version(following) == store.save("line", line)
+    assert [own or "1", following] == [*map(str, store.versions("line"))]
+    assert saved.parent == store.path("line", own or "1")
 
 
 def test_versions_are_listed_oldest_first_without_half_written_ones(store, line):

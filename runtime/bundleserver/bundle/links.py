@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from bundleserver.versions.serving_config import CONFIG_NAME
 
 NO_MODEL_NAMES = frozenset({"lost+found"})
-# Ours, and those of NFS when an open file is deleted.
-_TEMPORARY_PREFIXES = (".nfs", ".serving", ".staging-")
+ABOUT_VERSIONS = (".canary.json", ".serving", ".staging-")
+"""How names begin of what is in a model's directory about all its versions."""
+
+# Those of NFS are there when an open file is deleted.
+_NO_FILES_OF_VERSIONS = (".nfs", *ABOUT_VERSIONS)
 
 File = tuple[str, int, int, int]
 """A file's name, size, modification time in nanoseconds and inode."""
@@ -52,21 +55,22 @@ class FileWalk:
     """One walk over a version's files; ``problem`` is the first problem found.
 
     With a manifest file all files are included (``deep``), without one only those at the top,
-    which inference uses.
+    which inference uses. Directories beside the files (``beside``) are versions of their own.
     """
 
-    def __init__(self, links: Links, *, deep: bool) -> None:
+    def __init__(self, links: Links, *, deep: bool, beside: Collection[str] = ()) -> None:
         self.problem: str | None = None
         self._links = links
         self._deep = deep
+        self._beside = beside
         self.files = sorted(self._walk(links.base, ""))
 
     def _walk(self, directory: Path, prefix: str) -> Iterator[File]:
         with os.scandir(directory) as entries:
             for entry in entries:
-                if entry.name.startswith(_TEMPORARY_PREFIXES) or entry.name in NO_MODEL_NAMES:
+                if entry.name.startswith(_NO_FILES_OF_VERSIONS) or entry.name in NO_MODEL_NAMES:
                     continue
-                if prefix == "" and entry.name == CONFIG_NAME:
+                if prefix == "" and (entry.name == CONFIG_NAME or entry.name in self._beside):
                     continue
                 yield from self._entry(entry, prefix)
 

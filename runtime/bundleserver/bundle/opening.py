@@ -47,8 +47,20 @@ def manifest_of(directory: Path, name: str) -> Manifest:
     return read_manifest(directory, frameworks()) or infer_manifest(directory, name)
 
 
-def verify(directory: Path, manifest: Manifest, *, links_lead_anywhere: bool = False) -> Path:
+def verify(
+    directory: Path,
+    manifest: Manifest,
+    *,
+    links_lead_anywhere: bool = False,
+    beside: Collection[str] = (),
+) -> Path:
     """Check every link and every listed file of a directory, those of nested bundles included.
+
+    Args:
+        directory: where the files are.
+        manifest: what they are.
+        links_lead_anywhere: the directory's direct children may be links to anywhere.
+        beside: names of the directories in it that are other versions.
 
     Returns:
         The directory, links resolved.
@@ -58,7 +70,7 @@ def verify(directory: Path, manifest: Manifest, *, links_lead_anywhere: bool = F
         ManifestError, BundleError: a nested bundle has no valid manifest.
     """
     links = trusted_links(directory, lead_anywhere=links_lead_anywhere)
-    if problem := FileWalk(links, deep=not manifest.inferred).problem:
+    if problem := FileWalk(links, deep=not manifest.inferred, beside=beside).problem:
         raise IntegrityError(str(directory), [Problem("", problem)])
     _verify_files(links.base, manifest, links)
     return links.base
@@ -123,7 +135,12 @@ def open_bundle(
             if opened != directory:
                 manifest = _read_again(opened, manifest, model, origin)
                 _check_described(directory, manifest, trust)
-            opened = verify(opened, manifest, links_lead_anywhere=links_lead_anywhere)
+            opened = verify(
+                opened,
+                manifest,
+                links_lead_anywhere=links_lead_anywhere,
+                beside=origin.versions_beside,
+            )
             _check_libraries(manifest, model, version, version_mismatch)
             enter(State.LOADING)
             calls(models_called(opened, manifest))

@@ -21,6 +21,7 @@ from bundleserver.errors import BundleError, StoreError
 from bundleserver.manifest import MANIFEST_NAME, Manifest, manifest_schema
 from bundleserver.sources import open_candidate
 from bundleserver.sources.one_version import find_version
+from bundleserver.sources.own_files import own_version
 from bundleserver.store.recording import with_digests, write_manifest
 from bundleserver.store.serving_json import complete_versions, read_config, resolve, serving_version
 
@@ -160,9 +161,9 @@ def has_tensors(document: object) -> bool:
 
 
 def _choose_version(directory: Path, wanted: str | None) -> str | None:
-    versions = complete_versions(directory)
-    if (directory / MANIFEST_NAME).exists() or not versions:
-        if wanted is not None:
+    versions, own = complete_versions(directory), own_version(directory)
+    if not versions or versions == (own,):
+        if wanted not in (None, own and own.label):
             raise BundleError(f"{directory} is a bundle without versions; omit --version")
         return None
     config = read_config(directory)

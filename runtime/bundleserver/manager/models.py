@@ -176,6 +176,11 @@ class ModelRecord:
         hopeful = (record.is_hopeful for v, record in self.versions.items() if v in wanted)
         return not self._is_listed or self.is_settling() or any(hopeful)
 
+    def is_waiting(self) -> bool:
+        """Ask whether it has no version that answers, is loaded or has failed: its files lack."""
+        records = self.versions.values()
+        return not any(r.is_open or r.is_underway or r.failure for r in records)
+
     def resolve(self, name: str) -> Version:
         """Return the version that a version or label refers to.
 
@@ -187,9 +192,13 @@ class ModelRecord:
             return Version(label)
         raise VersionNotFound(self.name, name, self.known_names())
 
+    def known_versions(self) -> list[Version]:
+        """Return every version that there is, newest first."""
+        return sorted({*self.versions, *self.unseen}, reverse=True)
+
     def known_names(self) -> str:
         """List the known versions and labels."""
-        versions = sorted({*self.versions, *self.unseen}, reverse=True)
+        versions = self.known_versions()
         shown = ", ".join(f"'{version}'" for version in versions[:10]) or "none"
         more = f" and {len(versions) - 10} more" if len(versions) > 10 else ""
         labels = ", ".join(f"'{label}'" for label in self.configuration.labels)

@@ -15,7 +15,7 @@ from bundleserver.manager.admission import Outcomes, VersionKey
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.records import VersionRecord
 from bundleserver.tensors.signature import Signature
-from bundleserver.versions import Version, is_version_label
+from bundleserver.versions import Version
 from bundleserver.versions.lifecycle import State
 from bundleserver.versions.serving_config import ServingConfig
 
@@ -62,6 +62,8 @@ class ModelStatus:
         stale_since: the time of the last successful poll, in seconds since the epoch, if the last
             poll failed.
         source_problem: why the last poll failed; an empty string if it did not.
+        known: the versions that there are, newest first, also those that were not read; not more
+            than so many.
     """
 
     name: str
@@ -73,6 +75,10 @@ class ModelStatus:
     policy: str
     stale_since: float | None = None
     source_problem: str = ""
+    known: tuple[str, ...] = ()
+
+
+_MOST_KNOWN = 20
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,7 @@ def model_status(model: ModelRecord) -> ModelStatus:
         reason="" if model.default else why_not_ready(model, wanted),
         config_problem=model.configuration.problem,
         policy=str(model.policy),
+        known=tuple(version.label for version in model.known_versions()[:_MOST_KNOWN]),
     )
 
 
@@ -142,8 +149,8 @@ class TrafficMemo:
 
 def _traffic_status(model: ModelRecord) -> TrafficStatus:
     ready = {v.label: r.loaded.fingerprint for v, r in model.versions.items() if r.loaded}
-    paths = (record.candidate.location for record in model.versions.values() if record.candidate)
-    root = next((path.parent for path in paths if is_version_label(path.name)), None)
+    listed = (record.candidate for record in model.versions.values() if record.candidate)
+    root = next((candidate.root for candidate in listed if candidate.root), None)
     default = model.default.label if model.default else None
     return TrafficStatus(model.configuration.in_effect, default, ready, root)
 

@@ -88,6 +88,7 @@ def model_metadata(
         "outputs": [_tensor(spec) for spec in signature.outputs] if signature else [],
         "model_version": version.version,
         "default_version": status.default,
+        "known_versions": list(status.known),
         "labels": dict(status.labels),
         "metadata": {**version.metadata, **execution, **staleness(status)},
     }

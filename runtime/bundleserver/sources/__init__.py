@@ -35,6 +35,7 @@ class Candidate:
         problem: why it cannot be loaded, as far as can be seen without opening its files.
         links_lead_anywhere: it is ``--model_dir`` itself, whose direct children may be links.
         origin: where its directory comes from, for its signature.
+        root: the model's directory, which has its versions; None if there is none.
     """
 
     model: str
@@ -45,6 +46,7 @@ class Candidate:
     problem: str | None = None
     links_lead_anywhere: bool = False
     origin: Origin = HERE
+    root: Path | None = None
 
     def __post_init__(self) -> None:
         if self.problem is not None:

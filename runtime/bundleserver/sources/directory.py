@@ -3,39 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from bundleserver.bundle.opening import manifest_of
+from bundleserver.bundle.trust.verification import Origin
 from bundleserver.documents.printable import printable, shell_word
 from bundleserver.errors import SourceError
 from bundleserver.manifest import MANIFEST_NAME, Manifest
-from bundleserver.sources import Candidate, Demand, DemandOf, Listing, named_versions, policy_of
+from bundleserver.sources import Candidate, Demand, DemandOf, Listing
 from bundleserver.sources.configs import Configs
 from bundleserver.sources.files import (
     Contents,
     Folder,
-    is_model_file,
     leads_outside,
     list_folder,
     read_contents,
 )
-from bundleserver.sources.layouts import find_models, readable_manifest, shown_names
+from bundleserver.sources.layouts import find_models, odd_names, shown_names
 from bundleserver.sources.ordering import OrderedVersions
+from bundleserver.sources.own_files import ONLY_VERSION, OwnFiles, own_files, with_own
+from bundleserver.sources.settling import Settling
 from bundleserver.sources.slow_reads import TIMEOUT_SECONDS, SlowReads
-from bundleserver.versions import Version, VersionPolicy, is_version_label
-
-_ONLY_VERSION = Version("1")
-
-
-@dataclass(frozen=True)
-class _Observation:
-    """The contents of a version's directory, since when, and whether they are complete."""
-
-    contents: Contents
-    since: float
-    settled: bool
+from bundleserver.sources.uploads import is_partial
+from bundleserver.sources.wanted import Wanted
+from bundleserver.versions import Version
 
 
 class DirectorySource:
@@ -64,13 +57,12 @@ class DirectorySource:
         """
         self._model_dir = model_dir
         self._model_name = model_name
-        self._settle_seconds = settle_seconds
-        self._clock = clock
+        self._settling = Settling(settle_seconds, clock)
         self._was_there = False
         self._reads = SlowReads(timeout_seconds)
-        self._seen: dict[Path, _Observation] = {}
         self._ordered: dict[Path, OrderedVersions] = {}
         self._has_manifest: dict[Path, bool] = {}
+        self._replaced: set[Path] = set()  # directories that are served for own files
         self._configs = Configs()
         self._names: set[str] = set()
 
@@ -129,7 +121,12 @@ class DirectorySource:
         self._reads.forget(lambda path: path.parent == top.path and path.name not in names)
         gone = {top.path / name for name in self._names - names}
         self._names = names
-        for known in (self._seen, self._ordered, self._has_manifest, self._configs.known):
+        for known in (
+            self._settling.known,
+            self._ordered,
+            self._has_manifest,
+            self._configs.known,
+        ):
             for path in list(known) if gone else ():
                 if not gone.isdisjoint((path, path.parent)):
                     known.pop(path, None)
@@ -163,75 +160,92 @@ class DirectorySource:
     def _list_model(self, name: str, root: Folder, demand: Demand | None) -> Listing:
         config, problem = self._configs.read(root.path)
         listing = Listing(name, config=config, config_problem=problem)
-        if root.labels and not root.has_manifest:
-            return self._list_versions(listing, root, demand)
-        if root.has_manifest or root.has_model_files:
-            return replace(listing, candidates=self._list_root_itself(name, root))
+        own = own_files(root)
+        if root.labels if own is None else own.beside:
+            return self._list_versions(listing, root, own, demand)
+        if own is not None or root.has_foreign_files:
+            only = own or OwnFiles(ONLY_VERSION, frozenset(), has_manifest=False)
+            return replace(listing, candidates=(self._read_own(name, root, only),))
+        partial = next(filter(is_partial, root.files), None)
         return replace(
             listing,
             reason=f"waiting for '{MANIFEST_NAME}', versions such as 'v1' or model files in "
-            f"'{root.path}'",
+            f"'{root.path}'" + (f"; '{partial}' is not complete yet" if partial else ""),
         )
 
-    def _list_root_itself(self, name: str, root: Folder) -> tuple[Candidate, ...]:
-        manifest = readable_manifest(root)
-        label = manifest.version if manifest is not None else None
-        version = Version.parse(label) if label else _ONLY_VERSION
+    def _read_own(self, name: str, root: Folder, own: OwnFiles) -> Candidate:
+        """Read a model's own files, which lie in its directory itself."""
         is_top = root.path == self._model_dir
-        contents = read_contents(root.path, links_lead_anywhere=is_top)
-        candidate = self._candidate(name, version, root.path, contents)
-        return (replace(candidate, links_lead_anywhere=is_top),)
+        contents = read_contents(root.path, links_lead_anywhere=is_top, beside=own.beside)
+        origin = Origin(versions_beside=own.beside)
+        candidate = self._candidate(name, own.version, root.path, contents, root)
+        return replace(candidate, links_lead_anywhere=is_top, origin=origin)
 
-    def _list_versions(self, listing: Listing, root: Folder, demand: Demand | None) -> Listing:
-        ordered = self._order(root)
-        demand = demand or Demand(VersionPolicy(None))
-        # Both policies: that of serving.json may not be in effect yet.
-        policies = (demand.policy, policy_of(listing.config, demand.policy))
-        specific = {version for policy in policies for version in policy.specific}
-        named = {*demand.versions, *specific, *named_versions(listing.config)}
-        named = {version for version in named if version.label in ordered.known}
-        wanted = _most(policies)
-        candidates: list[Candidate] = []
-        unseen: list[Version] = []
-        notes = list(_odd_names(root, ordered))
-        sound = 0
-        for at, version in enumerate(ordered.newest_first):
-            is_enough = wanted is not None and sound >= wanted + demand.further
-            if is_enough and not named:
-                unseen += ordered.newest_first[at:]
-                break
-            if is_enough and version not in named:
-                unseen.append(version)
-                continue
-            named.discard(version)
-            if candidate := self._read_version(listing.model, version, root, ordered, notes):
-                candidates.append(candidate)
-                sound += candidate.is_usable
+    def _list_versions(
+        self, listing: Listing, root: Folder, own: OwnFiles | None, demand: Demand | None
+    ) -> Listing:
+        ordered = self._order(root, own)
+        newest_first = with_own(ordered, own)
+        wanted = Wanted.of(demand, listing.config, ordered, own)
+        notes = list(odd_names(root, ordered))
+        candidates, unseen = wanted.read_from(
+            newest_first,
+            lambda version: self._read(listing.model, version, root, own, ordered, notes),
+        )
         return replace(
             listing,
-            candidates=tuple(candidates),
-            unseen=tuple(unseen),
+            candidates=candidates,
+            unseen=unseen,
             warnings=tuple(notes),
             reason="" if candidates else f"waiting for files in the versions in '{root.path}'",
         )
+
+    def _read(
+        self,
+        model: str,
+        version: Version,
+        root: Folder,
+        own: OwnFiles | None,
+        siblings: OrderedVersions,
+        notes: list[str],
+    ) -> Candidate | None:
+        """Read a version's contents; a directory replaces own files of its label once complete."""
+        if own is None or version != own.version:
+            return self._read_version(model, version, root, own, siblings, notes)
+        location = root.path / version.label
+        if version.label in siblings.known:
+            candidate = self._read_version(model, version, root, own, siblings, notes)
+            if candidate is not None and (candidate.is_usable or location in self._replaced):
+                self._replaced.add(location)
+                notes.append(
+                    f"the files in '{root.path}' itself are not served, as '{location}' is version "
+                    f"'{version}'; move them to a directory of another version"
+                )
+                return candidate
+        self._replaced.discard(location)
+        return self._read_own(model, root, own)
 
     def _read_version(
         self,
         model: str,
         version: Version,
         root: Folder,
+        own: OwnFiles | None,
         siblings: OrderedVersions,
         notes: list[str],
     ) -> Candidate | None:
-        """Read one version's contents; None when it does not exist yet."""
+        """Read the contents of a version's directory; None when it does not exist yet."""
         location = root.path / version.label
         outside = None if root.path == self._model_dir else leads_outside(location, root.path)
         contents = read_contents(location)
         self._has_manifest[location] = has_manifest = contents.manifest is not None
         if contents.is_empty:
             return None
-        candidate = self._candidate(model, version, location, contents)
-        if not has_manifest and contents.problem is None and self._any_manifest(root, siblings):
+        candidate = self._candidate(model, version, location, contents, root)
+        is_described = own is not None and own.has_manifest
+        if not (has_manifest or contents.problem) and (
+            is_described or self._any_manifest(root, siblings)
+        ):
             if candidate.settled:
                 notes.append(
                     f"'{location}' is ignored: it has no '{MANIFEST_NAME}', unlike other versions; "
@@ -241,23 +255,17 @@ class DirectorySource:
         return replace(candidate, problem=outside or candidate.problem)
 
     def _candidate(
-        self, model: str, version: Version, location: Path, contents: Contents
+        self, model: str, version: Version, location: Path, contents: Contents, root: Folder
     ) -> Candidate:
-        settled = self._is_settled(location, contents)
-        return Candidate(model, version, location, contents.fingerprint, settled, contents.problem)
-
-    def _is_settled(self, location: Path, contents: Contents) -> bool:
-        """Ask whether files are complete: at once with a new manifest, which is written last."""
-        now = self._clock()
-        before = self._seen.get(location)
-        if before is None or before.contents.fingerprint != contents.fingerprint:
-            old = before.contents.manifest if before else None
-            now_seen = _Observation(contents, now, contents.manifest not in (None, "", old))
-        else:
-            rested = before.settled or now - before.since >= self._settle_seconds
-            now_seen = _Observation(contents, before.since, rested)
-        self._seen[location] = now_seen
-        return now_seen.settled
+        return Candidate(
+            model,
+            version,
+            location,
+            contents.fingerprint,
+            self._settling.is_settled(location, contents),
+            contents.problem,
+            root=root.path,
+        )
 
     def _any_manifest(self, root: Folder, versions: OrderedVersions) -> bool:
         """Ask whether any version of a model has a manifest; each is checked once."""
@@ -269,31 +277,16 @@ class DirectorySource:
                 return True
         return False
 
-    def _order(self, root: Folder) -> OrderedVersions:
-        """Return a model's versions in order, and forget removed ones."""
+    def _order(self, root: Folder, own: OwnFiles | None) -> OrderedVersions:
+        """Return the order of a model's directories, and forget removed ones."""
         before = self._ordered.get(root.path, OrderedVersions())
-        ordered = self._ordered[root.path] = before.with_labels(root.labels)
+        labels = root.labels
+        if own is not None:
+            labels = tuple(label for label in labels if label in own.beside)
+        ordered = self._ordered[root.path] = before.with_labels(labels)
         if ordered is not before:
             for label in before.known.keys() - ordered.known.keys():
                 self._has_manifest.pop(root.path / label, None)
-                self._seen.pop(root.path / label, None)
+                self._settling.known.pop(root.path / label, None)
+                self._replaced.discard(root.path / label)
         return ordered
-
-
-def _most(policies: Iterable[VersionPolicy]) -> int | None:
-    """Return the maximum number of newest versions that the policies select; None is all."""
-    counts = [0 if policy.specific else policy.count for policy in policies]
-    return None if None in counts else max(count or 0 for count in counts)
-
-
-def _odd_names(root: Folder, versions: OrderedVersions) -> Iterator[str]:
-    for group in versions.alike:
-        names = " and ".join(f"'{version}'" for version in group)
-        yield (
-            f"versions {names} in '{root.path}' have the same order; '{group[-1]}' counts as the "
-            "newest; rename one"
-        )
-    for name in root.files:
-        if is_version_label(name) and not is_model_file(name):
-            path = root.path / name
-            yield f"'{path}' is named like a version but is a file; a version must be a directory"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from bundleserver.bundle.links import NO_MODEL_NAMES, FileWalk, Links, cause
 from bundleserver.bundle.metadata_files import read_metadata
 from bundleserver.frameworks import is_model_file_name, model_suffixes
 from bundleserver.manifest import MANIFEST_NAME
+from bundleserver.sources.uploads import in_progress, is_foreign
 from bundleserver.versions import is_version_label
 from bundleserver.versions.serving_config import CONFIG_NAME
 
@@ -34,6 +36,11 @@ class Folder:
     def has_model_files(self) -> bool:
         """Whether a manifest may be inferred from its files."""
         return any(map(is_model_file, self.files))
+
+    @property
+    def has_foreign_files(self) -> bool:
+        """Whether it has files, and none that a framework opens."""
+        return not self.has_model_files and any(map(is_foreign, self.files))
 
 
 def is_model_file(name: str) -> bool:
@@ -79,20 +86,27 @@ class Contents:
         manifest: the digest of ``manifest.json``; empty while it is incomplete, None without one.
         is_empty: no file in it could be a model.
         problem: why it cannot be loaded, or None.
+        is_uploading: without a manifest, something is still being uploaded to it.
     """
 
     fingerprint: str
     manifest: str | None = None
     is_empty: bool = False
     problem: str | None = None
+    is_uploading: bool = False
 
 
-def read_contents(directory: Path, *, links_lead_anywhere: bool = False) -> Contents:
-    """Read the contents of one version's directory, or of a link to it."""
+def read_contents(
+    directory: Path, *, links_lead_anywhere: bool = False, beside: Collection[str] = ()
+) -> Contents:
+    """Read the contents of one version's directory, or of a link to it.
+
+    ``beside`` are the names of directories in it that are other versions.
+    """
     try:
         manifest = _read_manifest(directory)
         links = Links(directory.resolve(strict=True), links_lead_anywhere)
-        walk = FileWalk(links, deep=manifest is not None)
+        walk = FileWalk(links, deep=manifest is not None, beside=beside)
     except (OSError, RuntimeError) as error:
         odd = isinstance(error, OSError) and str(error.filename).endswith(f"/{MANIFEST_NAME}")
         what = f"'{directory / MANIFEST_NAME if odd else directory}' cannot be read: {cause(error)}"
@@ -100,8 +114,9 @@ def read_contents(directory: Path, *, links_lead_anywhere: bool = False) -> Cont
     if manifest is None:
         # A build may write models with equal sizes and times; inodes differ.
         digest = _digest(repr(walk.files).encode())
-        names = [file[0] for file in walk.files if not file[0].startswith((".", "_"))]
-        return Contents(digest, None, not names, walk.problem or _no_model(directory, names))
+        names = [file[0] for file in walk.files if is_foreign(file[0])]
+        problem = walk.problem or _no_model(directory, names)
+        return Contents(digest, None, not names, problem, bool(in_progress(walk.files)))
     # The manifest has digests; inodes are not stable on some network file systems.
     digest = _digest(manifest + repr([file[:3] for file in walk.files]).encode())
     return Contents(digest, _digest(manifest) if _is_whole(manifest) else "", False, walk.problem)
@@ -140,9 +155,10 @@ def _no_model(directory: Path, names: list[str]) -> str | None:
         return None
     shown = ", ".join(f"'{name}'" for name in names[:5])
     suffixes = ", ".join(f"*{suffix}" for suffix in sorted(model_suffixes()))
+    of_mlflow = "; serve an MLflow model with --model_uri" if "MLmodel" in names else ""
     return (
         f"'{directory}' has neither '{MANIFEST_NAME}' nor a model file ({suffixes}); found {shown}"
-        f"{', …' if len(names) > 5 else ''}"
+        f"{f' and {len(names) - 5} more' if len(names) > 5 else ''}{of_mlflow}"
     )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from bundleserver.bundle.reading import read_manifest
 from bundleserver.documents.printable import printable
-from bundleserver.errors import BundleServerError
-from bundleserver.manifest import MANIFEST_NAME, Manifest
-from bundleserver.sources.files import Folder, list_folder
+from bundleserver.manifest import MANIFEST_NAME
+from bundleserver.sources.files import Folder, is_model_file, list_folder
+from bundleserver.sources.ordering import OrderedVersions
+from bundleserver.sources.own_files import readable_manifest
+from bundleserver.sources.uploads import is_probably_a_model
+from bundleserver.versions import is_version_label
 
 Root = Folder | str
 """A model's directory, or why it cannot be read now."""
@@ -35,17 +37,20 @@ def find_models(
         yield model_name, top if is_model else _child_of_that_name(top, model_name, listed)
     elif is_model:
         manifest = readable_manifest(top)
-        yield (manifest and manifest.name) or top.path.resolve().name or "model", top
+        yield (manifest and manifest.name) or _name_of(top), top
     else:
-        yield from _models(top, sorted({*top.directories, *top.labels}), listed)
+        found = list(_all_models(top, listed))
+        if not found and top.has_foreign_files:
+            found = [(_name_of(top), top)]
+        yield from found
 
 
-def readable_manifest(root: Folder) -> Manifest | None:
-    """Read a manifest for its name and version; its problems are reported when it is loaded."""
-    try:
-        return read_manifest(root.path) if root.has_manifest else None
-    except BundleServerError:
-        return None
+def _name_of(top: Folder) -> str:
+    return top.path.resolve().name or "model"
+
+
+def _all_models(top: Folder, listed: ListFolder) -> Iterator[tuple[str, Root]]:
+    return _models(top, sorted({*top.directories, *top.labels}), listed)
 
 
 def _is_versioned(top: Folder, model_name: str | None, listed: ListFolder) -> bool:
@@ -68,6 +73,8 @@ def _child_of_that_name(top: Folder, name: str, listed: ListFolder) -> Root:
     names = [name] if name in (*top.directories, *top.labels) else []
     for _, child in _children(top, names, listed):
         return child
+    if top.has_foreign_files and not any(True for _ in _all_models(top, listed)):
+        return top  # so that its files are named
     return (
         f"waiting for '{MANIFEST_NAME}', versions such as 'v1' or model files in '{top.path}', "
         f"or a directory '{name}' with one of them"
@@ -77,8 +84,13 @@ def _child_of_that_name(top: Folder, name: str, listed: ListFolder) -> Root:
 def _models(top: Folder, names: Iterable[str], listed: ListFolder) -> Iterator[tuple[str, Root]]:
     """Yield the subdirectories that are models, or that cannot be read."""
     for name, child in _children(top, names, listed):
-        if isinstance(child, str) or child.has_manifest or child.has_model_files or child.labels:
+        if isinstance(child, str) or _is_a_model(child):
             yield name, child
+
+
+def _is_a_model(child: Folder) -> bool:
+    is_one = child.has_manifest or child.has_model_files or bool(child.labels)
+    return is_one or any(map(is_probably_a_model, child.files))
 
 
 def _children(top: Folder, names: Iterable[str], listed: ListFolder) -> Iterator[tuple[str, Root]]:
@@ -103,3 +115,17 @@ def shown_names(names: Iterable[str]) -> dict[str, str]:
         taken.add(unique)
         shown[name] = unique
     return shown
+
+
+def odd_names(root: Folder, versions: OrderedVersions) -> Iterator[str]:
+    """Yield what is wrong with the names of a model's versions, a sentence each."""
+    for group in versions.alike:
+        names = " and ".join(f"'{version}'" for version in group)
+        yield (
+            f"versions {names} in '{root.path}' have the same order; '{group[-1]}' counts as the "
+            "newest; rename one"
+        )
+    for name in root.files:
+        if is_version_label(name) and not is_model_file(name):
+            path = root.path / name
+            yield f"'{path}' is named like a version but is a file; a version must be a directory"

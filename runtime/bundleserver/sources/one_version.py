@@ -9,6 +9,7 @@ from bundleserver.manifest import MANIFEST_NAME
 from bundleserver.sources import Candidate, Demand
 from bundleserver.sources.directory import DirectorySource
 from bundleserver.sources.files import list_folder
+from bundleserver.sources.own_files import location_of
 from bundleserver.versions import Version, VersionPolicy
 
 
@@ -22,7 +23,7 @@ def find_version(model_dir: Path, label: str | None) -> tuple[DirectorySource, C
     name = label and model_dir.absolute().name
     source = DirectorySource(model_dir, name, timeout_seconds=None)
     only = Demand(VersionPolicy(0), versions=frozenset({Version(label)} if label else ()))
-    location = model_dir / label if label else model_dir
+    location = location_of(model_dir, Version(label)) if label else model_dir
     listings = source.discover(lambda _: only)
     for listing in listings:
         for candidate in listing.candidates:

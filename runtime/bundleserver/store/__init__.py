@@ -15,10 +15,11 @@ from bundleserver.bundle.trust.signing import SigningKey
 from bundleserver.bundle.trust.verification import SIGNATURE_NAME
 from bundleserver.errors import StoreError
 from bundleserver.frameworks import framework_for
-from bundleserver.manifest import MANIFEST_NAME, MODEL_NAME_IS, Manifest, is_model_name
+from bundleserver.manifest import MODEL_NAME_IS, Manifest, is_model_name
+from bundleserver.sources.own_files import location_of, own_version
 from bundleserver.sources.registry.uri import ModelUri
 from bundleserver.store import serving_json
-from bundleserver.store.copying import copy_bundle
+from bundleserver.store.copying import copy_bundle, without_versions
 from bundleserver.store.recording import (
     Recording,
     describe,
@@ -72,7 +73,8 @@ class BundleStore:
         """Return the directory of a model's versions, or of one version."""
         if not is_model_name(name):
             raise StoreError(f"the model's name is '{name}'; expected {MODEL_NAME_IS}")
-        return self.root / name if version is None else self.root / name / str(version)
+        root = self.root / name
+        return root if version is None else location_of(root, Version(str(version)))
 
     def versions(self, name: str) -> tuple[Version, ...]:
         """Return the versions of a model, oldest first; none if there is no such model."""
@@ -173,7 +175,8 @@ class BundleStore:
             wanted = Version.parse(manifest.version)
             self._refuse_existing(root, wanted)
         with staged(root) as staging:
-            copy_bundle(source, staging, LEFT_BEHIND_OF_SIGNED if is_kept else _LEFT_BEHIND)
+            left_behind = LEFT_BEHIND_OF_SIGNED if is_kept else _LEFT_BEHIND
+            copy_bundle(source, staging, without_versions(source, left_behind))
             if is_kept:
                 check_signature(staging, source, Served(name, manifest.version))
             # With a manifest no link below may lead out, whoever wrote it.
@@ -259,11 +262,6 @@ class BundleStore:
     def _target(self, name: str, version: Version | str | None) -> tuple[Path, Version | None]:
         """Return the directory and label of a new version, both validated."""
         root = self.path(name)
-        if (root / MANIFEST_NAME).exists():
-            raise StoreError(
-                f"{root} is a bundle itself, as it has a {MANIFEST_NAME}, so its versions would be "
-                f"ignored; move its files into {root / 'v1'} first"
-            )
         if version is None:
             return root, None
         try:
@@ -276,6 +274,11 @@ class BundleStore:
     def _refuse_existing(self, root: Path, version: Version) -> None:
         if os.path.lexists(root / version.label):
             raise version_exists(root / version.label)
+        if version == own_version(root):
+            raise StoreError(
+                f"the files in {root} itself are version '{version}', and a published version is "
+                "never changed; choose another version"
+            )
 
     def _publish(
         self, staging: Path, manifest: Manifest, wanted: Version | None, key: SigningKey | None

@@ -14,8 +14,11 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+from bundleserver.bundle.beside import found_beside
+from bundleserver.bundle.links import ABOUT_VERSIONS
 from bundleserver.errors import StoreError
 from bundleserver.frameworks.regular_files import kind_of, open_regular
+from bundleserver.versions.serving_config import CONFIG_NAME
 
 LeftBehind = Callable[[str, list[str]], set[str]]
 """Returns which of a directory's names are not copied, like :func:`shutil.ignore_patterns`."""
@@ -54,6 +57,24 @@ def copy_bundle(source: Path, target: Path, left_behind: LeftBehind) -> None:
             place.symlink_to(path.readlink())
         else:
             _copy_file(path, place, facts.st_size)
+
+
+def without_versions(source: Path, left_behind: LeftBehind) -> LeftBehind:
+    """Leave behind, too, the versions beside a model's own files, and what is about them all.
+
+    Raises:
+        OSError: the directory cannot be read.
+    """
+    beside = found_beside(source)
+
+    def left(directory: str, names: list[str]) -> set[str]:
+        found = left_behind(directory, names)
+        if not beside or directory != str(source):
+            return found
+        about_all = {n for n in names if n == CONFIG_NAME or n.startswith(ABOUT_VERSIONS)}
+        return {*found, *beside.intersection(names), *about_all}
+
+    return left
 
 
 def _found(source: Path, left_behind: LeftBehind) -> Iterator[tuple[Path, os.stat_result]]:

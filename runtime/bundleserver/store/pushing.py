@@ -21,7 +21,7 @@ from bundleserver.manifest import Manifest
 from bundleserver.sources.registry.client import RegistryClient
 from bundleserver.sources.registry.flavours import MLMODEL
 from bundleserver.sources.registry.uri import ModelUri, alias_problem
-from bundleserver.store.copying import copy_bundle
+from bundleserver.store.copying import copy_bundle, without_versions
 from bundleserver.store.recording import with_digests, write_manifest
 from bundleserver.store.signed import LEFT_BEHIND_OF_SIGNED, check_kept, check_signature, is_signed
 from bundleserver.store.staging import replace_file
@@ -111,7 +111,8 @@ def _stage(source: Path, staging: Path, name: str) -> Manifest:
     manifest = replace(manifest, inferred=False)
     try:
         staging.mkdir()
-        copy_bundle(source, staging, LEFT_BEHIND_OF_SIGNED if is_kept else _LEFT_BEHIND)
+        left_behind = LEFT_BEHIND_OF_SIGNED if is_kept else _LEFT_BEHIND
+        copy_bundle(source, staging, without_versions(source, left_behind))
     except OSError as error:
         raise StoreError(f"{source} cannot be copied: {error}") from error
     if is_kept:

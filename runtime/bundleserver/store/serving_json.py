@@ -15,12 +15,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from bundleserver.bundle.inferring import infer_manifest
 from bundleserver.bundle.integrity import verify_files
 from bundleserver.bundle.metadata_files import CONFIG_BYTES, read_metadata
 from bundleserver.bundle.reading import read_manifest
 from bundleserver.errors import BundleServerError, StoreError
 from bundleserver.manifest import MANIFEST_NAME
 from bundleserver.sources import named_versions, policy_of
+from bundleserver.sources.own_files import find_own_files, location_of
 from bundleserver.store.staging import open_shared, replace_file, versions_in
 from bundleserver.versions import Version, VersionPolicy, select_versions
 from bundleserver.versions.lifecycle import settled_versions
@@ -36,11 +38,17 @@ _LOCK_NAME = ".serving.lock"
 def complete_versions(root: Path) -> tuple[Version, ...]:
     """Return the versions that a server finds, oldest first.
 
-    Those are the versions with a manifest, or all versions if none has one.
+    Those are the versions with a manifest, or all versions if none has one; and before them the
+    files in the directory itself, if they are a model's.
     """
-    versions = versions_in(root)
+    versions, own = versions_in(root), find_own_files(root)
+    if own is not None:
+        versions = tuple(v for v in versions if v.label in own.beside)
     written = tuple(v for v in versions if (root / v.label / MANIFEST_NAME).is_file())
-    return written or versions
+    if own is None:
+        return written or versions
+    others = written if written or own.has_manifest else versions
+    return tuple(sorted({own.version, *others}))
 
 
 def read_config(root: Path) -> ServingConfig:
@@ -67,8 +75,9 @@ def resolve(root: Path, config: ServingConfig, name: str) -> Version:
     """
     label = config.labels.get(name, name)
     versions = complete_versions(root)
-    if (version := Version(label)) in versions:
-        return version
+    for version in versions:
+        if version.label == label:
+            return version
     target = f", which is '{label}'" if label != name else ""
     known = f"; labels: {_quoted(config.labels)}" if config.labels else ""
     raise StoreError(
@@ -110,10 +119,13 @@ def check_sound(root: Path, version: Version) -> None:
     Raises:
         ManifestError: its manifest is invalid.
         IntegrityError: files are missing or differ in size.
+        BundleError: it is the files in the directory itself, and what they are is not certain.
     """
-    directory = root / version.label
+    directory = location_of(root, version)
     manifest = read_manifest(directory)
-    if manifest is not None:
+    if manifest is None and directory == root:
+        infer_manifest(directory, root.name)
+    elif manifest is not None:
         sizes = {name: replace(c, sha256=None) for name, c in manifest.components.items()}
         verify_files(directory, replace(manifest, components=sizes))
 
@@ -220,7 +232,7 @@ def _in_use(root: Path, config: ServingConfig) -> frozenset[Version]:
     canary = [config.canary.version] if config.canary else []
     names = [name for name, share in config.traffic.items() if share] or canary
     versions = {Version(config.resolve(name)) for name in names}
-    found = versions.intersection(complete_versions(root))
+    found = [version for version in complete_versions(root) if version in versions]
     return frozenset(found if found and config.traffic else {*found, serving_version(root, config)})
 
 

@@ -18,11 +18,12 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bundleserver.errors import StoreError
+from bundleserver.sources.own_files import own_version
 from bundleserver.versions import Version, is_version_label
 
 LOG = logging.getLogger(__name__)
@@ -162,10 +163,21 @@ def open_shared(path: Path) -> int:
 
 
 def _free_successor(root: Path, taken: set[str]) -> Version:
-    version = next_version(versions_in(root))
+    own = own_version(root)
+    taken = taken if own is None else {*taken, own.label}
+    version = _successor(versions_in(root), own)
     while version.label in taken:
         version = next_version([version])
     return version
+
+
+def _successor(versions: Sequence[Version], own: Version | None) -> Version:
+    """Return what follows the versions, and a model's own files, which nobody named if first."""
+    if own is None:
+        return next_version(versions)
+    if own.is_first:
+        return next_version(versions or [Version("v1")])
+    return next_version([own, *versions])
 
 
 def _rename(staging: Path, target: Path) -> bool:

@@ -31,7 +31,7 @@ _BEFORE_RELEASE_WITH_NUMBER = {"a": 1, "b": 2, "c": 3}
 """As above when a number follows: ``1.2b1`` is a beta, ``2b`` comes after ``2``."""
 
 # The kinds of a label's parts in their sort order.
-_EARLIER, _END, _WORD, _NUMBER = range(4)
+_FIRST, _EARLIER, _END, _WORD, _NUMBER = range(5)
 
 
 def is_version_label(name: str) -> bool:
@@ -46,9 +46,15 @@ class Version:
 
     Order is natural: ``v9 < v10 < 10.1``, ``1.2.0-rc1 < 1.2.0 < 1.2.0-fix``, dates in order.
     Between labels of the same order the spelling decides: ``2 < v2``.
+
+    Attributes:
+        label: its name.
+        is_first: it is what lay in a model's directory before there were versions, which comes
+            before all of them whatever its label.
     """
 
     label: str
+    is_first: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Version:
@@ -80,6 +86,8 @@ class Version:
     @cached_property
     def order(self) -> tuple[tuple[int, int, str], ...]:
         """The natural sort key; the same for ``v2`` and ``2``."""
+        if self.is_first:
+            return ((_FIRST, 0, ""),)
         number = self.label.removeprefix("v")
         if number.isdigit():
             return (_NUMBER, int(number), ""), (_END, 0, "")
@@ -146,7 +154,8 @@ class VersionPolicy:
 def select_versions(versions: Iterable[Version], policy: VersionPolicy) -> tuple[Version, ...]:
     """Return the versions that a policy selects, newest first."""
     if policy.specific:
-        return tuple(sorted(set(versions) & set(policy.specific), reverse=True))
+        named = set(policy.specific)
+        return tuple(sorted({v for v in versions if v in named}, reverse=True))
     if policy.count is None:
         return tuple(sorted(set(versions), reverse=True))
     return tuple(heapq.nlargest(policy.count, set(versions)))

@@ -180,7 +180,8 @@ def _files_of(
         SignatureRefused: there are others, or some are missing.
     """
     try:
-        found = find_files(place.base, statement, origin.own_files, place.only)
+        beside = origin.versions_beside
+        found = find_files(place.base, statement, origin.own_files, beside, place.only)
     except OSError as error:
         raise _unreadable(place.shown, error) from error
     if problems := [*found.problems, *_differences(statement, found.files)]:

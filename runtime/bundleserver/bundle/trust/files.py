@@ -7,6 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bundleserver.bundle.links import ABOUT_VERSIONS
 from bundleserver.bundle.trust.statement import Statement
 from bundleserver.bundle.trust.verification import SIGNATURE_NAME
 from bundleserver.errors import Problem
@@ -46,6 +47,7 @@ def find_files(
     directory: Path,
     statement: Statement | None = None,
     own_files: Collection[str] = (),
+    beside: Collection[str] = (),
     only: Collection[str] | None = None,
 ) -> Found:
     """Find every file of a directory, hidden ones and those of directories in it included.
@@ -54,6 +56,7 @@ def find_files(
         directory: links in it are not followed.
         statement: what was signed; beside its manifest MLflow's own files are passed over.
         own_files: names at the top that are no part of the version.
+        beside: names of directories at the top that are other versions, unless they were signed.
         only: the names at the top to look at; None is all.
 
     Raises:
@@ -74,7 +77,8 @@ def find_files(
                 found.problems.append(Problem("", f"has more than {_MOST_ENTRIES} files"))
                 return found
             name = prefix + entry.name
-            if _is_no_part(name, entry, statement, own_files):
+            is_beside = name in beside and not (statement and statement.has_below(name))
+            if is_beside or _is_no_part(name, entry, statement, own_files):
                 found.passed_over.append(name)
             elif not is_utf8(entry.name):
                 found.problems.append(Problem(name, "has a name that is not UTF-8; rename it"))
@@ -109,7 +113,7 @@ def _is_no_part(
     """
     if statement is not None and name in statement.files:
         return False
-    if name in NEVER_SIGNED or name in own_files:
+    if name in NEVER_SIGNED or name in own_files or name.startswith(ABOUT_VERSIONS):
         return True
     if name in _OF_GIT:
         return statement is None or not statement.has_below(name)

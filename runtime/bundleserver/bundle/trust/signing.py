@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bundleserver.bundle.beside import found_beside
 from bundleserver.bundle.metadata_files import MANIFEST_BYTES
 from bundleserver.bundle.opening import verify as verify_listed
 from bundleserver.bundle.reading import read_manifest
@@ -113,7 +114,7 @@ def _sign(directory: Path, name: str | None, sign: Callable[[Path, ToSign], byte
 
     named, directory = shown_path(directory), directory.resolve()
     try:
-        found = find_files(directory)
+        found = find_files(directory, beside=found_beside(directory))
     except OSError as error:
         raise StoreError(f"{directory} cannot be read: {error.strerror or error}") from error
     if (directory / SIGNATURE_NAME).is_symlink():

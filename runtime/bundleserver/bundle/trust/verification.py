@@ -84,11 +84,13 @@ class Origin:
         read: reads the manifest of a directory for a model of that name; None is as everywhere.
         registered_as: the model's name in a registry, which numbers versions itself.
         own_files: names of the source's own files beside those of the version.
+        versions_beside: names of the directories in it that are other versions of the model.
     """
 
     read: Callable[[Path, str], Manifest] | None = None
     registered_as: str | None = None
     own_files: frozenset[str] = frozenset()
+    versions_beside: frozenset[str] = frozenset()
 
 
 HERE = Origin()

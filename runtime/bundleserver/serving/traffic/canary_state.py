@@ -12,7 +12,9 @@ import orjson
 
 from bundleserver.bundle.metadata_files import read_metadata
 from bundleserver.errors import StoreError
+from bundleserver.sources.own_files import location_of
 from bundleserver.store.staging import replace_file
+from bundleserver.versions import Version
 
 LOG = logging.getLogger(__name__)
 
@@ -68,7 +70,7 @@ def write_progress(root: Path | None, version: str, progress: Progress) -> Progr
     For one thread per directory. If the directory is not writable, nothing is stored and a restart
     starts the canary again.
     """
-    if root is None or not (root / version).is_dir():
+    if root is None or not location_of(root, Version(version)).is_dir():
         return progress
     known = read_progress(root)
     other = known.pop(version, None)
