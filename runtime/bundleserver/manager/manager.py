@@ -54,6 +54,7 @@ class Manager:
         device: str = "cpu",
         version_mismatch: str = "warn",
         probe: str = "enforce",
+        breaking_signature: str = "warn",
         trust: Trust = TRUST_ANY,
         strict_readiness: bool = False,
         retry_pauses_seconds: Sequence[float] = RETRY_PAUSES_SECONDS,
@@ -75,6 +76,7 @@ class Manager:
             device: the device of torch models.
             version_mismatch: ``warn`` or ``refuse`` if libraries differ from the bundle's.
             probe: ``enforce``, ``warn`` or ``off``: whether what cannot answer may be READY.
+            breaking_signature: ``warn`` or ``refuse`` if clients of what serves would break.
             trust: what a version may be and do.
             strict_readiness: with several models, be ready only when all are.
             retry_pauses_seconds: the backoff of a version that failed, as long as it is retried.
@@ -85,15 +87,13 @@ class Manager:
             manual_orders: initial manual loads and unloads.
             clock: monotonic seconds.
         """
-        self._source = source
-        self._asked = model_name
-        self._policy = policy or VersionPolicy()
+        self._source, self._asked = source, model_name
+        self._policy, self._swap = policy or VersionPolicy(), swap
         self._traffic = traffic or {}
-        self._swap = swap
-        self._strict = strict_readiness
-        self._clock = clock
+        self._strict, self._clock = strict_readiness, clock
         self._manual_orders = manual_orders or {}
-        shared = self._shared = Shared(admission=admission or Admission())
+        refuses = breaking_signature == "refuse"
+        shared = self._shared = Shared(admission=admission or Admission(), refuses_breaks=refuses)
         self.knows: Callable[[str], bool] = self._shared.models.__contains__
         self.manual_orders, self.outcomes = shared.manual_orders, shared.outcomes
         self.reconsider = shared.reconsider

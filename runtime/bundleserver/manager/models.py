@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from bundleserver.errors import VersionNotFound
 from bundleserver.manager.admission import Admission, VersionKey
+from bundleserver.manager.breaking import LastServed
 from bundleserver.manager.configuration import Configuration, Note
 from bundleserver.manager.leases import Loaded
 from bundleserver.manager.manual import ManualOrders
@@ -34,6 +35,7 @@ class ModelRecord:
         unseen: versions known by name only, as nothing has demanded them yet.
         default: the version for requests that name none.
         serving: the default version's open bundle.
+        last_served: what clients of the version that served last rely on.
         is_split: as in ``Manager.is_split``.
         reason: what the source waits for, if it found nothing.
     """
@@ -56,6 +58,7 @@ class ModelRecord:
         self.manual = manual
         self.default: Version | None = None
         self.serving: Loaded | None = None
+        self.last_served = LastServed()
         self.is_split = False
         self.reason = "waiting for the first poll of the model source"
         self._is_listed = False
@@ -104,6 +107,8 @@ class ModelRecord:
             self.default = default_version(self.snapshots(), self.policy, before)
             is_settled = self.default == before
         self.serving = None if self.default is None else self.versions[self.default].loaded
+        if breaks := self.last_served.follow(self.serving):
+            self.note(logging.WARNING, breaks, self.default)
         self.is_split = self.configuration.in_effect.is_split
 
     def demand(self) -> Demand:

@@ -25,6 +25,7 @@ class Shared:
 
     Attributes:
         changed: the condition of the lock, notified of every change.
+        refuses_breaks: a version that breaks clients of the one that serves is FAILED.
         work: set when there is work for the watcher's thread before its next poll.
     """
 
@@ -36,6 +37,7 @@ class Shared:
     failures: Counter[tuple[str, State]] = field(default_factory=Counter)
     traffic: TrafficMemo = field(default_factory=TrafficMemo)
     admission: Admission = field(default_factory=Admission)
+    refuses_breaks: bool = False
     is_closing: bool = False
     last_poll_at: float | None = None
     last_poll_error: str | None = None

@@ -12,6 +12,7 @@ from bundleserver.errors import BundleServerError, ModelNotFound, NotReady
 from bundleserver.frameworks.giving_up import checked_by
 from bundleserver.frameworks.interface import passes_through
 from bundleserver.manager.admission import VersionKey
+from bundleserver.manager.breaking import would_break
 from bundleserver.manager.leases import Loaded, give_memory_back, settle_memory
 from bundleserver.manager.loading.attempts import Attempt, Attempts, GivenUp
 from bundleserver.manager.loading.beginning import is_unwanted, may_begin
@@ -187,29 +188,30 @@ class Loader:
             LOG.exception("%s %s: unexpected error while %s", *what, attempt.at.value.lower())
             self._fail(attempt, f"{type(error).__name__}: {error}")
         else:
-            return self._admit(attempt, loaded)
+            return self._may_serve(attempt, loaded) and self._admit(attempt, loaded)
+        return False
+
+    def _may_serve(self, attempt: Attempt, loaded: Loaded) -> bool:
+        with self._shared.changed:
+            why = self._shared.refuses_breaks and would_break(attempt.model, loaded)
+            if not why:
+                return True
+        loaded.close()
+        self._fail(attempt, f"{why} (--breaking_signature=refuse)")
         return False
 
     def _open_candidate(
         self, attempt: Attempt, enter: Callable[[State], None], started: float
     ) -> Loaded:
-        candidate = attempt.candidate
+        candidate, shared = attempt.candidate, self._shared
         try:
             bundle = self._open(candidate, enter)
         finally:
-            with self._shared.changed:
-                self._shared.admission.end_load(attempt.key)
+            with shared.changed:
+                shared.admission.end_load(attempt.key)
         try:
-            seconds = self._clock() - started
-            return Loaded(
-                bundle,
-                candidate.version,
-                candidate.fingerprint,
-                seconds,
-                time.time(),
-                self._shared.lock,
-                self._shared.note_drained,
-            )
+            what = (bundle, candidate.version, candidate.fingerprint, self._clock() - started)
+            return Loaded(*what, time.time(), shared.lock, shared.note_drained)
         except BaseException:
             bundle.close()
             raise
@@ -217,7 +219,7 @@ class Loader:
     def _admit(self, attempt: Attempt, loaded: Loaded) -> bool:
         """Let an open bundle answer once it is admitted; returns False if it was closed instead.
 
-        A version that waits for admission does not delay other loads.
+        A version that waits for it does not delay other loads.
         """
         model, record = attempt.model, attempt.record
         key = VersionKey(model.name, record.version.label, loaded.fingerprint)
