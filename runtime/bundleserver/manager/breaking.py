@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bundleserver.tensors.breaking import Interface, find_breaks
-from bundleserver.versions.lifecycle import State, default_version
 
 if TYPE_CHECKING:
     from bundleserver.manager.leases import Loaded
-    from bundleserver.manager.models import ModelRecord
     from bundleserver.versions import Version
 
 
@@ -44,19 +41,3 @@ class LastServed:
 
     def _is(self, loaded: Loaded) -> bool:
         return self._known is not None and self._known[:2] == (loaded.version, loaded.fingerprint)
-
-
-def would_break(model: ModelRecord, loaded: Loaded) -> str:
-    """Say what a version would break by serving in the place of the one that serves now.
-
-    An empty string: nothing, or it would not serve by default. Called under the lock.
-    """
-    if model.serving is None:
-        return ""
-    snapshots = [
-        replace(snapshot, state=State.READY) if snapshot.version == loaded.version else snapshot
-        for snapshot in model.snapshots()
-    ]
-    if default_version(snapshots, model.policy, model.default) != loaded.version:
-        return ""
-    return model.last_served.breaks(loaded)

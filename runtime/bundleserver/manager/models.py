@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from bundleserver.errors import VersionNotFound
@@ -110,6 +111,17 @@ class ModelRecord:
         if breaks := self.last_served.follow(self.serving):
             self.note(logging.WARNING, breaks, self.default)
         self.is_split = self.configuration.in_effect.is_split
+
+    def would_break(self, loaded: Loaded) -> str:
+        """Say what breaks clients if a bundle is installed; an empty string if nothing does."""
+        if self.serving is None:
+            return ""
+        snapshots = [
+            replace(snapshot, state=State.READY) if snapshot.version == loaded.version else snapshot
+            for snapshot in self.snapshots()
+        ]
+        serves = default_version(snapshots, self.policy, self.default) == loaded.version
+        return self.last_served.breaks(loaded) if serves else ""
 
     def demand(self) -> Demand:
         """Return which versions the source should read, without old unselected ones."""

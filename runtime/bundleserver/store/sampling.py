@@ -174,7 +174,9 @@ def _bind(sample: Sample, bundle: Bundle) -> dict[str, NamedTensor]:
         spec = specs.get(name, TensorSpec(name))
         values = array_from_rows(cast(Sequence[object], value), spec, bundle.identity)
         tensors.append(NamedTensor(name, values, sample.columns))
-    return bundle.signature.validate_tensors(tensors, bundle.identity)
+    # A name that no input has is probably misspelt.
+    strict = replace(bundle.signature, lenient=False)
+    return strict.validate_tensors(tensors, bundle.identity)
 
 
 def _tolerance(answers: Mapping[str, Array]) -> float:

@@ -12,7 +12,6 @@ from bundleserver.errors import BundleServerError, ModelNotFound, NotReady
 from bundleserver.frameworks.giving_up import checked_by
 from bundleserver.frameworks.interface import passes_through
 from bundleserver.manager.admission import VersionKey
-from bundleserver.manager.breaking import would_break
 from bundleserver.manager.leases import Loaded, give_memory_back, settle_memory
 from bundleserver.manager.loading.attempts import Attempt, Attempts, GivenUp
 from bundleserver.manager.loading.beginning import is_unwanted, may_begin
@@ -193,7 +192,7 @@ class Loader:
 
     def _may_serve(self, attempt: Attempt, loaded: Loaded) -> bool:
         with self._shared.changed:
-            why = self._shared.refuses_breaks and would_break(attempt.model, loaded)
+            why = self._shared.refuses_breaks and attempt.model.would_break(loaded)
             if not why:
                 return True
         loaded.close()
@@ -217,10 +216,7 @@ class Loader:
             raise
 
     def _admit(self, attempt: Attempt, loaded: Loaded) -> bool:
-        """Let an open bundle answer once it is admitted; returns False if it was closed instead.
-
-        A version that waits for it does not delay other loads.
-        """
+        """Let an open bundle answer once it is admitted, or close it; delays no other load."""
         model, record = attempt.model, attempt.record
         key = VersionKey(model.name, record.version.label, loaded.fingerprint)
 
