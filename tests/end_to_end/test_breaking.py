@@ -43,6 +43,7 @@ def test_clients_of_bare_files_go_on_after_they_are_published(tmp_path):
     root.mkdir()
     joblib.dump(fitted(), root / "model.joblib")
     with running(root, "toll") as server:
+        eventually(lambda: server.is_ready("toll"), "the bare files serve")
         before = answer(server), answer(server, "other", "INT64")
         joblib.dump(fitted(5.0), tmp_path / "model.joblib")
         source = tmp_path / "new"
@@ -62,6 +63,7 @@ def test_a_copied_version_that_breaks_clients_is_told_or_refused(tmp_path, polic
     other = BundleStore(tmp_path / "elsewhere")
     other.save("toll", fitted(width=2), version="v2")
     with running(tmp_path / "toll", "toll", breaking_signature=policy) as server:
+        eventually(lambda: server.is_ready("toll"), "v1 serves")
         shutil.copytree(other.path("toll", "v2"), tmp_path / "toll" / ".copy")
         (tmp_path / "toll" / ".copy").rename(tmp_path / "toll" / "v2")
         what = "it breaks clients of version v1: input 'input-0' is [-1, 3] in version v1"
