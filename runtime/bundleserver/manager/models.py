@@ -113,8 +113,11 @@ class ModelRecord:
         self.is_split = self.configuration.in_effect.is_split
 
     def would_break(self, loaded: Loaded) -> str:
-        """Say what breaks clients if a bundle is installed; an empty string if nothing does."""
-        if self.serving is None:
+        """Say what breaks clients if a bundle is installed; an empty string if nothing does.
+
+        The way back to an earlier version is open whatever it breaks.
+        """
+        if self.serving is None or loaded.version < self.serving.version:
             return ""
         snapshots = [
             replace(snapshot, state=State.READY) if snapshot.version == loaded.version else snapshot
