@@ -17,6 +17,7 @@ from bundleserver.bundle.warming.probe import ProbeResult
 from bundleserver.errors import LoadError, SourceError
 from bundleserver.manifest import Manifest
 from bundleserver.sources import Candidate, Listing
+from bundleserver.tensors.breaking import Interface
 from bundleserver.tensors.signature import Signature
 from bundleserver.versions import Version
 from bundleserver.versions.lifecycle import State
@@ -72,6 +73,9 @@ class FakeBundle:
     def predict(self, inputs: object, parameters: object) -> dict[str, np.ndarray]:
         assert not self.is_closed, f"{self.identity} was asked after it was closed"
         return {"version": np.array([self.version], dtype=object)}
+
+    def interface(self) -> Interface:
+        return Interface(self.signature)
 
     def metadata(self) -> dict[str, object]:
         return {"digest": f"digest of {self.version}"}

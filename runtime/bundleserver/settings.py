@@ -42,6 +42,7 @@ class Settings:
     poll_interval_seconds: float = 5.0
     version_mismatch: str = "warn"
     probe: str = "enforce"
+    breaking_signature: str = "warn"
 
     profile: str | None = None
     """``production``: other defaults, for whoever trusts nobody; see ``commands/profiles.py``."""

@@ -144,6 +144,7 @@ class FakeVersion:
     metadata: Mapping[str, object] = field(default_factory=dict)
     loaded_at: float | None = None
     probe_problem: str = ""
+    breaks: str = ""
     refused_signature: SignatureStatus | None = None
     files: str = "files"
     call_traits: CallTraits = UNKNOWN

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bundleserver.bundle.facts import facts_of
+from bundleserver.bundle.facts.interface import interface_of
 from bundleserver.bundle.members import BundleMember, Members, ModelMember
 from bundleserver.bundle.parameters import PARAMS, parameters_of, with_params
 from bundleserver.bundle.placement import Placement, measure
@@ -31,6 +32,7 @@ from bundleserver.frameworks.interface import passes_through
 from bundleserver.frameworks.trust import CodeTrust
 from bundleserver.manifest import BUNDLE, MODEL, Component, Manifest
 from bundleserver.tensors import Array, NamedTensor
+from bundleserver.tensors.breaking import Interface
 from bundleserver.tensors.budget import current_budget
 
 LOG = logging.getLogger(__name__)
@@ -168,8 +170,8 @@ class Bundle:
         """
         tensors: dict[str, tuple[NamedTensor, ...]] = {}
         declared = plan.signature.inputs
-        if len(declared) == 1 and declared[0].name not in inputs:
-            # Several tensors with other names are the columns of the single input.
+        if len(declared) == 1 and (len(inputs) > 1 or declared[0].name not in inputs):
+            # Several tensors are the columns of the single input.
             tensors[declared[0].name] = tuple(inputs.values())
         else:
             for name, tensor in inputs.items():
@@ -234,6 +236,11 @@ class Bundle:
         parts = (self.manifest, self._predictors, self.probe, self.call_traits)
         return facts_of(*parts, self.verification)
 
+    def interface(self) -> Interface:
+        """Return what its clients rely on."""
+        parts = (self.manifest, self._predictors, self._plan, self.probe)
+        return interface_of(*parts, self.parameters)
+
     @property
     def needs_examples(self) -> bool:
         """Whether a component's code may do anything, so that nothing is made up for it."""
@@ -256,15 +263,8 @@ class Bundle:
         """Make the caller's error; the traceback is logged with the same incident id."""
         incident = uuid.uuid4().hex[:12]
         first_line = cause.partition("\n")[0][:300]
-        LOG.error(
-            "%s %s: %s failed, incident %s: %s",
-            self.model,
-            self.version,
-            what,
-            incident,
-            first_line,
-            exc_info=error,
-        )
+        said = (self.model, self.version, what, incident, first_line)
+        LOG.error("%s %s: %s failed, incident %s: %s", *said, exc_info=error)
         kind = OutOfMemory if is_out_of_memory(error) else PredictionError
         return kind(self.identity, f"{what}: {first_line}", incident)
 

@@ -39,7 +39,9 @@ def make_plan(manifest: Manifest, predictors: Mapping[str, Predictor]) -> Plan:
     rowwise = all(step.signature.rowwise for step in steps)
     refused = {name: why for step in steps for name, why in step.signature.refused.items()}
     ignores_others = all(step.signature.ignores_others for step in steps)
-    signature = Signature(inputs, outputs, manifest.inferred, rowwise, refused, ignores_others)
+    # Whoever declares no inputs is a drop-in for the same files without a manifest.
+    is_lenient = manifest.inferred or not manifest.inputs
+    signature = Signature(inputs, outputs, is_lenient, rowwise, refused, ignores_others)
     call_traits = combined(step.call_traits for step in steps) if rowwise else UNKNOWN
     return Plan(steps, signature, call_traits)
 

@@ -19,6 +19,14 @@ from bundleserver.documents.printable import printable
 _INVISIBLE = re.compile(r"[^ -~\n]")
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AllowBreakingFlag = Annotated[
+    bool,
+    typer.Option(
+        "--allow-breaking",
+        "--allow_breaking",
+        help="Publish it although clients of what serves now would break.",
+    ),
+]
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from bundleserver.bundle.facts.interface import shown_metadata
 from bundleserver.bundle.inferring import ignored_files
 from bundleserver.bundle.integrity import bundle_digest
 from bundleserver.bundle.opening import verify
@@ -260,7 +261,7 @@ def _document(listing: Listing, rows: list[Row]) -> dict[str, object]:
                 "serves": roles[row.version],
                 "components": row.components,
                 "inferred": row.manifest.inferred if row.manifest else None,
-                "metadata": dict(row.manifest.metadata) if row.manifest else {},
+                "metadata": shown_metadata(row.manifest) if row.manifest else {},
                 "digest": row.digest,
                 "signature": dict(row.signature),
                 "ignored": dict(row.ignored),

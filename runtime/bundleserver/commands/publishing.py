@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bundleserver.commands.console import JsonFlag, say, say_json, working
+from bundleserver.commands.console import AllowBreakingFlag, JsonFlag, say, say_json, working
 from bundleserver.errors import StoreError
 from bundleserver.store import BundleStore
 from bundleserver.versions.serving_config import ServingConfig
@@ -35,6 +35,7 @@ def publish(
             help="A private key (PEM) to sign the version with; without, a signature is kept.",
         ),
     ] = None,
+    allow_breaking: AllowBreakingFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Copy a bundle into a store as a new version, once it opens and its examples pass.
@@ -43,7 +44,9 @@ def publish(
     """
     store, name = _store_and_name(model)
     with working(f"publishing {bundle_dir}"):
-        published = store.publish(bundle_dir, name, version, sign_with=sign_with)
+        published = store.publish(
+            bundle_dir, name, version, sign_with=sign_with, allow_breaking=allow_breaking
+        )
     path = store.path(name, published)
     if as_json:
         say_json({"model": name, "version": published.label, "path": str(path)})

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bundleserver.commands.console import JsonFlag, say, say_json, working
+from bundleserver.commands.console import AllowBreakingFlag, JsonFlag, say, say_json, working
 from bundleserver.commands.sources import check_registry_is_named
 from bundleserver.errors import StoreError
 from bundleserver.sources.registry.uri import ModelUri
@@ -24,6 +24,7 @@ def push(
     experiment: Annotated[
         str, typer.Option("--experiment", help="The experiment of the MLflow run.")
     ] = "bundleserver",
+    allow_breaking: AllowBreakingFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Register a bundle as a new version of a model, if it loads and its examples pass.
@@ -39,7 +40,12 @@ def push(
 
     with working(f"pushing {bundle_dir}"):
         pushed = push_bundle(
-            bundle_dir, uri, RegistryClient(), aliases=alias or (), experiment=experiment
+            bundle_dir,
+            uri,
+            RegistryClient(),
+            aliases=alias or (),
+            experiment=experiment,
+            allow_breaking=allow_breaking,
         )
     if as_json:
         say_json(

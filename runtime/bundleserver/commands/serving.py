@@ -111,6 +111,7 @@ def _make_manager(settings: Settings, member: Member | None) -> Manager:
         device=settings.device,
         version_mismatch=settings.version_mismatch,
         probe=settings.probe,
+        breaking_signature=settings.breaking_signature,
         trust=trust_of(settings),
         strict_readiness=settings.strict_readiness,
         retry_pauses_seconds=(*first, *RETRY_PAUSES_SECONDS),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -57,6 +57,13 @@ class Configuration:
     def labels(self) -> Mapping[str, str]:
         """The versions by label."""
         return self.active.labels if self.active else {}
+
+    def names(self, versions: Sequence[Version]) -> str:
+        """List versions, newest first, and the labels."""
+        shown = ", ".join(f"'{version}'" for version in versions[:10]) or "none"
+        more = f" and {len(versions) - 10} more" if len(versions) > 10 else ""
+        labels = ", ".join(f"'{label}'" for label in self.labels)
+        return f"versions: {shown}{more}" + (f"; labels: {labels}" if labels else "")
 
     @property
     def default(self) -> Version | None:

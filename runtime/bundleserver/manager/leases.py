@@ -29,6 +29,8 @@ class Loaded:
         probe_problem: why it probably cannot answer; an empty string if it can.
         signature_problem: why its files' signature does not verify; an empty string if it does, or
             nobody looked.
+        interface: what its clients rely on.
+        breaks: why clients of the version that served before it break; an empty string if none do.
         is_closing: it is being closed or was closed.
     """
 
@@ -52,6 +54,8 @@ class Loaded:
         self.signature: Signature = bundle.probe.signature
         self.probe_problem = bundle.probe.problem
         self.signature_problem = bundle.verification.problem
+        self.interface = bundle.interface()
+        self.breaks = ""
         self.in_flight = 0
         self.is_withdrawn = False
         self.is_closing = False

@@ -56,6 +56,7 @@ class Manager:
         device: str = "cpu",
         version_mismatch: str = "warn",
         probe: str = "enforce",
+        breaking_signature: str = "warn",
         trust: Trust = TRUST_ANY,
         strict_readiness: bool = False,
         retry_pauses_seconds: Sequence[float] = RETRY_PAUSES_SECONDS,
@@ -77,6 +78,7 @@ class Manager:
             device: the device of torch models.
             version_mismatch: ``warn`` or ``refuse`` if libraries differ from the bundle's.
             probe: ``enforce``, ``warn`` or ``off``: whether what cannot answer may be READY.
+            breaking_signature: ``warn`` or ``refuse`` if clients of what serves would break.
             trust: what a version may be and do.
             strict_readiness: with several models, be ready only when all are.
             retry_pauses_seconds: the backoff of a version that failed, as long as it is retried.
@@ -87,18 +89,16 @@ class Manager:
             manual_orders: initial manual loads and unloads.
             clock: monotonic seconds.
         """
-        self._source = source
-        self._asked = model_name
-        self._policy, self._traffic = policy or VersionPolicy(), traffic or {}
-        self._swap = swap
-        self._strict = strict_readiness
-        self._clock = clock
-        self._manual_orders = manual_orders or {}
-        shared = self._shared = Shared(admission=admission or Admission())
+        self._source, self._asked = source, model_name
+        self._policy, self._swap = policy or VersionPolicy(), swap
+        self._traffic, self._manual_orders = traffic or {}, manual_orders or {}
+        self._strict, self._clock = strict_readiness, clock
+        refuses = breaking_signature == "refuse"
+        shared = self._shared = Shared(admission=admission or Admission(), refuses_breaks=refuses)
         self.first_load = FirstLoad(shared)
         self.knows: Callable[[str], bool] = shared.models.__contains__
-        self.manual_orders, self.reconsider = shared.manual_orders, shared.reconsider
-        self.outcomes = shared.outcomes
+        self.manual_orders, self.outcomes = shared.manual_orders, shared.outcomes
+        self.reconsider = shared.reconsider
         opener = open_bundle or partial(
             open_candidate,
             source,

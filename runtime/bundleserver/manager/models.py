@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from bundleserver.errors import VersionNotFound
 from bundleserver.manager.admission import Admission, VersionKey
+from bundleserver.manager.breaking import LastServed
 from bundleserver.manager.configuration import Configuration, Note
 from bundleserver.manager.leases import Loaded
 from bundleserver.manager.manual import ManualOrders
@@ -30,10 +32,11 @@ class ModelRecord:
     """One model: its versions, its manual loads and unloads, and its default version.
 
     Attributes:
-        is_asked: the process was started for this model, so it is known even without versions.
+        is_asked: the process was started for this model, so it is known without versions.
         unseen: versions known by name only, as nothing has demanded them yet.
         default: the version for requests that name none.
         serving: the default version's open bundle.
+        last_served: what clients of the version that served last rely on.
         is_split: as in ``Manager.is_split``.
         reason: what the source waits for, if it found nothing.
     """
@@ -56,6 +59,7 @@ class ModelRecord:
         self.manual = manual
         self.default: Version | None = None
         self.serving: Loaded | None = None
+        self.last_served = LastServed()
         self.is_split = False
         self.reason = "waiting for the first poll of the model source"
         self._is_listed = False
@@ -104,7 +108,20 @@ class ModelRecord:
             self.default = default_version(self.snapshots(), self.policy, before)
             is_settled = self.default == before
         self.serving = None if self.default is None else self.versions[self.default].loaded
+        if breaks := self.last_served.follow(self.serving):
+            self.note(logging.WARNING, breaks, self.default)
         self.is_split = self.configuration.in_effect.is_split
+
+    def would_break(self, loaded: Loaded) -> str:
+        """Say what breaks clients if a bundle is installed; nothing does on the way back."""
+        if self.serving is None or loaded.version < self.serving.version:
+            return ""
+        snapshots = [
+            replace(snapshot, state=State.READY) if snapshot.version == loaded.version else snapshot
+            for snapshot in self.snapshots()
+        ]
+        serves = default_version(snapshots, self.policy, self.default) == loaded.version
+        return self.last_served.breaks(loaded) if serves else ""
 
     def demand(self) -> Demand:
         """Return which versions the source should read, without old unselected ones."""
@@ -178,8 +195,7 @@ class ModelRecord:
 
     def is_waiting(self) -> bool:
         """Ask whether it has no version that answers, is loaded or has failed: its files lack."""
-        records = self.versions.values()
-        return not any(r.is_open or r.is_underway or r.failure for r in records)
+        return not any(r.is_open or r.is_underway or r.failure for r in self.versions.values())
 
     def resolve(self, name: str) -> Version:
         """Return the version that a version or label refers to.
@@ -198,11 +214,7 @@ class ModelRecord:
 
     def known_names(self) -> str:
         """List the known versions and labels."""
-        versions = self.known_versions()
-        shown = ", ".join(f"'{version}'" for version in versions[:10]) or "none"
-        more = f" and {len(versions) - 10} more" if len(versions) > 10 else ""
-        labels = ", ".join(f"'{label}'" for label in self.configuration.labels)
-        return f"versions: {shown}{more}" + (f"; labels: {labels}" if labels else "")
+        return self.configuration.names(self.known_versions())
 
     def withdraw(self, version: Version) -> None:
         """Drain a version."""

@@ -25,6 +25,7 @@ class Shared:
 
     Attributes:
         changed: the condition of the lock, notified of every change.
+        refuses_breaks: a version that breaks clients of the one that serves is FAILED.
         work: set when there is work for the watcher's thread before its next poll.
         has_served: a version of some model has been ready.
     """
@@ -37,6 +38,7 @@ class Shared:
     failures: Counter[tuple[str, State]] = field(default_factory=Counter)
     traffic: TrafficMemo = field(default_factory=TrafficMemo)
     admission: Admission = field(default_factory=Admission)
+    refuses_breaks: bool = False
     is_closing: bool = False
     has_served: bool = False
     last_poll_at: float | None = None

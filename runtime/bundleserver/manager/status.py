@@ -32,6 +32,7 @@ class VersionStatus:
         load_seconds: from fetching to READY; None while it is not loaded.
         loaded_at: seconds since the epoch; None while it is not loaded.
         probe_problem: why it probably cannot answer, although it is READY; else an empty string.
+        breaks: why clients of the version that served before it break; an empty string if none do.
         refused_signature: what its signature is worth, if it is FAILED for it; else None.
     """
 
@@ -45,6 +46,7 @@ class VersionStatus:
     signature: Signature | None
     loaded_at: float | None
     probe_problem: str = ""
+    breaks: str = ""
     refused_signature: SignatureStatus | None = None
 
 
@@ -185,6 +187,7 @@ def _version_status(
         signature=loaded.signature if loaded else None,
         loaded_at=loaded.loaded_at if loaded else None,
         probe_problem=loaded.probe_problem if loaded else "",
+        breaks=loaded.breaks if loaded else "",
         refused_signature=record.signature if record.state is State.FAILED else None,
     )
 
@@ -201,6 +204,8 @@ def describe(model: ModelRecord, record: VersionRecord, wanted: Collection[Versi
             word = f"READY although its probe failed: {record.loaded.probe_problem}"
         elif record.loaded is not None and record.loaded.signature_problem:
             word = f"READY although {record.loaded.signature_problem}"
+        elif record.loaded is not None and record.loaded.breaks:
+            word = f"READY although {record.loaded.breaks}"
         return f"READY (serving the previous files); {reload}" if reload else word
     if state is State.DRAINING:
         count = sum(loaded.in_flight for loaded in record.draining)

@@ -9,35 +9,36 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from bundleserver.bundle.facts.interface import record
 from bundleserver.bundle.opening import manifest_of, open_bundle, verify
 from bundleserver.bundle.trust.naming import Served
 from bundleserver.bundle.trust.signing import SigningKey
 from bundleserver.bundle.trust.verification import SIGNATURE_NAME
 from bundleserver.errors import StoreError
-from bundleserver.frameworks import framework_for
 from bundleserver.manifest import MODEL_NAME_IS, Manifest, is_model_name
-from bundleserver.sources.own_files import location_of, own_version
+from bundleserver.sources.own_files import location_of
 from bundleserver.sources.registry.uri import ModelUri
 from bundleserver.store import serving_json
+from bundleserver.store.breaking import check_against_served
 from bundleserver.store.copying import copy_bundle, without_versions
 from bundleserver.store.recording import (
     Recording,
+    components_of,
     describe,
-    is_member,
     with_digests,
     with_named_outputs,
     write_manifest,
 )
-from bundleserver.store.roots import ROOT_VARIABLE, usual_root
+from bundleserver.store.roots import ROOT_VARIABLE, refuse_existing, target_of, usual_root
 from bundleserver.store.signed import LEFT_BEHIND_OF_SIGNED, check_kept, check_signature, is_signed
 from bundleserver.store.staging import (
     STAGING_PREFIX,
     publish_staged,
     replace_file,
     staged,
-    version_exists,
 )
 from bundleserver.tensors import TensorSpec
+from bundleserver.tensors.breaking import Interface
 from bundleserver.versions import Version
 from bundleserver.versions.serving_config import ServingConfig
 
@@ -95,6 +96,7 @@ class BundleStore:
         options: Mapping[str, Mapping[str, object]] | None = None,
         frameworks: Mapping[str, str] | None = None,
         sign_with: str | Path | None = None,
+        allow_breaking: bool = False,
     ) -> Version:
         """Save fitted models as the next version of a model, if its examples pass; return it.
 
@@ -116,23 +118,26 @@ class BundleStore:
             options: options of the framework, by component.
             frameworks: the framework, by component, if it does not follow from the class.
             sign_with: a private key (PEM) to sign the version with.
+            allow_breaking: publish it although clients of what serves now would break.
 
         Raises:
             StoreError: an object cannot be saved, the version exists, the disk is full, the key
-                cannot be used.
+                cannot be used, or clients would break.
             ManifestError: the arguments make no valid manifest; lists every problem.
             BundleError: the saved bundle does not open, or its outputs differ.
         """
-        root, wanted = self._target(name, version)
+        root, wanted = target_of(self.path(name), version)
         key = None if sign_with is None else SigningKey.load(sign_with)
         sections = {"steps": steps, "inputs": inputs, "outputs": outputs}
         described = describe(metadata, metrics, sections)
-        models = _models(components)
+        models = components_of(components)
         recording = Recording.plan(
             name, models, described, options=options, frameworks=frameworks, examples=examples
         )
         with staged(root) as staging:
-            return self._publish(staging, recording.write(staging), wanted, key)
+            manifest, interface = recording.write(staging)
+            self._compare(name, interface, wanted, allow_breaking)
+            return self._publish(staging, record(manifest, interface), wanted, key)
 
     def publish(
         self,
@@ -141,6 +146,7 @@ class BundleStore:
         version: Version | str | None = None,
         *,
         sign_with: str | Path | None = None,
+        allow_breaking: bool = False,
     ) -> Version:
         """Copy a bundle's directory into the store as a version, and return that version.
 
@@ -151,13 +157,15 @@ class BundleStore:
             version: the label; by default the manifest's, else the one after the highest.
             sign_with: a private key (PEM) to sign with. Else what is signed is published byte for
                 byte, as its own name and version; either way if its present signature is its.
+            allow_breaking: publish it although clients of what serves now would break.
 
         Raises:
-            StoreError: the version exists, the directory cannot be copied, the disk is full.
+            StoreError: the version exists, the directory cannot be copied, the disk is full, or
+                clients would break.
             ManifestError, IntegrityError, BundleError: the directory cannot be served.
         """
         source = Path(bundle_dir).expanduser().resolve()
-        root, wanted = self._target(name, version)
+        root, wanted = target_of(self.path(name), version)
         if not source.is_dir():
             raise StoreError(f"{source} is not a directory; expected a bundle")
         if root.resolve().is_relative_to(source):
@@ -173,7 +181,7 @@ class BundleStore:
         manifest = replace(manifest, name=name)
         if wanted is None and manifest.version is not None:
             wanted = Version.parse(manifest.version)
-            self._refuse_existing(root, wanted)
+            refuse_existing(root, wanted)
         with staged(root) as staging:
             left_behind = LEFT_BEHIND_OF_SIGNED if is_kept else _LEFT_BEHIND
             copy_bundle(source, staging, without_versions(source, left_behind))
@@ -183,9 +191,12 @@ class BundleStore:
             verify(staging, replace(manifest, inferred=False))
             with closing(open_bundle(staging, manifest, version=manifest.version or "new")) as new:
                 manifest = with_named_outputs(manifest, new.probe.signature)
+                interface = new.interface()
+            self._compare(name, interface, wanted, allow_breaking)
             if is_kept:
                 return publish_staged(staging, wanted, lambda _: None)
-            return self._publish(staging, with_digests(staging, manifest), wanted, key)
+            manifest = record(with_digests(staging, manifest), interface)
+            return self._publish(staging, manifest, wanted, key)
 
     def push(
         self,
@@ -195,6 +206,7 @@ class BundleStore:
         version: Version | str | None = None,
         aliases: Sequence[str] = (),
         experiment: str = "bundleserver",
+        allow_breaking: bool = False,
     ) -> str:
         """Register a version in the registry of MLFLOW_TRACKING_URI; return its number there.
 
@@ -204,9 +216,11 @@ class BundleStore:
             version: the newest by default.
             aliases: aliases to set to the new version.
             experiment: the experiment of the run.
+            allow_breaking: register it although clients of the registered version would break.
 
         Raises:
-            StoreError, BundleError: there is no such version, or it cannot be served.
+            StoreError, BundleError: there is no such version, it cannot be served, or clients
+                would break.
             FrameworkError, SourceError: MLflow is not installed, or its registry refuses.
         """
         from bundleserver.sources.registry.client import RegistryClient
@@ -221,8 +235,14 @@ class BundleStore:
             uri = ModelUri.parse(model_uri or f"models:/{name}")
         except ValueError as error:
             raise StoreError(str(error)) from error
-        bundle_dir, client = self.path(name, wanted), RegistryClient()
-        return push(bundle_dir, uri, client, aliases=aliases, experiment=experiment).version
+        return push(
+            self.path(name, wanted),
+            uri,
+            RegistryClient(),
+            aliases=aliases,
+            experiment=experiment,
+            allow_breaking=allow_breaking,
+        ).version
 
     def promote(self, name: str, version: Version | str, label: str | None = None) -> ServingConfig:
         """Move a label to a version, or the default if no label is given.
@@ -259,26 +279,11 @@ class BundleStore:
         """
         return serving_json.split(self.path(name), shares)
 
-    def _target(self, name: str, version: Version | str | None) -> tuple[Path, Version | None]:
-        """Return the directory and label of a new version, both validated."""
-        root = self.path(name)
-        if version is None:
-            return root, None
-        try:
-            wanted = Version.parse(str(version))
-        except ValueError as error:
-            raise StoreError(str(error)) from error
-        self._refuse_existing(root, wanted)
-        return root, wanted
-
-    def _refuse_existing(self, root: Path, version: Version) -> None:
-        if os.path.lexists(root / version.label):
-            raise version_exists(root / version.label)
-        if version == own_version(root):
-            raise StoreError(
-                f"the files in {root} itself are version '{version}', and a published version is "
-                "never changed; choose another version"
-            )
+    def _compare(
+        self, name: str, interface: Interface, wanted: Version | None, allow_breaking: bool
+    ) -> None:
+        new = "the new version" if wanted is None else f"version {wanted}"
+        check_against_served(self.path(name), name, interface, new, allow_breaking=allow_breaking)
 
     def _publish(
         self, staging: Path, manifest: Manifest, wanted: Version | None, key: SigningKey | None
@@ -291,13 +296,3 @@ class BundleStore:
                 replace_file(staging / SIGNATURE_NAME, key.sign(staging))
 
         return publish_staged(staging, wanted, finish)
-
-
-def _models(components: Mapping[str, object] | object) -> dict[str, object]:
-    """Return fitted objects by name; a single one (also an ensemble's dict) is ``model``."""
-    is_single = framework_for(components) is not None or is_member(components)
-    if not isinstance(components, Mapping) or is_single:
-        return {"model": components}
-    if not components:
-        raise StoreError("there are no components to save; expected fitted objects by name")
-    return {str(name): model for name, model in components.items()}

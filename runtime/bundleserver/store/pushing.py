@@ -8,12 +8,14 @@ import platform
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import bundleserver
-from bundleserver.bundle.opening import manifest_of, open_bundle
+from bundleserver.bundle.facts.interface import record
+from bundleserver.bundle.opening import manifest_of, open_bundle, verify
 from bundleserver.bundle.trust.naming import Served
 from bundleserver.errors import SourceError, StoreError
 from bundleserver.frameworks import frameworks
@@ -21,10 +23,12 @@ from bundleserver.manifest import Manifest
 from bundleserver.sources.registry.client import RegistryClient
 from bundleserver.sources.registry.flavours import MLMODEL
 from bundleserver.sources.registry.uri import ModelUri, alias_problem
+from bundleserver.store.breaking import check_against_registered
 from bundleserver.store.copying import copy_bundle, without_versions
-from bundleserver.store.recording import with_digests, write_manifest
+from bundleserver.store.recording import with_digests, with_named_outputs, write_manifest
 from bundleserver.store.signed import LEFT_BEHIND_OF_SIGNED, check_kept, check_signature, is_signed
 from bundleserver.store.staging import replace_file
+from bundleserver.tensors.breaking import Interface
 from bundleserver.versions.serving_config import CONFIG_NAME
 
 if TYPE_CHECKING:
@@ -56,6 +60,7 @@ def push(
     *,
     aliases: Sequence[str] = (),
     experiment: str = _EXPERIMENT,
+    allow_breaking: bool = False,
 ) -> Pushed:
     """Register a bundle as the next version of a model, if it opens and its examples pass.
 
@@ -65,9 +70,10 @@ def push(
         client: calls the registry.
         aliases: further aliases to set to the new version.
         experiment: the experiment of the run, created if it does not exist.
+        allow_breaking: register it although clients of the registered version would break.
 
     Raises:
-        StoreError: an alias is not valid, or the URI names a version.
+        StoreError: an alias is not valid, the URI names a version, or clients would break.
         ManifestError, IntegrityError, BundleError: the directory cannot be served.
         SourceError: the registry is unavailable, or refuses.
     """
@@ -77,7 +83,8 @@ def push(
         raise StoreError(f"{source} is not a directory; expected a bundle")
     with tempfile.TemporaryDirectory(prefix="bundleserver-push-") as temporary:
         staging = Path(temporary) / _ARTIFACTS
-        manifest = _stage(source, staging, uri.name)
+        manifest, interface = _stage(source, staging, uri.name)
+        check_against_registered(client, uri.name, moved, interface, allow_breaking=allow_breaking)
         run_id, artifacts = _log(client, staging, manifest, experiment)
     number = _register(client, uri.name, f"{artifacts}/{_ARTIFACTS}", run_id, manifest)
     for alias in moved:
@@ -103,12 +110,15 @@ def _aliases(uri: ModelUri, aliases: Sequence[str]) -> tuple[str, ...]:
     return wanted
 
 
-def _stage(source: Path, staging: Path, name: str) -> Manifest:
-    """Copy a bundle, verify that it can be served, and write the files of an MLflow model."""
+def _stage(source: Path, staging: Path, name: str) -> tuple[Manifest, Interface]:
+    """Copy a bundle, verify that it can be served, and write the files of an MLflow model.
+
+    Returns:
+        Its manifest, and what its clients rely on.
+    """
     manifest, is_kept = manifest_of(source, name), is_signed(source)
     if is_kept:
         check_kept(source, manifest, None, None)
-    manifest = replace(manifest, inferred=False)
     try:
         staging.mkdir()
         left_behind = LEFT_BEHIND_OF_SIGNED if is_kept else _LEFT_BEHIND
@@ -117,10 +127,15 @@ def _stage(source: Path, staging: Path, name: str) -> Manifest:
         raise StoreError(f"{source} cannot be copied: {error}") from error
     if is_kept:
         check_signature(staging, source, Served())
-    open_bundle(staging, manifest, model=name, version=manifest.version or "new").close()
-    complete = manifest
+    # With a manifest no link below may lead out, whoever wrote it.
+    verify(staging, replace(manifest, inferred=False))
+    with closing(
+        open_bundle(staging, manifest, model=name, version=manifest.version or "new")
+    ) as new:
+        complete = with_named_outputs(manifest, new.probe.signature)
+        interface = new.interface()
     if not is_kept:
-        complete = with_digests(staging, manifest)
+        complete = record(with_digests(staging, complete), interface)
         write_manifest(staging, complete)
     requirements = [*_requirements(complete)]
     # JSON is valid YAML, and requires no library.
@@ -132,7 +147,7 @@ def _stage(source: Path, staging: Path, name: str) -> Manifest:
         # What was signed stays; else it is replaced, since a bundle may have a link of that name.
         if not (is_kept and (staging / name_added).exists()):
             replace_file(staging / name_added, content)
-    return complete
+    return complete, interface
 
 
 def _mlmodel() -> dict[str, object]:

@@ -6,6 +6,7 @@ import difflib
 import logging
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib import metadata as distributions
@@ -30,6 +31,7 @@ from bundleserver.manifest import (
 )
 from bundleserver.store.sampling import plain_json, record_example, written_examples
 from bundleserver.store.staging import replace_file
+from bundleserver.tensors.breaking import Interface
 from bundleserver.tensors.signature import Signature
 
 LOG = logging.getLogger(__name__)
@@ -80,8 +82,10 @@ class Recording:
         recording._refuse_rows_for_members()
         return recording
 
-    def write(self, directory: Path) -> Manifest:
-        """Write the components' files, open them, run the examples, and return the manifest.
+    def write(self, directory: Path) -> tuple[Manifest, Interface]:
+        """Write the components' files, open them, run the examples; return the manifest.
+
+        And what clients of it rely on.
 
         Raises:
             StoreError: an object cannot be written.
@@ -91,8 +95,8 @@ class Recording:
         manifest = self._manifest(files)
         if self.examples is not None and not manifest.examples:
             manifest = record_example(directory, manifest, self.examples)
-        open_bundle(directory, manifest, version="new").close()
-        return manifest
+        with closing(open_bundle(directory, manifest, version="new")) as new:
+            return manifest, new.interface()
 
     def _member(self, name: str) -> dict[str, object]:
         """Return the manifest's entry of a component that is another model; else nothing."""
@@ -192,6 +196,16 @@ def choose_frameworks(models: Mapping[str, object], given: Mapping[str, str]) ->
             "framework: frameworks={'model': 'sklearn'}"
         )
     return {name: framework for name, framework in chosen.items() if framework is not None}
+
+
+def components_of(components: Mapping[str, object] | object) -> dict[str, object]:
+    """Return fitted objects by name; a single one (also an ensemble's dict) is ``model``."""
+    is_single = framework_for(components) is not None or is_member(components)
+    if not isinstance(components, Mapping) or is_single:
+        return {"model": components}
+    if not components:
+        raise StoreError("there are no components to save; expected fitted objects by name")
+    return {str(name): model for name, model in components.items()}
 
 
 def is_member(model: object) -> bool:

@@ -1,4 +1,4 @@
-"""The directory of models that a notebook writes to if nobody names one."""
+"""Where versions are written: the directory of models if nobody names one, and a new label."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bundleserver.errors import StoreError
-from bundleserver.store.staging import make_directory
+from bundleserver.sources.own_files import own_version
+from bundleserver.store.staging import make_directory, version_exists
+from bundleserver.versions import Version
 
 ROOT_VARIABLE = "BUNDLE_STORE"
 USUAL_ROOTS = (Path("/mnt/models"), Path("/opt/app-root/src/models"))
@@ -33,3 +35,34 @@ def usual_root(roots: Sequence[Path] = USUAL_ROOTS) -> Path:
         f"no directory for models: ${ROOT_VARIABLE} is not set, and no default directory is "
         f"writable: {', '.join(refused)}; set one: BundleStore('models')"
     )
+
+
+def target_of(root: Path, version: Version | str | None) -> tuple[Path, Version | None]:
+    """Return the directory and label of a model's new version, both validated.
+
+    Raises:
+        StoreError: the label is not valid or exists.
+    """
+    if version is None:
+        return root, None
+    try:
+        wanted = Version.parse(str(version))
+    except ValueError as error:
+        raise StoreError(str(error)) from error
+    refuse_existing(root, wanted)
+    return root, wanted
+
+
+def refuse_existing(root: Path, version: Version) -> None:
+    """Refuse to publish a version that exists.
+
+    Raises:
+        StoreError: it does, or it is that of the files in the directory itself.
+    """
+    if os.path.lexists(root / version.label):
+        raise version_exists(root / version.label)
+    if version == own_version(root):
+        raise StoreError(
+            f"the files in {root} itself are version '{version}', and a published version is "
+            "never changed; choose another version"
+        )

@@ -105,11 +105,14 @@ def record_example(directory: Path, manifest: Manifest, rows: object) -> Manifes
 
 
 def _declared(signature: Signature, bound: Mapping[str, NamedTensor]) -> tuple[TensorSpec, ...]:
-    """Declare what only the examples show: floating-point datatypes, and columns.
+    """Declare columns that only the examples show; what is declared is strict, so nothing else.
 
     Integers leave the datatype open: a model fitted on integers may get fractions in requests.
     """
-    if not signature.rowwise or {spec.name for spec in signature.inputs} != bound.keys():
+    specs = signature.inputs
+    if not signature.rowwise or {spec.name for spec in specs} != bound.keys():
+        return ()
+    if not any(bound[spec.name].columns and not spec.columns for spec in specs):
         return ()
     return tuple(
         TensorSpec(
@@ -117,7 +120,7 @@ def _declared(signature: Signature, bound: Mapping[str, NamedTensor]) -> tuple[T
             spec.datatype or ("FP64" if bound[spec.name].values.dtype.kind == "f" else None),
             columns=bound[spec.name].columns,
         )
-        for spec in signature.inputs
+        for spec in specs
     )
 
 
@@ -171,7 +174,9 @@ def _bind(sample: Sample, bundle: Bundle) -> dict[str, NamedTensor]:
         spec = specs.get(name, TensorSpec(name))
         values = array_from_rows(cast(Sequence[object], value), spec, bundle.identity)
         tensors.append(NamedTensor(name, values, sample.columns))
-    return bundle.signature.validate_tensors(tensors, bundle.identity)
+    # A name that no input has is probably misspelt.
+    strict = replace(bundle.signature, lenient=False)
+    return strict.validate_tensors(tensors, bundle.identity)
 
 
 def _tolerance(answers: Mapping[str, Array]) -> float:

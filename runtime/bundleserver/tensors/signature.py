@@ -1,7 +1,7 @@
 """A model's inputs and outputs, and how a request's tensors or rows are bound to them.
 
-A *strict* signature (a manifest file) requires exactly its named inputs. A *lenient* one (an
-inferred bundle) is a drop-in for KServe's sklearn server: a single input accepts any tensor name
+A *strict* signature (of a manifest with ``inputs``) requires exactly its named inputs. A *lenient*
+one (of any other) is a drop-in for KServe's sklearn server: a single input accepts any tensor name
 and any numeric datatype, and several tensors are the columns of one table.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bundleserver.bundle.facts.interface import shown_metadata
 from bundleserver.bundle.integrity import bundle_digest
 from bundleserver.bundle.trust.verification import Verification
 from bundleserver.bundle.warming.probe import ProbeResult
@@ -23,7 +24,7 @@ def facts_of(
     """Return the manifest's metadata and that of the components as JSON values."""
     digest = bundle_digest(manifest)
     known: dict[str, object] = {
-        **manifest.metadata,
+        **shown_metadata(manifest),
         "digest": digest,
         "inferred": manifest.inferred,
         "probed": probe.answered,

@@ -83,6 +83,12 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             one_of("enforce", "warn", "off"),
         ),
         Flag(
+            "--breaking_signature",
+            "warn, or refuse to let a version serve that breaks clients of the version before it: "
+            "other inputs, columns, outputs, methods",
+            one_of("warn", "refuse"),
+        ),
+        Flag(
             "--swap_policy",
             "availability loads the new version before it unloads the old one; resource unloads "
             "the old one first, if memory is too small for both",

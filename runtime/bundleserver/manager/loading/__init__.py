@@ -187,38 +187,36 @@ class Loader:
             LOG.exception("%s %s: unexpected error while %s", *what, attempt.at.value.lower())
             self._fail(attempt, f"{type(error).__name__}: {error}", error)
         else:
-            return self._admit(attempt, loaded)
+            return self._may_serve(attempt, loaded) and self._admit(attempt, loaded)
+        return False
+
+    def _may_serve(self, attempt: Attempt, loaded: Loaded) -> bool:
+        with self._shared.changed:
+            why = self._shared.refuses_breaks and attempt.model.would_break(loaded)
+            if not why:
+                return True
+        loaded.close()
+        self._fail(attempt, f"{why} (--breaking_signature=refuse)")
         return False
 
     def _open_candidate(
         self, attempt: Attempt, enter: Callable[[State], None], started: float
     ) -> Loaded:
-        candidate = attempt.candidate
+        candidate, shared = attempt.candidate, self._shared
         try:
             bundle = self._open(candidate, enter)
         finally:
-            with self._shared.changed:
-                self._shared.admission.end_load(attempt.key)
+            with shared.changed:
+                shared.admission.end_load(attempt.key)
         try:
-            seconds = self._clock() - started
-            return Loaded(
-                bundle,
-                candidate.version,
-                candidate.fingerprint,
-                seconds,
-                time.time(),
-                self._shared.lock,
-                self._shared.note_drained,
-            )
+            what = (bundle, candidate.version, candidate.fingerprint, self._clock() - started)
+            return Loaded(*what, time.time(), shared.lock, shared.note_drained)
         except BaseException:
             bundle.close()
             raise
 
     def _admit(self, attempt: Attempt, loaded: Loaded) -> bool:
-        """Let an open bundle answer once it is admitted; returns False if it was closed instead.
-
-        A version that waits for admission does not delay other loads.
-        """
+        """Let an open bundle answer once it is admitted, or close it; delays no other load."""
         model, record = attempt.model, attempt.record
         key = VersionKey(model.name, record.version.label, loaded.fingerprint)
 

@@ -106,6 +106,7 @@ class Discretion:
             version,
             reason=_class_of(version.reason),
             probe_problem=version.probe_problem and _REASON,
+            breaks=version.breaks and _REASON,
             metadata=_without_reasons(version.metadata),
         )
 

@@ -69,6 +69,11 @@ def _version_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
         "Why a version that is READY with --probe=warn probably cannot answer.",
         labels=labels,
     )
+    breaking = GaugeMetricFamily(
+        "bundleserver_version_breaking",
+        "1 for a version that breaks clients of the one that served before it, 0 for every other.",
+        labels=labels,
+    )
     verified = GaugeMetricFamily(
         "bundleserver_version_verified",
         "1 for a version whose files a trusted key signed, 0 for every other.",
@@ -89,6 +94,8 @@ def _version_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
                 problems.add_metric(at, {"reason": version.reason})
             if version.probe_problem:
                 probe_problems.add_metric(at, {"reason": version.probe_problem})
+            if version.load_seconds is not None:
+                breaking.add_metric(at, float(bool(version.breaks)))
             if "probed" in version.metadata:
                 probed.add_metric(at, float(version.metadata["probed"] is True))
             if signature := _signature_of(version):
@@ -99,7 +106,7 @@ def _version_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
             found = {name: version.metadata.get(name) for name in ("digest", "trained_at")}
             if known := {name: str(value) for name, value in found.items() if value is not None}:
                 bundles.add_metric(at, known)
-    return states, problems, probed, probe_problems, verified, load_seconds, bundles
+    return states, problems, probed, probe_problems, breaking, verified, load_seconds, bundles
 
 
 def _signature_of(version: VersionStatus) -> tuple[str, str] | None:
