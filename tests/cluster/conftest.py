@@ -15,7 +15,6 @@ from tests.cluster.kubectl import apply, get, kubectl, kustomize
 from tests.cluster.place import Place, on_this_cluster
 from tests.kubernetes.documents import ROOT
 
-RUN = "bundleserver.test/run"
 VARIANTS = ("overlays/sklearn", "overlays/gpu", "overlays/mlflow", "overlays/hardened")
 
 
@@ -46,16 +45,16 @@ def run() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def install(run) -> Iterator[Callable[..., None]]:
+def install() -> Iterator[Callable[..., None]]:
     """Apply kustomizations of ``servingruntimes/`` cluster-wide; remove them at the end."""
     made: list[tuple[str, str]] = []
 
     def installed(*directories: str) -> None:
         for directory in directories:
             for document in kustomize(ROOT / directory):
-                document["metadata"].setdefault("labels", {})[RUN] = run
-                _refuse_to_overwrite(document, run)
-                made.append((document["kind"], document["metadata"]["name"]))
+                found = document["kind"], document["metadata"]["name"]
+                _refuse_to_overwrite(*found, made)
+                made.append(found)
                 apply([on_this_cluster(document)])
 
     yield installed
@@ -81,11 +80,7 @@ def place(request, run, runtimes) -> Iterator[Place]:
         place.remove()
 
 
-def _refuse_to_overwrite(document, run: str) -> None:
-    kind, name = document["kind"], document["metadata"]["name"]
-    for found in get(kind)["items"]:
-        if name == found["metadata"]["name"]:
-            theirs = found["metadata"].get("labels", {}).get(RUN) != run
-            assert not theirs, (
-                f"the cluster has a {kind} {name!r} that is not the tests': delete it"
-            )
+def _refuse_to_overwrite(kind: str, name: str, made: list[tuple[str, str]]) -> None:
+    names = [found["metadata"]["name"] for found in get(kind)["items"]]
+    theirs = name in names and (kind, name) not in made
+    assert not theirs, f"the cluster has a {kind} {name!r} that is not the tests': delete it"
