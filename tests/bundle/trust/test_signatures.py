@@ -631,7 +631,9 @@ def test_a_file_whose_name_is_no_text_is_named(tmp_path, key, trust, signed):
         sign(signed, key)
 
 
-@pytest.mark.parametrize("make", [ed25519.Ed25519PrivateKey.generate, rsa_key], ids=["Ed25519", "RSA"])
+@pytest.mark.parametrize(
+    "make", [ed25519.Ed25519PrivateKey.generate, rsa_key], ids=["Ed25519", "RSA"]
+)
 def test_a_key_of_another_kind_says_which_kinds_there_are(tmp_path, make):
     """Neither signs nor is trusted, and both errors say what it is and what is expected."""
     made = make()
