@@ -6,12 +6,13 @@ from typing import Any
 
 from tests.cluster import settings
 
-_SECURE = {
+SECURE = {
     "allowPrivilegeEscalation": False,
     "runAsNonRoot": True,
     "capabilities": {"drop": ["ALL"]},
     "seccompProfile": {"type": "RuntimeDefault"},
 }
+"""What a container needs in a restricted namespace."""
 
 
 def deployment(name: str, port: int, arguments: list[str], health: str) -> dict[str, Any]:
@@ -21,7 +22,7 @@ def deployment(name: str, port: int, arguments: list[str], health: str) -> dict[
         "image": settings.SERVICES,
         "imagePullPolicy": "IfNotPresent",
         "args": arguments,
-        "securityContext": _SECURE,
+        "securityContext": SECURE,
         "resources": {
             "requests": {"cpu": "50m", "memory": "200Mi"},
             "limits": {"cpu": "2", "memory": "2Gi"},
@@ -29,6 +30,8 @@ def deployment(name: str, port: int, arguments: list[str], health: str) -> dict[
         "env": [
             {"name": "MLFLOW_DISABLE_TELEMETRY", "value": "true"},
             {"name": "MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "value": "false"},
+            # The store's Service is no bucket, though its name has a dot.
+            {"name": "S3_IGNORE_SUBDOMAIN_BUCKETNAME", "value": "true"},
         ],
         "readinessProbe": {"httpGet": {"path": health, "port": port}, "periodSeconds": 1},
     }
