@@ -27,10 +27,12 @@ die() {
   exit 1
 }
 
-# A client without buildx can talk to a daemon and still not build, so each one builds something.
+# A client without buildx can talk to a daemon and still not build, so each one builds something. A build that meets
+# the daemon at its start may never end, nor does SIGTERM end it.
 can_build() {
   local image
-  image=$(printf 'FROM scratch\nLABEL probe=engine\n' | "$1" build --quiet - 2>>"$LOGS/probe.log") || return 1
+  image=$(printf 'FROM scratch\nLABEL probe=engine\n' |
+    timeout --signal=KILL 30 "$1" build --quiet - 2>>"$LOGS/probe.log") || return 1
   "$1" rmi "$image" >/dev/null
 }
 

@@ -23,10 +23,11 @@ _KSERVE = {
     ("serving.kserve.io/v1alpha1", "ClusterServingRuntime"): "V1alpha1ClusterServingRuntime",
     ("serving.kserve.io/v1alpha1", "InferenceGraph"): "V1alpha1InferenceGraph",
 }
-# Neither has a Python model; their own fields are few.
+# None has a Python model; their own fields are few.
 _FIELDS = {
     "Template": {"message", "objects", "parameters", "labels"},
     "ClusterStorageContainer": {"spec", "disabled"},
+    "HTTPRoute": {"spec"},
 }
 _COMMON = {"apiVersion", "kind", "metadata"}
 

@@ -37,12 +37,6 @@ each_service = pytest.mark.parametrize(
 )
 
 
-def predictors(service):
-    """Return the predictors of a service, its canaries' too."""
-    canaries = service["spec"].get("canary", ())
-    return [service["spec"]["predictor"], *(canary["predictor"] for canary in canaries)]
-
-
 def test_every_directory_of_the_adr_has_an_inference_service():
     """One InferenceService per directory, and both have one name."""
     services = read(EXAMPLES / "adr-031.yaml")
@@ -70,11 +64,11 @@ def test_every_example_takes_its_model_from_a_volume_that_exists(service):
     """No storageUri would make it a multi-model service; no such claim, no pod."""
     claims = {claim["metadata"]["name"] for claim in examples("PersistentVolumeClaim")}
 
-    for predictor in predictors(service):
-        uri = predictor["model"]["storageUri"]
-        found = re.fullmatch(r"pvc://([a-z0-9-]+)(/[\w./-]*\w)?", uri)
-        assert found or ModelUri.parse(uri)
-        assert not found or found[1] in claims
+    uri = service["spec"]["predictor"]["model"]["storageUri"]
+    found = re.fullmatch(r"pvc://([a-z0-9-]+)(/[\w./-]*\w)?", uri)
+
+    assert found or ModelUri.parse(uri)
+    assert not found or found[1] in claims
 
 
 def test_many_pods_may_mount_every_volume():

@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from bundleserver.serving.metrics.requests import RequestMetrics
-from tests.kubernetes.documents import examples
+from tests.kubernetes.documents import EXAMPLES, examples, read
 from tests.kubernetes.pods import mode_of
 
 SERVICES = examples("InferenceService")
@@ -72,20 +72,18 @@ def test_keda_asks_for_a_metric_that_the_server_has():
     assert any(name == found[1] and found[2] in labels for name, labels in known)
 
 
-def test_a_canary_of_standard_mode_keeps_kserves_rules():
-    """Named apart, no autoscaler, at most the whole of the requests, and another version."""
-    (service,) = (found for found in SERVICES if "canary" in found["spec"])
-    canaries = service["spec"]["canary"]
-    names = [canary["predictor"]["name"] for canary in canaries]
-    stable = service["spec"]["predictor"]["model"]["storageUri"]
-    others = [canary["predictor"]["model"]["storageUri"] for canary in canaries]
+def test_a_canary_of_standard_mode_shares_one_model_between_two_services():
+    """The route's weights are the two services', which answer as one model of two versions."""
+    *services, route = read(EXAMPLES / "canary-standard.yaml")
+    stable, canary = (service["spec"]["predictor"]["model"] for service in services)
+    backends = [each for rule in route["spec"]["rules"] for each in rule["backendRefs"]]
+    named = [f"{service['metadata']['name']}-predictor" for service in services]
 
-    assert "Standard" == mode_of(service)
-    assert len(names) == len(set(names))
-    assert 0 < sum(canary["trafficPercent"] for canary in canaries) <= 100
-    assert all("maxReplicas" not in canary["predictor"] for canary in canaries)
-    assert all(not canary["predictor"]["model"].get("name") for canary in canaries)
-    assert stable not in others
+    assert ["Standard", "Standard"] == [mode_of(service) for service in services]
+    assert named == [backend["name"] for backend in backends]
+    assert 100 == sum(backend["weight"] for backend in backends)
+    assert [f"--model_name={services[0]['metadata']['name']}"] == canary["args"]
+    assert stable["storageUri"] != canary["storageUri"]
 
 
 def test_a_canary_of_knative_mode_is_a_share_of_one_revision():

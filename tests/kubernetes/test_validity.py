@@ -200,8 +200,10 @@ def test_every_runtime_starts_with_flags_that_serve_takes(name, build):
 def test_every_inference_service_starts_with_flags_that_serve_takes(service):
     """The runtime's arguments, and the service's after them, are settings of ``serve``."""
     settings = read_settings(merged(runtime_of(service), service)["args"], {})
+    given = service["spec"]["predictor"]["model"].get("args", ())
+    names = [arg.partition("=")[2] for arg in given if arg.startswith("--model_name=")]
 
-    assert service["metadata"]["name"] == settings.model_name
+    assert [service["metadata"]["name"], *names][-1] == settings.model_name
 
 
 def test_every_flag_stands_in_the_help():
