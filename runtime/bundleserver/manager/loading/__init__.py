@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from bundleserver.bundle.trust.verification import SignatureRefused
-from bundleserver.errors import BundleServerError, ModelNotFound, NotReady
+from bundleserver.errors import BundleError, BundleServerError, ModelNotFound, NotReady
 from bundleserver.frameworks.giving_up import checked_by
 from bundleserver.frameworks.interface import passes_through
 from bundleserver.manager.admission import VersionKey
@@ -196,7 +196,8 @@ class Loader:
             if not why:
                 return True
         loaded.close()
-        self._fail(attempt, f"{why} (--breaking_signature=refuse)")
+        refused = BundleError(f"{why} (--breaking_signature=refuse)")
+        self._fail(attempt, str(refused), refused)
         return False
 
     def _open_candidate(
