@@ -72,7 +72,8 @@ def runtimes(install) -> None:
 def place(request, run, runtimes) -> Iterator[Place]:
     """Make a namespace for a module of tests, and remove it with all that it holds."""
     topic = request.module.__name__.rpartition("test_")[2].replace("_", "-")
-    place = Place(f"bundleserver-{run}-{topic}", run)
+    # Short: a service's name and the namespace's are one label of a host name, of 63 characters.
+    place = Place(f"bs-{run}-{topic}", run)
     try:
         place.make(enforce=getattr(request.module, "ENFORCE", "restricted"))
         yield place

@@ -10,7 +10,7 @@ from tests.cluster import settings
 from tests.cluster.kubectl import Document, eventually, get, kubectl
 from tests.cluster.models import ANY, bare, save
 from tests.cluster.place import inference_service
-from tests.cluster.services import deployment, service_of
+from tests.cluster.services import SECURE, deployment, service_of
 
 pytestmark = settings.needs_services
 
@@ -20,6 +20,8 @@ from kserve_storage import Storage
 for source, target in zip(sys.argv[1::2], sys.argv[2::2]):
     Storage.download(source, target)
 """
+
+_KEYS = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
 
 _PUT = """
 import pathlib, sys, boto3
@@ -33,16 +35,23 @@ for file in sorted(pathlib.Path(sys.argv[2]).rglob("*")):
 
 
 @pytest.fixture(scope="module")
-def initializer():
-    """Give the cluster's storage container an image where it has none that can be pulled."""
+def initializer(place):
+    """Give the cluster's storage container an image where it has none that can be pulled.
+
+    Such a cluster's ``inferenceservice-config`` names no keys of S3's secrets either, so that the
+    container has the credentials itself.
+    """
     before = get("clusterstoragecontainer", "default")
     if not before["spec"]["container"]["image"].endswith(":none"):
         yield
         return
-    ours = {"image": settings.SERVICES, "command": ["python3", "-c", _INITIALIZER]}
-    _patch({**before["spec"]["container"], **ours})
+    command = ["python3", "-c", _INITIALIZER]
+    values = {**_KEYS, "AWS_ENDPOINT_URL": _url(place), "AWS_DEFAULT_REGION": "us-east-1"}
+    env = [{"name": name, "value": value} for name, value in values.items()]
+    changed = {"command": command, "securityContext": SECURE, "env": env}
+    _patch({"image": settings.SERVICES, **changed})
     yield
-    _patch({"image": before["spec"]["container"]["image"], "command": None})
+    _patch({"image": before["spec"]["container"]["image"], **dict.fromkeys(changed)})
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +97,7 @@ def test_a_running_pod_does_not_need_the_store_and_a_new_one_does(store):
     store.wait_until_ready("single")
     store.kubectl("scale", "deployment/store", "--replicas=0")
     store.kubectl("wait", "--for=delete", "pod", "--selector=app=store", "--timeout=100s")
-    store.kubectl("exec", "deploy/single-predictor", "--", "kill", "1")
+    store.kubectl("exec", "deploy/single-predictor", "--", "sh", "-c", "kill 1")
 
     def restarted() -> bool:
         (pod,) = store.pods("single")
@@ -127,8 +136,7 @@ def _credentials(place) -> list[Document]:
     host = _url(place).removeprefix("http://")
     annotations = {"endpoint": host, "usehttps": "0", "region": "us-east-1", "verifyssl": "0"}
     named = {f"serving.kserve.io/s3-{key}": value for key, value in annotations.items()}
-    keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}
-    secret = {"apiVersion": "v1", "kind": "Secret", "stringData": keys}
+    secret = {"apiVersion": "v1", "kind": "Secret", "stringData": _KEYS}
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "reader"}}
     return [
         {**secret, "metadata": {"name": "store", "annotations": named}},

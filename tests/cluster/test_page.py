@@ -48,7 +48,7 @@ def commands(text: str) -> list[tuple[str, str]]:
 def shell(run, install, tmp_path):
     """Give a shell in a clone, with a context, a namespace, a registry and a port of its own."""
     install("overlays/standard")
-    namespace = f"bundleserver-{run}-page"
+    namespace = f"bs-{run}-page"
     shutil.copytree(ROOT, tmp_path / "servingruntimes")
     context = tmp_path / "kubeconfig"
     context.write_text(kubectl("config", "view", "--raw", "--flatten"))
