@@ -194,6 +194,8 @@ def test_a_publish_that_is_ended_removes_what_it_copied(tmp_path, store, number)
         env=environment(),
         stderr=subprocess.PIPE,
         text=True,
+        # nohup, and a shell's background jobs, have what they start ignore it.
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),
     )
     # A pipe opens for writing once something reads it, which is the model in its copy; it reads on
     # until the other end is closed.

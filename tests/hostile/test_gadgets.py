@@ -72,4 +72,4 @@ def _opens_honestly(name: str, policy: str) -> bool:
     """Ask whether a file is opened: nobody reads the part of it that is evil."""
     if name == "exported_with_evil_sample_inputs":
         return True
-    return policy != "deny" and name == "second_pickle"
+    return policy != "deny" and name in ("second_pickle", "distribution_with_a_template")

@@ -236,6 +236,24 @@ def test_constructors_are_called_in_checked_forms_only(call: Calls) -> None:
         opened(pickle.dumps(call, 2))
 
 
+METHOD = b"ccloudpickle.cloudpickle\n_builtin_type\n(S'MethodType'\ntR"
+ETS = b"cstatsmodels.tsa.exponential_smoothing.ets\n"
+METHODS = {
+    "another class of Python's": METHOD.replace(b"MethodType", b"CodeType") + b".",
+    "of another object": b"%b(%bETSModel.loglike\nNtR." % (METHOD, ETS),
+    "of another class": METHOD + b"(cposixpath\njoin\n" + LINEAR + b")\x81tR.",
+    "another one of the class": b"%b(%bETSModel.fit\n%bETSModel\n)\x81tR." % (METHOD, ETS, ETS),
+    "that is called": ETS + b"ETSModel.loglike\n)R.",
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_cloudpickle_makes_no_method_but_that_which_a_model_keeps(name: str) -> None:
+    """Neither of other functions, nor of other objects, and none is called."""
+    with pytest.raises(Refused):
+        opened(b"\x80\x02" + METHODS[name])
+
+
 def test_a_value_of_the_operator_never_replaces_a_form() -> None:
     """Getattr stays the checked one if the operator lists it, under another name too."""
     data = b"cbuiltins\ngetattr\n(" + LINEAR + b")\x81S'__init__'\ntR."

@@ -39,8 +39,29 @@ def _getattr(session: Session, args: tuple[object, ...]) -> object:
     return session.find(*_split(owner.name, args[1]))
 
 
-_BOUND = frozenset({("statsmodels.tsa.exponential_smoothing.ets.ETSModel", "loglike")})
+_ETS = "statsmodels.tsa.exponential_smoothing.ets.ETSModel"
+_BOUND = frozenset({(_ETS, "loglike")})
 """Methods of objects that honest models keep; an ETS model has its own likelihood after a fit."""
+
+
+def _builtin_type(session: Session, args: tuple[object, ...]) -> object:
+    """Return the class of methods, as cloudpickle names it."""
+    if args != ("MethodType",):
+        raise Refused("it names a class of Python's own by cloudpickle")
+    return session.find("types", "MethodType")
+
+
+def _method(session: Session, args: tuple[object, ...]) -> object:
+    """Return a method of an object, of which cloudpickle writes the function and the object."""
+    function = session.reference_to(args[0]) if len(args) == 2 else None
+    owner, _, name = function.name.rpartition(".") if function is not None else ("", "", "")
+    if (owner, name) not in _BOUND or own_names(type(args[1]))[0] != owner:
+        raise Refused("it makes a method of what is no model that has it")
+    return getattr(type(args[1]), name).__get__(args[1])
+
+
+def _of_a_method(_session: Session, _args: tuple[object, ...]) -> object:
+    raise Refused("it calls the function of a method")
 
 
 def _split(owner: str, name: str) -> tuple[str, str]:
@@ -131,8 +152,11 @@ FORMS: Mapping[str, Form] = {
     "copyreg._reconstructor": _reconstructor,
     "copyreg.__newobj__": _new_object,
     "copyreg.__newobj_ex__": _new_object_ex,
+    "cloudpickle.cloudpickle._builtin_type": _builtin_type,
     "functools.partial": _partial,
+    "types.MethodType": _method,
     "_codecs.encode": _encode,
+    **{f"{owner}.{name}": _of_a_method for owner, name in _BOUND},
     **ARRAY_FORMS,
     **RANDOM_FORMS,
     **STATE_FORMS,
