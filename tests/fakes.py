@@ -138,7 +138,9 @@ class FakeSource:
         fingerprint = str(next(self._fingerprints))
         location = Path("/models", model, label)
         version = Version.parse(label)
-        candidate = Candidate(model, version, location, fingerprint, settled, problem)
+        candidate = Candidate(
+            model, version, location, fingerprint, settled, problem, root=location.parent
+        )
         error = why if isinstance(why, BaseException) else LoadError(why)
         self._published[model, version] = Published(candidate, fails_at, error, gate)
         self._listings.setdefault(model, Listing(model))

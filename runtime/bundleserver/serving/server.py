@@ -213,6 +213,7 @@ class BundleServer:
         return pages
 
     async def _start_grpc(self) -> GrpcServer:
+        options = self.options
         service = InferenceService(
             self.served,
             self.manager,
@@ -225,25 +226,21 @@ class BundleServer:
         server = GrpcServer(
             service,
             self.manager,
-            max_send_bytes=self.options.grpc_max_send_message_length,
-            max_receive_bytes=self.options.grpc_max_receive_message_length,
-            max_concurrent_streams=self.options.grpc_max_concurrent_streams,
-            limits=GrpcLimits(
-                max_connection_idle_seconds=self.options.grpc_max_connection_idle_seconds,
-                max_connection_age_seconds=self.options.grpc_max_connection_age_seconds,
-                timeout_send=self.options.timeout_send,
-            ),
+            max_send_bytes=options.grpc_max_send_message_length,
+            max_receive_bytes=options.grpc_max_receive_message_length,
+            max_concurrent_streams=options.grpc_max_concurrent_streams,
+            limits=GrpcLimits.of(options),
             bodies=self._bodies,
             arriving=ArrivingMessages(
-                self.options.max_inflight_bytes // 2,
-                self.options.grpc_max_receive_message_length,
-                self.options.timeout_receive,
+                options.max_inflight_bytes // 2,
+                options.grpc_max_receive_message_length,
+                options.timeout_receive,
             ),
-            answers=RefusedAnswers(self.options.max_inflight_bytes // 2),
-            routing_header=self.options.routing_header,
+            answers=RefusedAnswers(options.max_inflight_bytes // 2),
+            routing_header=options.routing_header,
             shared=self.peers is not None,
         )
-        addresses = addresses_of(self.options.host, EVERY)
+        addresses = addresses_of(options.host, EVERY)
         self.grpc_port = await server.start(self.grpc_port, addresses)
         return server
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bundleserver.serving.options import ServerOptions
+
 _MOST_STREAMS = 256
 """Calls at a time on one connection; a client's library keeps more waiting."""
 
@@ -29,6 +31,15 @@ class GrpcLimits:
     max_connection_idle_seconds: float = 300.0
     max_connection_age_seconds: float = 0.0
     timeout_send: float = 60.0
+
+    @classmethod
+    def of(cls, options: ServerOptions) -> GrpcLimits:
+        """Limit connections as a server's options say."""
+        return cls(
+            options.grpc_max_connection_idle_seconds,
+            options.grpc_max_connection_age_seconds,
+            options.timeout_send,
+        )
 
     def channel_arguments(self) -> list[tuple[str, int]]:
         """Return them as gRPC's server takes them."""
