@@ -154,7 +154,7 @@ def test_a_missing_library_is_never_an_unsigned_version(tmp_path, key, policy, m
     hidden = tmp_path / "hidden" / "model_signing"
     hidden.mkdir(parents=True)
     (hidden / "__init__.py").write_text("raise ImportError('not here')")
-    monkeypatch.setenv("PYTHONPATH", f"{hidden.parent}{os.pathsep}{os.environ['PYTHONPATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(hidden.parent), prepend=os.pathsep)
 
     ended = command(
         "serve",
