@@ -11,12 +11,14 @@ from tests.cluster.place import inference_service
 
 @pytest.fixture(scope="module")
 def volume(place, tmp_path_factory):
-    """Upload a sound model, and one whose only file is cut."""
+    """Upload a sound model, one whose only file is cut, and one that no framework opens."""
     root = tmp_path_factory.mktemp("models")
     save(root, "sound", 11)
     (root / "cut").mkdir()
     (root / "cut/model.pkl").write_bytes(b"\x80\x04\x95cut")
-    for name in ("sound", "cut"):
+    (root / "odd").mkdir()
+    (root / "odd/model.xyz").write_bytes(b"xyz")
+    for name in ("sound", "cut", "odd"):
         place.upload(root / name, name)
     place.execute("mkdir", "/mnt/models/empty")
     return place
@@ -26,6 +28,7 @@ def volume(place, tmp_path_factory):
     ("name", "storage", "args", "words"),
     [
         ("cut", "cut", (), ["model.pkl"]),
+        ("odd", "odd", (), ["model.xyz", ".joblib"]),
         ("flag", "sound", ("--version_policy=newest",), ["version_policy", "newest"]),
     ],
 )
