@@ -35,14 +35,14 @@ def versions_beside(
     return frozenset(labels)
 
 
-def found_beside(directory: Path) -> frozenset[str]:
-    """Return the versions beside a directory's own files; none in a version's directory.
+def found_beside(directory: Path) -> frozenset[str] | None:
+    """Return the versions beside a model's own files; None in a version's directory.
 
     Raises:
         OSError: it cannot be read.
     """
     if is_version_label(directory.name):
-        return frozenset()
+        return None
     with os.scandir(directory) as entries:
         labels = [e.name for e in entries if is_version_label(e.name) and e.is_dir()]
     if not labels:

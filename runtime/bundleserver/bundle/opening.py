@@ -139,7 +139,7 @@ def open_bundle(
                 opened,
                 manifest,
                 links_lead_anywhere=links_lead_anywhere,
-                beside=origin.versions_beside,
+                beside=origin.versions_beside or (),
             )
             _check_libraries(manifest, model, version, version_mismatch)
             enter(State.LOADING)

@@ -47,7 +47,7 @@ def find_files(
     directory: Path,
     statement: Statement | None = None,
     own_files: Collection[str] = (),
-    beside: Collection[str] = (),
+    beside: Collection[str] | None = None,
     only: Collection[str] | None = None,
 ) -> Found:
     """Find every file of a directory, hidden ones and those of directories in it included.
@@ -56,7 +56,8 @@ def find_files(
         directory: links in it are not followed.
         statement: what was signed; beside its manifest MLflow's own files are passed over.
         own_files: names at the top that are no part of the version.
-        beside: names of directories at the top that are other versions, unless they were signed.
+        beside: if it is a model's own directory, the names of those at the top that are other
+            versions, unless they were signed; what is kept there about versions is no part either.
         only: the names at the top to look at; None is all.
 
     Raises:
@@ -77,8 +78,9 @@ def find_files(
                 found.problems.append(Problem("", f"has more than {_MOST_ENTRIES} files"))
                 return found
             name = prefix + entry.name
-            is_beside = name in beside and not (statement and statement.has_below(name))
-            if is_beside or _is_no_part(name, entry, statement, own_files):
+            if _is_beside(name, beside, statement) or _is_no_part(
+                name, entry, statement, own_files
+            ):
                 found.passed_over.append(name)
             elif not is_utf8(entry.name):
                 found.problems.append(Problem(name, "has a name that is not UTF-8; rename it"))
@@ -104,6 +106,17 @@ def is_utf8(name: str) -> bool:
     return True
 
 
+def _is_beside(name: str, beside: Collection[str] | None, statement: Statement | None) -> bool:
+    """Ask whether an entry of a model's own directory is about other versions."""
+    if beside is None or (statement is not None and _has(statement, name)):
+        return False
+    return name in beside or name.startswith(ABOUT_VERSIONS)
+
+
+def _has(statement: Statement, name: str) -> bool:
+    return name in statement.files or statement.has_below(name)
+
+
 def _is_no_part(
     name: str, entry: os.DirEntry[str], statement: Statement | None, own_files: Collection[str]
 ) -> bool:
@@ -113,7 +126,7 @@ def _is_no_part(
     """
     if statement is not None and name in statement.files:
         return False
-    if name in NEVER_SIGNED or name in own_files or name.startswith(ABOUT_VERSIONS):
+    if name in NEVER_SIGNED or name in own_files:
         return True
     if name in _OF_GIT:
         return statement is None or not statement.has_below(name)

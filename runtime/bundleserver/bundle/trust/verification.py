@@ -84,13 +84,14 @@ class Origin:
         read: reads the manifest of a directory for a model of that name; None is as everywhere.
         registered_as: the model's name in a registry, which numbers versions itself.
         own_files: names of the source's own files beside those of the version.
-        versions_beside: names of the directories in it that are other versions of the model.
+        versions_beside: if it is a model's own directory, the names of those in it that are other
+            versions; None in a version's.
     """
 
     read: Callable[[Path, str], Manifest] | None = None
     registered_as: str | None = None
     own_files: frozenset[str] = frozenset()
-    versions_beside: frozenset[str] = frozenset()
+    versions_beside: frozenset[str] | None = None
 
 
 HERE = Origin()
