@@ -76,6 +76,12 @@ def refusal(directory, trust, model="fraud", version="v1", **more):
     return raised.value
 
 
+@pytest.fixture(autouse=True)
+def _room(tmp_path_factory, monkeypatch):
+    """Let each test have temporary files of its own: other processes make copies, too."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("room")))
+
+
 def copies():
     """Return the private copies that there are."""
     return set(Path(tempfile.gettempdir()).glob("bundleserver-signed-*"))
