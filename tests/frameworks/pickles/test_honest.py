@@ -13,6 +13,7 @@ import cloudpickle
 import joblib
 import numpy as np
 import pytest
+from sklearn.experimental import enable_iterative_imputer  # noqa: F401  # in each process alike
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks import pickles

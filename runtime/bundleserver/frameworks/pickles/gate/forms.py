@@ -81,7 +81,11 @@ def _reconstructor(session: Session, args: tuple[object, ...]) -> object:
         made = session.new(kind, (), {})
         set_items(session, made, state.items())
         return made
-    raise Refused(f"it makes a '{kind.name}' by a class that is neither 'object' nor 'dict'")
+    is_named = found is not None and found.real is tuple and hasattr(kind.real, "_fields")
+    if is_named and type(state) is tuple:
+        # As NEWOBJ does with the fields of a named tuple.
+        return _new_object(session, (of, *state))
+    raise Refused(f"it makes a '{kind.name}' by a class that makes no such objects")
 
 
 def _three(args: tuple[object, ...]) -> tuple[object, object, object]:
