@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from model_signing import hashing, signing
+
+from bundleserver.bundle.trust.verification import SIGNATURE_NAME
 
 
 def write_authority(place: Path, name: str, *, may_sign: bool = True) -> Path:
@@ -30,6 +34,19 @@ def write_authority(place: Path, name: str, *, may_sign: bool = True) -> Path:
         )
     )
     return directory
+
+
+def sign_as_leaf(directory: Path, authority: Path) -> None:
+    """Let the format's own library sign a directory with the certificate of an authority."""
+    signer = signing.Config().use_certificate_signer(
+        private_key=authority / "leaf.pem",
+        signing_certificate=authority / "leaf.crt",
+        certificate_chain=[authority / "authority.crt"],
+    )
+    signer.set_hashing_config(hashing.Config().set_ignored_paths(paths=[SIGNATURE_NAME]))
+    made = authority / SIGNATURE_NAME
+    signer.sign(directory, made)
+    shutil.copy(made, directory / SIGNATURE_NAME)
 
 
 def _issue(

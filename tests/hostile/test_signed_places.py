@@ -10,14 +10,13 @@ from pathlib import Path
 
 import joblib
 import pytest
-from model_signing import hashing, signing
 
 from bundleserver.bundle.opening import open_bundle
 from bundleserver.bundle.trust import SignaturePolicy, Trust
 from bundleserver.bundle.trust.verification import SignatureRefused
 from bundleserver.errors import BundleServerError
 from bundleserver.tensors import NamedTensor
-from tests.certificates import write_authority
+from tests.certificates import sign_as_leaf, write_authority
 from tests.end_to_end.processes import command, eventually, running
 from tests.signatures import ROWS, fitted, publish, sign, write_key
 
@@ -98,14 +97,7 @@ def test_a_certificate_of_a_trusted_authority_opens_a_version_of_a_server(tmp_pa
     root = tmp_path / "store"
     for version, who in ((1, place), (2, other)):
         directory = publish(root, version)
-        signer = signing.Config().use_certificate_signer(
-            private_key=who / "leaf.pem",
-            signing_certificate=who / "leaf.crt",
-            certificate_chain=[who / "authority.crt"],
-        )
-        signer.set_hashing_config(hashing.Config().set_ignored_paths(paths=["model.sig"]))
-        signer.sign(directory, tmp_path / "made.sig")
-        shutil.copy(tmp_path / "made.sig", directory / "model.sig")
+        sign_as_leaf(directory, who)
     (tmp_path / "keys").mkdir()
     shutil.copy(place / "authority.crt", tmp_path / "keys" / "ours.crt")
 

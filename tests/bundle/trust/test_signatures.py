@@ -26,7 +26,7 @@ from bundleserver.errors import BundleServerError, ConfigError, IntegrityError, 
 from bundleserver.manifest import Manifest
 from bundleserver.store import BundleStore
 from bundleserver.tensors import NamedTensor
-from tests.certificates import write_authority
+from tests.certificates import sign_as_leaf, write_authority
 from tests.signatures import (
     ROWS,
     fitted,
@@ -766,14 +766,7 @@ def test_a_certificate_of_a_trusted_authority_signs(tmp_path):
     """An authority's certificate in the directory of keys stands for those that it issued."""
     place = write_authority(tmp_path, "ours")
     directory = inferred(tmp_path, "fraud", "1")
-    signer = signing.Config().use_certificate_signer(
-        private_key=place / "leaf.pem",
-        signing_certificate=place / "leaf.crt",
-        certificate_chain=[place / "authority.crt"],
-    )
-    signer.set_hashing_config(hashing.Config().set_ignored_paths(paths=["model.sig"]))
-    signer.sign(directory, tmp_path / "made.sig")
-    shutil.copy(tmp_path / "made.sig", directory / "model.sig")
+    sign_as_leaf(directory, place)
     (tmp_path / "keys").mkdir()
     shutil.copy(place / "authority.crt", tmp_path / "keys" / "ours.crt")
 
@@ -793,13 +786,7 @@ def test_a_certificate_that_may_not_sign_is_refused(tmp_path):
     """Of an authority's certificates only those for signatures count."""
     place = write_authority(tmp_path, "ours", may_sign=False)
     directory = inferred(tmp_path, "fraud", "1")
-    signer = signing.Config().use_certificate_signer(
-        private_key=place / "leaf.pem",
-        signing_certificate=place / "leaf.crt",
-        certificate_chain=[place / "authority.crt"],
-    )
-    signer.set_hashing_config(hashing.Config().set_ignored_paths(paths=["model.sig"]))
-    signer.sign(directory, directory / "model.sig")
+    sign_as_leaf(directory, place)
     (tmp_path / "keys").mkdir()
     shutil.copy(place / "authority.crt", tmp_path / "keys" / "ours.crt")
     trust = Trust(signatures=SignaturePolicy.ENFORCE, trusted_keys=tmp_path / "keys")

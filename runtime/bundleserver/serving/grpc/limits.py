@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from bundleserver.serving.options import ServerOptions
 
-_MOST_STREAMS = 256
-"""Calls at a time on one connection; a client's library keeps more waiting."""
-
 _PING_SECONDS = 5
 """Clients may ping that often, also without calls; the third ping too early ends the connection.
 Those of Go and Java ping every 10 seconds at most, and the network moves pings together."""
