@@ -59,7 +59,7 @@ image-test: image $(VENV)/.installed  ## Run the images as a platform does: any 
 	tests/image/engine.sh $(BIN)/python -m pytest tests/image
 
 cluster-test: $(VENV)/.installed  ## Apply servingruntimes/ to KUBECONFIG's cluster, or a started one; FULL=1: both images.
-	FULL=$(FULL) tests/cluster/run.sh $(BIN)/python -m pytest tests/cluster --maxfail=5
+	FULL=$(FULL) PYTHON=$(BIN)/python tests/cluster/run.sh
 
 check: $(VENV)/.installed  ## Check format, lint and types.
 	$(BIN)/ruff format --check .

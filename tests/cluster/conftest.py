@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.cluster import settings
-from tests.cluster.kubectl import apply, get, kubectl, kustomize
-from tests.cluster.place import Place, on_this_cluster
+from tests.cluster.kubectl import Document, apply, get, kustomize
+from tests.cluster.place import LABEL, Place, on_this_cluster, remove_all
 from tests.kubernetes.documents import ROOT
 
 VARIANTS = ("overlays/sklearn", "overlays/gpu", "overlays/mlflow", "overlays/hardened")
@@ -36,30 +39,55 @@ def _missing() -> str:
     return ""
 
 
-@pytest.fixture(scope="session")
-def run() -> Iterator[str]:
-    """Name this run; SIGTERM ends it as Ctrl-C does, with everything removed."""
-    before = signal.signal(signal.SIGTERM, lambda *_: pytest.exit("ended by SIGTERM", 143))
-    yield secrets.token_hex(4)
-    signal.signal(signal.SIGTERM, before)
+def pytest_configure(config: pytest.Config) -> None:
+    """Name this run for all its processes; SIGTERM ends it as Ctrl-C does."""
+    if not _is_worker(config):
+        os.environ["CLUSTER_RUN"] = secrets.token_hex(4)
+        signal.signal(signal.SIGTERM, lambda *_: pytest.exit("ended by SIGTERM", 143))
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove what this run made, also what a process of it that was ended has left."""
+    if not _is_worker(config) and not _missing():
+        remove_all(os.environ["CLUSTER_RUN"])
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")
 
 
 @pytest.fixture(scope="session")
-def install() -> Iterator[Callable[..., None]]:
-    """Apply kustomizations of ``servingruntimes/`` cluster-wide; remove them at the end."""
-    made: list[tuple[str, str]] = []
+def run() -> str:
+    """Return the run's name, which is a label of all that it makes."""
+    return os.environ["CLUSTER_RUN"]
+
+
+@pytest.fixture(scope="session")
+def install(run) -> Callable[..., None]:
+    """Apply kustomizations of ``servingruntimes/`` cluster-wide, once in all processes."""
+    lock = Path(tempfile.gettempdir(), f"bundleserver-cluster-{run}.lock")
 
     def installed(*directories: str) -> None:
-        for directory in directories:
-            for document in kustomize(ROOT / directory):
-                found = document["kind"], document["metadata"]["name"]
-                _refuse_to_overwrite(*found, made)
-                made.append(found)
-                apply([on_this_cluster(document)])
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            for directory in directories:
+                for document in kustomize(ROOT / directory):
+                    _install(on_this_cluster(document), run)
 
-    yield installed
-    for kind, name in made:
-        kubectl("delete", kind, name, "--ignore-not-found", "--timeout=60s")
+    return installed
+
+
+def _install(document: Document, run: str) -> None:
+    """Apply an object unless this run has; refuse to overwrite one of somebody else's."""
+    kind, name = document["kind"], document["metadata"]["name"]
+    labels = document["metadata"].setdefault("labels", {})
+    labels[LABEL] = run
+    for found in get(kind)["items"]:
+        if found["metadata"]["name"] == name:
+            ours = found["metadata"].get("labels", {}).get(LABEL) == run
+            assert ours, f"the cluster has a {kind} {name!r} that is not the tests': delete it"
+            return
+    apply([document])
 
 
 @pytest.fixture(scope="session")
@@ -79,9 +107,3 @@ def place(request, run, runtimes) -> Iterator[Place]:
         yield place
     finally:
         place.remove()
-
-
-def _refuse_to_overwrite(kind: str, name: str, made: list[tuple[str, str]]) -> None:
-    names = [found["metadata"]["name"] for found in get(kind)["items"]]
-    theirs = name in names and (kind, name) not in made
-    assert not theirs, f"the cluster has a {kind} {name!r} that is not the tests': delete it"

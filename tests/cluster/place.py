@@ -7,7 +7,7 @@ import copy
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from tests.kubernetes.documents import EXAMPLES, containers, read
 
 CLAIM = "model-storage-pvc"
 UPLOAD = "model-upload"
+LABEL = "bundleserver.test/run"
+"""What a run of the tests makes has its name in this label."""
+
 LITTLE = {"cpu": "50m", "memory": "200Mi"}
 """What a test's container asks for: many of them are to fit on a node of two CPUs."""
 
@@ -62,7 +65,7 @@ class Place:
     def __init__(self, name: str, run: str) -> None:
         self.name = name
         self._run = run
-        self._labels = {"bundleserver.test/run": run}
+        self._labels = {LABEL: run}
 
     def make(self, *, enforce: str = "restricted") -> None:
         """Make the namespace and the volume, and start the pod of ``examples/upload.yaml``."""
@@ -217,19 +220,34 @@ class Place:
 
     def remove(self) -> None:
         """Remove the namespace with all it holds, and what the node has of it."""
-        # A service goes with finalizers of KServe's, which need its controller and its namespace.
-        kinds = "inferenceservices,inferencegraphs,trainedmodels"
-        self.kubectl("delete", kinds, "--all", "--ignore-not-found", "--timeout=60s")
-        kubectl("delete", "namespace", self.name, "--ignore-not-found", "--timeout=120s")
-        for volume in self._volumes():
-            kubectl("delete", "persistentvolume", volume, "--timeout=60s")
-            shutil.rmtree(Path(settings.VOLUMES, volume), ignore_errors=True)
+        _remove_namespace(self.name)
+        _remove_volumes(self._run, f"{self.name}-")
 
-    def _volumes(self) -> Iterator[str]:
-        selector = f"--selector=bundleserver.test/run={self._run}"
-        for volume in get("persistentvolumes", selector)["items"]:
-            if volume["metadata"]["name"].startswith(f"{self.name}-"):
-                yield volume["metadata"]["name"]
+
+def remove_all(run: str) -> None:
+    """Remove whatever a run of the tests has made and left."""
+    selector = f"--selector={LABEL}={run}"
+    for namespace in get("namespaces", selector)["items"]:
+        _remove_namespace(namespace["metadata"]["name"])
+    _remove_volumes(run, "")
+    kinds = "clusterservingruntimes,clusterstoragecontainers"
+    kubectl("delete", kinds, selector, "--ignore-not-found", "--timeout=60s")
+
+
+def _remove_namespace(name: str) -> None:
+    # A service goes with finalizers of KServe's, which need its controller and its namespace.
+    kinds = "inferenceservices,inferencegraphs,trainedmodels"
+    one = f"--namespace={name}"
+    kubectl("delete", one, kinds, "--all", "--ignore-not-found", "--timeout=60s")
+    kubectl("delete", "namespace", name, "--ignore-not-found", "--timeout=120s")
+
+
+def _remove_volumes(run: str, prefix: str) -> None:
+    for volume in get("persistentvolumes", f"--selector={LABEL}={run}")["items"]:
+        name = volume["metadata"]["name"]
+        if name.startswith(prefix):
+            kubectl("delete", "persistentvolume", name, "--timeout=60s")
+            shutil.rmtree(Path(settings.VOLUMES, name), ignore_errors=True)
 
 
 def _meta(version: str, kind: str, name: str) -> Document:

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Run a command against a Kubernetes with KServe: the one that KUBECONFIG names, or one that is started for it.
+# Run the tests against a Kubernetes with KServe: the one that KUBECONFIG names, or one that is started for them.
 #
-#   tests/cluster/run.sh COMMAND [ARGUMENT...]
+#   PYTHON=.venv/bin/python tests/cluster/run.sh [OPTION OF PYTEST...]
 #
+# Files of tests run side by side (CLUSTER_JOBS, 3), except the page's, whose commands change the cluster's runtime.
 # Without KUBECONFIG the scripts 'up' and 'down' of CLUSTER_SCRIPTS, by default ../shared/cluster, start one on this
 # machine and end it; the slim image, with FULL=1 the full one too, and those of the registry and the object store are
 # built and loaded into it. Where there are no such scripts nothing is run, and that is said.
@@ -15,8 +16,15 @@ version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' runtime/bundleserver/__init__
 
 say() { echo "cluster-test: $*" >&2; }
 
+run_tests() {
+  local page=tests/cluster/test_page.py
+  "$PYTHON" -m pytest "$page" --durations=0 "$@"
+  "$PYTHON" -m pytest tests/cluster --ignore "$page" --numprocesses "${CLUSTER_JOBS:-3}" --dist loadfile \
+    --maxfail=5 --durations=20 "$@"
+}
+
 if [ -n "${KUBECONFIG:-}" ]; then
-  "$@"
+  run_tests "$@"
   exit
 fi
 if [ ! -x "$scripts/up" ]; then
@@ -43,4 +51,4 @@ export CLUSTER_SLIM=docker.io/library/bundleserver-sklearn:$version
 export CLUSTER_SERVICES=docker.io/library/bundleserver-test-services:1
 [ -z "${FULL:-}" ] || export CLUSTER_FULL=docker.io/library/bundleserver:$version
 export CLUSTER_VOLUMES=$CLUSTER_DIR/volumes
-"$@"
+run_tests "$@"

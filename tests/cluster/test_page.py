@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster import settings
 from tests.cluster.kubectl import kubectl
-from tests.cluster.place import Place
+from tests.cluster.place import LABEL, Place
 from tests.kubernetes.documents import PROJECT, ROOT
 from tests.mlflow_server import free_port
 
@@ -79,6 +79,8 @@ def shell(run, install, tmp_path):
     finally:
         os.killpg(popen.pid, 9)
         popen.wait()
+        # What the commands applied has only the labels of the files.
+        kubectl("label", "clusterservingruntime", "bundleserver", f"{LABEL}={run}", "--overwrite")
         place.remove()
 
 
