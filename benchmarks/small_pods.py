@@ -1,6 +1,6 @@
 """How long a small pod takes from its container's start to Ready, and the most memory it holds.
 
-Against a cluster (tests/cluster says which variables name it and its images):
+Against a cluster (tests/cluster says which variables name it and both images):
 ``.venv/bin/python benchmarks/small_pods.py`` makes a namespace, runs one pod after the other as the
 ServingRuntimes make them, with each CPU limit, and writes ``small_pods.md``. ``--limits 0.1``
 measures a part; the page is made of every part that ``build/bench/small_pods.json`` has. Of a case
@@ -10,10 +10,10 @@ that is measured again the faster start counts: the other one waited for the mac
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import secrets
+import signal
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,22 +22,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from servers import HERE
-from sklearn.linear_model import LinearRegression, LogisticRegression
 
 sys.path.insert(0, str(HERE.parent))
 
 from report import Table
-from tests.cluster import settings
-from tests.cluster.place import CLAIM, Place, on_this_cluster
+from tests.cluster.kubectl import Document
+from tests.cluster.models import save_linear
+from tests.cluster.place import Place
+from tests.cluster.pods import pod_of
 from tests.end_to_end import adr
-from tests.kubernetes.pods import RUNTIMES, rendered
-
-from bundleserver import BundleStore
-
-Document = dict[str, Any]
 
 LIMITS = ("0.1", "0.5", "1", "2")
 ADR = (
@@ -106,6 +101,8 @@ def main() -> None:
     console, run = Console(width=140), secrets.token_hex(4)
     place = Place(f"small-pods-{run}", run)
     found = json.loads(FOUND.read_text()) if FOUND.exists() else {}
+    # As Ctrl-C, so that the namespace goes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     try:
         place.make()
         upload(place)
@@ -120,9 +117,11 @@ def main() -> None:
             FOUND.write_text(json.dumps(found, indent=1))
     finally:
         place.remove()
-    table = table_of(found)
-    table.show(console)
-    PAGE.write_text(f"# Small pods\n\n{table.markdown()}\n", encoding="utf-8")
+    tables = (table_of(found), short_table_of(found))
+    for table in tables:
+        table.show(console)
+    pages = "\n".join(table.markdown() for table in tables)
+    PAGE.write_text(f"# Small pods\n\nWritten by `small_pods.py`.\n\n{pages}", encoding="utf-8")
 
 
 def cases(limits: Sequence[str], runtimes: Sequence[str]) -> Iterator[Case]:
@@ -130,7 +129,7 @@ def cases(limits: Sequence[str], runtimes: Sequence[str]) -> Iterator[Case]:
     for limit in limits:
         if "sklearn" in runtimes:
             yield Case(limit, "sklearn", "two linear models", "linear", several=True)
-        if "standard" in runtimes and settings.FULL:
+        if "standard" in runtimes:
             for name in ADR:
                 yield Case(limit, "standard", f"`{name}`", f"adr/{name}")
             yield Case(limit, "standard", "all five in one pod", "adr", several=True)
@@ -140,26 +139,17 @@ def upload(place: Place) -> None:
     """Bring two linear models and ADR-031's directories into the volume."""
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        write_linear_models(root / "linear")
-        place.upload(root / "linear", "linear")
-        if settings.FULL:
-            adr.write_volume(root / "adr")
-            for name in ADR:
-                place.upload(root / "adr" / name, f"adr/{name}")
+        place.upload(save_linear(root / "linear"), "linear")
+        adr.write_volume(root / "adr")
+        for name in ADR:
+            place.upload(root / "adr" / name, f"adr/{name}")
     place.kubectl("delete", "pod", "model-upload", "--now")
-
-
-def write_linear_models(root: Path) -> None:
-    """Save a regression and a classifier of two columns."""
-    rows = np.array([[0.1, 0.2], [0.9, 0.4], [0.3, 0.3]])
-    store = BundleStore(root)
-    store.save("sums", LinearRegression().fit(rows, rows.sum(axis=1)), examples=rows)
-    store.save("signs", LogisticRegression().fit(rows, [0, 1, 0]), examples=rows)
 
 
 def measure(place: Place, case: Case) -> Start:
     """Run a pod until it is Ready, and take what it says of its start."""
-    place.apply(pod_of(case))
+    model = "" if case.several else Path(case.directory).name
+    place.apply(pod_of(case.runtime, "small", case.directory, model, cpu=case.limit))
     try:
         place.kubectl("wait", "--for=condition=Ready", "pod/small", DEADLINE)
         told = place.kubectl("exec", "small", "--", "sh", "-c", _TELL).splitlines()
@@ -170,23 +160,6 @@ def measure(place: Place, case: Case) -> Start:
     finally:
         place.kubectl("delete", "pod", "small", "--now")
         place.kubectl("delete", "events", "--all")
-
-
-def pod_of(case: Case) -> Document:
-    """Return the pod that a runtime makes of a directory."""
-    spec = copy.deepcopy(RUNTIMES[case.runtime]["spec"])
-    (container,) = spec["containers"]
-    container = rendered(container, Path(case.directory).name)
-    if case.several:
-        container["args"] = [it for it in container["args"] if not it.startswith("--model_name")]
-    container["resources"]["limits"]["cpu"] = case.limit
-    mount = {"name": "models", "mountPath": "/mnt/models", "readOnly": True}
-    container["volumeMounts"].append(mount | {"subPath": case.directory})
-    claim = {"name": "models", "persistentVolumeClaim": {"claimName": CLAIM}}
-    pod = {"containers": [container], "volumes": [*spec["volumes"], claim]}
-    return on_this_cluster(
-        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "small"}, "spec": pod}
-    )
 
 
 def start_of(told: list[str], log: list[str], pod: Document, events: list[Document]) -> Start:
@@ -227,9 +200,34 @@ def is_timeout(event: Document) -> bool:
 
 def table_of(found: dict[str, dict[str, Any]]) -> Table:
     """Make a row of each start that was measured."""
-    asked = cases(LIMITS, ("sklearn", "standard"))
-    starts = [(it, Start(**found[key_of(it)])) for it in asked if key_of(it) in found]
+    starts = [(it, Start(**found[key_of(it)])) for it in all_cases() if key_of(it) in found]
     return Table("From a container's start to Ready", ABOUT, HEADER, [row_of(*it) for it in starts])
+
+
+def short_table_of(found: dict[str, dict[str, Any]]) -> Table:
+    """Return what pages show: seconds until Ready for each limit, and the most memory of all."""
+    starts = {it: Start(**found[key_of(it)]) for it in all_cases() if key_of(it) in found}
+    what = dict.fromkeys(title_of(it) for it in starts)
+    rows = [
+        (f"{limit} CPU", *(f"{it.ready} s" for case, it in starts.items() if case.limit == limit))
+        for limit in LIMITS
+    ]
+    most = {
+        title: max(it.process_mib for case, it in starts.items() if title_of(case) == title)
+        for title in what
+    }
+    memory = ("memory", *(f"{mebibytes:.0f} MiB" for mebibytes in most.values()))
+    return Table("For pages", "", ("limit", *what), [*rows, memory])
+
+
+def title_of(case: Case) -> str:
+    """Say what a case serves, and by which image."""
+    return f"{case.what}, {'slim' if case.runtime == 'sklearn' else 'full'}"
+
+
+def all_cases() -> Iterator[Case]:
+    """Say what there is to measure."""
+    return cases(LIMITS, ("sklearn", "standard"))
 
 
 def row_of(case: Case, start: Start) -> tuple[str, ...]:
@@ -255,11 +253,11 @@ def key_of(case: Case) -> str:
 
 
 ABOUT = (
-    "Of several starts the fastest. Seconds after the start of the process until it listens, until its last model is ready, and "
-    "until the kubelet calls the pod Ready, which it says in whole seconds and asks every three; "
-    "the CPU seconds of all that; the most that the process held, and the container with what it "
-    "read of files, which the system takes back under a limit; probes without an answer in time, "
-    "and restarts. The startup probe gives 180 s to listen."
+    "Of several starts the fastest. Seconds after the start of the process until it listens, until "
+    "its last model is ready, and until the kubelet calls the pod Ready, which it says in whole "
+    "seconds and asks every three; the CPU seconds of all that; the most that the process held, "
+    "and the container with what it read of files, which the system takes back under a limit; "
+    "probes without an answer in time, and restarts. The startup probe gives 180 s to listen."
 )
 HEADER = (
     "CPU limit",
