@@ -49,10 +49,10 @@ class Hub:
         Args:
             on_listening: called when a worker process listens.
             on_hung: called when one was not heard of for ``heartbeat_seconds``, and with how many
-                it had: ``start_seconds`` more until it listens, and twice as many after each that
-                hung at its start, up to a limit.
+                it had; twice as many after each that hung at its start, up to a limit.
             heartbeat_seconds: 0 for ever.
             on_failed: called with the reason if the first load has failed for good.
+            start_seconds: how many more one has until it listens.
         """
         self._on_listening = on_listening
         self._on_failed = on_failed
