@@ -17,6 +17,9 @@ if _SERVES or os.getpid() == 1:
     # imports below take seconds. A server that ends before it served has ended well.
     signal.signal(signal.SIGTERM, _end)
 
-from bundleserver.cli import main  # noqa: E402  # what takes the time
+from bundleserver.serving.cpus import blas_within_limit  # noqa: E402  # as above
+
+with blas_within_limit():
+    from bundleserver.cli import main  # what takes the time
 
 main(sys.argv[1:] or ["serve"])

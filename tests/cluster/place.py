@@ -27,6 +27,7 @@ LITTLE = {"cpu": "50m", "memory": "200Mi"}
 """What a test's container asks for: many of them are to fit on a node of two CPUs."""
 
 _ASK = Path(__file__).with_name("asking.py").read_text(encoding="utf-8")
+_ASK_GRPC = Path(__file__).with_name("asking_grpc.py").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,11 @@ class Place:
     def predict(self, name: str, rows: object) -> Answer:
         """Ask an InferenceService with V1."""
         return self.ask(f"{name}-predictor", f"/v1/models/{name}:predict", {"instances": rows})
+
+    def ask_grpc(self, address: str, model: str, host: str = "") -> int:
+        """Ask a model about a row of two columns, with another host name than the address."""
+        host = host or address
+        return int(self.execute("python3", "-c", _ASK_GRPC, address, host, model))
 
     def service(self, name: str) -> Document:
         """Return an InferenceService."""

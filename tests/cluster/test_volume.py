@@ -162,9 +162,8 @@ def test_the_gateway_has_rest_and_grpc_at_one_address(place, tmp_path):
         return place.ask(f"http://{address}", "/v2/models/pricing/ready", host=host).status == 200
 
     eventually(routed, "the gateway routes REST")
-    said = place.execute("python3", "-c", _GRPC, f"{address}:80", host, "pricing")
 
-    assert "51" == said.strip()
+    assert 51 == place.ask_grpc(f"{address}:80", "pricing", host)
 
 
 def test_another_version_of_the_format_finds_no_runtime(place):
@@ -211,23 +210,3 @@ def _only_named(name: str):
         documents[:] = [each for each in documents if each["metadata"]["name"] == name]
 
     return edit
-
-
-_GRPC = """
-import sys
-import grpc
-from bundleserver.serving.grpc import open_inference as v2
-
-address, host, model = sys.argv[1:]
-request = v2.ModelInferRequest(model_name=model)
-tensor = request.inputs.add(name="input-0", datatype="FP64", shape=[1, 2])
-tensor.contents.fp64_contents.extend([0.1, 0.2])
-with grpc.insecure_channel(address, options=[("grpc.default_authority", host)]) as channel:
-    infer = channel.unary_unary(
-        "/inference.GRPCInferenceService/ModelInfer",
-        v2.ModelInferRequest.SerializeToString,
-        v2.ModelInferResponse.FromString,
-    )
-    answer = infer(request, timeout=30, wait_for_ready=True)
-print(answer.outputs[0].contents.int64_contents[0])
-"""

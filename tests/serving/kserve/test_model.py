@@ -268,30 +268,6 @@ def test_a_pool_has_as_many_threads_as_cpus():
     assert cpu_limit() == ThreadPool().threads
 
 
-@pytest.mark.parametrize(
-    ("files", "limit"),
-    [
-        ({}, len(os.sched_getaffinity(0))),
-        ({"cpu.max": "max 100000"}, len(os.sched_getaffinity(0))),
-        ({"cpu.max": "50000 100000"}, 1),
-        ({"cpu.max": "100000 100000"}, 1),
-        ({"cpu.max": "nonsense"}, len(os.sched_getaffinity(0))),
-        ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, 1),
-        (
-            {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"},
-            len(os.sched_getaffinity(0)),
-        ),
-    ],
-)
-def test_cpu_limit_reads_the_containers_quota(tmp_path, files, limit):
-    """The quota of either cgroup version cuts the CPUs, rounded up; without one they stay."""
-    (tmp_path / "cpu").mkdir()
-    for name, text in files.items():
-        (tmp_path / name).write_text(text + "\n")
-
-    assert limit == cpu_limit(tmp_path)
-
-
 def test_library_threads_are_limited_in_each_worker(monkeypatch):
     """A worker thread's BLAS and OpenMP calls use no more threads than its share."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)

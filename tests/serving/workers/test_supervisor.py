@@ -9,7 +9,6 @@ import time
 
 import pytest
 
-from bundleserver.serving.workers import hub as hub_module
 from bundleserver.serving.workers import supervisor as supervisor_module
 from bundleserver.serving.workers.hub import Hub
 from bundleserver.serving.workers.identity import WorkerIdentity
@@ -92,13 +91,30 @@ def test_patience_with_a_start_has_an_end(hung_starts, seconds):
     assert seconds == hub._seconds(1)
 
 
-def test_a_hung_start_is_told_with_the_seconds_that_it_had(monkeypatch):
+@pytest.mark.parametrize(
+    ("workers", "cpus", "seconds"),
+    [(1, 4.0, 15.0), (2, 2.0, 15.0), (2, 0.1, 110.0), (4, 0.5, 50.0)],
+)
+def test_patience_with_a_start_grows_where_cpus_are_few(tmp_path, workers, cpus, seconds):
+    """Worker processes import at the same time: what each gets of the CPUs is what it is given."""
+    identity = WorkerIdentity(str(tmp_path / "socket"), 0, 0)
+    supervisor = Supervisor([], workers, identity, 0.0, 10.0, cpus)
+    supervisor._hub.begin(1)
+
+    assert seconds == supervisor._hub._seconds(1)
+
+
+def test_a_hung_start_is_told_with_the_seconds_that_it_had():
     """They are more than the heartbeat's."""
-    monkeypatch.setattr(hub_module, "_START_SECONDS", 0.05)
     told = []
 
     async def run():
-        hub = Hub(lambda _: None, lambda *what: told.append(what), heartbeat_seconds=0.05)
+        hub = Hub(
+            lambda _: None,
+            lambda *what: told.append(what),
+            heartbeat_seconds=0.05,
+            start_seconds=0.05,
+        )
         hub.begin(3)
         checking = asyncio.create_task(hub._check_all())
         end = time.monotonic() + DEADLINE_SECONDS

@@ -26,7 +26,7 @@ _ASKING_SECONDS = 5.0
 """How long a new worker process waits for the manual loads and unloads."""
 _CHECK_SECONDS = 0.5
 """How often the heartbeats of worker processes are checked, at the least."""
-_START_SECONDS = 5.0
+START_SECONDS = 5.0
 """Time beyond the heartbeat in which a worker process imports, and loads what the others have."""
 _MOST_DOUBLINGS = 6
 _LAST_LINES_SECONDS = 2.0
@@ -42,21 +42,23 @@ class Hub:
         on_hung: Callable[[int, float], None] = lambda _, __: None,
         heartbeat_seconds: float = 0.0,
         on_failed: Callable[[str], None] = lambda _: None,
+        start_seconds: float = START_SECONDS,
     ) -> None:
         """Prepare to serve.
 
         Args:
             on_listening: called when a worker process listens.
             on_hung: called when one was not heard of for ``heartbeat_seconds``, and with how many
-                seconds it had; one that does not listen yet has more, and twice as many after
-                each that hung at its start, up to a limit.
+                it had; twice as many after each that hung at its start, up to a limit.
             heartbeat_seconds: 0 for ever.
             on_failed: called with the reason if the first load has failed for good.
+            start_seconds: how many more one has until it listens.
         """
         self._on_listening = on_listening
         self._on_failed = on_failed
         self._on_hung = on_hung
         self._heartbeat_seconds = heartbeat_seconds
+        self._start_seconds = start_seconds
         self._check_seconds = min(_CHECK_SECONDS, heartbeat_seconds / 8 or _CHECK_SECONDS)
         # Checks since the last heartbeat, and not seconds: a supervisor that was stopped itself,
         # as with its whole container, has not checked.
@@ -237,7 +239,7 @@ class Hub:
             return math.inf
         if number not in self._starting:
             return self._heartbeat_seconds
-        return (self._heartbeat_seconds + _START_SECONDS) * (
+        return (self._heartbeat_seconds + self._start_seconds) * (
             1 << min(self._hung_starts[number], _MOST_DOUBLINGS)
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 import socket
@@ -22,8 +23,9 @@ from bundleserver.serving.addresses import (
     addresses_of,
     reusable_socket,
 )
+from bundleserver.serving.cpus import cpu_share
 from bundleserver.serving.stopping import SIGNALS
-from bundleserver.serving.workers.hub import Hub
+from bundleserver.serving.workers.hub import START_SECONDS, Hub
 from bundleserver.serving.workers.identity import BEAT_SECONDS, WorkerIdentity
 
 LOG = logging.getLogger(__name__)
@@ -46,6 +48,7 @@ class Supervisor:
         identity: WorkerIdentity,
         grace_seconds: float,
         heartbeat_seconds: float = 0.0,
+        cpus: float = math.inf,
     ) -> None:
         self._command = command
         self._workers = workers
@@ -56,7 +59,14 @@ class Supervisor:
         self._hung: dict[int, float] = {}
         self._was_up = False
         self._stopping = asyncio.Event()
-        self._hub = Hub(self._on_listening, self._on_hung, heartbeat_seconds, self._on_failed)
+        self._hub = Hub(
+            self._on_listening,
+            self._on_hung,
+            heartbeat_seconds,
+            self._on_failed,
+            # All import at once, so that each has its share of the CPUs.
+            START_SECONDS * max(1.0, workers / cpus),
+        )
         self._code, self._failure = 0, ""
 
     def run(self) -> int:
@@ -242,7 +252,9 @@ def supervise(
         identity = WorkerIdentity(
             f"{directory}/supervisor.sock", rest, grpc, beat_seconds=beat_seconds
         )
-        supervisor = Supervisor(command, workers, identity, grace_seconds, heartbeat_seconds)
+        supervisor = Supervisor(
+            command, workers, identity, grace_seconds, heartbeat_seconds, cpu_share()
+        )
         return supervisor.run()
 
 
