@@ -79,6 +79,11 @@ class Load:
 
         eventually(are_seen, f"{versions} answer", pause=0.1)
 
+    def answered_by(self, event: str, version: str) -> int:
+        """Return how many answers of a version there were during an event."""
+        seen = self.events.get(event, {}).get("protocols", {}).values()
+        return sum(counts["versions"].get(version, 0) for counts in seen)
+
     @property
     def events(self) -> dict[str, Any]:
         """Return what was seen, by event."""

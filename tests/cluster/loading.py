@@ -128,7 +128,14 @@ class Seen:
         with self._lock:
             self._event = self._events.setdefault(event, {"begun": time.time(), "failures": []})
             self._event["protocols"] = {
-                name: {"answered": 0, "failed": 0, "wrong": 0, "slowest": 0.0} for name in PROTOCOLS
+                name: {
+                    "answered": 0,
+                    "failed": 0,
+                    "wrong": 0,
+                    "slowest": 0.0,
+                    "versions": collections.Counter(),
+                }
+                for name in PROTOCOLS
             }
 
     def answered(self, protocol, version, seconds):
@@ -136,6 +143,7 @@ class Seen:
             self._recent[protocol][version] += 1
             counts = self._event["protocols"][protocol]
             counts["answered"] += 1
+            counts["versions"][version] += 1
             counts["slowest"] = max(counts["slowest"], round(seconds, 3))
 
     def failed(self, protocol, kind, **facts):

@@ -43,7 +43,11 @@ def why_not() -> str:
 def slow_view(of: Path, at: Path) -> Iterator[SlowView]:
     """Show a directory at another one, from a process of its own, for the block."""
     with subprocess.Popen(
-        [sys.executable, __file__, of, at], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, __file__, of, at],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # it ends when its input does, not at Ctrl-C
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None

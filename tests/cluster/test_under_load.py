@@ -68,9 +68,9 @@ def volume(place):
 def load(request, place, volume, tmp_path_factory):
     """Serve one version with two replicas, and ask it until the last test."""
     root = tmp_path_factory.mktemp("models")
-    for number in (1, 2, 3):
+    for number in (1, 2, 3, 4):
         _save(root, number)
-    for number in (2, 3):
+    for number in (2, 3, 4):
         place.upload(root / NAME / f"v{number}", f"incoming/v{number}")
     place.upload(root / NAME / "v1", f"{NAME}/v1")
     service = inference_service(NAME, f"pvc://{volume[0]}/{NAME}", *ARGS)
@@ -172,19 +172,19 @@ def test_a_split_is_promoted_and_taken_back_without_a_loss(place, load):
     assert [] == load.failures("split")
 
 
-def test_a_canary_is_promoted_and_demoted_without_a_loss(place, load):
+def test_a_canary_is_promoted_and_another_demoted_without_a_loss(place, load):
     """Step by step by itself while its rules hold; back at once when one does not."""
-    steps = {"version": "v2", "steps": [50, 100], "interval_seconds": 1, "min_requests": 5}
+    steps = {"steps": [50, 100], "interval_seconds": 1, "min_requests": 5}
     with load.during("canary", EACH):
-        _serve(place, {"default": "v1", "canary": {**steps, "max_error_rate": 0.05}})
+        first = {"version": "v2", **steps, "max_error_rate": 0.05}
+        _serve(place, {"default": "v1", "canary": first})
         load.wait_for_versions("v2")
-        _serve(place, {"default": "v1"})
-        load.wait_for_versions("v1")
-        agreeing = {**steps, "steps": [30, 60], "min_agreement": 0.99}
-        _serve(place, {"default": "v1", "shadow": ["v2"], "canary": agreeing})
-        load.wait_for_versions("v1", "v2")
-        load.wait_for_versions("v1")
-        place.execute("rm", f"{DIRECTORY}/serving.json")
+        # All of its answers are other ones than the default's.
+        second = {"version": "v3", **steps, "min_agreement": 0.99}
+        _serve(place, {"default": "v2", "shadow": ["v3"], "canary": second})
+        place.bundleserver("publish", "/mnt/models/incoming/v3", DIRECTORY)
+        eventually(lambda: load.answered_by("canary", "v3"), "the canary has answered")
+        eventually(lambda: place.log(NAME).count("v3: canary demoted") == 2, "it is demoted")
         load.wait_for_versions("v2")
 
     assert [] == load.failures("canary")
@@ -196,13 +196,15 @@ def test_a_slow_volume_slows_no_answer(place, load, volume):
     if slow is None:
         pytest.skip(why_not() or "the volume is not a directory of this machine")
     with load.during("slow volume", EACH):
+        place.execute("rm", f"{DIRECTORY}/serving.json")
+        load.wait_for_versions("v3")
         slow.be_slow(SLOW_SECONDS)
-        place.bundleserver("publish", "/mnt/models/incoming/v3", DIRECTORY)
+        place.bundleserver("publish", "/mnt/models/incoming/v4", DIRECTORY)
         before = slow.operations()
         hold(SLOW_FOR_SECONDS)
         assert slow.operations() > before
         slow.be_slow(0)
-        load.wait_for_versions("v3")
+        load.wait_for_versions("v4")
     slowest = [load.events["slow volume"]["protocols"][name]["slowest"] for name in PROTOCOLS]
 
     assert [] == load.failures("slow volume")
