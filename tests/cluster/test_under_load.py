@@ -3,8 +3,8 @@
 The load is V1, V2 and gRPC at once (``loading.py``), from a pod, against the Service of two
 replicas. Every request that does not end in an answer of success is lost, also one for which no
 connection could be opened; every answer tells the request and the version that it names. What a
-killed process had in flight is excused: one request of each connection, and the connections that
-the Service sends to it until Kubernetes knows of its end.
+killed process had in flight is excused, one request of each connection to it, and so are the new
+connections that its Service sends to its port until Kubernetes knows that nobody listens there.
 
 ``CLUSTER_REQUESTS`` is how many requests each protocol makes at least.
 """
@@ -36,6 +36,9 @@ EACH = -(-REQUESTS // EVENTS)
 
 CONNECTIONS = int(os.environ.get("CLUSTER_CONNECTIONS", "3"))
 PAUSE_SECONDS = float(os.environ.get("CLUSTER_PAUSE_SECONDS", "0.015"))
+KNOWN_WITHIN_SECONDS = 3.0
+"""After a container has ended, until its Service sends nobody there, and gRPC has tried again."""
+
 SLOW_FOR_SECONDS, SLOW_SECONDS = 20.0, 2.0
 
 KILL = """
@@ -127,16 +130,20 @@ def test_a_deleted_pod_loses_nothing(place, load):
 def test_a_killed_server_loses_what_it_had_in_flight(place, load):
     """``kill -9`` loses a request of each connection to it, and its pod is started again."""
     pod = _names(place)[0]
-    with load.during("kill -9", EACH):
+    with load.during("kill -9", 1):
         with contextlib.suppress(AssertionError):  # it ends with the container
             place.kubectl("exec", pod, "--", "python3", "-c", KILL)
         eventually(lambda: _restarts(place, pod) == 1, "the container is started again")
+        # Who was refused meanwhile tries again: KServe's Service knows of it, and gRPC's back-off.
+        hold(KNOWN_WITHIN_SECONDS)
+    with load.during("after kill -9", EACH):
         _settled(place, 2)
     failures = load.failures("kill -9")
     in_flight = [failure["client"] for failure in failures if failure["sent"]]
 
     assert len(in_flight) == len(set(in_flight))
     assert {"failed"} >= {failure["kind"] for failure in failures}
+    assert [] == load.failures("after kill -9")
 
 
 def test_a_published_version_takes_over_without_a_loss(place, load):
