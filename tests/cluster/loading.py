@@ -6,8 +6,10 @@ output has what was seen so far, by event, as a line of JSON twice a second and 
 
 The clients are what users have, with a connection each that is kept, and without a retry: the
 standard library's for V1, httpx for V2, grpcio with its defaults. As urllib3 and httpx do, V1 opens
-a connection anew that it finds closed before it sends. Every request that does not end in an answer
-of success within 30 s has failed; after that a client takes a breath, as others would.
+a connection anew that it finds closed before it sends. Every second client begins anew now and
+then, so that all replicas are asked; the others keep their connection as long as they can. Every
+request that does not end in an answer of success within 30 s has failed; after that a client takes
+a breath, as others would.
 """
 
 import collections
@@ -21,6 +23,8 @@ import time
 LONGEST_SECONDS = 30
 BREATH_SECONDS = 0.2
 REPORT_SECONDS = 0.5
+RENEWED_AFTER = 100
+"""Requests of the clients that begin anew."""
 MOST_KEPT = 200
 """Failures of one event; the others are counted."""
 
@@ -35,6 +39,7 @@ class V1:
     def __init__(self, asked):
         self._path = f"/v1/models/{asked['model']}:predict"
         self._link = http.client.HTTPConnection(asked["host"], 80, timeout=LONGEST_SECONDS)
+        self.close = self._link.close
 
     def ask(self, row):
         link = self._link
@@ -66,6 +71,7 @@ class V2:
 
         self._url = f"http://{asked['host']}/v2/models/{asked['model']}/infer"
         self._client = httpx.Client(timeout=LONGEST_SECONDS)
+        self.close = self._client.close
         self._not_connected = httpx.ConnectError, httpx.ConnectTimeout
 
     def ask(self, row):
@@ -91,7 +97,9 @@ class Grpc:
         options = [("grpc.use_local_subchannel_pool", 1)]
         self._model, self._request = asked["model"], v2.ModelInferRequest
         self._error = grpc.RpcError
-        self._infer = grpc.insecure_channel(f"{asked['host']}:8081", options).unary_unary(
+        self._channel = grpc.insecure_channel(f"{asked['host']}:8081", options)
+        self.close = self._channel.close
+        self._infer = self._channel.unary_unary(
             "/inference.GRPCInferenceService/ModelInfer",
             v2.ModelInferRequest.SerializeToString,
             v2.ModelInferResponse.FromString,
@@ -168,6 +176,9 @@ def run(client, protocol, asked, seen, over):
     link, number = PROTOCOLS[protocol](asked), 0
     while not over.wait(asked["pause"]):
         number += 1
+        if client % 2 and not number % RENEWED_AFTER:
+            link.close()
+            link = PROTOCOLS[protocol](asked)
         row, begun = [float(number), float(client)], time.monotonic()
         try:
             version, values = link.ask(row)
