@@ -38,7 +38,6 @@ class Load:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self._say(json.dumps(asked))
-        self.go_on("before", 1)
 
     def close(self) -> None:
         """End the load, and read what it has seen last."""

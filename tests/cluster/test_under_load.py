@@ -85,6 +85,7 @@ def load(request, place, volume, tmp_path_factory):
     _settled(place, 2)
     load = Load(place, NAME, CONNECTIONS, PAUSE_SECONDS)
     try:
+        load.go_on("before", 1)
         yield load
     finally:
         load.close()
