@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +90,8 @@ def load(request, place, volume, tmp_path_factory):
         yield load
     finally:
         load.close()
-        request.config.pluginmanager.getplugin("terminalreporter").write(f"\n{load.table()}\n")
+        with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            sys.stdout.write(f"\n{load.table()}\n")
 
 
 ARGS = ("--version_policy=latest:2", "--poll_interval_seconds=1")
