@@ -168,6 +168,7 @@ class FakeModel:
     root: Path | None = None
     stale_since: float | None = None
     source_problem: str = ""
+    known: tuple[str, ...] = ()
 
 
 class FakeManager:

@@ -266,6 +266,34 @@ def test_rules_that_are_edited_midway_go_on_from_the_share_that_is_reached():
     assert (60, 0) == (served.canary["percent"], served.canary["requests"])
 
 
+def test_a_canary_that_was_ended_begins_at_its_first_step():
+    """A version that was promoted and taken back has all rules to hold again."""
+    served = Served()
+    for _ in range(3):
+        served.ask()
+    assert "promoted" == served.canary["state"]
+
+    served.change(config=ServingConfig(default="1"))
+    served.ask(5)
+    served.change(config=ServingConfig(default="1", canary=RULES))
+
+    assert ("running", 20) == (served.canary["state"], served.canary["percent"])
+
+
+def test_rules_that_are_edited_after_a_promotion_have_to_hold():
+    """A version that was promoted is demoted where it does not hold the new rules."""
+    served = Served()
+    for _ in range(3):
+        served.ask()
+    assert "promoted" == served.canary["state"]
+
+    served.calls["2"] = crash
+    served.rules(steps=(30, 60))
+    served.ask()
+
+    assert "demoted" == served.canary["state"]
+
+
 def test_another_default_begins_the_step_anew():
     """What was counted beside one default says nothing of another."""
     served = Served(replace(RULES, interval_seconds=10_000))

@@ -130,8 +130,13 @@ class CanaryRun:
         return decision
 
     def change(self, rules: CanaryRules, contest: Contest) -> None:
-        """Continue with other rules, or another default, from the current share."""
+        """Continue with other rules, or another default, from the current share.
+
+        One that was promoted by other rules has these to hold.
+        """
         reached = self.share
+        if rules != self.rules and self.progress.phase is Phase.PROMOTED:
+            self.progress = Progress(self.progress.files, reason="the rules have changed")
         self.rules, self.contest, self._base = rules, contest, Counts()
         if self.progress.phase is not Phase.DEMOTED:
             steps = [at for at, share in enumerate(rules.steps) if share >= reached]
@@ -210,6 +215,8 @@ class Canaries:
     def _rollout(self, model: str, traffic: TrafficStatus) -> CanaryRun | None:
         """Return a model's canary as configured now; None if it, or its progress, is not ready."""
         rules, default = traffic.config.canary, traffic.default
+        if rules is None:
+            self._end(model, traffic)
         if rules is None or default is None:
             return None
         canary = traffic.config.resolve(rules.version)
@@ -228,6 +235,13 @@ class Canaries:
         elif rollout.contest != contest or rollout.rules != rules:
             rollout.change(rules, contest)
         return rollout
+
+    def _end(self, model: str, traffic: TrafficStatus) -> None:
+        """Forget a canary that is configured no more; a demoted version stays demoted."""
+        rollout = self._canaries.pop(model, None)
+        if rollout is not None and rollout.progress.phase is not Phase.DEMOTED:
+            fresh = Progress(rollout.progress.files)
+            self._store.keep(model, traffic.root, rollout.contest.canary, fresh)
 
     def _take_over(self, model: str, version: str, progress: Progress) -> None:
         """Apply what another replica has decided about a canary."""
