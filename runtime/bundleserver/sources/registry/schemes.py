@@ -1,0 +1,28 @@
+"""The schemes of a registry's URI: those that the installed MLflow has a client for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bundleserver.documents.printable import printable
+from bundleserver.errors import ConfigError, Problem
+
+_WORDS = ("databricks", "databricks-uc", "uc")
+
+
+def check_schemes(variables: Mapping[str, str]) -> None:
+    """Refuse a registry that no client can ever reach; plugins of MLflow add schemes.
+
+    Raises:
+        ConfigError: a variable's URI has another scheme.
+    """
+    from mlflow.tracking._model_registry.utils import _get_store_registry
+    from mlflow.utils.uri import get_uri_scheme
+
+    known = sorted({*_get_store_registry()._registry} - {""})
+    for name, uri in variables.items():
+        scheme = get_uri_scheme(uri) if uri and uri not in _WORDS else ""
+        if scheme and scheme not in known:
+            shown = ", ".join(f"'{it}'" for it in known)
+            what = f"has the scheme '{printable(scheme)}'; expected one of {shown}"
+            raise ConfigError("serve", [Problem(f"${name}", what)])
