@@ -10,7 +10,7 @@ import itertools
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -42,6 +42,7 @@ class Hub:
         on_hung: Callable[[int, float], None] = lambda _, __: None,
         heartbeat_seconds: float = 0.0,
         on_failed: Callable[[str], None] = lambda _: None,
+        first_pauses_seconds: Sequence[float] | None = None,
     ) -> None:
         """Prepare to serve.
 
@@ -52,6 +53,7 @@ class Hub:
                 each that hung at its start, up to a limit.
             heartbeat_seconds: 0 for ever.
             on_failed: called with the reason if the first load has failed for good.
+            first_pauses_seconds: see ``Trials``.
         """
         self._on_listening = on_listening
         self._on_failed = on_failed
@@ -65,7 +67,7 @@ class Hub:
         self._hung_starts: Counter[int] = Counter()
         self._leaving: set[int] = set()
         self._readers: dict[int, asyncio.Task[None]] = {}
-        self._trials = Trials()
+        self._trials = Trials(first_pauses_seconds=first_pauses_seconds)
         self._barred: dict[VersionKey, str] = {}
         self._agreement = Agreement()
         self._writers: dict[int, asyncio.StreamWriter] = {}
