@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from bundleserver.documents.printable import printable
 from bundleserver.errors import ConfigError, Problem
@@ -16,12 +17,14 @@ def check_schemes(variables: Mapping[str, str]) -> None:
     Raises:
         ConfigError: a variable's URI has another scheme.
     """
-    from mlflow.tracking._model_registry.utils import _get_store_registry
-    from mlflow.utils.uri import get_uri_scheme
+    from mlflow.tracking._model_registry import utils
+    from mlflow.utils import uri as uris
 
-    known = sorted({*_get_store_registry()._registry} - {""})
+    registry: Any = utils._get_store_registry  # MLflow has no types here
+    scheme_of: Any = uris.get_uri_scheme
+    known = sorted({*registry()._registry} - {""})
     for name, uri in variables.items():
-        scheme = get_uri_scheme(uri) if uri and uri not in _WORDS else ""
+        scheme = scheme_of(uri) if uri and uri not in _WORDS else ""
         if scheme and scheme not in known:
             shown = ", ".join(f"'{it}'" for it in known)
             what = f"has the scheme '{printable(scheme)}'; expected one of {shown}"
