@@ -1,6 +1,7 @@
 """The settings of serve, and the flags that set them, held against KServe's own."""
 
 import argparse
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from bundleserver.commands.flags import ignored_flags, read_settings
 from bundleserver.commands.flags.table import FLAGS
 from bundleserver.commands.flags.values import parse_bytes
+from bundleserver.commands.sources import check_place
 from bundleserver.errors import ConfigError
 from bundleserver.serving.options import ServerOptions
 from bundleserver.settings import Settings
@@ -241,3 +243,58 @@ def test_a_routing_header_is_a_headers_name(name):
     """A name that no header can have is refused at the start."""
     with pytest.raises(ConfigError, match=r"--routing_header: is '.*'; expected a header name"):
         read_settings([f"--routing_header={name}"], {})
+
+
+@pytest.mark.parametrize("flag", ["send", "receive"])
+@pytest.mark.parametrize("form", [["={}"], ["", "{}"]])
+def test_gRPCs_own_word_for_any_size_is_taken(flag, form):  # noqa: N802
+    """-1, as 0 is; other negative numbers are a mistake."""
+    name = f"--grpc_max_{flag}_message_length"
+    given = [part.format("-1") for part in (name + form[0], *form[1:])]
+
+    assert -1 == getattr(read_settings(given), name.removeprefix("--"))
+    with pytest.raises(ConfigError, match=f"{name}: is '-2'"):
+        read_settings([f"{name}=-2"])
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto", "cuda", "cuda:0", "cuda:11"])
+def test_a_device_that_the_loader_takes_is_taken(device):
+    """Whether there is one the load asks."""
+    assert device == read_settings([f"--device={device}"]).device
+
+
+@pytest.mark.parametrize("device", ["", "gpu", "cuda:", "cuda:x", "CPU", "cuda:1\x1b[2J", "cpu:0"])
+def test_a_device_of_another_form_is_refused(device):
+    """No load would ever succeed with it."""
+    with pytest.raises(ConfigError, match=r"--device: is .*expected cpu, cuda, cuda:1 or auto"):
+        read_settings([f"--device={device}"])
+
+
+def test_a_bad_value_of_a_variable_names_the_variable():
+    """The flag is named only where the flag was given."""
+    environ = {"MODEL_URI": "tides@champion"}
+    with pytest.raises(ConfigError, match=r"\$MODEL_URI: 'tides@champion' is not") as told:
+        read_settings([], environ)
+    with pytest.raises(ConfigError, match="--model_uri: 'tides' is not"):
+        read_settings(["--model_uri=tides"], environ)
+
+    assert "--model_uri" not in str(told.value)
+
+
+def test_a_termination_log_needs_a_name():
+    """An empty one is a mistake, as of other flags."""
+    with pytest.raises(ConfigError, match="--termination_log: is ''; expected the path of a file"):
+        read_settings(["--termination_log="])
+
+
+def test_a_model_dir_that_is_no_directory_is_refused_before_anything_starts(tmp_path):
+    """Nothing that is put there makes it one; what is missing may come."""
+    (tmp_path / "model.pkl").touch()
+    os.mkfifo(tmp_path / "pipe")
+    for name, told in (("model.pkl", f"such as '{tmp_path}'"), ("pipe", "is not a directory")):
+        with pytest.raises(ConfigError, match=told):
+            check_place(read_settings([f"--model_dir={tmp_path / name}"]))
+    with pytest.raises(ConfigError, match="File name too long"):
+        check_place(read_settings([f"--model_dir=/{'x' * 300}"]))
+    for name in ("", "missing", "model.pkl/below"):
+        check_place(read_settings([f"--model_dir={tmp_path / name}"]))

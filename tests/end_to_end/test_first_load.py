@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import pickle
+import signal
 import socket
 from contextlib import contextmanager
 from pathlib import Path
@@ -124,7 +127,7 @@ def test_forty_models_with_one_broken_are_served(tmp_path, log):
         eventually(lambda: server.log.count("m7 v1: failed") > 2, "it used up its retries")
 
         assert server.popen.poll() is None
-        assert "of before" == log.read_text()
+        assert "" == log.read_text()
 
 
 def publish_one(root: Path) -> None:
@@ -162,7 +165,7 @@ def test_what_is_not_there_yet_is_waited_for(place, tmp_path, log):
         server.wait_until_ready("fraud")
 
     assert before
-    assert "of before" == log.read_text()
+    assert "" == log.read_text()
 
 
 def publish_into(root: Path) -> None:
@@ -254,3 +257,143 @@ def test_no_termination_log_is_created(tmp_path):
 
     assert 2 == ended.code
     assert not place.exists()
+
+
+class Ends:
+    """A model whose load ends its process, in one of several ways."""
+
+    def __init__(self, how: str) -> None:
+        self._how = how
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (eval, (_ENDS[self._how],))
+
+
+_ENDS = {
+    "a crash": "__import__('ctypes').string_at(8)",
+    "an exit": "__import__('os')._exit(0)",
+    "a kill": "__import__('os').kill(__import__('os').getpid(), 9)",
+}
+
+
+def ends_the_process(directory: Path, how: str) -> None:
+    """Write a model file of that kind."""
+    write_pickle(directory, Ends(how))
+
+
+def write_pickle(directory: Path, model: object) -> None:
+    """Write a bundle whose file is that pickle, whatever it does."""
+    directory.mkdir(parents=True)
+    (directory / "model.pkl").write_bytes(pickle.dumps(model))
+    component = {"framework": "sklearn", "path": "model.pkl"}
+    manifest = {"format": "bundle/v1", "components": {"model": component}}
+    (directory / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("how", [*_ENDS])
+def test_a_load_that_ends_its_process_is_named_in_the_file(how, tmp_path, log):
+    """It was written before the load, as nobody can write it afterwards."""
+    ends_the_process(tmp_path / "tides" / "v7", how)
+    with exiting(tmp_path / "tides", log, name="tides") as server:
+        server.exit_code()
+
+    assert log.read_text().startswith(
+        "the process ended while it loaded model 'tides' version 'v7'; its files crash"
+    )
+
+
+@pytest.mark.parametrize("how", ["a crash", "a kill"])
+def test_worker_processes_that_a_load_ends_give_it_up_after_three_tries(how, tmp_path, log):
+    """With short pauses, before anything was served; then the supervisor ends and says so."""
+    ends_the_process(tmp_path / "tides" / "v7", how)
+    with exiting(tmp_path / "tides", log, name="tides", workers=2) as server:
+        code = server.exit_code()
+
+    assert 1 == code
+    assert log.read_text().startswith("model 'tides' is not ready: version v7 is FAILED")
+    assert "it is not loaded again before its files change" in log.read_text()
+
+
+def test_an_orderly_end_during_a_load_leaves_no_reason(tmp_path, log):
+    """A pod that is deleted meanwhile has not failed."""
+    root = tmp_path / "tides"
+    write_pickle(root, Waits())
+    with exiting(root, log, name="tides") as server:
+        server.wait_until_listening()
+        eventually(lambda: "while it loaded" in log.read_text(), "the load is told")
+        server.send(signal.SIGTERM)
+        code = server.exit_code()
+
+    assert (0, "") == (code, log.read_text())
+
+
+class Waits:
+    """A model whose load takes long."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (eval, ("__import__('time').sleep(60)",))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_signal_while_it_ends_loses_neither_the_reason_nor_the_code(workers, tmp_path, log):
+    """The file is written before the drain, which a client that sends slowly draws out."""
+    broken(tmp_path / "fraud")
+    body = b"POST /v1/models/fraud:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{"
+    with exiting(tmp_path / "fraud", log, workers=workers, grace_period_seconds=4) as server:
+        server.wait_until_listening()
+        with socket.create_connection(("127.0.0.1", int(server.rest.rpartition(":")[2]))) as slow:
+            slow.sendall(body)
+            eventually(lambda: log.read_text().startswith("model 'fraud'"), "the end is decided")
+            told, ended = log.read_text(), server.popen.poll()
+            server.send(signal.SIGTERM)
+            code = server.exit_code()
+
+    assert ended is None
+    assert (1, told) == (code, log.read_text())
+
+
+@pytest.mark.parametrize("flags", [["--termination_log"], ["--termination_log="], ["--zz"]])
+def test_a_termination_log_without_a_name_is_said_in_the_variables_file(flags, log):
+    """Whoever reads that file learns what is wrong with the flag."""
+    ended = command("serve", *flags, variables={"TERMINATION_LOG": str(log)})
+
+    assert 2 == ended.code
+    assert log.read_text().startswith("serve: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("none.yaml", None, "cannot be read: No such file"),
+        ("half.yaml", "handlers: [", "is not a logging configuration: while parsing"),
+        ("odd.json", '{"version": 1, "handlers": {"h": {"class": "no.Such"}}}', "handler 'h': "),
+        ("old.ini", "no sections", "is not a logging configuration: "),
+    ],
+)
+def test_a_logging_configuration_that_is_none_is_one_sentence(name, text, said, tmp_path, log):
+    """It names the flag, the file, and what is wrong with it."""
+    file = tmp_path / name
+    if text is not None:
+        file.write_text(text)
+    ended = command(
+        "serve",
+        f"--log_config_file={file}",
+        f"--termination_log={log}",
+        f"--model_dir={tmp_path}",
+        "--http_port=0",
+        "--grpc_port=0",
+    )
+
+    assert 1 == ended.code
+    assert log.read_text().startswith(f"serve: --log_config_file: '{file}' ")
+    assert said in log.read_text()
+
+
+def test_a_model_dir_that_is_a_file_ends_it_at_once(tmp_path, log):
+    """With the code of a usage error."""
+    file = tmp_path / "model.joblib"
+    file.touch()
+    ended = command("serve", f"--model_dir={file}", f"--termination_log={log}")
+
+    assert 2 == ended.code
+    assert f"serve: --model_dir: '{file}' is not a directory" in log.read_text()

@@ -13,7 +13,7 @@ from bundleserver.manager.first_load import PAUSES_SECONDS
 from bundleserver.manager.watcher import Watcher
 from bundleserver.sources import Listing
 from bundleserver.sources.passing import may_pass
-from bundleserver.versions import VersionPolicy
+from bundleserver.versions import Version, VersionPolicy
 from bundleserver.versions.lifecycle import State
 from tests.fakes import DEADLINE_SECONDS, Clock, FakeSource, Gate
 
@@ -99,8 +99,32 @@ def _nothing(source):
     """Publish _nothing."""
 
 
+def _empty_directory_beside(source):
+    source.publish("v1", "churn", fails_at=State.LOADING)
+    source.publish("v1", fails_at=State.LOADING)
+    source.list_as(Listing("later", reason="waiting for model files", is_model=False))
+
+
+def _incomplete_beside(source):
+    source.publish("v1", fails_at=State.LOADING)
+    source.list_as(Listing("fraud", incomplete=(Version("v2"),)))
+
+
+def _unseen_beside(source):
+    source.publish("v2", fails_at=State.LOADING)
+    source.list_as(Listing("fraud", unseen=(Version("v1"),)))
+
+
+def _vanished_while_read(source):
+    source.publish("v1", problem="'/mnt/models/v1' cannot be read: No such file or directory")
+
+
 @pytest.mark.parametrize(
-    "publish", [_sound_beside, _unsettled_beside, _outage, _empty_beside, _unreadable, _nothing]
+    "publish",
+    [
+        *(_sound_beside, _unsettled_beside, _outage, _empty_beside, _unreadable, _nothing),
+        *(_empty_directory_beside, _incomplete_beside, _unseen_beside, _vanished_while_read),
+    ],
 )
 @pytest.mark.parametrize("name", ["fraud", None])
 def test_what_may_still_come_is_waited_for(publish, name, stage):
@@ -109,6 +133,94 @@ def test_what_may_still_come_is_waited_for(publish, name, stage):
     stage.serve("all", model_name=name)
 
     assert "" == stage.why(9)
+
+
+def test_a_reading_that_failed_decides_nothing_and_forgets_nothing(stage):
+    """While the directory cannot be read nothing is said; then the tries before it still count."""
+    stage.source.publish("v3", fails_at=State.LOADING)
+    manager = stage.serve()
+    said = stage.why()
+    stage.source.list_as(Listing("fraud", reason="'/mnt/models' hangs", is_read=False))
+    meanwhile = stage.why(2)
+    reason = manager.status("fraud").reason
+    stage.source.list_as(Listing("fraud"))
+    opened = len(stage.source.opened)
+    again = stage.why(1)
+
+    assert ("", "'/mnt/models' hangs") == (meanwhile, reason)
+    assert said == again
+    assert opened == len(stage.source.opened)
+
+
+def test_a_sound_version_is_remembered_while_its_directory_cannot_be_read(stage):
+    """A poll fails during the last try of a newer, broken version; the older one then serves."""
+    gate = Gate()
+    stage.source.publish("v1")
+    stage.source.publish("v2", fails_at=State.LOADING, gate=gate)
+    manager = stage.serve(load_threads=1, retry_pauses_seconds=())
+    manager.reconcile()
+    gate.wait_until_reached()
+    stage.source.list_as(Listing("fraud", reason="'/mnt/models' hangs", is_read=False))
+    manager.reconcile()
+    gate.open()
+    assert manager.wait_for_loads(DEADLINE_SECONDS)
+    meanwhile = stage.why(1)
+    stage.source.list_as(Listing("fraud"))
+    manager.reconcile()
+    assert manager.wait_for_loads(DEADLINE_SECONDS)
+
+    assert "" == meanwhile
+    assert manager.is_ready("fraud", "v1")
+
+
+@pytest.mark.parametrize("name", ["fraud", None])
+def test_what_vanished_during_its_try_is_waited_for(name, stage):
+    """Its failure says nothing of what takes its place; nor does one that was never tried."""
+    gate = Gate()
+    stage.source.publish("v5", "churn", fails_at=State.LOADING)
+    stage.source.publish("v1", fails_at=State.LOADING, gate=gate)
+    stage.source.publish("v0", settled=False)
+    manager = stage.serve("all", model_name=name, load_threads=2, retry_pauses_seconds=())
+    manager.reconcile()
+    gate.wait_until_reached()
+    stage.source.delete("v1")
+    stage.source.delete("v0")
+    stage.source.publish("v2", fails_at=State.LOADING)
+    manager.reconcile()
+    gate.open()
+    assert manager.wait_for_loads(DEADLINE_SECONDS)
+    during = manager.first_load.why_failed()
+    for _ in range(3):
+        manager.reconcile()
+        assert manager.wait_for_loads(DEADLINE_SECONDS)
+    after = manager.first_load.why_failed()
+    if name is None:
+        stage.source.delete_model("fraud")
+        manager.reconcile()
+    gone = manager.first_load.why_failed()
+    stage.source.publish("v0", fails_at=State.LOADING)
+    stage.source.publish("v2", fails_at=State.LOADING)
+    for _ in range(4):
+        manager.reconcile()
+        assert manager.wait_for_loads(DEADLINE_SECONDS)
+
+    assert ("", "", "") == (during, after, gone)
+    assert "version v0 is FAILED" in manager.first_load.why_failed()
+
+
+def test_a_poll_that_began_before_the_last_try_ended_tells_nothing(stage):
+    """Files may have been repaired between that poll and the end of the try."""
+    told = []
+    stage.source.publish("v1", fails_at=State.LOADING)
+    manager = stage.serve(retry_pauses_seconds=())
+    watcher = Watcher(manager, 1000.0, told.append)
+    manager.reconcile()
+    first, before = watcher._has_failed(has_polled=True), [*told]
+    manager.reconcile()
+    second = watcher._has_failed(has_polled=True)
+
+    assert (True, False) == (first, second)
+    assert ([], 1) == (before, len(told))
 
 
 PASSING = [

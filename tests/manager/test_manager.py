@@ -9,6 +9,7 @@ import pytest
 
 from bundleserver.errors import ModelNotFound, NotReady, VersionNotFound
 from bundleserver.manager import Manager
+from bundleserver.manager.admission import Admission
 from bundleserver.manager.loading import WAIT_FOR_MEMBERS_SECONDS
 from bundleserver.manager.orders import MOST_SETTLING_SECONDS
 from bundleserver.manager.watcher import Watcher
@@ -695,6 +696,56 @@ def test_a_server_of_several_models_is_ready_when_none_is_pending(make, source):
     manager.reconcile()
     before = manager.is_server_ready()
     source.settle("v1", "churn")
+    manager.reconcile()
+
+    assert not before
+    assert manager.is_server_ready()
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("how", [{"settled": False}, {"fails_at": State.LOADING}])
+def test_what_comes_later_never_makes_a_ready_server_unready(make, source, how, strict):
+    """An upload, a load or a broken model beside what answers; what it had then still counts."""
+    manager = make(model_name=None, strict_readiness=strict)
+    source.publish("v1", "prices")
+    source.publish("v1", "stock")
+    manager.reconcile()
+    source.publish("v1", "weather", **how)
+    manager.reconcile()
+    later = manager.is_server_ready()
+    source.delete_model("stock")
+    manager.reconcile()
+
+    assert later
+    assert manager.is_server_ready()
+
+
+def test_a_model_that_was_there_before_still_counts_once_it_answers_no_more(make, source):
+    """Strictly, a server is unready without one of its first models, and whatever came later."""
+    manager = make(model_name=None, strict_readiness=True)
+    source.publish("v1", "prices")
+    source.publish("v1", "stock")
+    manager.reconcile()
+    source.publish("v1", "weather")
+    manager.reconcile()
+    before = manager.is_server_ready()
+    manager._shared.models["stock"].manual.unload(Version("v1"), None)
+    manager.reconcile(poll=False)
+
+    assert before
+    assert not manager.is_server_ready()
+
+
+def test_a_process_that_joins_others_counts_what_they_serve(make, source):
+    """A worker process that takes the place of another is not held up by what is uploaded."""
+
+    class Joining(Admission):
+        served = ("prices",)
+
+    manager = make(model_name=None, admission=Joining())
+    source.publish("v1", "prices")
+    source.publish("v1", "weather", settled=False)
+    before = manager.is_server_ready()
     manager.reconcile()
 
     assert not before

@@ -48,6 +48,7 @@ def listed(source: DirectorySource, **demand: object) -> dict[str, list[str]]:
     return {
         listing.model: [candidate.version.label for candidate in listing.candidates]
         for listing in source.discover(**demand)
+        if listing.is_model
     }
 
 
@@ -606,3 +607,68 @@ def test_a_volume_of_models_lists_each_directory_once(tmp_path, monkeypatch):
 
     assert {tmp_path, tmp_path / "a", tmp_path / "b"} <= {*opened}
     assert len({*opened}) == len(opened)
+
+
+def test_an_empty_directory_beside_models_is_told_apart_from_them(root):
+    """It may become one, so it is waited for; beside nothing, and for one name, it says nothing."""
+    (root / "later").mkdir()
+    (root / "half").mkdir()
+    (root / "half" / "model.joblib.part").write_bytes(b"half")
+    before = DirectorySource(root).discover()
+    write_plain(root / "churn")
+    found = {it.model: it for it in DirectorySource(root).discover()}
+    named = DirectorySource(root, "churn").discover()
+
+    assert () == before
+    assert {"churn": True, "half": False, "later": False} == {
+        name: it.is_model for name, it in found.items()
+    }
+    assert f"waiting for model files in '{root / 'later'}'" == found["later"].reason
+    assert ["churn"] == [it.model for it in named]
+
+
+def test_a_name_beside_directories_of_models_says_what_was_found_and_what_to_do(root):
+    """A runtime that always passes the name meets a volume of models under other names."""
+    for number in range(7):
+        write_bundle(root / f"zone{number}" / "v1")
+    (root / "empty").mkdir()
+
+    reason = only(DirectorySource(root, "tariff")).reason
+
+    assert "or a directory 'tariff' with one of them" in reason
+    assert "directories of models: 'zone0', 'zone1', 'zone2', 'zone3'," in reason
+    assert f"such as '{root / 'zone0'}'" in reason
+    assert "storageUri" in reason
+    assert "leave out --model_name" in reason
+    assert "empty" not in reason
+
+
+def test_versions_without_their_files_yet_are_named_as_incomplete(root, clock):
+    """Empty ones, and those whose manifest may still come; not one that is complete without."""
+    write_bundle(root / "v1")
+    (root / "v2").mkdir()
+    write_plain(root / "v3")
+    source = DirectorySource(root, "fraud", settle_seconds=2.0, clock=clock)
+    before = only(source).incomplete
+    clock.now += 3
+    after = only(source).incomplete
+
+    assert {Version("v2"), Version("v3")} == {*before}
+    assert (Version("v2"),) == after
+
+
+def test_a_directory_that_cannot_be_read_is_no_reading(root, monkeypatch):
+    """Nothing is known of its versions then."""
+    write_bundle(root / "churn" / "v1")
+    source = DirectorySource(root)
+    before = only(source).is_read
+    monkeypatch.setattr(source, "_list_model", _hangs)
+    after = only(source)
+
+    assert before
+    assert not after.is_read
+    assert after.reason.startswith(f"'{root / 'churn'}' cannot be read")
+
+
+def _hangs(*_: object) -> None:
+    raise TimeoutError("the volume hangs")

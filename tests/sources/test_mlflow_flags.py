@@ -10,6 +10,7 @@ from bundleserver.commands.flags import read_settings
 from bundleserver.commands.sources import make_source, served_name
 from bundleserver.errors import ConfigError, SourceError, StoreError
 from bundleserver.sources.directory import DirectorySource
+from bundleserver.sources.registry.schemes import check_schemes
 from bundleserver.sources.registry.source import RegistrySource
 from bundleserver.sources.registry.uri import ModelUri
 
@@ -128,3 +129,12 @@ def test_a_password_in_the_address_stays_out_of_messages(monkeypatch):
 
     assert "http://localhost:1/base" == place
     assert "secret" not in str(explain(error, place, "x"))
+
+
+@pytest.mark.parametrize("name", ["MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"])
+def test_a_scheme_that_mlflow_has_no_client_for_is_refused_at_start(name):
+    """It would be asked for ever; the variable is named, with the schemes that there are."""
+    with pytest.raises(ConfigError, match=rf"\${name}: has the scheme 'htp'.*'https'"):
+        check_schemes({name: "htp://registry:5000"})
+    for uri in ("", "databricks", "http://r:5", "sqlite:///a.db", "postgresql+psycopg2://r", "/a"):
+        check_schemes({name: uri})

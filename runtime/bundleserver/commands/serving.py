@@ -15,10 +15,15 @@ import typer
 from bundleserver.commands.console import say_error
 from bundleserver.commands.flags import ignored_flags, read_settings
 from bundleserver.commands.flags.table import FLAGS, VARIABLES
-from bundleserver.commands.sources import make_source, served_name
+from bundleserver.commands.sources import check_place, make_source, served_name
 from bundleserver.commands.trust import log_trust, trust_of
 from bundleserver.errors import BundleServerError, ConfigError, FrameworkError
-from bundleserver.serving.stopping import TERMINATION_LOG, write_last_words
+from bundleserver.serving.stopping import (
+    TERMINATION_LOG,
+    LastWords,
+    ignore_signals,
+    write_last_words,
+)
 from bundleserver.serving.workers.identity import WorkerIdentity
 from bundleserver.settings import Settings
 
@@ -50,6 +55,7 @@ def serve(context: typer.Context) -> None:
 def _serve(arguments: Sequence[str]) -> None:
     try:
         settings = read_settings(arguments)
+        check_place(settings)
     except ConfigError as error:
         say_error(error)
         raise SystemExit(2) from error
@@ -66,11 +72,14 @@ def _termination_log(arguments: Sequence[str]) -> Path:
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         flag, given, value = argument.partition("=")
         if flag == FLAGS["termination_log"].spelling:
-            place = value if given else following
+            named = value if given else following
+            # Without a value it is an error, which is written where it is without the flag.
+            place = place if not named or named.startswith("--") else named
     return Path(place)
 
 
 def _supervise(settings: Settings, arguments: Sequence[str]) -> int:
+    from bundleserver.manager.first_load import PAUSES_SECONDS
     from bundleserver.serving.log_config import set_up_logging
     from bundleserver.serving.options import rest_port
     from bundleserver.serving.workers.supervisor import supervise
@@ -85,6 +94,8 @@ def _supervise(settings: Settings, arguments: Sequence[str]) -> int:
         grpc_port=settings.grpc_port if settings.enable_grpc else None,
         grace_seconds=settings.grace_period_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
+        first_pauses_seconds=PAUSES_SECONDS if settings.first_load_failure == "exit" else None,
+        say_failed=LastWords(settings.termination_log).end,
     )
 
 
@@ -96,12 +107,13 @@ def _server_options(settings: Settings) -> ServerOptions:
     )
 
 
-def _make_manager(settings: Settings, member: Member | None) -> Manager:
+def _make_manager(settings: Settings, member: Member | None, words: LastWords) -> Manager:
     from bundleserver.manager import Manager
     from bundleserver.manager.first_load import PAUSES_SECONDS
     from bundleserver.manager.manager import RETRY_PAUSES_SECONDS
 
-    first = PAUSES_SECONDS if settings.first_load_failure == "exit" else ()
+    exits = settings.first_load_failure == "exit"
+    first = PAUSES_SECONDS if exits else ()
     return Manager(
         make_source(settings),
         model_name=served_name(settings),
@@ -119,6 +131,8 @@ def _make_manager(settings: Settings, member: Member | None) -> Manager:
         load_timeout_seconds=settings.load_timeout_seconds,
         admission=None if member is None else member.admission,
         manual_orders=None if member is None else member.manual_orders,
+        # Of a worker process that a load ends the supervisor knows.
+        tell_loads=words.note_loads if exits and member is None else None,
     )
 
 
@@ -155,14 +169,17 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
     if identity is not None:
         settings = replace(settings, http_port=identity.http_port, grpc_port=identity.grpc_port)
     member = None if identity is None else Member(identity)
-    manager = _make_manager(settings, member)
+    words = LastWords(settings.termination_log)
+    manager = _make_manager(settings, member, words)
     if member is not None:
         member.manage(manager)
     failures: list[str] = []
 
     def end(why: str) -> None:
-        failures.append(why)
-        server.stop()
+        if not server.stopping:
+            failures.append(why)
+            words.end(why)
+            server.stop(code=1)
 
     exits = settings.first_load_failure == "exit"
     on_failure = end if member is None else member.say_failed
@@ -182,8 +199,11 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
     try:
         server.run()
     finally:
+        if failures:
+            ignore_signals()
         if member is not None:
             member.say_leaving()
+        words.end()
         is_idle = watcher.stop(_LAST_LOADS_SECONDS)
     if failures:
         raise FirstLoadFailed(failures[0])

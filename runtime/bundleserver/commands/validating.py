@@ -96,7 +96,8 @@ def list_models(directory: Path) -> tuple[Listing, ...]:
         raise StoreError(
             f"{directory} does not exist; expected a bundle, a model with versions, or a store"
         )
-    return DirectorySource(directory, timeout_seconds=None).discover()
+    found = DirectorySource(directory, timeout_seconds=None).discover()
+    return tuple(listing for listing in found if listing.is_model)
 
 
 def _check_listing(

@@ -27,7 +27,12 @@ class Admission:
 
     Called under the manager's lock, so it must not block. When its answers change, call
     ``Manager.reconsider``.
+
+    Attributes:
+        served: the models that other processes of this server answer for, at its start.
     """
+
+    served: Collection[str] = ()
 
     def may_load(self, key: VersionKey) -> bool:
         """Ask whether a load may begin now; the first time asks for that."""

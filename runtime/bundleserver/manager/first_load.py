@@ -1,4 +1,4 @@
-"""The first load of a server: whether it has failed for good, and nobody needs to wait for it."""
+"""The first load of a server: whether it is ready, or has failed for good."""
 
 from __future__ import annotations
 
@@ -35,11 +35,14 @@ class FirstLoad:
         """Return why no model will be ready without other files; an empty string if one may be.
 
         That is only said of a server that has never been ready, whose source was read at the last
-        poll: no version is loaded or waited for, and each has used up its retries.
+        poll, with every model's directory: no version is loaded or waited for, and each that was
+        ever listed has been tried, and has used up its retries.
         """
         shared = self._shared
         with shared.changed:
             if shared.has_served or shared.is_closing or shared.orders:
+                return ""
+            if shared.awaited or shared.untried:
                 return ""
             if shared.last_poll_at is None or shared.last_poll_error is not None:
                 return ""
@@ -64,8 +67,41 @@ class FirstLoad:
             models = [model for _, model in sorted(self._shared.models.items())]
             if any(model.default is not None for model in models):
                 return ""
-            said = (f"model '{it.name}' is not ready: {_why(it)}" for it in models)
+            said = [f"model '{it.name}' is not ready: {_why(it)}" for it in models]
+            said += self._shared.awaited.values()
             return "; ".join(few(said, _MOST_MODELS))
+
+
+def is_ready(shared: Shared) -> bool:
+    """Ask whether the process is ready; called under the lock.
+
+    Of several models each must be ready or have failed, and one be ready; if strict, all. Once it
+    has been, only those count that it had then: what is uploaded to a server that answers must not
+    take it away from its clients.
+    """
+    note_readiness(shared)
+    return _is_ready(shared)
+
+
+def note_readiness(shared: Shared) -> None:
+    """Record that the process is ready, with the models that it has now, before others come."""
+    if not shared.has_been_ready and _is_ready(shared):
+        shared.has_been_ready = True
+        shared.expected = {*shared.models}
+
+
+def _is_ready(shared: Shared) -> bool:
+    answering = {name for name, model in shared.models.items() if model.default is not None}
+    if shared.is_closing or not answering:
+        return False
+    counting = {
+        name: model
+        for name, model in shared.models.items()
+        if not shared.has_been_ready or name in shared.expected
+    }
+    if shared.is_asked or shared.is_strict:
+        return counting.keys() <= answering
+    return not any(model.is_pending() for model in counting.values())
 
 
 def _why(model: ModelRecord) -> str:
@@ -74,7 +110,12 @@ def _why(model: ModelRecord) -> str:
 
 def _is_lost(shared: Shared, model: ModelRecord) -> bool:
     """Ask whether no version of a model can become ready."""
-    if not model.versions or model.manual.unloaded or model.manual.is_stopped:
+    if not (model.versions and model.is_read) or model.incomplete or model.untried:
+        return False
+    if model.manual.unloaded or model.manual.is_stopped:
+        return False
+    if model.unseen and not model.policy.specific:
+        # Only the next poll reads the older ones in place of those that failed.
         return False
     wanted = model.wanted()
     return all(_is_over(shared, model, it, wanted) for it in model.versions.values())
@@ -84,6 +125,9 @@ def _is_over(
     shared: Shared, model: ModelRecord, record: VersionRecord, wanted: Collection[Version]
 ) -> bool:
     if record.is_underway or record.is_open or record.awaiting or not record.is_settled:
+        return False
+    if record.candidate is None:
+        # It went away during its load, and the next poll says what has taken its place.
         return False
     if record.waits_until is not None:
         # For other models of this server, of which none will be ready.

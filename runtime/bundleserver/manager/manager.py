@@ -10,7 +10,7 @@ from functools import partial
 from bundleserver.bundle.trust import TRUST_ANY, Trust
 from bundleserver.errors import ModelNotFound, NotReady, VersionNotFound
 from bundleserver.manager.admission import Admission
-from bundleserver.manager.first_load import FirstLoad
+from bundleserver.manager.first_load import FirstLoad, is_ready
 from bundleserver.manager.leases import Loaded, give_memory_back
 from bundleserver.manager.loading import Loader
 from bundleserver.manager.loading.circles import note_calls
@@ -65,6 +65,7 @@ class Manager:
         open_bundle: OpenBundle | None = None,
         admission: Admission | None = None,
         manual_orders: Mapping[str, Mapping[str, object]] | None = None,
+        tell_loads: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Set what to serve; nothing is read before the first ``reconcile``.
@@ -87,14 +88,18 @@ class Manager:
             open_bundle: opens a candidate; None is the real opener.
             admission: decides whether an open version may answer; None admits each.
             manual_orders: initial manual loads and unloads.
+            tell_loads: told what is being loaded, in words, until something is ready.
             clock: monotonic seconds.
         """
         self._source, self._asked = source, model_name
         self._policy, self._swap = policy or VersionPolicy(), swap
         self._traffic, self._manual_orders = traffic or {}, manual_orders or {}
-        self._strict, self._clock = strict_readiness, clock
+        self._clock = clock
         refuses = breaking_signature == "refuse"
         shared = self._shared = Shared(admission=admission or Admission(), refuses_breaks=refuses)
+        shared.is_asked, shared.is_strict = model_name is not None, strict_readiness
+        if others_serve := shared.admission.served:
+            shared.has_been_ready, shared.expected = True, {*others_serve}
         self.first_load = FirstLoad(shared)
         self.knows: Callable[[str], bool] = shared.models.__contains__
         self.manual_orders, self.outcomes = shared.manual_orders, shared.outcomes
@@ -109,7 +114,7 @@ class Manager:
             calls=partial(note_calls, shared),
             trust=trust,
         )
-        how = (retry_pauses_seconds, clock, load_threads, load_timeout_seconds)
+        how = (retry_pauses_seconds, clock, load_threads, load_timeout_seconds, tell_loads)
         self._loader = Loader(shared, opener, *how)
         self._reconciler = Reconciler(shared, source, self._new_model, self._loader, clock)
         if model_name is not None:
@@ -155,18 +160,9 @@ class Manager:
         return True
 
     def is_server_ready(self) -> bool:
-        """Ask whether the process is ready.
-
-        Of several models each must be ready or have failed, and one be ready; if strict, all.
-        """
+        """Ask whether the process is ready; see ``first_load``."""
         with self._shared.changed:
-            models = list(self._shared.models.values())
-            answers = [model.default is not None for model in models]
-            if self._shared.is_closing or not any(answers):
-                return False
-            if self._asked is not None or self._strict:
-                return all(answers)
-            return not any(model.is_pending() for model in models)
+            return is_ready(self._shared)
 
     def status(self, model: str) -> ModelStatus:
         """Return the status of a model and its versions.

@@ -14,7 +14,7 @@ from bundleserver.manager.configuration import Configuration, Note
 from bundleserver.manager.leases import Loaded
 from bundleserver.manager.manual import ManualOrders
 from bundleserver.manager.records import VersionRecord
-from bundleserver.sources import Demand, Listing
+from bundleserver.sources import Listing
 from bundleserver.versions import Version, VersionPolicy, is_version_label
 from bundleserver.versions.lifecycle import (
     Load,
@@ -34,6 +34,9 @@ class ModelRecord:
     Attributes:
         is_asked: the process was started for this model, so it is known without versions.
         unseen: versions known by name only, as nothing has demanded them yet.
+        incomplete: versions that have no files yet, or not all.
+        untried: versions that went away before they were ever tried.
+        is_read: the last poll could read its directory; else nothing new is known of it.
         default: the version for requests that name none.
         serving: the default version's open bundle.
         last_served: what clients of the version that served last rely on.
@@ -56,6 +59,9 @@ class ModelRecord:
         self.configuration = Configuration(policy, traffic)
         self.versions: dict[Version, VersionRecord] = {}
         self.unseen: tuple[Version, ...] = ()
+        self.incomplete: tuple[Version, ...] = ()
+        self.untried: set[Version] = set()
+        self.is_read = True
         self.manual = manual
         self.default: Version | None = None
         self.serving: Loaded | None = None
@@ -74,14 +80,23 @@ class ModelRecord:
         return self.configuration.policy
 
     def update(self, listing: Listing) -> None:
-        """Update from a poll; an empty listing removes no version that answers."""
+        """Update from a poll; an empty listing removes no version that answers.
+
+        One that could not be read changes nothing but the reason.
+        """
         for text in listing.warnings:
             if text not in self._warnings:
                 self.note(logging.WARNING, text)
         if listing.reason not in ("", self.reason):
             self.note(logging.INFO, listing.reason)
-        self.reason, self._warnings = listing.reason, listing.warnings
-        self.unseen, self._is_listed = listing.unseen, True
+        self.reason, self._is_listed = listing.reason, True
+        was_read, self.is_read = self.is_read, listing.is_read
+        if not listing.is_read:
+            if was_read and self.open_versions():
+                self.note(logging.WARNING, f"{listing.reason}; {self.kept()}")
+            return
+        self._warnings = listing.warnings
+        self.unseen, self.incomplete = listing.unseen, listing.incomplete
         listed = {candidate.version: candidate for candidate in listing.candidates}
         if listed or self.unseen or not self.open_versions():
             known = {*listed, *self.unseen, *self.open_versions()}
@@ -91,6 +106,7 @@ class ModelRecord:
             self.note(logging.WARNING, f"{listing.reason or 'no version is listed'}; {self.kept()}")
         for version in {*self.versions} - {*listed}:
             self._lose(version)
+        self.untried -= {*listed, *self.unseen}
         for version, candidate in listed.items():
             record = self.versions.setdefault(version, VersionRecord(version))
             if record.see(candidate):
@@ -123,33 +139,10 @@ class ModelRecord:
         serves = default_version(snapshots, self.policy, self.default) == loaded.version
         return self.last_served.breaks(loaded) if serves else ""
 
-    def demand(self) -> Demand:
-        """Return which versions the source should read, without old unselected ones."""
-        if self.manual.is_stopped:
-            opened = frozenset(v for v, record in self.versions.items() if record.is_open)
-            return Demand(self.policy, opened)
-        required = self._admission.required(self.name)
-        by_name = {*self.manual.loaded, *required, *self.configuration.named}
-        left_out: set[Version] = set()
-        for version, record in self.versions.items():
-            is_left_out = version in self.manual.unloaded or record.state is State.FAILED
-            if record.is_open or is_left_out:
-                by_name.add(version)
-            if is_left_out and record.is_loadable:
-                left_out.add(version)
-        return Demand(self.policy, frozenset(by_name), frozenset(left_out))
-
-    def demands_more_than(self, polled: Demand | None) -> bool:
-        """Ask whether versions are demanded now that the last poll did not read."""
-        if not self.unseen or polled is None:
-            return False
-        demand = self.demand()
-        is_wider = demand.policy != polled.policy or demand.further > polled.further
-        return is_wider or not (demand.versions - polled.versions).isdisjoint(self.unseen)
-
     def next_action(self, now: float, may_load: bool = True) -> Load | Unload | None:
         """Return the one thing to do next, or None."""
-        return next_action(self.snapshots(), self.policy, self._swap, now, may_load)
+        may = may_load and self.is_read
+        return next_action(self.snapshots(), self.policy, self._swap, now, may)
 
     def snapshots(self) -> list[Snapshot]:
         """Return a snapshot of every version for the lifecycle."""
@@ -292,6 +285,9 @@ class ModelRecord:
 
     def _lose(self, version: Version) -> None:
         record = self.versions[version]
+        was_begun = record.tried is not None or record.is_underway or record.is_open
+        if not was_begun and version not in self.manual.unloaded:
+            self.untried.add(version)
         record.lose()
         self._forget_lost(record)
 

@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 
 from bundleserver.errors import BundleServerError, SourceError
 from bundleserver.manager.admission import VersionKey
+from bundleserver.manager.first_load import note_readiness
 from bundleserver.manager.leases import give_memory_back
 from bundleserver.manager.loading import Loader
 from bundleserver.manager.loading.attempts import Attempt
 from bundleserver.manager.loading.circles import retry_without_circle
+from bundleserver.manager.loading.demands import demand_of, demands_more
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.orders import Order
 from bundleserver.manager.shared import LOG, Shared
@@ -67,14 +69,14 @@ class Reconciler:
     def _demands_more(self) -> bool:
         with self._shared.changed:
             return any(
-                model.demands_more_than(self._demanded.get(name))
+                demands_more(model, self._shared.admission, self._demanded.get(name))
                 for name, model in self._shared.models.items()
             )
 
     def _demand_of(self, name: str) -> Demand:
         with self._shared.changed:
             model = self._shared.models.get(name) or self._new_model(name)
-            demand = self._demanded[name] = model.demand()
+            demand = self._demanded[name] = demand_of(model, self._shared.admission)
         return demand
 
     def _poll(self) -> None:
@@ -122,8 +124,12 @@ class Reconciler:
                 model.reason = str(error)
 
     def _update(self, listings: Sequence[Listing]) -> None:
-        models = self._shared.models
+        models, shared = self._shared.models, self._shared
+        note_readiness(shared)
+        shared.awaited = {it.model: it.reason for it in listings if not it.is_model}
+        listings = [it for it in listings if it.is_model]
         for listing in listings:
+            shared.untried.discard(listing.model)
             if listing.model not in models:
                 models[listing.model] = self._new_model(listing.model)
             models[listing.model].update(listing)
@@ -132,7 +138,10 @@ class Reconciler:
             model.update(Listing(name, reason=f"model '{name}' no longer exists"))
             if not model.versions and not model.is_asked:
                 del models[name]
-                self._shared.traffic.forget(name)
+                shared.traffic.forget(name)
+                shared.expected.discard(name)
+                if model.untried:
+                    shared.untried.add(name)
 
     def _advance(self, model: ModelRecord) -> bool:
         """Close drained bundles and take the next action; returns whether there was one."""

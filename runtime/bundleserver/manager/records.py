@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -127,7 +129,8 @@ class VersionRecord:
         known = self.failure
         self.failure = f"FAILED while {State.DISCOVERED.value}: {candidate.problem}"
         self.state, self.tried, self.retry_at = State.FAILED, candidate.fingerprint, None
-        self.may_pass = may_pass(self.failure)
+        # What is not there has been moved while it was read, or is a link to what comes later.
+        self.may_pass = may_pass(self.failure) or os.strerror(errno.ENOENT) in self.failure
         return self.failure != known
 
     def lose(self) -> None:

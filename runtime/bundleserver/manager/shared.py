@@ -28,6 +28,12 @@ class Shared:
         refuses_breaks: a version that breaks clients of the one that serves is FAILED.
         work: set when there is work for the watcher's thread before its next poll.
         has_served: a version of some model has been ready.
+        has_been_ready: the process has been.
+        expected: the models that it had then; one that comes later does not make it unready.
+        awaited: what empty directories wait for that may become models, by their names.
+        untried: models that went away before each of their versions was tried.
+        is_asked: the process was started for one model.
+        is_strict: with several models, it is ready only when all are.
     """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -41,6 +47,12 @@ class Shared:
     refuses_breaks: bool = False
     is_closing: bool = False
     has_served: bool = False
+    has_been_ready: bool = False
+    expected: set[str] = field(default_factory=set)
+    awaited: Mapping[str, str] = field(default_factory=dict)
+    untried: set[str] = field(default_factory=set)
+    is_asked: bool = False
+    is_strict: bool = False
     last_poll_at: float | None = None
     last_poll_error: str | None = None
 

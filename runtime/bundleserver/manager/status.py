@@ -247,7 +247,7 @@ def why_not_ready(model: ModelRecord, wanted: Collection[Version]) -> str:
     if default in model.versions:
         what = describe(model, model.versions[default], wanted)
         return f"version {default}, the default of {model.configuration.name}, is {what}"
-    if not model.versions:
+    if not (model.versions and model.is_read):
         return model.reason or "no version was found"
     first = max(model.versions, key=lambda version: (version in wanted, version))
     return f"version {first} is {describe(model, model.versions[first], wanted)}"

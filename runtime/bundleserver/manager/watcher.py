@@ -44,6 +44,7 @@ class Watcher:
         self._on_first_failure = on_first_failure
         self._reminder_seconds = reminder_seconds
         self._reminded_at = time.monotonic()
+        self._is_in_doubt = False
         self._is_stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watcher", daemon=True)
 
@@ -84,18 +85,20 @@ class Watcher:
     def _has_failed(self, has_polled: bool) -> bool:
         """Tell whoever asked of a first load that has failed; returns True if a poll shall say so.
 
-        Its files may have changed since the last poll.
+        Only one that began after the last try tells that its files have not changed since.
         """
         if self._on_first_failure is None:
             self._remind()
             return False
         why = self._manager.first_load.why_failed()
+        was_in_doubt, self._is_in_doubt = self._is_in_doubt, bool(why)
         if not why:
             self._remind()
-        elif has_polled:
+        elif has_polled and was_in_doubt:
             tell, self._on_first_failure = self._on_first_failure, None
             tell(why)
-        return bool(why) and not has_polled
+            return False
+        return bool(why)
 
     def _remind(self) -> None:
         now = time.monotonic()

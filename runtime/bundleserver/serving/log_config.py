@@ -6,6 +6,7 @@ import logging.config
 from typing import Any
 
 from bundleserver.documents.printable import printable
+from bundleserver.errors import ConfigError, Problem
 from bundleserver.serving.interpreter_log import log_what_python_says
 from bundleserver.serving.options import ServerOptions
 
@@ -49,10 +50,27 @@ def set_up_logging(options: ServerOptions) -> None:
     if options.log_config_file is None:
         logging.config.dictConfig(_default_config(options))
     else:
-        from bundleserver.serving.kserve.sdk import kserve_logging
-
-        kserve_logging.configure_logging(options.log_config_file)
+        _configure_from(options.log_config_file)
     log_what_python_says()
+
+
+def _configure_from(file: str) -> None:
+    from bundleserver.serving.kserve.sdk import kserve_logging
+
+    try:
+        kserve_logging.configure_logging(file)
+    except OSError as error:
+        raise _unusable(file, f"cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # whatever the parsers of three formats and their handlers raise
+        # Why a handler cannot be made is the cause of what says so.
+        causes = filter(None, (error, error.__cause__))
+        why = ": ".join(" ".join(str(it).split()) or type(it).__name__ for it in causes)
+        raise _unusable(file, f"is not a logging configuration: {why}") from error
+
+
+def _unusable(file: str, why: str) -> ConfigError:
+    problem = Problem("--log_config_file", f"'{printable(file)}' {why}")
+    return ConfigError("serve", [problem])
 
 
 def _default_config(options: ServerOptions) -> dict[str, object]:

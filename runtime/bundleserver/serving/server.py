@@ -86,6 +86,7 @@ class BundleServer:
         self._registry = registry
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end = asyncio.Event()
+        self._is_signalled, self._code = False, 0
 
     @property
     def stopping(self) -> bool:
@@ -106,9 +107,9 @@ class BundleServer:
             LOG.error("%s", error)
             raise SystemExit(1) from error
 
-    def stop(self, sig: int = 0) -> None:
+    def stop(self, sig: int = 0, code: int = 0) -> None:
         """Stop, from any thread; ``serve`` returns once all requests in flight are answered."""
-        self.manager.stopping = True
+        self.manager.stopping, self._code = True, code or self._code
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._end.set)
 
@@ -144,9 +145,9 @@ class BundleServer:
         await self.serve()
 
     def _on_signal(self, number: signal.Signals) -> None:
-        if self.stopping:
+        if self._is_signalled:
             end_now(1, f"{number.name} again: ending now; requests in flight are lost")
-        grace = self.options.grace_period_seconds
+        self._is_signalled, grace = True, self.options.grace_period_seconds
         LOG.info(
             "%s: stopping; not ready, answers close their connections for %g s before new ones are "
             "refused; grace period %g s for requests in flight",
@@ -155,7 +156,7 @@ class BundleServer:
             grace,
         )
         deadline = threading.Timer(
-            grace, end_now, (0, "the grace period is over; requests in flight are lost")
+            grace, end_now, (self._code, "the grace period is over; requests in flight are lost")
         )
         # A daemon runs even while the interpreter waits for other threads.
         deadline.daemon = True

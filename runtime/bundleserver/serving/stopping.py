@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import stat
+import threading
 from pathlib import Path
 from types import FrameType
 
@@ -62,6 +63,39 @@ def write_last_words(why: str, place: Path = TERMINATION_LOG) -> None:
                 os.write(descriptor, data)
         finally:
             os.close(descriptor)
+
+
+class LastWords:
+    """The termination message of one process, before its end. Called from any thread.
+
+    Until anything is ready it is what is being loaded, as a load may end the process; then why the
+    process ends, as soon as that is decided: a drain may be cut short.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self._lock = threading.Lock()
+        self._is_noted = self._is_over = False
+
+    def note_loads(self, what: str) -> None:
+        """Write what is being loaded; an empty string takes that away again."""
+        with self._lock:
+            if not self._is_over and (what or self._is_noted):
+                self._is_noted = bool(what)
+                write_last_words(what, self._place)
+
+    def end(self, why: str = "") -> None:
+        """Write why the process ends, for good; an empty string is an orderly end."""
+        with self._lock:
+            if not self._is_over and (why or self._is_noted):
+                write_last_words(why, self._place)
+            self._is_over = True
+
+
+def ignore_signals() -> None:
+    """Let no signal change how a process ends that does so by itself; for the main thread."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _shortened(text: str) -> bytes:

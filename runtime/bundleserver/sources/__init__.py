@@ -74,6 +74,9 @@ class Listing:
         unseen: versions of which only the name is known, as the demand excludes them.
         reason: why there are no candidates: what is missing, and where.
         warnings: problems to fix, each a sentence.
+        incomplete: versions that are there by name, and have no files yet, or not all.
+        is_read: False if the directory could not be read now, so nothing is known of its versions.
+        is_model: False if it is an empty directory, which may become a model.
     """
 
     model: str
@@ -84,6 +87,9 @@ class Listing:
     unseen: tuple[Version, ...] = ()
     reason: str = ""
     warnings: tuple[str, ...] = ()
+    incomplete: tuple[Version, ...] = ()
+    is_read: bool = True
+    is_model: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", printable(self.reason))

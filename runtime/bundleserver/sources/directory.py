@@ -21,7 +21,7 @@ from bundleserver.sources.files import (
     list_folder,
     read_contents,
 )
-from bundleserver.sources.layouts import find_models, odd_names, shown_names
+from bundleserver.sources.layouts import Awaited, Unreadable, find_models, odd_names, shown_names
 from bundleserver.sources.ordering import OrderedVersions
 from bundleserver.sources.own_files import ONLY_VERSION, OwnFiles, own_files, with_own
 from bundleserver.sources.settling import Settling
@@ -114,7 +114,8 @@ class DirectorySource:
             elif isinstance(root, Folder):
                 yield self._list_anyway(name, root, demand_of(name) if demand_of else None)
             else:
-                yield Listing(name, reason=root)
+                is_read, is_model = not isinstance(root, Unreadable), not isinstance(root, Awaited)
+                yield Listing(name, reason=root, is_read=is_read, is_model=is_model)
 
     def _forget_gone(self, top: Folder) -> None:
         names = {*top.directories, *top.labels}
@@ -153,9 +154,10 @@ class DirectorySource:
         try:
             return self._reads.of("model", root.path, lambda: self._list_model(name, root, demand))
         except TimeoutError as error:
-            return Listing(name, reason=f"'{root.path}' cannot be read: {error.strerror or error}")
+            why = error.strerror or str(error)
         except (OSError, ValueError, MemoryError, RecursionError) as error:
-            return Listing(name, reason=f"'{root.path}' cannot be read: {error or repr(error)}")
+            why = str(error) or repr(error)
+        return Listing(name, reason=f"'{root.path}' cannot be read: {why}", is_read=False)
 
     def _list_model(self, name: str, root: Folder, demand: Demand | None) -> Listing:
         config, problem = self._configs.read(root.path)
@@ -188,15 +190,21 @@ class DirectorySource:
         newest_first = with_own(ordered, own)
         wanted = Wanted.of(demand, listing.config, ordered, own)
         notes = list(odd_names(root, ordered))
-        candidates, unseen = wanted.read_from(
-            newest_first,
-            lambda version: self._read(listing.model, version, root, own, ordered, notes),
-        )
+        incomplete: list[Version] = []
+
+        def read(version: Version) -> Candidate | None:
+            found = self._read(listing.model, version, root, own, ordered, notes)
+            if found is None and not self._settling.is_complete(root.path / version.label):
+                incomplete.append(version)
+            return found
+
+        candidates, unseen = wanted.read_from(newest_first, read)
         return replace(
             listing,
             candidates=candidates,
             unseen=unseen,
             warnings=tuple(notes),
+            incomplete=tuple(incomplete),
             reason="" if candidates else f"waiting for files in the versions in '{root.path}'",
         )
 

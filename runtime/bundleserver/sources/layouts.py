@@ -5,16 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from bundleserver.documents.printable import printable
+from bundleserver.documents.printable import few, printable
 from bundleserver.manifest import MANIFEST_NAME
 from bundleserver.sources.files import Folder, is_model_file, list_folder
 from bundleserver.sources.ordering import OrderedVersions
 from bundleserver.sources.own_files import readable_manifest
-from bundleserver.sources.uploads import is_probably_a_model
+from bundleserver.sources.uploads import is_partial, is_probably_a_model
 from bundleserver.versions import is_version_label
 
+
+class Unreadable(str):
+    """Why a model's directory cannot be read now."""
+
+    __slots__ = ()
+
+
+class Awaited(str):
+    """What an empty directory waits for, which may become a model."""
+
+    __slots__ = ()
+
+
 Root = Folder | str
-"""A model's directory, or why it cannot be read now."""
+"""A model's directory, or what it waits for: ``Unreadable`` if it cannot be read now."""
 
 
 ListFolder = Callable[[Path], Folder]
@@ -40,9 +53,10 @@ def find_models(
         yield (manifest and manifest.name) or _name_of(top), top
     else:
         found = list(_all_models(top, listed))
-        if not found and top.has_foreign_files:
-            found = [(_name_of(top), top)]
-        yield from found
+        if not all(isinstance(root, Awaited) for _, root in found):
+            yield from found
+        elif top.has_foreign_files:
+            yield _name_of(top), top
 
 
 def _name_of(top: Folder) -> str:
@@ -73,12 +87,27 @@ def _child_of_that_name(top: Folder, name: str, listed: ListFolder) -> Root:
     names = [name] if name in (*top.directories, *top.labels) else []
     for _, child in _children(top, names, listed):
         return child
-    if top.has_foreign_files and not any(True for _ in _all_models(top, listed)):
+    others = [n for n, child in _all_models(top, listed) if not isinstance(child, Awaited)]
+    if top.has_foreign_files and not others:
         return top  # so that its files are named
-    return (
+    waits = (
         f"waiting for '{MANIFEST_NAME}', versions such as 'v1' or model files in '{top.path}', "
         f"or a directory '{name}' with one of them"
     )
+    return f"{waits}; {_what_else(top, others)}" if others else waits
+
+
+def _what_else(top: Folder, others: list[str]) -> str:
+    shown = ", ".join(few((f"'{printable(name)}'" for name in others), _MOST_NAMED))
+    one = top.path / printable(others[0])
+    return (
+        f"it holds directories of models: {shown}; to serve one of them, let storageUri or "
+        f"--model_dir name it, such as '{one}'; to serve all under their own names, leave out "
+        "--model_name"
+    )
+
+
+_MOST_NAMED = 5
 
 
 def _models(top: Folder, names: Iterable[str], listed: ListFolder) -> Iterator[tuple[str, Root]]:
@@ -86,6 +115,8 @@ def _models(top: Folder, names: Iterable[str], listed: ListFolder) -> Iterator[t
     for name, child in _children(top, names, listed):
         if isinstance(child, str) or _is_a_model(child):
             yield name, child
+        elif not child.directories and all(map(is_partial, child.files)):
+            yield name, Awaited(f"waiting for model files in '{child.path}'")
 
 
 def _is_a_model(child: Folder) -> bool:
@@ -100,7 +131,8 @@ def _children(top: Folder, names: Iterable[str], listed: ListFolder) -> Iterator
         except FileNotFoundError:
             continue
         except OSError as error:
-            yield name, f"'{top.path / name}' cannot be read: {error.strerror or error}"
+            why = f"'{top.path / name}' cannot be read: {error.strerror or error}"
+            yield name, Unreadable(why)
 
 
 def shown_names(names: Iterable[str]) -> dict[str, str]:

@@ -39,3 +39,8 @@ class Settling:
             now_seen = _Observation(contents, before.since, rested and not contents.is_uploading)
         self.known[location] = now_seen
         return now_seen.settled
+
+    def is_complete(self, location: Path) -> bool:
+        """Ask whether a directory had files when it was last seen, and they were complete."""
+        seen = self.known.get(location)
+        return seen is not None and seen.settled and not seen.contents.is_empty

@@ -162,3 +162,38 @@ def test_new_versions_do_not_wait_for_a_replacement_for_ever(trials, clock):
 
     assert set() == waiting
     assert [(2, OTHER)] == trials.grant({OLD})
+
+
+@pytest.mark.parametrize("is_sure", [False, True])
+def test_before_anything_was_served_three_tries_with_short_pauses_suffice(is_sure, clock):
+    """Processes that end together are one try; then only other files are loaded."""
+    trials = Trials(clock, first_pauses_seconds=(2.0, 6.0))
+    for number in (1, 2):
+        trials.want(number, NEW)
+    trials.grant(frozenset())
+    found = []
+    for pause in (2.0, 6.0, 1000.0):
+        for number in (1, 2):
+            trials.leave(number, frozenset(), "ended the process", is_sure=is_sure)
+        for number in (1, 2):
+            trials.join(number)
+        clock.now += pause - 0.5
+        before = NEW in trials.barred
+        clock.now += 0.5
+        trials.want(1, NEW)
+        found.append((before, trials.grant(frozenset())))
+
+    assert [(True, [(1, NEW)]), (True, [(1, NEW)]), (True, [])] == found
+    assert {NEW} == trials.barred_for_good
+
+
+def test_what_ends_a_process_after_something_served_has_the_long_pauses(clock):
+    """Also of a server that would have ended if its first load had failed."""
+    trials = Trials(clock, first_pauses_seconds=(2.0, 6.0))
+    trials.grant({OLD})
+    trials.want(1, NEW)
+    trials.grant({OLD})
+    trials.leave(1, {OLD}, "ended the process", is_sure=True)
+    clock.now += PAUSES_SECONDS[0] - 1
+
+    assert NEW in trials.barred

@@ -41,7 +41,16 @@ def read_settings(
     try:
         return Settings(**{**profile, **from_environment, **vars(values)})
     except ConfigError as error:
-        flags = [Problem(FLAGS[problem.where].spelling, problem.what) for problem in error.problems]
+        from_variable = from_environment.keys() - vars(values).keys()
+        flags = [
+            Problem(
+                f"${VARIABLES[it.where]}"
+                if it.where in from_variable
+                else FLAGS[it.where].spelling,
+                it.what,
+            )
+            for it in error.problems
+        ]
         raise ConfigError("serve", flags) from error
 
 

@@ -10,9 +10,12 @@ from types import MappingProxyType
 from bundleserver.bundle.trust import SignaturePolicy
 from bundleserver.commands.flags.values import (
     enumerated,
+    grpc_bytes,
     one_of,
     parse_bool,
     parse_bytes,
+    parse_device,
+    parse_file,
     parse_float,
     parse_int,
     parse_labels,
@@ -119,9 +122,9 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "--termination_log",
             "existing file for the reason of the server's end; default: $TERMINATION_LOG, "
             "as terminationMessagePath of the container",
-            Path,
+            parse_file,
         ),
-        Flag("--device", "device for torch models: cpu, cuda, cuda:1, auto"),
+        Flag("--device", "device for torch models: cpu, cuda, cuda:1, auto", parse_device),
         Flag(
             "--traffic",
             "traffic split of requests that name no version, such as stable=90,canary=10; applies "
@@ -212,8 +215,8 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "seconds until a request that is not answered gets 504; 0: no limit",
             parse_float,
         ),
-        Flag("--grpc_max_send_message_length", "maximum gRPC response size; 0: any", parse_bytes),
-        Flag("--grpc_max_receive_message_length", "maximum gRPC request size; 0: any", parse_bytes),
+        Flag("--grpc_max_send_message_length", "maximum gRPC response size; 0: any", grpc_bytes),
+        Flag("--grpc_max_receive_message_length", "maximum gRPC request size; 0: any", grpc_bytes),
         Flag(
             "--grpc_max_concurrent_streams", "maximum gRPC calls per connection; 0: any", parse_int
         ),
@@ -246,11 +249,7 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             "terminationGracePeriodSeconds",
             parse_float,
         ),
-        Flag(
-            "--heartbeat_seconds",
-            "timeout in seconds of a worker process that hangs; 0: none",
-            parse_float,
-        ),
+        Flag("--heartbeat_seconds", "seconds that a worker process may hang; 0: any", parse_float),
         Flag(
             "--lame_duck_seconds",
             "seconds after SIGTERM in which each answer closes its connection; 0 disables it",

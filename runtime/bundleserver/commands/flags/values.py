@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from collections.abc import Callable
 from enum import Enum
+from pathlib import Path
 from typing import TypeVar
 
 from bundleserver.versions import VersionPolicy, weights
@@ -44,6 +46,42 @@ def parse_bytes(text: str) -> int:
 
 
 _SCALES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+def grpc_bytes(text: str) -> int:
+    """Parse a number of bytes as ``parse_bytes`` does, or -1, which is gRPC's word for any.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither.
+    """
+    return -1 if text.strip() == "-1" else parse_bytes(text)
+
+
+def parse_file(text: str) -> Path:
+    """Parse the path of a file.
+
+    Raises:
+        argparse.ArgumentTypeError: it is empty.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("is ''; expected the path of a file")
+    return Path(text)
+
+
+def parse_device(text: str) -> str:
+    """Parse a device for torch; whether this machine has it only the load of a model asks.
+
+    Raises:
+        argparse.ArgumentTypeError: it is of another form.
+    """
+    if _DEVICE.fullmatch(text):
+        return text
+    what = f"is '{text}'; expected cpu, cuda, cuda:1 or auto"
+    raise argparse.ArgumentTypeError(what)
+
+
+# As the loader of torch models takes them.
+_DEVICE = re.compile(r"cpu|auto|cuda(:[0-9]{1,3})?", re.ASCII)
 
 
 def converted(

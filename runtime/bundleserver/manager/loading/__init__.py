@@ -15,6 +15,7 @@ from bundleserver.manager.admission import VersionKey
 from bundleserver.manager.leases import Loaded, give_memory_back, settle_memory
 from bundleserver.manager.loading.attempts import Attempt, Attempts, GivenUp
 from bundleserver.manager.loading.beginning import is_unwanted, may_begin
+from bundleserver.manager.loading.told import Tell, ToldLoads
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.records import VersionRecord
 from bundleserver.manager.shared import LOG, Shared
@@ -49,8 +50,10 @@ class Loader:
         clock: Callable[[], float],
         threads: int,
         timeout_seconds: float = 0.0,
+        tell: Tell | None = None,
     ) -> None:
         """Set the maximum number of concurrent loads; with 0 a load runs in the caller's thread."""
+        self._told = ToldLoads(tell)
         self._shared = shared
         self._open = open_bundle
         self._pauses_seconds = pauses_seconds
@@ -170,7 +173,7 @@ class Loader:
             LOG.info("%s %s: %s", *what, state.value.lower())
 
         try:
-            with checked_by(attempt.check):
+            with checked_by(attempt.check), self._told.during(attempt.key):
                 loaded = self._open_candidate(attempt, enter, started)
         except GivenUp:
             pass
@@ -238,8 +241,7 @@ class Loader:
                 record.await_admission(None)
                 is_ready = self._conclude(model, record, loaded, key)
                 model.settle()
-        if not is_ready:
-            loaded.close()
+        (self._told.stop if is_ready else loaded.close)()
         return is_ready
 
     def _conclude(

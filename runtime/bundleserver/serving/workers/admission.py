@@ -29,6 +29,7 @@ class SharedAdmission(Admission):
     def __init__(self, agreed: Collection[VersionKey]) -> None:
         """Set the agreed set of the others, which this process must load before ``join``."""
         self._agreed = self._required = frozenset(agreed)
+        self.served = frozenset(key.model for key in agreed)
         self._failed: Mapping[VersionKey, str] = {}
         self._barred: Mapping[VersionKey, str] = {}
         self._for_good: frozenset[VersionKey] = frozenset()

@@ -10,7 +10,7 @@ import itertools
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -43,6 +43,7 @@ class Hub:
         heartbeat_seconds: float = 0.0,
         on_failed: Callable[[str], None] = lambda _: None,
         start_seconds: float = START_SECONDS,
+        first_pauses_seconds: Sequence[float] | None = None,
     ) -> None:
         """Prepare to serve.
 
@@ -53,6 +54,7 @@ class Hub:
             heartbeat_seconds: 0 for ever.
             on_failed: called with the reason if the first load has failed for good.
             start_seconds: how many more one has until it listens.
+            first_pauses_seconds: see ``Trials``.
         """
         self._on_listening = on_listening
         self._on_failed = on_failed
@@ -67,7 +69,7 @@ class Hub:
         self._hung_starts: Counter[int] = Counter()
         self._leaving: set[int] = set()
         self._readers: dict[int, asyncio.Task[None]] = {}
-        self._trials = Trials()
+        self._trials = Trials(first_pauses_seconds=first_pauses_seconds)
         self._barred: dict[VersionKey, str] = {}
         self._agreement = Agreement()
         self._writers: dict[int, asyncio.StreamWriter] = {}
@@ -112,18 +114,15 @@ class Hub:
         """Send a new worker process the manual orders, and the agreed set."""
         # One that hangs answers late or never.
         known = sorted(self._agreement.joined - {number}, key=lambda n: (self._checks.get(n, 0), n))
-        known = known[:1]
-        values = await self._gather("manual_orders", {}, known, _ASKING_SECONDS)
+        values = await self._gather("manual_orders", {}, known[:1], _ASKING_SECONDS)
         orders = next((line["value"] for line in values.values() if "value" in line), {})
         agreed = lines.encode_keys(self._agreement.agreed)
         self._send(number, {"welcome": {"manual_orders": orders, "agreed": agreed}})
 
     def _receive(self, number: int, line: Line) -> None:
         if "opened" in line:
-            opened, failed = (
-                lines.decode_keys(line["opened"]),
-                lines.decode_failures(line["failed"]),
-            )
+            opened = lines.decode_keys(line["opened"])
+            failed = lines.decode_failures(line["failed"])
             self._agreement.report(number, opened, failed)
             self._trials.note_known(number, [*opened, *failed])
             self._broadcast()

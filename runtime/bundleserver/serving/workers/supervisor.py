@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bundleserver.documents.printable import printable
@@ -24,7 +24,7 @@ from bundleserver.serving.addresses import (
     reusable_socket,
 )
 from bundleserver.serving.cpus import cpu_share
-from bundleserver.serving.stopping import SIGNALS
+from bundleserver.serving.stopping import SIGNALS, ignore_signals
 from bundleserver.serving.workers.hub import START_SECONDS, Hub
 from bundleserver.serving.workers.identity import BEAT_SECONDS, WorkerIdentity
 
@@ -49,6 +49,8 @@ class Supervisor:
         grace_seconds: float,
         heartbeat_seconds: float = 0.0,
         cpus: float = math.inf,
+        first_pauses_seconds: Sequence[float] | None = None,
+        say_failed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._command = command
         self._workers = workers
@@ -59,15 +61,12 @@ class Supervisor:
         self._hung: dict[int, float] = {}
         self._was_up = False
         self._stopping = asyncio.Event()
-        self._hub = Hub(
-            self._on_listening,
-            self._on_hung,
-            heartbeat_seconds,
-            self._on_failed,
-            # All import at once, so that each has its share of the CPUs.
-            START_SECONDS * max(1.0, workers / cpus),
-        )
-        self._code, self._failure = 0, ""
+        told = (self._on_listening, self._on_hung, heartbeat_seconds, self._on_failed)
+        # All import at once, so that each has its share of the CPUs.
+        start_seconds = START_SECONDS * max(1.0, workers / cpus)
+        self._hub = Hub(*told, start_seconds, first_pauses_seconds)
+        self._code, self._failure, self._say_failed = 0, "", say_failed
+        self._is_signalled = False
 
     def run(self) -> int:
         """Run until a signal; return the exit code.
@@ -77,6 +76,7 @@ class Supervisor:
         """
         code = asyncio.run(self._run())
         if self._failure:
+            ignore_signals()
             raise FirstLoadFailed(self._failure)
         return code
 
@@ -172,16 +172,19 @@ class Supervisor:
     def _on_failed(self, why: str) -> None:
         if not self._stopping.is_set():
             self._failure = why
+            self._say_failed(why)
             self._stop(1)
 
     def _on_signal(self, number: signal.Signals) -> None:
-        if self._stopping.is_set():
+        if self._is_signalled:
             LOG.warning("%s again: ending now; requests in flight are lost", number.name)
             self._code = 1
             self._signal_all(signal.SIGKILL)
             return
         LOG.info("%s: stopping %s worker processes", number.name, len(self._processes))
-        self._stop(0)
+        self._is_signalled = True
+        if not self._stopping.is_set():
+            self._stop(0)
 
     def _stop(self, code: int) -> None:
         self._code = code
@@ -225,6 +228,8 @@ def supervise(
     grpc_port: int | None,
     grace_seconds: float,
     heartbeat_seconds: float,
+    first_pauses_seconds: Sequence[float] | None = None,
+    say_failed: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Run a command as several worker processes on the same ports; return the exit code of all.
 
@@ -236,6 +241,8 @@ def supervise(
         grpc_port: the gRPC port; None without gRPC.
         grace_seconds: the worker processes' grace period.
         heartbeat_seconds: how long one may hang before it is replaced; 0 for ever.
+        first_pauses_seconds: see ``Trials``.
+        say_failed: called with the reason as soon as the first load has failed for good.
 
     Raises:
         ConfigError: a port is in use or not allowed, or the host is not this machine.
@@ -252,9 +259,8 @@ def supervise(
         identity = WorkerIdentity(
             f"{directory}/supervisor.sock", rest, grpc, beat_seconds=beat_seconds
         )
-        supervisor = Supervisor(
-            command, workers, identity, grace_seconds, heartbeat_seconds, cpu_share()
-        )
+        how = (grace_seconds, heartbeat_seconds, cpu_share(), first_pauses_seconds, say_failed)
+        supervisor = Supervisor(command, workers, identity, *how)
         return supervisor.run()
 
 

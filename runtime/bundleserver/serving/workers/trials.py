@@ -7,10 +7,11 @@ that; so a load that crashes, or keeps the interpreter, ends one process and not
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from bundleserver.manager.admission import VersionKey
+from bundleserver.versions.lifecycle import retry_pause
 
 PAUSES_SECONDS = (60.0, 300.0, 900.0)
 """Backoff of a version whose load has ended its worker process; after that its files must change.
@@ -40,8 +41,20 @@ class _Record:
 class Trials:
     """The loads that worker processes want, have begun and have survived; used by one thread."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        first_pauses_seconds: Sequence[float] | None = None,
+    ) -> None:
+        """Begin without any.
+
+        Args:
+            clock: monotonic seconds.
+            first_pauses_seconds: backoff before anything was served, after which a version waits
+                for other files; None is that of later.
+        """
         self._clock = clock
+        self._first_pauses_seconds = first_pauses_seconds
         self._wanted: dict[tuple[int, VersionKey], None] = {}
         self._loading: dict[int, set[VersionKey]] = {}
         self._survived: dict[VersionKey, None] = {}
@@ -121,6 +134,9 @@ class Trials:
         return frozenset(blamed)
 
     def _blame(self, record: _Record, how: str, is_sure: bool, is_proven: bool) -> None:
+        if self._first_pauses_seconds is not None and not self._has_served:
+            self._blame_at_start(record, how, self._first_pauses_seconds)
+            return
         record.deaths += 1
         if not is_sure and record.deaths < 2:
             return
@@ -128,6 +144,15 @@ class Trials:
         pause = dict(enumerate(PAUSES_SECONDS, 1)).get(record.deaths, last)
         if is_proven and not is_sure:
             pause = PAUSES_SECONDS[0]
+        self._bar(record, how, pause)
+
+    def _blame_at_start(self, record: _Record, how: str, pauses: Sequence[float]) -> None:
+        if record.why and (record.retry_at is None or self._clock() < record.retry_at):
+            return  # the same try, in another process
+        record.deaths += 1
+        self._bar(record, how, retry_pause(record.deaths, pauses))
+
+    def _bar(self, record: _Record, how: str, pause: float | None) -> None:
         again = "its files change" if pause is None else f"{pause:g} s have passed"
         record.why = f"FAILED: its load {how}; it is not loaded again before {again}"
         record.retry_at = None if pause is None else self._clock() + pause
