@@ -21,7 +21,7 @@ from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 from bundleserver.manifest import MANIFEST_NAME, Manifest
 from bundleserver.sources.own_files import location_of
 from bundleserver.store import serving_json
-from bundleserver.tensors.breaking import Interface, find_breaks
+from bundleserver.tensors.breaking import Interface, find_breaks, not_compared
 from bundleserver.versions import Version
 from bundleserver.versions.serving_config import ServingConfig
 
@@ -92,7 +92,15 @@ def _check(
                 "or allow_breaking=True"
             )
         LOG.warning("%s; published all the same", said)
-    elif len(before.signature.outputs) == 1 < len(after.signature.outputs):
+        return
+    if unknown := not_compared(before, after):
+        LOG.warning(
+            "%s was not compared in full with %s; not known: %s",
+            sides[1],
+            what,
+            ", ".join(unknown),
+        )
+    if len(before.signature.outputs) == 1 < len(after.signature.outputs):
         LOG.warning(
             "%s has further outputs, so its V1 predictions are objects; those of %s are values",
             sides[1],
