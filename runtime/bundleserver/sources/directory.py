@@ -17,6 +17,7 @@ from bundleserver.sources.configs import Configs
 from bundleserver.sources.files import (
     Contents,
     Folder,
+    is_version,
     leads_outside,
     list_folder,
     read_contents,
@@ -238,14 +239,13 @@ class DirectorySource:
         location = root.path / version.label
         outside = None if root.path == self._model_dir else leads_outside(location, root.path)
         contents = read_contents(location)
-        self._has_manifest[location] = has_manifest = contents.manifest is not None
+        self._has_manifest[location] = contents.manifest is not None
         if contents.is_empty:
             return None
         candidate = self._candidate(model, version, location, contents, root)
         is_described = own is not None and own.has_manifest
-        if not (has_manifest or contents.problem) and (
-            is_described or self._any_manifest(root, siblings)
-        ):
+        needs_manifest = is_described or self._any_manifest(root, siblings)
+        if not (contents.problem or is_version(contents, needs_manifest=needs_manifest)):
             if candidate.settled:
                 notes.append(
                     f"'{location}' is ignored: it has no '{MANIFEST_NAME}', unlike other versions; "

@@ -96,6 +96,17 @@ class Contents:
     is_uploading: bool = False
 
 
+def is_version(contents: Contents, *, needs_manifest: bool = False) -> bool:
+    """Ask whether a directory that is named like a version has one, for servers and the store.
+
+    An empty one, files of which none is a model, and half an upload are none. One without a
+    manifest is none either where another version has one (``needs_manifest``).
+    """
+    if contents.manifest is not None:
+        return True
+    return not (contents.is_empty or contents.problem or needs_manifest)
+
+
 def read_contents(
     directory: Path, *, links_lead_anywhere: bool = False, beside: Collection[str] = ()
 ) -> Contents:
