@@ -15,7 +15,7 @@ from bundleserver.sources.directory import DirectorySource
 from bundleserver.sources.one_version import find_version
 from bundleserver.sources.own_files import location_of, own_version
 from bundleserver.sources.uploads import is_foreign, is_partial, is_probably_a_model
-from bundleserver.store.serving_json import complete_versions
+from bundleserver.store.finding import complete_versions
 from bundleserver.versions import Version, VersionPolicy
 from tests.sources.test_directory import MANIFEST, Clock, listed, only, write_bundle, write_plain
 

@@ -143,7 +143,13 @@ def test_a_new_optional_column_is_no_break(store):
         return make_pipeline(split, LogisticRegression()).fit(TABLE[columns], Y)
 
     store.save("loans", fitted(["age", "sum"], ["age", "sum"]))
+    with pytest.raises(StoreError, match=r"without column names have 'age', 'sum' in version v1"):
+        store.save("loans", fitted(["age", "days", "sum"], ["age", "sum"]))
     store.save("loans", fitted(["age", "sum", "days"], ["age", "sum"]))
+    bundles = [open_bundle(store.path("loans", version)) for version in ("v1", "v2")]
+    rows = X[:5, :2].tolist()
+    old, new = (b.predict(b.signature.validate_rows(rows, "it"), {}) for b in bundles)
+    assert [v.tolist() for v in old.values()] == [v.tolist() for v in new.values()]
     with pytest.raises(StoreError, match=r"requires columns of input .*: 'days'"):
         store.save("loans", fitted(["age", "sum", "days"], ["age", "days"]))
 
@@ -163,3 +169,46 @@ def test_a_further_output_is_told_and_a_method_that_changed_is_refused(store, ca
 
     with pytest.raises(StoreError, match=r"made by 'predict_proba' .* by 'predict_log_proba'"):
         store.save("loans", classifier(), steps=steps(("predict_log_proba", "p"), ("predict", "y")))
+
+
+def votes(*members):
+    """Make an ensemble's configuration."""
+    return {"methods": [*members], "weights": [0.7, 0.2, 0.1][: len(members)], "threshold": 0.6}
+
+
+def test_what_an_ensembles_options_make_of_its_votes_belongs_to_its_interface(store):
+    """Votes of another encoding, or in another order, would be read wrongly."""
+    store.save("panel", votes("Isolation Forest", "Prophet"))
+    options = {"model": {"votes": "sklearn"}}
+    with pytest.raises(StoreError, match=r"'label': 1 for an anomaly .* and -1 for an anomaly"):
+        store.save("panel", votes("Isolation Forest", "Prophet"), options=options)
+    with pytest.raises(StoreError, match="column names have 'isolation_forest', 'prophet' in"):
+        store.save("panel", votes("Prophet", "Isolation Forest"))
+
+    store.save("panel", votes("Isolation Forest", "Prophet"))
+
+
+def test_the_labels_of_a_threshold_belong_to_the_interface(store):
+    """The same number means something else then; another threshold does not."""
+
+    def above(limit, labels):
+        params = {"above": limit, "labels": labels}
+        score = {"component": "model", "method": "decision_function", "inputs": ["x"]}
+        step = {"op": "threshold", "inputs": ["s"], "outputs": ["flag"], "params": params}
+        return [{**score, "outputs": ["s"]}, step]
+
+    store.save("loans", classifier(), steps=above(0.5, [0, 1]))
+    store.save("loans", classifier(), steps=above(0.25, [0, 1]))
+    with pytest.raises(StoreError, match="output 'flag': 1 above the threshold and 0 below in"):
+        store.save("loans", classifier(), steps=above(0.25, [1, 0]))
+
+
+def test_what_is_not_known_of_a_program_is_told(store, caplog):
+    """TorchScript does not say its width; one line says what was not compared."""
+    torch = pytest.importorskip("torch")
+    for width in (3, 5):
+        with caplog.at_level(logging.WARNING):
+            store.save("net", torch.jit.script(torch.nn.Linear(width, 1)))
+
+    assert 1 == caplog.text.count("not compared in full with")
+    assert "not known: the shape of input 'input'" in caplog.text

@@ -221,3 +221,41 @@ def test_rows_are_the_only_required_input():
 
     assert ["x"] == list(bound)
     assert [[1.0, 2.0], [3.0, 4.0]] == bound["x"].values.tolist()
+
+
+WIDE = TensorSpec("t", None, (-1, 4), ("w", "x", "y", "z"), required_columns=("x",))
+
+
+@pytest.mark.parametrize("width", [2, 3, 4])
+def test_last_columns_without_effect_may_lack_without_names_too(width):
+    """Rows and tensors have the first columns then, in their order."""
+    lenient = Signature((WIDE,), lenient=True)
+    rows = [[5, 6, 7, 8][:width], [1, 2, 3, 4][:width]]
+
+    for bound in (
+        lenient.validate_rows(rows, TAKER)["t"],
+        lenient.validate_tensors([tensor("any", rows)], TAKER)["t"],
+    ):
+        assert (tuple("wxyz")[:width], rows) == (bound.columns, bound.values.tolist())
+
+
+@pytest.mark.parametrize("width", [1, 5])
+def test_a_table_without_names_has_every_column_up_to_the_last_with_effect(width):
+    """A narrower or wider one is refused with both shapes."""
+    with pytest.raises(InvalidInput, match=rf"has shape \[2, {width}\]; .* expects \[-1, 4\]"):
+        Signature((WIDE,), lenient=True).validate_rows([[1] * width] * 2, TAKER)
+
+
+def test_last_inputs_that_are_optional_may_lack_in_rows():
+    """A row has a value for each input up to the last one that is required."""
+    late = TensorSpec("late", "FP64", (-1,), optional=True)
+    signature = Signature((*VOTES.inputs, late))
+    count = len(VOTES.inputs)
+
+    bound = signature.validate_rows([[1] * count, [0] * count], TAKER)
+
+    assert {spec.name for spec in VOTES.inputs} == bound.keys()
+    assert "late" in signature.validate_rows([[1] * (count + 1)], TAKER)
+    for rows in ([[1] * (count + 2)], [[1] * (count - 1)], [[1] * count, [1] * (count + 1)]):
+        with pytest.raises(InvalidInput, match=rf"expects {count} to {count + 1}, equally many"):
+            signature.validate_rows(rows, TAKER)

@@ -20,6 +20,7 @@ from bundleserver.frameworks.lean_imports import IMPORTING, without
 from bundleserver.frameworks.trust import CodeTrust
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.call_traits import CallTraits
+from bundleserver.tensors.meaning import Meaning
 from bundleserver.tensors.signature import Signature
 
 
@@ -78,6 +79,15 @@ class HasMetadata(Protocol):
     @property
     def metadata(self) -> Mapping[str, object]:
         """The facts, ready for JSON."""
+
+
+@runtime_checkable
+class HasMeaning(Protocol):
+    """A predictor whose options say how values are to be read."""
+
+    @property
+    def meaning(self) -> Meaning:
+        """How they are to be read."""
 
 
 @runtime_checkable

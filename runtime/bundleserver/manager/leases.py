@@ -30,7 +30,8 @@ class Loaded:
         signature_problem: why its files' signature does not verify; an empty string if it does, or
             nobody looked.
         interface: what its clients rely on.
-        breaks: why clients of the version that served before it break; an empty string if none do.
+        breaks_of: why clients of what answered before it break, by the label that they ask for;
+            an empty label for those who ask for none.
         is_closing: it is being closed or was closed.
     """
 
@@ -55,12 +56,17 @@ class Loaded:
         self.probe_problem = bundle.probe.problem
         self.signature_problem = bundle.verification.problem
         self.interface = bundle.interface()
-        self.breaks = ""
+        self.breaks_of: dict[str, str] = {}
         self.in_flight = 0
         self.is_withdrawn = False
         self.is_closing = False
         self._lock = lock
         self._on_drained = on_drained
+
+    @property
+    def breaks(self) -> str:
+        """Why clients of what answered before it break; an empty string if none do."""
+        return "; ".join(filter(None, self.breaks_of.values()))
 
     def __enter__(self) -> Bundle:
         """Return the bundle; its lease was counted when it was acquired."""

@@ -124,20 +124,20 @@ class ModelRecord:
             self.default = default_version(self.snapshots(), self.policy, before)
             is_settled = self.default == before
         self.serving = None if self.default is None else self.versions[self.default].loaded
-        if breaks := self.last_served.follow(self.serving):
-            self.note(logging.WARNING, breaks, self.default)
+        labels = self.configuration.labels
+        if not self.manual.is_stopped:
+            for version, why in self.last_served.follow(self.serving, labels, self.versions):
+                self.note(logging.WARNING, why, version)
         self.is_split = self.configuration.in_effect.is_split
 
     def would_break(self, loaded: Loaded) -> str:
-        """Say what breaks clients if a bundle is installed; nothing does on the way back."""
-        if self.serving is None or loaded.version < self.serving.version:
-            return ""
+        """Say what breaks clients if a bundle is installed, for which it may be refused."""
         snapshots = [
             replace(snapshot, state=State.READY) if snapshot.version == loaded.version else snapshot
             for snapshot in self.snapshots()
         ]
         serves = default_version(snapshots, self.policy, self.default) == loaded.version
-        return self.last_served.breaks(loaded) if serves else ""
+        return self.last_served.why_not(loaded, self.versions) if serves else ""
 
     def next_action(self, now: float, may_load: bool = True) -> Load | Unload | None:
         """Return the one thing to do next, or None."""

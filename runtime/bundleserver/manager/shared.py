@@ -147,6 +147,7 @@ class Shared:
             for order in self.orders:
                 order.finish(shutting_down(order.model))
             for model in self.models.values():
+                model.last_served.end()
                 for version in model.open_versions():
                     model.withdraw(version)
             self.changed.wait_for(lambda: not self.in_flight(), timeout_seconds)

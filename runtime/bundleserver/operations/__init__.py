@@ -24,6 +24,7 @@ from bundleserver.operations.params import (
 )
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
 from bundleserver.tensors.call_traits import CallTraits
+from bundleserver.tensors.meaning import Meaning
 
 _Limits = tuple[int, int | None]
 
@@ -40,6 +41,7 @@ class Operation:
         run: computes the outputs by position from the inputs by position and the params' form.
             Raises InvalidInput for shapes, datatypes or values that are not valid.
         is_batchable: asks whether a row's result never depends on other rows, to the bit.
+        meaning: says what its params make of values, if they do.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Operation:
     outputs: tuple[TensorSpec, ...]
     run: Callable[[Sequence[NamedTensor], Any], Sequence[Array]]
     is_batchable: Callable[[Any], bool] = lambda params: False
+    meaning: Callable[[Any], Meaning | None] = lambda params: None
 
     def problems(
         self, step: Place, params: object, inputs: int | None, outputs: int | None
@@ -85,6 +88,10 @@ class Operation:
             listed = "; ".join(f"{json_path(place)} {what}" for place, what in found)
             raise BundleError(f"operation '{self.name}': {listed}")
         return self.params.model_validate(dict(params))
+
+    def meaning_of(self, params: Mapping[str, object]) -> Meaning | None:
+        """Return what a step's valid params make of values; None where they make nothing of it."""
+        return self.meaning(self.params.model_validate(dict(params)))
 
     def call_traits(self, params: Form) -> CallTraits:
         """Return a step's call traits; the order of a sum may depend on the number of rows."""
@@ -244,6 +251,9 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
                 outputs=(TensorSpec("label"),),
                 run=threshold,
                 is_batchable=lambda params: True,
+                meaning=lambda params: Meaning(
+                    f"{params.labels[1]!r} above the threshold and {params.labels[0]!r} below"
+                ),
             ),
             Operation(
                 name="vote",
@@ -251,6 +261,7 @@ OPERATIONS: Mapping[str, Operation] = MappingProxyType(
                 inputs=(1, None),
                 outputs=(TensorSpec("label", "INT64", (-1,)), TensorSpec("score", "FP64", (-1,))),
                 run=vote,
+                meaning=lambda params: voting.ENCODINGS[params.votes].meaning,
             ),
             Operation(
                 name="mean",

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from bundleserver.errors import InvalidInput
 from bundleserver.tensors import NamedTensor, datatype_of
+from bundleserver.tensors.meaning import Meaning
 
 Flags = npt.NDArray[np.bool_]
 Scores = npt.NDArray[np.float64]
@@ -29,6 +30,11 @@ class Encoding:
 
     anomaly: int
     normal: int
+
+    @property
+    def meaning(self) -> Meaning:
+        """How votes and the label are to be read."""
+        return Meaning(f"{self.anomaly} for an anomaly and {self.normal} for normal", True)
 
     def label(self, flags: Flags) -> Labels:
         """Encode flags (true is an anomaly)."""

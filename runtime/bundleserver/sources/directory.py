@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from bundleserver.bundle.links import File
 from bundleserver.bundle.opening import manifest_of
 from bundleserver.bundle.trust.verification import Origin
 from bundleserver.documents.printable import printable, shell_word
@@ -17,6 +18,8 @@ from bundleserver.sources.configs import Configs
 from bundleserver.sources.files import (
     Contents,
     Folder,
+    files_below,
+    is_version,
     leads_outside,
     list_folder,
     read_contents,
@@ -105,7 +108,7 @@ class DirectorySource:
                 yield Listing(self._model_name, reason=reason)
             return
         self._forget_gone(top)
-        models = list(find_models(top, self._model_name, self._list_folder))
+        models = list(find_models(top, self._model_name, self._list_folder, self._below))
         shown = shown_names(name for name, _ in models)
         for name, root in models:
             if shown[name] != name:
@@ -149,6 +152,9 @@ class DirectorySource:
     def _list_folder(self, path: Path) -> Folder:
         return self._reads.of("names", path, lambda: list_folder(path))
 
+    def _below(self, path: Path) -> list[File]:
+        return self._reads.of("below", path, lambda: files_below(path))
+
     def _list_anyway(self, name: str, root: Folder, demand: Demand | None) -> Listing:
         """List a model; what its files do to whoever reads them is its own trouble."""
         try:
@@ -165,8 +171,8 @@ class DirectorySource:
         own = own_files(root)
         if root.labels if own is None else own.beside:
             return self._list_versions(listing, root, own, demand)
-        if own is not None or root.has_foreign_files:
-            only = own or OwnFiles(ONLY_VERSION, frozenset(), has_manifest=False)
+        only = own or OwnFiles(ONLY_VERSION, frozenset(), has_manifest=False)
+        if own is not None or root.has_foreign_files or files_below(root.path):
             return replace(listing, candidates=(self._read_own(name, root, only),))
         partial = next(filter(is_partial, root.files), None)
         return replace(
@@ -246,14 +252,13 @@ class DirectorySource:
         location = root.path / version.label
         outside = None if root.path == self._model_dir else leads_outside(location, root.path)
         contents = read_contents(location)
-        self._has_manifest[location] = has_manifest = contents.manifest is not None
+        self._has_manifest[location] = contents.manifest is not None
         if contents.is_empty:
             return None
         candidate = self._candidate(model, version, location, contents, root)
         is_described = own is not None and own.has_manifest
-        if not (has_manifest or contents.problem) and (
-            is_described or self._any_manifest(root, siblings)
-        ):
+        needs_manifest = is_described or self._any_manifest(root, siblings)
+        if not (contents.problem or is_version(contents, needs_manifest=needs_manifest)):
             if candidate.settled:
                 notes.append(
                     f"'{location}' is ignored: it has no '{MANIFEST_NAME}', unlike other versions; "

@@ -7,15 +7,20 @@ import json
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePath
 
-from bundleserver.bundle.links import NO_MODEL_NAMES, FileWalk, Links, cause
+from bundleserver.bundle.links import NO_MODEL_NAMES, File, FileWalk, Links, cause
 from bundleserver.bundle.metadata_files import read_metadata
 from bundleserver.frameworks import is_model_file_name, model_suffixes
 from bundleserver.manifest import MANIFEST_NAME
 from bundleserver.sources.uploads import in_progress, is_foreign
 from bundleserver.versions import is_version_label
 from bundleserver.versions.serving_config import CONFIG_NAME
+
+_MOST_LOOKED_AT = 500
+_DEEPEST_LOOK = 4
+"""How many names, and how many levels of directories, are looked at for what nothing opens."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,7 @@ def list_folder(path: Path) -> Folder:
     labels, directories, files = [], [], []
     with os.scandir(path) as entries:
         for entry in entries:
-            if entry.name.startswith((".", "_")) or entry.name in NO_MODEL_NAMES:
+            if _is_passed_over(entry.name):
                 continue
             if not _leads_to_directory(entry):
                 files.append(entry.name)
@@ -96,6 +101,17 @@ class Contents:
     is_uploading: bool = False
 
 
+def is_version(contents: Contents, *, needs_manifest: bool = False) -> bool:
+    """Ask whether a directory that is named like a version has one, for servers and the store.
+
+    An empty one, files of which none is a model, and half an upload are none. One without a
+    manifest is none either where another version has one (``needs_manifest``).
+    """
+    if contents.manifest is not None:
+        return True
+    return not (contents.is_empty or contents.problem or needs_manifest)
+
+
 def read_contents(
     directory: Path, *, links_lead_anywhere: bool = False, beside: Collection[str] = ()
 ) -> Contents:
@@ -113,13 +129,53 @@ def read_contents(
         return Contents(_digest(what.encode()), problem=what)
     if manifest is None:
         # A build may write models with equal sizes and times; inodes differ.
-        digest = _digest(repr(walk.files).encode())
-        names = [file[0] for file in walk.files if is_foreign(file[0])]
+        files = walk.files
+        if not any(is_foreign(file[0]) for file in files):
+            files = [*files, *files_below(directory, beside)]
+        names = [file[0] for file in files if is_foreign(PurePath(file[0]).name)]
         problem = walk.problem or _no_model(directory, names)
-        return Contents(digest, None, not names, problem, bool(in_progress(walk.files)))
+        digest = _digest(repr(files).encode())
+        return Contents(digest, None, not names, problem, bool(in_progress(files)))
     # The manifest has digests; inodes are not stable on some network file systems.
     digest = _digest(manifest + repr([file[:3] for file in walk.files]).encode())
     return Contents(digest, _digest(manifest) if _is_whole(manifest) else "", False, walk.problem)
+
+
+def files_below(directory: Path, beside: Collection[str] = ()) -> list[File]:
+    """Return the files in a directory's directories, if nothing opens any of them.
+
+    None if one may be a model, or none as somebody's model, or if not all can be seen: a directory
+    of models, of data or of anything else may be large, deep or closed.
+    """
+    found: list[File] = []
+    folders = [(directory, 0)]
+    left = _MOST_LOOKED_AT
+    while folders:
+        folder, depth = folders.pop()
+        try:
+            with os.scandir(folder) as scanned:
+                entries = [e for e in islice(scanned, left) if not _is_passed_over(e.name)]
+            left -= len(entries)
+            for entry in entries:
+                if entry.is_dir():
+                    if entry.is_symlink() or depth == _DEEPEST_LOOK:
+                        return []
+                    if depth or entry.name not in beside:
+                        folders.append((Path(entry.path), depth + 1))
+                elif depth:
+                    facts = entry.stat()
+                    name = os.path.relpath(entry.path, directory)
+                    found.append((name, facts.st_size, facts.st_mtime_ns, facts.st_ino))
+        except OSError:
+            return []
+    names = [PurePath(name).name for name, *_ in found]
+    may_be_a_model = any(is_model_file_name(name) or name == MANIFEST_NAME for name in names)
+    is_all = left > 0 and not may_be_a_model and any(map(is_foreign, names))
+    return sorted(found) if is_all else []
+
+
+def _is_passed_over(name: str) -> bool:
+    return name.startswith((".", "_")) or name in NO_MODEL_NAMES
 
 
 def leads_outside(path: Path, root: Path) -> str | None:
@@ -155,7 +211,8 @@ def _no_model(directory: Path, names: list[str]) -> str | None:
         return None
     shown = ", ".join(f"'{name}'" for name in names[:5])
     suffixes = ", ".join(f"*{suffix}" for suffix in sorted(model_suffixes()))
-    of_mlflow = "; serve an MLflow model with --model_uri" if "MLmodel" in names else ""
+    is_of_mlflow = any(PurePath(name).name == "MLmodel" for name in names)
+    of_mlflow = "; serve an MLflow model with --model_uri" if is_of_mlflow else ""
     return (
         f"'{directory}' has neither '{MANIFEST_NAME}' nor a model file ({suffixes}); found {shown}"
         f"{f' and {len(names) - 5} more' if len(names) > 5 else ''}{of_mlflow}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from bundleserver.bundle.links import File
 from bundleserver.documents.printable import few, printable
 from bundleserver.manifest import MANIFEST_NAME
-from bundleserver.sources.files import Folder, is_model_file, list_folder
+from bundleserver.sources.files import Folder, files_below, is_model_file, list_folder
 from bundleserver.sources.ordering import OrderedVersions
 from bundleserver.sources.own_files import readable_manifest
 from bundleserver.sources.uploads import is_partial, is_probably_a_model
@@ -34,8 +35,15 @@ ListFolder = Callable[[Path], Folder]
 """Lists a directory as ``list_folder`` does."""
 
 
+Below = Callable[[Path], list[File]]
+"""Finds files as ``files_below`` does."""
+
+
 def find_models(
-    top: Folder, model_name: str | None, listed: ListFolder = list_folder
+    top: Folder,
+    model_name: str | None,
+    listed: ListFolder = list_folder,
+    below: Below = files_below,
 ) -> Iterator[tuple[str, Root]]:
     """Yield every model's name and directory.
 
@@ -43,11 +51,12 @@ def find_models(
         top: the entries of ``--model_dir``.
         model_name: the one model to serve; None for all models.
         listed: lists the directories in it.
+        below: finds the files in them that nothing opens.
     """
     is_versioned = not top.has_manifest and _is_versioned(top, model_name, listed)
     is_model = top.has_manifest or is_versioned or top.has_model_files
     if model_name is not None:
-        yield model_name, top if is_model else _child_of_that_name(top, model_name, listed)
+        yield model_name, top if is_model else _child_of_that_name(top, model_name, listed, below)
     elif is_model:
         manifest = readable_manifest(top)
         yield (manifest and manifest.name) or _name_of(top), top
@@ -83,13 +92,23 @@ def _is_versioned(top: Folder, model_name: str | None, listed: ListFolder) -> bo
     )
 
 
-def _child_of_that_name(top: Folder, name: str, listed: ListFolder) -> Root:
+def _has_only_others(top: Folder, below: Below) -> bool:
+    """Ask whether a directory has files in its directories, and none that anything opens."""
+    try:
+        return bool(below(top.path))
+    except OSError:
+        return False
+
+
+def _child_of_that_name(top: Folder, name: str, listed: ListFolder, below: Below) -> Root:
     names = [name] if name in (*top.directories, *top.labels) else []
     for _, child in _children(top, names, listed):
         return child
     others = [n for n, child in _all_models(top, listed) if not isinstance(child, Awaited)]
     if top.has_foreign_files and not others:
         return top  # so that its files are named
+    if not others and not top.labels and _has_only_others(top, below):
+        return top  # likewise: those in its directories
     waits = (
         f"waiting for '{MANIFEST_NAME}', versions such as 'v1' or model files in '{top.path}', "
         f"or a directory '{name}' with one of them"

@@ -21,6 +21,7 @@ from bundleserver.sources.registry.uri import ModelUri
 from bundleserver.store import serving_json
 from bundleserver.store.breaking import check_against_served
 from bundleserver.store.copying import copy_bundle, without_versions
+from bundleserver.store.finding import complete_versions, telling_of_lost
 from bundleserver.store.recording import (
     Recording,
     components_of,
@@ -29,14 +30,15 @@ from bundleserver.store.recording import (
     with_named_outputs,
     write_manifest,
 )
-from bundleserver.store.roots import ROOT_VARIABLE, refuse_existing, target_of, usual_root
-from bundleserver.store.signed import LEFT_BEHIND_OF_SIGNED, check_kept, check_signature, is_signed
-from bundleserver.store.staging import (
-    STAGING_PREFIX,
-    publish_staged,
-    replace_file,
-    staged,
+from bundleserver.store.roots import (
+    ROOT_VARIABLE,
+    refuse_existing,
+    refuse_within,
+    target_of,
+    usual_root,
 )
+from bundleserver.store.signed import LEFT_BEHIND_OF_SIGNED, check_kept, check_signature, is_signed
+from bundleserver.store.staging import STAGING_PREFIX, publish_staged, replace_file, staged
 from bundleserver.tensors import TensorSpec
 from bundleserver.tensors.breaking import Interface
 from bundleserver.versions import Version
@@ -79,7 +81,7 @@ class BundleStore:
 
     def versions(self, name: str) -> tuple[Version, ...]:
         """Return the versions of a model, oldest first; none if there is no such model."""
-        return serving_json.complete_versions(self.path(name))
+        return complete_versions(self.path(name))
 
     def save(
         self,
@@ -134,7 +136,7 @@ class BundleStore:
         recording = Recording.plan(
             name, models, described, options=options, frameworks=frameworks, examples=examples
         )
-        with staged(root) as staging:
+        with staged(root) as staging, telling_of_lost(root):
             manifest, interface = recording.write(staging)
             self._compare(name, interface, wanted, allow_breaking)
             return self._publish(staging, record(manifest, interface), wanted, key)
@@ -168,10 +170,7 @@ class BundleStore:
         root, wanted = target_of(self.path(name), version)
         if not source.is_dir():
             raise StoreError(f"{source} is not a directory; expected a bundle")
-        if root.resolve().is_relative_to(source):
-            raise StoreError(
-                f"{source} contains {root}; publish to a directory outside of the bundle"
-            )
+        refuse_within(root, source)
         key = None if sign_with is None else SigningKey.load(sign_with)
         manifest = manifest_of(source, name)
         if is_kept := key is None and is_signed(source):
@@ -182,7 +181,7 @@ class BundleStore:
         if wanted is None and manifest.version is not None:
             wanted = Version.parse(manifest.version)
             refuse_existing(root, wanted)
-        with staged(root) as staging:
+        with staged(root) as staging, telling_of_lost(root):
             left_behind = LEFT_BEHIND_OF_SIGNED if is_kept else _LEFT_BEHIND
             copy_bundle(source, staging, without_versions(source, left_behind))
             if is_kept:

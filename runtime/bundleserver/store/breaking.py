@@ -21,7 +21,8 @@ from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 from bundleserver.manifest import MANIFEST_NAME, Manifest
 from bundleserver.sources.own_files import location_of
 from bundleserver.store import serving_json
-from bundleserver.tensors.breaking import Interface, find_breaks
+from bundleserver.store.finding import complete_versions
+from bundleserver.tensors.breaking import Interface, find_breaks, not_compared
 from bundleserver.versions import Version
 from bundleserver.versions.serving_config import ServingConfig
 
@@ -92,7 +93,15 @@ def _check(
                 "or allow_breaking=True"
             )
         LOG.warning("%s; published all the same", said)
-    elif len(before.signature.outputs) == 1 < len(after.signature.outputs):
+        return
+    if unknown := not_compared(before, after):
+        LOG.warning(
+            "%s was not compared in full with %s; not known: %s",
+            sides[1],
+            what,
+            ", ".join(unknown),
+        )
+    if len(before.signature.outputs) == 1 < len(after.signature.outputs):
         LOG.warning(
             "%s has further outputs, so its V1 predictions are objects; those of %s are values",
             sides[1],
@@ -103,7 +112,7 @@ def _check(
 def _served(root: Path) -> Iterator[tuple[str, Path]]:
     """Yield the label and directory of each version that gets requests without a version."""
     try:
-        if not serving_json.complete_versions(root):
+        if not complete_versions(root):
             return
         for label in _labels(root, serving_json.read_config(root)):
             yield label, location_of(root, Version(label))
@@ -112,7 +121,7 @@ def _served(root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _labels(root: Path, config: ServingConfig) -> list[str]:
-    versions = {version.label for version in serving_json.complete_versions(root)}
+    versions = {version.label for version in complete_versions(root)}
     weighted = [config.resolve(name) for name, share in config.traffic.items() if share]
     shared = [label for label in dict.fromkeys(weighted) if label in versions]
     return shared or [serving_json.serving_version(root, config).label]

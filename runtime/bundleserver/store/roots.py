@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from bundleserver.documents.printable import shell_word
 from bundleserver.errors import StoreError
 from bundleserver.sources.own_files import own_version
 from bundleserver.store.staging import make_directory, version_exists
@@ -66,3 +67,24 @@ def refuse_existing(root: Path, version: Version) -> None:
             f"the files in {root} itself are version '{version}', and a published version is "
             "never changed; choose another version"
         )
+
+
+def refuse_within(root: Path, source: Path) -> None:
+    """Refuse to publish a directory to itself, or to one within it.
+
+    Args:
+        root: the model's directory.
+        source: the directory to publish, resolved.
+
+    Raises:
+        StoreError: it is one.
+    """
+    if root.resolve() == source:
+        raise StoreError(
+            f"the files in {source} are the model's own already, version "
+            f"'{own_version(source) or '1'}'; to publish them as its next version too, copy them "
+            f"elsewhere first: cp -r {shell_word(source)} COPY; bundleserver publish COPY "
+            f"{shell_word(root)}"
+        )
+    if root.resolve().is_relative_to(source):
+        raise StoreError(f"{source} contains {root}; publish to a directory outside of the bundle")

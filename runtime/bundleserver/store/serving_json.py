@@ -20,10 +20,10 @@ from bundleserver.bundle.integrity import verify_files
 from bundleserver.bundle.metadata_files import CONFIG_BYTES, read_metadata
 from bundleserver.bundle.reading import read_manifest
 from bundleserver.errors import BundleServerError, StoreError
-from bundleserver.manifest import MANIFEST_NAME
 from bundleserver.sources import named_versions, policy_of
-from bundleserver.sources.own_files import find_own_files, location_of
-from bundleserver.store.staging import open_shared, replace_file, versions_in
+from bundleserver.sources.own_files import location_of
+from bundleserver.store.finding import complete_versions
+from bundleserver.store.staging import open_shared, replace_file
 from bundleserver.versions import Version, VersionPolicy, select_versions
 from bundleserver.versions.lifecycle import settled_versions
 from bundleserver.versions.serving_config import CONFIG_NAME, ServingConfig
@@ -33,22 +33,6 @@ LOG = logging.getLogger(__name__)
 DEFAULT = "default"
 LATEST = "latest"
 _LOCK_NAME = ".serving.lock"
-
-
-def complete_versions(root: Path) -> tuple[Version, ...]:
-    """Return the versions that a server finds, oldest first.
-
-    Those are the versions with a manifest, or all versions if none has one; and before them the
-    files in the directory itself, if they are a model's.
-    """
-    versions, own = versions_in(root), find_own_files(root)
-    if own is not None:
-        versions = tuple(v for v in versions if v.label in own.beside)
-    written = tuple(v for v in versions if (root / v.label / MANIFEST_NAME).is_file())
-    if own is None:
-        return written or versions
-    others = written if written or own.has_manifest else versions
-    return tuple(sorted({own.version, *others}))
 
 
 def read_config(root: Path) -> ServingConfig:

@@ -24,7 +24,8 @@ from pathlib import Path
 
 from bundleserver.errors import StoreError
 from bundleserver.sources.own_files import own_version
-from bundleserver.versions import Version, is_version_label
+from bundleserver.store.finding import versions_in
+from bundleserver.versions import Version
 
 LOG = logging.getLogger(__name__)
 
@@ -33,15 +34,6 @@ _ABANDONED_AFTER_SECONDS = 24 * 3600.0
 _MOST_ATTEMPTS = 1000
 # The errors of rename if the target exists: a directory with files, or something else.
 _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
-
-
-def versions_in(root: Path) -> tuple[Version, ...]:
-    """Return the versions in a model's directory, oldest first; none if it does not exist."""
-    try:
-        names = [entry.name for entry in os.scandir(root) if entry.is_dir()]
-    except (FileNotFoundError, NotADirectoryError):
-        return ()
-    return tuple(sorted(Version.parse(name) for name in names if is_version_label(name)))
 
 
 def next_version(versions: Iterable[Version]) -> Version:

@@ -25,6 +25,11 @@ from bundleserver.tensors import (
     describe,
 )
 from bundleserver.tensors.columns import MOST_COMPARED, column_problems, nearest
+from bundleserver.tensors.positions import (
+    input_of_rows,
+    tensors_of_rows,
+    without_last_columns,
+)
 from bundleserver.tensors.row_objects import depth_of, merged_columns, table_of_objects
 
 DEFAULT_INPUT = "input-0"
@@ -105,12 +110,10 @@ class Signature:
             first = rows[0]
         if isinstance(first, dict):
             return self._validate_objects(rows, taker)
-        inputs = self.inputs
-        required = [spec for spec in inputs if not spec.optional]
-        is_one = len(required) == 1 and required[0].shape != (-1,)
-        if len(inputs) > 1 and not is_one:
-            return self.validate_tensors(_columns_of_rows(rows, inputs, taker), taker)
-        spec = (required if is_one else inputs or [TensorSpec(DEFAULT_INPUT)])[0]
+        inputs = self.inputs or (TensorSpec(DEFAULT_INPUT),)
+        spec = input_of_rows(inputs)
+        if spec is None:
+            return self.validate_tensors(tensors_of_rows(rows, inputs, taker), taker)
         values = array_from_rows(rows, spec, taker)
         return self.validate_tensors((NamedTensor(spec.name, values),), taker)
 
@@ -224,6 +227,8 @@ def _validate_single(
         values = _flat(values)
     values = _converted(values, spec)
     columns = tensors[0].columns or spec.columns
+    if spec.required_columns and (fewer := without_last_columns(values, spec)):
+        return {spec.name: NamedTensor(spec.name, values, tensors[0].columns or fewer)}
     return {spec.name: NamedTensor(spec.name, spec.validate(values, taker), columns)}
 
 
@@ -256,20 +261,3 @@ def _check_equal_rows(bound: Mapping[str, NamedTensor], taker: str) -> None:
         raise InvalidInput(
             f"inputs differ in their number of rows: {listed}; {taker} expects equal numbers"
         )
-
-
-def _columns_of_rows(
-    rows: Sequence[object], inputs: Sequence[TensorSpec], taker: str
-) -> list[NamedTensor]:
-    for index, row in enumerate(rows):
-        if not isinstance(row, list) or len(row) != len(inputs):
-            came = f"{len(row)} values" if isinstance(row, list) else type(row).__name__
-            names = ", ".join(f"'{spec.name}'" for spec in inputs)
-            raise InvalidInput(
-                f"instances[{index}] has {came}; {taker} expects {len(inputs)} per row: {names}"
-            )
-    columns = zip(*(row for row in rows if isinstance(row, list)), strict=True)
-    return [
-        NamedTensor(spec.name, array_from_rows(list(column), spec, taker))
-        for spec, column in zip(inputs, columns, strict=True)
-    ]

@@ -15,10 +15,12 @@ from bundleserver.bundle.plan import steps_of
 from bundleserver.bundle.steps import Plan
 from bundleserver.bundle.warming.probe import ProbeResult
 from bundleserver.frameworks import Predictor
-from bundleserver.frameworks.interface import HasMetadata
+from bundleserver.frameworks.interface import HasMeaning, HasMetadata
 from bundleserver.manifest import Manifest
+from bundleserver.operations import OPERATIONS
 from bundleserver.tensors import TensorSpec
 from bundleserver.tensors.breaking import Interface
+from bundleserver.tensors.signature import Signature
 
 RECORDED = "bundleserver_interface"
 """The key of a manifest's metadata that has it; nobody is shown it."""
@@ -59,6 +61,7 @@ def interface_of(
         min(horizons, default=None),
         steps[0] if steps else None,
         parameters,
+        dict(_meanings(manifest, predictors, plan.signature)),
     )
 
 
@@ -102,6 +105,28 @@ def _described(manifest: Manifest) -> str:
             outputs=manifest.outputs,
         )
     )
+
+
+def _meanings(
+    manifest: Manifest, predictors: Mapping[str, Predictor], signature: Signature
+) -> Iterator[tuple[str, str]]:
+    """Yield what options make of the values of inputs and outputs."""
+    taken = {spec.name for spec in signature.inputs}
+    made = {spec.name for spec in signature.outputs}
+    for step in steps_of(manifest, predictors):
+        if step.op is not None:
+            meaning = OPERATIONS[step.op].meaning_of(step.params)
+        else:
+            predictor = predictors[step.component or ""]
+            meaning = predictor.meaning if isinstance(predictor, HasMeaning) else None
+        if meaning is None:
+            continue
+        for name in step.inputs if meaning.of_inputs else ():
+            if name in taken:
+                yield f"input '{name}'", meaning.text
+        names = step.outputs or tuple(spec.name for spec in signature.outputs)
+        if names and names[0] in made:
+            yield f"output '{names[0]}'", meaning.text
 
 
 def _methods(

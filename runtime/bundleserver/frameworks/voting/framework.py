@@ -36,6 +36,7 @@ class VotingPredictor:
     def __init__(self, ensemble: VotingEnsemble, metadata: Mapping[str, object]) -> None:
         self._ensemble = ensemble
         self.metadata = metadata
+        self.meaning = ensemble.encoding.meaning
         inputs = tuple(TensorSpec(name, "INT64", (-1,)) for name in ensemble.inputs)
         outputs = (TensorSpec("label", "INT64", (-1,)), TensorSpec("score", "FP64", (-1,)))
         self.methods: Mapping[str, Signature] = {"predict": Signature(inputs, outputs)}

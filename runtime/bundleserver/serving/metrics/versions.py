@@ -71,7 +71,7 @@ def _version_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
     )
     breaking = GaugeMetricFamily(
         "bundleserver_version_breaking",
-        "1 for a version that breaks clients of the one that served before it, 0 for every other.",
+        "1 for a version that breaks clients of what answered before it, 0 for every other.",
         labels=labels,
     )
     verified = GaugeMetricFamily(
