@@ -125,12 +125,8 @@ class DirectorySource:
         self._reads.forget(lambda path: path.parent == top.path and path.name not in names)
         gone = {top.path / name for name in self._names - names}
         self._names = names
-        for known in (
-            self._settling.known,
-            self._ordered,
-            self._has_manifest,
-            self._configs.known,
-        ):
+        kept = (self._settling.known, self._ordered, self._has_manifest, self._configs.known)
+        for known in kept:
             for path in list(known) if gone else ():
                 if not gone.isdisjoint((path, path.parent)):
                     known.pop(path, None)
@@ -143,9 +139,8 @@ class DirectorySource:
                 raise SourceError(f"'{self._model_dir}' no longer exists") from error
             return None
         except OSError as error:
-            raise SourceError(
-                f"'{self._model_dir}' cannot be read: {error.strerror or error}"
-            ) from error
+            why = error.strerror or error
+            raise SourceError(f"'{self._model_dir}' cannot be read: {why}") from error
         self._was_there = True
         return top
 

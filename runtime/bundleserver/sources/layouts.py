@@ -107,7 +107,7 @@ def _child_of_that_name(top: Folder, name: str, listed: ListFolder, below: Below
     others = [n for n, child in _all_models(top, listed) if not isinstance(child, Awaited)]
     if top.has_foreign_files and not others:
         return top  # so that its files are named
-    if not others and not top.labels and _has_only_others(top, below):
+    if not top.labels and _has_only_others(top, below):
         return top  # likewise: those in its directories
     waits = (
         f"waiting for '{MANIFEST_NAME}', versions such as 'v1' or model files in '{top.path}', "
