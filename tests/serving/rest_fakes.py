@@ -52,6 +52,7 @@ class FakeModel:
     config_problem: str | None = None
     stale_since: float | None = None
     source_problem: str = ""
+    known: tuple[str, ...] = ()
 
 
 BROKEN_FORECASTER = FakeModel(
