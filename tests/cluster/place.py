@@ -173,7 +173,10 @@ class Place:
         return self.get("inferenceservice", name)
 
     def wait_until_ready(self, name: str) -> None:
-        """Wait until KServe calls an InferenceService ready."""
+        """Wait until KServe calls an InferenceService ready, and its Service leads to a pod.
+
+        The Service follows a moment later: connections are refused until every node knows.
+        """
 
         def is_ready() -> bool:
             return condition(self.service(name), "Ready").get("status") == "True"
@@ -182,6 +185,10 @@ class Place:
             eventually(is_ready, f"{self.name}/{name} is Ready")
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self._told(name)}") from None
+        eventually(
+            lambda: self.ask(f"{name}-predictor", "/v2/health/live").status,
+            f"the Service of {self.name}/{name} leads to a pod",
+        )
 
     def wait_for_version(self, name: str, version: str, rows: object) -> None:
         """Wait until the default version of a model is this one."""

@@ -82,8 +82,8 @@ def test_the_administrators_example_waits_for_its_secret(place, tmp_path):
     place.upload(tmp_path / "pricing-admin", "pricing")
     place.secret("pricing-admin", token=TOKEN)
     place.apply_example("administration")
-    place.wait_until_ready("pricing-admin")
     place.kubectl("delete", "networkpolicy", "pricing-admin")
+    place.wait_until_ready("pricing-admin")
     path = "/v2/repository/models/pricing-admin/load"
 
     assert 401 == place.ask("pricing-admin-predictor", path, "").status

@@ -47,7 +47,7 @@ def test_the_champion_answers_and_the_challenger_beside_it(followed):
 
     assert [11] == followed.predict("fraud-mlflow", ANY).json()["predictions"]
     eventually(lambda: predictions() == [12], "the challenger answers")
-    assert 2 == len(followed.pods("fraud-mlflow"))
+    eventually(lambda: len(followed.pods("fraud-mlflow")) == 2, "there are two replicas")
 
 
 def test_an_alias_that_moves_is_followed(followed):
