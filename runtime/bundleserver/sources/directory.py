@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bundleserver.bundle.links import File
@@ -32,6 +32,17 @@ from bundleserver.sources.slow_reads import TIMEOUT_SECONDS, SlowReads
 from bundleserver.sources.uploads import is_partial
 from bundleserver.sources.wanted import Wanted
 from bundleserver.versions import Version
+
+
+@dataclass(frozen=True)
+class _Polled:
+    """A model's directory at one poll, and the notes of it."""
+
+    model: str
+    root: Folder
+    own: OwnFiles | None
+    directories: OrderedVersions
+    notes: list[str]
 
 
 class DirectorySource:
@@ -190,11 +201,11 @@ class DirectorySource:
         ordered = self._order(root, own)
         newest_first = with_own(ordered, own)
         wanted = Wanted.of(demand, listing.config, ordered, own)
-        notes = list(odd_names(root, ordered))
+        polled = _Polled(listing.model, root, own, ordered, list(odd_names(root, ordered)))
         incomplete: list[Version] = []
 
         def read(version: Version) -> Candidate | None:
-            found = self._read(listing.model, version, root, own, ordered, notes)
+            found = self._read(version, polled)
             if found is None and not self._settling.is_complete(root.path / version.label):
                 incomplete.append(version)
             return found
@@ -204,58 +215,44 @@ class DirectorySource:
             listing,
             candidates=candidates,
             unseen=unseen,
-            warnings=tuple(notes),
+            warnings=tuple(polled.notes),
             incomplete=tuple(incomplete),
             reason="" if candidates else f"waiting for files in the versions in '{root.path}'",
         )
 
-    def _read(
-        self,
-        model: str,
-        version: Version,
-        root: Folder,
-        own: OwnFiles | None,
-        siblings: OrderedVersions,
-        notes: list[str],
-    ) -> Candidate | None:
+    def _read(self, version: Version, polled: _Polled) -> Candidate | None:
         """Read a version's contents; a directory replaces own files of its label once complete."""
+        root, own = polled.root, polled.own
         if own is None or version != own.version:
-            return self._read_version(model, version, root, own, siblings, notes)
+            return self._read_version(version, polled)
         location = root.path / version.label
-        if version.label in siblings.known:
-            candidate = self._read_version(model, version, root, own, siblings, notes)
+        if version.label in polled.directories.known:
+            candidate = self._read_version(version, polled)
             if candidate is not None and (candidate.is_usable or location in self._replaced):
                 self._replaced.add(location)
-                notes.append(
+                polled.notes.append(
                     f"the files in '{root.path}' itself are not served, as '{location}' is version "
                     f"'{version}'; move them to a directory of another version"
                 )
                 return candidate
         self._replaced.discard(location)
-        return self._read_own(model, root, own)
+        return self._read_own(polled.model, root, own)
 
-    def _read_version(
-        self,
-        model: str,
-        version: Version,
-        root: Folder,
-        own: OwnFiles | None,
-        siblings: OrderedVersions,
-        notes: list[str],
-    ) -> Candidate | None:
+    def _read_version(self, version: Version, polled: _Polled) -> Candidate | None:
         """Read the contents of a version's directory; None when it does not exist yet."""
+        root, own = polled.root, polled.own
         location = root.path / version.label
         outside = None if root.path == self._model_dir else leads_outside(location, root.path)
         contents = read_contents(location)
         self._has_manifest[location] = contents.manifest is not None
         if contents.is_empty:
             return None
-        candidate = self._candidate(model, version, location, contents, root)
+        candidate = self._candidate(polled.model, version, location, contents, root)
         is_described = own is not None and own.has_manifest
-        needs_manifest = is_described or self._any_manifest(root, siblings)
+        needs_manifest = is_described or self._any_manifest(root, polled.directories)
         if not (contents.problem or is_version(contents, needs_manifest=needs_manifest)):
             if candidate.settled:
-                notes.append(
+                polled.notes.append(
                     f"'{location}' is ignored: it has no '{MANIFEST_NAME}', unlike other versions; "
                     f"create one with: bundleserver init {shell_word(location)}"
                 )
