@@ -358,17 +358,38 @@ def test_the_watcher_tells_it_once_after_a_poll_of_its_own(stage):
     assert 1 == len(told)
 
 
-def test_the_log_says_again_and_again_what_is_waited_for(stage, caplog):
-    """A server without a ready model says why as often as it shall."""
+def reminded(stage, caplog, said: str) -> int:
+    """Remind as often as there is time, and return how often it was said once that is three."""
     caplog.set_level(logging.INFO)
-    stage.source.list_as(Listing("fraud", reason="waiting for '/mnt/models'"))
-    stage.serve()
     watcher = Watcher(stage.manager, 0.001, reminder_seconds=0.0)
     watcher.start()
-    said = "model 'fraud' is not ready: waiting for '/mnt/models'"
     with stage.manager._shared.changed:
         while caplog.messages.count(said) < 3:
             stage.manager._shared.changed.wait(0.01)
     watcher.stop()
+    return caplog.messages.count(said)
 
-    assert caplog.messages.count(said) >= 3
+
+def test_the_log_says_again_and_again_what_is_waited_for(stage, caplog):
+    """A server without a ready model says why as often as it shall."""
+    stage.source.list_as(Listing("fraud", reason="waiting for '/mnt/models'"))
+    stage.serve()
+
+    assert reminded(stage, caplog, "model 'fraud' is not ready: waiting for '/mnt/models'") >= 3
+
+
+def test_a_model_that_waits_beside_a_ready_one_is_reminded_of(stage, caplog):
+    """The ready one is not named, and the other one with what it waits for."""
+    stage.source.publish("v1", "ready")
+    stage.source.list_as(Listing("tides", reason="waiting for '/mnt/models/tides'"))
+    stage.serve(model_name=None)
+
+    assert reminded(stage, caplog, "model 'tides' is not ready: waiting for '/mnt/models/tides'")
+    assert not [said for said in caplog.messages if said.startswith("model 'ready'")]
+
+
+def test_a_source_without_models_is_reminded_of(stage, caplog):
+    """Where nothing is there yet, the place is named again."""
+    stage.serve(model_name=None)
+
+    assert reminded(stage, caplog, f"there is no model in {stage.source.place} yet")

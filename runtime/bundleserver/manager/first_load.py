@@ -62,13 +62,13 @@ class FirstLoad:
             )
 
     def why_waiting(self) -> str:
-        """Return why no model is ready; an empty string if one is, or if there is none."""
+        """Return why no model is ready, or which wait beside those that are; empty if none do."""
         with self._shared.changed:
             models = [model for _, model in sorted(self._shared.models.items())]
+            awaited = [*self._shared.awaited.values()]
             if any(model.default is not None for model in models):
-                return ""
-            said = [f"model '{it.name}' is not ready: {_why(it)}" for it in models]
-            said += self._shared.awaited.values()
+                models, awaited = [model for model in models if model.is_waiting()], []
+            said = [f"model '{it.name}' is not ready: {_why(it)}" for it in models] + awaited
             return "; ".join(few(said, _MOST_MODELS))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 
@@ -17,13 +16,9 @@ from bundleserver.manager.loading.demands import demand_of, demands_more
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.orders import Order
 from bundleserver.manager.shared import LOG, Shared
-from bundleserver.manager.status import why_not_ready
 from bundleserver.sources import Demand, LastKnownListings, Listing, Source
 from bundleserver.versions import Version
 from bundleserver.versions.lifecycle import Load, Unload
-
-REMINDER_SECONDS = 60.0
-"""How often what is waited for is logged again."""
 
 
 class Reconciler:
@@ -43,7 +38,6 @@ class Reconciler:
         self._loader = loader
         self._clock = clock
         self._demanded: dict[str, Demand] = {}
-        self._reminded_at: float | None = None
 
     def reconcile(self, poll: bool = True) -> None:
         """Poll, then act until nothing is left to do.
@@ -94,22 +88,6 @@ class Reconciler:
         with self._shared.change():
             self._shared.last_poll_error, self._shared.last_poll_at = None, time.time()
             self._update(listings)
-            self._remind()
-
-    def _remind(self) -> None:
-        """Log what is waited for: once a minute, as the first line may be long ago."""
-        now = self._clock()
-        if self._reminded_at is None:
-            self._reminded_at = now  # what is waited for now has just been logged
-        if now - self._reminded_at < REMINDER_SECONDS:
-            return
-        self._reminded_at = now
-        models = self._shared.models.values()
-        if not models:
-            LOG.info("there is no model in %s yet; still waiting for one", self._source.place)
-        for model in models:
-            if model.is_waiting():
-                model.note(logging.INFO, f"still {why_not_ready(model, model.wanted())}")
 
     def _note_outage(self, error: SourceError) -> None:
         """Keep open versions serving; at a start in an outage use the source's last known state."""

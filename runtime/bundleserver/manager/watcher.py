@@ -15,7 +15,7 @@ SETTLING_SECONDS = 1.0
 """The poll interval while a model or an order waits for files that are being written."""
 
 REMINDER_SECONDS = 60.0
-"""How often the log says what the server waits for, while it has no model that is ready."""
+"""How often the log says again what is waited for: the first line may be long ago."""
 
 
 class Watcher:
@@ -37,7 +37,7 @@ class Watcher:
             manager: its models.
             poll_interval_seconds: how often it polls.
             on_first_failure: called once, with the reason, if the first load has failed for good.
-            reminder_seconds: how often the log says why no model is ready.
+            reminder_seconds: how often the log says what is waited for.
         """
         self._manager = manager
         self._poll_interval_seconds = poll_interval_seconds
@@ -105,7 +105,10 @@ class Watcher:
         if now - self._reminded_at < self._reminder_seconds:
             return
         self._reminded_at = now
-        if why := self._manager.first_load.why_waiting():
+        why = self._manager.first_load.why_waiting()
+        if not why and not self._manager.models():
+            why = self._manager.why_no_models()
+        if why:
             LOG.warning("%s", why)
 
     def _pause_seconds(self) -> float:

@@ -58,8 +58,7 @@ class Loader:
         self._open = open_bundle
         self._pauses_seconds = pauses_seconds
         self._clock = clock
-        self._threads = threads
-        self._underway = 0
+        self._threads, self._underway = threads, 0
         self._attempts = Attempts(timeout_seconds)
 
     def has_room(self) -> bool:
@@ -241,7 +240,10 @@ class Loader:
                 record.await_admission(None)
                 is_ready = self._conclude(model, record, loaded, key)
                 model.settle()
-        (self._told.stop if is_ready else loaded.close)()
+        if is_ready:
+            self._told.stop()
+        else:
+            loaded.close()
         return is_ready
 
     def _conclude(
