@@ -89,14 +89,15 @@ def _kind(signature: Signature) -> str:
 
 def _outputs(before: Interface, after: Interface, was: str, now: str) -> Iterator[str]:
     names = [spec.name for spec in after.signature.outputs]
+    places = {name: place for place, name in enumerate(names)}
     came = {spec.name: spec for spec in after.signature.outputs}
     for index, old in enumerate(before.signature.outputs):
         what, new = f"output '{old.name}'", came.get(old.name)
         if new is None:
             yield f"{now} lacks the {what} of {was}; its outputs: {quoted(names)}"
             continue
-        if names.index(old.name) != index:
-            yield f"{what} is number {index} in {was}, and number {names.index(old.name)} in {now}"
+        if (place := places[old.name]) != index:
+            yield f"{what} is number {index} in {was}, and number {place} in {now}"
         if old.datatype and new.datatype and old.datatype != new.datatype:
             yield f"{what} is {old.datatype} in {was}, and {new.datatype} in {now}"
         if old.shape is not None and new.shape is not None and _is_other(old.shape, new.shape):

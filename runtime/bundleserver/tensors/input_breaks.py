@@ -35,7 +35,7 @@ class InputBreaks:
     def _by_position(self) -> Iterator[str]:
         """Compare what the values of a row are, where no name says it."""
         old, new = _in_a_row(self.old), _in_a_row(self.new)
-        is_whole = len(old) in (len(new), *range(_fewest_in_a_row(self.new), len(new)))
+        is_whole = len(old) == len(new) or _fewest_in_a_row(self.new) <= len(old) < len(new)
         if old and new and not (is_whole and old == new[: len(old)]):
             yield (
                 f"requests without column names have {quoted(old)} in {self.was}, and "
@@ -142,8 +142,8 @@ class InputBreaks:
                 "knows none by name"
             )
             return
-        known = set(old.columns)
-        if gone := [name for name in old.columns if name not in new.columns]:
+        known, came = set(old.columns), set(new.columns)
+        if gone := [name for name in old.columns if name not in came]:
             yield f"{what} has the columns {quoted(gone)} in {self.was}, and not in {self.now}"
         needed = set(old.required_columns or old.columns)
         if more := [name for name in required if name not in needed]:

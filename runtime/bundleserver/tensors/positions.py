@@ -24,9 +24,11 @@ def fewest_inputs(inputs: Sequence[TensorSpec]) -> int:
 
 def fewest_columns(spec: TensorSpec) -> int:
     """Return how many columns a table must have, as the last ones may have no effect."""
-    if not spec.required_columns:
-        return len(spec.columns)
-    return max(spec.columns.index(name) for name in spec.required_columns) + 1
+    required = set(spec.required_columns or spec.columns)
+    count = len(spec.columns)
+    while count and spec.columns[count - 1] not in required:
+        count -= 1
+    return count
 
 
 def without_last_columns(values: Array, spec: TensorSpec) -> tuple[str, ...]:
