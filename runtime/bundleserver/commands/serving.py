@@ -20,9 +20,9 @@ from bundleserver.commands.trust import log_trust, trust_of
 from bundleserver.errors import BundleServerError, ConfigError, FrameworkError
 from bundleserver.serving.stopping import (
     TERMINATION_LOG,
-    LastWords,
+    TerminationMessage,
     ignore_signals,
-    write_last_words,
+    write_termination_message,
 )
 from bundleserver.serving.workers.identity import WorkerIdentity
 from bundleserver.settings import Settings
@@ -48,7 +48,7 @@ def serve(context: typer.Context) -> None:
             what = (
                 "" if isinstance(why, (BundleServerError, OSError)) else f"{type(why).__name__}: "
             )
-            write_last_words(f"{what}{why}", _termination_log(context.args))
+            write_termination_message(f"{what}{why}", _termination_log(context.args))
         raise
 
 
@@ -67,7 +67,7 @@ def _serve(arguments: Sequence[str]) -> None:
 
 
 def _termination_log(arguments: Sequence[str]) -> Path:
-    """Return the place of the last words, also if other flags are invalid."""
+    """Return the place of the termination message, also if other flags are invalid."""
     place = os.environ.get(VARIABLES["termination_log"]) or str(TERMINATION_LOG)
     for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
         flag, given, value = argument.partition("=")
@@ -95,7 +95,7 @@ def _supervise(settings: Settings, arguments: Sequence[str]) -> int:
         grace_seconds=settings.grace_period_seconds,
         heartbeat_seconds=settings.heartbeat_seconds,
         first_pauses_seconds=PAUSES_SECONDS if settings.first_load_failure == "exit" else None,
-        say_failed=LastWords(settings.termination_log).end,
+        say_failed=TerminationMessage(settings.termination_log).end,
     )
 
 
@@ -107,7 +107,9 @@ def _server_options(settings: Settings) -> ServerOptions:
     )
 
 
-def _make_manager(settings: Settings, member: Member | None, words: LastWords) -> Manager:
+def _make_manager(
+    settings: Settings, member: Member | None, message: TerminationMessage
+) -> Manager:
     from bundleserver.manager import Manager
     from bundleserver.manager.first_load import PAUSES_SECONDS
     from bundleserver.manager.manager import RETRY_PAUSES_SECONDS
@@ -132,7 +134,7 @@ def _make_manager(settings: Settings, member: Member | None, words: LastWords) -
         admission=None if member is None else member.admission,
         manual_orders=None if member is None else member.manual_orders,
         # Of a worker process that a load ends the supervisor knows.
-        tell_loads=words.note_loads if exits and member is None else None,
+        tell_loads=message.note_loads if exits and member is None else None,
     )
 
 
@@ -169,8 +171,8 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
     if identity is not None:
         settings = replace(settings, http_port=identity.http_port, grpc_port=identity.grpc_port)
     member = None if identity is None else Member(identity)
-    words = LastWords(settings.termination_log)
-    manager = _make_manager(settings, member, words)
+    message = TerminationMessage(settings.termination_log)
+    manager = _make_manager(settings, member, message)
     if member is not None:
         member.manage(manager)
     failures: list[str] = []
@@ -178,7 +180,7 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
     def end(why: str) -> None:
         if not server.stopping:
             failures.append(why)
-            words.end(why)
+            message.end(why)
             server.stop(code=1)
 
     exits = settings.first_load_failure == "exit"
@@ -203,7 +205,7 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
             ignore_signals()
         if member is not None:
             member.say_leaving()
-        words.end()
+        message.end()
         is_idle = watcher.stop(_LAST_LOADS_SECONDS)
     if failures:
         raise FirstLoadFailed(failures[0])

@@ -1,4 +1,4 @@
-"""Stopping a server: the signals, the manager's readiness while it stops, and its last words."""
+"""Stopping a server: signals, readiness while it stops, and its termination message."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _MOST_BYTES = 4096
 """Kubernetes shows no more of it, and of a longer file only the end."""
 
 
-def write_last_words(why: str, place: Path = TERMINATION_LOG) -> None:
+def write_termination_message(why: str, place: Path = TERMINATION_LOG) -> None:
     """Write why the process ends, on one line, to the file that Kubernetes shows it from.
 
     The kubelet makes that file; where there is none, none is created.
@@ -65,7 +65,7 @@ def write_last_words(why: str, place: Path = TERMINATION_LOG) -> None:
             os.close(descriptor)
 
 
-class LastWords:
+class TerminationMessage:
     """The termination message of one process, before its end. Called from any thread.
 
     Until anything is ready it is what is being loaded, as a load may end the process; then why the
@@ -82,13 +82,13 @@ class LastWords:
         with self._lock:
             if not self._is_over and (what or self._is_noted):
                 self._is_noted = bool(what)
-                write_last_words(what, self._place)
+                write_termination_message(what, self._place)
 
     def end(self, why: str = "") -> None:
         """Write why the process ends, for good; an empty string is an orderly end."""
         with self._lock:
             if not self._is_over and (why or self._is_noted):
-                write_last_words(why, self._place)
+                write_termination_message(why, self._place)
             self._is_over = True
 
 
