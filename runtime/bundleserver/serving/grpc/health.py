@@ -54,11 +54,13 @@ class HealthService(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # gr
         """Answer immediately and after each change, until the server stops."""
         sent = None
         while True:
+            # Asked first: while an answer is sent the server may begin to stop.
+            is_last = self._stopping.is_set()
             status = self._status(request.service)
             if status != sent:
                 sent = status
                 yield Response(status=status)
-            if self._stopping.is_set():
+            if is_last:
                 return
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), WATCH_SECONDS)
