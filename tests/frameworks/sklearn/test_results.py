@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bundleserver.frameworks.sklearn.results import dense, several_outputs
+from bundleserver.frameworks.tables.results import dense, several_outputs
 
 
 def test_a_single_value_in_a_dict_is_that_of_every_row():

@@ -16,10 +16,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import skops.io  # type: ignore[import-untyped]  # it has no types
+import skops.io
 from packaging.version import Version
 from skops.io import _audit, _general, _numpy, _sklearn, _utils
-from skops.io._protocol import PROTOCOL  # type: ignore[import-untyped]  # as above
+from skops.io._protocol import PROTOCOL
 
 from bundleserver.documents.forms import quoted
 from bundleserver.errors import LoadError

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from bundleserver.errors import InvalidInput
-from bundleserver.frameworks.sklearn.results import dense, several_outputs
+from bundleserver.frameworks.tables.results import dense, several_outputs
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
 
 _COLUMN_TYPES = {

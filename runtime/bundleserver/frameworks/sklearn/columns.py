@@ -7,9 +7,9 @@ look like never decides: a row alone would then be another table than the row am
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from sklearn import preprocessing
@@ -20,9 +20,7 @@ from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from bundleserver.frameworks.sklearn import boosters
-from bundleserver.tensors import Array
-
-Kind = Literal["numbers", "strings", "booleans", "dates"]
+from bundleserver.frameworks.tables.columns import NUMBERS, UNKNOWN, Column, is_na, of_values
 
 TEXT = (CountVectorizer, HashingVectorizer)
 _ACCEPT_STRINGS = (
@@ -71,50 +69,8 @@ _HANDING_ON = frozenset(
 """Estimators of scikit-learn that hand their table on without a check of its columns."""
 
 
-@dataclass(frozen=True)
-class Column:
-    """What a fitted estimator knows of one column of its table.
-
-    Attributes:
-        kind: the kind of its values; None if nothing tells.
-        is_used: whether its values have any effect.
-        gap: what stood for a missing value in training.
-        categories: the values that were seen in training, where they are recorded.
-        is_category: whether it was a pandas column of categories, and must be one again.
-        is_object: whether it had Python objects in training, which numbers and booleans beside gaps
-            may be.
-        is_passed: whether it is passed through to the next step as it is.
-    """
-
-    kind: Kind | None = None
-    is_used: bool = True
-    gap: object = np.nan
-    categories: tuple[object, ...] = ()
-    is_category: bool = False
-    is_object: bool = False
-    is_passed: bool = False
-
-    @property
-    def datatype(self) -> str:
-        """The column's datatype in the protocol; FP64 if its kind is unknown."""
-        if self.kind == "numbers" and self.categories:
-            whole = all(isinstance(value, int | np.integer) for value in self.categories)
-            return "INT64" if whole else "FP64"
-        return {"strings": "BYTES", "dates": "BYTES", "booleans": "BOOL"}.get(
-            self.kind or "", "FP64"
-        )
-
-
 _FEW = 32
 
-MOST_MADE_UP = 1 << 21
-"""The columns of a row that may be made up; a file says any number of them, in a few bytes."""
-
-MOST_TRIED = 1 << 14
-"""The columns of an estimator that is tried with many rows at load, for faster ways to run it."""
-
-UNKNOWN = Column()
-NUMBERS = Column("numbers")
 _UNUSED = Column(is_used=False)
 _PASSED = Column(is_passed=True)
 
@@ -160,12 +116,12 @@ def _of(step: Any, width: int) -> tuple[Column, ...]:
     if isinstance(step, TEXT):
         return (Column("strings", categories=words_of(step)),) * width
     if len(lists := getattr(step, "categories_", ())) == width:
-        return tuple(_of_values(values) for values in lists)
+        return tuple(of_values(values) for values in lists)
     if inside := getattr(step, "_preprocessor", None):  # histogram gradient boosting's own
         return tuple(c if c.kind else replace(c, kind="numbers") for c in _of(inside, width))
     if categories := boosters.categories_of(step):
         return tuple(
-            replace(_of_values(categories[i]), is_category=True) if i in categories else NUMBERS
+            replace(of_values(categories[i]), is_category=True) if i in categories else NUMBERS
             for i in range(width)
         )
     return (NUMBERS if accepts_only_numbers(step) else UNKNOWN,) * width
@@ -252,47 +208,8 @@ def words_of(step: Any) -> tuple[object, ...]:
 def _of_imputer(step: SimpleImputer) -> Iterator[Column]:
     is_filled = step.strategy == "constant" and getattr(step, "_fit_dtype", np.dtype("O")) == "O"
     missing = step.missing_values
-    gap = missing if missing is None or _is_na(missing) else np.nan
+    gap = missing if missing is None or is_na(missing) else np.nan
     for statistic in step.statistics_:
-        column = _of_values([statistic])
+        column = of_values([statistic])
         unknown = is_filled and column.kind != "strings"
         yield replace(UNKNOWN if unknown else column, gap=gap, categories=())
-
-
-def _of_values(values: Sequence[object] | Array) -> Column:
-    """Return the column that these values of its training are from."""
-    listed = list(values)
-    known = [value for value in listed if not is_gap(value)]
-    gaps = [value for value in listed if value is None or _is_na(value)]
-    has_nan = any(is_gap(value) and value is not None and not _is_na(value) for value in listed)
-    return Column(
-        _kind_of(known),
-        gap=gaps[0] if gaps and not has_nan else np.nan,
-        categories=tuple(known),
-        is_object=isinstance(values, np.ndarray) and values.dtype.kind == "O",
-    )
-
-
-def _kind_of(values: Sequence[object]) -> Kind | None:
-    kinds: tuple[tuple[Kind, tuple[type, ...]], ...] = (
-        ("strings", (str, bytes)),
-        ("booleans", (bool, np.bool_)),
-        ("numbers", (int, float, np.integer, np.floating)),
-        ("dates", (np.datetime64,)),
-    )
-    for kind, types in kinds:
-        # numpy counts spans of time among its integers.
-        if values and all(
-            isinstance(value, types) and not isinstance(value, np.timedelta64) for value in values
-        ):
-            return kind
-    return None
-
-
-def is_gap(value: object) -> bool:
-    """Ask whether a value stands for a missing one: None, NaN or pandas' NA."""
-    return value is None or _is_na(value) or (isinstance(value, float) and value != value)
-
-
-def _is_na(value: object) -> bool:
-    return type(value).__name__ in ("NAType", "NaTType")

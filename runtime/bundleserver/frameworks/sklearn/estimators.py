@@ -15,14 +15,10 @@ from bundleserver.frameworks import framework_for
 from bundleserver.frameworks.interface import has_class_of
 from bundleserver.frameworks.pickles import save_line
 from bundleserver.frameworks.sklearn import native_model
-from bundleserver.frameworks.sklearn.columns import (
-    MOST_MADE_UP,
-    TEXT,
-    accepts_only_numbers,
-    columns_of,
-)
-from bundleserver.frameworks.sklearn.results import dense
-from bundleserver.frameworks.sklearn.tables import Intake
+from bundleserver.frameworks.sklearn.columns import TEXT, accepts_only_numbers, columns_of
+from bundleserver.frameworks.tables.columns import MOST_MADE_UP
+from bundleserver.frameworks.tables.intake import Intake
+from bundleserver.frameworks.tables.results import dense
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
 
 METHODS = (

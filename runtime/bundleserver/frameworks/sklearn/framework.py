@@ -18,7 +18,6 @@ from bundleserver.frameworks import LoadContext, pickles
 from bundleserver.frameworks.interface import first_line
 from bundleserver.frameworks.lean_imports import IMPORTING, complete_at_once
 from bundleserver.frameworks.sklearn.call_traits import is_predictable, is_row_by_row, same_in_parts
-from bundleserver.frameworks.sklearn.columns import MOST_TRIED
 from bundleserver.frameworks.sklearn.estimators import (
     first_step,
     intake_of,
@@ -32,10 +31,11 @@ from bundleserver.frameworks.sklearn.fast.engines import (
     read_option,
     use_one_thread,
 )
-from bundleserver.frameworks.sklearn.logged_columns import LoggedTable, read_columns
-from bundleserver.frameworks.sklearn.results import Outputs, dense, several_outputs
 from bundleserver.frameworks.sklearn.samples import samples_of
-from bundleserver.frameworks.sklearn.tables import Intake
+from bundleserver.frameworks.tables.columns import MOST_TRIED
+from bundleserver.frameworks.tables.intake import Intake
+from bundleserver.frameworks.tables.logged_columns import LoggedTable, read_columns
+from bundleserver.frameworks.tables.results import Outputs, dense, several_outputs
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec
 from bundleserver.tensors.call_traits import UNKNOWN, CallTraits
 from bundleserver.tensors.signature import Signature

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from sklearn.preprocessing import LabelBinarizer, LabelEncoder
 
-from bundleserver.frameworks.sklearn.columns import MOST_MADE_UP, UNKNOWN, Column, words_of
-from bundleserver.frameworks.sklearn.tables import Intake
+from bundleserver.frameworks.sklearn.columns import words_of
+from bundleserver.frameworks.tables.columns import MOST_MADE_UP, UNKNOWN, Column
+from bundleserver.frameworks.tables.intake import Intake
 from bundleserver.tensors import Array, NamedTensor
 
 _WORDS_PER_TEXT = 3

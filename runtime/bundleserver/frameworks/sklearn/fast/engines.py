@@ -19,7 +19,6 @@ from sklearn.pipeline import Pipeline
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.interface import check_options
-from bundleserver.frameworks.sklearn.columns import MOST_TRIED
 from bundleserver.frameworks.sklearn.fast.scaling import ScalerShortcut, array_of
 from bundleserver.frameworks.sklearn.fast.timing import Way, choose_ways
 from bundleserver.frameworks.sklearn.fast.tree_ensembles import TreeEnsemble, is_forest, take_apart
@@ -31,7 +30,8 @@ from bundleserver.frameworks.sklearn.fast.tree_sums import (
     treelite_engine,
     treelite_version,
 )
-from bundleserver.frameworks.sklearn.tables import with_columns
+from bundleserver.frameworks.tables.columns import MOST_TRIED
+from bundleserver.frameworks.tables.intake import with_columns
 from bundleserver.tensors import Array
 
 if TYPE_CHECKING:

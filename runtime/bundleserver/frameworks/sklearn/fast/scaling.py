@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from bundleserver.frameworks.sklearn.fast.tree_sums import FloatArray
-from bundleserver.frameworks.sklearn.tables import with_columns
+from bundleserver.frameworks.tables.intake import with_columns
 from bundleserver.tensors import Array
 
 if TYPE_CHECKING:

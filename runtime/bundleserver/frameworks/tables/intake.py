@@ -11,13 +11,13 @@ import numpy as np
 
 from bundleserver.documents.forms import quoted
 from bundleserver.errors import InvalidInput
-from bundleserver.frameworks.sklearn.column_values import (
+from bundleserver.frameworks.tables.column_values import (
     column_values,
     numbers_of,
     without_gaps_as_none,
 )
-from bundleserver.frameworks.sklearn.columns import NUMBERS, UNKNOWN, Column
-from bundleserver.frameworks.sklearn.results import dense as dense
+from bundleserver.frameworks.tables.columns import NUMBERS, UNKNOWN, Column
+from bundleserver.frameworks.tables.results import dense as dense
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, datatype_of
 from bundleserver.tensors.columns import column_problems
 

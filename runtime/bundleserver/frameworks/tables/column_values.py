@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from bundleserver.errors import InvalidInput
-from bundleserver.frameworks.sklearn.columns import Column, is_gap
+from bundleserver.frameworks.tables.columns import Column, is_gap
 from bundleserver.tensors import Array
 
 _NUMBERS = (int, float, np.number)

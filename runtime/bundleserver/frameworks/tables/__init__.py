@@ -1,0 +1,1 @@
+"""Tables of models: which columns a model takes, and how tensors become its table."""
