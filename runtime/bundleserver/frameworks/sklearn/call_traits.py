@@ -17,7 +17,7 @@ from sklearn.dummy import DummyRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 
-from bundleserver.frameworks.sklearn.fast.engines import same_bits
+from bundleserver.frameworks.fast.comparing import same_bits
 from bundleserver.frameworks.sklearn.fast.tree_ensembles import ENSEMBLES
 from bundleserver.tensors import Array
 

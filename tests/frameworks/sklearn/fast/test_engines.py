@@ -26,20 +26,20 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 from bundleserver.errors import InvalidInput, LoadError
 from bundleserver.frameworks import LoadContext
+from bundleserver.frameworks.fast.comparing import draw_rows
+from bundleserver.frameworks.fast.timing import BATCH_SIZES, MEASURING_SECONDS, choose_ways
 from bundleserver.frameworks.sklearn import framework
 from bundleserver.frameworks.sklearn.fast.engines import (
     TreeEnsembleShortcut,
     accelerate,
     use_one_thread,
 )
-from bundleserver.frameworks.sklearn.fast.timing import BATCH_SIZES, MEASURING_SECONDS, choose_ways
 from bundleserver.frameworks.sklearn.fast.tree_ensembles import take_apart
 from bundleserver.frameworks.sklearn.fast.tree_sums import (
     MAX_NODES,
     Tree,
     TreeSum,
     direct_engine,
-    draw_rows,
     treelite_engine,
 )
 from bundleserver.tensors import NamedTensor
@@ -134,7 +134,9 @@ def test_an_engine_answers_every_method_to_the_bit(name, make):
     """On thresholds, a last bit beside them and far away, no answer differs from the library's."""
     model = ENSEMBLES[name]
     shortcut = with_engine(model, make)
-    rows = as_fitted(model, draw_rows(shortcut.ensemble.total, 2000))
+    rows = as_fitted(
+        model, draw_rows(shortcut.ensemble.total.trees, shortcut.ensemble.total.width, 2000)
+    )
     with np.errstate(all="ignore"):
         native = {method: getattr(model, method)(rows) for method in shortcut.ensemble.finish}
         quick = {method: shortcut.answer(method, rows) for method in native}

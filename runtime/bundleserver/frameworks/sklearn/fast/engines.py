@@ -18,17 +18,17 @@ import numpy as np
 from sklearn.pipeline import Pipeline
 
 from bundleserver.errors import LoadError
+from bundleserver.frameworks.fast import gtil
+from bundleserver.frameworks.fast.comparing import CHECKED_ROWS, draw_rows, same_bits
+from bundleserver.frameworks.fast.timing import Way, choose_ways
 from bundleserver.frameworks.interface import check_options
 from bundleserver.frameworks.sklearn.fast.scaling import ScalerShortcut, array_of
-from bundleserver.frameworks.sklearn.fast.timing import Way, choose_ways
 from bundleserver.frameworks.sklearn.fast.tree_ensembles import TreeEnsemble, is_forest, take_apart
 from bundleserver.frameworks.sklearn.fast.tree_sums import (
     Engine,
     Rows,
     direct_engine,
-    draw_rows,
     treelite_engine,
-    treelite_version,
 )
 from bundleserver.frameworks.tables.columns import MOST_TRIED
 from bundleserver.frameworks.tables.intake import with_columns
@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LOG = logging.getLogger(__name__)
-
-CHECKED_ROWS = 256
-"""The number of random rows that every method is compared on."""
 
 Table = Union[Array, "pd.DataFrame"]
 
@@ -190,7 +187,7 @@ def plain_rows(table: Any, columns: tuple[str, ...], datatype: type) -> Rows | N
 
 
 def _ensemble_shortcut(model: Any, ensemble: TreeEnsemble) -> Shortcut | None:
-    rows = draw_rows(ensemble.total, CHECKED_ROWS)
+    rows = draw_rows(ensemble.total.trees, ensemble.total.width)
     engines = _equal_engines(model, ensemble, rows)
     method, columns = next(iter(ensemble.finish)), _columns(model)
     choices = choose_ways(
@@ -208,7 +205,7 @@ def _ensemble_shortcut(model: Any, ensemble: TreeEnsemble) -> Shortcut | None:
         "equal": f"bit for bit on {CHECKED_ROWS} random rows",
     }
     if "treelite" in used:
-        known["treelite"] = treelite_version()
+        known["treelite"] = gtil.version()
         known["memory_bytes"] = ensemble.total.treelite_bytes
     by_size = tuple((most, engines.get(name or "")) for most, name in choices)
     return TreeEnsembleShortcut(ensemble, columns, by_size, MappingProxyType(known))
@@ -235,15 +232,6 @@ def _equal_engines(model: Any, ensemble: TreeEnsemble, rows: Rows) -> dict[str, 
                 LOG.info("%s is not accelerated by %s: %s differs", type(model), name, method)
                 del engines[name]
     return engines
-
-
-def same_bits(one: Any, other: Any) -> bool:
-    """Ask whether two results are equal in class, datatype, shape and every bit."""
-    if type(one) is not type(other) or (one.dtype, one.shape) != (other.dtype, other.shape):
-        return False
-    if one.dtype.kind == "O":
-        return bool(np.array_equal(one, other))
-    return bool(one.tobytes() == other.tobytes())
 
 
 def _as_fitted(model: Any, rows: Rows) -> Table:

@@ -8,16 +8,15 @@ add the same leaf values in the same order as scikit-learn, so that the sum has 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib import metadata
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bundleserver.frameworks.sklearn.fast import gtil
+from bundleserver.frameworks.fast import gtil
 
 FloatArray = npt.NDArray[np.float64]
 Rows = npt.NDArray[Any]
@@ -105,12 +104,7 @@ def treelite_engine(total: TreeSum) -> Engine | None:
         return None
     shell = _averaging_shell(total) if total.averaged else _adding_shell(total)
     # One thread: requests are concurrent already.
-    return gtil.raw_predictor(treelite.sklearn.import_model(shell), total.width, total.columns)
-
-
-def treelite_version() -> str:
-    """Return the version of the installed treelite."""
-    return metadata.version("treelite")
+    return gtil.predictor(treelite.sklearn.import_model(shell), total.width, total.columns)
 
 
 def _averaging_shell(total: TreeSum) -> Any:
@@ -156,46 +150,3 @@ def _stand_in(tree: Tree, columns: int) -> Any:
         impurity=np.zeros(count),
     )
     return SimpleNamespace(tree_=arrays)
-
-
-def draw_rows(total: TreeSum, count: int) -> FloatArray:
-    """Return random rows on the trees' thresholds, a last bit beside them, and far away.
-
-    Half of the values are from the roots, which decide about every row.
-    """
-    generator = np.random.default_rng(0)
-    rows = generator.normal(size=(count, total.width))
-    inner = [tree.left != -1 for tree in total.trees]
-    roots = [tree.left[:1] != -1 for tree in total.trees]
-    for chosen, share in ((inner, 1.0), (roots, 0.5)):
-        feature, threshold = _decisions(total.trees, chosen)
-        for column in range(total.width):
-            # Trees that were fitted with missing values have infinite thresholds too.
-            if len(known := threshold[(feature == column) & np.isfinite(threshold)]):
-                hit = generator.random(count) < share
-                rows[hit, column] = generator.choice(known, size=int(hit.sum()))
-    return _beside(rows, generator)
-
-
-def _decisions(trees: Sequence[Tree], chosen: Sequence[Rows]) -> tuple[Rows, FloatArray]:
-    pairs = list(zip(trees, chosen, strict=True))
-    feature = np.concatenate([tree.feature[: len(mask)][mask] for tree, mask in pairs])
-    return feature, np.concatenate([tree.threshold[: len(mask)][mask] for tree, mask in pairs])
-
-
-def _beside(rows: FloatArray, generator: np.random.Generator) -> FloatArray:
-    single = rows.astype(np.float32)
-    spread = rows.std(axis=0)
-    variants = [
-        rows,
-        single,
-        np.nextafter(single, np.float32(np.inf)),
-        np.nextafter(single, np.float32(-np.inf)),
-        np.nextafter(rows, np.inf),
-        np.nextafter(rows, -np.inf),
-        rows + spread * generator.normal(size=rows.shape),
-        np.broadcast_to(generator.choice([0.0, -0.0, 1e-40, 3e38, -3e38], rows.shape), rows.shape),
-    ]
-    which = generator.integers(len(variants), size=rows.shape)
-    drawn: FloatArray = np.choose(which, variants).astype(np.float64)
-    return np.where(np.abs(drawn) < 3.1e38, drawn, 0.0)  # the range of float32

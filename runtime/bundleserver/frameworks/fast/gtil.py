@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import weakref
 from collections.abc import Callable
+from importlib import metadata
 from typing import Any
 
 import numpy as np
@@ -17,16 +18,20 @@ import numpy.typing as npt
 _KNOWN_INTERFACE = "4."
 """The versions of treelite with the C functions as they are called here."""
 
-_CONFIGURATION = b'{"predict_type": "raw", "nthread": 1}'
+_SUMS = b'{"predict_type": "raw", "nthread": 1}'
+_TRANSFORMED = b'{"predict_type": "default", "nthread": 1}'
 
-FloatArray = npt.NDArray[np.float64]
-Rows = npt.NDArray[Any]
+Floats = npt.NDArray[Any]
+"""Numbers in the datatype of a model's thresholds."""
 
 
-def raw_predictor(model: Any, width: int, columns: int) -> Callable[[Rows], FloatArray]:
+def predictor(
+    model: Any, width: int, columns: int, *, transformed: bool = False
+) -> Callable[[Floats], Floats]:
     """Return the function that sums a model's leaves, in the calling thread.
 
-    It is called with rows ``[n, width]`` and returns sums ``[n, columns]``.
+    It is called with rows ``[n, width]`` and returns ``[n, columns]``, both in the model's datatype:
+    the sums, or what the model's own function makes of them if they are to be ``transformed``.
 
     Raises:
         ValueError: the model has another width, or returns another number of columns.
@@ -34,17 +39,26 @@ def raw_predictor(model: Any, width: int, columns: int) -> Callable[[Rows], Floa
     import treelite
     import treelite.gtil
 
-    def predict(rows: Rows) -> FloatArray:
-        sums: FloatArray = treelite.gtil.predict(model, rows, nthread=1, pred_margin=True)
-        return sums.reshape(len(rows), columns)
+    datatype = np.dtype(model.input_type)
+
+    def predict(rows: Floats) -> Floats:
+        rows = np.ascontiguousarray(rows, datatype)
+        found: Floats = treelite.gtil.predict(model, rows, nthread=1, pred_margin=not transformed)
+        return found.reshape(len(rows), columns)
 
     one = predict(np.zeros((1, width)))
-    if one.dtype != np.float64 or (model.num_feature, model.input_type) != (width, "float64"):
+    if one.dtype != datatype or model.num_feature != width:
         raise ValueError(f"treelite's model has {model.num_feature} {model.input_type} columns")
-    return _direct(model, columns) if treelite.__version__.startswith(_KNOWN_INTERFACE) else predict
+    known = treelite.__version__.startswith(_KNOWN_INTERFACE)
+    return _direct(model, columns, transformed) if known else predict
 
 
-def _direct(model: Any, columns: int) -> Callable[[Rows], FloatArray]:
+def version() -> str:
+    """Return the version of the installed treelite."""
+    return metadata.version("treelite")
+
+
+def _direct(model: Any, columns: int, transformed: bool) -> Callable[[Floats], Floats]:
     from treelite import TreeliteError
     from treelite.libpath import find_lib_path
 
@@ -60,13 +74,15 @@ def _direct(model: Any, columns: int) -> Callable[[Rows], FloatArray]:
             raise TreeliteError(library.TreeliteGetLastError().decode())
 
     configuration = ctypes.c_void_p()
-    check(library.TreeliteGTILParseConfig(_CONFIGURATION, ctypes.byref(configuration)))
+    asked = _TRANSFORMED if transformed else _SUMS
+    check(library.TreeliteGTILParseConfig(asked, ctypes.byref(configuration)))
+    name, datatype = model.input_type.encode(), np.dtype(model.input_type)
 
-    def predict(rows: Rows) -> FloatArray:
-        rows, number = np.ascontiguousarray(rows, np.float64), len(rows)
-        sums = np.zeros((number, columns))
+    def predict(rows: Floats) -> Floats:
+        rows, number = np.ascontiguousarray(rows, datatype), len(rows)
+        sums = np.zeros((number, columns), datatype)
         values, answer = rows.ctypes.data, sums.ctypes.data
-        check(call(model.handle, values, b"float64", number, answer, configuration))
+        check(call(model.handle, values, name, number, answer, configuration))
         return sums
 
     weakref.finalize(predict, library.TreeliteGTILDeleteConfig, configuration).atexit = False

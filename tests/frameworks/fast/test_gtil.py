@@ -7,7 +7,7 @@ import pytest
 import treelite
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestRegressor
 
-from bundleserver.frameworks.sklearn.fast import gtil
+from bundleserver.frameworks.fast import gtil
 
 X = np.random.default_rng(0).normal(size=(300, 4))
 FORESTS = {
@@ -33,7 +33,7 @@ def test_sums_are_those_of_treelite(columns, count, version, monkeypatch):
     monkeypatch.setattr(treelite, "__version__", version)
     model = imported(columns)
 
-    sums = gtil.raw_predictor(model, 4, columns)(X[:count])
+    sums = gtil.predictor(model, 4, columns)(X[:count])
 
     expected = treelite.gtil.predict(model, X[:count], nthread=1, pred_margin=True)
     assert (count, columns) == sums.shape
@@ -47,7 +47,7 @@ def test_sums_are_those_of_treelite(columns, count, version, monkeypatch):
 )
 def test_rows_may_lie_in_memory_as_they_like(rows):
     """What GTIL cannot read in place is copied for it."""
-    predict = gtil.raw_predictor(imported(2), 4, 2)
+    predict = gtil.predictor(imported(2), 4, 2)
 
     assert predict(np.array(rows, np.float64)).tobytes() == predict(rows).tobytes()
 
@@ -55,26 +55,26 @@ def test_rows_may_lie_in_memory_as_they_like(rows):
 def test_a_model_of_another_width_is_refused():
     """Its rows would be read beyond their end."""
     with pytest.raises(ValueError, match="model has 4 float64 columns"):
-        gtil.raw_predictor(imported(1), 3, 1)
+        gtil.predictor(imported(1), 3, 1)
 
 
 def test_a_model_of_other_columns_is_refused():
     """Its answers would be written beyond their end."""
     with pytest.raises(ValueError, match="reshape"):
-        gtil.raw_predictor(imported(2), 4, 1)
+        gtil.predictor(imported(2), 4, 1)
 
 
 def test_a_failed_call_says_why(monkeypatch):
     """What the C library refuses is raised in its own words."""
-    monkeypatch.setattr(gtil, "_CONFIGURATION", b'{"predict_type": "magic", "nthread": 1}')
+    monkeypatch.setattr(gtil, "_SUMS", b'{"predict_type": "magic", "nthread": 1}')
 
     with pytest.raises(treelite.TreeliteError, match="magic"):
-        gtil.raw_predictor(imported(1), 4, 1)
+        gtil.predictor(imported(1), 4, 1)
 
 
 def test_a_model_that_is_let_go_is_freed():
     """Nothing holds on to a predictor once nobody may call it."""
-    predict = gtil.raw_predictor(imported(1), 4, 1)
+    predict = gtil.predictor(imported(1), 4, 1)
     alive = sum(isinstance(each, treelite.Model) for each in gc.get_objects())
 
     del predict
