@@ -24,14 +24,15 @@ _TRANSFORMED = b'{"predict_type": "default", "nthread": 1}'
 Floats = npt.NDArray[Any]
 """Numbers in the datatype of a model's thresholds."""
 
+Sums = Callable[[Floats], Floats]
+"""From rows ``[n, width]`` to ``[n, columns]``."""
 
-def predictor(
-    model: Any, width: int, columns: int, *, transformed: bool = False
-) -> Callable[[Floats], Floats]:
+
+def predictor(model: Any, width: int, columns: int, *, transformed: bool = False) -> Sums:
     """Return the function that sums a model's leaves, in the calling thread.
 
-    It is called with rows ``[n, width]`` and returns ``[n, columns]``, both in the model's datatype:
-    the sums, or what the model's own function makes of them if they are to be ``transformed``.
+    It is called with rows ``[n, width]`` and returns ``[n, columns]``, both in the model's
+    datatype: the sums, or what its own function makes of them if they are to be ``transformed``.
 
     Raises:
         ValueError: the model has another width, or returns another number of columns.
@@ -58,7 +59,7 @@ def version() -> str:
     return metadata.version("treelite")
 
 
-def _direct(model: Any, columns: int, transformed: bool) -> Callable[[Floats], Floats]:
+def _direct(model: Any, columns: int, transformed: bool) -> Sums:
     from treelite import TreeliteError
     from treelite.libpath import find_lib_path
 

@@ -1,0 +1,197 @@
+"""Boosters in treelite, used for a few rows if they answer them as their library does, but faster.
+
+LightGBM adds leaves in double precision, from zero. XGBoost adds them in single precision, from
+the booster's ``base_score``; treelite adds that last, so that it goes into the first trees' leaves.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from bundleserver.frameworks.fast import gtil
+from bundleserver.frameworks.fast.comparing import CHECKED_ROWS, draw_rows, same_bits
+from bundleserver.frameworks.fast.timing import choose_ways
+from bundleserver.tensors import Array
+
+LOG = logging.getLogger(__name__)
+
+MAX_NODES = 1_000_000
+"""The largest ensemble that is converted; its copy needs about 100 MB."""
+
+_LAST_BITS = (0, 1, -1)
+"""XGBoost makes a margin of ``base_score`` in single precision, treelite in double."""
+
+Answers = Callable[[Array], Array]
+"""From rows ``[n, f]`` to one method's answers."""
+
+
+@dataclass(frozen=True)
+class Shortcut:
+    """A booster's methods through treelite; immutable, so any thread may call it.
+
+    Attributes:
+        most: the largest number of rows for which it was measured faster.
+        methods: what answers each method.
+        metadata: what is accelerated and how, ready for JSON.
+    """
+
+    most: int
+    methods: Mapping[str, Answers]
+    metadata: Mapping[str, object]
+
+    def answer(self, method: str, rows: Array) -> Array | None:
+        """Return the library's answers ``[n]`` or ``[n, columns]``; None: its own must be called.
+
+        Infinite numbers are left to the library, which refuses them.
+        """
+        ways = self.methods.get(method)
+        if ways is None or not 0 < len(rows) <= self.most or np.isinf(rows).any():
+            return None
+        return ways(rows)
+
+
+@dataclass(frozen=True)
+class _Nodes:
+    left: Array
+    feature: Array
+    threshold: Array
+
+
+def of_xgboost(booster: Any, width: int, native: Mapping[str, Answers]) -> Shortcut | None:
+    """Convert an ``xgboost.Booster``.
+
+    Args:
+        booster: the trained booster; categories, linear ones and DART's are not converted.
+        width: the number of columns.
+        native: the library's own answers: ``predict`` and ``output_margin``.
+    """
+    for units in _LAST_BITS:
+        convert = partial(_from_xgboost, booster, units)
+        found = _tried(convert, width, native)
+        if found is not None:
+            return found
+    return None
+
+
+def of_lightgbm(booster: Any, width: int, native: Mapping[str, Answers]) -> Shortcut | None:
+    """Convert a ``lightgbm.Booster``; the arguments are those of :func:`of_xgboost`."""
+    return _tried(lambda: _imported().from_lightgbm(booster), width, native)
+
+
+def _from_xgboost(booster: Any, units: int) -> Any:
+    return _with_base_first(_imported().from_xgboost(booster), units)
+
+
+def _imported() -> Any:
+    import treelite.frontend
+
+    return treelite.frontend
+
+
+def _tried(
+    convert: Callable[[], Any], width: int, native: Mapping[str, Answers]
+) -> Shortcut | None:
+    try:
+        with np.errstate(all="ignore"):
+            return _shortcut(convert(), width, native)
+    except Exception as error:  # noqa: BLE001 - the libraries' own code; the booster still works
+        LOG.debug("a booster cannot be accelerated: %r", error)
+        return None
+
+
+def _shortcut(model: Any, width: int, native: Mapping[str, Answers]) -> Shortcut | None:
+    trees = [_nodes(model, index) for index in range(model.num_tree)]
+    if not trees or sum(len(tree.left) for tree in trees) > MAX_NODES:
+        return None
+    drawn = draw_rows(trees, width)
+    gaps = np.random.default_rng(1).random(drawn.shape) < 0.1
+    tables = (drawn, drawn[:1], np.where(gaps, np.nan, drawn))
+    equal = {
+        method: ways
+        for method, library in native.items()
+        if (ways := _equal(model, width, method, library, tables)) is not None
+    }
+    if not equal:
+        return None
+    method = next(iter(equal))
+    choices = choose_ways(
+        native[method],
+        {"treelite": equal[method]},
+        lambda size: np.resize(drawn, (size, width)),
+        beyond=None,
+    )
+    most = max((most or 0 for most, name in choices if name is not None), default=0)
+    if choices[0][1] is None or not most:
+        return None
+    known = {
+        "methods": list(equal),
+        "engines": [{"rows_at_most": most, "engine": "treelite"}],
+        "equal": f"bit for bit on {CHECKED_ROWS} random rows",
+        "treelite": gtil.version(),
+    }
+    return Shortcut(most, MappingProxyType(equal), MappingProxyType(known))
+
+
+def _equal(
+    model: Any, width: int, method: str, library: Answers, tables: Sequence[Array]
+) -> Answers | None:
+    """Return what answers a method with the library's bits; None if nothing does."""
+    expected = [library(table) for table in tables]
+    shape = expected[0].shape[1:]
+    columns = int(np.prod(shape, dtype=int))
+    for transformed in (False, True):
+        try:
+            sums = gtil.predictor(model, width, columns, transformed=transformed)
+        except ValueError:
+            continue
+        ways = _Ways(sums, shape)
+        if all(map(same_bits, expected, map(ways, tables))):
+            return ways
+    LOG.debug("a booster's %s is not accelerated: treelite's answers differ", method)
+    return None
+
+
+@dataclass(frozen=True)
+class _Ways:
+    sums: gtil.Sums
+    shape: tuple[int, ...]
+
+    def __call__(self, rows: Array) -> Array:
+        return self.sums(rows).reshape(len(rows), *self.shape)
+
+
+def _nodes(model: Any, index: int) -> _Nodes:
+    tree = model.get_tree_accessor(index)
+    if np.any(tree.get_field("category_list")):
+        raise ValueError("it has categories")
+    fields = (tree.get_field(name) for name in ("cleft", "split_index", "threshold"))
+    return _Nodes(*(np.array(values) for values in fields))
+
+
+def _with_base_first(model: Any, units: int) -> Any:
+    """Move a model's base scores into the leaves of the first tree of each of its columns.
+
+    Each base score is moved by so many units in its last place before.
+    """
+    header = model.get_header_accessor()
+    base = np.array(header.get_field("base_scores"))
+    columns = np.array(header.get_field("class_id"))
+    for column, score in enumerate(_moved(base.astype(np.float32), units)):
+        first = int(np.flatnonzero(columns == column)[0])
+        tree = model.get_tree_accessor(first)
+        values = np.array(tree.get_field("leaf_value"))
+        is_leaf = np.array(tree.get_field("cleft")) == -1
+        tree.set_field("leaf_value", np.where(is_leaf, values + score, values))
+    header.set_field("base_scores", np.zeros_like(base))
+    return model
+
+
+def _moved(values: Array, units: int) -> Array:
+    return np.nextafter(values, np.float32(np.inf * units)) if units else values
