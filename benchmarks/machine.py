@@ -13,6 +13,7 @@ import psutil
 
 PACKAGES = ("kserve", "fastapi", "uvicorn", "orjson", "pysimdjson", "numpy", "scikit-learn")
 PACKAGES_OF_OTHERS = ("treelite", "torch", "prophet", "statsmodels", "grpcio")
+PACKAGES_OF_OTHERS += ("xgboost-cpu", "lightgbm", "onnxruntime")
 
 
 def facts() -> dict[str, str]:

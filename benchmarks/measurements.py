@@ -37,6 +37,15 @@ class Start:
     rss_mib: float
 
 
+@dataclass(frozen=True)
+class Opening:
+    """What one opening took, in a fresh process: by the libraries alone, and as a bundle."""
+
+    model: str
+    libraries_seconds: float
+    bundle_seconds: float
+
+
 @dataclass
 class Results:
     """Everything that one run of the benchmarks measured."""
@@ -45,6 +54,7 @@ class Results:
     starts: list[Start] = field(default_factory=list)
     rss_after_mib: dict[str, float] = field(default_factory=dict)
     in_process_ms: dict[str, float] = field(default_factory=dict)
+    openings: list[Opening] = field(default_factory=list)
     facts: dict[str, str] = field(default_factory=dict)
 
     def write(self, path: Path) -> None:

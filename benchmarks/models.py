@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,11 @@ class Site:
     def pickles(self) -> Path:
         """The directory of ``<name>.joblib`` files."""
         return self.root / "pickles"
+
+    @property
+    def mlserver(self) -> Path:
+        """The directory of MLServer's settings, with a directory for each model."""
+        return self.root / "mlserver"
 
     @property
     def forecasters(self) -> Path:
@@ -83,6 +90,56 @@ def _save(
     )
     site.pickles.mkdir(parents=True, exist_ok=True)
     joblib.dump(whole, site.pickles / f"{name}.joblib")
+
+
+def save_libraries(site: Site) -> None:
+    """Save boosters and a forest in ONNX's format, of 100 trees each, in their own files."""
+    import lightgbm
+    import xgboost
+
+    rows = draw_rows(2000)
+    target = rows[:, 0] * 3 + rows[:, 1] ** 2
+    booster = xgboost.train({"max_depth": 6, "nthread": 1}, xgboost.DMatrix(rows, target), TREES)
+    trees = lightgbm.train(
+        {"objective": "regression", "num_threads": 1, "verbose": -1},
+        lightgbm.Dataset(rows, target),
+        TREES,
+    )
+    graph = _forest_in_onnx(rows, target)
+    store = BundleStore(site.store)
+    for name, model, suffix, implementation in (
+        ("xgboost", booster, ".ubj", "mlserver_xgboost.XGBoostModel"),
+        ("lightgbm", trees, ".txt", "mlserver_lightgbm.LightGBMModel"),
+        ("onnx", graph, ".onnx", "mlserver_onnx.OnnxModel"),
+    ):
+        saved = store.save(name, {"model": model})
+        site.pickles.mkdir(parents=True, exist_ok=True)
+        shutil.copy(saved.path / f"model{suffix}", site.pickles / f"{name}{suffix}")
+        _set_mlserver(site.mlserver / name, name, implementation, site.pickles / f"{name}{suffix}")
+
+
+def save_with_scaler(site: Site, name: str) -> Path:
+    """Save a scaler with the saved booster of a name; return the bundle's directory."""
+    directory = site.root / "scaled" / name
+    directory.mkdir(parents=True, exist_ok=True)
+    joblib.dump(StandardScaler().fit(draw_rows(2000)), directory / "scaler.joblib")
+    saved = next(path for path in site.pickles.iterdir() if path.stem == name)
+    shutil.copy(saved, directory / f"model{saved.suffix}")
+    return directory
+
+
+def _forest_in_onnx(rows: np.ndarray, target: np.ndarray) -> object:
+    from skl2onnx import to_onnx
+    from sklearn.ensemble import RandomForestRegressor
+
+    forest = RandomForestRegressor(TREES, max_depth=8, random_state=SEED).fit(rows, target)
+    return to_onnx(forest, rows[:1].astype(np.float32))
+
+
+def _set_mlserver(directory: Path, name: str, implementation: str, file: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    settings = {"name": name, "implementation": implementation, "parameters": {"uri": str(file)}}
+    (directory / "model-settings.json").write_text(json.dumps(settings))
 
 
 def save_forecasters(site: Site) -> None:

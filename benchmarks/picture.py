@@ -11,17 +11,19 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from measurements import Results, Spread, percentile
-from workloads import COMPARED, HEALTH_GOAL_MS, SERVERS, Workload
+from workloads import COMPARED, HEALTH_GOAL_MS, LIBRARIES, SERVERS, Workload
+
+SHOWN = [*COMPARED, *LIBRARIES]
 
 COLORS = {"kserve": "#9aa5b1", "fastapi": "#e0a458", "bundleserver": "#2a6f97"}
 
 
 def draw(results: Results, path: Path) -> None:
     """Write the picture as PNG."""
-    figure, (ratios, health) = plt.subplots(1, 2, figsize=(14, 6), sharey=True)
+    figure, (ratios, health) = plt.subplots(1, 2, figsize=(14, 8), sharey=True)
     _draw_ratios(ratios, results)
     _draw_health(health, results)
-    ratios.set_yticks(range(len(COMPARED)), [workload.title for workload in COMPARED])
+    ratios.set_yticks(range(len(SHOWN)), [workload.title for workload in SHOWN])
     ratios.invert_yaxis()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
@@ -32,7 +34,7 @@ def _draw_ratios(axes: Axes, results: Results) -> None:
     axes.set_title("answers per second, ours to kserve's")
     axes.set_xscale("log")
     axes.axvline(1, color="black", linewidth=0.8)
-    for place, workload in enumerate(COMPARED):
+    for place, workload in enumerate(SHOWN):
         spread = _ratio(results, workload)
         if spread is not None:
             low, high = spread.median - spread.least, spread.most - spread.median
@@ -49,7 +51,7 @@ def _draw_health(axes: Axes, results: Results) -> None:
     axes.set_xscale("log")
     axes.axvline(HEALTH_GOAL_MS, color="#c1121f", linewidth=0.8, linestyle="--")
     for server in SERVERS:
-        values = [percentile(results.health_ms(work, server), 0.99) for work in COMPARED]
+        values = [percentile(results.health_ms(work, server), 0.99) for work in SHOWN]
         known = [(value, place) for place, value in enumerate(values) if value is not None]
         axes.plot(*zip(*known, strict=True), "o", color=COLORS[server], label=server)
     axes.legend(loc="lower right")

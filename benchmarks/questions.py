@@ -46,7 +46,8 @@ def asked_rows(workload: Workload, seed: int = 0) -> np.ndarray:
     if workload.model == "lstm":
         rows = draw_rows(workload.rows, SEQUENCE_STEPS * COLUMNS, seed).astype(np.float32)
         return rows.reshape(-1, SEQUENCE_STEPS, COLUMNS)
-    return draw_rows(workload.rows, workload.columns, seed)
+    rows = draw_rows(workload.rows, workload.columns, seed)
+    return rows.astype(np.float32) if workload.model == "onnx" else rows
 
 
 def answer_values(protocol: Protocol, body: bytes, header_length: str | None) -> np.ndarray:
@@ -65,7 +66,8 @@ def answer_values(protocol: Protocol, body: bytes, header_length: str | None) ->
 
 
 _DTYPES = {"FP64": np.float64, "FP32": np.float32, "INT64": np.int64, "INT32": np.int32}
-_INPUTS = {"arima": "horizon", "prophet": "horizon", "lstm": "sequence"}
+_INPUTS = {"arima": "horizon", "prophet": "horizon", "lstm": "sequence", "onnx": "X"}
+_INPUTS |= {"xgboost": "input-0", "lightgbm": "input-0"}
 _DATATYPES = {np.dtype(dtype): name for name, dtype in _DTYPES.items()}
 
 

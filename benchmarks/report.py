@@ -8,11 +8,22 @@ from dataclasses import dataclass
 from measurements import Results, Spread, percentile
 from rich.console import Console
 from rich.table import Table as RichTable
-from workloads import COMPARED, HEALTH_GOAL_MS, OURS, SERVERS, Workload, call_key, twin
+from workloads import (
+    COMPARED,
+    HEALTH_GOAL_MS,
+    LIBRARIES,
+    LIBRARY_SERVERS,
+    OURS,
+    SERVERS,
+    Workload,
+    call_key,
+    twin,
+)
 
 START_GOAL = 0.8
 RSS_GOAL = 1.0
 LSTM_GOAL = 1.3
+OPENING_GOAL = 1.1
 _NOTHING = "-"
 
 
@@ -43,7 +54,8 @@ class Table:
 
 def tables(results: Results) -> list[Table]:
     """Return all tables of a run, in the order in which they are read."""
-    return [_throughput(results), _waiting(results), _start(results), _own(results)]
+    own = [_throughput(results), _waiting(results), _start(results), _own(results)]
+    return [*own, _libraries(results), _openings(results)]
 
 
 def document(results: Results, remarks: str) -> str:
@@ -149,6 +161,43 @@ def _own_row(results: Results, workload: Workload) -> tuple[str, ...]:
     slack = 1.0 if workload.model == "lstm" else 1.5
     numbers = (ours.median, call, protocol.median, goal)
     return (workload.title, *map(_plain, numbers), _yes(ours.median <= slack * goal))
+
+
+def _libraries(results: Results) -> Table:
+    about = (
+        "Answers per second, medians of the rounds; 100 trees each, 8 columns. Both ratios are "
+        "ours to theirs within a round. kserve's server and MLServer come without ONNX: both "
+        "are given a few lines around onnxruntime."
+    )
+    header = ("workload", *LIBRARY_SERVERS, "to kserve", "to MLServer", "goal", "reached")
+    rows = [_library_row(results, workload) for workload in LIBRARIES]
+    return Table("Models of other libraries", about, header, rows)
+
+
+def _library_row(results: Results, workload: Workload) -> tuple[str, ...]:
+    rates = {s: [m.per_second for m in results.of(workload, s)] for s in LIBRARY_SERVERS}
+    medians = [_number(Spread.of(values)) for values in rates.values()]
+    to_kserve = Spread.of_ratios(rates["bundleserver"], rates["kserve"])
+    to_mlserver = Spread.of_ratios(rates["bundleserver"], rates["mlserver"])
+    ratios = (_ratio(to_kserve), _ratio(to_mlserver))
+    return (workload.title, *medians, *ratios, *_at_least(to_kserve, workload.goal))
+
+
+def _openings(results: Results) -> Table:
+    about = (
+        "Seconds in a fresh process, imports included: a scaler and a booster by their libraries "
+        "alone, and as a bundle without verification and probe. Ratios are of runs side by side."
+    )
+    header = ("model", "libraries", "bundle", "ratio", "goal", "reached")
+    rows = []
+    for model in dict.fromkeys(opening.model for opening in results.openings):
+        own = [opening for opening in results.openings if opening.model == model]
+        alone, ours = ([o.libraries_seconds for o in own], [o.bundle_seconds for o in own])
+        ratio = Spread.of_ratios(ours, alone)
+        reached = _NOTHING if ratio is None else _yes(ratio.median <= OPENING_GOAL)
+        numbers = (_number(Spread.of(alone)), _number(Spread.of(ours)))
+        rows.append((model, *numbers, _ratio(ratio), f"≤ {OPENING_GOAL:g}x", reached))
+    return Table("Opening", about, header, rows)
 
 
 def _at_least(ratio: Spread | None, goal: float | None) -> tuple[str, str]:

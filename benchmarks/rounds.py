@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,10 +16,22 @@ from questions import answer_values, question
 from quiet import Patience
 from rich.progress import Progress
 from servers import Server, ServerFailed
-from workloads import COMPARED, FOREST, OUR_MODELS, OURS, SERVERS, TWINS, Protocol, Workload
+from workloads import (
+    COMPARED,
+    FOREST,
+    LIBRARY_MODELS,
+    OUR_MODELS,
+    OURS,
+    SERVERS,
+    TWINS,
+    Protocol,
+    Workload,
+)
 
 FIRST_QUESTION = FOREST[1]
 """What a server has to answer to count as started."""
+
+WORKLOADS = (*COMPARED, *TWINS, *OURS)
 
 CHECKED_ROWS = range(8)
 """So many different rows are asked beside a load."""
@@ -41,18 +53,22 @@ def measure_loads(
     pythons: Mapping[str, str],
     progress: Progress,
     patience: Patience,
+    workloads: Sequence[Workload] = WORKLOADS,
 ) -> None:
     """Put every load on every server in each round, once all have given the same answers.
+
+    ``pythons`` has the Python of each server that is started; ``workloads`` is what they are asked.
 
     Raises:
         ServerFailed: a server does not start, or two servers answer differently.
         LoadFailed: the client did not run.
     """
-    with _started(site, pythons) as servers:
-        for workload in [*COMPARED, *TWINS, *OURS]:
+    with _started(site, pythons, workloads) as servers:
+        for workload in workloads:
             _check_agreement(servers, workload)
-        known = {model: _known_answers(servers, model) for model in ("free", "forest", *OUR_MODELS)}
-        turns = list(_turns(plan.rounds))
+        models = dict.fromkeys(workload.model for workload in workloads)
+        known = {model: _known_answers(servers, model) for model in models}
+        turns = list(_turns(plan.rounds, workloads))
         task = progress.add_task("loads", total=len(turns))
         for number, workload, name in turns:
             progress.update(task, description=f"{number + 1}/{plan.rounds} {workload.title}")
@@ -61,7 +77,8 @@ def measure_loads(
             )
             results.loads.append(patience.measure(load))
             progress.advance(task)
-        results.rss_after_mib = {name: server.rss_mib() for name, server in servers.items()}
+        if workloads is WORKLOADS:
+            results.rss_after_mib = {name: server.rss_mib() for name, server in servers.items()}
 
 
 def measure_starts(
@@ -86,7 +103,9 @@ def measure_starts(
 
 
 @contextlib.contextmanager
-def _started(site: Site, pythons: Mapping[str, str]) -> Iterator[dict[str, Server]]:
+def _started(
+    site: Site, pythons: Mapping[str, str], workloads: Sequence[Workload]
+) -> Iterator[dict[str, Server]]:
     """Run all servers at once; those that are not asked do nothing."""
     with contextlib.ExitStack() as running:
         servers = {
@@ -94,15 +113,15 @@ def _started(site: Site, pythons: Mapping[str, str]) -> Iterator[dict[str, Serve
             for name, python in pythons.items()
         }
         for name, server in servers.items():
-            for first in OURS if name == "forecasters" else [FIRST_QUESTION]:
-                server.wait_for_answer(question(first))
+            for asked in dict.fromkeys(work for work in workloads if name in _asked(work)):
+                server.wait_for_answer(question(asked))
         yield servers
 
 
-def _turns(rounds: int) -> Iterator[tuple[int, Workload, str]]:
+def _turns(rounds: int, workloads: Sequence[Workload]) -> Iterator[tuple[int, Workload, str]]:
     """Yield every load: the servers take turns, and another one begins in each round."""
     for number in range(rounds):
-        for workload in [*COMPARED, *TWINS, *OURS]:
+        for workload in workloads:
             names = _asked(workload)
             first = number % len(names)
             for name in (*names[first:], *names[:first]):
@@ -149,7 +168,7 @@ def _check_agreement(servers: Mapping[str, Server], workload: Workload) -> None:
 def _known_answers(servers: Mapping[str, Server], model: str) -> list[Expected]:
     """Return questions about single rows and their answers, which no load may change."""
     rows = 0 if model in ("arima", "prophet") else 1
-    protocol = Protocol.V2 if model in OUR_MODELS else Protocol.V1
+    protocol = Protocol.V2 if model in (*OUR_MODELS, *LIBRARY_MODELS) else Protocol.V1
     workload = Workload(model, rows, protocol)
     server = servers[workload.servers[0]]
     return [

@@ -8,6 +8,7 @@ Run it with ``make bench``, or ``python benchmarks/run.py [--quick]``. The parts
 - ``rounds.py`` takes the servers in turns
 - ``quiet.py`` measures again where the host took the processors away
 - ``load.py`` drives wrk and ``grpc_load.py``; ``probe.py`` asks beside the load
+- ``opening.py`` opens a bundle in a fresh process, beside the libraries alone
 - ``in_process.py`` measures the libraries' own calls
 - ``measurements.py``, ``report.py``, ``picture.py`` and ``machine.py`` make the report
 """
@@ -27,15 +28,16 @@ from pathlib import Path
 from load import LoadFailed, find_wrk
 from machine import facts
 from measurements import Results
-from models import Site, save_forecasters, save_forest, save_free
+from models import Site, save_forecasters, save_forest, save_free, save_libraries
+from opening import measure_openings
 from picture import draw
 from quiet import Patience
 from report import document, tables
 from rich.console import Console
 from rich.progress import Progress
 from rounds import Plan, measure_loads, measure_starts
-from servers import HERE, ServerFailed, fastapi_python
-from workloads import SERVERS
+from servers import HERE, ServerFailed, fastapi_python, mlserver_python
+from workloads import LIBRARIES, LIBRARY_SERVERS, SERVERS
 
 BUILD = HERE.parent / "build" / "bench"
 REMARKS = HERE / "remarks.md"
@@ -85,24 +87,39 @@ def _python_of_each(one_environment: bool) -> dict[str, str]:
 
 def _measure(plan: Plan, pythons: Mapping[str, str]) -> Results:
     results = Results(facts={**facts(), "rounds": f"{plan.rounds} of {plan.seconds:g} s each"})
-    site, patience = _fit_models(), Patience()
+    site, libraries, patience = *_fit_models(), Patience()
     with Progress(console=Console(stderr=True)) as progress:
         results.in_process_ms = _in_process(site)
         measure_loads(results, plan, site, pythons, progress, patience)
         measure_starts(results, plan, site, pythons, progress, patience)
+        measure_loads(
+            results, plan, libraries, _of_libraries(pythons), progress, patience, LIBRARIES
+        )
+        measure_openings(results, plan.starts, libraries, progress)
     results.facts["neighbours"] = patience.summary()
     return results
 
 
-def _fit_models() -> Site:
-    """Fit the models anew, so that they are always those of this code."""
-    site = Site(BUILD / "models")
+def _of_libraries(pythons: Mapping[str, str]) -> dict[str, str]:
+    own = {name: pythons[name] for name in LIBRARY_SERVERS if name in pythons}
+    return {**own, "mlserver": mlserver_python(BUILD)}
+
+
+def _fit_models() -> tuple[Site, Site]:
+    """Fit the models anew, so that they are always those of this code.
+
+    Those of other libraries are served by servers of their own, so that the memory and the start of
+    the others stay comparable.
+    """
+    site, libraries = Site(BUILD / "models"), Site(BUILD / "libraries")
     shutil.rmtree(site.root, ignore_errors=True)
+    shutil.rmtree(libraries.root, ignore_errors=True)
     logging.getLogger("cmdstanpy").setLevel(logging.WARNING)
     save_free(site)
     save_forest(site)
     save_forecasters(site)
-    return site
+    save_libraries(libraries)
+    return site, libraries
 
 
 def _in_process(site: Site) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
 import socket
@@ -27,6 +28,9 @@ ANSWERS_WITHIN_SECONDS = 120.0
 STOPPED_WITHIN_SECONDS = 30.0
 _MIB = 2**20
 
+MLSERVER = "1.7.1"
+MLSERVER_PACKAGES = ("mlserver", "mlserver-xgboost", "mlserver-lightgbm")
+
 
 class ServerFailed(Exception):
     """The server ended by itself, or does not answer."""
@@ -45,6 +49,8 @@ class Server:
     def __enter__(self) -> Server:
         # One thread for each library, in all servers alike; the servers' own settings come on top.
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+        if self.name == "mlserver":
+            environment["PYTHONPATH"] = str(HERE / "rivals")
         self._started = time.perf_counter()
         with self.log.open("w") as log:
             self._process = subprocess.Popen(  # the command is our own
@@ -152,6 +158,20 @@ def fastapi_python(build: Path, constraints: Path) -> str:
     return str(python)
 
 
+def mlserver_python(build: Path) -> str:
+    """Return the Python of an environment with MLServer, and its runtimes for both boosters."""
+    home = build / "mlserver"
+    python = home / "bin" / "python"
+    if (home / ".installed").exists():
+        return str(python)
+    runtimes = (f"{name}=={MLSERVER}" for name in MLSERVER_PACKAGES)
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    subprocess.run([*install, *runtimes, "onnxruntime"], check=True)
+    (home / ".installed").touch()
+    return str(python)
+
+
 def free_ports(count: int) -> list[int]:
     """Return ports that nobody listens on."""
     with ExitStack() as held:
@@ -163,9 +183,20 @@ def _arguments(name: str, site: Site, port: int, grpc_port: int) -> list[str]:
     if name == "fastapi":
         script = [str(HERE / "rivals" / "fastapi_app.py"), "--model_dir", str(site.pickles)]
         return [*script, "--http_port", str(port)]
+    if name == "mlserver":
+        return _mlserver(site, port, grpc_port)
     ports = ["--http_port", str(port), "--grpc_port", str(grpc_port)]
     if name == "kserve":
         script = [str(HERE / "rivals" / "kserve_server.py"), "--model_dir", str(site.pickles)]
         return [*script, *ports]
     served = site.forecasters if name == "forecasters" else site.store
     return ["-m", "bundleserver", "serve", "--model_dir", str(served), *ports]
+
+
+def _mlserver(site: Site, port: int, grpc_port: int) -> list[str]:
+    """Write MLServer's settings: its own defaults, but for ports and what is logged."""
+    (metrics_port,) = free_ports(1)
+    settings = {"http_port": port, "grpc_port": grpc_port, "metrics_port": metrics_port}
+    settings |= {"host": HOST, "debug": False}
+    (site.mlserver / "settings.json").write_text(json.dumps(settings))
+    return ["-m", "mlserver.cli", "start", str(site.mlserver)]

@@ -19,7 +19,7 @@ class Protocol(Enum):
 class Workload:
     """One question, asked again and again over a number of connections.
 
-    ``goal`` is the ratio of throughputs, ours to kserve's, that issue 7 asks for; ``p99_goal`` that
+    ``goal`` is the ratio of throughputs, ours to kserve's, that is wanted; ``p99_goal`` that
     of the 99th percentiles. Both are goals, not gates.
     """
 
@@ -44,11 +44,15 @@ class Workload:
         """Who is asked: only we serve forecasters, and what is written by hand speaks V1 only."""
         if self.model in OUR_MODELS:
             return ("forecasters",)
+        if self.model in LIBRARY_MODELS:
+            return LIBRARY_SERVERS
         return SERVERS if self.protocol is Protocol.V1 else ("kserve", "bundleserver")
 
 
 SERVERS = ("kserve", "fastapi", "bundleserver")
+LIBRARY_SERVERS = ("kserve", "mlserver", "bundleserver")
 OUR_MODELS = ("arima", "prophet", "lstm")
+LIBRARY_MODELS = ("xgboost", "lightgbm", "onnx")
 
 
 def _family(model: str, goals: dict[tuple[int, Protocol], float]) -> list[Workload]:
@@ -83,6 +87,13 @@ ALONE = [
 ]
 COMPARED = [*FREE, *FOREST, *ALONE]
 """What kserve's server is asked too."""
+
+LIBRARIES = [
+    work
+    for model in LIBRARY_MODELS
+    for work in _family(model, {(1, Protocol.V2): 5, (256, Protocol.V2): 1})
+]
+"""What servers are asked that open models of other libraries, MLServer among them."""
 
 OURS = [
     Workload("arima", 0, Protocol.V2, connections=1),
