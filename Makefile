@@ -84,19 +84,15 @@ OF_SKLEARN := combined with_parts every_estimator
 
 allow-list: $(VENV)/.installed .venv-lowest/.installed  ## Make the list of names that pickles may use; half an hour.
 	rm -rf build/allow-list && mkdir -p build/allow-list
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target build/allow-list/newest \
-		'lightgbm==4.7.0' 'xgboost==3.2.0'
-	.venv-lowest/bin/pip install --quiet --disable-pip-version-check --no-deps --target build/allow-list/oldest \
-		'lightgbm==4.6.0' 'xgboost==2.1.4'
-	PYTHONPATH=build/allow-list/oldest .venv-lowest/bin/python $(RECORD) build/allow-list/lowest.json
+	.venv-lowest/bin/python $(RECORD) build/allow-list/lowest.json
 	for version in $(BETWEEN); do \
 		$(BIN)/pip install --quiet --disable-pip-version-check --no-deps \
 			--target build/allow-list/$$version "scikit-learn==$$version" && \
 		PYTHONPATH=build/allow-list/$$version $(BIN)/python $(RECORD) \
 			build/allow-list/sklearn-$$version.json $(OF_SKLEARN) || exit 1; \
 	done
-	PYTHONPATH=build/allow-list/newest $(BIN)/python $(RECORD) build/allow-list/highest.json
-	PYTHONPATH=build/allow-list/newest $(BIN)/python -m tests.allow_list.make build/allow-list/lowest.json \
+	$(BIN)/python $(RECORD) build/allow-list/highest.json
+	$(BIN)/python -m tests.allow_list.make build/allow-list/lowest.json \
 		$(BETWEEN:%=build/allow-list/sklearn-%.json) build/allow-list/highest.json
 
 clean:  ## Remove the environment and everything built.
