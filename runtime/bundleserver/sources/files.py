@@ -10,6 +10,11 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePath
 
+from bundleserver.bundle.inferring.mlmodel_files import (
+    MLMODEL,
+    is_mlflow_model,
+    problem_with_files,
+)
 from bundleserver.bundle.links import NO_MODEL_NAMES, File, FileWalk, Links, cause
 from bundleserver.bundle.metadata_files import read_metadata
 from bundleserver.frameworks import is_model_file_name, model_suffixes
@@ -39,7 +44,7 @@ class Folder:
 
     @property
     def has_model_files(self) -> bool:
-        """Whether a manifest may be inferred from its files."""
+        """Whether a manifest may be inferred from its files, or from an ``MLmodel``."""
         return any(map(is_model_file, self.files))
 
     @property
@@ -49,9 +54,9 @@ class Folder:
 
 
 def is_model_file(name: str) -> bool:
-    """Ask whether a file of that name may be a model."""
+    """Ask whether a file of that name may be a model, or says that its directory is one."""
     special = name in (MANIFEST_NAME, CONFIG_NAME)
-    return is_model_file_name(name) and not special
+    return name == MLMODEL or (is_model_file_name(name) and not special)
 
 
 def list_folder(path: Path) -> Folder:
@@ -92,6 +97,7 @@ class Contents:
         is_empty: no file in it could be a model.
         problem: why it cannot be loaded, or None.
         is_uploading: without a manifest, something is still being uploaded to it.
+        is_of_mlflow: without a manifest, it has an ``MLmodel``.
     """
 
     fingerprint: str
@@ -99,15 +105,17 @@ class Contents:
     is_empty: bool = False
     problem: str | None = None
     is_uploading: bool = False
+    is_of_mlflow: bool = False
 
 
 def is_version(contents: Contents, *, needs_manifest: bool = False) -> bool:
     """Ask whether a directory that is named like a version has one, for servers and the store.
 
     An empty one, files of which none is a model, and half an upload are none. One without a
-    manifest is none either where another version has one (``needs_manifest``).
+    manifest is none either where another version has one (``needs_manifest``); an ``MLmodel`` is
+    as good as a manifest.
     """
-    if contents.manifest is not None:
+    if contents.manifest is not None or contents.is_of_mlflow:
         return True
     return not (contents.is_empty or contents.problem or needs_manifest)
 
@@ -121,8 +129,9 @@ def read_contents(
     """
     try:
         manifest = _read_manifest(directory)
+        is_of_mlflow = manifest is None and is_mlflow_model(directory)
         links = Links(directory.resolve(strict=True), links_lead_anywhere)
-        walk = FileWalk(links, deep=manifest is not None, beside=beside)
+        walk = FileWalk(links, deep=manifest is not None or is_of_mlflow, beside=beside)
     except (OSError, RuntimeError) as error:
         odd = isinstance(error, OSError) and str(error.filename).endswith(f"/{MANIFEST_NAME}")
         what = f"'{directory / MANIFEST_NAME if odd else directory}' cannot be read: {cause(error)}"
@@ -134,8 +143,10 @@ def read_contents(
             files = [*files, *files_below(directory, beside)]
         names = [file[0] for file in files if is_foreign(PurePath(file[0]).name)]
         problem = walk.problem or _no_model(directory, names)
+        if is_of_mlflow:
+            problem = problem or problem_with_files(directory)
         digest = _digest(repr(files).encode())
-        return Contents(digest, None, not names, problem, bool(in_progress(files)))
+        return Contents(digest, None, not names, problem, bool(in_progress(files)), is_of_mlflow)
     # The manifest has digests; inodes are not stable on some network file systems.
     digest = _digest(manifest + repr([file[:3] for file in walk.files]).encode())
     return Contents(digest, _digest(manifest) if _is_whole(manifest) else "", False, walk.problem)
