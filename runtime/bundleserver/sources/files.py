@@ -14,6 +14,7 @@ from bundleserver.bundle.inferring.mlmodel_files import (
     MLMODEL,
     is_mlflow_model,
     problem_with_files,
+    said_of_models_below,
 )
 from bundleserver.bundle.links import NO_MODEL_NAMES, File, FileWalk, Links, cause
 from bundleserver.bundle.metadata_files import read_metadata
@@ -142,11 +143,17 @@ def read_contents(
         if not any(is_foreign(file[0]) for file in files):
             files = [*files, *files_below(directory, beside)]
         names = [file[0] for file in files if is_foreign(PurePath(file[0]).name)]
-        problem = walk.problem or _no_model(directory, names)
-        if is_of_mlflow:
-            problem = problem or problem_with_files(directory)
+        no_model = problem_with_files(directory) if is_of_mlflow else _no_model(directory, names)
+        is_empty = not names and no_model is None
         digest = _digest(repr(files).encode())
-        return Contents(digest, None, not names, problem, bool(in_progress(files)), is_of_mlflow)
+        return Contents(
+            digest,
+            None,
+            is_empty,
+            walk.problem or no_model,
+            bool(in_progress(files)),
+            is_of_mlflow,
+        )
     # The manifest has digests; inodes are not stable on some network file systems.
     digest = _digest(manifest + repr([file[:3] for file in walk.files]).encode())
     return Contents(digest, _digest(manifest) if _is_whole(manifest) else "", False, walk.problem)
@@ -218,15 +225,16 @@ def _is_whole(manifest: bytes) -> bool:
 
 
 def _no_model(directory: Path, names: list[str]) -> str | None:
-    if not names or any(map(is_model_file, names)):
+    if any(map(is_model_file, names)):
+        return None
+    below = said_of_models_below(directory)
+    if not names and not below:
         return None
     shown = ", ".join(f"'{name}'" for name in names[:5])
     suffixes = ", ".join(f"*{suffix}" for suffix in sorted(model_suffixes()))
-    is_of_mlflow = any(PurePath(name).name == "MLmodel" for name in names)
-    of_mlflow = "; serve an MLflow model with --model_uri" if is_of_mlflow else ""
     return (
-        f"'{directory}' has neither '{MANIFEST_NAME}' nor a model file ({suffixes}); found {shown}"
-        f"{f' and {len(names) - 5} more' if len(names) > 5 else ''}{of_mlflow}"
+        f"'{directory}' has neither '{MANIFEST_NAME}' nor a model file ({suffixes}); found "
+        f"{shown or 'directories'}{f' and {len(names) - 5} more' if len(names) > 5 else ''}{below}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path, PurePosixPath
 
 from bundleserver.bundle.metadata_files import read_metadata
@@ -16,6 +17,9 @@ from bundleserver.manifest.forms import is_short_path
 MLMODEL = "MLmodel"
 """The file that MLflow writes into a model's directory."""
 
+ARTIFACT_PATH = "model"
+"""The directory of a run's artifacts to which models are logged by convention."""
+
 PYTHON_FUNCTION = "python_function"
 """The flavour that MLflow itself opens."""
 
@@ -24,12 +28,36 @@ PATHS = frozenset({"pickled_model", "data", "model_data"})
 
 _PATHS_OF_PYFUNC = ("data", "model_path", "python_model", "code")
 _MOST_NAMED = 1_000
+_MOST_LOOKED_AT = 500
 
 
 def is_mlflow_model(directory: Path) -> bool:
     """Ask whether a directory has an ``MLmodel``, whatever is in it."""
     path = directory / MLMODEL
     return os.path.lexists(path) and not path.is_dir()
+
+
+def said_of_models_below(directory: Path) -> str:
+    """Say, for the end of a message, that a directory of a directory is an MLflow model.
+
+    An empty string if none is.
+    """
+    found = [path for path in _directories_of(directory) if is_mlflow_model(path)]
+    if not found:
+        return ""
+    return (
+        f"; '{min(found)}' is an MLflow model: name that directory instead, or move its files up "
+        f"to '{directory}'"
+    )
+
+
+def _directories_of(directory: Path) -> list[Path]:
+    try:
+        with os.scandir(directory) as entries:
+            some = list(islice(entries, _MOST_LOOKED_AT))
+            return [Path(e.path) for e in some if e.name[0] not in "._" and e.is_dir()]
+    except OSError:
+        return []
 
 
 def read_mlmodel(path: Path) -> Mapping[str, object]:
