@@ -24,6 +24,7 @@ from bundleserver.bundle.members import Members
 from bundleserver.bundle.reading import read_manifest, read_nested_manifest
 from bundleserver.bundle.trust import TRUST_ANY, SignaturePolicy, Trust
 from bundleserver.bundle.trust.checking import NOT_CHECKED, check
+from bundleserver.bundle.trust.files import linked_directory
 from bundleserver.bundle.trust.naming import Served
 from bundleserver.bundle.trust.verification import HERE, Origin
 from bundleserver.documents.printable import shell_word
@@ -147,6 +148,9 @@ def open_bundle(
                 beside=origin.versions_beside or (),
             )
             _check_libraries(manifest, model, version, version_mismatch)
+            if links_lead_anywhere and any(map(_opens_directory, manifest.components.values())):
+                # Libraries that open a directory follow no link out of it.
+                opened = linked_directory(opened) or opened
             enter(State.LOADING)
             calls(models_called(opened, manifest))
             bundle = Bundle.open(
@@ -197,11 +201,13 @@ def _read_again(copy: Path, manifest: Manifest, model: str, origin: Origin) -> M
 
 def _reads_later(component: Component) -> bool:
     """Ask whether a component may read its files, or import its code, when it is called."""
-    if component.framework == MODEL:
+    return component.framework == BUNDLE or _opens_directory(component)
+
+
+def _opens_directory(component: Component) -> bool:
+    if component.framework in (MODEL, BUNDLE):
         return False
-    return component.framework == BUNDLE or (
-        framework_named(component.framework).opens is Opens.DIRECTORY
-    )
+    return framework_named(component.framework).opens is Opens.DIRECTORY
 
 
 @contextmanager

@@ -238,9 +238,7 @@ def _code_of(declared: Declared) -> IsolatedCode | None:
         return None
     try:
         place = (path.parent / str(name)).resolve()
-        # KServe copies a directory as links to its entries; which links are trusted was checked.
-        beside = (path.parent.resolve(), path.resolve().parent)
-        is_beside = any(map(place.is_relative_to, beside)) and place.is_dir()
+        is_beside = place.is_relative_to(path.parent.resolve()) and place.is_dir()
     except (OSError, ValueError):  # it is too long, or has a NUL
         is_beside = False
     if not is_beside:
