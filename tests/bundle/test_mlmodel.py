@@ -145,11 +145,11 @@ BROKEN = {
     ),
     "a lost manifest": (
         "flavors: {python_function: {loader_module: bundleserver.mlflow_pyfunc}}",
-        "which has no manifest.json",
+        "has no manifest.json",
     ),
     "a lost manifest by a path": (
         "flavors: {python_function: {loader_module: bundleserver.mlflow_pyfunc, data: ./}}",
-        "which has no manifest.json",
+        "has no manifest.json",
     ),
 }
 

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import bundleserver
 from bundleserver.bundle.facts.interface import record
-from bundleserver.bundle.inferring.mlmodel import LOADER
 from bundleserver.bundle.inferring.mlmodel_files import MLMODEL
 from bundleserver.bundle.opening import manifest_of, open_bundle, verify
 from bundleserver.bundle.trust.naming import Served
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
+LOADER = "bundleserver.mlflow_pyfunc"
 _ARTIFACTS = "bundle"
 _EXPERIMENT = "bundleserver"
 _UPLOAD_SECONDS = 3600.0

@@ -30,15 +30,11 @@ from bundleserver.errors import BundleError, FrameworkError
 from bundleserver.frameworks import Framework, frameworks
 from bundleserver.frameworks.flavour import LoggedColumn
 from bundleserver.manifest import (
-    MANIFEST_NAME,
     Component,
     Manifest,
     Requirements,
     is_model_name,
 )
-
-LOADER = "bundleserver.mlflow_pyfunc"
-"""The module by which MLflow opens bundles of ours; it is in files of registries."""
 
 PYFUNC = "pyfunc"
 
@@ -84,30 +80,12 @@ def _component(directory: Path, mlmodel: Mapping[str, object], path: Path) -> Co
         if native is not None:
             return native
     if PYTHON_FUNCTION in flavours:
-        _refuse_own_loader(directory, flavours[PYTHON_FUNCTION], path)
         return Component(_COMPONENT, PYFUNC, path=MLMODEL)
     listed = ", ".join(f"'{name}'" for name in sorted(flavours)) or "none"
     raise FrameworkError(
         f"'{path}' has only unsupported flavours: {listed}; log the model with a flavour that "
         f"includes '{PYTHON_FUNCTION}', which requires: pip install 'bundleserver[mlflow]'"
     )
-
-
-def _refuse_own_loader(directory: Path, said: Mapping[str, object], path: Path) -> None:
-    """Refuse a bundle that lost its manifest: MLflow would ask us to open it, and we MLflow."""
-    data = str(said.get("data") or ".")
-    if said.get("loader_module") == LOADER and _is_same(directory / data, directory):
-        raise BundleError(
-            f"'{path}' was written by 'bundleserver push' for the bundle beside it, which has no "
-            f"{MANIFEST_NAME}; put the whole bundle there"
-        )
-
-
-def _is_same(path: Path, other: Path) -> bool:
-    try:
-        return path.resolve() == other.resolve()
-    except (OSError, RuntimeError, ValueError):  # a link to itself, or a name with a NUL
-        return False
 
 
 def _needs_mlflow(flavours: Mapping[str, Mapping[str, object]]) -> bool:
