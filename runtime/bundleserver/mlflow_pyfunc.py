@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bundleserver.bundle import Bundle
+from bundleserver.bundle.inferring.mlmodel_files import MLMODEL, is_mlflow_model
 from bundleserver.bundle.opening import open_bundle
-from bundleserver.errors import InvalidInput
+from bundleserver.errors import BundleError, InvalidInput
+from bundleserver.manifest import MANIFEST_NAME
 from bundleserver.tensors import Array, NamedTensor
 
 if TYPE_CHECKING:
@@ -81,4 +83,11 @@ def _load_pyfunc(data_path: str) -> BundleModel:
     Raises:
         BundleServerError: there is no bundle, or it cannot be served.
     """
-    return BundleModel(open_bundle(Path(data_path), links_lead_anywhere=True))
+    directory = Path(data_path)
+    if is_mlflow_model(directory) and not (directory / MANIFEST_NAME).exists():
+        # As an MLflow model it would be opened by MLflow, which would call this function again.
+        raise BundleError(
+            f"'{directory}' has no {MANIFEST_NAME}, and its {MLMODEL} is that of a bundle; put the "
+            "whole bundle there"
+        )
+    return BundleModel(open_bundle(directory, links_lead_anywhere=True))

@@ -28,7 +28,7 @@ def listed(root, settle_seconds=0.0, times=(0.0, 9.0)):
 
 NOTHING_OPENS = {
     "a saved model": (("tf/model/saved_model.pb",), "'tf/model/saved_model.pb'"),
-    "a model of MLflow": (("export/MLmodel",), "serve an MLflow model with --model_uri"),
+    "a model of MLflow": (("export/MLmodel",), "export' is an MLflow model: name that directory"),
     "a version of TensorFlow": (("3/variables/variables.index",), "'variables/variables.index'"),
     "beside what passes over": (("README.md", "net/weights.onnx"), "'README.md'"),
     "in the directory of that name": (("wind/deep/net.onnx",), "'deep/net.onnx'"),

@@ -17,12 +17,14 @@ from pathlib import Path
 
 from bundleserver.bundle import Bundle
 from bundleserver.bundle.inferring import infer_manifest
+from bundleserver.bundle.inferring.mlmodel_files import is_mlflow_model, named_files
 from bundleserver.bundle.integrity import compare_requirements, trusted_links, verify_files
-from bundleserver.bundle.links import FileWalk, Links
+from bundleserver.bundle.links import FileWalk, Links, cause
 from bundleserver.bundle.members import Members
 from bundleserver.bundle.reading import read_manifest, read_nested_manifest
 from bundleserver.bundle.trust import TRUST_ANY, SignaturePolicy, Trust
 from bundleserver.bundle.trust.checking import NOT_CHECKED, check
+from bundleserver.bundle.trust.files import linked_directory
 from bundleserver.bundle.trust.naming import Served
 from bundleserver.bundle.trust.verification import HERE, Origin
 from bundleserver.documents.printable import shell_word
@@ -70,8 +72,12 @@ def verify(
         ManifestError, BundleError: a nested bundle has no valid manifest.
     """
     links = trusted_links(directory, lead_anywhere=links_lead_anywhere)
-    if problem := FileWalk(links, deep=not manifest.inferred, beside=beside).problem:
+    is_of_mlflow = manifest.inferred and is_mlflow_model(links.base)
+    is_deep = is_of_mlflow or not manifest.inferred
+    if problem := FileWalk(links, deep=is_deep, beside=beside).problem:
         raise IntegrityError(str(directory), [Problem("", problem)])
+    if is_of_mlflow:
+        _check_named(directory, links)
     _verify_files(links.base, manifest, links)
     return links.base
 
@@ -142,6 +148,9 @@ def open_bundle(
                 beside=origin.versions_beside or (),
             )
             _check_libraries(manifest, model, version, version_mismatch)
+            if links_lead_anywhere and any(map(_opens_directory, manifest.components.values())):
+                # Libraries that open a directory follow no link out of it.
+                opened = linked_directory(opened) or opened
             enter(State.LOADING)
             calls(models_called(opened, manifest))
             bundle = Bundle.open(
@@ -192,11 +201,13 @@ def _read_again(copy: Path, manifest: Manifest, model: str, origin: Origin) -> M
 
 def _reads_later(component: Component) -> bool:
     """Ask whether a component may read its files, or import its code, when it is called."""
-    if component.framework == MODEL:
+    return component.framework == BUNDLE or _opens_directory(component)
+
+
+def _opens_directory(component: Component) -> bool:
+    if component.framework in (MODEL, BUNDLE):
         return False
-    return component.framework == BUNDLE or (
-        framework_named(component.framework).opens is Opens.DIRECTORY
-    )
+    return framework_named(component.framework).opens is Opens.DIRECTORY
 
 
 @contextmanager
@@ -237,6 +248,26 @@ def models_called(directory: Path, manifest: Manifest) -> frozenset[str]:
             path = directory / (component.path or "")
             called |= models_called(path, read_nested_manifest(path, component.name))
     return frozenset(called)
+
+
+def _check_named(directory: Path, links: Links) -> None:
+    """Check what an ``MLmodel`` names, which may lie in a hidden directory, as a walk does links.
+
+    Raises:
+        IntegrityError: something leads out.
+    """
+    problems = []
+    for name in named_files(links.base):
+        try:
+            found = links.problem(links.base / name)
+        except (OSError, RuntimeError) as error:
+            found = f"cannot be read: {cause(error)}"
+        except ValueError:
+            found = "is not the name of a file"
+        if found:
+            problems.append(Problem(name, found))
+    if problems:
+        raise IntegrityError(str(directory), problems)
 
 
 def _verify_files(directory: Path, manifest: Manifest, links: Links) -> None:

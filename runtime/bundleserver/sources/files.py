@@ -10,6 +10,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePath
 
+from bundleserver.bundle.inferring.mlmodel_files import (
+    MLMODEL,
+    is_mlflow_model,
+    problem_with_files,
+    said_of_models_below,
+)
 from bundleserver.bundle.links import NO_MODEL_NAMES, File, FileWalk, Links, cause
 from bundleserver.bundle.metadata_files import read_metadata
 from bundleserver.frameworks import is_model_file_name, model_suffixes
@@ -39,7 +45,7 @@ class Folder:
 
     @property
     def has_model_files(self) -> bool:
-        """Whether a manifest may be inferred from its files."""
+        """Whether a manifest may be inferred from its files, or from an ``MLmodel``."""
         return any(map(is_model_file, self.files))
 
     @property
@@ -49,9 +55,9 @@ class Folder:
 
 
 def is_model_file(name: str) -> bool:
-    """Ask whether a file of that name may be a model."""
+    """Ask whether a file of that name may be a model, or says that its directory is one."""
     special = name in (MANIFEST_NAME, CONFIG_NAME)
-    return is_model_file_name(name) and not special
+    return name == MLMODEL or (is_model_file_name(name) and not special)
 
 
 def list_folder(path: Path) -> Folder:
@@ -92,6 +98,7 @@ class Contents:
         is_empty: no file in it could be a model.
         problem: why it cannot be loaded, or None.
         is_uploading: without a manifest, something is still being uploaded to it.
+        is_of_mlflow: without a manifest, it has an ``MLmodel``.
     """
 
     fingerprint: str
@@ -99,15 +106,17 @@ class Contents:
     is_empty: bool = False
     problem: str | None = None
     is_uploading: bool = False
+    is_of_mlflow: bool = False
 
 
 def is_version(contents: Contents, *, needs_manifest: bool = False) -> bool:
     """Ask whether a directory that is named like a version has one, for servers and the store.
 
     An empty one, files of which none is a model, and half an upload are none. One without a
-    manifest is none either where another version has one (``needs_manifest``).
+    manifest is none either where another version has one (``needs_manifest``); an ``MLmodel`` is
+    as good as a manifest.
     """
-    if contents.manifest is not None:
+    if contents.manifest is not None or contents.is_of_mlflow:
         return True
     return not (contents.is_empty or contents.problem or needs_manifest)
 
@@ -121,8 +130,9 @@ def read_contents(
     """
     try:
         manifest = _read_manifest(directory)
+        is_of_mlflow = manifest is None and is_mlflow_model(directory)
         links = Links(directory.resolve(strict=True), links_lead_anywhere)
-        walk = FileWalk(links, deep=manifest is not None, beside=beside)
+        walk = FileWalk(links, deep=manifest is not None or is_of_mlflow, beside=beside)
     except (OSError, RuntimeError) as error:
         odd = isinstance(error, OSError) and str(error.filename).endswith(f"/{MANIFEST_NAME}")
         what = f"'{directory / MANIFEST_NAME if odd else directory}' cannot be read: {cause(error)}"
@@ -133,9 +143,17 @@ def read_contents(
         if not any(is_foreign(file[0]) for file in files):
             files = [*files, *files_below(directory, beside)]
         names = [file[0] for file in files if is_foreign(PurePath(file[0]).name)]
-        problem = walk.problem or _no_model(directory, names)
+        no_model = problem_with_files(directory) if is_of_mlflow else _no_model(directory, names)
+        is_empty = not names and no_model is None
         digest = _digest(repr(files).encode())
-        return Contents(digest, None, not names, problem, bool(in_progress(files)))
+        return Contents(
+            digest,
+            None,
+            is_empty,
+            walk.problem or no_model,
+            bool(in_progress(files)),
+            is_of_mlflow,
+        )
     # The manifest has digests; inodes are not stable on some network file systems.
     digest = _digest(manifest + repr([file[:3] for file in walk.files]).encode())
     return Contents(digest, _digest(manifest) if _is_whole(manifest) else "", False, walk.problem)
@@ -207,15 +225,16 @@ def _is_whole(manifest: bytes) -> bool:
 
 
 def _no_model(directory: Path, names: list[str]) -> str | None:
-    if not names or any(map(is_model_file, names)):
+    if any(map(is_model_file, names)):
+        return None
+    below = said_of_models_below(directory)
+    if not names and not below:
         return None
     shown = ", ".join(f"'{name}'" for name in names[:5])
     suffixes = ", ".join(f"*{suffix}" for suffix in sorted(model_suffixes()))
-    is_of_mlflow = any(PurePath(name).name == "MLmodel" for name in names)
-    of_mlflow = "; serve an MLflow model with --model_uri" if is_of_mlflow else ""
     return (
-        f"'{directory}' has neither '{MANIFEST_NAME}' nor a model file ({suffixes}); found {shown}"
-        f"{f' and {len(names) - 5} more' if len(names) > 5 else ''}{of_mlflow}"
+        f"'{directory}' has neither '{MANIFEST_NAME}' nor a model file ({suffixes}); found "
+        f"{shown or 'directories'}{f' and {len(names) - 5} more' if len(names) > 5 else ''}{below}"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from bundleserver.bundle.inferring.mlmodel_files import ARTIFACT_PATH, MLMODEL
 from bundleserver.bundle.links import File
 from bundleserver.documents.printable import few, printable
 from bundleserver.manifest import MANIFEST_NAME
@@ -68,6 +69,21 @@ def find_models(
             yield _name_of(top), top
 
 
+def logged_model(folder: Folder, listed: ListFolder = list_folder) -> Folder | None:
+    """Return the MLflow model in a copy of a run's artifacts: its one model, in ``model/``.
+
+    None if the directory is a model itself, or has other models.
+    """
+    if _is_a_model(folder) or ARTIFACT_PATH not in folder.directories:
+        return None
+    found = dict(_children(folder, folder.directories, listed))
+    logged = found.pop(ARTIFACT_PATH, None)
+    if not isinstance(logged, Folder) or MLMODEL not in logged.files:
+        return None
+    others = (isinstance(child, str) or _is_a_model(child) for child in found.values())
+    return None if any(others) else logged
+
+
 def _name_of(top: Folder) -> str:
     return top.path.resolve().name or "model"
 
@@ -103,7 +119,9 @@ def _has_only_others(top: Folder, below: Below) -> bool:
 def _child_of_that_name(top: Folder, name: str, listed: ListFolder, below: Below) -> Root:
     names = [name] if name in (*top.directories, *top.labels) else []
     for _, child in _children(top, names, listed):
-        return child
+        return child if isinstance(child, str) else logged_model(child, listed) or child
+    if logged := logged_model(top, listed):
+        return logged
     others = [n for n, child in _all_models(top, listed) if not isinstance(child, Awaited)]
     if top.has_foreign_files and not others:
         return top  # so that its files are named
@@ -134,6 +152,8 @@ def _models(top: Folder, names: Iterable[str], listed: ListFolder) -> Iterator[t
     for name, child in _children(top, names, listed):
         if isinstance(child, str) or _is_a_model(child):
             yield name, child
+        elif logged := logged_model(child, listed):
+            yield name, logged
         elif not child.directories and all(map(is_partial, child.files)):
             yield name, Awaited(f"waiting for model files in '{child.path}'")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bundleserver.bundle.inferring.mlmodel_files import said_of_models_below
 from bundleserver.errors import BundleError
 from bundleserver.manifest import MANIFEST_NAME
 from bundleserver.sources import Candidate, Demand
@@ -34,5 +35,6 @@ def find_version(model_dir: Path, label: str | None) -> tuple[DirectorySource, C
         there = list_folder(location)
         if there.has_manifest or there.has_model_files:
             raise BundleError(reasons[0])
+    below = said_of_models_below(location)
     what = "holds no bundle" if location.exists() else "does not exist"
-    raise BundleError(f"'{location}' {what}; expected '{MANIFEST_NAME}' or model files")
+    raise BundleError(f"'{location}' {what}; expected '{MANIFEST_NAME}' or model files{below}")

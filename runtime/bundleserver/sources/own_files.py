@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from bundleserver.bundle.beside import versions_beside
+from bundleserver.bundle.inferring.mlmodel_files import MLMODEL, has_flavours
 from bundleserver.bundle.reading import read_manifest
 from bundleserver.errors import BundleServerError
 from bundleserver.frameworks import framework_of_file
@@ -96,13 +97,17 @@ def _is_taken(root: Path, found: OwnFiles) -> bool:
     directory = list_folder(root / found.version.label)
     if directory.has_manifest or not directory.has_model_files:
         return directory.has_manifest
+    if MLMODEL in directory.files:
+        return not found.has_manifest
     labels = (root / label for label in found.beside)
     return not found.has_manifest and not any((path / MANIFEST_NAME).is_file() for path in labels)
 
 
 def _holds_a_model(root: Folder) -> bool:
     """Ask whether files beside versions are a model's: a JSON file may be anything."""
-    names = [name for name in root.files if is_model_file(name)]
+    names = [name for name in root.files if is_model_file(name) and name != MLMODEL]
+    if MLMODEL in root.files and has_flavours(root.path):
+        return True
     if any(suffix_of(name) != ".json" for name in names):
         return True
     return any(_is_a_model(root.path / name) for name in names)

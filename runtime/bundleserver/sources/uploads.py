@@ -101,5 +101,5 @@ def in_progress(files: Iterable[File]) -> tuple[str, ...]:
     return tuple(
         name
         for name, _, changed_ns, _ in files
-        if is_partial(name) and abs(now - changed_ns / 1e9) < ABANDONED_AFTER_SECONDS
+        if is_partial(PurePath(name).name) and abs(now - changed_ns / 1e9) < ABANDONED_AFTER_SECONDS
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bundleserver.bundle.inferring.mlmodel_files import is_mlflow_model
 from bundleserver.documents.printable import shell_word
 from bundleserver.manifest import MANIFEST_NAME
 from bundleserver.sources.files import is_version, read_contents
@@ -33,17 +34,16 @@ def versions_in(root: Path) -> tuple[Version, ...]:
 def complete_versions(root: Path) -> tuple[Version, ...]:
     """Return the versions that a server finds, oldest first.
 
-    Those are the versions with a manifest, or all versions if none has one; and before them the
-    files in the directory itself, if they are a model's.
+    Those are the versions with a manifest, and MLflow's, or all versions if none has a manifest;
+    and before them the files in the directory itself, if they are a model's.
     """
     versions, own = versions_in(root), find_own_files(root)
     if own is not None:
         versions = tuple(v for v in versions if v.label in own.beside)
-    written = tuple(v for v in versions if _is_written(root / v.label))
-    if own is None:
-        return written or versions
-    others = written if written or own.has_manifest else versions
-    return tuple(sorted({own.version, *others}))
+    written = {v for v in versions if _is_written(root / v.label)}
+    if written or (own is not None and own.has_manifest):
+        versions = tuple(v for v in versions if v in written or is_mlflow_model(root / v.label))
+    return versions if own is None else tuple(sorted({own.version, *versions}))
 
 
 @contextmanager

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 import bundleserver
 from bundleserver.bundle.facts.interface import record
+from bundleserver.bundle.inferring.mlmodel_files import MLMODEL
 from bundleserver.bundle.opening import manifest_of, open_bundle, verify
 from bundleserver.bundle.trust.naming import Served
 from bundleserver.errors import SourceError, StoreError
 from bundleserver.frameworks import frameworks
 from bundleserver.manifest import Manifest
 from bundleserver.sources.registry.client import RegistryClient
-from bundleserver.sources.registry.flavours import MLMODEL
 from bundleserver.sources.registry.uri import ModelUri, alias_problem
 from bundleserver.store.breaking import check_against_registered
 from bundleserver.store.copying import copy_bundle, without_versions

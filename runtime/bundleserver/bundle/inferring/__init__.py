@@ -1,8 +1,9 @@
 """Directories without a manifest: what their files are, and the manifest that follows from that.
 
-The rules are those of ADR-031's directories as they lie on disk: files pair by stem and role, as
-``lstm_autoencoder.pt`` and ``lstm_scaler.pkl`` do. What is inferred is never a guess about numbers:
-a chain that is only probable is refused, and ``bundleserver init`` writes it to be checked.
+An ``MLmodel`` says what a directory is. Else the rules are those of ADR-031's directories as they
+lie on disk: files pair by stem and role, as ``lstm_autoencoder.pt`` and ``lstm_scaler.pkl`` do.
+What is inferred is never a guess about numbers: a chain that is only probable is refused, and
+``bundleserver init`` writes it to be checked.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bundleserver.bundle.inferring.chains import Chain, probable_chain, problem_with_widths
+from bundleserver.bundle.inferring.mlmodel import manifest_of_mlflow
+from bundleserver.bundle.inferring.mlmodel_files import is_mlflow_model
 from bundleserver.bundle.inferring.model_files import ModelFile, find_files, joined, listed
 from bundleserver.documents.printable import shell_word
 from bundleserver.errors import BundleError
@@ -42,7 +45,10 @@ def infer_manifest(directory: Path, name: str, only: Collection[str] = ()) -> Ma
 
     Raises:
         BundleError: there is no model file, or how the files are combined is not certain.
+        FrameworkError: it is an MLflow model of flavours that nothing opens.
     """
+    if not only and is_mlflow_model(directory):
+        return manifest_of_mlflow(directory, name)
     found = find_files(directory, only)
     chain = _chain(directory, found.files)
     if chain.doubts:
@@ -61,7 +67,10 @@ def probable_manifest(directory: Path, name: str, only: Collection[str] = ()) ->
 
     Raises:
         BundleError: there is no model file, several models, or no order in which widths chain.
+        FrameworkError: it is an MLflow model of flavours that nothing opens.
     """
+    if not only and is_mlflow_model(directory):
+        return ProbableManifest(manifest_of_mlflow(directory, name), ())
     chain = _chain(directory, find_files(directory, only).files)
     return ProbableManifest(_manifest(name, chain), chain.doubts)
 
@@ -72,7 +81,7 @@ def ignored_files(directory: Path) -> Mapping[str, str]:
     Raises:
         BundleError: the directory or a file cannot be read, or there is no model file.
     """
-    return find_files(directory).ignored
+    return {} if is_mlflow_model(directory) else find_files(directory).ignored
 
 
 def _chain(directory: Path, files: Sequence[ModelFile]) -> Chain:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bundleserver.bundle.inferring.mlmodel_files import said_of_models_below
 from bundleserver.errors import BundleError
 from bundleserver.frameworks import (
     FileFacts,
@@ -140,7 +141,8 @@ def _no_model(directory: Path, names: Sequence[str], ignored: Mapping[str, str])
     described = [f"'{name}'" + (f" ({ignored[name]})" if name in ignored else "") for name in names]
     found = f"holds only {joined(described)}" if names else "is empty"
     suffixes = ", ".join("*" + suffix for suffix in sorted(model_suffixes()))
-    return f"{directory} {found}; expected manifest.json, or a model file ({suffixes})"
+    said = f"{directory} {found}; expected manifest.json, or a model file ({suffixes})"
+    return said + said_of_models_below(directory)
 
 
 def _model_file(path: Path) -> ModelFile | None:
