@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import sys
-import zipfile
 from pathlib import Path
 
 import cloudpickle
@@ -31,6 +30,7 @@ from bundleserver.frameworks.prophet import document
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 from bundleserver.sources.registry.flavours import manifest_of
 from bundleserver.store.recording import Recording
+from tests.frameworks.skops.files import skops_with
 
 LISTED = CodeTrust(PicklePolicy.LISTED)
 DENY = CodeTrust(PicklePolicy.DENY)
@@ -224,18 +224,6 @@ def test_a_model_lies_in_its_own_directory(tmp_path, edit, trust):
     path = edited(logged(tmp_path / "m"), lambda f: f["python_function"].update(edit))
 
     assert "not in its directory" in refused(path, trust)
-
-
-def skops_with(path, edit):
-    """Change the schema of a skops file."""
-    with zipfile.ZipFile(path) as archive:
-        entries = {name: archive.read(name) for name in archive.namelist()}
-    schema = json.loads(entries["schema.json"])
-    edit(schema)
-    entries["schema.json"] = json.dumps(schema).encode()
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, data in entries.items():
-            archive.writestr(name, data)
 
 
 def _call_system(schema, command):

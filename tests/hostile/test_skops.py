@@ -20,7 +20,8 @@ from sklearn.svm import SVC
 
 from bundleserver.frameworks import pickles
 from bundleserver.frameworks.skops.opening import open_skops
-from tests.hostile.test_code import DENY, LISTED, logged, refused, skops_with
+from tests.frameworks.skops.files import skops_with
+from tests.hostile.test_code import DENY, LISTED, logged, refused
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
