@@ -24,6 +24,7 @@ class Kind(enum.Enum):
     EXPORTED = "a torch.export archive"
     SCRIPT = "a TorchScript file"
     WEIGHTS = "a torch.save file"
+    SAFETENSORS = "a safetensors file"
 
 
 EXPORT = (
@@ -61,14 +62,21 @@ def kind_of(path: Path) -> Kind:
             return _kind_of_zip(path, file)
     if not head:
         raise LoadError(f"'{path}' is empty")
+    if is_safetensors(head):
+        return Kind.SAFETENSORS
     if _LEGACY in head[:32]:
         return Kind.WEIGHTS
     if holds_pickled_tensors(path):
         return Kind.WEIGHTS
     raise LoadError(
         f"'{path}' is {_foreign(head)}, not a PyTorch file; serve a torch.export archive, a "
-        "TorchScript file or a state dict"
+        "TorchScript file, or a state dict of torch.save or safetensors"
     )
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Ask whether a file with these first bytes says the length of a header, and begins one."""
+    return head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") < 1 << 32
 
 
 def is_torch_file(path: Path) -> bool:
@@ -158,8 +166,6 @@ def _foreign(head: bytes) -> str:
         return "a plain pickle"
     if head[0] == 0x08 and head[2:3] in _ONNX_SECOND_FIELDS:
         return "an ONNX model"
-    if head[8:10] == b'{"':
-        return "a safetensors file"
     return "of an unknown kind"
 
 
