@@ -19,8 +19,9 @@ from sklearn.preprocessing import OneHotEncoder
 from sklearn.svm import SVC
 
 from bundleserver.frameworks import pickles
-from bundleserver.frameworks.pyfunc.skops_files import open_skops
-from tests.hostile.test_code import DENY, LISTED, logged, refused, skops_with
+from bundleserver.frameworks.skops.opening import open_skops
+from tests.frameworks.skops.files import skops_with
+from tests.hostile.test_code import DENY, LISTED, logged, refused
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -154,9 +155,9 @@ HONEST_SKOPS = {
 def test_honest_objects_of_skops_are_made(tmp_path, name):
     """The rules refuse nothing that fitting writes, whichever of both formats it is saved in."""
     model = HONEST_SKOPS[name]()
-    data = skops.io.dumps(model)
+    skops.io.dump(model, tmp_path / "m.skops")
 
-    again = open_skops(tmp_path, data, DENY)
+    again = open_skops(tmp_path / "m.skops", DENY)
 
     joblib.dump(model, tmp_path / "m.joblib")
     assert type(model) is type(again) is type(pickles.load(tmp_path / "m.joblib", LISTED))

@@ -303,7 +303,7 @@ def test_code_that_lies_elsewhere_is_refused(tmp_path):
         open_model(path)
 
 
-def test_sklearn_pickles_are_our_component_and_skops_goes_through_pyfunc(tmp_path):
+def test_scikit_learns_models_are_our_component_in_both_formats(tmp_path):
     """Where our own framework opens the same file, it does, with every method of the model."""
     model = LinearRegression().fit(TABLE, [1.0, 2.0, 3.0])
     signature = infer_signature(TABLE, model.predict(TABLE))
@@ -317,7 +317,7 @@ def test_sklearn_pickles_are_our_component_and_skops_goes_through_pyfunc(tmp_pat
         rows = open_model(path).signature.validate_rows([{"a": 1.5, "b": 0.5}], "x")
         answers.append(open_model(path).predict(rows, {})["output-0"].tolist())
 
-    assert ["sklearn", "pyfunc"] == frameworks
+    assert ["sklearn", "skops"] == frameworks
     expected = model.predict(pd.DataFrame({"a": [1.5], "b": [0.5]})).tolist()
     assert [expected, expected] == answers
 

@@ -751,7 +751,6 @@ def zip_of(path, *names: str):
         (b"\x89HDF\r\n\x1a\n" + b"\0" * 90, "is an HDF5 file (Keras), not a PyTorch file; serve a"),
         (b"\x08\x08\x12\x07pytorch" + b"\0" * 90, "is an ONNX model, not a PyTorch file"),
         (b"\x93NUMPY\x01\0", "is a numpy array, not a PyTorch file"),
-        (b'\x40\0\0\0\0\0\0\0{"a":{}}', "is a safetensors file, not a PyTorch file"),
         (pickle.dumps({"a": 1}), "is a plain pickle, not a PyTorch file"),
         (b"\x80", "is of an unknown kind, not a PyTorch file"),
         (b"hello", "is of an unknown kind, not a PyTorch file"),

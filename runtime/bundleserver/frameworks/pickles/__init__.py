@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from importlib import import_module, metadata
 from importlib.util import find_spec
@@ -45,11 +45,13 @@ __all__ = [
     "Held",
     "held_in",
     "load",
+    "missing_module",
     "notebook_names",
     "save_line",
     "top_class",
     "top_package",
     "version_skew",
+    "warn_of_skew",
     "with_article",
 ]
 
@@ -99,9 +101,14 @@ def load(path: Path, trust: CodeTrust) -> object:
         if isinstance(error, Refused):
             raise LoadError(f"'{path}' {why_refused(error, path)}") from error
         raise LoadError(f"'{path}' {_what_failed(error, contents)}") from error
-    if skew := _version_skew(contents):
-        logger.warning("%s%s: predictions may differ", f"{path}", skew)
+    warn_of_skew(path, contents.sklearn_versions)
     return model
+
+
+def warn_of_skew(path: Path, sklearn_versions: Collection[str]) -> None:
+    """Log that a file was saved with another scikit-learn, if it was."""
+    if skew := _skew_of(sklearn_versions):
+        logger.warning("%s%s: predictions may differ", f"{path}", skew)
 
 
 def _import_modules(contents: Contents) -> None:
@@ -207,7 +214,7 @@ def _what_failed(error: BaseException, contents: Contents) -> str:
     reason = first_line(error)
     for cause in (error, contents.failure):
         if isinstance(cause, ModuleNotFoundError) and cause.name:
-            return _missing_module(cause.name)
+            return missing_module(cause.name)
     if isinstance(error, MemoryError):
         return "needs more memory than is available; raise the container's memory limit"
     if contents.failure is not None:
@@ -221,7 +228,7 @@ def _what_failed(error: BaseException, contents: Contents) -> str:
     return f"cannot be opened: {named_line(error)}{_version_skew(contents)}"
 
 
-def _missing_module(module: str) -> str:
+def missing_module(module: str) -> str:
     """Say what to do about a missing module: not installed, or removed from its package."""
     package = module.split(".")[0]
     if module.startswith("sklearn.externals"):
@@ -247,10 +254,12 @@ def _missing_module(module: str) -> str:
 
 def _version_skew(contents: Contents) -> str:
     """Say that the file's version of scikit-learn differs from ours; empty when it does not."""
-    if not contents.sklearn_versions:
-        return ""
+    return _skew_of(contents.sklearn_versions)
+
+
+def _skew_of(sklearn_versions: Collection[str]) -> str:
     installed = getattr(sys.modules.get("sklearn"), "__version__", None)
-    if installed is None or contents.sklearn_versions == {installed}:
+    if not sklearn_versions or installed is None or {*sklearn_versions} == {installed}:
         return ""
-    saved = ", ".join(sorted(contents.sklearn_versions))
+    saved = ", ".join(sorted(sklearn_versions))
     return f"; it was saved with scikit-learn {saved}, but {installed} is installed"

@@ -61,9 +61,9 @@ def _sklearn(declared: Declared, trust: CodeTrust, code: IsolatedCode | None) ->
     name = pyfunc.get("data") or pyfunc.get("model_path") or said.get("pickled_model")
     path = _file(declared, name)
     if said.get("serialization_format") == "skops":
-        from bundleserver.frameworks.pyfunc.skops_files import open_skops
+        from bundleserver.frameworks.skops.opening import open_skops
 
-        model = open_skops(path, _content(path, _MOST_BYTES), trust)
+        model = open_skops(path, trust)
         return _wrapped("mlflow.sklearn", "_SklearnModelWrapper", model)
     model = _open_pickle(path, trust, code)
     return _wrapped("mlflow.sklearn", "_SklearnModelWrapper", model)

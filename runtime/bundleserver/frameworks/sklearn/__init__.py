@@ -71,7 +71,7 @@ def _logged_file(directory: Path, said: Mapping[str, object]) -> str | None:
     return str(said.get("pickled_model", "")) or None if is_pickle else None
 
 
-def _options(file: Path, columns: Sequence[LoggedColumn]) -> Mapping[str, object] | None:
+def options_of(file: Path, columns: Sequence[LoggedColumn]) -> Mapping[str, object] | None:
     """Enforce columns of numbers with names; MLflow enforces all other columns."""
     datatypes = {column.name: _NUMBERS.get(column.type) for column in columns if column.required}
     if not all(datatypes.values()) or len(datatypes) < len(columns) or "" in datatypes:
@@ -89,7 +89,7 @@ FRAMEWORK = Framework(
     sniff=_sniff,
     facts=lambda path: facts_of(held_in(path)),
     recognises=_recognises,
-    flavour=Flavour("sklearn", _logged_file, _options),
+    flavour=Flavour("sklearn", _logged_file, options_of),
     # For one function that reads files in a format of its own: half a second, and 65 MiB.
     left_out=("pandas",),
     opens=Opens.READER,

@@ -65,8 +65,12 @@ def load(path: Path, context: LoadContext) -> SklearnPredictor | LoggedTable:
     Raises:
         LoadError: names the file, what is wrong with it and what to do.
     """
+    return served(pickles.load(path, context.trust), path, context)
+
+
+def served(model: Any, path: Path, context: LoadContext) -> SklearnPredictor | LoggedTable:
+    """Return the predictor of an estimator that a file held, whatever its format; as ``load``."""
     faster = read_option(context.options, f"'{path}'")
-    model = pickles.load(path, context.trust)
     if problem := why_not_served(model):
         raise LoadError(f"'{path}' has {problem}")
     # A model that ignores unknown categories would warn in every request with one: "once" does not

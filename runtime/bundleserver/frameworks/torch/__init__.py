@@ -13,7 +13,7 @@ from bundleserver.frameworks.interface import Framework, has_class_of
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, held_in
 from bundleserver.frameworks.torch.files import Kind, is_of_torch, is_torch_file, kind_of
 
-_SUFFIXES = frozenset({".pt", ".pth", ".pt2", ".ckpt"})
+_SUFFIXES = frozenset({".pt", ".pth", ".pt2", ".ckpt", ".safetensors"})
 
 
 def _sniff(path: Path) -> FileRole | None:

@@ -12,10 +12,11 @@ from torch.export import ExportedProgram
 from torch.utils._pytree import tree_unflatten
 
 from bundleserver.errors import LoadError
+from bundleserver.frameworks.archives import open_archive
 from bundleserver.frameworks.regular_files import open_regular
 from bundleserver.frameworks.torch.checked import open_checked, with_checks
 from bundleserver.frameworks.torch.checked.problems import NotAllowed
-from bundleserver.frameworks.torch.files import HOW_TO_EXPORT, Kind, open_archive, unreadable
+from bundleserver.frameworks.torch.files import HOW_TO_EXPORT, Kind, unreadable
 from bundleserver.frameworks.torch.program import DATATYPES, Program, ProgramInput
 from bundleserver.frameworks.torch.values import flat
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy

@@ -6,15 +6,14 @@ import enum
 import io
 import os
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from bundleserver.errors import LoadError
-from bundleserver.frameworks.free_memory import free_memory
+from bundleserver.frameworks.archives import open_archive, refuse_bombs
 from bundleserver.frameworks.interface import first_line, reading
 from bundleserver.frameworks.pickles import ClassName, held_in
-from bundleserver.frameworks.pickles.bounded import MOST_RATIO, MOST_UNPACKED_BYTES
 from bundleserver.frameworks.pickles.scan import named_classes
 from bundleserver.frameworks.regular_files import open_regular
 
@@ -25,6 +24,7 @@ class Kind(enum.Enum):
     EXPORTED = "a torch.export archive"
     SCRIPT = "a TorchScript file"
     WEIGHTS = "a torch.save file"
+    SAFETENSORS = "a safetensors file"
 
 
 EXPORT = (
@@ -46,7 +46,6 @@ _FOREIGN = (
     (b"\x1f\x8b", "compressed with gzip"),
 )
 
-_MOST_DIRECTORY_BYTES = 8 << 20
 _MOST_PICKLES = 4
 _ONNX_SECOND_FIELDS = frozenset({b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42"})
 
@@ -63,14 +62,21 @@ def kind_of(path: Path) -> Kind:
             return _kind_of_zip(path, file)
     if not head:
         raise LoadError(f"'{path}' is empty")
+    if is_safetensors(head):
+        return Kind.SAFETENSORS
     if _LEGACY in head[:32]:
         return Kind.WEIGHTS
     if holds_pickled_tensors(path):
         return Kind.WEIGHTS
     raise LoadError(
         f"'{path}' is {_foreign(head)}, not a PyTorch file; serve a torch.export archive, a "
-        "TorchScript file or a state dict"
+        "TorchScript file, or a state dict of torch.save or safetensors"
     )
+
+
+def is_safetensors(head: bytes) -> bool:
+    """Ask whether a file with these first bytes says the length of a header, and begins one."""
+    return head[8:9] == b"{" and 2 <= int.from_bytes(head[:8], "little") < 1 << 32
 
 
 def is_torch_file(path: Path) -> bool:
@@ -102,32 +108,6 @@ def holds_pickled_tensors(path: Path) -> bool:
     return is_modules and all(map(stores_tensors, held.named))
 
 
-def open_archive(file: io.BufferedReader) -> zipfile.ZipFile:
-    """Open a zip archive whose directory is of a bounded size; each name in it takes memory.
-
-    Raises:
-        LoadError: the directory is larger.
-        BadZipFile, ValueError, NotImplementedError: it is damaged.
-    """
-    return zipfile.ZipFile(_ReadsLittle(file))
-
-
-class _ReadsLittle(io.BufferedReader):
-    """A file that refuses one large read, as that of an archive's directory."""
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        """Return so many bytes, of a bounded number."""
-        if size is None or size < 0:
-            # zipfile asks so for the archive's end, which is short.
-            size = _MOST_DIRECTORY_BYTES
-        if size > _MOST_DIRECTORY_BYTES:
-            raise LoadError(
-                f"'{self.name}' cannot be inspected within the limits: the directory of the "
-                f"archive has {size} bytes; at most {_MOST_DIRECTORY_BYTES} are read"
-            )
-        return super().read(size)
-
-
 def first_class(path: Path) -> str | None:
     """Return the first class in a torch.save file that is not part of how torch stores tensors.
 
@@ -157,7 +137,7 @@ def _kind_of_zip(path: Path, file: io.BufferedReader) -> Kind:
     try:
         with open_archive(file) as archive:
             names = archive.namelist()
-            _refuse_bombs(path, os.fstat(file.fileno()).st_size, archive.infolist())
+            refuse_bombs(path, os.fstat(file.fileno()).st_size, archive.infolist())
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise LoadError(
             f"'{path}' is a damaged zip archive: {str(error).lower()}; copy it again"
@@ -186,40 +166,7 @@ def _foreign(head: bytes) -> str:
         return "a plain pickle"
     if head[0] == 0x08 and head[2:3] in _ONNX_SECOND_FIELDS:
         return "an ONNX model"
-    if head[8:10] == b'{"':
-        return "a safetensors file"
     return "of an unknown kind"
-
-
-def _refuse_bombs(path: Path, size: int, entries: Iterable[zipfile.ZipInfo]) -> None:
-    """Refuse an archive that announces more than its reader may take memory for.
-
-    Raises:
-        LoadError: its entries overlap, unpack to very much, or do not fit into the free memory.
-    """
-    packed = stored = unpacked = 0
-    for entry in entries:
-        packed += entry.compress_size
-        if entry.compress_type == zipfile.ZIP_STORED:
-            stored += entry.compress_size
-        else:
-            unpacked += entry.file_size
-    most, room = MOST_UNPACKED_BYTES + MOST_RATIO * size, free_memory()
-    cause = ""
-    if packed > size:
-        cause = f"its entries have {packed} bytes, and the file {size}"
-    elif unpacked > most:
-        cause = (
-            f"its compressed entries unpack to {unpacked} bytes; at most {most} are; save it again "
-            "with torch, which compresses nothing"
-        )
-    elif stored + unpacked > room:
-        cause = (
-            f"it takes at least {stored + unpacked} bytes of memory, and {room} are free; raise "
-            "the container's memory limit"
-        )
-    if cause:
-        raise LoadError(f"'{path}' cannot be opened within the limits: {cause}")
 
 
 def _foreign_zip(names: set[str]) -> str:

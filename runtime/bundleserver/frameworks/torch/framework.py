@@ -38,7 +38,7 @@ from bundleserver.frameworks.torch.predictor import TorchPredictor
 from bundleserver.frameworks.torch.program import Program
 from bundleserver.frameworks.torch.rows import DEPENDENT, ROWS, settled
 from bundleserver.frameworks.torch.scripted import open_scripted
-from bundleserver.frameworks.torch.weights import open_weights
+from bundleserver.frameworks.torch.weights import open_safetensors, open_weights
 from bundleserver.frameworks.trust import CodeTrust
 
 _Open = Callable[[Path, Mapping[str, object], torch.device, CodeTrust], Program]
@@ -47,6 +47,7 @@ _KINDS: Mapping[Kind, tuple[_Open, tuple[str, ...]]] = {
     Kind.EXPORTED: (open_exported, ()),
     Kind.SCRIPT: (open_scripted, ("datatypes",)),
     Kind.WEIGHTS: (open_weights, ("architecture", *ARCHITECTURE_OPTIONS)),
+    Kind.SAFETENSORS: (open_safetensors, ("architecture", *ARCHITECTURE_OPTIONS)),
 }
 """How each kind of file is opened, and the options that only it has."""
 

@@ -1,4 +1,4 @@
-"""State dicts: a model's tensors as torch.save wrote them, and the module to load them into."""
+"""State dicts, of torch.save or of safetensors: tensors, and the module to load them into."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from bundleserver.documents.forms import did_you_mean, quoted
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.interface import first_line
+from bundleserver.frameworks.regular_files import open_regular
 from bundleserver.frameworks.torch.architectures import (
     ARCHITECTURES,
     LSTM_AUTOENCODER,
@@ -29,6 +30,7 @@ from bundleserver.frameworks.torch.files import (
 )
 from bundleserver.frameworks.torch.pickled import load_pickled, only_tensors
 from bundleserver.frameworks.torch.program import Program, ProgramInput
+from bundleserver.frameworks.torch.safetensors import read_tensors
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 from bundleserver.tensors import TensorSpec
 from bundleserver.tensors.signature import DEFAULT_INPUT
@@ -54,9 +56,34 @@ def open_weights(
     if trust.pickles is PicklePolicy.DENY:
         raise LoadError(
             f"'{path}' is {Kind.WEIGHTS.value}, which is a pickle, and --pickle_policy=deny opens "
-            f"none; export the model instead: {HOW_TO_EXPORT}"
+            f"none; export the model instead: {HOW_TO_EXPORT}; or save its tensors with "
+            "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
         )
     state_dict = _find_state_dict(path, _load(path, trust))
+    return _program(path, state_dict, options, device, Kind.WEIGHTS)
+
+
+def open_safetensors(
+    path: Path, options: Mapping[str, object], device: torch.device, trust: CodeTrust
+) -> Program:
+    """Open a state dict in safetensors' format, which holds nothing but tensors.
+
+    Options: as :func:`open_weights`.
+
+    Raises:
+        LoadError: it is damaged, or of an unknown architecture.
+    """
+    state_dict = unwrapped(read_tensors(path))
+    return _program(path, state_dict, options, device, Kind.SAFETENSORS)
+
+
+def _program(
+    path: Path,
+    state_dict: Mapping[str, torch.Tensor],
+    options: Mapping[str, object],
+    device: torch.device,
+    kind: Kind,
+) -> Program:
     name = _architecture(path, state_dict, options.get("architecture"))
     try:
         module = ARCHITECTURES[name](state_dict, options).eval().to(device)
@@ -70,7 +97,7 @@ def open_weights(
     shape = (-1, -1, encoder.input_size)
     sequences = ProgramInput(DEFAULT_INPUT, next(encoder.parameters()).dtype, shape)
     metadata = {
-        "file": Kind.WEIGHTS.value,
+        "file": kind.value,
         "architecture": name,
         "decoder_input": module.decoder_input,
         "input_size": encoder.input_size,
@@ -93,9 +120,9 @@ def _load(path: Path, trust: CodeTrust) -> object:
             return load_pickled(path)
         if trust.pickles is PicklePolicy.LISTED:
             with only_tensors():
-                return torch.load(path, map_location="cpu", weights_only=True)
+                return _read(path)
         with torch.serialization.safe_globals([*_numpy_globals()]):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return _read(path)
     except pickle.UnpicklingError as error:
         foreign = first_class(path)
         if foreign is not None:
@@ -108,6 +135,12 @@ def _load(path: Path, trust: CodeTrust) -> object:
         raise _unreadable(path, "it is damaged, or not of pickle protocol 2") from error
     except Exception as error:  # torch's own reader may raise anything
         raise _unreadable(path, first_line(error)) from error
+
+
+def _read(path: Path) -> object:
+    # Open, since torch would take a name's suffix for the kind of the file.
+    with open_regular(path) as file:
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _unreadable(path: Path, reason: str) -> LoadError:

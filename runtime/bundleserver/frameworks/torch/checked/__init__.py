@@ -18,13 +18,14 @@ import torch
 from torch.export import ExportedProgram
 
 from bundleserver.errors import LoadError
+from bundleserver.frameworks.archives import open_archive
 from bundleserver.frameworks.regular_files import open_regular
 from bundleserver.frameworks.torch.checked.archive import Archive
 from bundleserver.frameworks.torch.checked.calls import check_targets, with_checks
 from bundleserver.frameworks.torch.checked.problems import NotAllowed
 from bundleserver.frameworks.torch.checked.program import read_program
 from bundleserver.frameworks.torch.checked.weights import read_constants, read_weights
-from bundleserver.frameworks.torch.files import Kind, open_archive, unreadable
+from bundleserver.frameworks.torch.files import Kind, unreadable
 
 __all__ = ["open_checked", "with_checks"]
 
