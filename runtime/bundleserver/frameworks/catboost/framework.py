@@ -126,6 +126,6 @@ def _opened(data: bytes, said: cbm.Model, name: str, path: Path) -> Any:
         return model.load_model(blob=data)
     except catboost.CatBoostError as error:
         raise LoadError(
-            f"'{path}' is refused by CatBoost {catboost.__version__}: {first_line(error)}; save the "
-            "model again, with no later version than this"
+            f"'{path}' is refused by CatBoost {catboost.__version__}: {first_line(error)}; save "
+            "the model again, with no later version than this"
         ) from error

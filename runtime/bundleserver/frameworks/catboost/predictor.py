@@ -140,7 +140,7 @@ class CatBoostPredictor:
             answer = self._answer(method, self._table((sample,)))
         except Exception as error:  # of the library, which raises what numpy does too
             raise LoadError(
-                f"'{path}' cannot answer '{method}': {first_line(error)}; if it was saved as another "
+                f"'{path}' cannot answer '{method}': {first_line(error)}; if it had another "
                 "class, say so with options.class"
             ) from error
         spec = TensorSpec("output-0", datatype_of(answer), (-1, *answer.shape[1:]))
@@ -171,7 +171,7 @@ def _threads(rows: int) -> int:
 def _are_same(one: Array, other: Array) -> bool:
     """Ask whether two answers are the same to the bit."""
     if one.dtype.kind == "O":
-        return one.tolist() == other.tolist()
+        return bool(one.tolist() == other.tolist())
     return one.shape == other.shape and one.tobytes() == other.tobytes()
 
 

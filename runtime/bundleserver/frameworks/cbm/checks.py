@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from bundleserver.frameworks.cbm.flatbuffer import Damaged
+from bundleserver.frameworks.cbm.flatbuffer import Damaged, Numbers
 from bundleserver.frameworks.cbm.model import Model, Trees, is_ascending
-from bundleserver.tensors import Array
 
 _DEEPEST = 16
 """The library's own limit of symmetric trees."""
@@ -113,16 +112,16 @@ def _check_trees(trees: Trees, bins: int) -> None:
     _require(holds=leaves * dimensions == trees.leaf_values, what="its trees and their leaves")
 
 
-def _check_nodes(trees: Trees, sizes: Array) -> None:
+def _check_nodes(trees: Trees, sizes: Numbers) -> None:
     """Check that every step stays in its tree, and ends at a leaf that has values."""
     count = len(trees.splits)
-    is_sound = len(trees.steps) == len(trees.leaves) == count and (sizes > 0).all()
+    is_sound = len(trees.steps) == len(trees.leaves) == count and bool((sizes > 0).all())
     if is_sound:
         ends = np.repeat(np.cumsum(sizes), sizes)
         reached = np.arange(count)[:, np.newaxis] + trees.steps
         at_leaf = (trees.steps == 0).any(axis=1)
         leaves = trees.leaves[at_leaf].astype(np.int64)
-        is_sound = (
+        is_sound = bool(
             (reached < ends[:, np.newaxis]).all()
             and (leaves % trees.dimensions == 0).all()
             and (leaves + trees.dimensions <= trees.leaf_values).all()
@@ -131,12 +130,12 @@ def _check_nodes(trees: Trees, sizes: Array) -> None:
     _require(holds=is_sound, what="its nodes and their leaves")
 
 
-def _has_a_leaf_each(at_leaf: Array, sizes: Array) -> bool:
+def _has_a_leaf_each(at_leaf: Numbers, sizes: Numbers) -> bool:
     per_tree = np.add.reduceat(at_leaf.astype(np.int64), np.cumsum(sizes) - sizes)
     return bool((per_tree > 0).all())
 
 
-def _are_places(values: Array, count: int) -> bool:
+def _are_places(values: Numbers, count: int) -> bool:
     return bool((values >= 0).all() and (values < count).all())
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from bundleserver.tensors import Array
+Numbers = np.ndarray[Any, Any]
+"""An array whose numbers are of a kind that the schema says."""
 
 _OFFSET = struct.Struct("<I")
 _TO_VTABLE = struct.Struct("<i")
@@ -114,7 +115,7 @@ class Table:
         at = self._place(slot)
         return None if at is None else self._text_at(self._buffer.target(at))
 
-    def array(self, slot: int, dtype: str, width: int = 1) -> Array:
+    def array(self, slot: int, dtype: str, width: int = 1) -> Numbers:
         """Return a vector of numbers, or of structs of ``width`` numbers as ``[n, width]``."""
         at = self._place(slot)
         kind = np.dtype(dtype)

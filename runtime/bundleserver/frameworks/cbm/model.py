@@ -9,8 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from bundleserver.frameworks.cbm.flatbuffer import Buffer, Damaged, Table
-from bundleserver.tensors import Array
+from bundleserver.frameworks.cbm.flatbuffer import Buffer, Damaged, Numbers, Table
 
 MAGIC = b"CBM1"
 """The first bytes of a file."""
@@ -67,13 +66,13 @@ class Trees:
     """
 
     dimensions: int
-    splits: Array
-    sizes: Array
-    starts: Array
+    splits: Numbers
+    sizes: Numbers
+    starts: Numbers
     leaf_values: int
     leaf_weights: int
-    steps: Array
-    leaves: Array
+    steps: Numbers
+    leaves: Numbers
     biases: int
     repacked: int
 
@@ -189,7 +188,7 @@ def _bounds(table: Table, slot: int, borders: int) -> int:
     return sum(len(column.array(borders, "<f4")) for column in table.tables(slot))
 
 
-def is_ascending(values: Array, most: int) -> bool:
+def is_ascending(values: Numbers, most: int) -> bool:
     """Ask whether integers ascend from 0 or more to below a number, none twice."""
     if values.size == 0:
         return True
