@@ -54,7 +54,7 @@ class CatBoostPredictor:
         self._text = [f.place for f in said.features if f.kind == "text"]
         self._categories = [f.place for f in said.features if f.kind == "category"]
         names = _METHODS.get(type(model).__name__, ("predict",))
-        self._methods = MappingProxyType({name: self._signature(name, path) for name in names})
+        self._methods = MappingProxyType(self._signatures(names, path))
 
     @property
     def methods(self) -> Mapping[str, Signature]:
@@ -113,7 +113,9 @@ class CatBoostPredictor:
 
     def _answer(self, method: str, rows: Array) -> Array:
         threads = _threads(len(rows))
-        data = self._pool(rows, threads)
+        return self._ask(method, self._pool(rows, threads), threads)
+
+    def _ask(self, method: str, data: catboost.Pool, threads: int) -> Array:
         if method == RAW:
             found = self._model.predict(data, prediction_type=RAW, thread_count=threads)
         else:
@@ -122,7 +124,7 @@ class CatBoostPredictor:
         # A classifier of several classes gives its labels as one column.
         return answer[:, 0] if answer.ndim == 2 and answer.shape[1] == 1 else answer
 
-    def _pool(self, rows: Array, threads: int) -> Any:
+    def _pool(self, rows: Array, threads: int) -> catboost.Pool:
         try:
             return catboost.Pool(
                 rows,
@@ -134,17 +136,21 @@ class CatBoostPredictor:
             taker = type(self._model).__name__
             raise InvalidInput(f"{taker} rejects the input: {first_line(error)}") from error
 
-    def _signature(self, method: str, path: Path) -> Signature:
-        sample = samples_of(self._intake, 1)
-        try:
-            answer = self._answer(method, self._table((sample,)))
-        except Exception as error:  # of the library, which raises what numpy does too
-            raise LoadError(
-                f"'{path}' cannot answer '{method}': {first_line(error)}; if it had another "
-                "class, say so with options.class"
-            ) from error
-        spec = TensorSpec("output-0", datatype_of(answer), (-1, *answer.shape[1:]))
-        return Signature((self._intake.spec,), (spec,))
+    def _signatures(self, names: Sequence[str], path: Path) -> dict[str, Signature]:
+        """Return each method's table and the form of its answer, which one row tells."""
+        found = {}
+        row = self._pool(self._table((samples_of(self._intake, 1),)), 1)
+        for name in names:
+            try:
+                answer = self._ask(name, row, 1)
+            except Exception as error:  # of the library, which raises what numpy does too
+                raise LoadError(
+                    f"'{path}' cannot answer '{name}': {first_line(error)}; if it had another "
+                    "class, say so with options.class"
+                ) from error
+            spec = TensorSpec("output-0", datatype_of(answer), (-1, *answer.shape[1:]))
+            found[name] = Signature((self._intake.spec,), (spec,))
+        return found
 
     def _is_same_alone(self, method: str) -> bool:
         """Ask whether rows have the same bits alone, in parts and together."""

@@ -15,6 +15,8 @@ _DEEPEST = 16
 """The library's own limit of symmetric trees."""
 
 _MOST_COLUMNS = 1 << 21
+_MOST_LEFT_OUT = 1 << 16
+"""The columns of a table of which a small model may know only a few."""
 _MOST_CLASSES = 1 << 16
 _DEEPEST_JSON = 64
 _UNCERTAIN = "RMSEWithUncertainty"
@@ -71,7 +73,8 @@ def _bins(model: Model) -> int:
 
 def _check_features(model: Model) -> None:
     places = sorted(feature.place for feature in model.features)
-    is_sound = is_ascending(np.array(places, np.int64), _MOST_COLUMNS)
+    most = min(_MOST_COLUMNS, max(_MOST_LEFT_OUT, 4 * len(places)))
+    is_sound = is_ascending(np.array(places, np.int64), most)
     for kind in ("number", "category", "text", "embedding"):
         of_kind = [feature for feature in model.features if feature.kind == kind]
         for values in ([f.index for f in of_kind], [f.place for f in of_kind]):
