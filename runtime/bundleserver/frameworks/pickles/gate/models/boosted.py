@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from bundleserver.frameworks import cbm
@@ -36,7 +38,8 @@ def check_catboost(state: object) -> None:
 
 
 def _check_plain(parameters: object) -> None:
-    left, seen = [parameters], 0
+    left: list[Any] = [parameters]
+    seen = 0
     while left:
         value = left.pop()
         seen += 1
