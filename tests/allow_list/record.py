@@ -27,6 +27,7 @@ CORPORA: tuple[Callable[[], Iterator[Model]], ...] = (
 )  # fmt: skip
 
 LIBRARIES = {
+    "catboost": "catboost",
     "lightgbm": "lightgbm",
     "numpy": "numpy",
     "pandas": "pandas",

@@ -1,4 +1,4 @@
-"""The estimators of LightGBM and XGBoost, with their boosters."""
+"""The estimators of CatBoost, LightGBM and XGBoost, with their boosters."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _KINDS = ("two classes", "words", "numbers", "table of numbers", "missing", "spa
 
 
 def boosted() -> Iterator[Model]:
-    """Yield each estimator of both libraries on all data that it takes."""
+    """Yield each estimator of the libraries on all data that it takes."""
+    yield from _catboost()
     import lightgbm
     import xgboost
 
@@ -61,6 +62,20 @@ def boosted() -> Iterator[Model]:
     made = xgboost.XGBClassifier(**few, enable_categorical=True, tree_method="hist")
     if (found := fitted_on((categories, y), made)) is not None:
         yield "xgboost of categories", found
+
+
+def _catboost() -> Iterator[Model]:
+    import catboost
+
+    few: dict[str, Any] = {"iterations": 3, "verbose": False, "allow_writing_files": False}
+    X, y = DATA["two classes"]
+    for name in ("CatBoost", "CatBoostClassifier", "CatBoostRegressor", "CatBoostRanker"):
+        made = getattr(catboost, name)
+        model = made(few) if name == "CatBoost" else made(**few, thread_count=1)
+        more = {"group_id": [0] * len(y)} if name == "CatBoostRanker" else {}
+        yield f"catboost {name}", model.fit(X, y, **more)
+    model = catboost.CatBoostClassifier(**few)
+    yield "catboost with an evaluation", model.fit(X, y, eval_set=[(X, y)])
 
 
 def _data(of: str) -> tuple[Any, Any]:

@@ -39,6 +39,8 @@ def _native(name: str, library: str, estimators: str) -> str:
 def _recognises(model: object) -> bool:
     """Ask whether an object is an estimator, fitted or not: by its base, or by its methods."""
     kind = type(model)
+    if kind.__module__ == "catboost.core":
+        return False  # another framework's; classes that extend it are pickled here
     bases = {f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__}
     return "sklearn.base.BaseEstimator" in bases or (
         hasattr(kind, "fit")

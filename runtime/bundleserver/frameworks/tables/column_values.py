@@ -32,7 +32,8 @@ def column_values(values: Array, column: Column, name: str, taker: str) -> Any:
         converted = _BY_KIND[column.kind or ""](values, column)
     except _OddValue as error:
         raise InvalidInput(
-            f"column '{name}' has {_shown(error.value)}; {taker} expects {column.kind}"
+            f"column '{name}' has {_shown(error.value)}; {taker} expects "
+            f"{_EXPECTED.get(column.kind or '', column.kind)}"
         ) from None
     return _categorical(converted, column) if column.is_category else converted
 
@@ -88,6 +89,26 @@ def _strings(values: Array, column: Column) -> Array:
     return _objects(strings)
 
 
+def _categories(values: Array, column: Column) -> Array:
+    """Return the texts of strings and integers; numbers of a tensor may be integers as well."""
+    categories: list[object] = []
+    for value in values.astype(object, copy=False).tolist():
+        if isinstance(value, str | bytes | bool | np.bool_ | int | np.integer):
+            categories.append(value if isinstance(value, str | bytes) else str(value))
+        elif isinstance(value, float | np.floating) and float(value).is_integer():
+            categories.append(str(int(value)))
+        else:
+            raise _OddValue(value)
+    return _objects(categories)
+
+
+def _texts(values: Array, column: Column) -> Array:
+    for value in values.astype(object, copy=False).tolist():
+        if not isinstance(value, str | bytes):
+            raise _OddValue(value)
+    return values.astype(object, copy=False)
+
+
 def _booleans(values: Array, column: Column) -> Array:
     booleans = []
     for value in values.astype(object, copy=False).tolist():
@@ -139,9 +160,13 @@ _BY_KIND: Mapping[str, Callable[[Array, Column], Array]] = MappingProxyType(
         "strings": _strings,
         "booleans": _booleans,
         "dates": _dates,
+        "categories": _categories,
+        "texts": _texts,
         "": _unknown,
     }
 )
+
+_EXPECTED = {"categories": "strings or integers, without gaps", "texts": "strings, without gaps"}
 
 
 def _categorical(values: Array, column: Column) -> Any:
@@ -161,6 +186,8 @@ def _objects(values: Sequence[object], shape: tuple[int, ...] | None = None) -> 
 
 
 def _shown(value: object) -> str:
+    if is_gap(value):
+        return "null"
     if isinstance(value, str):
         return f"the string '{value if len(value) <= 40 else value[:40] + '…'}'"
     if isinstance(value, bool | np.bool_):

@@ -14,7 +14,7 @@ import numpy as np
 
 from bundleserver.tensors import Array
 
-Kind = Literal["numbers", "strings", "booleans", "dates"]
+Kind = Literal["numbers", "strings", "booleans", "dates", "categories", "texts"]
 
 MOST_MADE_UP = 1 << 21
 """The columns of a row that may be made up; a file says any number of them, in a few bytes."""
@@ -28,7 +28,8 @@ class Column:
     """What a fitted estimator knows of one column of its table.
 
     Attributes:
-        kind: the kind of its values; None if nothing tells.
+        kind: the kind of its values; None if nothing tells. ``categories`` are strings or integers,
+            each the same as its text; ``texts`` are strings. Neither has gaps.
         is_used: whether its values have any effect.
         gap: what stood for a missing value in training.
         categories: the values that were seen in training, where they are recorded.
@@ -52,11 +53,13 @@ class Column:
         if self.kind == "numbers" and self.categories:
             whole = all(isinstance(value, int | np.integer) for value in self.categories)
             return "INT64" if whole else "FP64"
-        return {"strings": "BYTES", "dates": "BYTES", "booleans": "BOOL"}.get(
-            self.kind or "", "FP64"
-        )
+        return _DATATYPES.get(self.kind or "", "FP64")
 
 
+_DATATYPES = {
+    **dict.fromkeys(("strings", "dates", "categories", "texts"), "BYTES"),
+    "booleans": "BOOL",
+}
 UNKNOWN = Column()
 NUMBERS = Column("numbers")
 

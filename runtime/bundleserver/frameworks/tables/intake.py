@@ -32,6 +32,7 @@ class Intake:
     ``taker`` is the estimator's name in messages. A ``width`` of ``None`` is unknown: then nothing
     is validated, and a table with column names becomes a DataFrame. ``text``: one string per row.
     ``numeric``: strings are rejected. ``known`` has what fitting recorded of each column.
+    ``as_array``: it never gets a DataFrame, but an array with its columns in their order.
     """
 
     taker: str
@@ -40,11 +41,13 @@ class Intake:
     text: bool = False
     numeric: bool = False
     known: tuple[Column, ...] = ()
+    as_array: bool = False
 
     @cached_property
     def accepts_arrays(self) -> bool:
         """Whether an array of numbers of the right width is passed on unchanged."""
-        return not self.text and not self.columns and self.width is not None and self._is_plain
+        by_place = not self.columns or self.as_array
+        return not self.text and by_place and self.width is not None and self._is_plain
 
     @cached_property
     def spec(self) -> TensorSpec:
@@ -168,14 +171,14 @@ class Intake:
         if not (self._has_only_numbers and all(array.dtype.kind in "biuf" for array in arrays)):
             parts = zip(arrays, known, names, strict=True)
             arrays = [column_values(array, c, name, self.taker) for array, c, name in parts]
-        if self.columns and not self._has_only_numbers:
+        if self.columns and not self._has_only_numbers and not self.as_array:
             return _frame_of(self.columns, arrays)
         if any(array.dtype.kind not in "biuf" for array in arrays):
             arrays = [array.astype(object, copy=False) for array in arrays]
         return self._framed(np.column_stack(arrays))
 
     def _framed(self, values: Array) -> Array | pd.DataFrame:
-        return with_columns(values, self.columns)
+        return with_columns(values, () if self.as_array else self.columns)
 
     def _column(self, tensor: NamedTensor) -> Array:
         values = self._numbers(tensor) if self.numeric and not self.columns else tensor.values

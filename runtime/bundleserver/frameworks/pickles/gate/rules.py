@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from bundleserver.frameworks.pickles.gate.listing import own_names
+from bundleserver.frameworks.pickles.gate.models.boosted import check_catboost
 from bundleserver.frameworks.pickles.gate.models.distributions import Distribution
 from bundleserver.frameworks.pickles.gate.models.estimators import (
     PART_AUDITS,
@@ -151,6 +152,7 @@ SETTERS: Mapping[str, Callable[[Session, object, object], None]] = {
 """Classes whose state is set by a function of ours."""
 
 CHECKS: Mapping[str, Callable[[object], None]] = {
+    "catboost.core._CatBoostBase": check_catboost,
     "lightgbm.basic.Booster": _check_booster,
     "statsmodels.base.data.ModelData": _check_model_data,
     "xgboost.core.Booster": _check_booster,

@@ -34,12 +34,12 @@ _DATA = frozenset({*PLAIN, bytearray, frozenset, np.ndarray, range, set, slice})
 _FUNCTIONS = (
     BuiltinFunctionType, FunctionType, MethodDescriptorType, functools.partial, np.ufunc, type,
 )  # fmt: skip
-_LEARNERS = frozenset({"lightgbm", "sklearn", "xgboost"})
+_LEARNERS = frozenset({"catboost", "lightgbm", "sklearn", "xgboost"})
 _PYTHON = frozenset({"collections", "datetime", "decimal", "numpy", "scipy", "uuid"})
 
 _MADE_OF: Mapping[str, frozenset[str]] = {
     # What the boosters hold of compiled code, and the designs of formulas, they make themselves.
-    **dict.fromkeys(_LEARNERS, _LEARNERS | _PYTHON | {"ctypes"}),
+    **dict.fromkeys(_LEARNERS, _LEARNERS | _PYTHON | {"_catboost", "ctypes"}),
     "prophet": frozenset({"bundleserver", "pandas", "prophet"}) | _PYTHON,
     "statsmodels": frozenset(
         {"bundleserver", "formulaic", "pandas", "patsy", "statsmodels", "types"}
@@ -48,7 +48,7 @@ _MADE_OF: Mapping[str, frozenset[str]] = {
 }
 """The packages whose objects those of a package may hold."""
 
-_ESTIMATOR = "sklearn.base.BaseEstimator"
+_ESTIMATORS = frozenset({"catboost.core._CatBoostBase", "sklearn.base.BaseEstimator"})
 _INDEX = "pandas.core.indexes.base.Index"
 _CALIBRATED = "sklearn.calibration._CalibratedClassifier"
 
@@ -76,6 +76,7 @@ _CALLED = frozenset(
 """Attributes that are called if they can be."""
 
 _PLACES_OF: Mapping[str, frozenset[str]] = {
+    "_catboost": frozenset({"_object"}),
     "sklearn.neighbors._ball_tree": frozenset({"_tree", "tree_"}),
     "sklearn.neighbors._kd_tree": frozenset({"_tree", "tree_"}),
     "sklearn.tree._tree": frozenset({"tree_"}),
@@ -160,7 +161,7 @@ def _check_part(session: Session, name: str, part: object, allowed: frozenset[st
         _check_distribution(name)
         return
     is_known = package_of(names[0]) in allowed or _INDEX in names
-    is_part = name not in _PARTS or _ESTIMATOR in names or names[0] == _CALIBRATED
+    is_part = name not in _PARTS or _ESTIMATORS & {*names} or names[0] == _CALIBRATED
     is_part = is_part or _is_selector(names[0])
     if not (is_known and is_part):
         raise Refused(f"'{name}' has a {kind_of(part)}, which is no part of such a model")
