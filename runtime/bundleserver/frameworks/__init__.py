@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from bundleserver.documents.forms import did_you_mean, quoted
 from bundleserver.errors import BundleServerError, FrameworkError
-from bundleserver.frameworks import prophet, pyfunc, sklearn, statsmodels, torch, voting
+from bundleserver.frameworks import onnx, prophet, pyfunc, sklearn, statsmodels, torch, voting
 from bundleserver.frameworks.file_facts import FileFacts, FileRole
 from bundleserver.frameworks.file_names import suffix_of
 from bundleserver.frameworks.interface import Framework, LoadContext, Predictor, named_line, reading
@@ -43,6 +43,7 @@ ENTRY_POINT_GROUP = "bundleserver.frameworks"
 
 # sklearn is asked last about a pickle: it opens what no other does, or says why it does not.
 _BUILT_IN = (
+    onnx.FRAMEWORK,
     prophet.FRAMEWORK,
     statsmodels.FRAMEWORK,
     torch.FRAMEWORK,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from bundleserver.frameworks.file_facts import FileRole, Opens
-from bundleserver.frameworks.flavour import Flavour, LoggedColumn
+from bundleserver.frameworks.flavour import Flavour
 from bundleserver.frameworks.interface import Framework
 from bundleserver.frameworks.onnx.held import facts_of
 
@@ -22,20 +22,17 @@ def _recognises(model: object) -> bool:
     names = {f"{base.__module__}.{base.__qualname__}" for base in type(model).__mro__}
     sessions = ("InferenceSession", "Session")
     return any(
-        name.rpartition(".")[2] == "ModelProto" and name.startswith("onnx.")
+        name.rpartition(".")[2] == "ModelProto"
+        and name.startswith("onnx.")
         or (name.startswith("onnxruntime.") and name.rpartition(".")[2] in sessions)
         for name in names
     )
 
 
 def _logged_file(directory: Path, said: Mapping[str, object]) -> str | None:
-    """Open models whose weights are in the file itself."""
-    return None if said.get("external_data") else str(said.get("data", "model.onnx"))
-
-
-def _options(file: Path, columns: Sequence[LoggedColumn]) -> Mapping[str, object] | None:
-    """Leave columns to MLflow, and models of several inputs, whose names its signature has."""
-    return None if columns else {}
+    """Open models that are in one file; MLflow reads those whose weights are in others."""
+    name = str(said.get("data", "model.onnx"))
+    return name if facts_of(directory / name) is not None else None
 
 
 FRAMEWORK = Framework(
@@ -48,6 +45,6 @@ FRAMEWORK = Framework(
     sniff=_sniff,
     facts=facts_of,
     recognises=_recognises,
-    flavour=Flavour("onnx", _logged_file, _options),
+    flavour=Flavour("onnx", _logged_file),
     opens=Opens.READER,
 )

@@ -99,7 +99,13 @@ def read_structure(data: bytes) -> Structure:
 
 
 _LABELS = frozenset(
-    {"classlabels_strings", "classlabels_int64s", "classlabels_ints", "cats_strings", "keys_strings"}
+    {
+        "classlabels_strings",
+        "classlabels_int64s",
+        "classlabels_ints",
+        "cats_strings",
+        "keys_strings",
+    }
 )
 _MOST_LABELS = 100_000
 _MOST_DIMENSIONS = 64

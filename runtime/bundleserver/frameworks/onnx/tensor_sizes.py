@@ -126,9 +126,7 @@ def _compare(
         packed = known.bits / 8 if 0 < known.bits < 8 else parts
         wanted, came, unit = -int(-values * packed // 1), counts.get(known.field, 0), "values"
     if wanted != came:
-        raise Malformed(
-            f"{what} has {came} {unit}; expected {wanted} for {dims} of {known.name}"
-        )
+        raise Malformed(f"{what} has {came} {unit}; expected {wanted} for {dims} of {known.name}")
 
 
 def _dims(wire: Wire, each: Field) -> list[int]:
