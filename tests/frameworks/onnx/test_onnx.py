@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import closing
 
 import numpy as np
 import onnx
@@ -266,7 +267,7 @@ def test_a_scaler_before_a_forest_is_a_bundle(tmp_path):
     (tmp_path / "scaler.onnx").write_bytes(scaler().SerializeToString())
     (tmp_path / "model.onnx").write_bytes(forest(zipmap=False).SerializeToString())
     expected = asked(forest(zipmap=False), {"X": asked(scaler(), {"X": ROWS})["variable"]})
-    with open_bundle(tmp_path) as bundle:
+    with closing(open_bundle(tmp_path)) as bundle:
         bundle.warm_up()
         inputs = bundle.signature.validate_rows(ROWS.tolist(), "it")
         answer = bundle.predict(inputs, {})
@@ -287,7 +288,7 @@ def test_a_saved_model_is_opened_again(tmp_path):
     made = forest()
     assert "onnx" == framework_for(made)
     saved = BundleStore(tmp_path).save("iris", made)
-    with open_bundle(saved) as bundle:
+    with closing(open_bundle(tmp_path / "iris" / str(saved))) as bundle:
         bundle.warm_up()
         answer = bundle.predict(bundle.signature.validate_rows(ROWS.tolist(), "it"), {})
 

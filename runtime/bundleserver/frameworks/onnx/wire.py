@@ -76,7 +76,7 @@ class Wire:
             count = 1
             if number in bulk and at < end and tag < 128:
                 count, at = self._run(tag, at, end)
-                content = first
+                content = first if count > 1 else content
             yield Field(number, wire, value, content, at, count)
 
     def varint(self, at: int, end: int) -> tuple[int, int]:
