@@ -18,6 +18,7 @@ from bundleserver.documents.forms import did_you_mean, quoted
 from bundleserver.errors import BundleServerError, FrameworkError
 from bundleserver.frameworks import (
     catboost,
+    onnx,
     prophet,
     pyfunc,
     sklearn,
@@ -53,6 +54,7 @@ ENTRY_POINT_GROUP = "bundleserver.frameworks"
 # sklearn is asked last about a pickle: it opens what no other does, or says why it does not.
 _BUILT_IN = (
     catboost.FRAMEWORK,
+    onnx.FRAMEWORK,
     prophet.FRAMEWORK,
     statsmodels.FRAMEWORK,
     torch.FRAMEWORK,

@@ -1,0 +1,366 @@
+"""What an ONNX file holds: its graph's inputs and outputs, nodes and opsets, without the weights.
+
+The file is hostile until it was read here: every message is walked, what is nested has a depth, and
+what a tensor says of its size is compared with what it has. Nothing of it is run, nothing is
+copied, and neither onnx nor onnxruntime is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bundleserver.frameworks.onnx.tensor_sizes import check_tensor
+from bundleserver.frameworks.onnx.wire import (
+    BYTES,
+    VARINT,
+    Field,
+    Malformed,
+    Wire,
+    expect,
+    signed,
+)
+
+DEEPEST = 16
+"""How deep graphs may be nested in nodes (If, Loop, Scan), and types in types."""
+
+Dimension = int | str | None
+"""A size; a name of one that varies; None for one that varies without a name."""
+
+
+@dataclass(frozen=True)
+class ValueType:
+    """The type of a value.
+
+    Attributes:
+        kind: ``tensor``, ``sequence``, ``map``, or what is not served: ``sparse tensor``,
+            ``optional``, ``opaque``; empty if the file does not say.
+        datatype: ONNX's number of a tensor's datatype, or of a map's keys.
+        shape: a tensor's; None if its rank is unknown.
+        inside: the type of a sequence's entries, or of a map's values.
+    """
+
+    kind: str = ""
+    datatype: int = 0
+    shape: tuple[Dimension, ...] | None = None
+    inside: ValueType | None = None
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of a graph or of a function.
+
+    ``labels`` are the strings or integers of an attribute that lists classes or categories.
+    """
+
+    operator: str
+    domain: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    labels: tuple[str | int, ...] = ()
+
+
+@dataclass
+class Structure:
+    """What one file holds.
+
+    Attributes:
+        ir_version: the version of the format.
+        producer: what wrote it: name and version.
+        opsets: the versions of the operators' sets by domain.
+        metadata: the properties that it was saved with.
+        inputs: the graph's, without initializers.
+        outputs: the graph's.
+        nodes: the nodes of the graph, without those of graphs in them.
+        operators: every operator in the file, as domain and name, with how many nodes have it.
+        functions: the functions that it defines, each with the operators that it has.
+    """
+
+    ir_version: int = 0
+    producer: tuple[str, str] = ("", "")
+    opsets: dict[str, int] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)
+    inputs: dict[str, ValueType] = field(default_factory=dict)
+    outputs: dict[str, ValueType] = field(default_factory=dict)
+    nodes: list[Node] = field(default_factory=list)
+    operators: dict[tuple[str, str], int] = field(default_factory=dict)
+    functions: dict[tuple[str, str], Mapping[tuple[str, str], int]] = field(default_factory=dict)
+    graphs: int = 0
+
+
+def read_structure(data: bytes) -> Structure:
+    """Read the structure of a whole file.
+
+    Raises:
+        Malformed: it is not an ONNX model, or it is damaged; the text says what is wrong.
+        Abandoned: nobody waits for the load any more.
+    """
+    return _Reader(Wire(data)).model()
+
+
+_LABELS = frozenset(
+    {
+        "classlabels_strings",
+        "classlabels_int64s",
+        "classlabels_ints",
+        "cats_strings",
+        "keys_strings",
+    }
+)
+_MOST_LABELS = 100_000
+_MOST_DIMENSIONS = 64
+_MOST_NAMES = 100_000
+
+
+class _Reader:
+    """Reads the messages of one file."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._found = Structure()
+        self._operators = self._found.operators
+
+    def model(self) -> Structure:
+        """Read the message at the top."""
+        found, once = self._found, _Once("the model")
+        producer = ["", ""]
+        for each in self._wire.fields(0, len(self._wire.data)):
+            if each.number == 1:
+                found.ir_version = _number(each)
+            elif each.number in (2, 3):
+                producer[each.number - 2] = self._wire.text(each)
+            elif each.number == 7:
+                once.see(each)
+                found.graphs += 1
+                self._graph(each, 0)
+            elif each.number == 8:
+                domain, version = self._opset(each)
+                found.opsets[domain] = max(version, found.opsets.get(domain, 0))
+            elif each.number == 14:
+                self._property(each)
+            elif each.number == 20:
+                raise Malformed("it has a training graph; save the model for inference")
+            elif each.number == 25:
+                self._function(each)
+        found.producer = (producer[0], producer[1])
+        if not found.graphs:
+            raise Malformed("it has no graph")
+        return found
+
+    def _graph(self, whole: Field, depth: int) -> None:
+        expect(whole, BYTES)
+        if depth > DEEPEST:
+            raise Malformed(f"its graphs are nested more than {DEEPEST} deep")
+        inputs: dict[str, ValueType] = {}
+        outputs: dict[str, ValueType] = {}
+        initializers: set[str] = set()
+        for each in self._wire.fields(whole.start, whole.end):
+            if each.number == 1:
+                node = self._node(each, depth)
+                if not depth:
+                    self._found.nodes.append(node)
+            elif each.number == 5:
+                initializers.add(check_tensor(self._wire, each))
+            elif each.number == 15:
+                initializers.add(self._sparse(each))
+            elif each.number in (11, 12):
+                name, kind = self._value(each)
+                (inputs if each.number == 11 else outputs)[name] = kind
+        if not depth:
+            self._found.inputs = {k: v for k, v in inputs.items() if k not in initializers}
+            self._found.outputs = outputs
+
+    def _node(self, whole: Field, depth: int) -> Node:
+        expect(whole, BYTES)
+        operator = domain = ""
+        names: tuple[list[str], list[str]] = ([], [])
+        labels: tuple[str | int, ...] = ()
+        for each in self._wire.fields(whole.start, whole.end):
+            if each.number in (1, 2):
+                names[each.number - 1].append(self._wire.text(each))
+            elif each.number == 4:
+                operator = self._wire.text(each)
+            elif each.number == 5:
+                labels = self._attribute(each, depth) or labels
+            elif each.number == 7:
+                domain = self._wire.text(each)
+        key = (_domain(domain), operator)
+        self._operators[key] = self._operators.get(key, 0) + 1
+        return Node(operator, key[0], tuple(names[0]), tuple(names[1]), labels)
+
+    def _attribute(self, whole: Field, depth: int) -> tuple[str | int, ...]:
+        """Walk an attribute; return the labels that it lists."""
+        expect(whole, BYTES)
+        once, name = _Once("an attribute"), ""
+        for each in self._wire.fields(whole.start, whole.end, (7, 8, 9)):
+            if each.number == 1:
+                name = self._wire.text(each)
+            elif each.number in (5, 22):
+                once.see(each)
+            if each.number in (5, 10):
+                check_tensor(self._wire, each)
+            elif each.number in (6, 11):
+                if each.number == 6:
+                    once.see(each)
+                self._graph(each, depth + 1)
+            elif each.number in (22, 23):
+                self._sparse(each)
+            elif each.number in (14, 15):
+                self._type(each, 0)
+        return self._labels(whole) if name in _LABELS else ()
+
+    def _labels(self, whole: Field) -> tuple[str | int, ...]:
+        found: list[str | int] = []
+        for each in self._wire.fields(whole.start, whole.end):
+            if each.number == 9:
+                found.append(self._wire.text(each))
+            elif each.number == 8 and each.wire == VARINT:
+                found.append(signed(each.value))
+            elif each.number == 8:
+                expect(each, BYTES)
+                at = each.start
+                while at < each.end:
+                    value, at = self._wire.varint(at, each.end)
+                    found.append(signed(value))
+            if len(found) > _MOST_LABELS:
+                return ()
+        return tuple(found)
+
+    def _sparse(self, whole: Field) -> str:
+        """Walk a sparse tensor; return the name of its values."""
+        expect(whole, BYTES)
+        once, name = _Once("a sparse tensor"), ""
+        for each in self._wire.fields(whole.start, whole.end):
+            if each.number in (1, 2):
+                once.see(each)
+                found = check_tensor(self._wire, each)
+                name = found if each.number == 1 else name
+        return name
+
+    def _function(self, whole: Field) -> None:
+        expect(whole, BYTES)
+        name = domain = ""
+        outer, self._operators = self._operators, {}
+        for each in self._wire.fields(whole.start, whole.end):
+            if each.number == 1:
+                name = self._wire.text(each)
+            elif each.number == 7:
+                self._node(each, 1)
+            elif each.number == 10:
+                domain = self._wire.text(each)
+            elif each.number == 11:
+                self._attribute(each, 1)
+        key, own = (_domain(domain), name), self._operators
+        self._operators = outer
+        known = dict(self._found.functions.get(key, {}))
+        # Overloads of one name count as one function.
+        self._found.functions[key] = {
+            each: known.get(each, 0) + own.get(each, 0) for each in {**known, **own}
+        }
+
+    def _value(self, whole: Field) -> tuple[str, ValueType]:
+        expect(whole, BYTES)
+        name, kind, once = "", ValueType(), _Once("a value")
+        for each in self._wire.fields(whole.start, whole.end):
+            if each.number == 1:
+                name = self._wire.text(each)
+            elif each.number == 2:
+                once.see(each)
+                kind = self._type(each, 0)
+        return name, kind
+
+    def _type(self, whole: Field, depth: int) -> ValueType:
+        expect(whole, BYTES)
+        if depth > DEEPEST:
+            raise Malformed(f"its types are nested more than {DEEPEST} deep")
+        kind = ValueType()
+        for each in self._wire.fields(whole.start, whole.end):
+            if each.number not in _KINDS:
+                continue
+            if kind.kind:
+                raise Malformed("it has a type that says several things")
+            expect(each, BYTES)
+            kind = self._type_of(_KINDS[each.number], each, depth)
+        return kind
+
+    def _type_of(self, kind: str, whole: Field, depth: int) -> ValueType:
+        datatype, shape, inside = 0, None, None
+        for each in self._wire.fields(whole.start, whole.end):
+            if each.number == 1 and each.wire == VARINT:
+                datatype = each.value
+            elif each.number == 2 and kind in ("tensor", "sparse tensor"):
+                shape = self._shape(each)
+            elif each.number == (2 if kind == "map" else 1):
+                inside = self._type(each, depth + 1)
+        return ValueType(kind, datatype, shape, inside)
+
+    def _shape(self, whole: Field) -> tuple[Dimension, ...]:
+        expect(whole, BYTES)
+        shape: list[Dimension] = []
+        for each in self._wire.fields(whole.start, whole.end):
+            if each.number == 1:
+                shape.append(self._dimension(each))
+            if len(shape) > _MOST_DIMENSIONS:
+                raise Malformed(f"a tensor has more than {_MOST_DIMENSIONS} dimensions")
+        return tuple(shape)
+
+    def _dimension(self, whole: Field) -> Dimension:
+        expect(whole, BYTES)
+        size: Dimension = None
+        for each in self._wire.fields(whole.start, whole.end):
+            if each.number == 1:
+                size = _number(each)
+            elif each.number == 2:
+                size = self._wire.text(each) or None
+        # Some exporters write -1, or 0, for a size that varies.
+        return None if isinstance(size, int) and size <= 0 else size
+
+    def _opset(self, whole: Field) -> tuple[str, int]:
+        expect(whole, BYTES)
+        domain, version = "", 0
+        for each in self._wire.fields(whole.start, whole.end):
+            if each.number == 1:
+                domain = self._wire.text(each)
+            elif each.number == 2:
+                version = _number(each)
+        return _domain(domain), version
+
+    def _property(self, whole: Field) -> None:
+        expect(whole, BYTES)
+        parts = ["", ""]
+        for each in self._wire.fields(whole.start, whole.end):
+            if each.number in (1, 2):
+                parts[each.number - 1] = self._wire.text(each, most=1 << 20)
+        self._found.metadata[parts[0]] = parts[1]
+
+
+_KINDS = {
+    1: "tensor",
+    4: "sequence",
+    5: "map",
+    7: "opaque",
+    8: "sparse tensor",
+    9: "optional",
+}
+
+
+class _Once:
+    """Refuses what is there twice: readers join such messages, and each part alone says less."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._seen: set[int] = set()
+
+    def see(self, each: Field) -> None:
+        if each.number in self._seen:
+            raise Malformed(f"{self._what} has its field {each.number} twice")
+        self._seen.add(each.number)
+
+
+def _number(each: Field) -> int:
+    expect(each, VARINT)
+    return signed(each.value)
+
+
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name
