@@ -38,6 +38,15 @@ BUNDLE = "bundle"
 MODEL = "model"
 """The framework that refers to another model served by the same process."""
 
+PYTHON = "python"
+"""The framework that opens a class in a file of the bundle's own code."""
+
+CODE = "code"
+"""The directory of a bundle with code of its own."""
+
+MOST_CODE_FILES, MOST_CODE_LEVELS = 10_000, 32
+"""The most files of a bundle's code, and the most directories that one of them lies in."""
+
 DEFAULT_RTOL = 1e-6
 """The relative tolerance of an example that has none of its own."""
 
@@ -68,6 +77,12 @@ def _is_inside(path: str) -> bool:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     is_relative = bool(parts) and not path.startswith("/") and ".." not in parts
     return is_relative and "\\" not in path and "\0" not in path
+
+
+def _is_code_path(path: str) -> bool:
+    first, *others = path.split("/")
+    is_below = first == CODE and 0 < len(others) <= MOST_CODE_LEVELS
+    return is_below and not {"", "."}.intersection(others) and _is_inside(path)
 
 
 def _is_moment(text: str) -> bool:
@@ -117,6 +132,22 @@ class ComponentForm(Form):
     options: _Json = Field(
         default_factory=dict, description="an object with the framework's own settings"
     )
+
+
+class CodeFileForm(Form):
+    """One file of the code that ships with a bundle."""
+
+    path: Annotated[str, must(_is_code_path)] = Field(
+        description=f"a path that begins with '{CODE}/', without '.' and '..', of at most "
+        f"{MOST_CODE_LEVELS} directories",
+        json_schema_extra={"pattern": f"^{CODE}/", "maxLength": MOST_PATH_BYTES},
+    )
+    sha256: str = Field(
+        default=ABSENT,
+        pattern="^[0-9a-f]{64}$",
+        description="the file's SHA-256 digest: 64 lower-case hexadecimal digits",
+    )
+    size: int = Field(default=ABSENT, ge=0, description="the file's size in bytes: an integer")
 
 
 class TensorForm(Form):
@@ -249,6 +280,9 @@ class ManifestForm(Form):
         min_length=1,
         description="an object with one or more components, by name",
         json_schema_extra={"propertyNames": {"pattern": COMPONENT_NAME}},
+    )
+    code: list[CodeFileForm] = Field(
+        default_factory=list, description="an array with the files of the bundle's own code"
     )
     inputs: list[TensorForm] = Field(default_factory=list, description="an array of tensors")
     steps: list[StepForm] = Field(default_factory=list, description="an array of steps")

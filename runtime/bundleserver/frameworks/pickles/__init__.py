@@ -24,7 +24,6 @@ from bundleserver.frameworks.pickles.bounded import EndsEarly
 from bundleserver.frameworks.pickles.gate.listed import (
     DENIED,
     open_listed,
-    refuse_unlisted,
     why_refused,
 )
 from bundleserver.frameworks.pickles.gate.refusal import Refused
@@ -36,6 +35,7 @@ from bundleserver.frameworks.pickles.held import (
     with_article,
 )
 from bundleserver.frameworks.pickles.made import ClassName, Made, class_of
+from bundleserver.frameworks.pickles.own_names import with_own_names
 from bundleserver.frameworks.pickles.scan import Contents, inspect_pickle
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 
@@ -70,6 +70,13 @@ def load(path: Path, trust: CodeTrust) -> object:
     """
     if trust.pickles is PicklePolicy.DENY:
         raise LoadError(f"'{path}' {DENIED}")
+    if trust.own is None:
+        return _load(path, trust)
+    with trust.own.modules.active():
+        return _load(path, trust)
+
+
+def _load(path: Path, trust: CodeTrust) -> object:
     contents = inspect_pickle(path)
     if contents.failure is not None:
         _refuse_other_formats(path, contents)
@@ -77,7 +84,7 @@ def load(path: Path, trust: CodeTrust) -> object:
     _refuse_notebook_classes(path, contents)
     is_listed = trust.pickles is PicklePolicy.LISTED
     if is_listed:
-        refuse_unlisted(path, contents.named, trust)
+        trust = with_own_names(path, contents.named, trust)
     else:
         _import_modules(contents)
     try:
