@@ -17,7 +17,7 @@ from pathlib import Path
 from bundleserver.bundle.own_code.copying import copy_files
 from bundleserver.bundle.own_code.finding import files_of
 from bundleserver.bundle.own_code.names import refuse_taken
-from bundleserver.bundle.steps import PlannedStep, Plan
+from bundleserver.bundle.steps import Plan, PlannedStep
 from bundleserver.errors import BundleError, LoadError
 from bundleserver.frameworks.isolated_code import IsolatedCode
 from bundleserver.frameworks.own_code import OwnCode

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType, ModuleType
+from typing import Any
 
 from bundleserver.documents.forms import nearest
 from bundleserver.errors import BundleServerError, LoadError, StoreError
@@ -30,6 +31,8 @@ from bundleserver.frameworks.python.results import checked
 from bundleserver.manifest import CODE
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.signature import Signature
+
+_Predict = Callable[[dict[str, Array]], object]
 
 _EXPECTED = "a class with load(directory) and predict(inputs)"
 
@@ -73,8 +76,8 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
 class PythonPredictor:
     """An object of the bundle's own class; as safe for threads as that is."""
 
-    def __init__(self, predict: Callable[[dict[str, Array]], object]) -> None:
-        self._predict: Callable[[dict[str, Array]], object] | None = predict
+    def __init__(self, predict: _Predict) -> None:
+        self._predict: _Predict = predict
         # Any tensors: what it takes and returns says the manifest.
         self.methods: Mapping[str, Signature] = MappingProxyType({"predict": Signature()})
 
@@ -86,13 +89,12 @@ class PythonPredictor:
         Raises:
             Exception: the class raised it, or what it returned is no array of n rows for each name.
         """
-        assert self._predict is not None  # noqa: S101  # no call follows close
         arrays = {tensor.name: tensor.values for tensor in inputs}
         return checked(self._predict(arrays), len(inputs[0].values))
 
     def close(self) -> None:
         """Release the object."""
-        self._predict = None
+        del self._predict
 
 
 def _module_name(path: Path, own: OwnCode) -> str | None:
@@ -125,7 +127,7 @@ def _why(error: BaseException) -> str:
     return named_line(error)
 
 
-def _class_of(module: ModuleType, name: str, path: Path) -> type:
+def _class_of(module: ModuleType, name: str, path: Path) -> Any:
     found = vars(module).get(name)
     if not isinstance(found, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
@@ -136,14 +138,14 @@ def _class_of(module: ModuleType, name: str, path: Path) -> type:
     return found
 
 
-def _made(made_of: type, own: OwnCode, path: Path) -> Callable[[dict[str, Array]], object]:
+def _made(made_of: Any, own: OwnCode, path: Path) -> _Predict:
     """Return the ``predict`` of an object of the class, loaded."""
     what = f"'{path}': class {made_of.__name__}"
-    predict = getattr(made_of, "predict", None)
-    if not callable(predict) or inspect.iscoroutinefunction(predict):
+    method = getattr(made_of, "predict", None)
+    if not callable(method) or inspect.iscoroutinefunction(method):
         is_lacking = (
             "has no method 'predict'"
-            if predict is None
+            if method is None
             else "has a 'predict' that is no plain method"
         )
         raise LoadError(f"{what} {is_lacking}; expected {_EXPECTED}")
@@ -158,4 +160,5 @@ def _made(made_of: type, own: OwnCode, path: Path) -> Callable[[dict[str, Array]
         raise LoadError(f"{what} cannot be loaded: {_why(error)}") from error
     if not callable(getattr(made, "predict", None)):
         raise LoadError(f"{what}: load returned a {type(made).__name__}; expected an object of it")
-    return made.predict
+    predict: _Predict = made.predict
+    return predict
