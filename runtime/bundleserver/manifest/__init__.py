@@ -19,18 +19,16 @@ from bundleserver.errors import ManifestError, Problem
 from bundleserver.manifest.checks import manifest_problems
 from bundleserver.manifest.forms import (
     BUNDLE,
-    CODE,
     DEFAULT_RTOL,
     MANIFEST_VERSION,
     MODEL,
     MODEL_NAME,
     MODEL_NAME_IS,
-    MOST_CODE_FILES,
-    MOST_CODE_LEVELS,
     PYTHON,
     ManifestForm,
     manifest_schema,
 )
+from bundleserver.manifest.paths import CODE, MOST_CODE_FILES, MOST_CODE_LEVELS
 from bundleserver.tensors import TensorSpec
 
 __all__ = [

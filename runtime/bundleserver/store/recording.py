@@ -128,8 +128,8 @@ class Recording:
         if by_value:
             LOG.warning(
                 "component '%s' has classes or functions that were pickled by value, as their "
-                "code; a server opens it with --pickle_policy=any and Python %d.%d only: move them "
-                "to a module and save that with it, code=['features.py']",
+                "code; a server opens it with --pickle_policy=any only, and with Python %d.%d: "
+                "move them to a module, and save that with it: code=['features.py']",
                 name,
                 *sys.version_info[:2],
             )

@@ -16,7 +16,7 @@ from pathlib import Path
 from bundleserver.errors import StoreError
 from bundleserver.frameworks.file_names import suffix_of
 from bundleserver.frameworks.giving_up import turn
-from bundleserver.frameworks.interface import named_line
+from bundleserver.frameworks.interface import first_line
 from bundleserver.frameworks.pickles.scan import inspect_pickle
 
 _REBUILDERS = frozenset({"cloudpickle", "dill"})
@@ -43,13 +43,14 @@ def rebuilds(module: str) -> bool:
     return module.partition(".")[0] in _REBUILDERS
 
 
-def write_by_value(model: object, path: Path, what: str) -> None:
+def write_by_value(model: object, path: Path, stem: str, why: str) -> None:
     """Pickle an object with the code of what is defined in a notebook or a script.
 
     Args:
         model: the object.
         path: the file to write.
-        what: the object and why it is written so, for messages.
+        stem: the component's name.
+        why: why it is not written by name, for messages.
 
     Raises:
         StoreError: cloudpickle is not installed, or the object cannot be pickled.
@@ -59,9 +60,8 @@ def write_by_value(model: object, path: Path, what: str) -> None:
         import cloudpickle
     except ModuleNotFoundError as error:
         raise StoreError(
-            f"{what}; to save its code with it, install cloudpickle: pip install "
-            "'bundleserver[notebook]'; or move it to a module: code=['features.py'] saves that "
-            "with it"
+            f"component '{stem}' {why}; install cloudpickle, which saves its code too: pip install "
+            "'bundleserver[notebook]'; or move it to a module, which code=['features.py'] saves"
         ) from error
     try:
         with path.open("wb") as file:
@@ -70,7 +70,10 @@ def write_by_value(model: object, path: Path, what: str) -> None:
         raise
     except Exception as error:
         path.unlink(missing_ok=True)
-        raise StoreError(f"{what}, and cannot be pickled with it: {named_line(error)}") from error
+        raise StoreError(
+            f"component '{stem}' cannot be pickled: {first_line(error)}; leave out what cannot be "
+            "written, such as locks, open files and connections"
+        ) from error
 
 
 @contextmanager

@@ -103,7 +103,7 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
     if why:
         path.unlink(missing_ok=True)
         path = directory / f"{stem}.pkl"
-        write_by_value(model, path, f"component '{stem}' {why}")
+        write_by_value(model, path, stem, why)
     return path, {}
 
 

@@ -29,7 +29,7 @@ from bundleserver.manifest import (
     Requirements,
     is_model_name,
 )
-from bundleserver.manifest.forms import is_short_path
+from bundleserver.manifest.paths import is_short_path
 
 MLMODEL = "MLmodel"
 PYFUNC = "pyfunc"
