@@ -21,6 +21,11 @@ from bundleserver.bundle.integrity import compare_requirements, trusted_links, v
 from bundleserver.bundle.links import FileWalk, Links
 from bundleserver.bundle.members import Members
 from bundleserver.bundle.reading import read_manifest, read_nested_manifest
+from bundleserver.bundle.requirements import (
+    refuse_differences,
+    refuse_other_python,
+    telling_of_lacking,
+)
 from bundleserver.bundle.trust import TRUST_ANY, SignaturePolicy, Trust
 from bundleserver.bundle.trust.checking import NOT_CHECKED, check
 from bundleserver.bundle.trust.naming import Served
@@ -144,16 +149,17 @@ def open_bundle(
             _check_libraries(manifest, model, version, version_mismatch)
             enter(State.LOADING)
             calls(models_called(opened, manifest))
-            bundle = Bundle.open(
-                opened,
-                manifest,
-                model=model,
-                version=version,
-                device=device,
-                members=members,
-                trust=trust.code,
-                release=kept.pop_all().close,
-            )
+            with telling_of_lacking(manifest):
+                bundle = Bundle.open(
+                    opened,
+                    manifest,
+                    model=model,
+                    version=version,
+                    device=device,
+                    members=members,
+                    trust=trust.code,
+                    release=kept.pop_all().close,
+                )
             try:
                 enter(State.WARMING)
                 if members is not None or not calls_other_models(manifest):
@@ -241,6 +247,7 @@ def models_called(directory: Path, manifest: Manifest) -> frozenset[str]:
 
 def _verify_files(directory: Path, manifest: Manifest, links: Links) -> None:
     verify_files(directory, manifest, links)
+    refuse_other_python(directory, manifest)
     for component in manifest.components.values():
         if component.framework == BUNDLE:
             path = directory / (component.path or "")
@@ -253,7 +260,6 @@ def _check_libraries(manifest: Manifest, model: str, version: str, version_misma
     if not problems or version_mismatch == "ignore":
         return
     if version_mismatch == "refuse":
-        what = f"'{model}' version {version} was saved with other libraries"
-        raise IntegrityError(what, problems)
+        refuse_differences(f"'{model}' version {version}", manifest, problems)
     listed = "; ".join(map(str, problems))
     LOG.warning("%s %s: saved with other libraries: %s", model, version, listed)

@@ -75,8 +75,8 @@ class Recording:
         """
         chosen = choose_frameworks(models, frameworks or {})
         check_names("options", options or {}, models)
-        for framework in chosen.values():
-            if framework != MODEL:
+        for key, framework in chosen.items():
+            if framework != MODEL or written_framework(models[key]) is None:
                 framework_named(framework).imported()
         requirements = _requirements([(model, chosen[key]) for key, model in models.items()])
         everything = {**described, "requirements": requirements}
