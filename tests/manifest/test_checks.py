@@ -84,7 +84,7 @@ ROWS = [
     broken(
         "a key far from all known ones",
         "q: is not a known key; known: 'format', 'name', 'version', 'components', "
-        "'inputs', 'steps', "
+        "'code', 'inputs', 'steps', "
         "'outputs', 'examples', 'metadata', 'requirements'",
         put("v3", "q"),
     ),

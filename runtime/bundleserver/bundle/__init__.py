@@ -13,6 +13,7 @@ import numpy as np
 from bundleserver.bundle.facts import facts_of
 from bundleserver.bundle.facts.interface import interface_of
 from bundleserver.bundle.members import BundleMember, Members, ModelMember
+from bundleserver.bundle.own_code import open_code, with_code
 from bundleserver.bundle.parameters import PARAMS, parameters_of, with_params
 from bundleserver.bundle.placement import Placement, measure
 from bundleserver.bundle.plan import make_plan, steps_of
@@ -115,16 +116,16 @@ class Bundle:
             FrameworkError: a framework is unknown.
             BundleError: a file cannot be opened, or the components cannot be combined.
         """
-        trust = trust or CodeTrust()
         with ExitStack() as opened:
             opened.callback(release)
+            trust = open_code(directory, manifest, trust or CodeTrust(), opened)
             predictors: dict[str, Predictor] = {}
             for name, component in manifest.components.items():
                 predictor = _open_component(directory, component, device, members, trust)
                 opened.callback(predictor.close)
                 predictors[name] = predictor
             check_widths(directory, manifest, steps_of(manifest, predictors), predictors)
-            plan = make_plan(manifest, predictors)
+            plan = with_code(make_plan(manifest, predictors), trust)
             return cls(directory, manifest, model, version, predictors, plan, opened.pop_all())
 
     def predict(

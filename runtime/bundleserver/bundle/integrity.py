@@ -18,7 +18,15 @@ from bundleserver.bundle.links import Links
 from bundleserver.errors import IntegrityError, Problem
 from bundleserver.frameworks.giving_up import go_on
 from bundleserver.frameworks.regular_files import open_regular
-from bundleserver.manifest import BUNDLE, MANIFEST_NAME, Component, Manifest, Requirements
+from bundleserver.manifest import (
+    BUNDLE,
+    MANIFEST_NAME,
+    PYTHON,
+    CodeFile,
+    Component,
+    Manifest,
+    Requirements,
+)
 
 _CHUNK_BYTES = 1 << 20
 
@@ -43,7 +51,7 @@ def verify_files(directory: Path, manifest: Manifest, links: Links | None = None
         directory = links.base
     problems = [
         Problem(component.path, difference)
-        for component in manifest.components.values()
+        for component in (*manifest.components.values(), *map(_as_component, manifest.code))
         if component.path is not None
         for difference in _differences(directory / component.path, component, links)
     ]
@@ -98,6 +106,10 @@ def compare_requirements(requirements: Requirements) -> tuple[Problem, ...]:
     found = [_python_difference(requirements.python)] if requirements.python else []
     found += [_package_difference(name, saved) for name, saved in requirements.packages.items()]
     return tuple(problem for problem in found if problem is not None)
+
+
+def _as_component(file: CodeFile) -> Component:
+    return Component(file.path, PYTHON, file.path, file.sha256, file.size)
 
 
 def _differences(path: Path, component: Component, links: Links) -> Iterator[str]:

@@ -22,6 +22,11 @@ from bundleserver.bundle.integrity import compare_requirements, trusted_links, v
 from bundleserver.bundle.links import FileWalk, Links, cause
 from bundleserver.bundle.members import Members
 from bundleserver.bundle.reading import read_manifest, read_nested_manifest
+from bundleserver.bundle.requirements import (
+    refuse_differences,
+    refuse_other_python,
+    telling_of_lacking,
+)
 from bundleserver.bundle.trust import TRUST_ANY, SignaturePolicy, Trust
 from bundleserver.bundle.trust.checking import NOT_CHECKED, check
 from bundleserver.bundle.trust.files import linked_directory
@@ -153,16 +158,17 @@ def open_bundle(
                 opened = linked_directory(opened) or opened
             enter(State.LOADING)
             calls(models_called(opened, manifest))
-            bundle = Bundle.open(
-                opened,
-                manifest,
-                model=model,
-                version=version,
-                device=device,
-                members=members,
-                trust=trust.code,
-                release=kept.pop_all().close,
-            )
+            with telling_of_lacking(manifest):
+                bundle = Bundle.open(
+                    opened,
+                    manifest,
+                    model=model,
+                    version=version,
+                    device=device,
+                    members=members,
+                    trust=trust.code,
+                    release=kept.pop_all().close,
+                )
             try:
                 enter(State.WARMING)
                 if members is not None or not calls_other_models(manifest):
@@ -272,6 +278,7 @@ def _check_named(directory: Path, links: Links) -> None:
 
 def _verify_files(directory: Path, manifest: Manifest, links: Links) -> None:
     verify_files(directory, manifest, links)
+    refuse_other_python(directory, manifest)
     for component in manifest.components.values():
         if component.framework == BUNDLE:
             path = directory / (component.path or "")
@@ -284,7 +291,6 @@ def _check_libraries(manifest: Manifest, model: str, version: str, version_misma
     if not problems or version_mismatch == "ignore":
         return
     if version_mismatch == "refuse":
-        what = f"'{model}' version {version} was saved with other libraries"
-        raise IntegrityError(what, problems)
+        refuse_differences(f"'{model}' version {version}", manifest, problems)
     listed = "; ".join(map(str, problems))
     LOG.warning("%s %s: saved with other libraries: %s", model, version, listed)

@@ -23,8 +23,8 @@ from bundleserver.sources import open_candidate
 from bundleserver.sources.one_version import find_version
 from bundleserver.sources.own_files import own_version
 from bundleserver.store.finding import complete_versions
-from bundleserver.store.recording import with_digests, write_manifest
 from bundleserver.store.serving_json import read_config, resolve, serving_version
+from bundleserver.store.writing import with_digests, write_manifest
 
 MOST_INPUT_BYTES = 256 << 20
 """The most bytes of a file with requests."""

@@ -21,6 +21,7 @@ from bundleserver.frameworks import (
     onnx,
     prophet,
     pyfunc,
+    python,
     sklearn,
     skops,
     statsmodels,
@@ -61,6 +62,7 @@ _BUILT_IN = (
     voting.FRAMEWORK,
     pyfunc.FRAMEWORK,
     skops.FRAMEWORK,
+    python.FRAMEWORK,
     sklearn.FRAMEWORK,
 )
 

@@ -92,7 +92,8 @@ class IsolatedCode:
         path = sys.path
         finder = _Finder(self._directory, self._names, self._builtins)
         sys.modules.update(self._modules)
-        sys.meta_path.insert(0, finder)
+        finders = sys.meta_path
+        sys.meta_path = [finder, *finders]
         # For code that searches sys.path itself for data and namespace packages.
         sys.path = [str(self._directory), *path]
         importlib.invalidate_caches()
@@ -102,8 +103,10 @@ class IsolatedCode:
                 yield
         finally:
             self._depth -= 1
-            # New lists: a thread that iterates over the old ones must not skip an entry.
-            sys.meta_path = [each for each in sys.meta_path if each is not finder]
+            # New lists: a thread that iterates over the old ones must not skip an entry. What the
+            # code added stays, and what it took away is there again.
+            kept = [each for each in sys.meta_path if each is not finder]
+            sys.meta_path = kept + [each for each in finders if each not in kept]
             sys.path = path
             for name in [name for name in sys.modules if self.owns(name)]:
                 self._modules[name] = sys.modules.pop(name)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
 from bundleserver.errors import ConfigError, Problem
+from bundleserver.frameworks.own_code import OwnCode
 
 
 class PicklePolicy(str, Enum):
@@ -31,11 +32,13 @@ class CodeTrust:
         pickles: which pickles are opened.
         allowed: the operator's own names, as ``package.module.name``, beside the built-in list.
         bundle_code: whether code that ships with a bundle or a registry model may run.
+        own: the code that ships with the bundle which is opened; None if it has none.
     """
 
     pickles: PicklePolicy = PicklePolicy.ANY
     allowed: frozenset[str] = frozenset()
     bundle_code: bool = True
+    own: OwnCode | None = field(default=None, compare=False)
 
 
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")

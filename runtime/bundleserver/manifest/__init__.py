@@ -24,18 +24,25 @@ from bundleserver.manifest.forms import (
     MODEL,
     MODEL_NAME,
     MODEL_NAME_IS,
+    PYTHON,
     ManifestForm,
     manifest_schema,
 )
+from bundleserver.manifest.paths import CODE, MOST_CODE_FILES, MOST_CODE_LEVELS
 from bundleserver.tensors import TensorSpec
 
 __all__ = [
     "BUNDLE",
+    "CODE",
     "DEFAULT_RTOL",
     "MANIFEST_NAME",
     "MANIFEST_VERSION",
     "MODEL",
     "MODEL_NAME_IS",
+    "MOST_CODE_FILES",
+    "MOST_CODE_LEVELS",
+    "PYTHON",
+    "CodeFile",
     "Component",
     "Example",
     "Manifest",
@@ -51,6 +58,7 @@ MANIFEST_NAME = "manifest.json"
 
 _MOST = {
     "components": 1_000,
+    "code": MOST_CODE_FILES,
     "inputs": 10_000,
     "steps": 1_000,
     "outputs": 10_000,
@@ -83,6 +91,15 @@ class Component:
 
     def __post_init__(self) -> None:
         _read_only(self, "options")
+
+
+@dataclass(frozen=True)
+class CodeFile:
+    """One file of the code that ships with a bundle; its path begins with ``code/``."""
+
+    path: str
+    sha256: str | None = None
+    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +151,7 @@ class Manifest:
     name: str | None = None
     version: str | None = None
     components: Mapping[str, Component] = field(default_factory=dict)
+    code: tuple[CodeFile, ...] = ()
     inputs: tuple[TensorSpec, ...] = ()
     steps: tuple[Step, ...] = ()
     outputs: tuple[TensorSpec, ...] = ()
@@ -190,6 +208,7 @@ class Manifest:
             "name": self.name,
             "version": self.version,
             "components": {name: _written(c, "name") for name, c in self.components.items()},
+            "code": [_written(file) for file in self.code],
             "inputs": [_written(spec, *_OPENED) for spec in self.inputs],
             "steps": [_written(step) for step in self.steps],
             "outputs": [_written(spec, *_OPENED) for spec in self.outputs],
@@ -221,6 +240,7 @@ def _manifest(form: ManifestForm) -> Manifest:
             name: Component(name, **_values(component))
             for name, component in form.components.items()
         },
+        code=tuple(CodeFile(**_values(file)) for file in form.code),
         inputs=tuple(TensorSpec(**_values(tensor)) for tensor in form.inputs),
         steps=tuple(Step(**_values(step)) for step in form.steps),
         outputs=tuple(TensorSpec(**_values(tensor)) for tensor in form.outputs),
@@ -236,7 +256,7 @@ def _values(form: Form) -> dict[str, Any]:
 
 
 def _written(
-    value: Component | Step | Example | Requirements | TensorSpec, *left_out: str
+    value: Component | CodeFile | Step | Example | Requirements | TensorSpec, *left_out: str
 ) -> dict[str, object]:
     """Convert a value's fields to JSON in their order, without defaults."""
     return {

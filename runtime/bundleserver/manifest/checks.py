@@ -19,6 +19,7 @@ from bundleserver.manifest.forms import (
     COMPONENT_NAME,
     MODEL,
     PACKAGE_NAME,
+    CodeFileForm,
     ComponentForm,
     ExampleForm,
     ManifestForm,
@@ -52,6 +53,7 @@ def _cross_problems(drafts: Drafts) -> Found:
     inputs, outputs = drafts.declared("inputs"), drafts.declared("outputs")
     steps = drafts.of_list(StepForm, "steps")
     yield from _component_problems(components or {})
+    yield from _code_problems([d for d in drafts.of_list(CodeFileForm, "code") if d is not None])
     yield from _tensor_problems(inputs, {})
     # Without steps a forecaster's ``ds`` may be both an input and an output.
     yield from _tensor_problems(outputs, inputs.places if steps else {})
@@ -77,6 +79,17 @@ def _component_problems(components: Mapping[str, Draft[ComponentForm] | None]) -
             yield from _key_rule(draft, "model", ("path", "sha256", "size"))
         else:
             yield from _key_rule(draft, "path", ("model",))
+
+
+def _code_problems(files: Sequence[Draft[CodeFileForm]]) -> Found:
+    """Find files that are listed twice, or as the directory of another one."""
+    named = [((*draft.place, "path"), draft.form.path) for draft in files if draft.form.path]
+    yield from repeats(named, {})
+    parts = [path.split("/") for _, path in named]
+    directories = {"/".join(each[:depth]) for each in parts for depth in range(1, len(each))}
+    for place, path in named:
+        if path in directories:
+            yield place, f"is {shown(path)}, which is the directory of other files of the code"
 
 
 def _framework_problems(drafts: Drafts, frameworks: Collection[str]) -> Found:

@@ -13,6 +13,15 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from bundleserver.documents.forms import ABSENT, Form, form_schema, must
+from bundleserver.manifest.paths import (
+    CODE,
+    INSIDE,
+    MOST_CODE_LEVELS,
+    MOST_NAME_BYTES,
+    MOST_PATH_BYTES,
+    is_code_path,
+    is_inside,
+)
 from bundleserver.operations import OPERATIONS
 from bundleserver.tensors import NUMPY_DTYPES
 from bundleserver.versions import is_version_label
@@ -38,6 +47,9 @@ BUNDLE = "bundle"
 MODEL = "model"
 """The framework that refers to another model served by the same process."""
 
+PYTHON = "python"
+"""The framework that opens a class in a file of the bundle's own code."""
+
 DEFAULT_RTOL = 1e-6
 """The relative tolerance of an example that has none of its own."""
 
@@ -45,29 +57,9 @@ COMPONENT_NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
 PACKAGE_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 MODEL_NAME_IS = "a letter or digit, then letters, digits, '.', '_', '-'"
-_PATH = r"^(?![\s\S]*(^|/)\.\.(/|$))(?!/)(?!(\.?/)*\.?$)[^\\\u0000]+$"
 _VERSION = r"^v?[0-9][A-Za-z0-9._+-]*$"
 _DATE = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9:.]+([Zz]|[+-][0-9:]+)?)?$"
 _DATETIME = TypeAdapter(datetime)
-
-
-MOST_PATH_BYTES, MOST_NAME_BYTES = 1_024, 255
-"""The longest path of a component, and the longest name in it, which is that of file systems."""
-
-
-def is_short_path(path: str) -> bool:
-    """Ask whether a path is so short that a file may have it."""
-    text = path.encode("utf-8", "surrogatepass")
-    names = text.split(b"/")
-    return len(text) <= MOST_PATH_BYTES and max(map(len, names)) <= MOST_NAME_BYTES
-
-
-def _is_inside(path: str) -> bool:
-    if not is_short_path(path):
-        return False
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    is_relative = bool(parts) and not path.startswith("/") and ".." not in parts
-    return is_relative and "\\" not in path and "\0" not in path
 
 
 def _is_moment(text: str) -> bool:
@@ -99,11 +91,11 @@ class ComponentForm(Form):
     )
 
     framework: str = Field(min_length=1, description="the framework that opens the file")
-    path: Annotated[str, must(_is_inside)] = Field(
+    path: Annotated[str, must(is_inside)] = Field(
         default=ABSENT,
         description="a relative path inside the bundle, with '/' and without '..', of at most "
         f"{MOST_PATH_BYTES} bytes, and {MOST_NAME_BYTES} for each name",
-        json_schema_extra={"pattern": _PATH, "maxLength": MOST_PATH_BYTES},
+        json_schema_extra={"pattern": INSIDE, "maxLength": MOST_PATH_BYTES},
     )
     sha256: str = Field(
         default=ABSENT,
@@ -117,6 +109,22 @@ class ComponentForm(Form):
     options: _Json = Field(
         default_factory=dict, description="an object with the framework's own settings"
     )
+
+
+class CodeFileForm(Form):
+    """One file of the code that ships with a bundle."""
+
+    path: Annotated[str, must(is_code_path)] = Field(
+        description=f"a path that begins with '{CODE}/', without '.' and '..', of at most "
+        f"{MOST_CODE_LEVELS} directories",
+        json_schema_extra={"pattern": f"^{CODE}/", "maxLength": MOST_PATH_BYTES},
+    )
+    sha256: str = Field(
+        default=ABSENT,
+        pattern="^[0-9a-f]{64}$",
+        description="the file's SHA-256 digest: 64 lower-case hexadecimal digits",
+    )
+    size: int = Field(default=ABSENT, ge=0, description="the file's size in bytes: an integer")
 
 
 class TensorForm(Form):
@@ -249,6 +257,9 @@ class ManifestForm(Form):
         min_length=1,
         description="an object with one or more components, by name",
         json_schema_extra={"propertyNames": {"pattern": COMPONENT_NAME}},
+    )
+    code: list[CodeFileForm] = Field(
+        default_factory=list, description="an array with the files of the bundle's own code"
     )
     inputs: list[TensorForm] = Field(default_factory=list, description="an array of tensors")
     steps: list[StepForm] = Field(default_factory=list, description="an array of steps")

@@ -22,14 +22,8 @@ from bundleserver.store import serving_json
 from bundleserver.store.breaking import check_against_served
 from bundleserver.store.copying import copy_bundle, without_versions
 from bundleserver.store.finding import complete_versions, telling_of_lost
-from bundleserver.store.recording import (
-    Recording,
-    components_of,
-    describe,
-    with_digests,
-    with_named_outputs,
-    write_manifest,
-)
+from bundleserver.store.own_code import Code
+from bundleserver.store.recording import Recording, components_of, describe
 from bundleserver.store.roots import (
     ROOT_VARIABLE,
     refuse_existing,
@@ -39,6 +33,7 @@ from bundleserver.store.roots import (
 )
 from bundleserver.store.signed import LEFT_BEHIND_OF_SIGNED, check_kept, check_signature, is_signed
 from bundleserver.store.staging import STAGING_PREFIX, publish_staged, replace_file, staged
+from bundleserver.store.writing import with_digests, with_named_outputs, write_manifest
 from bundleserver.tensors import TensorSpec
 from bundleserver.tensors.breaking import Interface
 from bundleserver.versions import Version
@@ -92,6 +87,7 @@ class BundleStore:
         inputs: Sequence[Mapping[str, object] | TensorSpec] | None = None,
         outputs: Sequence[Mapping[str, object] | TensorSpec] | None = None,
         examples: object = None,
+        code: Code = (),
         metrics: Mapping[str, object] | None = None,
         metadata: Mapping[str, object] | None = None,
         version: Version | str | None = None,
@@ -114,6 +110,7 @@ class BundleStore:
             outputs: as ``inputs``.
             examples: rows such as ``X[:3]`` (an array or a DataFrame) or values by input name;
                 every later load must reproduce their outputs. Or examples as in a manifest.
+            code: the model's own modules, as ``["features.py", "mypackage/"]``, saved with it.
             metrics: numbers by name; they become ``metadata.metrics``.
             metadata: JSON values; ``trained_at`` is the current time unless given.
             version: the label; by default the one after the highest: ``v1``, ``v2``, ….
@@ -134,7 +131,13 @@ class BundleStore:
         described = describe(metadata, metrics, sections)
         models = components_of(components)
         recording = Recording.plan(
-            name, models, described, options=options, frameworks=frameworks, examples=examples
+            name,
+            models,
+            described,
+            options=options,
+            frameworks=frameworks,
+            examples=examples,
+            code=code,
         )
         with staged(root) as staging, telling_of_lost(root):
             manifest, interface = recording.write(staging)

@@ -56,7 +56,7 @@ def copy_bundle(source: Path, target: Path, left_behind: LeftBehind) -> None:
             # A broken link is copied; opening the bundle reports it as missing.
             place.symlink_to(path.readlink())
         else:
-            _copy_file(path, place, facts.st_size)
+            copy_file(path, place, facts.st_size)
 
 
 def without_versions(source: Path, left_behind: LeftBehind) -> LeftBehind:
@@ -116,7 +116,7 @@ def _facts(path: Path, *, follow: bool) -> os.stat_result:
     return path.lstat()
 
 
-def _copy_file(path: Path, place: Path, size: int) -> None:
+def copy_file(path: Path, place: Path, size: int) -> None:
     """Copy so many bytes; what is a hole in the file stays one.
 
     Raises:

@@ -25,9 +25,9 @@ from bundleserver.sources.registry.client import RegistryClient
 from bundleserver.sources.registry.uri import ModelUri, alias_problem
 from bundleserver.store.breaking import check_against_registered
 from bundleserver.store.copying import copy_bundle, without_versions
-from bundleserver.store.recording import with_digests, with_named_outputs, write_manifest
 from bundleserver.store.signed import LEFT_BEHIND_OF_SIGNED, check_kept, check_signature, is_signed
 from bundleserver.store.staging import replace_file
+from bundleserver.store.writing import with_digests, with_named_outputs, write_manifest
 from bundleserver.tensors.breaking import Interface
 from bundleserver.versions.serving_config import CONFIG_NAME
 

@@ -5,36 +5,37 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib import metadata as distributions
 from pathlib import Path
+from types import MappingProxyType
 
 import orjson
 
 from bundleserver.bundle.integrity import file_sha256
 from bundleserver.bundle.opening import open_bundle
-from bundleserver.bundle.reading import read_manifest
 from bundleserver.errors import StoreError
 from bundleserver.frameworks import framework_for, framework_named, frameworks
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES
 from bundleserver.frameworks.pickles.by_value import carries_code
 from bundleserver.manifest import (
-    BUNDLE,
-    MANIFEST_NAME,
     MANIFEST_VERSION,
     MODEL,
-    Component,
+    PYTHON,
     Manifest,
 )
+from bundleserver.store.own_code import Code, copy_code, packages_of
 from bundleserver.store.sampling import plain_json, record_example, written_examples
-from bundleserver.store.staging import replace_file
+from bundleserver.store.writing import with_digests
 from bundleserver.tensors.breaking import Interface
-from bundleserver.tensors.signature import Signature
 
 LOG = logging.getLogger(__name__)
+
+_BY_VALUE = "pickled_by_value"
+"""The metadata that name the components which have classes or functions as their code."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Recording:
     options: Mapping[str, Mapping[str, object]]
     described: Mapping[str, object]
     examples: object = None
+    code: Code = ()
 
     @classmethod
     def plan(
@@ -62,6 +64,7 @@ class Recording:
         options: Mapping[str, Mapping[str, object]] | None = None,
         frameworks: Mapping[str, str] | None = None,
         examples: object = None,
+        code: Code = (),
     ) -> Recording:
         """Validate everything before a file is written.
 
@@ -73,12 +76,12 @@ class Recording:
         chosen = choose_frameworks(models, frameworks or {})
         check_names("options", options or {}, models)
         for key, framework in chosen.items():
-            if not is_member(models[key]):
+            if framework != MODEL or written_framework(models[key]) is None:
                 framework_named(framework).imported()
         requirements = _requirements([(model, chosen[key]) for key, model in models.items()])
         everything = {**described, "requirements": requirements}
-        recording = cls(name, models, chosen, options or {}, everything, examples)
-        recording._manifest({key: recording._member(key) or {"path": key} for key in models})
+        recording = cls(name, models, chosen, options or {}, everything, examples, code)
+        recording._manifest({key: recording._written(key) or {"path": key} for key in models})
         recording._refuse_rows_for_members()
         return recording
 
@@ -91,17 +94,19 @@ class Recording:
             StoreError: an object cannot be written.
             BundleServerError: the bundle does not open, or an example fails.
         """
+        code = copy_code(self.code, directory)
         files = {name: self._write_component(name, directory) for name in self.models}
-        manifest = self._manifest(files)
+        manifest = self._manifest(files, code, packages_of(directory, code))
+        manifest = with_digests(directory, manifest)
         if self.examples is not None and not manifest.examples:
             manifest = record_example(directory, manifest, self.examples)
         with closing(open_bundle(directory, manifest, version="new")) as new:
             return manifest, new.interface()
 
-    def _member(self, name: str) -> dict[str, object]:
-        """Return the manifest's entry of a component that is another model; else nothing."""
+    def _written(self, name: str) -> dict[str, object]:
+        """Return the manifest's entry of a component that is given as there; else nothing."""
         model = self.models[name]
-        if not isinstance(model, Mapping) or not is_member(model):
+        if not isinstance(model, Mapping) or written_framework(model) is None:
             return {}
         options = {"options": self.options[name]} if name in self.options else {}
         return {str(key): value for key, value in model.items()} | options
@@ -115,47 +120,55 @@ class Recording:
             )
 
     def _write_component(self, name: str, directory: Path) -> dict[str, object]:
-        if member := self._member(name):
-            return member
+        if written := self._written(name):
+            return written
         framework = framework_named(self.frameworks[name])
         path, options = framework.save(self.models[name], directory, name)
-        if carries_code(path, PICKLE_SUFFIXES):
+        by_value = carries_code(path, PICKLE_SUFFIXES)
+        if by_value:
             LOG.warning(
                 "component '%s' has classes or functions that were pickled by value, as their "
-                "code; a server opens it with --pickle_policy=any only: move them to a package "
-                "that is installed there",
+                "code; a server opens it with --pickle_policy=any only, and with Python %d.%d: "
+                "move them to a module, and save that with it: code=['features.py']",
                 name,
+                *sys.version_info[:2],
             )
         return {
             "path": path.relative_to(directory).as_posix(),
             "sha256": file_sha256(path),
             "size": path.stat().st_size,
             "options": {**options, **self.options.get(name, {})},
+            **({_BY_VALUE: True} if by_value else {}),
         }
 
-    def _manifest(self, files: Mapping[str, Mapping[str, object]]) -> Manifest:
+    def _manifest(
+        self,
+        files: Mapping[str, Mapping[str, object]],
+        code: Sequence[Mapping[str, object]] = (),
+        packages: Mapping[str, str] = MappingProxyType({}),
+    ) -> Manifest:
         components = {
-            name: {"framework": self.frameworks[name]} | {k: v for k, v in file.items() if v != {}}
+            name: {"framework": self.frameworks[name]}
+            | {key: value for key, value in file.items() if value != {} and key != _BY_VALUE}
             for name, file in files.items()
         }
+        by_value = [name for name, file in files.items() if _BY_VALUE in file]
         document = {
             "format": MANIFEST_VERSION,
             "name": self.name,
             "components": components,
             "examples": written_examples(self.examples) or [],
             **self.described,
+            "code": list(code),
         }
         plain = plain_json(document, f"the manifest of '{self.name}'")
-        return Manifest.from_json(orjson.dumps(plain), f"the manifest of '{self.name}'")
-
-
-def with_named_outputs(manifest: Manifest, signature: Signature) -> Manifest:
-    """Write an inferred manifest's last outputs as its component named them when it was called."""
-    names = tuple(spec.name for spec in signature.outputs)
-    if manifest.inferred and manifest.steps and manifest.steps[-1].op is None:
-        steps = (*manifest.steps[:-1], replace(manifest.steps[-1], outputs=names))
-        manifest = replace(manifest, steps=steps)
-    return replace(manifest, inferred=False)
+        manifest = Manifest.from_json(orjson.dumps(plain), f"the manifest of '{self.name}'")
+        saved = manifest.requirements
+        return replace(
+            manifest,
+            metadata={**manifest.metadata, **({_BY_VALUE: by_value} if by_value else {})},
+            requirements=replace(saved, packages={**packages, **saved.packages}),
+        )
 
 
 def describe(
@@ -180,7 +193,7 @@ def choose_frameworks(models: Mapping[str, object], given: Mapping[str, str]) ->
     """
     check_names("frameworks", given, models)
     chosen = {
-        name: MODEL if is_member(model) else given.get(name) or framework_for(model)
+        name: written_framework(model) or given.get(name) or framework_for(model)
         for name, model in models.items()
     }
     unknown = [
@@ -200,7 +213,7 @@ def choose_frameworks(models: Mapping[str, object], given: Mapping[str, str]) ->
 
 def components_of(components: Mapping[str, object] | object) -> dict[str, object]:
     """Return fitted objects by name; a single one (also an ensemble's dict) is ``model``."""
-    is_single = framework_for(components) is not None or is_member(components)
+    is_single = framework_for(components) or written_framework(components)
     if not isinstance(components, Mapping) or is_single:
         return {"model": components}
     if not components:
@@ -208,9 +221,13 @@ def components_of(components: Mapping[str, object] | object) -> dict[str, object
     return {str(name): model for name, model in components.items()}
 
 
-def is_member(model: object) -> bool:
-    """Ask whether a component is another model of the server, as in a manifest."""
-    return isinstance(model, Mapping) and model.get("framework") == MODEL
+def written_framework(model: object) -> str | None:
+    """Return the framework of a component that is given as in a manifest; None for an object.
+
+    That is another model of the server, or a class in the code that is saved with the bundle.
+    """
+    framework = model.get("framework") if isinstance(model, Mapping) else None
+    return str(framework) if framework in (MODEL, PYTHON) else None
 
 
 def check_names(what: str, given: Iterable[str], components: Iterable[str]) -> None:
@@ -228,34 +245,6 @@ def check_names(what: str, given: Iterable[str], components: Iterable[str]) -> N
             raise StoreError(
                 f"{what} refers to unknown component '{name}'; components: {listed}{hint}"
             )
-
-
-def with_digests(directory: Path, manifest: Manifest) -> Manifest:
-    """Return the manifest with the digest and size of each of its files.
-
-    A nested bundle's manifest is rewritten likewise; its digest covers its files.
-    """
-    components = {
-        name: component if component.path is None else _measured(directory, component)
-        for name, component in manifest.components.items()
-    }
-    return replace(manifest, components=components, inferred=False)
-
-
-def _measured(directory: Path, component: Component) -> Component:
-    path = directory / (component.path or "")
-    if component.framework == BUNDLE:
-        nested = read_manifest(path)
-        if nested is None:
-            return component
-        write_manifest(path, with_digests(path, nested))
-        path = path / MANIFEST_NAME
-    return replace(component, sha256=file_sha256(path), size=path.stat().st_size)
-
-
-def write_manifest(directory: Path, manifest: Manifest) -> None:
-    """Write ``manifest.json`` by one atomic rename."""
-    replace_file(directory / MANIFEST_NAME, manifest.to_json().encode())
 
 
 def _requirements(frameworks_used: Iterable[tuple[object, str]]) -> dict[str, object]:

@@ -422,7 +422,7 @@ def test_load_refuses_notebook_code_inside_an_importable_model(tmp_path, monkeyp
     step = notebook_class(monkeypatch, "LogScaler", StandardScaler)().fit(X)
     path = written(tmp_path / "m.pkl", make_pipeline(step, LogisticRegression()).fit(X, Y))
 
-    with pytest.raises(LoadError, match=r"uses '__main__.LogScaler'.* move it to a module that is"):
+    with pytest.raises(LoadError, match=r"uses '__main__.LogScaler'.* save the model with Bund"):
         pickles.load(path, ANY)
 
 

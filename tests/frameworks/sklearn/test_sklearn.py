@@ -739,25 +739,47 @@ def test_save_refuses_what_load_would(tmp_path, thing, message):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (FunctionTransformer(lambda x: x).fit(X), "cannot be pickled: .*lambda, or a function"),
         (Unpicklable().fit(X, Y), "cannot be pickled: cannot pickle '_thread.lock' object"),
     ],
 )
 def test_save_of_what_cannot_be_pickled_leaves_nothing_behind(tmp_path, model, message):
-    """A lambda or a lock in a model is named, and no half-written file stays."""
+    """A lock in a model is named, and no half-written file stays."""
     with pytest.raises(StoreError, match=message):
         framework.save(model, tmp_path, "model")
 
     assert [] == list(tmp_path.iterdir())
 
 
-def test_save_refuses_code_of_the_notebook(tmp_path, monkeypatch):
-    """A step defined in the notebook is named, since no server could import it."""
+def test_save_writes_code_of_the_notebook_with_the_model(tmp_path, monkeypatch):
+    """A step defined in the notebook is written by value, and opens without the notebook."""
     step = type("LogScaler", (StandardScaler,), {"__module__": "__main__"})
     monkeypatch.setattr(sys.modules["__main__"], "LogScaler", step, raising=False)
     model = make_pipeline(step(), LogisticRegression()).fit(X, Y)
 
-    with pytest.raises(StoreError, match=r"uses __main__\.LogScaler, defined in a notebook"):
+    path, options = framework.save(model, tmp_path, "model")
+
+    monkeypatch.delattr(sys.modules["__main__"], "LogScaler")
+    opened = framework.load(path, LoadContext(options))
+    assert [path] == list(tmp_path.iterdir())
+    assert [*model.predict(X)] == [*opened.call("predict", [NamedTensor("input-0", X)], {})[0]]
+
+
+def test_save_writes_a_lambda_with_the_model(tmp_path):
+    """A function without a name that others could import is written by value."""
+    path, _ = framework.save(FunctionTransformer(lambda x: 2 * x).fit(X), tmp_path, "double")
+
+    answer = framework.load(path, LoadContext()).call("transform", [NamedTensor("input-0", X)], {})
+    assert (2 * X == answer[0]).all()
+
+
+def test_save_says_what_to_install_for_code_of_the_notebook(tmp_path, monkeypatch):
+    """Without cloudpickle a step of the notebook is named, with what writes its code."""
+    step = type("LogScaler", (StandardScaler,), {"__module__": "__main__"})
+    monkeypatch.setattr(sys.modules["__main__"], "LogScaler", step, raising=False)
+    monkeypatch.setitem(sys.modules, "cloudpickle", None)
+    model = make_pipeline(step(), LogisticRegression()).fit(X, Y)
+
+    with pytest.raises(StoreError, match=r"uses __main__\.LogScaler, .*bundleserver\[notebook\]"):
         framework.save(model, tmp_path, "model")
 
     assert [] == list(tmp_path.iterdir())

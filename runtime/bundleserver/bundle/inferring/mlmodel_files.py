@@ -12,7 +12,7 @@ from bundleserver.bundle.metadata_files import read_metadata
 from bundleserver.documents.bounded_yaml import parse_yaml
 from bundleserver.errors import BundleError
 from bundleserver.frameworks import frameworks
-from bundleserver.manifest.forms import is_short_path
+from bundleserver.manifest.paths import is_short_path
 
 MLMODEL = "MLmodel"
 """The file that MLflow writes into a model's directory."""

@@ -41,6 +41,9 @@ def uncovered(
 def _uncovered(
     directory: Path, manifest: Manifest, names: set[str], prefix: str
 ) -> Iterator[Problem]:
+    for file in manifest.code:
+        if (path := posixpath.normpath(prefix + file.path)) not in names:
+            yield Problem(path, _NOT_COVERED)
     for component in manifest.components.values():
         if component.path is None:
             continue

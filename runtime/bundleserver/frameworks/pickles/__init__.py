@@ -10,7 +10,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Collection, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,10 +21,10 @@ from bundleserver.frameworks.checked_files import CheckedPath
 from bundleserver.frameworks.interface import first_line, named_line, passes_through
 from bundleserver.frameworks.lean_imports import IMPORTING
 from bundleserver.frameworks.pickles.bounded import EndsEarly
+from bundleserver.frameworks.pickles.by_value import rebuilds, separate_classes
 from bundleserver.frameworks.pickles.gate.listed import (
     DENIED,
     open_listed,
-    refuse_unlisted,
     why_refused,
 )
 from bundleserver.frameworks.pickles.gate.refusal import Refused
@@ -36,6 +36,7 @@ from bundleserver.frameworks.pickles.held import (
     with_article,
 )
 from bundleserver.frameworks.pickles.made import ClassName, Made, class_of
+from bundleserver.frameworks.pickles.own_names import with_own_names
 from bundleserver.frameworks.pickles.scan import Contents, inspect_pickle
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 
@@ -73,13 +74,22 @@ def load(path: Path, trust: CodeTrust) -> object:
     if trust.pickles is PicklePolicy.DENY:
         raise LoadError(f"'{path}' {DENIED}")
     contents = inspect_pickle(path)
+    with ExitStack() as opening:
+        if trust.own is not None:
+            opening.enter_context(trust.own.modules.active())
+        if any(rebuilds(name.module) for name in contents.named):
+            opening.enter_context(separate_classes())
+        return _load(path, contents, trust)
+
+
+def _load(path: Path, contents: Contents, trust: CodeTrust) -> object:
     if contents.failure is not None:
         _refuse_other_formats(path, contents)
         _refuse_too_short(path, contents.failure)
     _refuse_notebook_classes(path, contents)
     is_listed = trust.pickles is PicklePolicy.LISTED
     if is_listed:
-        refuse_unlisted(path, contents.named, trust)
+        trust = with_own_names(path, contents.named, trust)
     else:
         _import_modules(contents)
     try:
@@ -152,8 +162,8 @@ def _refuse_notebook_classes(path: Path, contents: Contents) -> None:
         remedy = f"save its parts instead, e.g. {save_line(_parts_of(contents.top))}"
     else:
         remedy = (
-            "move it to a module that is installed in the server's image, or build the model "
-            "without it, and save it again"
+            "save the model with BundleStore.save, which writes its code too (pip install "
+            "'bundleserver[notebook]'), or move it to a module: code=['features.py'] saves that"
         )
     raise LoadError(
         f"'{path}' uses {quoted(names)}, defined in the notebook or script that wrote the file, "

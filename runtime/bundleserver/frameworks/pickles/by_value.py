@@ -1,13 +1,29 @@
-"""Classes and functions that a pickle carries as code, which no list of names can allow."""
+"""Classes and functions that a pickle carries as code, which no list of names can allow.
+
+cloudpickle writes them so where they are defined in a notebook or a script. Their code is
+Python's bytecode, which another minor version of Python does not run.
+"""
 
 from __future__ import annotations
 
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
+from bundleserver.errors import StoreError
 from bundleserver.frameworks.file_names import suffix_of
+from bundleserver.frameworks.giving_up import turn
+from bundleserver.frameworks.interface import first_line
 from bundleserver.frameworks.pickles.scan import inspect_pickle
 
 _REBUILDERS = frozenset({"cloudpickle", "dill"})
+
+_TRACKER = "_DYNAMIC_CLASS_TRACKER_BY_ID"
+_LOCK = threading.RLock()
+"""Held while cloudpickle has another table of classes than its own."""
 
 
 def carries_code(path: Path, suffixes: frozenset[str]) -> bool:
@@ -19,4 +35,63 @@ def carries_code(path: Path, suffixes: frozenset[str]) -> bool:
     if suffix_of(path.name) not in suffixes:
         return False
     named = inspect_pickle(path).named
-    return any(name.module.partition(".")[0] in _REBUILDERS for name in named)
+    return any(rebuilds(name.module) for name in named)
+
+
+def rebuilds(module: str) -> bool:
+    """Ask whether a module makes classes and functions of code in a pickle."""
+    return module.partition(".")[0] in _REBUILDERS
+
+
+def write_by_value(model: object, path: Path, stem: str, why: str) -> None:
+    """Pickle an object with the code of what is defined in a notebook or a script.
+
+    Args:
+        model: the object.
+        path: the file to write.
+        stem: the component's name.
+        why: why it is not written by name, for messages.
+
+    Raises:
+        StoreError: cloudpickle is not installed, or the object cannot be pickled.
+        OSError: the file cannot be written.
+    """
+    try:
+        import cloudpickle
+    except ModuleNotFoundError as error:
+        raise StoreError(
+            f"component '{stem}' {why}; install cloudpickle, which saves its code too: pip install "
+            "'bundleserver[notebook]'; or move it to a module, which code=['features.py'] saves"
+        ) from error
+    try:
+        with path.open("wb") as file:
+            cloudpickle.dump(model, file)
+    except OSError:
+        raise
+    except Exception as error:
+        path.unlink(missing_ok=True)
+        raise StoreError(
+            f"component '{stem}' cannot be pickled: {first_line(error)}; leave out what cannot be "
+            "written, such as locks, open files and connections"
+        ) from error
+
+
+@contextmanager
+def separate_classes() -> Iterator[None]:
+    """Let pickles that are opened in the block make classes of their own.
+
+    cloudpickle knows each class of a notebook by an identifier, and gives what it opens later the
+    class that it made before, with the new attributes: two versions would change each other's.
+    """
+    try:
+        module = import_module("cloudpickle.cloudpickle")
+    except ModuleNotFoundError:
+        yield
+        return
+    with turn(_LOCK, "a pickle with code is opened after another such pickle has been"):
+        before = getattr(module, _TRACKER)
+        setattr(module, _TRACKER, weakref.WeakValueDictionary())
+        try:
+            yield
+        finally:
+            setattr(module, _TRACKER, before)

@@ -6,12 +6,10 @@ its method, is MLflow's own class without its loader.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from types import FunctionType
 from typing import Any, cast
 
 import mlflow.pyfunc
@@ -21,9 +19,7 @@ from bundleserver.errors import LoadError
 from bundleserver.frameworks import pickles
 from bundleserver.frameworks.interface import named_line, reading
 from bundleserver.frameworks.isolated_code import IsolatedCode
-from bundleserver.frameworks.pickles.gate.listed import refuse_unlisted
-from bundleserver.frameworks.pickles.made import ClassName
-from bundleserver.frameworks.pickles.scan import inspect_pickle
+from bundleserver.frameworks.own_code import OwnCode
 from bundleserver.frameworks.pyfunc.trust import Declared, check_shadows
 from bundleserver.frameworks.regular_files import open_regular
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
@@ -118,37 +114,5 @@ def _content(path: Path, most_bytes: int) -> bytes:
 
 
 def _open_pickle(path: Path, trust: CodeTrust, code: IsolatedCode | None) -> object:
-    if code is None:
-        return pickles.load(path, trust)
-    named = inspect_pickle(path).named
-    # First, so that no code of the model runs for a file that is refused anyway.
-    refuse_unlisted(path, [name for name in named if not code.owns(name.module)], trust)
-    with code.active() if code else nullcontext():
-        own = frozenset(_defined_in(code, named, path))
-        return pickles.load(path, replace(trust, allowed=trust.allowed | own))
-
-
-def _defined_in(code: IsolatedCode, named: frozenset[ClassName], path: Path) -> Iterator[str]:
-    """Yield the names of a pickle that the model's own code defines, not what it imported.
-
-    Raises:
-        LoadError: one is not defined there.
-    """
-    for name in sorted(named):
-        if not code.owns(name.module):
-            continue
-        try:
-            found: Any = import_module(name.module)
-            for part in name.qualname.split("."):
-                found = vars(found)[part]
-        except Exception as error:  # the model's own code runs here
-            raise LoadError(
-                f"'{path}' uses '{name}', which the model's code does not have: {named_line(error)}"
-            ) from error
-        is_own = isinstance(found, (type, FunctionType)) and code.owns(found.__module__)
-        if not is_own or found.__qualname__ != name.qualname:
-            raise LoadError(
-                f"'{path}' uses '{name}', which the model's code does not define; "
-                "--pickle_policy=listed opens only classes and functions that it defines itself"
-            )
-        yield str(name)
+    own = None if code is None else OwnCode(code, path.parent, path.parent)
+    return pickles.load(path, replace(trust, own=own))

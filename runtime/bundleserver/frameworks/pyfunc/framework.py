@@ -23,6 +23,7 @@ from bundleserver.errors import FrameworkError, InvalidInput, LoadError, StoreEr
 from bundleserver.frameworks import LoadContext, frameworks
 from bundleserver.frameworks.interface import check_options, first_line, named_line, reading
 from bundleserver.frameworks.isolated_code import IsolatedCode
+from bundleserver.frameworks.pickles.by_value import separate_classes
 from bundleserver.frameworks.pyfunc.samples import tensors_of_example
 from bundleserver.frameworks.pyfunc.trust import (
     Declared,
@@ -70,7 +71,7 @@ def load(path: Path, context: LoadContext) -> PyfuncPredictor:
             model = _checked(declared, trust, code)
             return PyfuncPredictor(model, declared.loader, code, opened.pop_all())
         try:
-            with code.active() if code else nullcontext():
+            with code.active() if code else nullcontext(), separate_classes():
                 # No warnings: requirements are compared before anything is opened.
                 model = mlflow.pyfunc.load_model(directory, suppress_warnings=True)
         except ModuleNotFoundError as error:

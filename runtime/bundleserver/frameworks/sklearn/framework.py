@@ -17,6 +17,7 @@ from bundleserver.errors import InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext, pickles
 from bundleserver.frameworks.interface import first_line
 from bundleserver.frameworks.lean_imports import IMPORTING, complete_at_once
+from bundleserver.frameworks.pickles.by_value import write_by_value
 from bundleserver.frameworks.sklearn.call_traits import is_predictable, is_row_by_row, same_in_parts
 from bundleserver.frameworks.sklearn.estimators import (
     first_step,
@@ -87,30 +88,26 @@ def served(model: Any, path: Path, context: LoadContext) -> SklearnPredictor | L
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
     """Write a fitted estimator as ``directory/stem.joblib``, without options.
 
+    One that uses classes or functions of a notebook is written with their code, as ``stem.pkl``.
+
     Raises:
-        StoreError: it is not a fitted estimator, cannot be pickled, or uses a class or function
-            that is defined in a notebook.
+        StoreError: it is not a fitted estimator, or cannot be pickled.
     """
     if problem := why_not_served(model):
         raise StoreError(f"component '{stem}' is {problem}")
     path = directory / f"{stem}.joblib"
     try:
         joblib.dump(model, path, compress=0)
-        notebook_names = pickles.notebook_names(path)
+        names = pickles.notebook_names(path)
+        why = f"uses {', '.join(names)}, defined in a notebook" if names else ""
     except OSError as error:
         raise StoreError(f"component '{stem}' cannot be written to '{path}': {error}") from error
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  # the object's own code runs while it is pickled
+        why = f"cannot be pickled by name ({first_line(error)})"
+    if why:
         path.unlink(missing_ok=True)
-        raise StoreError(
-            f"component '{stem}' cannot be pickled: {first_line(error)}; move a lambda, or a "
-            "function inside a function, to an importable module"
-        ) from error
-    if notebook_names:
-        path.unlink()
-        raise StoreError(
-            f"component '{stem}' uses {', '.join(notebook_names)}, defined in a notebook; move it "
-            "to a module that is installed in the server's image too, and import it from there"
-        )
+        path = directory / f"{stem}.pkl"
+        write_by_value(model, path, stem, why)
     return path, {}
 
 

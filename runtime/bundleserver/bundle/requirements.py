@@ -1,0 +1,90 @@
+"""What a bundle needs of the environment, as far as its manifest says, and what is lacking here.
+
+Nothing is ever installed while a server runs: reasons have the line for the image's Dockerfile.
+"""
+
+from __future__ import annotations
+
+import platform
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+from packaging.utils import canonicalize_name
+
+from bundleserver.bundle.integrity import compare_requirements
+from bundleserver.errors import BundleError, IntegrityError, Problem
+from bundleserver.frameworks.pickles import PICKLE_SUFFIXES
+from bundleserver.frameworks.pickles.by_value import carries_code
+from bundleserver.manifest import BUNDLE, Manifest, Requirements
+
+
+def pip_install(packages: Mapping[str, str]) -> str:
+    """Return the line of a Dockerfile that adds packages to the server's image."""
+    listed = " ".join(shlex.quote(f"{name}=={version}") for name, version in packages.items())
+    return f"RUN pip install {listed}"
+
+
+def refuse_differences(what: str, manifest: Manifest, problems: tuple[Problem, ...]) -> None:
+    """Refuse a bundle that was saved with other libraries, with the line that installs them.
+
+    Raises:
+        IntegrityError: names each with both versions.
+    """
+    named = {problem.where for problem in problems}
+    other = {n: v for n, v in manifest.requirements.packages.items() if n in named}
+    line = f", which are installed by a line in its image's Dockerfile ({pip_install(other)})"
+    raise IntegrityError(f"{what} was saved with other libraries{line if other else ''}", problems)
+
+
+def refuse_other_python(directory: Path, manifest: Manifest) -> None:
+    """Refuse classes and functions that were saved as code of another minor version of Python.
+
+    Their code is Python's bytecode, which another version takes for something else, or crashes on.
+
+    Raises:
+        IntegrityError: names the components, with both versions.
+    """
+    wanted = manifest.requirements.python
+    if wanted is None or not compare_requirements(Requirements(wanted)):
+        return
+    problems = [
+        Problem(
+            component.path or "",
+            f"has classes or functions as code of Python {wanted}, and here it is "
+            f"{platform.python_version()}; serve it with an image of Python {wanted}, or save it "
+            "again with this one",
+        )
+        for component in manifest.components.values()
+        if component.path is not None
+        and component.framework != BUNDLE
+        and carries_code(directory / component.path, PICKLE_SUFFIXES)
+    ]
+    if problems:
+        raise IntegrityError(f"{directory} was saved with another Python", problems)
+
+
+@contextmanager
+def telling_of_lacking(manifest: Manifest) -> Iterator[None]:
+    """Let an error of what is opened say which recorded packages are not installed here."""
+    try:
+        yield
+    except BundleError as error:
+        lacking = {n: v for n, v in manifest.requirements.packages.items() if _is_lacking(n)}
+        if lacking and len(error.args) == 1:
+            listed = ", ".join(f"'{name}' {version}" for name, version in lacking.items())
+            error.args = (
+                f"{error.args[0]}; it was saved with {listed}, not installed here: a line "
+                f"'{pip_install(lacking)}' in the image's Dockerfile adds it",
+            )
+        raise
+
+
+def _is_lacking(name: str) -> bool:
+    try:
+        metadata.distribution(canonicalize_name(name))
+    except metadata.PackageNotFoundError:
+        return True
+    return False

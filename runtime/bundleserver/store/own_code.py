@@ -1,0 +1,129 @@
+"""Code that a notebook saves with a model: files and packages are copied into ``code/``."""
+
+from __future__ import annotations
+
+import ast
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+
+from bundleserver.bundle.integrity import file_sha256
+from bundleserver.bundle.own_code.copying import MOST_CODE_BYTES
+from bundleserver.bundle.own_code.finding import is_no_code
+from bundleserver.errors import StoreError
+from bundleserver.frameworks.regular_files import kind_of
+from bundleserver.manifest import CODE, MOST_CODE_FILES, MOST_CODE_LEVELS
+from bundleserver.store.copying import copy_file
+
+Code = Sequence[str | Path] | str | Path
+"""What ``save`` is given: files and directories of modules."""
+
+
+def copy_code(code: Code, directory: Path) -> list[dict[str, object]]:
+    """Copy files and packages into a bundle's ``code/``; return the manifest's entries.
+
+    Compiled and hidden files are left behind.
+
+    Raises:
+        StoreError: one does not exist, is a link or no file, or they are too many or too large.
+        OSError: one cannot be read or written.
+    """
+    found: dict[str, tuple[Path, int]] = {}
+    for given in [code] if isinstance(code, (str, Path)) else code:
+        for name, path, size in _files(Path(given).expanduser().resolve(), given):
+            if name in found:
+                raise StoreError(
+                    f"code has '{found[name][0]}' and '{path}', of one name; rename one"
+                )
+            found[name] = path, size
+            if len(found) > MOST_CODE_FILES:
+                raise StoreError(f"code has more than {MOST_CODE_FILES} files")
+    if sum(size for _, size in found.values()) > MOST_CODE_BYTES:
+        largest = max(found.values(), key=lambda each: each[1])
+        raise StoreError(
+            f"code has more than {MOST_CODE_BYTES} bytes, '{largest[0]}' alone {largest[1]}; leave "
+            "out what is no code"
+        )
+    entries: list[dict[str, object]] = []
+    for name, (path, size) in sorted(found.items()):
+        place = directory / CODE / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        copy_file(path, place, size)
+        entries.append({"path": f"{CODE}/{name}", "sha256": file_sha256(place), "size": size})
+    return entries
+
+
+def packages_of(directory: Path, entries: Iterable[dict[str, object]]) -> dict[str, str]:
+    """Return the installed packages, with their versions, that the copied modules import."""
+    sources = [directory / str(entry["path"]) for entry in entries]
+    names = {name for path in sources if path.suffix == ".py" for name in _imports(path)}
+    installed = metadata.packages_distributions() if names else {}
+    return {
+        distribution: metadata.version(distribution)
+        for name in names
+        for distribution in installed.get(name, ())
+    }
+
+
+def _files(top: Path, given: str | Path) -> Iterator[tuple[str, Path, int]]:
+    """Yield the files below a file or directory: name in ``code/``, path and size."""
+    try:
+        facts = top.stat()
+    except OSError as error:
+        raise StoreError(
+            f"code has '{given}', which cannot be read: {error.strerror or error}; expected a file "
+            "or a directory of modules"
+        ) from error
+    if not top.name:
+        raise StoreError(f"code has '{given}', the top of all files; expected those of the model")
+    waiting = [(top, top.name, facts)]
+    count = 0
+    while waiting:
+        path, name, facts = waiting.pop()
+        count += 1
+        if count > 2 * MOST_CODE_FILES:
+            raise StoreError(f"'{top}' has more than {MOST_CODE_FILES} files")
+        if stat.S_ISDIR(facts.st_mode):
+            waiting.extend(_entries(path, name))
+            continue
+        if not stat.S_ISREG(facts.st_mode):
+            kind = "a link" if stat.S_ISLNK(facts.st_mode) else kind_of(facts)
+            raise StoreError(f"'{path}' is {kind}; code has only files and directories")
+        _check_name(path, name)
+        yield name, path, facts.st_size
+
+
+def _entries(directory: Path, prefix: str) -> Iterator[tuple[Path, str, os.stat_result]]:
+    if prefix.count("/") >= MOST_CODE_LEVELS - 1:
+        raise StoreError(f"'{directory}' lies in more than {MOST_CODE_LEVELS} directories of code")
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if not is_no_code(entry.name):
+                facts = entry.stat(follow_symlinks=False)
+                yield Path(entry.path), f"{prefix}/{entry.name}", facts
+
+
+def _check_name(path: Path, name: str) -> None:
+    try:
+        is_text = "\\" not in name and bool(name.encode())
+    except UnicodeEncodeError:
+        is_text = False
+    if not is_text:
+        raise StoreError(
+            f"{str(path)!r} has a name that is not text, or has a backslash; rename it"
+        )
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Yield the top-level names that a module imports; none where it is no Python."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return  # opening the bundle says what is wrong with it, if anything imports it
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
