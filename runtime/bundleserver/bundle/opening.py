@@ -20,6 +20,7 @@ from bundleserver.bundle.inferring import infer_manifest
 from bundleserver.bundle.integrity import compare_requirements, trusted_links, verify_files
 from bundleserver.bundle.links import FileWalk, Links
 from bundleserver.bundle.members import Members
+from bundleserver.bundle.methods import PREDICT_PROBA
 from bundleserver.bundle.reading import read_manifest, read_nested_manifest
 from bundleserver.bundle.trust import TRUST_ANY, SignaturePolicy, Trust
 from bundleserver.bundle.trust.checking import NOT_CHECKED, check
@@ -85,6 +86,7 @@ def open_bundle(
     links_lead_anywhere: bool = False,
     version_mismatch: str = "warn",
     device: str = "cpu",
+    predict_proba: bool = False,
     members: Members | None = None,
     probe: str = "enforce",
     enter: Enter = lambda state: None,
@@ -103,6 +105,8 @@ def open_bundle(
         version_mismatch: what happens where libraries differ from the recorded ones: ``warn``,
             ``refuse``, or ``ignore`` for whoever reports them itself.
         device: where torch models run.
+        predict_proba: whether probabilities are the answer of a model that has them, in the place
+            of ``predict``; a manifest with steps or outputs decides itself.
         members: acquires other models of this process; without it the examples of a bundle that
             calls them are not run, and it is not probed.
         probe: what happens to a version that cannot answer made-up inputs: ``enforce`` (it fails),
@@ -155,6 +159,8 @@ def open_bundle(
                 release=kept.pop_all().close,
             )
             try:
+                if predict_proba:
+                    bundle.prefer(PREDICT_PROBA)
                 enter(State.WARMING)
                 if members is not None or not calls_other_models(manifest):
                     bundle.warm_up(probe)

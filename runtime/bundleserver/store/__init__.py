@@ -89,6 +89,7 @@ class BundleStore:
         components: Mapping[str, object] | object,
         *,
         steps: Sequence[Mapping[str, object]] | None = None,
+        methods: Sequence[str] = (),
         inputs: Sequence[Mapping[str, object] | TensorSpec] | None = None,
         outputs: Sequence[Mapping[str, object] | TensorSpec] | None = None,
         examples: object = None,
@@ -109,6 +110,8 @@ class BundleStore:
                 as in a manifest: ``{"framework": "model", "model": "fraud"}``.
             steps: the steps as in a manifest; by default every transformer in order, then the
                 last component's first method.
+            methods: the last component's methods instead of its first, as in ``["predict",
+                "predict_proba"]``; each makes an output of that name.
             inputs: the input tensors as in a manifest, or TensorSpecs; by default those of the
                 fitted objects.
             outputs: as ``inputs``.
@@ -131,13 +134,13 @@ class BundleStore:
         root, wanted = target_of(self.path(name), version)
         key = None if sign_with is None else SigningKey.load(sign_with)
         sections = {"steps": steps, "inputs": inputs, "outputs": outputs}
-        described = describe(metadata, metrics, sections)
+        described = describe(metadata, metrics, sections, methods)
         models = components_of(components)
         recording = Recording.plan(
             name, models, described, options=options, frameworks=frameworks, examples=examples
         )
         with staged(root) as staging, telling_of_lost(root):
-            manifest, interface = recording.write(staging)
+            manifest, interface = recording.write(staging, methods)
             self._compare(name, interface, wanted, allow_breaking)
             return self._publish(staging, record(manifest, interface), wanted, key)
 
