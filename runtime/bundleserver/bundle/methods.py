@@ -95,6 +95,12 @@ class Methods:
                     f"methods has '{method}'; component '{last.component}' has "
                     f"{known}{nearest(method, has)}"
                 )
+            if len(has[method].outputs) > 1:
+                made = ", ".join(f"'{spec.name}'" for spec in has[method].outputs)
+                raise BundleError(
+                    f"methods has '{method}', which makes {made}; it cannot be one output: leave "
+                    "methods out, or use steps=[…]"
+                )
         calls = (replace(last, method=method, outputs=(method,)) for method in methods)
         return (*_before(self._plan.written), *calls)
 

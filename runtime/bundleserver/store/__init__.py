@@ -110,8 +110,8 @@ class BundleStore:
                 as in a manifest: ``{"framework": "model", "model": "fraud"}``.
             steps: the steps as in a manifest; by default every transformer in order, then the
                 last component's first method.
-            methods: the last component's methods instead of its first, as in ``["predict",
-                "predict_proba"]``; each makes an output of that name.
+            methods: the last component's methods, each for an output of that name, as in
+                ``["predict", "predict_proba"]``; by default its first.
             inputs: the input tensors as in a manifest, or TensorSpecs; by default those of the
                 fitted objects.
             outputs: as ``inputs``.
