@@ -111,10 +111,10 @@ def test_services_move_to_bundleserver_and_back_unchanged(services):
     names = [found["metadata"]["name"] for found in ours]
     services.kubectl("delete", "servingruntime", *names, "--timeout=60s")
     look_again(services, "given-back")
-    returned = wait_for(services, dict.fromkeys(SERVICES, ["kserve"]))
+    returned = wait_for(services, {name: ["kserve"] for name in SERVICES})
 
     labels = MODEL.predict(ROWS).tolist()
-    assert dict.fromkeys(SERVICES, ["kserve"]) == stood == returned
+    assert {name: ["kserve"] for name in SERVICES} == stood == returned
     assert (labels, labels) == (replaced["chosen"], replaced["named"])
     assert all(NAME == found["servingRuntimeName"] for found in status.values())
     assert "--first_load_failure=exit" in pod["spec"]["containers"][0]["args"]
