@@ -24,7 +24,7 @@ RUN --mount=type=bind,from=sources,target=/sources \
  && /opt/build/bin/pip install --quiet --constraint /sources/constraints.txt hatchling
 
 FROM build AS libraries
-# 'full', or 'sklearn' for an image without torch, statsmodels and prophet.
+# 'full', or 'sklearn' for an image with scikit-learn, skops and MLflow's client alone.
 ARG EXTRAS=full
 # 'cpu' takes only a torch marked '+cpu'; the package index has another one, which brings gigabytes of CUDA: 'cuda'.
 ARG TORCH=cpu
@@ -33,8 +33,8 @@ ARG TORCH_WHEELS=/sources
 RUN --mount=type=bind,from=sources,target=/sources \
     --mount=type=cache,target=/root/.cache/pip \
     case "$EXTRAS" in \
-      full) extras=server,sklearn,fast,mlflow,torch,statsmodels,prophet,signing ;; \
-      sklearn) extras=server,sklearn,fast,mlflow,signing ;; \
+      full) extras=server,sklearn,fast,skops,notebook,mlflow,signing,torch,safetensors,statsmodels,prophet,xgboost,lightgbm,catboost,onnx ;; \
+      sklearn) extras=server,sklearn,fast,skops,notebook,mlflow,signing ;; \
       *) echo >&2 "EXTRAS is '$EXTRAS'; expected full or sklearn"; exit 1 ;; \
     esac \
  && case "$TORCH" in \
@@ -45,22 +45,25 @@ RUN --mount=type=bind,from=sources,target=/sources \
  && python3 -c "import tomllib; \
 project = tomllib.load(open('/sources/pyproject.toml', 'rb'))['project']; \
 extras = [project['optional-dependencies'][name] for name in '$extras'.split(',')]; \
-print(*sum(extras, project['dependencies']), sep='\n')" > /opt/build/requirements.txt \
+needed = sum(extras, project['dependencies']); \
+print(*(line for line in needed if not line.startswith('bundleserver[')), sep='\n')" > /opt/build/requirements.txt \
  && sed "s/^torch==[0-9.]*$/&$mark/" /sources/constraints.txt > /opt/build/constraints.txt \
  && python3 -m venv --without-pip /opt/venv \
  && /opt/build/bin/pip --python /opt/venv/bin/python3 install --quiet --no-compile $wheels \
       --constraint /opt/build/constraints.txt --requirement /opt/build/requirements.txt
 # Tests, headers, link-time files, sample data, compilers (grpcio-tools, stanc, protoc, and setuptools, which
-# only drives one) and the asynchronous Kubernetes client, which kserve never imports. torch looks for
-# torch_shm_manager when it is imported, and prophet for CmdStan's makefile.
+# only drives one), the asynchronous Kubernetes client, which kserve never imports, what draws CatBoost's
+# training (plotly, graphviz), and onnxruntime's converters. torch looks for torch_shm_manager when it is
+# imported, and prophet for CmdStan's makefile.
 RUN cd /opt/venv/lib/python3*/site-packages \
- && /opt/build/bin/pip --python /opt/venv/bin/python3 uninstall --quiet --yes grpcio-tools setuptools \
+ && /opt/build/bin/pip --python /opt/venv/bin/python3 uninstall --quiet --yes grpcio-tools setuptools plotly graphviz \
  && find . -type d \( -name test -o -name tests \) -prune -exec rm -r {} + \
  && find . -type f \( -name '*.a' -o -name '*.o' -o -name '*.h' -o -name '*.hpp' -o -name '*.pyx' -o -name '*.pxd' \) \
       -delete \
  && find . -path './torch/bin/*' ! -name torch_shm_manager -delete \
  && find . -path './statsmodels/datasets/*.csv' -delete \
  && rm -rf kubernetes/aio torch/include torch/share \
+      onnxruntime/transformers onnxruntime/quantization onnxruntime/tools onnxruntime/datasets xgboost/testing \
       prophet/stan_model/prophet prophet/stan_model/cmdstan-*/bin prophet/stan_model/cmdstan-*/stan
 # The root file system may be read-only, so nothing is compiled later, and no file's time is compared. One file of
 # torch's is in a newer Python's syntax.
@@ -97,6 +100,11 @@ RUN python3 -m compileall -q -j 0 -x '/(tests?|idle_test|site-packages)/' \
  && install -d -o 1001 -g 0 -m 0775 /mnt/models
 COPY --from=libraries /opt/venv /opt/venv
 COPY --from=package /opt/bundleserver /opt/bundleserver
+# LightGBM takes OpenMP from the system, where the slim base has none: scikit-learn's own copy is it, which the loader
+# finds in /usr/lib on every architecture. One file is one pool of threads, whichever of both is loaded first.
+RUN libgomp=$(echo /opt/venv/lib/python3*/site-packages/scikit_learn.libs/libgomp-*.so.1*) \
+ && test -f "$libgomp" \
+ && ln -s "$libgomp" /usr/lib/libgomp.so.1
 
 USER 1001
 WORKDIR /tmp

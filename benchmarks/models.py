@@ -112,9 +112,9 @@ def save_libraries(site: Site) -> None:
         ("lightgbm", trees, ".txt", "mlserver_lightgbm.LightGBMModel"),
         ("onnx", graph, ".onnx", "mlserver_onnx.OnnxModel"),
     ):
-        saved = store.save(name, {"model": model})
+        saved = store.path(name, store.save(name, {"model": model}))
         site.pickles.mkdir(parents=True, exist_ok=True)
-        shutil.copy(saved.path / f"model{suffix}", site.pickles / f"{name}{suffix}")
+        shutil.copy(saved / f"model{suffix}", site.pickles / f"{name}{suffix}")
         _set_mlserver(site.mlserver / name, name, implementation, site.pickles / f"{name}{suffix}")
 
 

@@ -43,6 +43,8 @@ class Settings:
     version_mismatch: str = "warn"
     probe: str = "enforce"
     breaking_signature: str = "warn"
+    predict_proba: bool = False
+    """Models that have probabilities answer with them, as KServe's scikit-learn server does."""
 
     profile: str | None = None
     """``production``: other defaults, for whoever trusts nobody; see ``commands/profiles.py``."""
@@ -128,6 +130,7 @@ class Settings:
     # KServe's, without effect.
     max_threads: int = 4
     nthread: int | None = None
+    framework: str | None = None
     event_loop: str = "auto"
     enable_latency_logging: bool = True
     predictor_host: str | None = None

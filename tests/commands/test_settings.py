@@ -10,6 +10,7 @@ import pytest
 from bundleserver.commands.flags import ignored_flags, read_settings
 from bundleserver.commands.flags.table import FLAGS
 from bundleserver.commands.flags.values import parse_bytes
+from bundleserver.commands.flags.variables import ignored_variables
 from bundleserver.commands.sources import check_place
 from bundleserver.errors import ConfigError
 from bundleserver.serving.options import ServerOptions
@@ -298,3 +299,45 @@ def test_a_model_dir_that_is_no_directory_is_refused_before_anything_starts(tmp_
         check_place(read_settings([f"--model_dir=/{'x' * 300}"]))
     for name in ("", "missing", "model.pkl/below"):
         check_place(read_settings([f"--model_dir={tmp_path / name}"]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "value", "expected"),
+    [
+        ([], "true", True),
+        ([], "TRUE", True),
+        ([], "false", False),
+        ([], "", False),
+        ([], None, False),
+        (["--predict_proba"], None, True),
+        (["--predict_proba=false"], "true", False),
+        (["--predict_proba"], "maybe", True),
+    ],
+)
+def test_predict_proba_comes_from_kserves_variable_or_the_flag(arguments, value, expected):
+    """KServe's scikit-learn server reads it; the flag goes before it."""
+    environ = {} if value is None else {"PREDICT_PROBA": value}
+
+    assert expected is read_settings(arguments, environ).predict_proba
+
+
+@pytest.mark.parametrize("value", ["1", "yes", "maybe"])
+def test_a_word_that_kserve_takes_for_false_is_not_taken_for_either(value):
+    """To KServe's server 1 is false, to most people it is true."""
+    with pytest.raises(ConfigError, match=rf"\$PREDICT_PROBA: is '{value}'; expected true or fal"):
+        read_settings([], {"PREDICT_PROBA": value})
+
+
+def test_arguments_of_kserves_servers_are_accepted():
+    """Those of its XGBoost, LightGBM and predictive servers."""
+    settings = read_settings(["--nthread=2", "--framework=lightgbm", "--workers=2"], {})
+
+    assert (2, "lightgbm", 2) == (settings.nthread, settings.framework, settings.workers)
+    assert ("--nthread", "--framework") == ignored_flags(settings)
+
+
+def test_variables_of_mlserver_are_known():
+    """They are named in the log."""
+    environ = {"MLSERVER_MODEL_URI": "/mnt/models", "MLSERVER_HTTP_PORT": "1", "PATH": "/bin"}
+
+    assert ("MLSERVER_HTTP_PORT", "MLSERVER_MODEL_URI") == ignored_variables(environ)

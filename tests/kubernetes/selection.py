@@ -83,19 +83,39 @@ class Wanted:
 # KServe's own runtimes for formats that ours can serve too, as kserve/config/runtimes has them.
 STOCK = (
     Runtime("kserve-sklearnserver", (Format("sklearn", "1", True, 1),), ("v1", "v2")),
+    Runtime("kserve-xgbserver", (Format("xgboost", "2", True, 1),), ("v1", "v2")),
+    Runtime("kserve-lgbserver", (Format("lightgbm", "4", True, 1),), ("v1", "v2")),
+    Runtime("kserve-catboostserver", (Format("catboost", "1", True, 1),), ("v1", "v2")),
     Runtime(
         "kserve-mlserver",
         (
             Format("sklearn", "0", True, 2),
             Format("sklearn", "1", True, 2),
+            Format("xgboost", "1", True, 2),
+            Format("xgboost", "2", True, 2),
+            Format("catboost", "1", True, 2),
+            Format("lightgbm", "3", True, 2),
+            Format("lightgbm", "4", True, 2),
             Format("mlflow", "1", True, 1),
             Format("mlflow", "2", True, 1),
         ),
         ("v2",),
     ),
-    Runtime("kserve-predictiveserver", (Format("sklearn", "1", True, 3),), ("v1", "v2")),
+    Runtime(
+        "kserve-predictiveserver",
+        (
+            Format("sklearn", "1", False, 3),
+            Format("xgboost", "2", False, 3),
+            Format("lightgbm", "4", False, 3),
+        ),
+        ("v1", "v2"),
+    ),
     Runtime("kserve-torchserve", (Format("pytorch", "1", True, 2),), ("v1", "v2", "grpc-v2")),
-    Runtime("kserve-tritonserver", (Format("pytorch", "1"),), ("v2", "grpc-v2")),
+    Runtime(
+        "kserve-tritonserver",
+        (Format("pytorch", "1"), Format("onnx", "1", True, 1)),
+        ("v2", "grpc-v2"),
+    ),
 )
 
 

@@ -58,12 +58,17 @@ def test_kserve_finds_the_server_by_its_containers_name(name):
 
 @each_runtime
 def test_the_ports_are_the_servers_own(name):
-    """Flags, probes, ports and the address of the metrics all name the server's default ports."""
+    """Flags, probes, ports and the address of the metrics all name the server's default ports.
+
+    But for gRPC of what takes MLServer's place.
+    """
     container = server(name)
+    is_mlserver = RUNTIMES[name]["metadata"]["name"] == "kserve-mlserver"
+    grpc_port = 9000 if is_mlserver else DEFAULTS.grpc_port
     settings = read_settings(rendered(container, NAME)["args"], {})
     annotations = RUNTIMES[name]["spec"]["annotations"]
 
-    assert (DEFAULTS.http_port, DEFAULTS.grpc_port) == (settings.http_port, settings.grpc_port)
+    assert (DEFAULTS.http_port, grpc_port) == (settings.http_port, settings.grpc_port)
     assert {DEFAULTS.http_port} == {container[probe]["httpGet"]["port"] for probe in PROBES}
     assert {str(DEFAULTS.http_port)} == {
         value for key, value in annotations.items() if key.endswith("/port")

@@ -97,9 +97,21 @@ class Gate:
         return self._then(inputs, parameters)
 
 
+class NoMethods:
+    """A model of which only its outputs can be asked for."""
+
+    names = ()
+
+    def unknown_output(self, name: str, outputs: Mapping[str, Array], taker: str) -> str:
+        known = ", ".join(f"'{output}'" for output in outputs)
+        return f"unknown output '{name}'; {taker} has the outputs {known}"
+
+
 @dataclass(eq=False)
 class FakeBundle:
     """One version's model: a signature and a function."""
+
+    methods = NoMethods()
 
     model: str
     version: str
@@ -113,6 +125,12 @@ class FakeBundle:
 
     def failure(self, what: str, cause: str, error: BaseException | None = None) -> PredictionError:
         return PredictionError(self.identity, f"{what}: {cause}", "1")
+
+    def answering(self, asked: Sequence[str]) -> FakeBundle:
+        return self
+
+    def measure_calls(self) -> None:
+        pass
 
     @property
     def identity(self) -> str:

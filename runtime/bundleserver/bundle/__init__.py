@@ -4,37 +4,40 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
+from copy import copy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from bundleserver.bundle.facts import facts_of
 from bundleserver.bundle.facts.interface import interface_of
-from bundleserver.bundle.members import BundleMember, Members, ModelMember
+from bundleserver.bundle.members import BundleMember, Members, ModelMember, needs_examples
+from bundleserver.bundle.methods import MOST_KEPT, Methods
 from bundleserver.bundle.own_code import open_code, with_code
 from bundleserver.bundle.parameters import PARAMS, parameters_of, with_params
 from bundleserver.bundle.placement import Placement, measure
 from bundleserver.bundle.plan import make_plan, steps_of
 from bundleserver.bundle.reading import read_nested_manifest
 from bundleserver.bundle.sealed import open_component
-from bundleserver.bundle.steps import Naming, Plan, StepFailed
+from bundleserver.bundle.steps import Plan, StepFailed, run_steps
 from bundleserver.bundle.trust.verification import Verification
 from bundleserver.bundle.warming import warm_up
 from bundleserver.bundle.warming.examples import validate_values
 from bundleserver.bundle.warming.probe import ProbeResult
 from bundleserver.bundle.warming.samples import samples_of
 from bundleserver.bundle.widths import check_widths, has_open_widths, values_per_row
-from bundleserver.errors import BundleServerError, OutOfMemory, PredictionError
-from bundleserver.frameworks import Predictor, framework_named
+from bundleserver.errors import OutOfMemory, PredictionError
+from bundleserver.frameworks import Predictor
 from bundleserver.frameworks.free_memory import is_out_of_memory
-from bundleserver.frameworks.interface import passes_through
 from bundleserver.frameworks.trust import CodeTrust
 from bundleserver.manifest import BUNDLE, MODEL, Component, Manifest
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.breaking import Interface
 from bundleserver.tensors.budget import current_budget
+from bundleserver.tensors.signature import Signature
 
 LOG = logging.getLogger(__name__)
 
@@ -50,6 +53,7 @@ class Bundle:
         signature: its inputs and outputs.
         call_traits: the traits of its calls.
         parameters: the parameters of requests that its components have.
+        methods: what requests may ask for beside the outputs.
         placement: where its calls run; measured by ``warm_up``.
         probe: what ``warm_up`` found out; its signature is the completed one, for metadata.
         verification: what its files' signature is worth.
@@ -73,19 +77,17 @@ class Bundle:
         self.model = model
         self.version = version
         self.identity = f"'{model}' version {version}"
-        self.signature = plan.signature
-        self.call_traits = plan.call_traits
-        self.placement = Placement(plan.call_traits)
-        self.is_cached = plan.recall()
         self.parameters = parameters_of(predictors.values())
-        self.probe = ProbeResult(False, "it was not warmed up", "", plan.signature)
         self.verification = Verification()
-        self.values_per_row = values_per_row(plan.signature, predictors)
-        self.has_open_widths = has_open_widths(plan.signature, predictors)
         self._announced: list[tuple[str, np.dtype[np.generic]]] = []
         self._predictors = predictors
-        self._plan = plan
         self._owned = owned
+        self._views: dict[frozenset[str], Bundle] = {}
+        self._is_measured = True
+        self._recorded_by: Plan | None = None
+        self._use(plan)
+        self.methods = Methods(manifest, predictors, plan)
+        self.probe = ProbeResult(False, "it was not warmed up", "", plan.signature)
 
     @classmethod
     def open(
@@ -128,6 +130,58 @@ class Bundle:
             plan = with_code(make_plan(manifest, predictors), trust)
             return cls(directory, manifest, model, version, predictors, plan, opened.pop_all())
 
+    def _use(self, plan: Plan) -> None:
+        self._plan = plan
+        self.signature = plan.signature
+        self.call_traits = plan.call_traits
+        self.placement = Placement(plan.call_traits)
+        self.is_cached = plan.recall()
+        self._count_values(plan.signature)
+
+    def _count_values(self, signature: Signature) -> None:
+        self.values_per_row = values_per_row(signature, self._predictors)
+        self.has_open_widths = has_open_widths(signature, self._predictors)
+
+    def prefer(self, method: str) -> None:
+        """Answer with a method in the place of ``predict``, where ``Methods.plan_by`` allows it.
+
+        To be called before ``warm_up``. Examples are compared with what they were recorded by.
+        """
+        plan = self.methods.plan_by(method)
+        if plan is not self._plan:
+            self._recorded_by = self._plan
+            self._use(plan)
+            self.methods = Methods(self.manifest, self._predictors, plan)
+
+    def answering(self, asked: Collection[str]) -> Bundle:
+        """Return this bundle as it makes the asked outputs, which may be methods of its model.
+
+        It is closed with this one. What it adds is not measured yet; see ``measure_calls``.
+
+        Raises:
+            InvalidInput: a name is neither an output nor a method.
+        """
+        names = frozenset(asked)
+        view = self._views.get(names)
+        if view is None:
+            plan = self.methods.plan_for(asked, self.probe.signature, self.identity)
+            view = self if plan is self._plan else copy(self)
+            if view is not self:
+                view._use(plan)
+                view._is_measured = not any(step.is_added for step in plan.steps)
+                # Without added steps it does no more than this one.
+                view.placement = self.placement if view._is_measured else view.placement
+            if len(self._views) < MOST_KEPT:
+                self._views[names] = view
+        return view
+
+    def measure_calls(self) -> None:
+        """Find out, once, where calls run that requests asked for; takes calls of the model."""
+        if not self._is_measured:
+            self._is_measured = True
+            self.call_traits = self.methods.measured(self._plan).call_traits
+            self.placement = measure(self.predict, self.signature, self.call_traits)
+
     def predict(
         self, inputs: Mapping[str, NamedTensor], parameters: Mapping[str, object]
     ) -> dict[str, Array]:
@@ -148,7 +202,7 @@ class Bundle:
         if PARAMS in parameters:
             parameters = with_params(parameters, self.parameters, self.identity)
         try:
-            outputs = self._run(self._plan, inputs, parameters)
+            outputs = run_steps(self._plan, inputs, parameters, self.failure)
         except StepFailed as failed:
             error = failed.__cause__
             raise self.failure(failed.what, f"{type(error).__name__}: {error}", error) from error
@@ -158,58 +212,6 @@ class Bundle:
                 outputs[name] = outputs[name].astype(dtype)
         if (budget := current_budget()) is not None:
             budget.spend(outputs)
-        return outputs
-
-    def _run(
-        self, plan: Plan, inputs: Mapping[str, NamedTensor], parameters: Mapping[str, object]
-    ) -> dict[str, Array]:
-        """Run a plan, as far as the request's budget allows.
-
-        Raises:
-            StepFailed: a step raised what is not one of our own errors.
-            BundleServerError: one of our own.
-        """
-        tensors: dict[str, tuple[NamedTensor, ...]] = {}
-        declared = plan.signature.inputs
-        if len(declared) == 1 and (len(inputs) > 1 or declared[0].name not in inputs):
-            # Several tensors are the columns of the single input.
-            tensors[declared[0].name] = tuple(inputs.values())
-        else:
-            for name, tensor in inputs.items():
-                tensors[name] = (tensor,)
-        names: Iterable[str] = ()
-        budget = current_budget()
-        for step in plan.steps:
-            if budget is not None:
-                budget.check()
-            if len(step.inputs) == 1:
-                inputs_of_step = tensors.get(step.inputs[0], ())
-            else:
-                inputs_of_step = tuple(t for name in step.inputs for t in tensors.get(name, ()))
-            try:
-                results = step.call(inputs_of_step, parameters)
-                if isinstance(results, tuple | list) and len(results) == len(step.outputs):
-                    names = step.outputs
-                else:
-                    named = step.named(results)
-                    names, results = named.keys(), tuple(named.values())
-            except BundleServerError:
-                raise
-            except BaseException as error:  # a framework's own code may raise anything, and exit
-                if passes_through(error):
-                    raise
-                raise StepFailed(step) from error
-            for name, values in zip(names, results, strict=True):
-                tensors[name] = (NamedTensor(name, values),)
-        if step.naming is not Naming.OPEN:
-            names = plan.outputs
-        outputs: dict[str, Array] = {}
-        for name in names:
-            values, spec = tensors[name][0].values, plan.outputs.get(name)
-            try:
-                outputs[name] = values if spec is None else spec.coerce(values)
-            except (TypeError, ValueError) as error:
-                raise self.failure(f"output '{name}'", str(error)) from error
         return outputs
 
     def warm_up(self, probe: str = "enforce") -> None:
@@ -225,17 +227,20 @@ class Bundle:
         for predictor in self._predictors.values():
             if isinstance(predictor, BundleMember):
                 predictor.warm_up(probe)
-        self.probe = warm_up(self, self._plan, self._run, probe)
+        run = partial(run_steps, failure=self.failure)
+        recorded_by = self._recorded_by
+        if recorded_by is not None and self.manifest.examples:
+            warm_up(self, recorded_by, run, probe)
+        self.probe = warm_up(self, self._plan, run, probe, compares=recorded_by is None)
         if self.probe.answered:
             self._announced = self._plan.announced(self.probe.signature)
-        self.values_per_row = values_per_row(self.probe.signature, self._predictors)
-        self.has_open_widths = has_open_widths(self.probe.signature, self._predictors)
+        self._count_values(self.probe.signature)
         self.placement = measure(self.predict, self.signature, self.call_traits)
 
     def metadata(self) -> dict[str, object]:
         """Return the manifest's metadata, that of the components and the verification."""
         parts = (self.manifest, self._predictors, self.probe, self.call_traits)
-        return facts_of(*parts, self.verification)
+        return facts_of(*parts, self.verification, self.methods.names)
 
     def interface(self) -> Interface:
         """Return what its clients rely on."""
@@ -245,8 +250,9 @@ class Bundle:
     @property
     def needs_examples(self) -> bool:
         """Whether a component's code may do anything, so that nothing is made up for it."""
-        frameworks = [c.framework for c in self.manifest.components.values()]
-        return any(map(_needs_examples, frameworks, self._predictors.values()))
+        return any(
+            map(needs_examples, self.manifest.components.values(), self._predictors.values())
+        )
 
     def samples(self, rows: int) -> Sequence[Sequence[NamedTensor]]:
         """Return inputs for calls of so many rows, by position; those of an example first."""
@@ -258,6 +264,7 @@ class Bundle:
 
     def close(self) -> None:
         """Close every component; there must be no lease left."""
+        self._views.clear()
         self._owned.close()
 
     def failure(self, what: str, cause: str, error: BaseException | None = None) -> PredictionError:
@@ -268,12 +275,6 @@ class Bundle:
         LOG.error("%s %s: %s failed, incident %s: %s", *said, exc_info=error)
         kind = OutOfMemory if is_out_of_memory(error) else PredictionError
         return kind(self.identity, f"{what}: {first_line}", incident)
-
-
-def _needs_examples(framework: str, predictor: Predictor) -> bool:
-    if isinstance(predictor, BundleMember | ModelMember):
-        return predictor.needs_examples
-    return framework_named(framework).needs_examples
 
 
 def _open_component(

@@ -8,6 +8,8 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from bundleserver.errors import BundleError
+from bundleserver.frameworks import Predictor, framework_named
+from bundleserver.manifest import Component
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.budget import Budget, current_budget, spending
 from bundleserver.tensors.signature import Signature
@@ -166,6 +168,13 @@ class ModelMember:
 
     def close(self) -> None:
         """Do nothing: the manager closes the model."""
+
+
+def needs_examples(component: Component, predictor: Predictor) -> bool:
+    """Ask whether a component's code may do anything, so that nothing is made up for it."""
+    if isinstance(predictor, BundleMember | ModelMember):
+        return predictor.needs_examples
+    return framework_named(component.framework).needs_examples
 
 
 def _check_calls(path: Sequence[str], calls: int) -> None:

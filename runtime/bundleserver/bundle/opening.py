@@ -21,6 +21,7 @@ from bundleserver.bundle.inferring.mlmodel_files import is_mlflow_model, named_f
 from bundleserver.bundle.integrity import compare_requirements, trusted_links, verify_files
 from bundleserver.bundle.links import FileWalk, Links, cause
 from bundleserver.bundle.members import Members
+from bundleserver.bundle.methods import PREDICT_PROBA
 from bundleserver.bundle.reading import read_manifest, read_nested_manifest
 from bundleserver.bundle.requirements import (
     refuse_differences,
@@ -96,6 +97,7 @@ def open_bundle(
     links_lead_anywhere: bool = False,
     version_mismatch: str = "warn",
     device: str = "cpu",
+    predict_proba: bool = False,
     members: Members | None = None,
     probe: str = "enforce",
     enter: Enter = lambda state: None,
@@ -114,6 +116,8 @@ def open_bundle(
         version_mismatch: what happens where libraries differ from the recorded ones: ``warn``,
             ``refuse``, or ``ignore`` for whoever reports them itself.
         device: where torch models run.
+        predict_proba: whether probabilities are the answer of a model that has them, in the place
+            of ``predict``; a manifest with steps or outputs decides itself.
         members: acquires other models of this process; without it the examples of a bundle that
             calls them are not run, and it is not probed.
         probe: what happens to a version that cannot answer made-up inputs: ``enforce`` (it fails),
@@ -170,6 +174,8 @@ def open_bundle(
                     release=kept.pop_all().close,
                 )
             try:
+                if predict_proba:
+                    bundle.prefer(PREDICT_PROBA)
                 enter(State.WARMING)
                 if members is not None or not calls_other_models(manifest):
                     bundle.warm_up(probe)

@@ -12,26 +12,34 @@ from dataclasses import replace
 from functools import partial
 
 from bundleserver.bundle.members import BundleMember, ModelMember
-from bundleserver.bundle.steps import Naming, Plan, PlannedStep
-from bundleserver.errors import BundleError, InvalidInput
+from bundleserver.bundle.steps import Naming, Plan, PlannedStep, planned_operation
+from bundleserver.errors import BundleError
 from bundleserver.frameworks import Predictor
 from bundleserver.frameworks.interface import CachesAnswers, MakesSamples, TellsCallTraits
 from bundleserver.manifest import Manifest, Step
-from bundleserver.operations import OPERATIONS
-from bundleserver.tensors import Array, NamedTensor, TensorSpec
-from bundleserver.tensors.call_traits import UNKNOWN, combined
+from bundleserver.tensors import NamedTensor, TensorSpec
+from bundleserver.tensors.call_traits import UNKNOWN
 from bundleserver.tensors.signature import DEFAULT_OUTPUT, Signature
 
 
-def make_plan(manifest: Manifest, predictors: Mapping[str, Predictor]) -> Plan:
+def make_plan(
+    manifest: Manifest,
+    predictors: Mapping[str, Predictor],
+    written: tuple[Step, ...] | None = None,
+) -> Plan:
     """Plan the steps and the signature of a bundle whose components are open.
+
+    Args:
+        manifest: the manifest, read or inferred.
+        predictors: the open components.
+        written: the steps, if not those of ``steps_of``.
 
     Raises:
         BundleError: a step names a method that its component lacks, there is no rule to combine the
             components, or the manifest declares what the components contradict.
     """
-    written = steps_of(manifest, predictors)
-    steps = tuple(_plan_step(step, index, predictors) for index, step in enumerate(written))
+    written = steps_of(manifest, predictors) if written is None else written
+    steps = tuple(plan_step(step, index, predictors) for index, step in enumerate(written))
     if not manifest.steps or manifest.inferred:
         steps = (*steps[:-1], _opened(steps[-1], manifest))
     inputs = _inputs(manifest, steps)
@@ -42,8 +50,7 @@ def make_plan(manifest: Manifest, predictors: Mapping[str, Predictor]) -> Plan:
     # Whoever declares no inputs is a drop-in for the same files without a manifest.
     is_lenient = manifest.inferred or not manifest.inputs
     signature = Signature(inputs, outputs, is_lenient, rowwise, refused, ignores_others)
-    call_traits = combined(step.call_traits for step in steps) if rowwise else UNKNOWN
-    return Plan(steps, signature, call_traits)
+    return Plan(steps, signature, written)
 
 
 def steps_of(manifest: Manifest, predictors: Mapping[str, Predictor]) -> tuple[Step, ...]:
@@ -99,9 +106,16 @@ def _output_names(signature: Signature) -> tuple[str, ...]:
     return tuple(spec.name for spec in signature.outputs) or (DEFAULT_OUTPUT,)
 
 
-def _plan_step(step: Step, index: int, predictors: Mapping[str, Predictor]) -> PlannedStep:
+def plan_step(
+    step: Step, index: int, predictors: Mapping[str, Predictor], *, with_traits: bool = True
+) -> PlannedStep:
+    """Plan one step; its call traits, which may take calls of the model, only if wanted.
+
+    Raises:
+        BundleError: its component lacks the method, or is a forecaster with other inputs.
+    """
     if step.op is not None:
-        return _plan_operation(step, index)
+        return planned_operation(step, index)
     predictor = predictors[step.component or ""]
     methods = predictor.methods
     method = step.method or next(iter(methods))
@@ -117,7 +131,9 @@ def _plan_step(step: Step, index: int, predictors: Mapping[str, Predictor]) -> P
     signature = methods[method]
     _check_names_of_forecast(step, index, signature)
     what = f"steps[{index}] ({step.component}.{method})"
-    traits = predictor.call_traits(method) if isinstance(predictor, TellsCallTraits) else UNKNOWN
+    traits = UNKNOWN
+    if with_traits and isinstance(predictor, TellsCallTraits):
+        traits = predictor.call_traits(method)
     is_cached = (
         partial(predictor.is_cached, method) if isinstance(predictor, CachesAnswers) else None
     )
@@ -155,22 +171,6 @@ def _opened(last: PlannedStep, manifest: Manifest) -> PlannedStep:
     # An inferred step has names of its own only where its component has one output.
     names = last.outputs if len(last.outputs) == len(known) else known
     return replace(last, outputs=names, naming=Naming.OPEN)
-
-
-def _plan_operation(step: Step, index: int) -> PlannedStep:
-    operation = OPERATIONS[step.op or ""]
-    what = f"steps[{index}] ({step.op})"
-    params = operation.read(("steps", index), step.params, len(step.inputs), len(step.outputs))
-
-    def call(inputs: Sequence[NamedTensor], parameters: Mapping[str, object]) -> Sequence[Array]:
-        if len(inputs) != len(step.inputs):
-            came = ", ".join(f"'{tensor.name}'" for tensor in inputs)
-            raise InvalidInput(f"{what} expects {len(step.inputs)} tensors; got {came}")
-        return operation.run(inputs, params)
-
-    signature = Signature((), operation.outputs)
-    call_traits = operation.call_traits(params)
-    return PlannedStep(what, None, call, step.inputs, step.outputs, signature, call_traits)
 
 
 def _check_names_of_forecast(step: Step, index: int, signature: Signature) -> None:

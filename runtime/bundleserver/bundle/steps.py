@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
 
 import numpy as np
 
+from bundleserver.errors import BundleServerError, InvalidInput
+from bundleserver.frameworks.interface import passes_through
+from bundleserver.manifest import Step
+from bundleserver.operations import OPERATIONS
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec
-from bundleserver.tensors.call_traits import UNKNOWN, CallTraits
+from bundleserver.tensors.budget import current_budget
+from bundleserver.tensors.call_traits import UNKNOWN, CallTraits, combined
 from bundleserver.tensors.signature import Signature
 
 Results = Sequence[Array] | Mapping[str, Array]
@@ -27,6 +32,10 @@ Recall = Callable[[Mapping[str, NamedTensor], Mapping[str, object]], bool]
 
 Samples = Callable[[int], Sequence[Sequence[NamedTensor]]]
 """Makes inputs for calls of so many rows, as ``MakesSamples`` describes."""
+
+
+Failure = Callable[[str, str], BundleServerError]
+"""Makes an error of what failed, and of its cause."""
 
 
 class StepFailed(Exception):  # it is raised from the error, for whoever reports it
@@ -50,7 +59,8 @@ class Naming(Enum):
 class PlannedStep:
     """One call: from the tensors named ``inputs`` to the tensors named ``outputs``, by position.
 
-    ``is_cached`` is None if nothing is ever cached.
+    ``is_cached`` is None if nothing is ever cached. ``is_added``: a request asked for it, and the
+    bundle's own steps do not have it.
     """
 
     what: str
@@ -63,6 +73,7 @@ class PlannedStep:
     is_cached: Remembers | None = None
     naming: Naming = Naming.WRITTEN
     samples: Samples = lambda rows: ()
+    is_added: bool = False
 
     def leaves_out(self, results: Results) -> bool:
         """Ask whether a call returned more than the step names, and nobody chose among it."""
@@ -94,11 +105,21 @@ class PlannedStep:
 
 @dataclass(frozen=True)
 class Plan:
-    """All steps of a bundle in order, and the bundle's inputs and outputs."""
+    """All steps of a bundle in order, and the bundle's inputs and outputs.
+
+    ``written``: the same steps as the manifest has them, or as they were made for it.
+    """
 
     steps: tuple[PlannedStep, ...]
     signature: Signature
-    call_traits: CallTraits = UNKNOWN
+    written: tuple[Step, ...] = ()
+
+    @cached_property
+    def call_traits(self) -> CallTraits:
+        """The call traits of all steps together."""
+        if not self.signature.rowwise:
+            return UNKNOWN
+        return combined(step.call_traits for step in self.steps)
 
     @cached_property
     def outputs(self) -> Mapping[str, TensorSpec]:
@@ -129,3 +150,82 @@ class Plan:
         return lambda inputs, parameters: is_cached(
             [inputs[name] for name in names if name in inputs], parameters
         )
+
+
+def planned_operation(step: Step, index: int) -> PlannedStep:
+    """Plan a step that is a built-in operation."""
+    operation = OPERATIONS[step.op or ""]
+    what = f"steps[{index}] ({step.op})"
+    params = operation.read(("steps", index), step.params, len(step.inputs), len(step.outputs))
+
+    def call(inputs: Sequence[NamedTensor], parameters: Mapping[str, object]) -> Sequence[Array]:
+        if len(inputs) != len(step.inputs):
+            came = ", ".join(f"'{tensor.name}'" for tensor in inputs)
+            raise InvalidInput(f"{what} expects {len(step.inputs)} tensors; got {came}")
+        return operation.run(inputs, params)
+
+    signature = Signature((), operation.outputs)
+    call_traits = operation.call_traits(params)
+    return PlannedStep(what, None, call, step.inputs, step.outputs, signature, call_traits)
+
+
+def run_steps(
+    plan: Plan,
+    inputs: Mapping[str, NamedTensor],
+    parameters: Mapping[str, object],
+    failure: Failure,
+) -> dict[str, Array]:
+    """Run a plan's steps in order, as far as the request's budget allows; return its outputs.
+
+    Args:
+        plan: the plan.
+        inputs: validated inputs, by name.
+        parameters: the request's.
+        failure: makes the error of an output that is not what was declared.
+
+    Raises:
+        StepFailed: a step raised what is not one of our own errors.
+        BundleServerError: one of our own.
+    """
+    tensors: dict[str, tuple[NamedTensor, ...]] = {}
+    declared = plan.signature.inputs
+    if len(declared) == 1 and (len(inputs) > 1 or declared[0].name not in inputs):
+        # Several tensors are the columns of the single input.
+        tensors[declared[0].name] = tuple(inputs.values())
+    else:
+        for name, tensor in inputs.items():
+            tensors[name] = (tensor,)
+    names: Iterable[str] = ()
+    budget = current_budget()
+    for step in plan.steps:
+        if budget is not None:
+            budget.check()
+        if len(step.inputs) == 1:
+            inputs_of_step = tensors.get(step.inputs[0], ())
+        else:
+            inputs_of_step = tuple(t for name in step.inputs for t in tensors.get(name, ()))
+        try:
+            results = step.call(inputs_of_step, parameters)
+            if isinstance(results, tuple | list) and len(results) == len(step.outputs):
+                names = step.outputs
+            else:
+                named = step.named(results)
+                names, results = named.keys(), tuple(named.values())
+        except BundleServerError:
+            raise
+        except BaseException as error:  # a framework's own code may raise anything, and exit
+            if passes_through(error):
+                raise
+            raise StepFailed(step) from error
+        for name, values in zip(names, results, strict=True):
+            tensors[name] = (NamedTensor(name, values),)
+    if step.naming is not Naming.OPEN:
+        names = plan.outputs
+    outputs: dict[str, Array] = {}
+    for name in names:
+        values, spec = tensors[name][0].values, plan.outputs.get(name)
+        try:
+            outputs[name] = values if spec is None else spec.coerce(values)
+        except (TypeError, ValueError) as error:
+            raise failure(f"output '{name}'", str(error)) from error
+    return outputs

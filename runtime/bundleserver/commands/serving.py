@@ -14,7 +14,8 @@ import typer
 
 from bundleserver.commands.console import say_error
 from bundleserver.commands.flags import ignored_flags, read_settings
-from bundleserver.commands.flags.table import FLAGS, VARIABLES
+from bundleserver.commands.flags.table import FLAGS
+from bundleserver.commands.flags.variables import VARIABLES, ignored_variables
 from bundleserver.commands.sources import check_place, make_source, served_name
 from bundleserver.commands.trust import log_trust, trust_of
 from bundleserver.errors import BundleServerError, ConfigError, FrameworkError
@@ -123,6 +124,7 @@ def _make_manager(
         traffic=dict(settings.traffic or ()),
         swap=settings.swap_policy,
         device=settings.device,
+        predict_proba=settings.predict_proba,
         version_mismatch=settings.version_mismatch,
         probe=settings.probe,
         breaking_signature=settings.breaking_signature,
@@ -194,6 +196,8 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
     limit_library_threads(server.pool.library_threads)
     if identity is None or identity.number == 1:
         log_trust(trust_of(settings))
+        if names := ignored_variables(os.environ):
+            LOG.warning("environment variables of MLServer have no effect: %s", ", ".join(names))
     for flag in ignored_flags(settings):
         LOG.warning("%s has no effect", flag)
     if member is not None:

@@ -54,6 +54,7 @@ class Manager:
         traffic: Mapping[str, float] | None = None,
         swap: SwapPolicy = SwapPolicy.AVAILABILITY,
         device: str = "cpu",
+        predict_proba: bool = False,
         version_mismatch: str = "warn",
         probe: str = "enforce",
         breaking_signature: str = "warn",
@@ -77,6 +78,7 @@ class Manager:
             traffic: the traffic split if ``serving.json`` has no default, traffic or canary.
             swap: whether a new version is loaded before the old one is unloaded, or after.
             device: the device of torch models.
+            predict_proba: whether models that have probabilities answer with them.
             version_mismatch: ``warn`` or ``refuse`` if libraries differ from the bundle's.
             probe: ``enforce``, ``warn`` or ``off``: whether what cannot answer may be READY.
             breaking_signature: ``warn`` or ``refuse`` if clients of what serves would break.
@@ -108,6 +110,7 @@ class Manager:
             open_candidate,
             source,
             device=device,
+            predict_proba=predict_proba,
             version_mismatch=version_mismatch,
             probe=probe,
             members=self.acquire,

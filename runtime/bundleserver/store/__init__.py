@@ -84,6 +84,7 @@ class BundleStore:
         components: Mapping[str, object] | object,
         *,
         steps: Sequence[Mapping[str, object]] | None = None,
+        methods: Sequence[str] = (),
         inputs: Sequence[Mapping[str, object] | TensorSpec] | None = None,
         outputs: Sequence[Mapping[str, object] | TensorSpec] | None = None,
         examples: object = None,
@@ -103,8 +104,8 @@ class BundleStore:
             components: fitted objects by component name, transformers first, or a single one,
                 which becomes the component ``model``. Another model of the same server is given
                 as in a manifest: ``{"framework": "model", "model": "fraud"}``.
-            steps: the steps as in a manifest; by default every transformer in order, then the
-                last component's first method.
+            steps: as in a manifest; by default transformers in order, then the last one's method.
+            methods: the last component's methods, each for an output of that name; or its first.
             inputs: the input tensors as in a manifest, or TensorSpecs; by default those of the
                 fitted objects.
             outputs: as ``inputs``.
@@ -128,11 +129,10 @@ class BundleStore:
         root, wanted = target_of(self.path(name), version)
         key = None if sign_with is None else SigningKey.load(sign_with)
         sections = {"steps": steps, "inputs": inputs, "outputs": outputs}
-        described = describe(metadata, metrics, sections)
-        models = components_of(components)
+        described = describe(metadata, metrics, sections, methods)
         recording = Recording.plan(
             name,
-            models,
+            components_of(components),
             described,
             options=options,
             frameworks=frameworks,
@@ -140,7 +140,7 @@ class BundleStore:
             code=code,
         )
         with staged(root) as staging, telling_of_lost(root):
-            manifest, interface = recording.write(staging)
+            manifest, interface = recording.write(staging, methods)
             self._compare(name, interface, wanted, allow_breaking)
             return self._publish(staging, record(manifest, interface), wanted, key)
 

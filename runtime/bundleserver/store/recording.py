@@ -27,6 +27,7 @@ from bundleserver.manifest import (
     PYTHON,
     Manifest,
 )
+from bundleserver.store.methods import check_methods, with_methods
 from bundleserver.store.own_code import Code, copy_code, packages_of
 from bundleserver.store.sampling import plain_json, record_example, written_examples
 from bundleserver.store.writing import with_digests
@@ -85,10 +86,14 @@ class Recording:
         recording._refuse_rows_for_members()
         return recording
 
-    def write(self, directory: Path) -> tuple[Manifest, Interface]:
+    def write(self, directory: Path, methods: Sequence[str] = ()) -> tuple[Manifest, Interface]:
         """Write the components' files, open them, run the examples; return the manifest.
 
         And what clients of it rely on.
+
+        Args:
+            directory: where the files go.
+            methods: those of the last component that make the outputs; none is its first.
 
         Raises:
             StoreError: an object cannot be written.
@@ -97,7 +102,7 @@ class Recording:
         code = copy_code(self.code, directory)
         files = {name: self._write_component(name, directory) for name in self.models}
         manifest = self._manifest(files, code, packages_of(directory, code))
-        manifest = with_digests(directory, manifest)
+        manifest = with_methods(directory, with_digests(directory, manifest), methods)
         if self.examples is not None and not manifest.examples:
             manifest = record_example(directory, manifest, self.examples)
         with closing(open_bundle(directory, manifest, version="new")) as new:
@@ -175,8 +180,14 @@ def describe(
     metadata: Mapping[str, object] | None,
     metrics: Mapping[str, object] | None,
     sections: Mapping[str, object],
+    methods: Sequence[str] = (),
 ) -> dict[str, object]:
-    """Return a manifest's JSON without components and examples."""
+    """Return a manifest's JSON without components and examples.
+
+    Raises:
+        StoreError: ``methods`` cannot be chosen so.
+    """
+    check_methods(methods, sections)
     now = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     known: dict[str, object] = {"trained_at": now, **(metadata or {})}
     if metrics is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from bundleserver.bundle.facts.interface import shown_metadata
 from bundleserver.bundle.integrity import bundle_digest
@@ -20,8 +20,12 @@ def facts_of(
     probe: ProbeResult,
     call_traits: CallTraits,
     verification: Verification,
+    methods: Sequence[str] = (),
 ) -> dict[str, object]:
-    """Return the manifest's metadata and that of the components as JSON values."""
+    """Return the manifest's metadata and that of the components as JSON values.
+
+    ``methods``: what requests may ask for by V2's ``outputs`` beside the outputs.
+    """
     digest = bundle_digest(manifest)
     known: dict[str, object] = {
         **shown_metadata(manifest),
@@ -40,6 +44,8 @@ def facts_of(
         },
         "verification": {"digest": digest, "signature": verification.facts()},
     }
+    if methods:
+        known["methods"] = list(methods)
     if probe.reason:
         known["probe"] = probe.reason
     if manifest.requirements.packages:

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pydantic import TypeAdapter, ValidationError
 
 from bundleserver.bundle.integrity import bundle_digest
-from bundleserver.bundle.plan import steps_of
 from bundleserver.bundle.steps import Plan
 from bundleserver.bundle.warming.probe import ProbeResult
 from bundleserver.frameworks import Predictor
@@ -20,7 +19,6 @@ from bundleserver.manifest import Manifest
 from bundleserver.operations import OPERATIONS
 from bundleserver.tensors import TensorSpec
 from bundleserver.tensors.breaking import Interface
-from bundleserver.tensors.signature import Signature
 
 RECORDED = "bundleserver_interface"
 """The key of a manifest's metadata that has it; nobody is shown it."""
@@ -57,11 +55,11 @@ def interface_of(
     steps = [str(facts["step"]) for facts in forecasters if facts.get("step")]
     return Interface(
         replace(plan.signature, inputs=inputs, outputs=outputs),
-        dict(_methods(manifest, predictors, [spec.name for spec in outputs])),
+        dict(_methods(manifest, predictors, plan, [spec.name for spec in outputs])),
         min(horizons, default=None),
         steps[0] if steps else None,
         parameters,
-        dict(_meanings(manifest, predictors, plan.signature)),
+        dict(_meanings(predictors, plan)),
     )
 
 
@@ -107,13 +105,11 @@ def _described(manifest: Manifest) -> str:
     )
 
 
-def _meanings(
-    manifest: Manifest, predictors: Mapping[str, Predictor], signature: Signature
-) -> Iterator[tuple[str, str]]:
+def _meanings(predictors: Mapping[str, Predictor], plan: Plan) -> Iterator[tuple[str, str]]:
     """Yield what options make of the values of inputs and outputs."""
-    taken = {spec.name for spec in signature.inputs}
-    made = {spec.name for spec in signature.outputs}
-    for step in steps_of(manifest, predictors):
+    taken = {spec.name for spec in plan.signature.inputs}
+    made = {spec.name for spec in plan.signature.outputs}
+    for step in plan.written:
         if step.op is not None:
             meaning = OPERATIONS[step.op].meaning_of(step.params)
         else:
@@ -124,17 +120,17 @@ def _meanings(
         for name in step.inputs if meaning.of_inputs else ():
             if name in taken:
                 yield f"input '{name}'", meaning.text
-        names = step.outputs or tuple(spec.name for spec in signature.outputs)
+        names = step.outputs or tuple(spec.name for spec in plan.signature.outputs)
         if names and names[0] in made:
             yield f"output '{names[0]}'", meaning.text
 
 
 def _methods(
-    manifest: Manifest, predictors: Mapping[str, Predictor], outputs: list[str]
+    manifest: Manifest, predictors: Mapping[str, Predictor], plan: Plan, outputs: list[str]
 ) -> Iterator[tuple[str, tuple[str, str]]]:
     made: dict[str, tuple[str, str]] = {}
     last = ("", "")
-    for step in steps_of(manifest, predictors):
+    for step in plan.written:
         if step.op is not None:
             last = ("an operation", step.op)
         else:

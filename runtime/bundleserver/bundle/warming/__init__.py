@@ -61,7 +61,9 @@ class Warming(Protocol):
         """Whether its code may do anything, so that nothing is made up for it."""
 
 
-def warm_up(bundle: Warming, plan: Plan, run: Run, policy: str) -> ProbeResult:
+def warm_up(
+    bundle: Warming, plan: Plan, run: Run, policy: str, *, compares: bool = True
+) -> ProbeResult:
     """Run the examples, or the probe if there are none.
 
     Args:
@@ -69,6 +71,7 @@ def warm_up(bundle: Warming, plan: Plan, run: Run, policy: str) -> ProbeResult:
         plan: its plan.
         run: runs a plan's steps.
         policy: ``enforce``, ``warn`` or ``off``.
+        compares: the outputs of the examples are this plan's; else they only have to run.
 
     Raises:
         WarmUpError: an example fails, or its outputs differ.
@@ -84,7 +87,9 @@ def warm_up(bundle: Warming, plan: Plan, run: Run, policy: str) -> ProbeResult:
             return run(plan, inputs, parameters)
 
     try:
-        return _within(DEADLINE_SECONDS, lambda: _warmed_up(bundle, plan, run_alone, policy))
+        return _within(
+            DEADLINE_SECONDS, lambda: _warmed_up(bundle, plan, run_alone, policy, compares)
+        )
     except ProbeError as error:
         if policy == "enforce":
             raise
@@ -92,9 +97,9 @@ def warm_up(bundle: Warming, plan: Plan, run: Run, policy: str) -> ProbeResult:
         return replace(_unprobed(plan, str(error)), problem=str(error))
 
 
-def _warmed_up(bundle: Warming, plan: Plan, run: Run, policy: str) -> ProbeResult:
+def _warmed_up(bundle: Warming, plan: Plan, run: Run, policy: str, compares: bool) -> ProbeResult:
     if bundle.manifest.examples:
-        return _run_examples(bundle, plan, run)
+        return _run_examples(bundle, plan, run, compares)
     if policy == "off":
         return _unprobed(plan, "the probe is turned off (--probe=off)")
     samples = samples_of(plan, 1)
@@ -116,7 +121,7 @@ def _unprobed(plan: Plan, reason: str) -> ProbeResult:
     return ProbeResult(False, reason, "", completed(plan, {}, {}))
 
 
-def _run_examples(bundle: Warming, plan: Plan, run: Run) -> ProbeResult:
+def _run_examples(bundle: Warming, plan: Plan, run: Run, compares: bool) -> ProbeResult:
     inputs: Mapping[str, NamedTensor] = {}
     outputs: Mapping[str, Array] = {}
     for index, example in enumerate(bundle.manifest.examples):
@@ -132,7 +137,8 @@ def _run_examples(bundle: Warming, plan: Plan, run: Run) -> ProbeResult:
             raise WarmUpError(f"{where} failed: {failed.what}: {named_line(cause)}") from cause
         if problem := recorder.problem():
             raise ProbeError(problem)
-        _compare(where, bundle.identity, outputs, example)
+        if compares:
+            _compare(where, bundle.identity, outputs, example)
     floats = as_announced(plan, inputs)
     if any(floats[name] is not tensor for name, tensor in inputs.items()):
         # Its datatypes follow those of its inputs, which are announced as FP64.

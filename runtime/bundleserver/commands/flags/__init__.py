@@ -13,10 +13,16 @@ from types import MappingProxyType
 from typing import NoReturn
 
 from bundleserver.commands.flags.profiles import PROFILES
-from bundleserver.commands.flags.table import FLAGS, GROUPS, IGNORED, VARIABLES, Flag
+from bundleserver.commands.flags.table import (
+    FLAGS,
+    GROUPS,
+    IGNORED,
+    Flag,
+)
 from bundleserver.commands.flags.values import (
     parse_bool,
 )
+from bundleserver.commands.flags.variables import VARIABLES, read_variables
 from bundleserver.errors import ConfigError, Problem
 from bundleserver.settings import Settings
 
@@ -34,18 +40,15 @@ def read_settings(
     values, unknown = _parser().parse_known_args(list(arguments))
     if problems := _unknown_flags(unknown):
         raise ConfigError("serve", problems)
-    from_environment = {
-        name: environ[variable] for name, variable in VARIABLES.items() if environ.get(variable)
-    }
+    from_environment = read_variables(environ, vars(values))
     profile = PROFILES.get(getattr(values, "profile", ""), {})
     try:
         return Settings(**{**profile, **from_environment, **vars(values)})
     except ConfigError as error:
-        from_variable = from_environment.keys() - vars(values).keys()
         flags = [
             Problem(
                 f"${VARIABLES[it.where]}"
-                if it.where in from_variable
+                if it.where in from_environment
                 else FLAGS[it.where].spelling,
                 it.what,
             )

@@ -92,6 +92,12 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
             one_of("warn", "refuse"),
         ),
         Flag(
+            "--predict_proba",
+            "answer with probabilities where a model has them and its manifest has neither steps "
+            "nor outputs; default: $PREDICT_PROBA",
+            parse_bool,
+        ),
+        Flag(
             "--swap_policy",
             "availability loads the new version before it unloads the old one; resource unloads "
             "the old one first, if memory is too small for both",
@@ -273,6 +279,7 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
     IGNORED: (
         Flag("--max_threads", "gRPC uses the thread pool for predictions", parse_int),
         Flag("--nthread", "of KServe's XGBoost and LightGBM servers: threads", parse_int),
+        Flag("--framework", "of KServe's predictive server; files say whose they are"),
         Flag("--enable_latency_logging", "latencies are metrics", parse_bool),
         Flag("--predictor_host", "predictor of a transformer"),
         Flag("--protocol", "older name of --predictor_protocol", _protocol),
@@ -288,12 +295,3 @@ FLAGS: Mapping[str, Flag] = MappingProxyType(
     {flag.setting: flag for group in GROUPS.values() for flag in group}
 )
 """Every flag by its setting's name."""
-
-VARIABLES = MappingProxyType(
-    {
-        "ssl_certfile": "KSERVE_TLS_CERT_FILE",
-        "ssl_keyfile": "KSERVE_TLS_KEY_FILE",
-        "model_uri": "MODEL_URI",
-        "termination_log": "TERMINATION_LOG",
-    }
-)

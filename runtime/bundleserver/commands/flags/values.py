@@ -30,6 +30,20 @@ def parse_bool(text: str) -> bool:
     raise argparse.ArgumentTypeError(f"is '{text}'; expected true or false")
 
 
+def parse_true_or_false(text: str) -> bool:
+    """Parse the boolean of an environment variable, of which KServe knows these two words.
+
+    To it all others are false, also ``1`` and ``yes``: they are refused, since either may be meant.
+
+    Raises:
+        argparse.ArgumentTypeError: it is neither.
+    """
+    word = text.strip().lower()
+    if word not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"is '{text}'; expected true or false")
+    return word == "true"
+
+
 def parse_bytes(text: str) -> int:
     """Parse a number of bytes: ``1048576``, ``64MiB``, ``64Mi``, ``1GB``.
 

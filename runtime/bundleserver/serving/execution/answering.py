@@ -18,12 +18,20 @@ from typing import TYPE_CHECKING, TypeVar
 from prometheus_client import CollectorRegistry
 
 from bundleserver.bundle.placement import OVERRUN_SECONDS
-from bundleserver.errors import BundleServerError, InvalidInput
+from bundleserver.errors import BundleServerError
 from bundleserver.serving.cpus import limit_library_threads
 from bundleserver.serving.errors import outcome_of
 from bundleserver.serving.execution.batching import MAX_BATCH_ROWS, Batches
+from bundleserver.serving.execution.cached import inputs_of_cached, is_short
 from bundleserver.serving.execution.limits import Limits
-from bundleserver.serving.execution.predict import Inputs, are_finite, predict, row_count, validate
+from bundleserver.serving.execution.predict import (
+    Inputs,
+    are_finite,
+    as_asked,
+    predict,
+    row_count,
+    validate,
+)
 from bundleserver.serving.execution.thread_pool import ThreadPool
 from bundleserver.serving.execution.waiting import outcome_of_work
 from bundleserver.serving.execution.watched import answer_watched
@@ -36,7 +44,6 @@ from bundleserver.tensors.budget import Budget, spending
 
 if TYPE_CHECKING:
     from bundleserver.bundle import Bundle
-    from bundleserver.bundle.steps import Recall
 
 LOG = logging.getLogger(__name__)
 
@@ -47,9 +54,6 @@ LOAD_TIMEOUT_SECONDS = 600.0
 
 MOST_INLINE_OBJECTS = 64
 """Requests with more tensors, or rows that are objects, are not validated on the event loop."""
-
-_FEW_VALUES = 64
-"""Maximum values of a cheap cache lookup: a horizon, some dates, a short history."""
 
 
 async def in_thread(pool: Executor, call: Callable[[], T]) -> T:
@@ -179,7 +183,7 @@ class ServedModels:
         Raises:
             AnswerTooLarge: its answer would have too many values; none of it is run.
         """
-        rows, inputs = row_count(request), None
+        rows, inputs, bundle = row_count(request), None, as_asked(bundle, request)
         if rows * bundle.values_per_row >= self._noted_values or not bundle.signature.rowwise:
             self._check_values(bundle, request)
         if 0 < bundle.placement.inline_rows >= rows and (
@@ -204,8 +208,8 @@ class ServedModels:
                     seconds = time.thread_time() - started
                     if seconds > OVERRUN_SECONDS:
                         self._leave_the_loop(bundle, seconds)
-        elif bundle.is_cached is not None and _is_short(request):
-            inputs = _cached(bundle.is_cached, bundle, request)
+        elif bundle.is_cached is not None and is_short(request):
+            inputs = inputs_of_cached(bundle.is_cached, bundle, request)
             if inputs is not None:
                 return predict(bundle, request, inputs)
         elif self._batches.accepts(bundle, rows):
@@ -249,6 +253,7 @@ class ServedModels:
     ) -> PredictResponse:
         self._metrics.waited(request.model, time.perf_counter() - since)
         budget.check()
+        bundle.measure_calls()
         with spending(budget):
             return predict(bundle, request, inputs)
 
@@ -283,17 +288,3 @@ class ServedModels:
         traffic = self._manager.traffic(request.model)
         with spending(budget):
             return answer_watched(self.splitter, request, traffic, answered_by, self._check_values)
-
-
-def _is_short(request: PredictRequest) -> bool:
-    values = sum(tensor.values.size for tensor in request.tensors or ())
-    return request.rows is None and values <= _FEW_VALUES
-
-
-def _cached(is_cached: Recall, bundle: Bundle, request: PredictRequest) -> Inputs | None:
-    """Validate a request whose forecast is cached; None for others, and for invalid ones."""
-    try:
-        inputs = validate(bundle, request)
-        return inputs if is_cached(inputs, request.parameters) else None
-    except InvalidInput:
-        return None  # raised again in the thread pool

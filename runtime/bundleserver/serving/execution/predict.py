@@ -40,12 +40,24 @@ def predict(
         NotReady: another model that the bundle calls is not ready.
         PredictionError: the model's own code raised.
     """
+    bundle = as_asked(bundle, request)
     if request.rows is not None and not bundle.signature.rowwise:
         answers = _answer_instances(bundle, request.rows, request.parameters)
         return respond(bundle, request, {}, answers)
     if inputs is None:
         inputs = validate(bundle, request)
     return respond(bundle, request, bundle.predict(inputs, request.parameters))
+
+
+def as_asked(bundle: Bundle, request: PredictRequest) -> Bundle:
+    """Return a bundle as it makes the outputs that a request asks for.
+
+    Raises:
+        InvalidInput: a name is neither an output nor a method of its model.
+    """
+    if not request.outputs:
+        return bundle
+    return bundle.answering([wanted.name for wanted in request.outputs])
 
 
 def validate(bundle: Bundle, request: PredictRequest) -> Inputs:
@@ -119,10 +131,7 @@ def are_finite(inputs: Inputs) -> bool:
 
 def _output(outputs: Mapping[str, Array], wanted: RequestedOutput, bundle: Bundle) -> Array:
     if wanted.name not in outputs:
-        known = ", ".join(f"'{name}'" for name in outputs)
-        raise InvalidInput(
-            f"unknown output '{wanted.name}'; {bundle.identity} has the outputs {known}"
-        )
+        raise InvalidInput(bundle.methods.unknown_output(wanted.name, outputs, bundle.identity))
     return outputs[wanted.name]
 
 
