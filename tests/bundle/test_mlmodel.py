@@ -21,7 +21,7 @@ from bundleserver.bundle.trust import Trust
 from bundleserver.errors import BundleError, BundleServerError, IntegrityError, LoadError
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 from bundleserver.manifest import Manifest
-from bundleserver.store.recording import with_digests, write_manifest
+from bundleserver.store.writing import with_digests, write_manifest
 
 TABLE = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [0.0, 1.0, 0.0]})
 MODEL = LinearRegression().fit(TABLE, [1.0, 2.0, 4.0])
