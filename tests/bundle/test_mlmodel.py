@@ -250,3 +250,12 @@ def test_a_row_that_a_signature_excludes_is_refused(tmp_path):
             for row in ({"a": 1.0}, {"a": "x", "b": 1.0}):
                 with pytest.raises(BundleServerError):
                     bundle.predict(bundle.signature.validate_rows([row], "m"), {})
+
+
+def test_a_model_without_a_signature_takes_rows(tmp_path):
+    """As any file of its framework does."""
+    for form in ("skops", "cloudpickle"):
+        path = saved(tmp_path / form, form, signature=False)
+        with closing(open_bundle(path, probe="off")) as bundle:
+            rows = bundle.signature.validate_rows([[1.5, 0.5]], "m")
+            assert EXPECTED == bundle.predict(rows, {})["output-0"].tolist()
