@@ -9,14 +9,17 @@ from pathlib import Path
 
 import catboost
 import joblib
+import mlflow.catboost
 import numpy as np
 import pytest
+from mlflow.models import infer_signature
 
 from bundleserver.errors import InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext, facts_of_file, framework_for, framework_of_file
 from bundleserver.frameworks.catboost import framework, trial
 from bundleserver.frameworks.cbm import read_model
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
+from bundleserver.sources.registry.flavours import manifest_of
 from bundleserver.tensors import NamedTensor
 from bundleserver.tensors.call_traits import CallTraits
 from tests.frameworks.catboost import models
@@ -228,6 +231,29 @@ def test_facts_tell_the_width(numbers, cities, tmp_path):
     facts = facts_of_file(tmp_path / "numbers.cbm", "catboost", "model")
     assert ("a CatBoostRegressor", "model", 4) == (facts.what, facts.role, facts.takes)
     assert 3 == facts_of_file(tmp_path / "cities.cbm", "catboost", "model").takes
+
+
+def test_a_logged_model_is_opened_as_the_library_does(numbers, cities, tmp_path):
+    """MLflow's flavour opens here unless MLflow enforces columns of text, or the class is lost."""
+    logged = {"named": (numbers["named"], FRAME), "cities": (cities, CITIES)}
+    logged |= {"rmse": (numbers["rmse"], None), "base": (numbers["base"], None)}
+    components = {}
+    for name, (model, data) in logged.items():
+        signature = None if data is None else infer_signature(data, model.predict(data))
+        mlflow.catboost.save_model(model, str(tmp_path / name), signature=signature)
+        (components[name],) = manifest_of(tmp_path / name, name).components.values()
+    named = components["named"]
+    predictor = framework.load(
+        tmp_path / "named" / str(named.path), LoadContext(options=named.options)
+    )
+
+    frameworks = {name: component.framework for name, component in components.items()}
+    assert frameworks == {
+        "named": "catboost", "cities": "pyfunc", "rmse": "catboost", "base": "pyfunc"
+    }  # fmt: skip
+    expected = asked(numbers["named"], "predict_proba", FRAME)
+    answer = ask(predictor, "predict_proba", table(X[:, ::-1], (*FRAME.columns[::-1],)))
+    assert is_same(answer, expected)
 
 
 def test_the_servers_limit_of_threads_holds(numbers, monkeypatch):

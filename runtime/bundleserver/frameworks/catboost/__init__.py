@@ -19,7 +19,8 @@ CLASSES = ("CatBoost", "CatBoostClassifier", "CatBoostRegressor", "CatBoostRanke
 
 SUFFIX = ".cbm"
 _MODULE = "catboost.core"
-_NUMBERS = {"double": "FP64", "float": "FP32", "long": "INT64", "integer": "INT32"}
+_NUMBERS = {"double": "FP64", "long": "INT64", "integer": "INT32"}
+"""Types of MLflow's columns that are enforced here as there."""
 
 
 def is_own_file(path: Path) -> bool:
@@ -44,7 +45,7 @@ def _sniff(path: Path) -> FileRole | None:
 
 def _facts(path: Path) -> FileFacts | None:
     """Return the width that a file of the library's own format says."""
-    if suffix_of(path.name) != SUFFIX:
+    if suffix_of(path.name) != SUFFIX and not is_own_file(path):
         return FileFacts(held_in(path).what, "model")
     try:
         model = _read(path)
@@ -63,6 +64,8 @@ def _logged_file(directory: Path, said: Mapping[str, object]) -> str | None:
     name = str(said.get("data", ""))
     if said.get("save_format", "cbm") != "cbm" or not name:
         return None
+    if Path(name).name != name:
+        return name  # whoever opens it says what such a path is
     try:
         told = class_of_file(_read(directory / name))
     except (Damaged, OSError):
@@ -71,8 +74,11 @@ def _logged_file(directory: Path, said: Mapping[str, object]) -> str | None:
 
 
 def _options(file: Path, columns: Sequence[LoggedColumn]) -> Mapping[str, object] | None:
-    """Leave columns to MLflow, which enforces them."""
-    return None if columns else {}
+    """Enforce columns of numbers with names; MLflow enforces all other columns."""
+    datatypes = {column.name: _NUMBERS.get(column.type) for column in columns if column.required}
+    if not all(datatypes.values()) or len(datatypes) < len(columns) or "" in datatypes:
+        return None
+    return {"columns": datatypes} if columns else {}
 
 
 FRAMEWORK = Framework(
