@@ -50,7 +50,9 @@ def forest(**options):
 def named_forest():
     """Convert a forest whose classes are strings that are not in their order of first use."""
     names = np.array(["setosa", "Versicolor", "a b"])[KINDS]
-    return to_onnx(RandomForestClassifier(5, max_depth=3, random_state=0).fit(ROWS, names), ROWS[:1])
+    return to_onnx(
+        RandomForestClassifier(5, max_depth=3, random_state=0).fit(ROWS, names), ROWS[:1]
+    )
 
 
 def regressor():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from itertools import pairwise
+
 import numpy as np
 import onnx
 import pytest
@@ -13,7 +16,7 @@ from bundleserver.frameworks.onnx import wire
 from bundleserver.frameworks.onnx.structure import DEEPEST, read_structure
 from bundleserver.frameworks.onnx.wire import Malformed, Wire
 from bundleserver.store import BundleStore
-from tests.frameworks.onnx.graphs import FLOAT, INT64, forest, identity, model, node, value
+from tests.frameworks.onnx.graphs import FLOAT, forest, identity, model, node, value
 
 ONNX = framework_named("onnx")
 
@@ -76,7 +79,7 @@ def growing(levels=8, times=16):
         last = level == levels - 1
         name, domain = ("Neg", "") if last else (f"F{level + 1}", "own")
         names = ["x", *(f"t{i}" for i in range(times - 1)), "y"]
-        nodes = [node(name, [a], [b], domain=domain) for a, b in zip(names, names[1:], strict=False)]
+        nodes = [node(name, [a], [b], domain=domain) for a, b in pairwise(names)]
         functions.append(helper.make_function("own", f"F{level}", ["x"], ["y"], nodes, imports))
     x, y = value("x", FLOAT, ["n"]), value("y", FLOAT, ["n"])
     opsets = {"": 21, "own": 1}
@@ -125,7 +128,10 @@ REFUSED = {
     "nothing": (b"", "is not a valid ONNX model: it has no graph"),
     "git lfs": (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
     "ort": (b"\x20\0\0\0ORTM" + bytes(40), "is in ONNX Runtime's own format"),
-    "half": (forest().SerializeToString()[:900], "announces .* bytes, where .* are left; it is prob"),
+    "half": (
+        forest().SerializeToString()[:900],
+        "announces .* bytes, where .* are left; it is prob",
+    ),
     "two graphs": (with_weights().SerializeToString() * 2, "the model has its field 7 twice"),
     "external": (
         changed(external),
@@ -158,22 +164,29 @@ REFUSED = {
         ),
         "has the operator 'EPContext' of 'com.microsoft', which reads another file",
     ),
-    "bfloat16": (of_datatype(TensorProto.BFLOAT16), "has the input 'x', a tensor of bfloat16, which"),
-    "complex": (of_datatype(TensorProto.COMPLEX64), "has the input 'x', a tensor of complex64, which"),
+    "bfloat16": (
+        of_datatype(TensorProto.BFLOAT16),
+        "has the input 'x', a tensor of bfloat16, which",
+    ),
+    "complex": (
+        of_datatype(TensorProto.COMPLEX64),
+        "has the input 'x', a tensor of complex64, which",
+    ),
     "map": (of_map_input(), "has the input 'm', a map, which is not a tensor; convert"),
     "ir": (
         changed(lambda m: setattr(m, "ir_version", 99)),
         "cannot be opened: it has the IR version 99; onnxruntime .* takes at most",
     ),
-    "no ir": (changed(lambda m: m.ClearField("ir_version")), "has the IR version 0; expected at least"),
+    "no ir": (
+        changed(lambda m: m.ClearField("ir_version")),
+        "has the IR version 0; expected at least",
+    ),
     "opset": (
         model([], [], [value("y", FLOAT, ["n"])], opsets={"": 999}),
         "cannot be opened: it has the opset 999, which onnxruntime .* does not take",
     ),
     "no operator": (
-        model(
-            [node("Nope", ["x"], ["y"])], [value("x", FLOAT, ["n"])], [value("y", FLOAT, ["n"])]
-        ),
+        model([node("Nope", ["x"], ["y"])], [value("x", FLOAT, ["n"])], [value("y", FLOAT, ["n"])]),
         "cannot be opened: .*No Op registered for Nope",
     ),
     "no outputs": (changed(lambda m: m.graph.ClearField("output")), "has a graph without outputs"),
@@ -185,13 +198,7 @@ def test_a_broken_or_hostile_file_is_refused_with_a_sentence(tmp_path, case):
     """The message names the file, what is wrong with it, and what to do."""
     made, said = REFUSED[case]
 
-    assert_matches(said, refused(tmp_path, made))
-
-
-def assert_matches(pattern, text):
-    """Compare a message with a pattern."""
-    with pytest.raises(AssertionError, match=pattern):
-        raise AssertionError(text)
+    assert re.search(said, refused(tmp_path, made))
 
 
 def test_options_of_other_frameworks_are_refused(tmp_path):
@@ -199,13 +206,13 @@ def test_options_of_other_frameworks_are_refused(tmp_path):
     path = tmp_path / "model.onnx"
     onnx.save(identity(), path)
 
-    with pytest.raises(LoadError, match="options.providers is not a known option"):
+    with pytest.raises(LoadError, match=r"options\.providers is not a known option"):
         ONNX.load(path, LoadContext({"providers": ["CUDA"]}))
 
 
 def test_what_cannot_be_served_is_not_saved(tmp_path):
     """The rules of loading are those of saving."""
-    with pytest.raises(StoreError, match="'model' has the operator 'Odd' of the domain 'my.ops'"):
+    with pytest.raises(StoreError, match=r"'model' has the operator 'Odd' of the domain 'my\.ops'"):
         BundleStore(tmp_path).save("m", custom())
     with pytest.raises(StoreError, match="'model' cannot be served: tensor 'w' has its values in"):
         BundleStore(tmp_path).save("m", changed(external))
@@ -238,18 +245,21 @@ def test_values_are_counted_however_they_are_written(values, packed):
         assert ["w"] == list(read_structure(data).outputs)
 
 
+_FIELDS = {4: "float_data", 5: "int32_data", 7: "int64_data", 10: "double_data", 11: "uint64_data"}
+_WIRES = {4: 5, 10: 1}
+
+
 def unpacked(made, numbers):
     """Write the values of the only tensor with a tag for each."""
     tensor = made.graph.initializer[0]
-    number = next(f.number for f, _ in tensor.ListFields() if f.name.endswith("_data"))
-    tensor.ClearField({4: "float_data", 5: "int32_data", 7: "int64_data", 10: "double_data", 11: "uint64_data"}[number])
+    field = next(number for number, name in _FIELDS.items() if len(getattr(tensor, name)))
+    tensor.ClearField(_FIELDS[field])
     rest = tensor.SerializeToString()
-    wires = {4: 5, 10: 1}
     for each in numbers:
-        rest += bytes([number << 3 | wires.get(number, 0)])
-        rest += each.tobytes() if number in wires else varint(int(each))
+        rest += bytes([field << 3 | _WIRES.get(field, 0)])
+        rest += each.tobytes() if field in _WIRES else varint(int(each))
     made.graph.ClearField("initializer")
-    return made.SerializeToString() + b""[:0] if not rest else joined(made, rest)
+    return joined(made, rest)
 
 
 def joined(made, tensor):
@@ -277,7 +287,7 @@ def test_runs_of_strings_are_passed_over(size, count):
     data = entry * count + b"\x08\x05"
     found = list(Wire(data).fields(0, len(data), (9,)))
 
-    assert count == sum(each.count for each in found[:-1])
+    assert count == sum(each.entries for each in found[:-1])
     assert (1, 5) == (found[-1].number, found[-1].value)
 
 
@@ -292,7 +302,7 @@ def test_runs_of_numbers_are_passed_over(tag, count):
     data = b"".join(bytes([tag]) + part for part in parts) + b"\x10\x05"
     found = list(Wire(data).fields(0, len(data), (7,)))
 
-    assert count == sum(each.count for each in found[:-1])
+    assert count == sum(each.entries for each in found[:-1])
     assert (2, 5) == (found[-1].number, found[-1].value)
     assert len(found) < 20
 
@@ -305,7 +315,7 @@ def test_a_file_of_many_small_fields_ends_early(monkeypatch):
         read_structure(b"\x78\x01" * 2000)
 
 
-def test_every_beginning_of_a_file_is_refused(tmp_path):
+def test_every_beginning_of_a_file_is_refused():
     """A file that was cut anywhere is never opened as another model."""
     data = with_weights().SerializeToString()
     kept = []
@@ -317,5 +327,5 @@ def test_every_beginning_of_a_file_is_refused(tmp_path):
         kept.append((size, structure.opsets))
 
     # The graph stands before the opsets, so that these alone may lack.
-    assert all(not opsets or opsets != {"": 21, "ai.onnx.ml": 3, "com.microsoft": 1} for _, opsets in kept)
-    assert INT64 and len(kept) < 4
+    assert all(len(opsets) < 3 for _, opsets in kept)
+    assert len(kept) < 4

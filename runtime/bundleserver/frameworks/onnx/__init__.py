@@ -22,8 +22,7 @@ def _recognises(model: object) -> bool:
     names = {f"{base.__module__}.{base.__qualname__}" for base in type(model).__mro__}
     sessions = ("InferenceSession", "Session")
     return any(
-        (name.rpartition(".")[2] == "ModelProto"
-        and name.startswith("onnx."))
+        (name.rpartition(".")[2] == "ModelProto" and name.startswith("onnx."))
         or (name.startswith("onnxruntime.") and name.rpartition(".")[2] in sessions)
         for name in names
     )

@@ -89,5 +89,5 @@ def _same(whole: Array, parts: Sequence[Array]) -> bool:
         return False
     joined = np.concatenate(parts)
     if whole.dtype.kind == "O":
-        return joined.tolist() == whole.tolist()
+        return bool(joined.tolist() == whole.tolist())
     return joined.shape == whole.shape and joined.tobytes() == whole.tobytes()

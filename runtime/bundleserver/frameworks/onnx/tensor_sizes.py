@@ -133,7 +133,8 @@ def _dims(wire: Wire, each: Field) -> list[int]:
     if each.wire == VARINT:
         return [signed(each.value)]
     expect(each, BYTES)
-    sizes, at = [], each.start
+    sizes: list[int] = []
+    at = each.start
     while at < each.end and len(sizes) <= _MOST_DIMENSIONS:
         value, at = wire.varint(at, each.end)
         sizes.append(signed(value))
@@ -144,9 +145,9 @@ def _count(wire: Wire, each: Field) -> int:
     """Count the values of a field, packed or not."""
     single = _WIRES[each.number]
     if each.wire == single:
-        return each.count
+        return each.entries
     expect(each, BYTES, single)
-    if each.count > 1:
+    if each.entries > 1:
         raise Malformed(f"byte {each.start} has a tensor whose values are in several pieces")
     size = each.end - each.start
     if single in _BYTES_OF:

@@ -34,7 +34,7 @@ class Field(NamedTuple):
     """One field of a message, or a run of entries of a repeated one.
 
     ``value`` is a varint's, as unsigned 64 bits, else 0. ``start`` and ``end`` are those of the
-    content in the file, of a run those of all of it. ``count`` is the number of entries.
+    content in the file, of a run those of all of it. ``entries`` is how many there are.
     """
 
     number: int
@@ -42,7 +42,7 @@ class Field(NamedTuple):
     value: int
     start: int
     end: int
-    count: int = 1
+    entries: int = 1
 
 
 class Wire:
