@@ -329,3 +329,42 @@ def test_every_beginning_of_a_file_is_refused():
     # The graph stands before the opsets, so that these alone may lack.
     assert all(len(opsets) < 3 for _, opsets in kept)
     assert len(kept) < 4
+
+
+def vectorizer(**changes):
+    """Make a model that counts 0, 1 and their pair."""
+    attributes = {
+        "max_gram_length": 2,
+        "min_gram_length": 1,
+        "max_skip_count": 0,
+        "mode": "TF",
+        "ngram_counts": [0, 2],
+        "ngram_indexes": [0, 1, 2],
+        "pool_int64s": [0, 1, 0, 1],
+        **changes,
+    }
+    counting = node("TfIdfVectorizer", ["x"], ["y"], **attributes)
+    return model([counting], [value("x", TensorProto.INT64, ["n"])], [value("y", FLOAT, None)])
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"ngram_indexes": [0, 1]}, "has 3 n-grams; expected ngram_indexes to have as many, not 2"),
+        (
+            {"ngram_indexes": [0] * 9},
+            "has 3 n-grams; expected ngram_indexes to have as many, not 9",
+        ),
+        ({"ngram_counts": [0, 3]}, "has 4 words in its n-grams, which begin at "),
+        ({"ngram_counts": [0, 9]}, "has 4 words in its n-grams, which begin at "),
+        ({"ngram_counts": [-2, 2]}, "has 4 words in its n-grams, which begin at "),
+        ({"pool_int64s": [0, 1, 0]}, "has 3 words in its n-grams, which begin at "),
+    ],
+)
+def test_a_vocabulary_that_ends_the_process_is_refused(tmp_path, changes, said):
+    """Onnxruntime 1.32 aborts where a vocabulary has too few places for its n-grams."""
+    path = tmp_path / "good.onnx"
+    onnx.save(vectorizer(), path)
+
+    assert ONNX.load(path, LoadContext()) is not None
+    assert f"a TfIdfVectorizer {said}" in refused(tmp_path, vectorizer(**changes))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from contextlib import closing
 
 import numpy as np
@@ -13,10 +14,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from bundleserver.bundle.opening import open_bundle
-from bundleserver.errors import InvalidInput, StoreError
+from bundleserver.errors import InvalidInput, RequestTimedOut, StoreError
 from bundleserver.frameworks import LoadContext, framework_for, framework_named, framework_of_file
+from bundleserver.frameworks.giving_up import Abandoned, checked_by
 from bundleserver.store import BundleStore
 from bundleserver.tensors import NUMPY_DTYPES, NamedTensor
+from bundleserver.tensors.budget import Budget, spending
 from tests.frameworks.onnx.graphs import (
     FLOAT,
     INT64,
@@ -350,3 +353,38 @@ def test_a_closed_predictor_is_not_called(opened):
 
     with pytest.raises(RuntimeError, match="closed"):
         call(predictor, x=[[1.0, 2.0]])
+
+
+def endless():
+    """Make a model that counts in a loop as often as its second input says."""
+    body = helper.make_graph(
+        [node("Add", ["a", "one"], ["b"]), node("Identity", ["go"], ["on"])],
+        "body",
+        [value("i", INT64, []), value("go", TensorProto.BOOL, []), value("a", FLOAT, [])],
+        [value("on", TensorProto.BOOL, []), value("b", FLOAT, [])],
+        [helper.make_tensor("one", FLOAT, [], [1])],
+    )
+    yes = helper.make_tensor("yes", TensorProto.BOOL, [], [True])
+    return model(
+        [node("Loop", ["times", "yes", "x"], ["y"], body=body)],
+        [value("x", FLOAT, []), value("times", INT64, [])],
+        [value("y", FLOAT, [])],
+        [yes],
+    )
+
+
+def test_a_loop_ends_with_its_request(opened):
+    """A model is a program; the deadline of a request ends one that goes on."""
+    predictor = opened(endless())
+    inputs = {"x": np.float32(0), "times": np.int64(1 << 62)}
+
+    assert 5.0 == call(predictor, x=np.float32(0), times=np.int64(5))["y"].item()
+    with spending(Budget(deadline=time.monotonic())), pytest.raises(RequestTimedOut):
+        call(predictor, **inputs)
+    with checked_by(abandon), pytest.raises(Abandoned):
+        call(predictor, **inputs)
+
+
+def abandon():
+    """Say that nobody waits for a load any more."""
+    raise Abandoned

@@ -23,6 +23,7 @@ _LEAST_WINDOW, _MOST_WINDOW = 1 << 7, 1 << 18
 _MOST_DIGITS = 10
 _ASK_EVERY = 1 << 16
 _MOST_SHIFT = 63
+_INSIDE_NUMBER = bytes(range(128, 256))
 _MOST_NUMBER = (1 << 29) - 1
 
 
@@ -90,6 +91,10 @@ class Wire:
                 return value & ((1 << 64) - 1), at
             shift += 7
         raise Malformed(f"byte {at} is inside of a number without an end")
+
+    def varints(self, field: Field) -> int:
+        """Count the integers of a packed field."""
+        return len(self.data[field.start : field.end].translate(None, _INSIDE_NUMBER))
 
     def text(self, field: Field, most: int = 4096) -> str:
         """Return a string, of at most so many bytes.
