@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from contextlib import closing
 
 import numpy as np
@@ -13,14 +14,15 @@ import pytest
 from onnx import TensorProto, helper
 
 from bundleserver.bundle.opening import open_bundle
-from bundleserver.errors import InvalidInput, StoreError
+from bundleserver.errors import InvalidInput, RequestTimedOut, StoreError
 from bundleserver.frameworks import LoadContext, framework_for, framework_named, framework_of_file
+from bundleserver.frameworks.giving_up import Abandoned, checked_by
 from bundleserver.store import BundleStore
 from bundleserver.tensors import NUMPY_DTYPES, NamedTensor
+from bundleserver.tensors.budget import Budget, spending
 from tests.frameworks.onnx.graphs import (
     FLOAT,
     INT64,
-    KINDS,
     ROWS,
     STRING,
     asked,
@@ -140,7 +142,7 @@ def test_strings_pass_whatever_they_have(opened):
     "sent", [b"\xff", None, 1.5, "\ud800"], ids=["bytes", "null", "number", "surrogate"]
 )
 def test_what_is_not_a_string_is_refused(opened, sent):
-    """Onnxruntime would make 'None' of null, and "b'\\xff'" of bytes."""
+    """What onnxruntime would make strings of, such as 'None' of null, is not taken."""
     predictor = opened(identity(STRING, ["n"]))
 
     with pytest.raises(InvalidInput, match="string"):
@@ -342,7 +344,6 @@ def test_calls_have_the_threads_of_the_server(opened, monkeypatch):
 
     assert (3, 1) == (options.intra_op_num_threads, options.inter_op_num_threads)
     assert not options.enable_cpu_mem_arena
-    assert KINDS.size
 
 
 def test_a_closed_predictor_is_not_called(opened):
@@ -352,3 +353,38 @@ def test_a_closed_predictor_is_not_called(opened):
 
     with pytest.raises(RuntimeError, match="closed"):
         call(predictor, x=[[1.0, 2.0]])
+
+
+def endless():
+    """Make a model that counts in a loop as often as its second input says."""
+    body = helper.make_graph(
+        [node("Add", ["a", "one"], ["b"]), node("Identity", ["go"], ["on"])],
+        "body",
+        [value("i", INT64, []), value("go", TensorProto.BOOL, []), value("a", FLOAT, [])],
+        [value("on", TensorProto.BOOL, []), value("b", FLOAT, [])],
+        [helper.make_tensor("one", FLOAT, [], [1])],
+    )
+    yes = helper.make_tensor("yes", TensorProto.BOOL, [], [True])
+    return model(
+        [node("Loop", ["times", "yes", "x"], ["y"], body=body)],
+        [value("x", FLOAT, []), value("times", INT64, [])],
+        [value("y", FLOAT, [])],
+        [yes],
+    )
+
+
+def test_a_loop_ends_with_its_request(opened):
+    """A model is a program; the deadline of a request ends one that goes on."""
+    predictor = opened(endless())
+    inputs = {"x": np.float32(0), "times": np.int64(1 << 62)}
+
+    assert 5.0 == call(predictor, x=np.float32(0), times=np.int64(5))["y"].item()
+    with spending(Budget(deadline=time.monotonic())), pytest.raises(RequestTimedOut):
+        call(predictor, **inputs)
+    with checked_by(abandon), pytest.raises(Abandoned):
+        call(predictor, **inputs)
+
+
+def abandon():
+    """Say that nobody waits for a load any more."""
+    raise Abandoned

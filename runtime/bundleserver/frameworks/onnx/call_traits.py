@@ -46,7 +46,7 @@ def traits_of(
     ask: Callable[[Sequence[NamedTensor]], list[Array]],
 ) -> CallTraits:
     """Return what calls of a graph are like; ``ask`` runs it."""
-    used = {name for _, name in structure.operators}
+    used = structure.used
     has_widths = all(
         each.shape is not None and each.shape[:1] == (-1,) and -1 not in each.shape[1:]
         for each in inputs
@@ -89,5 +89,5 @@ def _same(whole: Array, parts: Sequence[Array]) -> bool:
         return False
     joined = np.concatenate(parts)
     if whole.dtype.kind == "O":
-        return joined.tolist() == whole.tolist()
+        return bool(joined.tolist() == whole.tolist())
     return joined.shape == whole.shape and joined.tobytes() == whole.tobytes()

@@ -14,6 +14,7 @@ from bundleserver.frameworks.onnx.call_traits import traits_of
 from bundleserver.frameworks.onnx.held import transformer_of
 from bundleserver.frameworks.onnx.samples import samples_of
 from bundleserver.frameworks.onnx.session import PROVIDERS, is_out_of_memory, reason_of
+from bundleserver.frameworks.onnx.stopping import stoppable
 from bundleserver.frameworks.onnx.structure import Structure
 from bundleserver.frameworks.onnx.values import (
     ModelOutput,
@@ -26,6 +27,7 @@ from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor
 from bundleserver.tensors.call_traits import CallTraits
 from bundleserver.tensors.signature import Signature
 
+_LOOPS = frozenset({"Loop", "Scan"})
 _PROBABILITIES = ("output_probability", "probabilities", "probability")
 _LABELS = ("output_label", "label")
 """What skl2onnx and onnxmltools call the two outputs of a classifier."""
@@ -41,6 +43,7 @@ class OnnxPredictor:
     def __init__(self, session: Any, structure: Structure) -> None:
         self._session: Any = session
         self._structure = structure
+        self._may_loop = not structure.used.isdisjoint(_LOOPS)
         self._inputs = inputs_of(structure)
         self._outputs = outputs_of(structure)
         self._outputs = self._as_seen(self._outputs)
@@ -98,7 +101,12 @@ class OnnxPredictor:
         if session is None:
             raise RuntimeError("the predictor is closed")
         try:
-            values = session.run([output.name for output in outputs], feeds)
+            names = [output.name for output in outputs]
+            if self._may_loop:
+                with stoppable() as options:
+                    values = session.run(names, feeds, options)
+            else:
+                values = session.run(names, feeds)
         except UnicodeEncodeError as error:
             raise InvalidInput(f"a string is not valid UTF-8: {error.reason}") from None
         except _REFUSALS as error:

@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bundleserver.frameworks.onnx.tensor_sizes import check_tensor
+from bundleserver.frameworks.onnx.attributes import (
+    KEPT,
+    LABELS,
+    MOST_KEPT,
+    Attribute,
+    check_attributes,
+)
+from bundleserver.frameworks.onnx.tensor_sizes import MOST_DIMENSIONS, check_tensor
 from bundleserver.frameworks.onnx.wire import (
     BYTES,
     VARINT,
@@ -87,6 +94,12 @@ class Structure:
     functions: dict[tuple[str, str], Mapping[tuple[str, str], int]] = field(default_factory=dict)
     graphs: int = 0
 
+    @property
+    def used(self) -> frozenset[str]:
+        """The names of all operators in the file, those in functions included."""
+        every = (self.operators, *self.functions.values())
+        return frozenset(name for operators in every for _, name in operators)
+
 
 def read_structure(data: bytes) -> Structure:
     """Read the structure of a whole file.
@@ -96,20 +109,6 @@ def read_structure(data: bytes) -> Structure:
         Abandoned: nobody waits for the load any more.
     """
     return _Reader(Wire(data)).model()
-
-
-_LABELS = frozenset(
-    {
-        "classlabels_strings",
-        "classlabels_int64s",
-        "classlabels_ints",
-        "cats_strings",
-        "keys_strings",
-    }
-)
-_MOST_LABELS = 100_000
-_MOST_DIMENSIONS = 64
-_MOST_NAMES = 100_000
 
 
 class _Reader:
@@ -174,42 +173,48 @@ class _Reader:
         expect(whole, BYTES)
         operator = domain = ""
         names: tuple[list[str], list[str]] = ([], [])
-        labels: tuple[str | int, ...] = ()
+        attributes: dict[str, Attribute] = {}
         for each in self._wire.fields(whole.start, whole.end):
             if each.number in (1, 2):
                 names[each.number - 1].append(self._wire.text(each))
             elif each.number == 4:
                 operator = self._wire.text(each)
             elif each.number == 5:
-                labels = self._attribute(each, depth) or labels
+                name, attribute = self._attribute(each, depth)
+                attributes[name] = attribute
             elif each.number == 7:
                 domain = self._wire.text(each)
+        check_attributes(operator, attributes)
         key = (_domain(domain), operator)
         self._operators[key] = self._operators.get(key, 0) + 1
+        labels = next((attributes[n].values for n in LABELS if n in attributes), ())
         return Node(operator, key[0], tuple(names[0]), tuple(names[1]), labels)
 
-    def _attribute(self, whole: Field, depth: int) -> tuple[str | int, ...]:
-        """Walk an attribute; return the labels that it lists."""
+    def _attribute(self, whole: Field, depth: int) -> tuple[str, Attribute]:
+        """Walk an attribute; return its name and what it lists."""
         expect(whole, BYTES)
-        once, name = _Once("an attribute"), ""
+        once, name, length = _Once("an attribute"), "", 0
         for each in self._wire.fields(whole.start, whole.end, (7, 8, 9)):
             if each.number == 1:
                 name = self._wire.text(each)
-            elif each.number in (5, 22):
+            elif each.number in (5, 6, 22):
                 once.see(each)
             if each.number in (5, 10):
                 check_tensor(self._wire, each)
             elif each.number in (6, 11):
-                if each.number == 6:
-                    once.see(each)
                 self._graph(each, depth + 1)
             elif each.number in (22, 23):
                 self._sparse(each)
             elif each.number in (14, 15):
                 self._type(each, 0)
-        return self._labels(whole) if name in _LABELS else ()
+            elif each.number in (8, 9):
+                is_packed = each.number == 8 and each.wire == BYTES
+                length += self._wire.varints(each) if is_packed else each.entries
+        values = self._values(whole) if name in KEPT and length <= MOST_KEPT else ()
+        return name, Attribute(length, values)
 
-    def _labels(self, whole: Field) -> tuple[str | int, ...]:
+    def _values(self, whole: Field) -> tuple[str | int, ...]:
+        """Return the strings or integers that an attribute lists."""
         found: list[str | int] = []
         for each in self._wire.fields(whole.start, whole.end):
             if each.number == 9:
@@ -222,8 +227,6 @@ class _Reader:
                 while at < each.end:
                     value, at = self._wire.varint(at, each.end)
                     found.append(signed(value))
-            if len(found) > _MOST_LABELS:
-                return ()
         return tuple(found)
 
     def _sparse(self, whole: Field) -> str:
@@ -300,8 +303,8 @@ class _Reader:
         for each in self._wire.fields(whole.start, whole.end):
             if each.number == 1:
                 shape.append(self._dimension(each))
-            if len(shape) > _MOST_DIMENSIONS:
-                raise Malformed(f"a tensor has more than {_MOST_DIMENSIONS} dimensions")
+            if len(shape) > MOST_DIMENSIONS:
+                raise Malformed(f"a tensor has more than {MOST_DIMENSIONS} dimensions")
         return tuple(shape)
 
     def _dimension(self, whole: Field) -> Dimension:

@@ -69,8 +69,7 @@ _WIRES = {
 _BYTES_OF = {FIXED32: 4, FIXED64: 8}
 _RAW = 9
 _EXTERNAL = 1
-_MOST_DIMENSIONS = 64
-_INSIDE_NUMBER = bytes(range(128, 256))
+MOST_DIMENSIONS = 64
 
 
 def check_tensor(wire: Wire, whole: Field) -> str:
@@ -101,8 +100,8 @@ def check_tensor(wire: Wire, whole: Field) -> str:
                 f"tensor '{name[:100]}' has its values in another file, which is not read; save "
                 "the model in one file: onnx.save(model, path, save_as_external_data=False)"
             )
-        if len(dims) > _MOST_DIMENSIONS:
-            raise Malformed(f"tensor '{name[:100]}' has more than {_MOST_DIMENSIONS} dimensions")
+        if len(dims) > MOST_DIMENSIONS:
+            raise Malformed(f"tensor '{name[:100]}' has more than {MOST_DIMENSIONS} dimensions")
     _compare(f"tensor '{name[:100]}'", datatype, dims, raw, counts)
     return name
 
@@ -133,8 +132,9 @@ def _dims(wire: Wire, each: Field) -> list[int]:
     if each.wire == VARINT:
         return [signed(each.value)]
     expect(each, BYTES)
-    sizes, at = [], each.start
-    while at < each.end and len(sizes) <= _MOST_DIMENSIONS:
+    sizes: list[int] = []
+    at = each.start
+    while at < each.end and len(sizes) <= MOST_DIMENSIONS:
         value, at = wire.varint(at, each.end)
         sizes.append(signed(value))
     return sizes
@@ -144,13 +144,13 @@ def _count(wire: Wire, each: Field) -> int:
     """Count the values of a field, packed or not."""
     single = _WIRES[each.number]
     if each.wire == single:
-        return each.count
+        return each.entries
     expect(each, BYTES, single)
-    if each.count > 1:
+    if each.entries > 1:
         raise Malformed(f"byte {each.start} has a tensor whose values are in several pieces")
     size = each.end - each.start
     if single in _BYTES_OF:
         if size % _BYTES_OF[single]:
             raise Malformed(f"byte {each.start} has half a number")
         return size // _BYTES_OF[single]
-    return len(wire.data[each.start : each.end].translate(None, _INSIDE_NUMBER))
+    return wire.varints(each)

@@ -115,8 +115,8 @@ def outputs_of(structure: Structure) -> tuple[ModelOutput, ...]:
         elif value.kind == "sequence":
             made.append(ModelOutput(name, datatype_in(inside), None, "tensors"))
         else:
-            datatype = datatype_in(value) if value.kind else None
-            made.append(ModelOutput(name, datatype, _sizes(value.shape)))
+            known_type = datatype_in(value) if value.kind else None
+            made.append(ModelOutput(name, known_type, _sizes(value.shape)))
     return tuple(made)
 
 

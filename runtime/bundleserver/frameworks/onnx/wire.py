@@ -23,6 +23,7 @@ _LEAST_WINDOW, _MOST_WINDOW = 1 << 7, 1 << 18
 _MOST_DIGITS = 10
 _ASK_EVERY = 1 << 16
 _MOST_SHIFT = 63
+_INSIDE_NUMBER = bytes(range(128, 256))
 _MOST_NUMBER = (1 << 29) - 1
 
 
@@ -34,7 +35,7 @@ class Field(NamedTuple):
     """One field of a message, or a run of entries of a repeated one.
 
     ``value`` is a varint's, as unsigned 64 bits, else 0. ``start`` and ``end`` are those of the
-    content in the file, of a run those of all of it. ``count`` is the number of entries.
+    content in the file, of a run those of all of it. ``entries`` is how many there are.
     """
 
     number: int
@@ -42,7 +43,7 @@ class Field(NamedTuple):
     value: int
     start: int
     end: int
-    count: int = 1
+    entries: int = 1
 
 
 class Wire:
@@ -90,6 +91,10 @@ class Wire:
                 return value & ((1 << 64) - 1), at
             shift += 7
         raise Malformed(f"byte {at} is inside of a number without an end")
+
+    def varints(self, field: Field) -> int:
+        """Count the integers of a packed field."""
+        return len(self.data[field.start : field.end].translate(None, _INSIDE_NUMBER))
 
     def text(self, field: Field, most: int = 4096) -> str:
         """Return a string, of at most so many bytes.

@@ -1,0 +1,64 @@
+"""Attributes of operators in ONNX files: what is kept of them, and what onnxruntime believes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from bundleserver.frameworks.onnx.wire import Malformed
+
+LABELS = (
+    "classlabels_strings",
+    "classlabels_int64s",
+    "classlabels_ints",
+    "cats_strings",
+    "keys_strings",
+)
+"""Attributes that list classes or categories."""
+
+_COUNTS, _INDEXES = "ngram_counts", "ngram_indexes"
+
+KEPT = frozenset({*LABELS, _COUNTS})
+"""Attributes whose values are kept."""
+
+MOST_KEPT = 100_000
+
+
+class Attribute(NamedTuple):
+    """How many strings or integers an attribute lists, and those of them that are kept."""
+
+    length: int
+    values: tuple[str | int, ...]
+
+
+_NONE = Attribute(0, ())
+
+
+def check_attributes(operator: str, attributes: Mapping[str, Attribute]) -> None:
+    """Check the numbers that onnxruntime reads past, or ends the process for.
+
+    Raises:
+        Malformed: they contradict each other.
+    """
+    if operator == "TfIdfVectorizer":
+        _check_ngrams(attributes)
+
+
+def _check_ngrams(attributes: Mapping[str, Attribute]) -> None:
+    """Compare the n-grams of a vocabulary, whose lengths follow from where each begins."""
+    pool = max(attributes.get(n, _NONE).length for n in ("pool_strings", "pool_int64s"))
+    begins = [value for value in attributes.get(_COUNTS, _NONE).values if isinstance(value, int)]
+    ends = [*begins[1:], pool]
+    sizes = [end - begin for begin, end in zip(begins, ends, strict=True)]
+    is_whole = all(size >= 0 and size % n == 0 for n, size in enumerate(sizes, 1))
+    if not begins or begins[0] < 0 or not is_whole:
+        raise Malformed(
+            f"a TfIdfVectorizer has {pool} words in its n-grams, which begin at {begins[:10]}; "
+            "expected places in their order, with whole n-grams between them"
+        )
+    grams = sum(size // n for n, size in enumerate(sizes, 1))
+    if grams != attributes.get(_INDEXES, _NONE).length:
+        raise Malformed(
+            f"a TfIdfVectorizer has {grams} n-grams; expected {_INDEXES} to have as many, not "
+            f"{attributes.get(_INDEXES, _NONE).length}"
+        )
