@@ -12,6 +12,7 @@ import numpy as np
 
 from bundleserver.bundle.facts import facts_of
 from bundleserver.bundle.facts.interface import interface_of
+from bundleserver.bundle.libraries import Mismatch
 from bundleserver.bundle.members import BundleMember, Members, ModelMember
 from bundleserver.bundle.parameters import PARAMS, parameters_of, with_params
 from bundleserver.bundle.placement import Placement, measure
@@ -52,6 +53,7 @@ class Bundle:
         placement: where its calls run; measured by ``warm_up``.
         probe: what ``warm_up`` found out; its signature is the completed one, for metadata.
         verification: what its files' signature is worth.
+        mismatches: the libraries that are other ones than those that it was saved with.
         values_per_row: how many values its outputs have for a row, or a step of a forecast.
         has_open_widths: whether they may have more.
         is_cached: asks whether a forecast is cached; None if no call ever is.
@@ -79,6 +81,7 @@ class Bundle:
         self.parameters = parameters_of(predictors.values())
         self.probe = ProbeResult(False, "it was not warmed up", "", plan.signature)
         self.verification = Verification()
+        self.mismatches: tuple[Mismatch, ...] = ()
         self.values_per_row = values_per_row(plan.signature, predictors)
         self.has_open_widths = has_open_widths(plan.signature, predictors)
         self._announced: list[tuple[str, np.dtype[np.generic]]] = []
@@ -234,7 +237,7 @@ class Bundle:
     def metadata(self) -> dict[str, object]:
         """Return the manifest's metadata, that of the components and the verification."""
         parts = (self.manifest, self._predictors, self.probe, self.call_traits)
-        return facts_of(*parts, self.verification)
+        return facts_of(*parts, self.verification, self.mismatches)
 
     def interface(self) -> Interface:
         """Return what its clients rely on."""

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from bundleserver.bundle import Bundle
 from bundleserver.bundle.inferring import infer_manifest
-from bundleserver.bundle.integrity import compare_requirements, trusted_links, verify_files
+from bundleserver.bundle.integrity import trusted_links, verify_files
+from bundleserver.bundle.libraries import mismatches
 from bundleserver.bundle.links import FileWalk, Links
 from bundleserver.bundle.members import Members
 from bundleserver.bundle.reading import read_manifest, read_nested_manifest
@@ -29,6 +30,7 @@ from bundleserver.documents.printable import shell_word
 from bundleserver.errors import BundleError, BundleServerError, IntegrityError, Problem
 from bundleserver.frameworks import framework_named, frameworks
 from bundleserver.frameworks.file_facts import Opens
+from bundleserver.frameworks.saved_with import noting
 from bundleserver.manifest import BUNDLE, MANIFEST_NAME, MODEL, Component, Manifest
 from bundleserver.versions.lifecycle import State
 
@@ -144,16 +146,18 @@ def open_bundle(
             _check_libraries(manifest, model, version, version_mismatch)
             enter(State.LOADING)
             calls(models_called(opened, manifest))
-            bundle = Bundle.open(
-                opened,
-                manifest,
-                model=model,
-                version=version,
-                device=device,
-                members=members,
-                trust=trust.code,
-                release=kept.pop_all().close,
-            )
+            with noting() as noted:
+                bundle = Bundle.open(
+                    opened,
+                    manifest,
+                    model=model,
+                    version=version,
+                    device=device,
+                    members=members,
+                    trust=trust.code,
+                    release=kept.pop_all().close,
+                )
+            bundle.mismatches = mismatches(manifest.requirements, noted)
             try:
                 enter(State.WARMING)
                 if members is not None or not calls_other_models(manifest):
@@ -249,7 +253,7 @@ def _verify_files(directory: Path, manifest: Manifest, links: Links) -> None:
 
 
 def _check_libraries(manifest: Manifest, model: str, version: str, version_mismatch: str) -> None:
-    problems = compare_requirements(manifest.requirements)
+    problems = [found.problem for found in mismatches(manifest.requirements)]
     if not problems or version_mismatch == "ignore":
         return
     if version_mismatch == "refuse":
