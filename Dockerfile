@@ -3,15 +3,20 @@
 #   docker build -t bundleserver .                              everything
 #   docker build -t bundleserver-sklearn --build-arg EXTRAS=sklearn .
 #   docker build -t bundleserver-gpu --build-arg TORCH=cuda .
+#   docker build -t bundleserver-lowest --build-arg CONSTRAINTS=constraints-lowest.txt .
 #
 # BuildKit builds it. 'make image' builds the first two, with torch's CPU wheel in build/wheels, 'make image-gpu' the
-# third.
+# third, and
+# SET=FILE builds each with the versions of another file of constraints.
 
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 # All that the libraries depend on: while these files stay, a change of code installs nothing anew.
 FROM scratch AS sources
-COPY pyproject.toml constraints.txt buil[d]/wheel[s]/ /
+# The set of versions: a file of the build context.
+ARG CONSTRAINTS=constraints.txt
+COPY pyproject.toml buil[d]/wheel[s]/ /
+COPY ${CONSTRAINTS} /constraints.txt
 
 FROM ${BASE_IMAGE} AS build
 # A proxy's or a company's certificates and package index; pip reads both from the environment.
@@ -116,10 +121,12 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python3", "-S",
 ENTRYPOINT ["python3", "-m", "bundleserver"]
 
 ARG EXTRAS=full
+ARG CONSTRAINTS=constraints.txt
 ARG VERSION
 ARG REVISION
 LABEL org.opencontainers.image.title="bundleserver" \
       org.opencontainers.image.description="KServe predictor runtime that serves a directory of model files as one versioned model ($EXTRAS)" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="$VERSION" \
-      org.opencontainers.image.revision="$REVISION"
+      org.opencontainers.image.revision="$REVISION" \
+      bundleserver.constraints="$CONSTRAINTS"

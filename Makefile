@@ -10,7 +10,7 @@ JOBS ?= 3
 # One thread per library: the test processes would otherwise fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-lowest coverage soak bench image image-gpu image-test cluster-test check format constraints allow-list clean
+.PHONY: help demo test test-lowest library-sets coverage soak bench image image-gpu image-test cluster-test check format constraints allow-list clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 14
@@ -42,6 +42,11 @@ coverage: $(VENV)/.installed  ## Run them with branch coverage, which takes twic
 test-lowest: .venv-lowest/.installed  ## Run the tests with the lowest versions that pyproject.toml allows.
 	.venv-lowest/bin/python -m tests.gate $(PYTEST_OPTIONS) $(TESTS)
 
+library-sets: $(VENV)/.installed .venv-lowest/.installed  ## Save the models of tests/library_sets with each set of versions.
+	$(BIN)/python -m tests.library_sets.make
+	$(BIN)/python -m tests.library_sets.save current
+	.venv-lowest/bin/python -m tests.library_sets.save lowest
+
 soak: $(VENV)/.installed  ## Swap, break and kill servers under load for MINUTES (10); lost or wrong answers fail.
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
@@ -49,8 +54,8 @@ bench: $(VENV)/.installed  ## Measure beside KServe's server, for ten minutes; Q
 	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
 	$(BIN)/python benchmarks/growth.py $(if $(QUICK),--quick)
 
-image:  ## Build both images; INSTALL_ENGINE=1 installs and starts what is missing (root, Debian).
-	PYTHON=$(PYTHON) tests/image/engine.sh tests/image/build.sh full sklearn
+image:  ## Build both images, with the versions of SET=FILE; INSTALL_ENGINE=1 installs and starts what is missing (root, Debian).
+	PYTHON=$(PYTHON) SET=$(SET) tests/image/engine.sh tests/image/build.sh full sklearn
 
 image-gpu:  ## Build the image with torch's CUDA build; it is several GB large.
 	tests/image/engine.sh tests/image/build.sh gpu

@@ -68,6 +68,7 @@ class FakeBundle:
         self.signature = Signature()
         self.probe = ProbeResult(True, "", "", self.signature)
         self.verification = Verification()
+        self.mismatches = ()
         self.is_closed = False
 
     def predict(self, inputs: object, parameters: object) -> dict[str, np.ndarray]:

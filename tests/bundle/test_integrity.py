@@ -3,9 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 
 import joblib
@@ -14,13 +12,12 @@ from sklearn.preprocessing import StandardScaler
 
 from bundleserver.bundle.integrity import (
     bundle_digest,
-    compare_requirements,
     file_sha256,
     verify_files,
 )
 from bundleserver.bundle.links import Links
 from bundleserver.errors import IntegrityError
-from bundleserver.manifest import Component, Manifest, Requirements
+from bundleserver.manifest import Component, Manifest
 from bundleserver.tensors import TensorSpec
 
 WRONG = "0" * 64
@@ -306,71 +303,3 @@ def test_digest_of_an_inferred_bundle_exists():
     )
 
     assert 64 == len(bundle_digest(manifest))
-
-
-PYTHON = platform.python_version()
-MINOR = ".".join(PYTHON.split(".")[:2])
-NUMPY = metadata.version("numpy")
-
-
-@pytest.mark.parametrize(
-    ("saved", "differences"),
-    [
-        (Requirements(), []),
-        (Requirements(PYTHON, {"numpy": NUMPY, "NumPy": f"{NUMPY}.0"}), []),
-        (Requirements(MINOR), []),
-        (Requirements(f"{MINOR}.99"), []),
-        (Requirements(PYTHON.split(".")[0]), []),
-        (Requirements("2.7"), [f"python: was 2.7 when this was saved; here it is {PYTHON}"]),
-        (Requirements("three"), [f"python: was three when this was saved; here it is {PYTHON}"]),
-        (Requirements(None, {"scikit_Learn": metadata.version("scikit-learn")}), []),
-        (Requirements(None, {"numpy": f"{NUMPY}+cu130"}), []),
-        (
-            Requirements(None, {"numpy": "0.1"}),
-            [f"numpy: was 0.1 when this was saved; here it is {NUMPY}"],
-        ),
-        (
-            Requirements(None, {"numpy": "unknown"}),
-            [f"numpy: was unknown when this was saved; here it is {NUMPY}"],
-        ),
-        (
-            Requirements("2.7", {"no-such-package-here": "1", "numpy": "0.1"}),
-            [
-                f"python: was 2.7 when this was saved; here it is {PYTHON}",
-                "no-such-package-here: was 1 when this was saved; here it is not installed",
-                f"numpy: was 0.1 when this was saved; here it is {NUMPY}",
-            ],
-        ),
-    ],
-)
-def test_requirements_that_differ_are_told_with_both_versions(saved, differences):
-    """Each difference names what was saved and what is here; what is equal is not named."""
-    assert differences == [str(problem) for problem in compare_requirements(saved)]
-
-
-def install(directory: Path, name: str, lines: str) -> None:
-    """Write what makes a package installed there."""
-    info = directory / f"{name}-1.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\n{lines}")
-
-
-@pytest.mark.parametrize(
-    ("lines", "told"),
-    [
-        ("Version: 1.5+cpu\n", None),
-        ("Version: 1.5.0\n", None),
-        ("Version: 1.5.1\n", "built: was 1.5 when this was saved; here it is 1.5.1"),
-        ("Version: 1.5rc1\n", "built: was 1.5 when this was saved; here it is 1.5rc1"),
-        ("", "built: was 1.5 when this was saved; here it has no version"),
-    ],
-)
-@pytest.mark.filterwarnings("ignore:Implicit None:DeprecationWarning")
-def test_version_is_compared_as_packages_number_them(tmp_path, monkeypatch, lines, told):
-    """A local build of the same version is no difference, a release candidate of it is one."""
-    install(tmp_path, "built", lines)
-    monkeypatch.syspath_prepend(tmp_path)
-
-    problems = compare_requirements(Requirements(None, {"built": "1.5"}))
-
-    assert ([] if told is None else [told]) == [str(problem) for problem in problems]

@@ -163,6 +163,7 @@ class FakeVersion:
     loaded_at: float | None = None
     probe_problem: str = ""
     breaks: str = ""
+    mismatches: tuple[object, ...] = ()
     refused_signature: SignatureStatus | None = None
     files: str = "files"
     call_traits: CallTraits = UNKNOWN

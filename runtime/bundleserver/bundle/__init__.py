@@ -14,6 +14,7 @@ import numpy as np
 
 from bundleserver.bundle.facts import facts_of
 from bundleserver.bundle.facts.interface import interface_of
+from bundleserver.bundle.libraries import Mismatch
 from bundleserver.bundle.members import BundleMember, Members, ModelMember, needs_examples
 from bundleserver.bundle.methods import MOST_KEPT, Methods
 from bundleserver.bundle.own_code import open_code, with_code
@@ -57,6 +58,7 @@ class Bundle:
         placement: where its calls run; measured by ``warm_up``.
         probe: what ``warm_up`` found out; its signature is the completed one, for metadata.
         verification: what its files' signature is worth.
+        mismatches: the libraries that are other ones than those that it was saved with.
         values_per_row: how many values its outputs have for a row, or a step of a forecast.
         has_open_widths: whether they may have more.
         is_cached: asks whether a forecast is cached; None if no call ever is.
@@ -79,6 +81,7 @@ class Bundle:
         self.identity = f"'{model}' version {version}"
         self.parameters = parameters_of(predictors.values())
         self.verification = Verification()
+        self.mismatches: tuple[Mismatch, ...] = ()
         self._announced: list[tuple[str, np.dtype[np.generic]]] = []
         self._predictors = predictors
         self._owned = owned
@@ -240,7 +243,7 @@ class Bundle:
     def metadata(self) -> dict[str, object]:
         """Return the manifest's metadata, that of the components and the verification."""
         parts = (self.manifest, self._predictors, self.probe, self.call_traits)
-        return facts_of(*parts, self.verification, self.methods.names)
+        return facts_of(*parts, self.verification, self.methods.names, self.mismatches)
 
     def interface(self) -> Interface:
         """Return what its clients rely on."""

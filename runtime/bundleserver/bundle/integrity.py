@@ -5,14 +5,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import platform
 import stat
 from collections.abc import Callable, Iterator
-from importlib import metadata
 from pathlib import Path
-
-from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
 
 from bundleserver.bundle.links import Links
 from bundleserver.errors import IntegrityError, Problem
@@ -25,7 +20,6 @@ from bundleserver.manifest import (
     CodeFile,
     Component,
     Manifest,
-    Requirements,
 )
 
 _CHUNK_BYTES = 1 << 20
@@ -97,17 +91,6 @@ def bundle_digest(manifest: Manifest) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def compare_requirements(requirements: Requirements) -> tuple[Problem, ...]:
-    """List where this environment differs from the one that a bundle was saved in.
-
-    Python differs by its minor version, a package by its public version: the build that follows a
-    ``+`` (``2.6.0+cpu``) is no difference.
-    """
-    found = [_python_difference(requirements.python)] if requirements.python else []
-    found += [_package_difference(name, saved) for name, saved in requirements.packages.items()]
-    return tuple(problem for problem in found if problem is not None)
-
-
 def _as_component(file: CodeFile) -> Component:
     return Component(file.path, PYTHON, file.path, file.sha256, file.size)
 
@@ -169,36 +152,3 @@ def _is_link(path: Path) -> bool:
         return path.is_symlink()
     except OSError:  # its name is too long
         return False
-
-
-def _python_difference(saved: str) -> Problem | None:
-    running = platform.python_version()
-    try:
-        minor = Version(saved).release[:2]
-    except InvalidVersion:
-        minor = ()
-    if minor and minor == Version(running).release[: len(minor)]:
-        return None
-    return Problem("python", f"was {saved} when this was saved; here it is {running}")
-
-
-def _package_difference(name: str, saved: str) -> Problem | None:
-    try:
-        installed = metadata.version(canonicalize_name(name))
-    except metadata.PackageNotFoundError:
-        return Problem(name, f"was {saved} when this was saved; here it is not installed")
-    except KeyError:
-        # importlib_metadata, which MLflow brings along, raises where Python's own gives None.
-        installed = ""
-    # Metadata that lacks its version gives None, whatever the signature says.
-    here = f"it is {installed}" if installed else "it has no version"
-    if installed and _public(installed) == _public(saved):
-        return None
-    return Problem(name, f"was {saved} when this was saved; here {here}")
-
-
-def _public(version: str) -> str | Version:
-    try:
-        return Version(Version(version).public)
-    except InvalidVersion:
-        return version

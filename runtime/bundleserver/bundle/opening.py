@@ -18,7 +18,8 @@ from pathlib import Path
 from bundleserver.bundle import Bundle
 from bundleserver.bundle.inferring import infer_manifest
 from bundleserver.bundle.inferring.mlmodel_files import is_mlflow_model, named_files
-from bundleserver.bundle.integrity import compare_requirements, trusted_links, verify_files
+from bundleserver.bundle.integrity import trusted_links, verify_files
+from bundleserver.bundle.libraries import mismatches
 from bundleserver.bundle.links import FileWalk, Links, cause
 from bundleserver.bundle.members import Members
 from bundleserver.bundle.methods import PREDICT_PROBA
@@ -37,6 +38,7 @@ from bundleserver.documents.printable import shell_word
 from bundleserver.errors import BundleError, BundleServerError, IntegrityError, Problem
 from bundleserver.frameworks import framework_named, frameworks
 from bundleserver.frameworks.file_facts import Opens
+from bundleserver.frameworks.saved_with import noting
 from bundleserver.manifest import BUNDLE, MANIFEST_NAME, MODEL, Component, Manifest
 from bundleserver.versions.lifecycle import State
 
@@ -162,7 +164,7 @@ def open_bundle(
                 opened = linked_directory(opened) or opened
             enter(State.LOADING)
             calls(models_called(opened, manifest))
-            with telling_of_lacking(manifest):
+            with telling_of_lacking(manifest), noting() as noted:
                 bundle = Bundle.open(
                     opened,
                     manifest,
@@ -173,6 +175,7 @@ def open_bundle(
                     trust=trust.code,
                     release=kept.pop_all().close,
                 )
+            bundle.mismatches = mismatches(manifest.requirements, noted)
             try:
                 if predict_proba:
                     bundle.prefer(PREDICT_PROBA)
@@ -293,7 +296,7 @@ def _verify_files(directory: Path, manifest: Manifest, links: Links) -> None:
 
 
 def _check_libraries(manifest: Manifest, model: str, version: str, version_mismatch: str) -> None:
-    problems = compare_requirements(manifest.requirements)
+    problems = [found.problem for found in mismatches(manifest.requirements)]
     if not problems or version_mismatch == "ignore":
         return
     if version_mismatch == "refuse":

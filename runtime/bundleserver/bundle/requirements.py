@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import platform
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
-from bundleserver.bundle.integrity import compare_requirements
+from bundleserver.bundle.libraries import mismatches
 from bundleserver.errors import BundleError, IntegrityError, Problem
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES
 from bundleserver.frameworks.pickles.by_value import carries_code
@@ -27,7 +27,7 @@ def pip_install(packages: Mapping[str, str]) -> str:
     return f"RUN pip install {listed}"
 
 
-def refuse_differences(what: str, manifest: Manifest, problems: tuple[Problem, ...]) -> None:
+def refuse_differences(what: str, manifest: Manifest, problems: Sequence[Problem]) -> None:
     """Refuse a bundle that was saved with other libraries, with the line that installs them.
 
     Raises:
@@ -48,7 +48,7 @@ def refuse_other_python(directory: Path, manifest: Manifest) -> None:
         IntegrityError: names the components, with both versions.
     """
     wanted = manifest.requirements.python
-    if wanted is None or not compare_requirements(Requirements(wanted)):
+    if wanted is None or not mismatches(Requirements(wanted)):
         return
     problems = [
         Problem(

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from bundleserver.bundle.integrity import compare_requirements
+from bundleserver.bundle.libraries import mismatches
 from bundleserver.bundle.opening import calls_other_models, open_bundle
 from bundleserver.bundle.trust import TRUST_ANY, Trust
 from bundleserver.commands.console import JsonFlag, one_line, say, say_json, working
@@ -130,7 +130,7 @@ def _check(source: DirectorySource, candidate: Candidate, device: str, trust: Tr
         return Finding(where, (candidate.problem,))
     try:
         path, manifest = source.fetch(candidate)
-        warnings = tuple(map(str, compare_requirements(manifest.requirements)))
+        warnings = tuple(str(found.problem) for found in mismatches(manifest.requirements))
         bundle = open_bundle(
             path,
             manifest,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Literal
 
@@ -22,12 +23,15 @@ class FileFacts:
             as ``feature encoder`` is never; empty if its class does not tell.
         takes: how many columns it takes, if known.
         gives: how many columns it returns, if known.
+        libraries: the versions of libraries that the file names, by distribution: those that wrote
+            it.
     """
 
     what: str
     role: str = ""
     takes: int | None = None
     gives: int | None = None
+    libraries: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 class Opens(Enum):

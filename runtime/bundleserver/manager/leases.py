@@ -29,6 +29,7 @@ class Loaded:
         probe_problem: why it probably cannot answer; an empty string if it can.
         signature_problem: why its files' signature does not verify; an empty string if it does, or
             nobody looked.
+        mismatches: the libraries that are other ones than those that it was saved with.
         interface: what its clients rely on.
         breaks_of: why clients of what answered before it break, by the label that they ask for;
             an empty label for those who ask for none.
@@ -55,6 +56,7 @@ class Loaded:
         self.signature: Signature = bundle.probe.signature
         self.probe_problem = bundle.probe.problem
         self.signature_problem = bundle.verification.problem
+        self.mismatches = bundle.mismatches
         self.interface = bundle.interface()
         self.breaks_of: dict[str, str] = {}
         self.in_flight = 0

@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from bundleserver.bundle.libraries import Mismatch, said
 from bundleserver.bundle.trust.verification import SignatureStatus
 from bundleserver.errors import NotReady, VersionNotFound
 from bundleserver.manager.admission import Outcomes, VersionKey
@@ -33,6 +34,7 @@ class VersionStatus:
         loaded_at: seconds since the epoch; None while it is not loaded.
         probe_problem: why it probably cannot answer, although it is READY; else an empty string.
         breaks: why clients of the version that served before it break; an empty string if none do.
+        mismatches: the libraries that are other ones than those that it was saved with.
         refused_signature: what its signature is worth, if it is FAILED for it; else None.
     """
 
@@ -47,6 +49,7 @@ class VersionStatus:
     loaded_at: float | None
     probe_problem: str = ""
     breaks: str = ""
+    mismatches: tuple[Mismatch, ...] = ()
     refused_signature: SignatureStatus | None = None
 
 
@@ -188,6 +191,7 @@ def _version_status(
         loaded_at=loaded.loaded_at if loaded else None,
         probe_problem=loaded.probe_problem if loaded else "",
         breaks=loaded.breaks if loaded else "",
+        mismatches=loaded.mismatches if loaded else (),
         refused_signature=record.signature if record.state is State.FAILED else None,
     )
 
@@ -206,6 +210,8 @@ def describe(model: ModelRecord, record: VersionRecord, wanted: Collection[Versi
             word = f"READY although {record.loaded.signature_problem}"
         elif record.loaded is not None and record.loaded.breaks:
             word = f"READY although {record.loaded.breaks}"
+        elif record.loaded is not None and record.loaded.mismatches:
+            word = f"READY, {said(record.loaded.mismatches)}"
         return f"READY (serving the previous files); {reload}" if reload else word
     if state is State.DRAINING:
         count = sum(loaded.in_flight for loaded in record.draining)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from bundleserver.bundle import libraries
 from bundleserver.bundle.facts.interface import shown_metadata
 from bundleserver.bundle.integrity import bundle_digest
+from bundleserver.bundle.libraries import Mismatch
 from bundleserver.bundle.trust.verification import Verification
 from bundleserver.bundle.warming.probe import ProbeResult
 from bundleserver.frameworks import Predictor
@@ -21,6 +23,7 @@ def facts_of(
     call_traits: CallTraits,
     verification: Verification,
     methods: Sequence[str] = (),
+    mismatches: Sequence[Mismatch] = (),
 ) -> dict[str, object]:
     """Return the manifest's metadata and that of the components as JSON values.
 
@@ -50,4 +53,6 @@ def facts_of(
         known["probe"] = probe.reason
     if manifest.requirements.packages:
         known["requirements"] = dict(manifest.requirements.packages)
+    if mismatches:
+        known["library_mismatches"] = dict(libraries.facts(mismatches))
     return known

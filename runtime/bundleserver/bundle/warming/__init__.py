@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from bundleserver.bundle.integrity import compare_requirements
+from bundleserver.bundle.libraries import mismatches
 from bundleserver.bundle.steps import Plan, StepFailed
 from bundleserver.bundle.warming.examples import check_output, validate_values
 from bundleserver.bundle.warming.probe import (
@@ -184,7 +184,7 @@ def _within(seconds: float, work: Callable[[], ProbeResult]) -> ProbeResult:
 
 def version_differences(directory: Path, manifest: Manifest) -> str:
     """Say how recorded and installed libraries differ; an empty string if they do not."""
-    problems = compare_requirements(manifest.requirements)
+    problems = [found.problem for found in mismatches(manifest.requirements)]
     skews = (
         version_skew(directory / component.path)
         for component in manifest.components.values()

@@ -38,6 +38,7 @@ from bundleserver.frameworks.pickles.held import (
 from bundleserver.frameworks.pickles.made import ClassName, Made, class_of
 from bundleserver.frameworks.pickles.own_names import with_own_names
 from bundleserver.frameworks.pickles.scan import Contents, inspect_pickle
+from bundleserver.frameworks.saved_with import note
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 
 __all__ = [
@@ -116,7 +117,8 @@ def _load(path: Path, contents: Contents, trust: CodeTrust) -> object:
 
 
 def warn_of_skew(path: Path, sklearn_versions: Collection[str]) -> None:
-    """Log that a file was saved with another scikit-learn, if it was."""
+    """Log that a file was saved with another scikit-learn, if it was, and note the version."""
+    note("scikit-learn", sklearn_versions)
     if skew := _skew_of(sklearn_versions):
         logger.warning("%s%s: predictions may differ", f"{path}", skew)
 

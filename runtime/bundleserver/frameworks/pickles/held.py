@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -40,6 +40,7 @@ class Held:
         lengths: the length of its attributes that are dicts.
         parts: the steps of a pipeline, the estimator that a search found, or a dict's values that
             are dicts.
+        sklearn_versions: those of scikit-learn that wrote its objects, for the whole file.
     """
 
     made_by: ClassName | None
@@ -49,6 +50,7 @@ class Held:
     numbers: Mapping[str, int] = field(default_factory=dict)
     lengths: Mapping[str, int] = field(default_factory=dict)
     parts: tuple[Held, ...] = ()
+    sklearn_versions: frozenset[str] = frozenset()
 
     @property
     def what(self) -> str:
@@ -108,7 +110,8 @@ def _held_in(path: Path, which: tuple[int, ...]) -> Held:
         and all(map(_is_plain, (made_by, *contents.named)))
     )
     left = [_MOST_AT_ALL]
-    return _outline(contents.top, made_by, left, is_plain=is_plain, named=contents.named)
+    held = _outline(contents.top, made_by, left, is_plain=is_plain, named=contents.named)
+    return replace(held, sklearn_versions=contents.sklearn_versions)
 
 
 def _is_plain(name: ClassName) -> bool:

@@ -68,7 +68,9 @@ def facts_of(held: Held) -> FileFacts:
     role = _role(last.made_by)
     if last is not held and role not in ("", "model", *_TARGETS.values()):
         role = "preprocessor"
-    return FileFacts(held.what, role, _width(_first(held), "n_features_in_"), _gives(last))
+    saved_with = {"scikit-learn": held.sklearn_versions} if held.sklearn_versions else {}
+    takes = _width(_first(held), "n_features_in_")
+    return FileFacts(held.what, role, takes, _gives(last), saved_with)
 
 
 def _role(kind: ClassName | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -47,7 +48,8 @@ def sklearn_versions(schema: object) -> frozenset[str]:
 def _held_in(path: Path, which: tuple[int, ...]) -> Held:
     """Read each file once, for its role and for its widths; ``which`` identifies its content."""
     with entries_in(path) as entries:
-        return _outline(_top(entries))
+        top = _top(entries)
+    return replace(_outline(top), sklearn_versions=sklearn_versions(top))
 
 
 def _top(entries: Entries) -> Node:

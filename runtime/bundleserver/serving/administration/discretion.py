@@ -47,6 +47,8 @@ _OF_THE_REQUEST = (
 )
 """Errors that tell of a request and its limits; every other one may tell of the server."""
 
+_FOR_ADMINISTRATORS = frozenset({"probe", "library_mismatches"})
+
 _STEP = re.compile(f"{State.FAILED.value} while ({'|'.join(state.value for state in State)})\\b")
 
 
@@ -107,6 +109,7 @@ class Discretion:
             reason=_class_of(version.reason),
             probe_problem=version.probe_problem and _REASON,
             breaks=version.breaks and _REASON,
+            mismatches=(),
             metadata=_without_reasons(version.metadata),
         )
 
@@ -120,7 +123,7 @@ def _class_of(reason: str) -> str:
 
 def _without_reasons(metadata: Mapping[str, object]) -> Mapping[str, object]:
     """Return a version's metadata without why it was not probed or does not verify."""
-    shown = {name: value for name, value in metadata.items() if name != "probe"}
+    shown = {name: value for name, value in metadata.items() if name not in _FOR_ADMINISTRATORS}
     verification = shown.get("verification")
     signature = verification.get("signature") if isinstance(verification, Mapping) else None
     if isinstance(verification, Mapping) and isinstance(signature, Mapping):

@@ -79,6 +79,11 @@ def _version_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
         "1 for a version whose files a trusted key signed, 0 for every other.",
         labels=(*labels, "status", "key"),
     )
+    mismatches = GaugeMetricFamily(
+        "bundleserver_version_library_mismatches",
+        "How many libraries are other versions than those that a version was saved with.",
+        labels=labels,
+    )
     load_seconds = GaugeMetricFamily(
         "bundleserver_version_load_seconds",
         "Seconds from fetching a version to READY.",
@@ -96,6 +101,7 @@ def _version_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
                 probe_problems.add_metric(at, {"reason": version.probe_problem})
             if version.load_seconds is not None:
                 breaking.add_metric(at, float(bool(version.breaks)))
+                mismatches.add_metric(at, float(len(version.mismatches)))
             if "probed" in version.metadata:
                 probed.add_metric(at, float(version.metadata["probed"] is True))
             if signature := _signature_of(version):
@@ -106,7 +112,8 @@ def _version_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
             found = {name: version.metadata.get(name) for name in ("digest", "trained_at")}
             if known := {name: str(value) for name, value in found.items() if value is not None}:
                 bundles.add_metric(at, known)
-    return states, problems, probed, probe_problems, breaking, verified, load_seconds, bundles
+    of_files = breaking, verified, mismatches, load_seconds, bundles
+    return states, problems, probed, probe_problems, *of_files
 
 
 def _signature_of(version: VersionStatus) -> tuple[str, str] | None:

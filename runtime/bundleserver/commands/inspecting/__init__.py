@@ -28,7 +28,8 @@ from bundleserver.commands.console import (
     say_table,
     working,
 )
-from bundleserver.commands.pickle_names import show_pickle_names
+from bundleserver.commands.inspecting.environment import show_environments
+from bundleserver.commands.inspecting.pickle_names import show_pickle_names
 from bundleserver.commands.validating import list_models
 from bundleserver.errors import BundleServerError
 from bundleserver.manifest import Manifest
@@ -92,6 +93,13 @@ def inspect(
             help="Print what each pickle in DIR names instead, as lines of serve --pickle_allow.",
         ),
     ] = False,
+    environment: Annotated[
+        bool,
+        typer.Option(
+            "--environment",
+            help="Print which set of library versions, and so which image, DIR needs instead.",
+        ),
+    ] = False,
     trusted_keys: Annotated[
         Path | None,
         typer.Option("--trusted_keys", metavar="KEYS", help="Check signatures with these keys."),
@@ -119,6 +127,11 @@ def inspect(
         if directory is None:
             raise typer.BadParameter("--pickles expects a directory")
         show_pickle_names(directory, as_json=as_json)
+        return
+    if environment:
+        if directory is None:
+            raise typer.BadParameter("--environment expects a directory")
+        show_environments(list_models(directory), as_json=as_json)
         return
     if directory is None:
         token = None if admin_token_file is None else asking.read_token(admin_token_file)
