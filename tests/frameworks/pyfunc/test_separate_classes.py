@@ -20,9 +20,9 @@ class Shift(mlflow.pyfunc.PythonModel):
         return model_input + type(self).by
 
 model = Shift()
-mlflow.pyfunc.save_model(sys.argv[1] + "/1", python_model=model)
+mlflow.pyfunc.save_model(sys.argv[1] + "/1", python_model=model, pip_requirements=[])
 Shift.by = 2.0
-mlflow.pyfunc.save_model(sys.argv[1] + "/2", python_model=model)
+mlflow.pyfunc.save_model(sys.argv[1] + "/2", python_model=model, pip_requirements=[])
 """
 
 
