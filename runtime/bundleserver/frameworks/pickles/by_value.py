@@ -30,10 +30,18 @@ def carries_code(path: Path, suffixes: frozenset[str]) -> bool:
     Raises:
         LoadError: the file cannot be read.
     """
+    return any(map(rebuilds, modules_named(path, suffixes)))
+
+
+def modules_named(path: Path, suffixes: frozenset[str]) -> frozenset[str]:
+    """Return the modules that a file names, if it is a pickle with one of those suffixes.
+
+    Raises:
+        LoadError: the file cannot be read.
+    """
     if suffix_of(path.name) not in suffixes:
-        return False
-    named = inspect_pickle(path).named
-    return any(rebuilds(name.module) for name in named)
+        return frozenset()
+    return frozenset(name.module for name in inspect_pickle(path).named)
 
 
 def rebuilds(module: str) -> bool:
