@@ -220,6 +220,41 @@ def test_no_python_has_no_imports(tmp_path):
     assert {} == own_code.packages_of(tmp_path, [{"path": "a.py"}])
 
 
+LEFT_OUT = """
+    import sys
+    sys.path.insert(0, sys.argv[2])
+    import logging
+    from features import Mean
+    from bundleserver import BundleStore
+    logging.basicConfig()
+    model = Mean().fit([[1.0]], [1.0])
+    store = BundleStore(sys.argv[1])
+    store.save("left", model)
+    print("between", file=sys.stderr)
+    store.save("shipped", model, code=[sys.argv[2] + "/features.py"])
+"""
+
+
+def test_a_module_that_servers_lack_is_told(store, tmp_path):
+    """Whoever forgets it learns so in the notebook, with the argument that saves it."""
+    source = (
+        "from sklearn.linear_model import LinearRegression\nclass Mean(LinearRegression): pass\n"
+    )
+    (tmp_path / "features.py").write_text(source)
+
+    ended = subprocess.run(
+        [sys.executable, "-c", dedent(LEFT_OUT), str(store.root), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+    before, _, after = ended.stderr.partition("between")
+    assert 0 == ended.returncode, ended.stderr
+    assert f"save it too: code=['{tmp_path}/features.py']" in before
+    assert "save it too" not in after
+
+
 NOTEBOOK = """
     import sys
     import numpy as np

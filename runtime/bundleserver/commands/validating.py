@@ -167,12 +167,13 @@ def _is_same(one: Path, other: Path) -> bool:
 
 def _summary(manifest: Manifest, answered: bool) -> str:
     parts = ", ".join(f"{c.name} ({c.framework})" for c in manifest.components.values())
-    files = [c for c in manifest.components.values() if c.path is not None]
-    digests = sum(c.sha256 is not None for c in files)
+    listed = [c.sha256 for c in manifest.components.values() if c.path is not None]
+    listed += [file.sha256 for file in manifest.code]
+    digests = sum(digest is not None for digest in listed)
     held = "not run, as it calls other models" if calls_other_models(manifest) else "passed"
     checks = [
         "manifest inferred" if manifest.inferred else "manifest",
-        f"{digests} of {len(files)} digests",
+        f"{digests} of {len(listed)} digests",
         f"opens: {parts}",
         f"examples {held}: {len(manifest.examples)}" if manifest.examples else "no examples",
     ]

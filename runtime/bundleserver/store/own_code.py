@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import logging
 import os
 import stat
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -12,10 +14,13 @@ from pathlib import Path
 from bundleserver.bundle.integrity import file_sha256
 from bundleserver.bundle.own_code.copying import MOST_CODE_BYTES
 from bundleserver.bundle.own_code.finding import is_no_code
+from bundleserver.bundle.own_code.names import is_taken
 from bundleserver.errors import StoreError
 from bundleserver.frameworks.regular_files import kind_of
 from bundleserver.manifest import CODE, MOST_CODE_FILES, MOST_CODE_LEVELS
 from bundleserver.store.copying import copy_file
+
+LOG = logging.getLogger(__name__)
 
 Code = Sequence[str | Path] | str | Path
 """What ``save`` is given: files and directories of modules."""
@@ -65,6 +70,25 @@ def packages_of(directory: Path, entries: Iterable[dict[str, object]]) -> dict[s
         for name in names
         for distribution in installed.get(name, ())
     }
+
+
+def tell_of_left_out(component: str, modules: Iterable[str], directory: Path) -> None:
+    """Warn of modules that a component names, and that neither ship with it nor are installed."""
+    code = directory / CODE
+    shipped = {path.stem for path in code.iterdir()} if code.is_dir() else set()
+    named = {module.partition(".")[0] for module in modules} - shipped
+    for name in sorted(named):
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file is None or is_taken(name) or name in metadata.packages_distributions():
+            continue
+        place = file if Path(file).stem != "__init__" else f"{Path(file).parent}/"
+        LOG.warning(
+            "component '%s' uses the module '%s', which is no installed package, so that servers "
+            "lack it; save it too: code=[%r]",
+            component,
+            name,
+            place,
+        )
 
 
 def _files(top: Path, given: str | Path) -> Iterator[tuple[str, Path, int]]:

@@ -20,7 +20,7 @@ from bundleserver.bundle.opening import open_bundle
 from bundleserver.errors import StoreError
 from bundleserver.frameworks import framework_for, framework_named, frameworks
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES
-from bundleserver.frameworks.pickles.by_value import carries_code
+from bundleserver.frameworks.pickles.by_value import modules_named, rebuilds
 from bundleserver.manifest import (
     MANIFEST_VERSION,
     MODEL,
@@ -28,7 +28,7 @@ from bundleserver.manifest import (
     Manifest,
 )
 from bundleserver.store.methods import check_methods, with_methods
-from bundleserver.store.own_code import Code, copy_code, packages_of
+from bundleserver.store.own_code import Code, copy_code, packages_of, tell_of_left_out
 from bundleserver.store.sampling import plain_json, record_example, written_examples
 from bundleserver.store.writing import with_digests
 from bundleserver.tensors.breaking import Interface
@@ -129,7 +129,9 @@ class Recording:
             return written
         framework = framework_named(self.frameworks[name])
         path, options = framework.save(self.models[name], directory, name)
-        by_value = carries_code(path, PICKLE_SUFFIXES)
+        modules = modules_named(path, PICKLE_SUFFIXES)
+        tell_of_left_out(name, modules, directory)
+        by_value = any(map(rebuilds, modules))
         if by_value:
             LOG.warning(
                 "component '%s' has classes or functions that were pickled by value, as their "

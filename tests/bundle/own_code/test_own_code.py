@@ -17,7 +17,7 @@ from bundleserver.bundle import own_code
 from bundleserver.bundle.integrity import file_sha256
 from bundleserver.bundle.opening import open_bundle
 from bundleserver.bundle.own_code import copying
-from bundleserver.bundle.trust import Trust
+from bundleserver.bundle.trust import SignaturePolicy, Trust
 from bundleserver.errors import (
     BundleError,
     IntegrityError,
@@ -26,8 +26,10 @@ from bundleserver.errors import (
     PredictionError,
 )
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
+from bundleserver.store import BundleStore
 from bundleserver.tensors import NamedTensor
 from tests.bundle.own_code.bundles import entry, write_code, write_manifest, write_scorer
+from tests.signatures import write_key
 
 X = np.array([[1.0, 2.0], [3.0, 4.0]])
 LISTED = Trust(CodeTrust(PicklePolicy.LISTED))
@@ -381,3 +383,19 @@ def test_loading_errors_are_load_errors(tmp_path):
 
     with pytest.raises(LoadError, match=r"code/model\.py' cannot be imported"):
         open_bundle(write_manifest(tmp_path, code=code))
+
+
+def test_a_signature_covers_the_code(tmp_path):
+    """Each file of it is signed, and what nobody signed is refused."""
+    key = write_key(tmp_path, "release")
+    store = BundleStore(tmp_path / "store")
+    directory = store.path("m", store.publish(write_scorer(tmp_path / "1"), "m", sign_with=key))
+    trust = Trust(signatures=SignaturePolicy.ENFORCE, trusted_keys=tmp_path / "keys")
+
+    with closing(open_bundle(directory, model="m", version="v1", trust=trust)) as bundle:
+        assert [106.0, 114.0] == scores(bundle)
+    (directory / "code/added.py").write_text("")
+    assert "code/added.py: was not signed" in refusal(directory, trust)
+    (directory / "code/added.py").unlink()
+    (directory / "code/lazy.py").write_text("ADDED = 101\n")
+    assert "code/lazy.py: is not the file that was signed" in refusal(directory, trust)

@@ -7,12 +7,10 @@ nothing else, so that what somebody puts beside them is never imported.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from contextlib import ExitStack
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bundleserver.bundle.own_code.copying import copy_files
 from bundleserver.bundle.own_code.finding import files_of
@@ -56,13 +54,14 @@ def open_code(
             "without code=…, or serve it with --bundle_code=allow"
         )
     try:
-        private = Path(tempfile.mkdtemp(prefix="bundleserver-code-")).resolve()
+        # Removed with the bundle, or else with the process.
+        made = TemporaryDirectory(prefix="bundleserver-code-", ignore_cleanup_errors=True)
     except OSError as error:
         raise LoadError(
             f"the code of '{directory}' cannot be copied before it is imported: "
             f"{error.strerror or error}; make room in the temporary directory, or set TMPDIR"
         ) from error
-    opened.callback(partial(shutil.rmtree, private, ignore_errors=True))
+    private = Path(opened.enter_context(made)).resolve()
     copy_files(directory, files, private)
     modules = IsolatedCode(private / CODE)
     refuse_taken(directory, modules.names)

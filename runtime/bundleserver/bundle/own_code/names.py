@@ -23,7 +23,7 @@ def refuse_taken(directory: Path, names: Iterable[str]) -> None:
     Raises:
         LoadError: names them.
     """
-    taken = [name for name in sorted(names) if _is_taken(name)]
+    taken = [name for name in sorted(names) if is_taken(name)]
     if taken:
         raise LoadError(
             f"'{directory / CODE}' has {quoted(taken)}, and so has Python, or a package that is "
@@ -31,7 +31,8 @@ def refuse_taken(directory: Path, names: Iterable[str]) -> None:
         )
 
 
-def _is_taken(name: str) -> bool:
+def is_taken(name: str) -> bool:
+    """Ask whether Python, or a package that is installed here, has a module of that name."""
     if name in sys.stdlib_module_names or name == "bundleserver":
         return True
     places = [place for place in sys.path if Path(place).name in _INSTALLED]

@@ -6,24 +6,22 @@ Python's bytecode, which another minor version of Python does not run.
 
 from __future__ import annotations
 
-import threading
-import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from bundleserver.errors import StoreError
 from bundleserver.frameworks.file_names import suffix_of
-from bundleserver.frameworks.giving_up import turn
 from bundleserver.frameworks.interface import first_line
 from bundleserver.frameworks.pickles.scan import inspect_pickle
 
 _REBUILDERS = frozenset({"cloudpickle", "dill"})
 
-_TRACKER = "_DYNAMIC_CLASS_TRACKER_BY_ID"
-_LOCK = threading.RLock()
-"""Held while cloudpickle has another table of classes than its own."""
+_MADE: ContextVar[dict[object, type] | None] = ContextVar("made", default=None)
+"""The classes that the present load has made, by cloudpickle's identifiers."""
 
 
 def carries_code(path: Path, suffixes: frozenset[str]) -> bool:
@@ -32,10 +30,18 @@ def carries_code(path: Path, suffixes: frozenset[str]) -> bool:
     Raises:
         LoadError: the file cannot be read.
     """
+    return any(map(rebuilds, modules_named(path, suffixes)))
+
+
+def modules_named(path: Path, suffixes: frozenset[str]) -> frozenset[str]:
+    """Return the modules that a file names, if it is a pickle with one of those suffixes.
+
+    Raises:
+        LoadError: the file cannot be read.
+    """
     if suffix_of(path.name) not in suffixes:
-        return False
-    named = inspect_pickle(path).named
-    return any(rebuilds(name.module) for name in named)
+        return frozenset()
+    return frozenset(name.module for name in inspect_pickle(path).named)
 
 
 def rebuilds(module: str) -> bool:
@@ -88,10 +94,25 @@ def separate_classes() -> Iterator[None]:
     except ModuleNotFoundError:
         yield
         return
-    with turn(_LOCK, "a pickle with code is opened after another such pickle has been"):
-        before = getattr(module, _TRACKER)
-        setattr(module, _TRACKER, weakref.WeakValueDictionary())
-        try:
-            yield
-        finally:
-            setattr(module, _TRACKER, before)
+    _look_up_own_first(module)
+    token = _MADE.set({})
+    try:
+        yield
+    finally:
+        _MADE.reset(token)
+
+
+def _look_up_own_first(module: Any) -> None:
+    """Let cloudpickle ask for the classes of the present load before its own, once and for all."""
+    known: Callable[[object, type], type] = module._lookup_class_or_track
+    if getattr(known, "asks_load", False):
+        return
+
+    def look_up(identifier: object, made: type) -> type:
+        own = _MADE.get()
+        if own is None or identifier is None:
+            return known(identifier, made)
+        return own.setdefault(identifier, made)
+
+    look_up.asks_load = True  # type: ignore[attr-defined]  # a mark of ours
+    module._lookup_class_or_track = look_up
