@@ -32,6 +32,7 @@ from bundleserver.frameworks.sklearn.fast.tree_sums import (
 )
 from bundleserver.frameworks.tables.columns import MOST_TRIED
 from bundleserver.frameworks.tables.intake import with_columns
+from bundleserver.frameworks.tables.row_by_row import same_bits
 from bundleserver.tensors import Array
 
 if TYPE_CHECKING:
@@ -235,15 +236,6 @@ def _equal_engines(model: Any, ensemble: TreeEnsemble, rows: Rows) -> dict[str, 
                 LOG.info("%s is not accelerated by %s: %s differs", type(model), name, method)
                 del engines[name]
     return engines
-
-
-def same_bits(one: Any, other: Any) -> bool:
-    """Ask whether two results are equal in class, datatype, shape and every bit."""
-    if type(one) is not type(other) or (one.dtype, one.shape) != (other.dtype, other.shape):
-        return False
-    if one.dtype.kind == "O":
-        return bool(np.array_equal(one, other))
-    return bool(one.tobytes() == other.tobytes())
 
 
 def _as_fitted(model: Any, rows: Rows) -> Table:
