@@ -175,7 +175,7 @@ def _check_booster(
             "its trees have several outputs each, which each version of XGBoost writes in its own "
             f"way; train it again with {versions[1][0]}.{versions[1][1]}, which is installed"
         )
-    check_trees(trees, columns, outputs)
+    check_trees(trees, columns, outputs, versions[1])
     if name == "dart":
         drops = length_of_numbers(gradient.get("weight_drop"), "weight_drop")
         demand(

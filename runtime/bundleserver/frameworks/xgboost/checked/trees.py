@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bundleserver.frameworks.boosting.soundness import demand
+from bundleserver.frameworks.xgboost.checked.recorded import Version
 from bundleserver.frameworks.xgboost.checked.values import (
     Array,
     count,
@@ -28,6 +29,9 @@ _MOST_BITS = 1 << 31
 
 _HIGHEST_CATEGORY = 1 << 24
 _ROOT = (1 << 31) - 1
+_VECTORS_SINCE = (3, 2)
+"""Since when trees of several outputs have the numbers of leaves apart from those of nodes."""
+
 _OF_CATEGORIES = ("categories", "categories_nodes", "categories_segments", "categories_sizes")
 
 Tree = Mapping[str, object]
@@ -69,13 +73,14 @@ def leaf_size(trees: Sequence[Tree]) -> int:
     return max(max(1, count(param, "size_leaf_vector", 0)) for param in params)
 
 
-def check_trees(trees: Sequence[Tree], columns: int, outputs: int) -> None:
+def check_trees(trees: Sequence[Tree], columns: int, outputs: int, installed: Version) -> None:
     """Check the trees of a model.
 
     Args:
         trees: their objects.
         columns: how many columns a row of the model's table has.
         outputs: how many numbers the model has for a row.
+        installed: the version of XGBoost that is to read them.
 
     Raises:
         NotSound: they do not agree with themselves, with each other or with the model.
@@ -83,7 +88,8 @@ def check_trees(trees: Sequence[Tree], columns: int, outputs: int) -> None:
     layout = _layout(trees, columns, outputs)
     left, right = _joined(trees, "left_children", layout), _joined(trees, "right_children", layout)
     is_leaf = left == -1
-    if layout.leaf_size > 1:
+    has_vectors = layout.leaf_size > 1 and installed[:2] >= _VECTORS_SINCE
+    if has_vectors:
         _check_leaves(trees, right, is_leaf, layout)
     else:
         demand(holds=(right[is_leaf] == -1).all(), what="a leaf has a right child and no left one")
@@ -95,7 +101,7 @@ def check_trees(trees: Sequence[Tree], columns: int, outputs: int) -> None:
         what=f"a split is on a column that is none of the model's {columns}",
     )
     _joined_flags(trees, "default_left", layout)
-    _check_lengths(trees, layout)
+    _check_lengths(trees, layout, has_gains=layout.leaf_size == 1 or has_vectors)
     _check_categories(trees, layout)
 
 
@@ -183,9 +189,10 @@ def _check_leaves(trees: Sequence[Tree], right: Array, is_leaf: Array, layout: L
     )
 
 
-def _check_lengths(trees: Sequence[Tree], layout: Layout) -> None:
-    times = {"split_conditions": 1, "base_weights": layout.leaf_size, "loss_changes": 1}
-    for key, each in {**times, "sum_hessian": 1}.items():
+def _check_lengths(trees: Sequence[Tree], layout: Layout, *, has_gains: bool) -> None:
+    times = {"split_conditions": 1, "base_weights": layout.leaf_size}
+    gains = {"loss_changes": 1, "sum_hessian": 1} if has_gains else {}
+    for key, each in {**times, **gains}.items():
         lengths = [length_of_numbers(tree.get(key), key) for tree in trees]
         demand(
             holds=np.array_equal(lengths, layout.sizes * each),
