@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from bundleserver.frameworks.xgboost.checked.model import check_model, read_docu
 from bundleserver.frameworks.xgboost.checked.recorded import Recorded
 from bundleserver.frameworks.xgboost.installed import installed_version
 from bundleserver.frameworks.xgboost.predictor import BoosterPredictor
+
+LOG = logging.getLogger(__name__)
 
 _PLACE_IN_SOURCE = re.compile(r"^\[\d\d:\d\d:\d\d\] \S+:\d+: ")
 
@@ -50,6 +53,14 @@ def load(path: Path, context: LoadContext) -> BoosterPredictor | LoggedTable:
             booster = xgboost.Booster(model_file=_as_xgboost_knows_it(content))
     with _named(f"'{path}'"):
         predictor = BoosterPredictor(booster, recorded)
+    for place in [place for place, values in recorded.categories.items() if not values]:
+        column = recorded.names[place] if recorded.names else str(place)
+        LOG.warning(
+            "%s: XGBoost recorded the categories of column '%s' incompletely, since they have "
+            "letters beyond ASCII; it takes their places in training, as before XGBoost 3.1",
+            f"{path}",
+            column,
+        )
     if "columns" not in context.options:
         return predictor
     return LoggedTable(read_columns(context.options["columns"], f"'{path}'"), predictor)

@@ -35,8 +35,14 @@ class BoosterPredictor:
     def __init__(self, booster: xgboost.Booster, recorded: Recorded) -> None:
         self._booster = booster
         self._recorded = recorded
-        self._table = NumberTable("Booster", recorded.columns, recorded.names, recorded.categories)
+        known = {place: values for place, values in recorded.categories.items() if values}
+        self._table = NumberTable("Booster", recorded.columns, recorded.names, known)
         self._is_linear = recorded.booster == "gblinear"
+        # Booster.predict adds the trees of 'dart' in another order than the estimators, which ask
+        # as here; XGBoost asks a linear model in one way only.
+        self._in_place = recorded.booster == "gbtree" or bool(
+            recorded.booster == "dart" and recorded.estimator
+        )
         self._alone = threading.Lock()
         self._trees = (0, 0)
         if recorded.estimator and recorded.best_iteration is not None and not self._is_linear:
@@ -66,7 +72,7 @@ class BoosterPredictor:
         if self._is_linear or self._recorded.columns > MOST_TRIED:
             return UNKNOWN
         return CallTraits(
-            predictable=not self._recorded.categories,
+            predictable=self._in_place and not self._table.categories,
             batchable=same_in_parts(
                 lambda rows: self._answer(method, rows), self._recorded.columns
             ),
@@ -144,7 +150,7 @@ class BoosterPredictor:
                 "the input has an infinite number, or one too large for 32 bits; XGBoost takes "
                 "finite ones, and null for a missing one"
             )
-        if self._is_linear:
+        if not self._in_place:
             with self._alone:
                 return self._by_matrix(numbers, kind)
         answer: Numbers = self._booster.inplace_predict(
@@ -153,7 +159,7 @@ class BoosterPredictor:
         return answer
 
     def _by_matrix(self, numbers: Numbers, kind: str) -> Numbers:
-        table = xgboost.DMatrix(numbers, nthread=1)
+        table = xgboost.DMatrix(numbers)
         answer: Numbers = self._booster.predict(
             table, output_margin=kind == "margin", validate_features=False
         )

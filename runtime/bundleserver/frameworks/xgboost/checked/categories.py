@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bundleserver.frameworks.boosting.soundness import NotSound, demand
+from bundleserver.frameworks.boosting.soundness import demand
 from bundleserver.frameworks.xgboost.checked.values import (
     Array,
     is_ordered,
@@ -30,6 +30,9 @@ _INTEGERS: Mapping[int, type[np.integer[Any]]] = {
 def categories_in(model: Mapping[str, object], columns: int) -> Mapping[int, tuple[object, ...]]:
     """Return the categories of columns, by their place; empty: none are recorded.
 
+    Those of a column with letters beyond ASCII are an empty tuple: XGBoost 3.2 counts letters where
+    it cuts bytes, so that what it records of them is not what they were.
+
     Raises:
         NotSound: they do not agree with themselves or with the number of columns.
     """
@@ -43,7 +46,7 @@ def categories_in(model: Mapping[str, object], columns: int) -> Mapping[int, tup
         return {}
     demand(holds=len(recorded) == columns, what=f"'cats' is not for the model's {columns} columns")
     found = [_values(column) for column in objects(recorded, "enc")]
-    sizes = np.array([len(values) for values in found])
+    sizes = np.array([size for size, _ in found])
     demand(
         holds=len(segments) == columns + 1
         and is_ordered(segments, len(order))
@@ -55,10 +58,11 @@ def categories_in(model: Mapping[str, object], columns: int) -> Mapping[int, tup
             holds=np.array_equal(np.sort(order[start : start + size]), np.arange(size)),
             what="'sorted_idx' is no order of the categories",
         )
-    return {place: values for place, values in enumerate(found) if values}
+    return {place: values for place, (size, values) in enumerate(found) if size}
 
 
-def _values(column: Mapping[str, object]) -> tuple[object, ...]:
+def _values(column: Mapping[str, object]) -> tuple[int, tuple[object, ...]]:
+    """Return how many categories a column has, and those that can be read."""
     values = whole_numbers(column.get("values"), "values")
     if "offsets" not in column:
         kind = member(column, "type", int)
@@ -66,14 +70,15 @@ def _values(column: Mapping[str, object]) -> tuple[object, ...]:
         limits = np.iinfo(_INTEGERS[kind])
         is_within = ((values >= limits.min) & (values <= limits.max)).all()
         demand(holds=is_within, what="a category does not fit the type of its column")
-        found = tuple(values.tolist())
+        size, found = len(values), tuple(values.tolist())
     else:
-        found = _strings(values, whole_numbers(column["offsets"], "offsets"))
+        offsets = whole_numbers(column["offsets"], "offsets")
+        size, found = max(0, len(offsets) - 1), _strings(values, offsets)
     demand(holds=len({*found}) == len(found), what="a column has a category twice")
-    return found
+    return size, found
 
 
-def _strings(values: Array, offsets: Array) -> tuple[str, ...]:
+def _strings(values: Array, offsets: Array) -> tuple[object, ...]:
     if not len(offsets):
         demand(holds=not len(values), what="the categories of a column have no 'offsets'")
         return ()
@@ -82,7 +87,6 @@ def _strings(values: Array, offsets: Array) -> tuple[str, ...]:
         what="'offsets' do not cut the categories of a column",
     )
     text = (values & 255).astype(np.uint8).tobytes()
-    try:
-        return tuple(text[a:b].decode() for a, b in pairwise(offsets.tolist()))
-    except UnicodeDecodeError:
-        raise NotSound("a category is not UTF-8") from None
+    if not text.isascii():
+        return ()
+    return tuple(text[a:b].decode() for a, b in pairwise(offsets.tolist()))

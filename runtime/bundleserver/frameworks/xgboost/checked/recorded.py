@@ -19,7 +19,8 @@ class Recorded:
         outputs: how many numbers it has for a row, before classes are chosen.
         names: the columns' names; none if it was trained without.
         types: the columns' types, such as ``c``; none if they were not said.
-        categories: the categories of columns by their place, as far as they are recorded.
+        categories: the categories of columns by their place, as far as they are recorded; empty
+            where XGBoost did not record them so that they can be read.
         estimator: of which kind of scikit-learn's estimators it was saved: ``classifier``,
             ``regressor``, ``ranker``; empty: of none.
         classes: how many classes it chooses from; 0 for two, and where there are none.
