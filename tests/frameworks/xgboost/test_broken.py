@@ -108,7 +108,11 @@ CHANGES: dict[str, tuple[str, Change, str]] = {
     "version": ("softprob", lambda m: m.update(version=[3]), "not the three numbers"),
     "columns": ("softprob", params(num_feature="0"), "'num_feature' is '0'; expected a whole"),
     "fewer columns": ("softprob", params(num_feature="3"), "a tree is for 4 columns; the model"),
-    "classes": ("softprob", params(num_class="4", base_score="5E-1"), "the objective has 3 classes; the model has 4"),
+    "classes": (
+        "softprob",
+        params(num_class="4", base_score="5E-1"),
+        "the objective has 3 classes; the model has 4",
+    ),
     "targets": ("softprob", params(num_target="2"), "several classes and targets"),
     "no number": ("softprob", params(num_class="many"), "'num_class' is 'many'; expected a whole"),
     "score": ("softprob", params(base_score="[1,2]"), "'base_score' is '[1,2]'; expected a number"),
