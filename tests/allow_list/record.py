@@ -35,7 +35,7 @@ LIBRARIES = {
     "scipy": "scipy",
     "sklearn": "scikit-learn",
     "statsmodels": "statsmodels",
-    "xgboost": "xgboost",
+    "xgboost": "xgboost-cpu",
 }
 """The packages that have lists, with their distributions."""
 

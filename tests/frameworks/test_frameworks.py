@@ -94,15 +94,15 @@ def test_asking_for_an_owner_imports_no_library(tmp_path):
 
 @pytest.fixture
 def boosting(monkeypatch):
-    """Make a stand-in for xgboost: a native model, and an estimator that holds one."""
-    core, api = types.ModuleType("xgboost.core"), types.ModuleType("xgboost.sklearn")
+    """Make a stand-in for lightgbm: a native model, and an estimator that holds one."""
+    core, api = types.ModuleType("lightgbm.basic"), types.ModuleType("lightgbm.sklearn")
     core.Booster = type(
         "Booster", (), {"__module__": core.__name__, "predict": lambda self, data: data}
     )
-    api.XGBClassifier = type("XGBClassifier", (LogisticRegression,), {"__module__": api.__name__})
-    for module in (types.ModuleType("xgboost"), core, api):
+    api.LGBMClassifier = type("LGBMClassifier", (LogisticRegression,), {"__module__": api.__name__})
+    for module in (types.ModuleType("lightgbm"), core, api):
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    return core.Booster(), api.XGBClassifier().fit(X, Y)
+    return core.Booster(), api.LGBMClassifier().fit(X, Y)
 
 
 def test_a_native_model_of_a_boosting_library_is_not_sklearns(boosting, tmp_path):
@@ -110,10 +110,12 @@ def test_a_native_model_of_a_boosting_library_is_not_sklearns(boosting, tmp_path
     booster, _ = boosting
     path = tmp_path / "model.pkl"
     joblib.dump(booster, path)
-    refusal = r"xgboost\.core\.Booster, .* scikit-learn API instead \(XGBClassifier"
+    refusal = r"lightgbm\.basic\.Booster, .* scikit-learn API instead \(LGBMClassifier"
 
     assert None is framework_for(booster)
-    with pytest.raises(StoreError, match=r"a xgboost\.core\.Booster, which no framework can save"):
+    with pytest.raises(
+        StoreError, match=r"a lightgbm\.basic\.Booster, which no framework can save"
+    ):
         BundleStore(tmp_path).save("m", booster)
     with pytest.raises(StoreError, match=refusal):
         framework_named("sklearn").save(booster, tmp_path, "m")

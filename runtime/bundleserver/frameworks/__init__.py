@@ -27,6 +27,7 @@ from bundleserver.frameworks import (
     statsmodels,
     torch,
     voting,
+    xgboost,
 )
 from bundleserver.frameworks.file_facts import FileFacts, FileRole
 from bundleserver.frameworks.file_names import suffix_of
@@ -60,6 +61,7 @@ _BUILT_IN = (
     statsmodels.FRAMEWORK,
     torch.FRAMEWORK,
     voting.FRAMEWORK,
+    xgboost.FRAMEWORK,
     pyfunc.FRAMEWORK,
     skops.FRAMEWORK,
     python.FRAMEWORK,

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+_NUMBERS = {"double": "FP64", "long": "INT64", "integer": "INT32"}
+"""Types of MLflow's columns that tables of numbers have too."""
+
 
 class LoggedColumn(NamedTuple):
     """An input column of an MLflow signature; ``type`` is MLflow's, such as ``long``."""
@@ -21,6 +24,14 @@ def only_without_columns(
 ) -> Mapping[str, object] | None:
     """Leave columns to MLflow."""
     return None if columns else {}
+
+
+def number_columns(file: Path, columns: Sequence[LoggedColumn]) -> Mapping[str, object] | None:
+    """Enforce columns of numbers with names; MLflow enforces all other columns."""
+    datatypes = {column.name: _NUMBERS.get(column.type) for column in columns if column.required}
+    if not all(datatypes.values()) or len(datatypes) < len(columns) or "" in datatypes:
+        return None
+    return {"columns": datatypes} if columns else {}
 
 
 @dataclass(frozen=True)

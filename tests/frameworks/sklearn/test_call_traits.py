@@ -25,8 +25,8 @@ from sklearn.svm import SVC
 from bundleserver.bundle import Bundle
 from bundleserver.bundle.inferring import infer_manifest
 from bundleserver.frameworks import LoadContext
-from bundleserver.frameworks.sklearn.call_traits import same_in_parts
 from bundleserver.frameworks.sklearn.framework import SklearnPredictor, load
+from bundleserver.frameworks.tables.row_by_row import same_in_parts
 from bundleserver.operations import OPERATIONS
 from bundleserver.tensors import NamedTensor
 from bundleserver.tensors.call_traits import UNKNOWN, CallTraits, combined

@@ -82,7 +82,7 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class Found:
-    """What a directory holds: its model files, and data of notebooks with what each is."""
+    """What a directory holds: its model files, and data beside them with what each is."""
 
     files: Sequence[ModelFile]
     ignored: Mapping[str, str] = field(default_factory=dict)
@@ -104,15 +104,17 @@ def find_files(directory: Path, only: Collection[str] = ()) -> Found:
         raise BundleError(f"{directory} has no file '{missing[0]}'; it has: {listed(present)}")
     chosen = [name for name in present if not only or name in only]
     found = {name: _model_file(directory / name) for name in chosen if is_model_file_name(name)}
-    ignored = {
-        name: held_in(directory / name).what
-        for name, file in found.items()
-        if file is None and suffix_of(name) in PICKLE_SUFFIXES
-    }
+    ignored = {name: _what(directory / name) for name, file in found.items() if file is None}
     files = [file for file in found.values() if file is not None]
     if not files:
         raise BundleError(_no_model(directory, chosen, ignored))
     return Found(files, ignored)
+
+
+def _what(path: Path) -> str:
+    """Say what a file is that no framework opens."""
+    is_pickle = suffix_of(path.name) in PICKLE_SUFFIXES
+    return held_in(path).what if is_pickle else "plain data"
 
 
 def listed(names: Sequence[str]) -> str:

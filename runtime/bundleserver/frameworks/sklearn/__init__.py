@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.file_facts import FileRole, Opens
 from bundleserver.frameworks.file_names import says_only_compressed
-from bundleserver.frameworks.flavour import Flavour, LoggedColumn
+from bundleserver.frameworks.flavour import Flavour, number_columns
 from bundleserver.frameworks.interface import Framework, has_class_of
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, held_in
 from bundleserver.frameworks.sklearn.roles import facts_of
 
-_BOOSTING = {"xgboost": "XGB", "lightgbm": "LGBM", "catboost": "CatBoost"}
+_BOOSTING = {"lightgbm": "LGBM", "catboost": "CatBoost"}
 """Libraries with native models, and the prefix of their scikit-learn estimators' names."""
-
-_NUMBERS = {"double": "FP64", "long": "INT64", "integer": "INT32"}
-"""Types of MLflow's columns that estimators' tables have too."""
 
 
 def native_model(model: object) -> str | None:
@@ -73,14 +70,6 @@ def _logged_file(directory: Path, said: Mapping[str, object]) -> str | None:
     return str(said.get("pickled_model", "")) or None if is_pickle else None
 
 
-def options_of(file: Path, columns: Sequence[LoggedColumn]) -> Mapping[str, object] | None:
-    """Enforce columns of numbers with names; MLflow enforces all other columns."""
-    datatypes = {column.name: _NUMBERS.get(column.type) for column in columns if column.required}
-    if not all(datatypes.values()) or len(datatypes) < len(columns) or "" in datatypes:
-        return None
-    return {"columns": datatypes} if columns else {}
-
-
 FRAMEWORK = Framework(
     name="sklearn",
     module="bundleserver.frameworks.sklearn.framework",
@@ -91,7 +80,7 @@ FRAMEWORK = Framework(
     sniff=_sniff,
     facts=lambda path: facts_of(held_in(path)),
     recognises=_recognises,
-    flavour=Flavour("sklearn", _logged_file, options_of),
+    flavour=Flavour("sklearn", _logged_file, number_columns),
     # For one function that reads files in a format of its own: half a second, and 65 MiB.
     left_out=("pandas",),
     opens=Opens.READER,

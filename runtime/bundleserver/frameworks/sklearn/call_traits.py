@@ -7,19 +7,16 @@ on the number of rows. Each model is tested as well.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 from sklearn import preprocessing, tree
 from sklearn.base import BaseEstimator
 from sklearn.dummy import DummyRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 
-from bundleserver.frameworks.fast.comparing import same_bits
 from bundleserver.frameworks.sklearn.fast.tree_ensembles import ENSEMBLES
-from bundleserver.tensors import Array
 
 _ROW_BY_ROW = frozenset(
     {
@@ -38,9 +35,6 @@ _ROW_BY_ROW = frozenset(
 )
 _SEARCHING = ("sklearn.neighbors", "sklearn.gaussian_process")
 """The duration of these depends on the row's values, or on the size of the training data."""
-
-_PARTS = (1, 2, 5, 24)
-"""The sizes of the parts that the random rows are split into."""
 
 
 def is_predictable(model: Any) -> bool:
@@ -63,18 +57,6 @@ def is_row_by_row(model: Any) -> bool:
     return type(model) in _ROW_BY_ROW and getattr(model, "n_jobs", 1) in (None, 1)
 
 
-def same_in_parts(ask: Callable[[Array], Array], width: int) -> bool:
-    """Call a model with random rows, together and in parts, and compare the results' bits."""
-    rows = _draw_rows(sum(_PARTS), width)
-    ends = np.cumsum(_PARTS)
-    try:
-        whole = ask(rows)
-        parts = [ask(rows[end - size : end]) for size, end in zip(_PARTS, ends, strict=True)]
-    except Exception:  # noqa: BLE001 - a model that rejects random rows is not batched
-        return False
-    return len(whole) == len(rows) and same_bits(whole, np.concatenate(parts))
-
-
 def _parts(model: Any) -> Iterator[Any]:
     """Yield a model and the estimators in it."""
     yield model
@@ -95,9 +77,3 @@ def _part_is_predictable(part: Any) -> bool:
         callable(value) and not isinstance(value, BaseEstimator) for value in own.values()
     )
     return not calls_others and own.get("n_jobs") in (None, 1)
-
-
-def _draw_rows(count: int, width: int) -> Array:
-    generator = np.random.default_rng(0)
-    scales = generator.choice([0.01, 1.0, 3.0, 100.0], (count, width))
-    return np.asarray(generator.normal(size=(count, width)) * scales)

@@ -18,7 +18,7 @@ from bundleserver.frameworks import LoadContext, pickles
 from bundleserver.frameworks.interface import first_line
 from bundleserver.frameworks.lean_imports import IMPORTING, complete_at_once
 from bundleserver.frameworks.pickles.by_value import write_by_value
-from bundleserver.frameworks.sklearn.call_traits import is_predictable, is_row_by_row, same_in_parts
+from bundleserver.frameworks.sklearn.call_traits import is_predictable, is_row_by_row
 from bundleserver.frameworks.sklearn.estimators import (
     first_step,
     intake_of,
@@ -37,6 +37,7 @@ from bundleserver.frameworks.tables.columns import MOST_TRIED
 from bundleserver.frameworks.tables.intake import Intake
 from bundleserver.frameworks.tables.logged_columns import LoggedTable, read_columns
 from bundleserver.frameworks.tables.results import Outputs, dense, several_outputs
+from bundleserver.frameworks.tables.row_by_row import same_in_parts
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec
 from bundleserver.tensors.call_traits import UNKNOWN, CallTraits
 from bundleserver.tensors.signature import Signature

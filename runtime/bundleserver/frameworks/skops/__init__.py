@@ -7,9 +7,8 @@ from pathlib import Path
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.file_facts import FileFacts, FileRole, Opens
-from bundleserver.frameworks.flavour import Flavour
+from bundleserver.frameworks.flavour import Flavour, number_columns
 from bundleserver.frameworks.interface import Framework
-from bundleserver.frameworks.sklearn import options_of
 from bundleserver.frameworks.sklearn.roles import facts_of
 from bundleserver.frameworks.skops.outline import held_in
 
@@ -49,7 +48,7 @@ FRAMEWORK = Framework(
     suffixes=frozenset({SUFFIX}),
     sniff=_sniff,
     facts=_facts,
-    flavour=Flavour("sklearn", _logged_file, options_of),
+    flavour=Flavour("sklearn", _logged_file, number_columns),
     # skops looks through all of scikit-learn, which has adapters for these.
     left_out=("pandas", "torch", "cupy", "dask", "jax"),
     opens=Opens.READER,

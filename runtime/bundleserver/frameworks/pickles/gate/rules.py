@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from bundleserver.frameworks.pickles.gate.listing import own_names
 from bundleserver.frameworks.pickles.gate.models.boosted import check_catboost
+from bundleserver.frameworks.pickles.gate.models.boosters import check_handle, check_xgboost
 from bundleserver.frameworks.pickles.gate.models.distributions import Distribution
 from bundleserver.frameworks.pickles.gate.models.estimators import (
     PART_AUDITS,
@@ -22,7 +23,7 @@ from bundleserver.frameworks.pickles.gate.models.estimators import (
 from bundleserver.frameworks.pickles.gate.models.formulas import check_formula
 from bundleserver.frameworks.pickles.gate.models.native import NATIVE_AUDITS, NATIVE_SETTERS
 from bundleserver.frameworks.pickles.gate.models.statespace import STATE_AUDITS
-from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
+from bundleserver.frameworks.pickles.gate.refusal import Refused
 from bundleserver.frameworks.pickles.gate.session import Rule, Session
 from bundleserver.frameworks.pickles.gate.values.arrays import ARRAY_SETTERS
 from bundleserver.frameworks.pickles.gate.values.random_states import RANDOM_CHECKS
@@ -124,15 +125,6 @@ def _check_wrapper(_session: Session, made: object) -> None:
         raise Refused("a wrapper of statsmodels has no results")
 
 
-def _check_booster(state: object) -> None:
-    """Check that trees come as text or bytes: what is freed in the end is the address they get."""
-    if type(state) is not dict:
-        raise Refused(f"the state of a booster is a {kind_of(state)}; expected a dict")
-    for name in ("handle", "_handle"):
-        if type(state.get(name)) not in (str, bytes, bytearray, type(None)):
-            raise Refused(f"'{name}' of a booster is a {kind_of(state[name])}; expected its trees")
-
-
 def _attributes(made: object) -> dict[str, object]:
     return cast("dict[str, object]", object.__getattribute__(made, "__dict__"))
 
@@ -153,9 +145,9 @@ SETTERS: Mapping[str, Callable[[Session, object, object], None]] = {
 
 CHECKS: Mapping[str, Callable[[object], None]] = {
     "catboost.core._CatBoostBase": check_catboost,
-    "lightgbm.basic.Booster": _check_booster,
+    "lightgbm.basic.Booster": check_handle,
     "statsmodels.base.data.ModelData": _check_model_data,
-    "xgboost.core.Booster": _check_booster,
+    "xgboost.core.Booster": check_xgboost,
     **RANDOM_CHECKS,
 }
 """Classes whose state is checked before they get it."""
