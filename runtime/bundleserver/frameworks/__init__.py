@@ -16,7 +16,7 @@ from types import MappingProxyType
 
 from bundleserver.documents.forms import did_you_mean, quoted
 from bundleserver.errors import BundleServerError, FrameworkError
-from bundleserver.frameworks import prophet, pyfunc, sklearn, statsmodels, torch, voting
+from bundleserver.frameworks import lightgbm, prophet, pyfunc, sklearn, statsmodels, torch, voting
 from bundleserver.frameworks.file_facts import FileFacts, FileRole
 from bundleserver.frameworks.file_names import suffix_of
 from bundleserver.frameworks.interface import Framework, LoadContext, Predictor, named_line, reading
@@ -46,6 +46,7 @@ _BUILT_IN = (
     prophet.FRAMEWORK,
     statsmodels.FRAMEWORK,
     torch.FRAMEWORK,
+    lightgbm.FRAMEWORK,
     voting.FRAMEWORK,
     pyfunc.FRAMEWORK,
     sklearn.FRAMEWORK,
