@@ -14,7 +14,8 @@ import numpy as np
 from bundleserver.frameworks.lightgbm_text.numbers import (
     Integers,
     Malformed,
-    check_characters,
+    check_in_range,
+    check_numbers,
     integers,
     size_of,
 )
@@ -31,7 +32,8 @@ _UNUSED_OF_LEAVES = ("leaf_weight", "leaf_count")
 
 _SINGLE = ("num_leaves", "num_cat", "is_linear", "shrinkage")
 _OF_CATEGORIES = ("cat_boundaries", "cat_threshold")
-_LINEAR = ("leaf_const", "num_features", "leaf_features", "leaf_coeff")
+_SPACED = ("leaf_features", "leaf_coeff")
+_LINEAR = ("leaf_const", "num_features", *_SPACED)
 
 _KNOWN = (
     *(*_SINGLE, *_OF_SPLITS, *_UNUSED_OF_SPLITS, "leaf_value", *_UNUSED_OF_LEAVES),
@@ -74,12 +76,17 @@ def check_trees(trees: Sequence[Fields], width: int) -> None:
         Malformed: one is not; says what does not agree.
     """
     for what in _KNOWN:
-        check_characters(b"".join(tree.get(what, b"") for tree in trees), what)
+        values = [tree[what] for tree in trees if tree.get(what)]
+        if what in _SPACED:
+            values = [b" ".join(value.split()) for value in values if value.strip()]
+        check_numbers(b" ".join(values), what)
     leaves = _singles(trees, "num_leaves")
     categories = _singles(trees, "num_cat")
     is_linear = _singles(trees, "is_linear", b"0")
-    _agree((leaves >= 1) & (categories >= 0) & (is_linear >= 0) & (is_linear <= 1), "num_leaves")
-    _check_sizes(trees, leaves)
+    _agree(leaves >= 1, "num_leaves")
+    _agree((categories >= 0) & ((leaves > 1) | (categories == 0)), "num_cat")
+    _agree((is_linear >= 0) & (is_linear <= 1), "is_linear")
+    _check_sizes(trees, leaves, is_linear)
     split = [tree for tree, count in zip(trees, leaves, strict=True) if count > 1]
     if split:
         _check_splits(split, leaves[leaves > 1], categories[leaves > 1], width)
@@ -90,7 +97,7 @@ def check_trees(trees: Sequence[Fields], width: int) -> None:
 
 def _agree(holds: object, what: str) -> None:
     """Raise unless a condition holds for all trees."""
-    if not np.all(holds):  # type: ignore[call-overload]  # an array of booleans, or one
+    if not (holds.all() if isinstance(holds, np.ndarray) else holds):
         raise Malformed(f"has trees whose '{what}' is not consistent")
 
 
@@ -106,18 +113,18 @@ def _joined(trees: Sequence[Fields], what: str) -> Integers:
     return integers(b" ".join(filter(None, (tree.get(what, b"") for tree in trees))), what)
 
 
-def _check_sizes(trees: Sequence[Fields], leaves: Integers) -> None:
+def _check_sizes(trees: Sequence[Fields], leaves: Integers, is_linear: Integers) -> None:
     """Compare the length of each array; what no prediction reads may be missing."""
-    for tree, count in zip(trees, leaves.tolist(), strict=True):
+    for tree, count, linear in zip(trees, leaves.tolist(), is_linear.tolist(), strict=True):
         _agree(size_of(tree.get("leaf_value", b"")) == count, "leaf_value")
-        if count == 1:
-            continue
+        if count == 1 and not linear:
+            continue  # the library reads no more of it
         for what in _OF_SPLITS:
-            _agree(size_of(tree.get(what, b"")) == count - 1, what)
+            _agree(what in tree and size_of(tree[what]) == count - 1, what)
         for what in _UNUSED_OF_SPLITS:
-            _agree(size_of(tree.get(what, b"")) in (0, count - 1), what)
+            _agree(what not in tree or size_of(tree[what]) == count - 1, what)
         for what in _UNUSED_OF_LEAVES:
-            _agree(size_of(tree.get(what, b"")) in (0, count), what)
+            _agree(what not in tree or size_of(tree[what]) == count, what)
 
 
 def _check_splits(
@@ -186,4 +193,7 @@ def _check_linear(trees: Sequence[Fields], leaves: Integers, width: int) -> None
         features = integers(b" ".join(words), "leaf_features")
         _agree(len(features) == counts.sum(), "leaf_features")
         _agree((features >= 0) & (features < width), "leaf_features")
-        _agree(len(tree.get("leaf_coeff", b"").split()) == counts.sum(), "leaf_coeff")
+        coefficients = tree.get("leaf_coeff", b"").split()
+        _agree(len(coefficients) == counts.sum(), "leaf_coeff")
+        check_in_range(b" ".join(coefficients), "leaf_coeff")
+        check_in_range(tree["leaf_const"], "leaf_const")
