@@ -32,8 +32,11 @@ def _sniff(path: Path) -> FileRole | None:
     suffix = suffix_of(path.name)
     if suffix in PICKLE_SUFFIXES:
         return "model" if str(top_class(path)) == _BOOSTER else None
-    starts = _head(path)[: len(START) + 1].replace(b"\r\n", b"\n").startswith(START)
-    return "model" if starts or suffix == _OWN else None
+    head = _head(path)
+    if suffix == ".bst":  # XGBoost's too
+        return "model" if head.startswith(START.strip()) else None
+    is_text = head.splitlines()[:1] == [START.strip()]
+    return "model" if is_text or suffix == _OWN else None
 
 
 def _facts(path: Path) -> FileFacts:

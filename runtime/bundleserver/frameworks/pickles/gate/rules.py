@@ -19,6 +19,7 @@ from bundleserver.frameworks.pickles.gate.models.estimators import (
     check_keywords,
 )
 from bundleserver.frameworks.pickles.gate.models.formulas import check_formula
+from bundleserver.frameworks.pickles.gate.models.lightgbm_texts import check_lightgbm
 from bundleserver.frameworks.pickles.gate.models.native import NATIVE_AUDITS, NATIVE_SETTERS
 from bundleserver.frameworks.pickles.gate.models.statespace import STATE_AUDITS
 from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
@@ -151,7 +152,7 @@ SETTERS: Mapping[str, Callable[[Session, object, object], None]] = {
 """Classes whose state is set by a function of ours."""
 
 CHECKS: Mapping[str, Callable[[object], None]] = {
-    "lightgbm.basic.Booster": _check_booster,
+    "lightgbm.basic.Booster": check_lightgbm,
     "statsmodels.base.data.ModelData": _check_model_data,
     "xgboost.core.Booster": _check_booster,
     **RANDOM_CHECKS,
