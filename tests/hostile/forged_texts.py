@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import random
 import re
@@ -99,6 +100,7 @@ def deaths(cases: list[bytes], ask: Callable[[bytes], None] = ask_library) -> It
 def _work(cases: list[bytes], writing: int, ask: Callable[[bytes], None]) -> None:
     """In the child: ask each; what was done is a byte each."""
     try:
+        faulthandler.disable()
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         nowhere = os.open(os.devnull, os.O_WRONLY)

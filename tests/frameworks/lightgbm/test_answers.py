@@ -17,7 +17,7 @@ from bundleserver.errors import InvalidInput
 from bundleserver.frameworks import LoadContext, framework_of_file
 from bundleserver.frameworks.lightgbm import framework
 from bundleserver.tensors import NamedTensor
-from tests.frameworks.lightgbm.trained import KINDS, ROWS, TABLE, TARGET, X, train
+from tests.frameworks.lightgbm.trained import KINDS, OF_CATEGORIES, ROWS, TABLE, TARGET, X, train
 
 PROBABILITIES = {"binary", "multiclass", "one versus all", "forest", "classes of categories"}
 
@@ -140,7 +140,7 @@ def test_a_category_that_is_not_known_is_missing(trained, tmp_path):
 def test_ordered_categories_come_as_their_numbers(tmp_path):
     """The file does not tell of which columns their values are, so nothing is guessed."""
     table = TABLE.assign(level=TABLE["level"].cat.as_ordered())
-    booster, _ = train(TARGET, table, objective="regression")
+    booster, _ = train(OF_CATEGORIES, table, objective="regression")
     codes = table.assign(
         **{
             name: table[name].cat.codes.replace({-1: np.nan}).astype(float)

@@ -10,7 +10,14 @@ import numpy as np
 import pandas as pd
 
 ROWS = 240
-PARAMS = {"verbose": -1, "num_leaves": 7, "min_data_in_leaf": 5, "num_threads": 1}
+PARAMS = {
+    "verbose": -1,
+    "num_leaves": 7,
+    "min_data_in_leaf": 5,
+    "num_threads": 1,
+    "min_data_per_group": 5,
+    "cat_smooth": 1.0,
+}
 _DRAW = np.random.default_rng(7)
 X = _DRAW.normal(size=(ROWS, 4))
 X[::17, 1] = np.nan
@@ -27,6 +34,12 @@ TABLE = pd.DataFrame(
     }
 )
 TABLE.loc[::19, "city"] = np.nan
+OF_CATEGORIES = (
+    X[:, 0] / 4
+    + TABLE["city"].cat.codes.to_numpy() % 2 * 3
+    + (TABLE["level"].cat.codes.to_numpy() % 3 == 1) * 2
+    + TABLE["is_new"].cat.codes.to_numpy()
+)
 
 
 class Trained(NamedTuple):
@@ -40,8 +53,8 @@ def train(
     target: np.ndarray, rows: np.ndarray | pd.DataFrame = X, rounds: int = 6, **params: object
 ) -> Trained:
     """Train one."""
-    group = params.pop("group", None)
-    data = lgb.Dataset(rows, target, group=group, params={"verbose": -1})
+    of_data = {key: params.pop(key) for key in ("group", "categorical_feature") if key in params}
+    data = lgb.Dataset(rows, target, params={"verbose": -1}, **of_data)
     return Trained(lgb.train({**PARAMS, **params}, data, rounds), rows)
 
 
@@ -82,6 +95,8 @@ KINDS: dict[str, Callable[[], Trained]] = {
     ),
     "stopped early": _stopped_early,
     "named": lambda: train(TARGET, pd.DataFrame(X, columns=["a", "b c", "d=e", "ü"])),
-    "categories": lambda: train(TARGET, TABLE, objective="regression"),
-    "classes of categories": lambda: train(CLASSES, TABLE, objective="multiclass", num_class=3),
+    "categories": lambda: train(OF_CATEGORIES, TABLE, objective="regression"),
+    "classes of categories": lambda: train(
+        np.digitize(OF_CATEGORIES, [1.5, 3.5]), TABLE, objective="multiclass", num_class=3
+    ),
 }
