@@ -25,7 +25,7 @@ def boosters():
 
 @pytest.fixture(scope="module")
 def scaled():
-    """A scaler, and a booster of what it gives."""
+    """Fit a scaler, and train a booster on what it gives."""
     scaler = StandardScaler().fit(X)
     booster, _ = train(X[:, 0], scaler.transform(X), objective="regression")
     return scaler, booster

@@ -37,7 +37,7 @@ def test_a_death_is_seen() -> None:
 
 @pytest.fixture(scope="module")
 def text() -> str:
-    """A text with two trees of categories and of numbers."""
+    """Save two trees of categories and of numbers."""
     return KINDS["categories"]().booster.model_to_string(num_iteration=2)
 
 

@@ -22,7 +22,7 @@ from tests.frameworks.lightgbm.trained import KINDS, X
 
 @pytest.fixture(scope="module")
 def booster():
-    """A booster of four columns without names."""
+    """Train a booster of four columns without names."""
     return KINDS["binary"]().booster
 
 

@@ -22,9 +22,9 @@ _NUMBERS = {"double": "FP64", "long": "INT64", "integer": "INT32"}
 """Types of MLflow's columns that tables of boosters have too."""
 
 
-def _head(path: Path) -> bytes:
+def _head(path: Path, size: int) -> bytes:
     with open_regular(path) as file:
-        return file.read(_HEAD_BYTES)
+        return file.read(size)
 
 
 def _sniff(path: Path) -> FileRole | None:
@@ -32,7 +32,7 @@ def _sniff(path: Path) -> FileRole | None:
     suffix = suffix_of(path.name)
     if suffix in PICKLE_SUFFIXES:
         return "model" if str(top_class(path)) == _BOOSTER else None
-    head = _head(path)
+    head = _head(path, len(START) + 1)
     if suffix == ".bst":  # XGBoost's too
         return "model" if head.startswith(START.strip()) else None
     is_text = head.splitlines()[:1] == [START.strip()]
@@ -41,7 +41,7 @@ def _sniff(path: Path) -> FileRole | None:
 
 def _facts(path: Path) -> FileFacts:
     is_text = suffix_of(path.name) not in PICKLE_SUFFIXES
-    width = width_in(_head(path)) if is_text else None
+    width = width_in(_head(path, _HEAD_BYTES)) if is_text else None
     return FileFacts("a LightGBM booster", "model", takes=width)
 
 
