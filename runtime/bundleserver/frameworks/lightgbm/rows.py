@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import cycle, islice
 
 import numpy as np
 
@@ -42,8 +43,8 @@ def samples_of(model: ModelText, rows: int) -> Array:
         return table
     mixed: Array = table.astype(object)
     for place, values in model.categories.items():
-        known = values or (None,)
-        mixed[:, place] = [known[row % len(known)] for row in range(rows)]
+        chosen = islice(cycle(values or (None,)), rows)
+        mixed[:, place] = np.fromiter(chosen, object, rows)
     return mixed
 
 
