@@ -44,7 +44,7 @@ def test_what_nothing_opens_is_failed_by_name_below_the_top_too(tmp_path, case):
     (candidate,) = listed(tmp_path).candidates
 
     assert candidate.settled
-    assert "nor a model file (*.ckpt, *.joblib" in str(candidate.problem)
+    assert "nor a model file (*.bst, *.ckpt, *.joblib" in str(candidate.problem)
     assert said in str(candidate.problem)
 
 

@@ -268,3 +268,19 @@ def test_a_label_in_serving_json_names_own_files(root, source):
     (root / "serving.json").write_text(json.dumps({"labels": {"stable": "1"}, "policy": "all"}))
 
     assert ["v2", "1"] == [c.version.label for c in only(source, **LATEST).candidates]
+
+
+def test_text_beside_versions_is_a_model_by_its_first_line(root, clock):
+    """Notes and requirements are none, whatever their suffix may be of."""
+    (root / "requirements.txt").write_text("lightgbm\n")
+    (root / "v1").mkdir()
+    (root / "v1" / "model.txt").write_text("tree\nversion=v4\n")
+    (root / "v1" / "notes.txt").write_text("to do\n")
+    source = DirectorySource(root, "fraud", clock=clock)
+
+    only(source)
+    clock.now += 5.0
+    (candidate,) = only(source).candidates
+
+    assert root / "v1" == candidate.location
+    assert candidate.problem is None

@@ -18,6 +18,7 @@ from bundleserver.documents.forms import did_you_mean, quoted
 from bundleserver.errors import BundleServerError, FrameworkError
 from bundleserver.frameworks import (
     catboost,
+    lightgbm,
     onnx,
     prophet,
     pyfunc,
@@ -60,6 +61,7 @@ _BUILT_IN = (
     prophet.FRAMEWORK,
     statsmodels.FRAMEWORK,
     torch.FRAMEWORK,
+    lightgbm.FRAMEWORK,
     voting.FRAMEWORK,
     xgboost.FRAMEWORK,
     pyfunc.FRAMEWORK,

@@ -11,18 +11,17 @@ from itertools import islice
 from pathlib import Path, PurePath
 
 from bundleserver.bundle.inferring.mlmodel_files import (
-    MLMODEL,
     is_mlflow_model,
     problem_with_files,
     said_of_models_below,
 )
 from bundleserver.bundle.links import NO_MODEL_NAMES, File, FileWalk, Links, cause
 from bundleserver.bundle.metadata_files import read_metadata
-from bundleserver.frameworks import is_model_file_name, model_suffixes
+from bundleserver.frameworks import model_suffixes
 from bundleserver.manifest import MANIFEST_NAME
+from bundleserver.sources.contents import is_model_in
 from bundleserver.sources.uploads import in_progress, is_foreign
 from bundleserver.versions import is_version_label
-from bundleserver.versions.serving_config import CONFIG_NAME
 
 _MOST_LOOKED_AT = 500
 _DEEPEST_LOOK = 4
@@ -46,18 +45,12 @@ class Folder:
     @property
     def has_model_files(self) -> bool:
         """Whether a manifest may be inferred from its files, or from an ``MLmodel``."""
-        return any(map(is_model_file, self.files))
+        return any(is_model_in(self.path, name) for name in self.files)
 
     @property
     def has_foreign_files(self) -> bool:
         """Whether it has files, and none that a framework opens."""
         return not self.has_model_files and any(map(is_foreign, self.files))
-
-
-def is_model_file(name: str) -> bool:
-    """Ask whether a file of that name may be a model, or says that its directory is one."""
-    special = name in (MANIFEST_NAME, CONFIG_NAME)
-    return name == MLMODEL or (is_model_file_name(name) and not special)
 
 
 def list_folder(path: Path) -> Folder:
@@ -186,9 +179,12 @@ def files_below(directory: Path, beside: Collection[str] = ()) -> list[File]:
                     found.append((name, facts.st_size, facts.st_mtime_ns, facts.st_ino))
         except OSError:
             return []
-    names = [PurePath(name).name for name, *_ in found]
-    may_be_a_model = any(is_model_file_name(name) or name == MANIFEST_NAME for name in names)
-    is_all = left > 0 and not may_be_a_model and any(map(is_foreign, names))
+    names = [name for name, *_ in found]
+    may_be_a_model = any(
+        is_model_in(directory, name) or PurePath(name).name == MANIFEST_NAME for name in names
+    )
+    is_somebodys = any(is_foreign(PurePath(name).name) for name in names)
+    is_all = left > 0 and not may_be_a_model and is_somebodys
     return sorted(found) if is_all else []
 
 
@@ -225,7 +221,7 @@ def _is_whole(manifest: bytes) -> bool:
 
 
 def _no_model(directory: Path, names: list[str]) -> str | None:
-    if any(map(is_model_file, names)):
+    if any(is_model_in(directory, name) for name in names):
         return None
     below = said_of_models_below(directory)
     if not names and not below:

@@ -9,7 +9,8 @@ from bundleserver.bundle.inferring.mlmodel_files import ARTIFACT_PATH, MLMODEL
 from bundleserver.bundle.links import File
 from bundleserver.documents.printable import few, printable
 from bundleserver.manifest import MANIFEST_NAME
-from bundleserver.sources.files import Folder, files_below, is_model_file, list_folder
+from bundleserver.sources.contents import is_model_file
+from bundleserver.sources.files import Folder, files_below, list_folder
 from bundleserver.sources.ordering import OrderedVersions
 from bundleserver.sources.own_files import readable_manifest
 from bundleserver.sources.uploads import is_partial, is_probably_a_model

@@ -7,17 +7,16 @@ what their manifest says.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from bundleserver.bundle.beside import versions_beside
 from bundleserver.bundle.inferring.mlmodel_files import MLMODEL, has_flavours
 from bundleserver.bundle.reading import read_manifest
 from bundleserver.errors import BundleServerError
-from bundleserver.frameworks import framework_of_file
 from bundleserver.frameworks.file_names import suffix_of
 from bundleserver.manifest import MANIFEST_NAME, Manifest
-from bundleserver.sources.files import Folder, is_model_file, list_folder
+from bundleserver.sources.contents import is_a_model, is_model_in
+from bundleserver.sources.files import Folder, list_folder
 from bundleserver.sources.ordering import OrderedVersions
 from bundleserver.versions import Version
 
@@ -105,25 +104,9 @@ def _is_taken(root: Path, found: OwnFiles) -> bool:
 
 def _holds_a_model(root: Folder) -> bool:
     """Ask whether files beside versions are a model's: a JSON file may be anything."""
-    names = [name for name in root.files if is_model_file(name) and name != MLMODEL]
     if MLMODEL in root.files and has_flavours(root.path):
         return True
+    names = [name for name in root.files if name != MLMODEL and is_model_in(root.path, name)]
     if any(suffix_of(name) != ".json" for name in names):
         return True
-    return any(_is_a_model(root.path / name) for name in names)
-
-
-def _is_a_model(path: Path) -> bool:
-    try:
-        facts = path.stat()
-    except OSError:
-        return False
-    return _has_framework(path, facts.st_size, facts.st_mtime_ns, facts.st_ino)
-
-
-@lru_cache(maxsize=256)
-def _has_framework(path: Path, size: int, changed_ns: int, inode: int) -> bool:
-    try:
-        return framework_of_file(path) is not None
-    except BundleServerError:
-        return False
+    return any(is_a_model(root.path / name) for name in names)

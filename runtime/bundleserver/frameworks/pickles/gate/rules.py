@@ -12,8 +12,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from bundleserver.frameworks.pickles.gate.listing import own_names
-from bundleserver.frameworks.pickles.gate.models.boosted import check_catboost
-from bundleserver.frameworks.pickles.gate.models.boosters import check_handle, check_xgboost
+from bundleserver.frameworks.pickles.gate.models.boosters import (
+    check_catboost,
+    check_lightgbm,
+    check_xgboost,
+)
 from bundleserver.frameworks.pickles.gate.models.distributions import Distribution
 from bundleserver.frameworks.pickles.gate.models.estimators import (
     PART_AUDITS,
@@ -145,7 +148,7 @@ SETTERS: Mapping[str, Callable[[Session, object, object], None]] = {
 
 CHECKS: Mapping[str, Callable[[object], None]] = {
     "catboost.core._CatBoostBase": check_catboost,
-    "lightgbm.basic.Booster": check_handle,
+    "lightgbm.basic.Booster": check_lightgbm,
     "statsmodels.base.data.ModelData": _check_model_data,
     "xgboost.core.Booster": check_xgboost,
     **RANDOM_CHECKS,
