@@ -12,7 +12,7 @@ import pytest
 
 from bundleserver.frameworks.lightgbm_text.model import read_model
 from bundleserver.frameworks.lightgbm_text.numbers import Malformed
-from bundleserver.frameworks.pickles.gate.models.lightgbm_texts import check_lightgbm
+from bundleserver.frameworks.pickles.gate.models.boosters import check_lightgbm
 from bundleserver.frameworks.pickles.gate.refusal import Refused
 from tests.frameworks.lightgbm.trained import KINDS, TARGET, X
 from tests.hostile.forged_texts import deaths, forged, with_sizes
