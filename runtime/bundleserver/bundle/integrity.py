@@ -22,6 +22,9 @@ from bundleserver.manifest import BUNDLE, MANIFEST_NAME, Component, Manifest, Re
 
 _CHUNK_BYTES = 1 << 20
 
+_BUILDS = (("xgboost", "xgboost-cpu"), ("onnxruntime", "onnxruntime-gpu"))
+"""Distributions that have one package, built for other devices."""
+
 
 def verify_files(directory: Path, manifest: Manifest, links: Links | None = None) -> None:
     """Check that every file a manifest lists is there, inside the bundle, and the one listed.
@@ -172,7 +175,7 @@ def _python_difference(saved: str) -> Problem | None:
 
 def _package_difference(name: str, saved: str) -> Problem | None:
     try:
-        installed = metadata.version(canonicalize_name(name))
+        installed = metadata.version(_name_here(canonicalize_name(name)))
     except metadata.PackageNotFoundError:
         return Problem(name, f"was {saved} when this was saved; here it is not installed")
     except KeyError:
@@ -183,6 +186,20 @@ def _package_difference(name: str, saved: str) -> Problem | None:
     if installed and _public(installed) == _public(saved):
         return None
     return Problem(name, f"was {saved} when this was saved; here {here}")
+
+
+def _name_here(name: str) -> str:
+    """Return the name that a package is installed by: its own, or that of another build of it."""
+    same = next((builds for builds in _BUILDS if name in builds), ())
+    return next(filter(_is_installed, (name, *same)), name)
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _public(version: str) -> str | Version:
