@@ -22,6 +22,7 @@ from tests.end_to_end.processes import running
 PYTHON = platform.python_version()
 MINOR = ".".join(PYTHON.split(".")[:2])
 NUMPY = metadata.version("numpy")
+XGBOOST = metadata.version("xgboost-cpu")
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,11 @@ NUMPY = metadata.version("numpy")
         (Requirements("three"), [f"python: was three when this was saved; here it is {PYTHON}"]),
         (Requirements(None, {"scikit_Learn": metadata.version("scikit-learn")}), []),
         (Requirements(None, {"numpy": f"{NUMPY}+cu130"}), []),
+        (Requirements(None, {"xgboost": XGBOOST, "xgboost-cpu": XGBOOST}), []),
+        (
+            Requirements(None, {"xgboost": "1.7.6"}),
+            [f"xgboost: was 1.7.6 when this was saved; here it is {XGBOOST}"],
+        ),
         (
             Requirements(None, {"numpy": "0.1"}),
             [f"numpy: was 0.1 when this was saved; here it is {NUMPY}"],

@@ -47,7 +47,8 @@ CONTENTS = {
     "given up": (b"binf" + BINARY, "the binary format that XGBoost gave up"),
     "other": (b"\x80\x04N.", "it is neither UBJSON nor JSON"),
     "page": (b"<html>", "it is neither UBJSON nor JSON"),
-    "deep": (b'{"learner":' * 99, "it is nested deeper than 24"),
+    "deep": (b'{"learner":' * 9999, "it is nested deeper than 24"),
+    "rather deep": (b'{"a":' * 30 + b"1" + b"}" * 30, "it is nested deeper than 24"),
     "deep binary": (b"{L\0\0\0\0\0\0\0\1a" * 99, "nesting is deeper than 24"),
     "twice": (b'{"version":1,"version":1}', "an object with the same key twice"),
     "escaped": (TEXT.replace(b'"trees"', rb'"tr\u0065es"'), "characters as \\u escapes"),
@@ -114,6 +115,7 @@ CHANGES: dict[str, tuple[str, Change, str]] = {
         "the objective has 3 classes; the model has 4",
     ),
     "targets": ("softprob", params(num_target="2"), "several classes and targets"),
+    "many targets": ("dart", params(num_target="99", base_score="1"), "99 outputs for a row,"),
     "no number": ("softprob", params(num_class="many"), "'num_class' is 'many'; expected a whole"),
     "score": ("softprob", params(base_score="[1,2]"), "'base_score' is '[1,2]'; expected a number"),
     "names": (

@@ -16,6 +16,8 @@ from bundleserver.manifest import Requirements
 PYTHON = "python"
 
 _MOST_NAMED = 4
+_BUILDS = (("xgboost", "xgboost-cpu"), ("onnxruntime", "onnxruntime-gpu"))
+"""Distributions that have one package, built for other devices."""
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,23 @@ def _of_python(saved: str) -> Mismatch | None:
     return Mismatch(PYTHON, saved, running)
 
 
+def _name_here(name: str) -> str:
+    """Return the name that a package is installed by: its own, or that of another build of it."""
+    same = next((builds for builds in _BUILDS if name in builds), ())
+    return next(filter(_is_installed, (name, *same)), name)
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 def _of_package(name: str, saved: str) -> Mismatch | None:
     try:
-        installed = metadata.version(canonicalize_name(name))
+        installed = metadata.version(_name_here(canonicalize_name(name)))
     except metadata.PackageNotFoundError:
         return Mismatch(name, saved, None)
     except KeyError:

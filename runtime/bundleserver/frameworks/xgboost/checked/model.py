@@ -170,7 +170,12 @@ def _check_booster(
         return name, {}
     trees = objects(member(model, "trees", list), "trees")
     _check_order(model, len(trees), outputs)
-    if leaf_size(trees) > 1 and versions[0][:2] != versions[1][:2]:
+    has_vectors = leaf_size(trees) > 1
+    demand(
+        holds=has_vectors or outputs <= len(trees),
+        what=f"the model has {outputs} outputs for a row, and {len(trees)} trees",
+    )
+    if has_vectors and versions[0][:2] != versions[1][:2]:
         raise NotSound(
             "its trees have several outputs each, which each version of XGBoost writes in its own "
             f"way; train it again with {versions[1][0]}.{versions[1][1]}, which is installed"
