@@ -368,3 +368,23 @@ def test_a_vocabulary_that_ends_the_process_is_refused(tmp_path, changes, said):
 
     assert ONNX.load(path, LoadContext()) is not None
     assert f"a TfIdfVectorizer {said}" in refused(tmp_path, vectorizer(**changes))
+
+
+def longer(name):
+    """Return a forest whose list of that name has one entry more."""
+    made = forest()
+    attribute = next(a for a in made.graph.node[0].attribute if a.name == name)
+    entries = next(e for e in (attribute.ints, attribute.floats, attribute.strings) if len(e))
+    entries.append(entries[-1])
+    return made
+
+
+@pytest.mark.parametrize(
+    "name", ["nodes_truenodeids", "nodes_values", "nodes_modes", "class_ids", "class_weights"]
+)
+def test_trees_with_lists_of_different_lengths_are_refused(tmp_path, name):
+    """What onnxruntime 1.22 reads past the end of."""
+    said = refused(tmp_path, longer(name))
+
+    assert "a TreeEnsembleClassifier has lists of different lengths: " in said
+    assert name in said

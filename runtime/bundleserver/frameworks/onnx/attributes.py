@@ -25,7 +25,7 @@ MOST_KEPT = 100_000
 
 
 class Attribute(NamedTuple):
-    """How many strings or integers an attribute lists, and those of them that are kept."""
+    """How many strings or numbers an attribute lists, and those of them that are kept."""
 
     length: int
     values: tuple[str | int, ...]
@@ -42,6 +42,8 @@ def check_attributes(operator: str, attributes: Mapping[str, Attribute]) -> None
     """
     if operator == "TfIdfVectorizer":
         _check_ngrams(attributes)
+    elif operator.startswith("TreeEnsemble"):
+        _check_trees(operator, attributes)
 
 
 def _check_ngrams(attributes: Mapping[str, Attribute]) -> None:
@@ -62,3 +64,30 @@ def _check_ngrams(attributes: Mapping[str, Attribute]) -> None:
             f"a TfIdfVectorizer has {grams} n-grams; expected {_INDEXES} to have as many, not "
             f"{attributes.get(_INDEXES, _NONE).length}"
         )
+
+
+def _check_trees(operator: str, attributes: Mapping[str, Attribute]) -> None:
+    """Compare the lists that have an entry for each node, or for each weight of a leaf."""
+    for prefix in ("nodes_", "class_", "target_"):
+        lengths = {
+            name: attribute.length
+            for name, attribute in attributes.items()
+            if name.startswith(prefix) and attribute.length
+        }
+        if len(set(lengths.values())) > 1:
+            listed = ", ".join(f"{name} {length}" for name, length in sorted(lengths.items()))
+            raise Malformed(f"a {operator} has lists of different lengths: {listed}")
+        lacking = [name for name in _LISTS[prefix] if lengths and name not in lengths]
+        if lacking and operator != "TreeEnsemble":
+            raise Malformed(f"a {operator} lacks the list {lacking[0]}")
+
+
+_LISTS = {
+    "nodes_": (
+        "nodes_treeids", "nodes_nodeids", "nodes_featureids", "nodes_modes", "nodes_truenodeids",
+        "nodes_falsenodeids",
+    ),
+    "class_": ("class_treeids", "class_nodeids", "class_ids"),
+    "target_": ("target_treeids", "target_nodeids", "target_ids"),
+}  # fmt: skip
+"""The lists that trees have; others may lack, or are tensors."""

@@ -207,11 +207,16 @@ class _Reader:
                 self._sparse(each)
             elif each.number in (14, 15):
                 self._type(each, 0)
-            elif each.number in (8, 9):
-                is_packed = each.number == 8 and each.wire == BYTES
-                length += self._wire.varints(each) if is_packed else each.entries
+            elif each.number in (7, 8, 9):
+                length += self._length(each)
         values = self._values(whole) if name in KEPT and length <= MOST_KEPT else ()
         return name, Attribute(length, values)
+
+    def _length(self, each: Field) -> int:
+        """Count the entries of an attribute's list: floats, integers or strings."""
+        if each.number == 9 or each.wire != BYTES:
+            return each.entries
+        return self._wire.varints(each) if each.number == 8 else (each.end - each.start) // 4
 
     def _values(self, whole: Field) -> tuple[str | int, ...]:
         """Return the strings or integers that an attribute lists."""
