@@ -9,7 +9,8 @@ import json
 import resource
 import sys
 
-_EXAMPLES = {"number": 0.5, "category": "a", "text": "a b", "embedding": [0.0]}
+_STRINGS = ("a", "b", "c")
+_ROWS = 40
 
 
 def main(given: str) -> None:
@@ -22,17 +23,22 @@ def main(given: str) -> None:
 
     model = catboost.CatBoost().load_model(blob=sys.stdin.buffer.read())
     columns = options["columns"]
-    if "embedding" in columns:
-        return
-    places = {kind: [i for i, of in enumerate(columns) if of == kind] for kind in _EXAMPLES}
-    for rows in (1, 40):
+    rows = [[_example(kind, i + j) for j, kind in enumerate(columns)] for i in range(_ROWS)]
+    categories, texts = (
+        [place for place, kind in enumerate(columns) if kind == wanted] or None
+        for wanted in ("category", "text")
+    )
+    for count in (1, _ROWS):
         pool = catboost.Pool(
-            [[_EXAMPLES[kind] for kind in columns]] * rows,
-            cat_features=places["category"] or None,
-            text_features=places["text"] or None,
-            thread_count=1,
+            rows[:count], cat_features=categories, text_features=texts, thread_count=1
         )
-        model.predict(pool, thread_count=1)
+        for form in ("RawFormulaVal", "Probability", "LogProbability"):
+            model.predict(pool, prediction_type=form, thread_count=1)
+
+
+def _example(kind: str, number: int) -> float | str:
+    """Return numbers of either sign, and strings that a model may know or not."""
+    return (number * 7 % 11 - 5) / 2 if kind == "number" else _STRINGS[number % len(_STRINGS)]
 
 
 if __name__ == "__main__":
