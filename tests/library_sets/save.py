@@ -88,7 +88,7 @@ def main(name: str) -> None:
         "libraries": {library: metadata.version(library) for library in libraries},
         "answers": answers,
     }
-    (root / "answers.json").write_text(json.dumps(document, indent=1) + "\n")
+    (SAVED / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,12 +20,13 @@ from bundleserver.bundle.opening import open_bundle
 from bundleserver.bundle.trust import Trust
 from bundleserver.cli import app
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
+from bundleserver.tensors import NamedTensor
 from tests.end_to_end.processes import running
 from tests.library_sets import make
 from tests.library_sets.save import ROWS, SAVED, STEPS
 
 SETS = ("current", "lowest")
-ANSWERS = {name: json.loads((SAVED / name / "answers.json").read_text()) for name in SETS}
+ANSWERS = {name: json.loads((SAVED / f"{name}.json").read_text()) for name in SETS}
 MODELS = [(name, model) for name in SETS for model in ANSWERS[name]["answers"]]
 MADE_BY = {"regression": "statsmodels", "series": "statsmodels"}
 
@@ -42,13 +43,13 @@ def is_other(name, library):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("policy", [PicklePolicy.ANY, PicklePolicy.LISTED], ids=str)
-@pytest.mark.parametrize(("name", "model"), MODELS, ids=" ".join)
+@pytest.mark.parametrize("policy", [PicklePolicy.ANY, PicklePolicy.LISTED])
+@pytest.mark.parametrize(("name", "model"), MODELS)
 def test_a_model_of_either_set_answers_as_it_did(name, model, policy):
     """Other versions of the libraries answer what those answered that a model was saved with."""
     bundle = open_bundle(directory_of(name, model), trust=Trust(CodeTrust(policy)))
     if model == "series":
-        answer = bundle.predict({}, {"horizon": STEPS})["mean"]
+        answer = bundle.predict({"horizon": NamedTensor("horizon", np.array([STEPS]))}, {})["mean"]
     else:
         answer = bundle.predict(bundle.signature.validate_rows(ROWS, "x"), {})
         (answer,) = answer.values()
@@ -76,7 +77,7 @@ def test_a_server_tells_of_each_model_of_the_other_set():
     assert is_other("lowest", "numpy") == ("numpy 1.26.0" in reasons["bundle"])
 
 
-@pytest.mark.parametrize(("name", "model"), MODELS, ids=" ".join)
+@pytest.mark.parametrize(("name", "model"), MODELS)
 def test_the_set_that_a_model_needs_is_found(name, model):
     """What is recorded has no difference from the set that it was saved with."""
     directory = directory_of(name, model)

@@ -27,6 +27,7 @@ from bundleserver.frameworks.pickles.gate.listed import (
     open_listed,
     why_refused,
 )
+from bundleserver.frameworks.pickles.gate.listing import REAL_MODULES
 from bundleserver.frameworks.pickles.gate.refusal import Refused
 from bundleserver.frameworks.pickles.held import (
     Held,
@@ -128,7 +129,11 @@ def _import_modules(contents: Contents) -> None:
     with IMPORTING:
         for module in sorted({name.module for name in contents.named} - {*sys.modules}):
             with suppress(Exception):  # unpickling will say what is wrong
-                import_module(module)
+                if module in REAL_MODULES and find_spec(module) is None:
+                    # What an older library called so is found under its name of today.
+                    sys.modules[module] = import_module(REAL_MODULES[module])
+                else:
+                    import_module(module)
 
 
 def save_line(parts: Mapping[str, str]) -> str:
