@@ -78,13 +78,28 @@ class IsolatedCode:
             try:
                 return function()
             except (ModuleNotFoundError, KeyError) as error:
-                # A pickle imports a module, then looks for it in the table: KeyError: 'helper'.
-                missing = error.name if isinstance(error, ImportError) else error.args[0]
-                if not (isinstance(missing, str) and self.owns(missing)):
+                if not self._is_missing(error):
                     raise
             self._is_exclusive = True
         with self.active():
             return function()
+
+    def call_once(self, function: Callable[[], T]) -> T:
+        """Do the same for what is called once, which says nothing of other calls."""
+        try:
+            return function()
+        except (ModuleNotFoundError, KeyError) as error:
+            if not self._is_missing(error):
+                raise
+        with self.active():
+            return function()
+
+    def _is_missing(self, error: ModuleNotFoundError | KeyError) -> bool:
+        """Ask whether an error says that a module of the version was not found."""
+        # A pickle imports a module, then looks for it in the table: KeyError: 'helper'.
+        missing = error.name if isinstance(error, ImportError) else error.args[:1]
+        name = missing[0] if isinstance(missing, tuple) and missing else missing
+        return isinstance(name, str) and self.owns(name)
 
     @contextmanager
     def _installed(self) -> Iterator[None]:

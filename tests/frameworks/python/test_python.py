@@ -73,6 +73,22 @@ def test_load_gets_the_directory_of_the_bundle(tmp_path):
     assert ["\nimport"] * 2 == [*answers["of"]]
 
 
+def test_load_opens_pickles_of_its_own_classes(tmp_path):
+    """What looks for modules by itself finds those of its version, and calls stay side by side."""
+    source = """
+        import pickle
+        class Weights:
+            by = 3
+        class Scorer:
+            def load(self, directory):
+                self.weights = pickle.loads(b"\\x80\\x04cmodel\\nWeights\\n)\\x81.")
+            def predict(self, inputs):
+                return {"score": inputs["x"][:, 0] * self.weights.by}
+    """
+
+    assert [3.0, 9.0] == [*answer(bundle_of(tmp_path, source), x=X)["score"]]
+
+
 def test_inputs_and_outputs_are_named_arrays(tmp_path):
     """Each declared input comes under its name; outputs are numbers, booleans and text."""
     source = """

@@ -57,7 +57,7 @@ def load(path: Path, context: LoadContext) -> PythonPredictor:
         )
     with own.modules.active():
         module = _imported(module_name, path)
-        return PythonPredictor(_made(_class_of(module, name, path), own, path))
+    return PythonPredictor(_made(_class_of(module, name, path), own, path))
 
 
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
@@ -150,10 +150,16 @@ def _made(made_of: Any, own: OwnCode, path: Path) -> _Predict:
         )
         raise LoadError(f"{what} {is_lacking}; expected {_EXPECTED}")
     makes = isinstance(inspect.getattr_static(made_of, "load", None), (classmethod, staticmethod))
-    try:
+
+    def make() -> Any:
         made = made_of.load(own.directory) if makes else made_of()
         if not makes and callable(getattr(made, "load", None)):
             made.load(own.directory)
+        return made
+
+    try:
+        # Large files may take long, and other versions need not wait for that.
+        made = own.modules.call_once(make)
     except BaseException as error:  # the bundle's own code runs here, and may exit
         if passes_through(error) or isinstance(error, BundleServerError):
             raise
