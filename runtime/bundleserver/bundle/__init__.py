@@ -253,9 +253,8 @@ class Bundle:
     @property
     def needs_examples(self) -> bool:
         """Whether a component's code may do anything, so that nothing is made up for it."""
-        return any(
-            map(needs_examples, self.manifest.components.values(), self._predictors.values())
-        )
+        parts = (self.manifest.components.values(), self._predictors.values())
+        return any(map(needs_examples, *parts))
 
     def samples(self, rows: int) -> Sequence[Sequence[NamedTensor]]:
         """Return inputs for calls of so many rows, by position; those of an example first."""
@@ -288,12 +287,11 @@ def _open_component(
     if component.framework == BUNDLE:
         path = directory / (component.path or "")
         manifest = read_nested_manifest(path, component.name, component.sha256)
-        version = manifest.version or "1"
         bundle = Bundle.open(
             path,
             manifest,
             model=component.name,
-            version=version,
+            version=manifest.version or "1",
             device=device,
             members=members,
             trust=trust,

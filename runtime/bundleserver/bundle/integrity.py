@@ -6,10 +6,10 @@ import errno
 import hashlib
 import json
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from bundleserver.bundle.links import Links
+from bundleserver.bundle.links import Links, cause
 from bundleserver.errors import IntegrityError, Problem
 from bundleserver.frameworks.giving_up import go_on
 from bundleserver.frameworks.regular_files import open_regular
@@ -74,6 +74,26 @@ def file_sha256(path: Path, beat: Callable[[], object] = lambda: None) -> str:
             digest.update(chunk)
             beat()
     return digest.hexdigest()
+
+
+def check_named(directory: Path, links: Links, names: Iterable[str]) -> None:
+    """Check files that are named and may lie in hidden directories, as a walk checks links.
+
+    Raises:
+        IntegrityError: something leads out.
+    """
+    problems = []
+    for name in names:
+        try:
+            found = links.problem(links.base / name)
+        except (OSError, RuntimeError) as error:
+            found = f"cannot be read: {cause(error)}"
+        except ValueError:
+            found = "is not the name of a file"
+        if found:
+            problems.append(Problem(name, found))
+    if problems:
+        raise IntegrityError(str(directory), problems)
 
 
 def bundle_digest(manifest: Manifest) -> str:

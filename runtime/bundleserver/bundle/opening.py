@@ -18,9 +18,9 @@ from pathlib import Path
 from bundleserver.bundle import Bundle
 from bundleserver.bundle.inferring import infer_manifest
 from bundleserver.bundle.inferring.mlmodel_files import is_mlflow_model, named_files
-from bundleserver.bundle.integrity import trusted_links, verify_files
+from bundleserver.bundle.integrity import check_named, trusted_links, verify_files
 from bundleserver.bundle.libraries import mismatches
-from bundleserver.bundle.links import FileWalk, Links, cause
+from bundleserver.bundle.links import FileWalk, Links
 from bundleserver.bundle.members import Members
 from bundleserver.bundle.methods import PREDICT_PROBA
 from bundleserver.bundle.reading import read_manifest, read_nested_manifest
@@ -85,7 +85,7 @@ def verify(
     if problem := FileWalk(links, deep=is_deep, beside=beside).problem:
         raise IntegrityError(str(directory), [Problem("", problem)])
     if is_of_mlflow:
-        _check_named(directory, links)
+        check_named(directory, links, named_files(links.base))
     _verify_files(links.base, manifest, links)
     return links.base
 
@@ -263,26 +263,6 @@ def models_called(directory: Path, manifest: Manifest) -> frozenset[str]:
             path = directory / (component.path or "")
             called |= models_called(path, read_nested_manifest(path, component.name))
     return frozenset(called)
-
-
-def _check_named(directory: Path, links: Links) -> None:
-    """Check what an ``MLmodel`` names, which may lie in a hidden directory, as a walk does links.
-
-    Raises:
-        IntegrityError: something leads out.
-    """
-    problems = []
-    for name in named_files(links.base):
-        try:
-            found = links.problem(links.base / name)
-        except (OSError, RuntimeError) as error:
-            found = f"cannot be read: {cause(error)}"
-        except ValueError:
-            found = "is not the name of a file"
-        if found:
-            problems.append(Problem(name, found))
-    if problems:
-        raise IntegrityError(str(directory), problems)
 
 
 def _verify_files(directory: Path, manifest: Manifest, links: Links) -> None:

@@ -57,11 +57,11 @@ ENTRY_POINT_GROUP = "bundleserver.frameworks"
 # sklearn is asked last about a pickle: it opens what no other does, or says why it does not.
 _BUILT_IN = (
     catboost.FRAMEWORK,
+    lightgbm.FRAMEWORK,
     onnx.FRAMEWORK,
     prophet.FRAMEWORK,
     statsmodels.FRAMEWORK,
     torch.FRAMEWORK,
-    lightgbm.FRAMEWORK,
     voting.FRAMEWORK,
     xgboost.FRAMEWORK,
     pyfunc.FRAMEWORK,

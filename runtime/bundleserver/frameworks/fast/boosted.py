@@ -22,8 +22,8 @@ from bundleserver.tensors import Array
 
 LOG = logging.getLogger(__name__)
 
-MAX_NODES = 1_000_000
-"""The largest ensemble that is converted; its copy needs about 100 MB."""
+MOST_BYTES = 50 << 20
+"""The largest file of a booster that is converted; its copy has about twice as many bytes."""
 
 _LAST_BITS = (0, 1, -1)
 """XGBoost makes a margin of ``base_score`` in single precision, treelite in double."""
@@ -45,6 +45,11 @@ class Shortcut:
     most: int
     methods: Mapping[str, Answers]
     metadata: Mapping[str, object]
+
+    @property
+    def facts(self) -> Mapping[str, object]:
+        """The entry of a component's metadata."""
+        return {"accelerated": dict(self.metadata)}
 
     def answer(self, method: str, rows: Array) -> Array | None:
         """Return the library's answers ``[n]`` or ``[n, columns]``; None: its own must be called.
@@ -108,7 +113,7 @@ def _tried(
 
 def _shortcut(model: Any, width: int, native: Mapping[str, Answers]) -> Shortcut | None:
     trees = [_nodes(model, index) for index in range(model.num_tree)]
-    if not trees or sum(len(tree.left) for tree in trees) > MAX_NODES:
+    if not trees:
         return None
     drawn = draw_rows(trees, width)
     gaps = np.random.default_rng(1).random(drawn.shape) < 0.1

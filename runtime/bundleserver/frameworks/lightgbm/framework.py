@@ -9,8 +9,10 @@ from lightgbm import Booster
 
 from bundleserver.errors import LoadError, StoreError
 from bundleserver.frameworks import LoadContext, pickles
+from bundleserver.frameworks.fast.boosted import MOST_BYTES
+from bundleserver.frameworks.fast.option import read_option
 from bundleserver.frameworks.file_names import suffix_of
-from bundleserver.frameworks.interface import check_options, first_line, reading
+from bundleserver.frameworks.interface import first_line, reading
 from bundleserver.frameworks.lightgbm.predictor import BoosterPredictor
 from bundleserver.frameworks.lightgbm_text.model import ModelText, read_model
 from bundleserver.frameworks.lightgbm_text.numbers import Malformed
@@ -22,36 +24,39 @@ from bundleserver.frameworks.tables.logged_columns import LoggedTable, read_colu
 def load(path: Path, context: LoadContext) -> BoosterPredictor | LoggedTable:
     """Open a text file, or a pickle of a booster.
 
-    The option ``columns`` has the datatype of every column by name, as in an MLflow signature.
+    The option ``columns`` has the datatype of every column by name, as in an MLflow signature;
+    ``accelerate`` is ``"auto"`` (treelite answers few rows if its bits are equal) or ``"off"``.
 
     Raises:
         LoadError: names the file, what is wrong with it and what to do.
     """
-    check_options(context.options, ("columns",), f"'{path}'")
+    accelerate = read_option(context.options, f"'{path}'")
     is_pickle = suffix_of(path.name) in PICKLE_SUFFIXES
-    predictor = _unpickled(path, context) if is_pickle else _read(path)
+    booster, model = _unpickled(path, context) if is_pickle else _read(path)
+    accelerate = accelerate and len(model.text) <= MOST_BYTES
+    predictor = BoosterPredictor(booster, model, accelerate=accelerate)
     if "columns" not in context.options:
         return predictor
     return LoggedTable(read_columns(context.options["columns"], f"'{path}'"), predictor)
 
 
-def _read(path: Path) -> BoosterPredictor:
+def _read(path: Path) -> tuple[Booster, ModelText]:
     with reading(path), open_regular(path) as file:
         data = file.read()
     if not data:
         raise LoadError(f"'{path}' is empty; copy it again, or save the model again")
     checked = _checked(data, path)
-    return BoosterPredictor(Booster(model_str=checked.text), checked)
+    return Booster(model_str=checked.text), checked
 
 
-def _unpickled(path: Path, context: LoadContext) -> BoosterPredictor:
+def _unpickled(path: Path, context: LoadContext) -> tuple[Booster, ModelText]:
     booster: Any = pickles.load(path, context.trust)
     if not isinstance(booster, Booster):
         kind = type(booster)
         raise LoadError(
             f"'{path}' has a {kind.__module__}.{kind.__qualname__}; expected a lightgbm.Booster"
         )
-    return BoosterPredictor(booster, _checked(booster.model_to_string(-1).encode(), path))
+    return booster, _checked(booster.model_to_string(-1).encode(), path)
 
 
 def _checked(data: bytes, path: Path) -> ModelText:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from bundleserver.frameworks.fast.boosted import Shortcut, of_lightgbm
 from bundleserver.frameworks.lightgbm.intake import Numbers, intake_of
 from bundleserver.frameworks.lightgbm.rows import random_rows, same_in_parts, samples_of
 from bundleserver.frameworks.lightgbm_text.model import ModelText
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 _PROBABILITIES = frozenset({"binary", "multiclass", "multiclassova"})
 """Objectives whose answers are the probabilities of classes."""
 
+_NATIVE = ("predict", "raw_score")
+
 
 class BoosterPredictor:
     """One booster; nothing of it changes, so any thread may call it.
@@ -30,7 +34,7 @@ class BoosterPredictor:
     of two, and ``raw_score`` the sums of leaves.
     """
 
-    def __init__(self, booster: Booster, model: ModelText) -> None:
+    def __init__(self, booster: Booster, model: ModelText, *, accelerate: bool = False) -> None:
         self._booster: Booster | None = booster
         self._model = model
         self._intake = intake_of(model)
@@ -39,6 +43,11 @@ class BoosterPredictor:
         if model.objective in _PROBABILITIES:
             shapes["predict_proba"] = (max(2, model.classes),)
         self._rows_out = shapes
+        self._shortcut: Shortcut | None = None
+        may_have_codes = model.has_codes or model.categories
+        if accelerate and not may_have_codes and 0 < len(model.names) <= MOST_TRIED:
+            native = {name: partial(self._in_library, method=name) for name in _NATIVE}
+            self._shortcut = of_lightgbm(booster, len(model.names), native)
         self.methods: Mapping[str, Signature] = MappingProxyType(
             {
                 method: Signature(
@@ -55,7 +64,9 @@ class BoosterPredictor:
             "objective": self._model.objective or "custom",
             "trees": self._model.trees,
         }
-        return {**facts, "categories": "numbers"} if self._model.has_codes else facts
+        if self._model.has_codes:
+            facts["categories"] = "numbers"
+        return facts if self._shortcut is None else {**facts, **self._shortcut.facts}
 
     def call_traits(self, method: str) -> CallTraits:
         """Return a method's call traits; rows are independent where a test of them says so."""
@@ -93,11 +104,16 @@ class BoosterPredictor:
         self._booster = None
 
     def _answer(self, method: str, table: Numbers) -> Array:
-        booster = self._booster
-        if booster is None:
-            raise ValueError("the booster is closed")
-        answer: Numbers = np.asarray(booster.predict(table, raw_score=method == "raw_score"))
+        native = "raw_score" if method == "raw_score" else "predict"
+        quick = None if self._shortcut is None else self._shortcut.answer(native, table)
+        answer = self._in_library(table, native) if quick is None else cast(Numbers, quick)
         if method != "predict_proba" or self._model.classes > 1:
             # Of one row with a class more than one, the library's own shape is [1, classes].
             return answer.reshape(len(table), *self._rows_out[method])
         return np.column_stack((1.0 - answer, answer))
+
+    def _in_library(self, table: Numbers, method: str) -> Numbers:
+        booster = self._booster
+        if booster is None:
+            raise ValueError("the booster is closed")
+        return np.asarray(booster.predict(table, raw_score=method == "raw_score"))

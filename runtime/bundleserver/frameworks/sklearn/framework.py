@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 
 from bundleserver.errors import InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext, pickles
+from bundleserver.frameworks.fast.option import read_option
 from bundleserver.frameworks.interface import first_line
 from bundleserver.frameworks.lean_imports import IMPORTING, complete_at_once
 from bundleserver.frameworks.pickles.by_value import write_by_value
@@ -29,7 +30,6 @@ from bundleserver.frameworks.sklearn.estimators import (
 from bundleserver.frameworks.sklearn.fast.engines import (
     Shortcut,
     accelerate,
-    read_option,
     use_one_thread,
 )
 from bundleserver.frameworks.sklearn.samples import samples_of

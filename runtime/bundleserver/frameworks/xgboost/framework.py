@@ -14,8 +14,10 @@ from xgboost.core import XGBoostError
 from bundleserver.errors import LoadError, StoreError
 from bundleserver.frameworks import LoadContext, pickles
 from bundleserver.frameworks.boosting.soundness import NotSound
+from bundleserver.frameworks.fast.boosted import MOST_BYTES
+from bundleserver.frameworks.fast.option import read_option
 from bundleserver.frameworks.file_names import suffix_of
-from bundleserver.frameworks.interface import check_options, first_line, reading
+from bundleserver.frameworks.interface import first_line, reading
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES
 from bundleserver.frameworks.regular_files import open_regular
 from bundleserver.frameworks.tables.logged_columns import LoggedTable, read_columns
@@ -32,12 +34,13 @@ _PLACE_IN_SOURCE = re.compile(r"^\[\d\d:\d\d:\d\d\] \S+:\d+: ")
 def load(path: Path, context: LoadContext) -> BoosterPredictor | LoggedTable:
     """Open a file in a format of XGBoost's own, or a pickle of a booster.
 
-    The option ``columns`` has the datatype of every column by name, as in an MLflow signature.
+    The option ``columns`` has the datatype of every column by name, as in an MLflow signature;
+    ``accelerate`` is ``"auto"`` (treelite answers few rows if its bits are equal) or ``"off"``.
 
     Raises:
         LoadError: names the file, what is wrong with it and what to do.
     """
-    check_options(context.options, ("columns",), f"'{path}'")
+    accelerate = read_option(context.options, f"'{path}'")
     if suffix_of(path.name) in PICKLE_SUFFIXES:
         booster = pickles.load(path, context.trust)
         if not isinstance(booster, xgboost.Booster):
@@ -52,7 +55,8 @@ def load(path: Path, context: LoadContext) -> BoosterPredictor | LoggedTable:
             recorded = _checked(content)
             booster = xgboost.Booster(model_file=_as_xgboost_knows_it(content))
     with _named(f"'{path}'"):
-        predictor = BoosterPredictor(booster, recorded)
+        accelerate = accelerate and len(content) <= MOST_BYTES
+        predictor = BoosterPredictor(booster, recorded, accelerate=accelerate)
     for place in [place for place, values in recorded.categories.items() if not values]:
         column = recorded.names[place] if recorded.names else str(place)
         LOG.warning(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from types import MappingProxyType
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,7 @@ import xgboost
 from bundleserver.errors import InvalidInput
 from bundleserver.frameworks.boosting.samples import samples_of
 from bundleserver.frameworks.boosting.table import NumberTable
+from bundleserver.frameworks.fast.boosted import Shortcut, of_xgboost
 from bundleserver.frameworks.tables.columns import MOST_TRIED
 from bundleserver.frameworks.tables.row_by_row import same_in_parts
 from bundleserver.frameworks.xgboost.checked.recorded import Recorded
@@ -32,7 +35,9 @@ class BoosterPredictor:
     A booster that one of XGBoost's scikit-learn estimators saved answers as that estimator would.
     """
 
-    def __init__(self, booster: xgboost.Booster, recorded: Recorded) -> None:
+    def __init__(
+        self, booster: xgboost.Booster, recorded: Recorded, *, accelerate: bool = False
+    ) -> None:
         self._booster = booster
         self._recorded = recorded
         known = {place: values for place, values in recorded.categories.items() if values}
@@ -49,6 +54,10 @@ class BoosterPredictor:
             self._trees = (0, recorded.best_iteration + 1)
         # What the model was trained with does not count here: the threads are OpenMP's.
         booster.set_param({"nthread": 0})
+        self._shortcut: Shortcut | None = None
+        if accelerate and self._may_be_converted():
+            native = {kind: partial(self._in_library, kind=kind) for kind in ("value", "margin")}
+            self._shortcut = of_xgboost(booster, recorded.columns, native)
         self._methods = MappingProxyType(
             {
                 method: Signature((self._table.spec,), (self._output_of(method),))
@@ -65,7 +74,8 @@ class BoosterPredictor:
     def metadata(self) -> Mapping[str, object]:
         """What was trained, and with which XGBoost."""
         written_by = ".".join(map(str, self._recorded.version))
-        return {"objective": self._recorded.objective, "saved_with": f"xgboost {written_by}"}
+        facts = {"objective": self._recorded.objective, "saved_with": f"xgboost {written_by}"}
+        return facts if self._shortcut is None else {**facts, **self._shortcut.facts}
 
     def call_traits(self, method: str) -> CallTraits:
         """Return a method's call traits: trees see each row by itself, which is tried as well."""
@@ -150,6 +160,16 @@ class BoosterPredictor:
                 "the input has an infinite number, or one too large for 32 bits; XGBoost takes "
                 "finite ones, and null for a missing one"
             )
+        quick = None if self._shortcut is None else self._shortcut.answer(kind, numbers)
+        return self._in_library(numbers, kind) if quick is None else cast(Numbers, quick)
+
+    def _may_be_converted(self) -> bool:
+        recorded = self._recorded
+        is_plain = recorded.booster == "gbtree" and "c" not in recorded.types
+        return is_plain and self._trees == (0, 0) and 0 < recorded.columns <= MOST_TRIED
+
+    def _in_library(self, rows: Array, kind: str) -> Numbers:
+        numbers = np.ascontiguousarray(rows, np.float32)
         if not self._in_place:
             with self._alone:
                 return self._by_matrix(numbers, kind)

@@ -17,11 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol, Union
 import numpy as np
 from sklearn.pipeline import Pipeline
 
-from bundleserver.errors import LoadError
 from bundleserver.frameworks.fast import gtil
 from bundleserver.frameworks.fast.comparing import CHECKED_ROWS, draw_rows, same_bits
 from bundleserver.frameworks.fast.timing import Way, choose_ways
-from bundleserver.frameworks.interface import check_options
 from bundleserver.frameworks.sklearn.fast.scaling import ScalerShortcut, array_of
 from bundleserver.frameworks.sklearn.fast.tree_ensembles import TreeEnsemble, is_forest, take_apart
 from bundleserver.frameworks.sklearn.fast.tree_sums import (
@@ -51,19 +49,6 @@ class Shortcut(Protocol):
 
     def answer(self, method: str, table: Table) -> Array | None:
         """Return the estimator's result, to the bit; None if its own code must be called."""
-
-
-def read_option(options: Mapping[str, object], where: str) -> bool:
-    """Parse the option ``accelerate``, ``"auto"`` (the default) or ``"off"``.
-
-    Raises:
-        LoadError: another value, or another option.
-    """
-    check_options(options, ("accelerate", "columns"), where)
-    value = options.get("accelerate", "auto")
-    if value not in ("auto", "off"):
-        raise LoadError(f"{where}: options.accelerate is {value!r}; expected 'auto' or 'off'")
-    return value == "auto"
 
 
 def use_one_thread(model: Any) -> None:
