@@ -52,8 +52,8 @@ def read_document(content: bytes) -> Document:
     if content.lstrip().startswith(b"{"):
         return read_json(content)
     raise NotSound(
-        "it is neither UBJSON nor JSON, and perhaps in the binary format that XGBoost gave up; open "
-        "it with the XGBoost that wrote it, and save it again with save_model('model.ubj')"
+        "it is neither UBJSON nor JSON, and perhaps in the binary format that XGBoost gave up; "
+        "open it with the XGBoost that wrote it, and save it again with save_model('model.ubj')"
     )
 
 
