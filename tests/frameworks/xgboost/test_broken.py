@@ -44,7 +44,7 @@ CONTENTS = {
     "cut": (BINARY[:-100], "it is not the UBJSON that XGBoost writes: it ends early, at byte"),
     "cut text": (TEXT[:-1], "it is damaged, or no JSON: Expecting"),
     "more": (BINARY + b"?", "more follows after the model's end"),
-    "given up": (b"binf" + BINARY, "the binary format that XGBoost gave up"),
+    "given up": (b"binf" + BINARY, "perhaps in the binary format that XGBoost gave up"),
     "other": (b"\x80\x04N.", "it is neither UBJSON nor JSON"),
     "page": (b"<html>", "it is neither UBJSON nor JSON"),
     "deep": (b'{"learner":' * 9999, "it is nested deeper than 24"),

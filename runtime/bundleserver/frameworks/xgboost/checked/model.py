@@ -35,7 +35,6 @@ OBJECTIVES = frozenset(
 _TYPES = frozenset({"float", "int", "i", "q", "c"})
 _NUMBER = r"[-+]?\d+(\.\d+)?([eE][-+]?\d+)?"
 _SCORES = re.compile(rf"{_NUMBER}|\[{_NUMBER}(,{_NUMBER})*\]")
-_OLD_FORMATS = (b"binf", b"bs64")
 
 Document = Mapping[str, object]
 
@@ -48,17 +47,13 @@ def read_document(content: bytes) -> Document:
     """
     if not content.strip():
         raise NotSound("it is empty; copy it again, or save the model again")
-    if content.startswith(_OLD_FORMATS):
-        raise NotSound(
-            "it is in the binary format that XGBoost gave up; open it with the XGBoost that wrote "
-            "it, and save it again with save_model('model.ubj')"
-        )
     if content.startswith(b"{L"):
         return read_ubjson(content)
     if content.lstrip().startswith(b"{"):
         return read_json(content)
     raise NotSound(
-        "it is neither UBJSON nor JSON; save the model again with save_model('model.ubj')"
+        "it is neither UBJSON nor JSON, and perhaps in the binary format that XGBoost gave up; "
+        "open it with the XGBoost that wrote it, and save it again with save_model('model.ubj')"
     )
 
 
