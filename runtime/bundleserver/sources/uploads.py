@@ -44,7 +44,6 @@ _MARKER = re.compile(r"SUCCESS(\..*)?")
 _OTHER_FORMATS = frozenset(
     {
         ".bin",
-        ".bst",
         ".cbm",
         ".engine",
         ".gguf",
