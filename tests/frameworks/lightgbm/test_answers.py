@@ -207,4 +207,5 @@ def test_examples_are_recorded_under_the_trained_names(trained, tmp_path):
     BundleStore(tmp_path).save("m", {"model": booster}, examples=some)
 
     with closing(open_bundle(tmp_path / "m" / "v1")) as bundle:
-        assert bundle.probe.probed
+        [example] = bundle.manifest.examples
+        assert booster.predict(some).tolist() == example.outputs["output-0"]
