@@ -197,3 +197,15 @@ def test_estimators_stay_with_scikit_learns_framework(tmp_path):
 
     assert ("sklearn", "model") == framework_of_file(tmp_path / "estimator.pkl")
     assert ("lightgbm", "model") == framework_of_file(tmp_path / "booster.pkl")
+
+
+def test_examples_are_recorded_under_the_trained_names(trained, tmp_path):
+    """A table of training is an example, though the text has other names of its columns."""
+    booster, rows = trained("categories")
+    some = rows.dropna().head(3)
+
+    BundleStore(tmp_path).save("m", {"model": booster}, examples=some)
+
+    with closing(open_bundle(tmp_path / "m" / "v1")) as bundle:
+        [example] = bundle.manifest.examples
+        assert booster.predict(some).tolist() == example.outputs["output-0"]
