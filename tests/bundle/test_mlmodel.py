@@ -8,7 +8,9 @@ from contextlib import closing
 from pathlib import Path
 
 import joblib
+import mlflow.pyfunc
 import mlflow.sklearn
+import numpy as np
 import pandas as pd
 import pytest
 from mlflow.models import infer_signature
@@ -259,3 +261,28 @@ def test_a_model_without_a_signature_takes_rows(tmp_path):
         with closing(open_bundle(path, probe="off")) as bundle:
             rows = bundle.signature.validate_rows([[1.5, 0.5]], "m")
             assert EXPECTED == bundle.predict(rows, {})["output-0"].tolist()
+
+
+def test_a_file_in_a_directory_of_the_model_is_opened(tmp_path):
+    """As torch's flavour has it, with the answers of MLflow."""
+    import mlflow.pytorch
+    import torch
+
+    example = np.ones((2, 2), dtype="float32")
+    path = tmp_path / "m"
+    mlflow.pytorch.save_model(
+        torch.nn.Linear(2, 1),
+        str(path),
+        pip_requirements=[],
+        input_example=example,
+        serialization_format="pt2",
+    )
+    expected = mlflow.pyfunc.load_model(str(path)).predict(example).ravel().tolist()
+
+    with closing(open_bundle(path)) as bundle:
+        rows = bundle.signature.validate_rows(example.tolist(), "m")
+        assert expected == bundle.predict(rows, {})["output-0"].ravel().tolist()
+        assert ("data/model.pt2", "torch") == (
+            bundle.manifest.components["model"].path,
+            bundle.manifest.components["model"].framework,
+        )
