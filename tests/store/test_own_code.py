@@ -11,6 +11,8 @@ from textwrap import dedent
 
 import numpy as np
 import pytest
+from packaging.version import Version
+from sklearn.preprocessing import FunctionTransformer
 
 from bundleserver.bundle.opening import open_bundle
 from bundleserver.errors import BundleServerError, ManifestError, StoreError
@@ -303,6 +305,19 @@ def test_two_versions_of_a_notebooks_class_do_not_change_each_other(store):
     assert first != second
     for bundle in opened:
         bundle.close()
+
+
+def test_packages_that_a_pickle_names_are_recorded(store):
+    """An image that lacks one is told so before anything is opened; cloudpickle is one of them."""
+    keywords = {"of": Version("1")}
+    model = FunctionTransformer(lambda x, of: x + 1, kw_args=keywords, inv_kw_args=keywords).fit(X)
+
+    version = store.save("plus", model, examples=X)
+
+    document = json.loads((store.path("plus", version) / "manifest.json").read_text())
+    assert {"cloudpickle", "packaging", "scikit-learn"} <= document["requirements"][
+        "packages"
+    ].keys()
 
 
 def test_code_of_another_python_is_refused(store):

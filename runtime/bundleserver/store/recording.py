@@ -5,11 +5,12 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from importlib import metadata as distributions
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
@@ -28,12 +29,21 @@ from bundleserver.manifest import (
     Manifest,
 )
 from bundleserver.store.methods import check_methods, with_methods
-from bundleserver.store.own_code import Code, copy_code, packages_of, tell_of_left_out
+from bundleserver.store.own_code import (
+    Code,
+    copy_code,
+    packages_of,
+    tell_of_left_out,
+    versions_of,
+)
 from bundleserver.store.sampling import plain_json, record_example, written_examples
 from bundleserver.store.writing import with_digests
 from bundleserver.tensors.breaking import Interface
 
 LOG = logging.getLogger(__name__)
+
+_MODULES = "modules"
+"""The modules that a component's pickle names; no key of a manifest."""
 
 _BY_VALUE = "pickled_by_value"
 """The metadata that name the components which have classes or functions as their code."""
@@ -131,8 +141,7 @@ class Recording:
         path, options = framework.save(self.models[name], directory, name)
         modules = modules_named(path, PICKLE_SUFFIXES)
         tell_of_left_out(name, modules, directory)
-        by_value = any(map(rebuilds, modules))
-        if by_value:
+        if any(map(rebuilds, modules)):
             LOG.warning(
                 "component '%s' has classes or functions that were pickled by value, as their "
                 "code; a server opens it with --pickle_policy=any only, and with Python %d.%d: "
@@ -145,7 +154,7 @@ class Recording:
             "sha256": file_sha256(path),
             "size": path.stat().st_size,
             "options": {**options, **self.options.get(name, {})},
-            **({_BY_VALUE: True} if by_value else {}),
+            _MODULES: modules,
         }
 
     def _manifest(
@@ -156,10 +165,11 @@ class Recording:
     ) -> Manifest:
         components = {
             name: {"framework": self.frameworks[name]}
-            | {key: value for key, value in file.items() if value != {} and key != _BY_VALUE}
+            | {key: value for key, value in file.items() if value != {} and key != _MODULES}
             for name, file in files.items()
         }
-        by_value = [name for name, file in files.items() if _BY_VALUE in file]
+        named = {name: _modules_of(file) for name, file in files.items()}
+        by_value = [name for name, modules in named.items() if any(map(rebuilds, modules))]
         document = {
             "format": MANIFEST_VERSION,
             "name": self.name,
@@ -171,11 +181,17 @@ class Recording:
         plain = plain_json(document, f"the manifest of '{self.name}'")
         manifest = Manifest.from_json(orjson.dumps(plain), f"the manifest of '{self.name}'")
         saved = manifest.requirements
+        known = {**packages, **versions_of(chain(*named.values()))}
         return replace(
             manifest,
             metadata={**manifest.metadata, **({_BY_VALUE: by_value} if by_value else {})},
-            requirements=replace(saved, packages={**packages, **saved.packages}),
+            requirements=replace(saved, packages={**known, **saved.packages}),
         )
+
+
+def _modules_of(file: Mapping[str, object]) -> Collection[str]:
+    modules = file.get(_MODULES)
+    return modules if isinstance(modules, frozenset) else ()
 
 
 def describe(
