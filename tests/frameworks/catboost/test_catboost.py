@@ -18,6 +18,7 @@ from bundleserver.errors import InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext, facts_of_file, framework_for, framework_of_file
 from bundleserver.frameworks.catboost import framework, trial
 from bundleserver.frameworks.cbm import read_model
+from bundleserver.frameworks.sklearn import framework as estimators
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 from bundleserver.sources.registry.flavours import manifest_of
 from bundleserver.tensors import NamedTensor
@@ -101,6 +102,14 @@ def test_a_plain_dump_is_served_by_its_class(numbers, name, dump, tmp_path):
     assert ("catboost", "model") == framework_of_file(path)
     for method in predictor.methods:
         assert is_same(ask(predictor, method, table(X)), asked(library, method, X))
+
+
+def test_a_bundle_that_says_sklearn_still_opens(numbers, tmp_path):
+    """Manifests of before CatBoost had a framework of its own say 'sklearn' of its pickles."""
+    joblib.dump(numbers["binary"], tmp_path / "model.joblib")
+    predictor = estimators.load(tmp_path / "model.joblib", LoadContext())
+
+    assert is_same(ask(predictor, "predict", table(X)), asked(numbers["binary"], "predict", X))
 
 
 def test_only_the_librarys_own_classes_are_recognised(numbers):

@@ -88,7 +88,8 @@ def _what_instead(model: object) -> str:
 
 def _other_framework(model: object) -> str | None:
     framework = framework_for(model)
-    return None if framework == "sklearn" else framework
+    # Bundles of before it had a framework of its own say 'sklearn' of CatBoost's estimators.
+    return None if framework in ("sklearn", "catboost") else framework
 
 
 def _estimators_in(model: object) -> dict[str, str]:
