@@ -166,6 +166,8 @@ class Methods:
 
 def _answering(plan: Plan, manifest: Manifest) -> Step | None:
     """Return the step of the one component that makes all outputs, if there is such a one."""
+    if not (plan.written and plan.signature.rowwise):
+        return None
     before = _before(plan.written)
     finals = plan.written[len(before) :]
     made_before = {name for step in before for name in step.outputs}
@@ -175,19 +177,15 @@ def _answering(plan: Plan, manifest: Manifest) -> Step | None:
     component = manifest.components.get(last.component or "")
     if len(calls) > 1 or component is None or component.framework in (BUNDLE, MODEL):
         return None
-    if not plan.signature.rowwise or declared & made_before:
-        return None
-    return last
+    return None if declared & made_before else last
 
 
 def _before(steps: Sequence[Step]) -> tuple[Step, ...]:
     """Return the steps before the last ones that no other takes from."""
-    count = len(steps)
-    while count > 1:
-        later = {name for step in steps[count - 1 :] for name in step.inputs}
-        if not later.isdisjoint(steps[count - 2].outputs):
-            break
+    count, taken = len(steps), {*steps[-1].inputs}
+    while count > 1 and taken.isdisjoint(steps[count - 2].outputs):
         count -= 1
+        taken.update(steps[count - 1].inputs)
     return tuple(steps[: count - 1])
 
 
