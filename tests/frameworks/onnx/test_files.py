@@ -13,7 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from bundleserver.errors import LoadError, StoreError
 from bundleserver.frameworks import LoadContext, framework_named
 from bundleserver.frameworks.onnx import wire
-from bundleserver.frameworks.onnx.structure import DEEPEST, read_structure
+from bundleserver.frameworks.onnx.structure import read_structure
+from bundleserver.frameworks.onnx.value_types import DEEPEST
 from bundleserver.frameworks.onnx.wire import Malformed, Wire
 from bundleserver.store import BundleStore
 from tests.frameworks.onnx.graphs import FLOAT, forest, identity, model, node, value
@@ -355,6 +356,7 @@ def vectorizer(**changes):
             {"ngram_indexes": [0] * 9},
             "has 3 n-grams; expected ngram_indexes to have as many, not 9",
         ),
+        ({"ngram_counts": None}, "has 4 words in its n-grams, which begin at "),
         ({"ngram_counts": [0, 3]}, "has 4 words in its n-grams, which begin at "),
         ({"ngram_counts": [0, 9]}, "has 4 words in its n-grams, which begin at "),
         ({"ngram_counts": [-2, 2]}, "has 4 words in its n-grams, which begin at "),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import NamedTuple
 
 from bundleserver.frameworks.onnx.wire import Malformed
@@ -50,8 +51,7 @@ def _check_ngrams(attributes: Mapping[str, Attribute]) -> None:
     """Compare the n-grams of a vocabulary, whose lengths follow from where each begins."""
     pool = max(attributes.get(n, _NONE).length for n in ("pool_strings", "pool_int64s"))
     begins = [value for value in attributes.get(_COUNTS, _NONE).values if isinstance(value, int)]
-    ends = [*begins[1:], pool]
-    sizes = [end - begin for begin, end in zip(begins, ends, strict=True)]
+    sizes = [end - begin for begin, end in pairwise([*begins, pool])]
     is_whole = all(size >= 0 and size % n == 0 for n, size in enumerate(sizes, 1))
     if not begins or begins[0] < 0 or not is_whole:
         raise Malformed(

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.interface import reading
-from bundleserver.frameworks.onnx.structure import Structure, ValueType, read_structure
+from bundleserver.frameworks.onnx.structure import Structure, read_structure
 from bundleserver.frameworks.onnx.tensor_sizes import DATATYPES
+from bundleserver.frameworks.onnx.value_types import ValueType
 from bundleserver.frameworks.onnx.wire import Malformed
 from bundleserver.frameworks.regular_files import open_regular
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from bundleserver.frameworks.file_facts import FileFacts
 from bundleserver.frameworks.interface import reading
-from bundleserver.frameworks.onnx.structure import Structure, ValueType, read_structure
+from bundleserver.frameworks.onnx.structure import Structure, read_structure
+from bundleserver.frameworks.onnx.value_types import ValueType
 from bundleserver.frameworks.onnx.wire import Malformed
 from bundleserver.frameworks.regular_files import open_regular
 

@@ -7,7 +7,8 @@ from math import prod
 
 import numpy as np
 
-from bundleserver.frameworks.onnx.structure import Dimension, Structure
+from bundleserver.frameworks.onnx.structure import Structure
+from bundleserver.frameworks.onnx.value_types import Dimension
 from bundleserver.frameworks.onnx.values import ModelInput
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor
 

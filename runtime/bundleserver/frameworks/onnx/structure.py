@@ -17,7 +17,15 @@ from bundleserver.frameworks.onnx.attributes import (
     Attribute,
     check_attributes,
 )
-from bundleserver.frameworks.onnx.tensor_sizes import MOST_DIMENSIONS, check_tensor
+from bundleserver.frameworks.onnx.tensor_sizes import check_tensor
+from bundleserver.frameworks.onnx.value_types import (
+    DEEPEST,
+    Once,
+    ValueType,
+    number_of,
+    read_type,
+    read_value,
+)
 from bundleserver.frameworks.onnx.wire import (
     BYTES,
     VARINT,
@@ -27,30 +35,6 @@ from bundleserver.frameworks.onnx.wire import (
     expect,
     signed,
 )
-
-DEEPEST = 16
-"""How deep graphs may be nested in nodes (If, Loop, Scan), and types in types."""
-
-Dimension = int | str | None
-"""A size; a name of one that varies; None for one that varies without a name."""
-
-
-@dataclass(frozen=True)
-class ValueType:
-    """The type of a value.
-
-    Attributes:
-        kind: ``tensor``, ``sequence``, ``map``, or what is not served: ``sparse tensor``,
-            ``optional``, ``opaque``; empty if the file does not say.
-        datatype: ONNX's number of a tensor's datatype, or of a map's keys.
-        shape: a tensor's; None if its rank is unknown.
-        inside: the type of a sequence's entries, or of a map's values.
-    """
-
-    kind: str = ""
-    datatype: int = 0
-    shape: tuple[Dimension, ...] | None = None
-    inside: ValueType | None = None
 
 
 @dataclass(frozen=True)
@@ -121,11 +105,11 @@ class _Reader:
 
     def model(self) -> Structure:
         """Read the message at the top."""
-        found, once = self._found, _Once("the model")
+        found, once = self._found, Once("the model")
         producer = ["", ""]
         for each in self._wire.fields(0, len(self._wire.data)):
             if each.number == 1:
-                found.ir_version = _number(each)
+                found.ir_version = number_of(each)
             elif each.number in (2, 3):
                 producer[each.number - 2] = self._wire.text(each)
             elif each.number == 7:
@@ -163,7 +147,7 @@ class _Reader:
             elif each.number == 15:
                 initializers.add(self._sparse(each))
             elif each.number in (11, 12):
-                name, kind = self._value(each)
+                name, kind = read_value(self._wire, each)
                 (inputs if each.number == 11 else outputs)[name] = kind
         if not depth:
             self._found.inputs = {k: v for k, v in inputs.items() if k not in initializers}
@@ -193,7 +177,7 @@ class _Reader:
     def _attribute(self, whole: Field, depth: int) -> tuple[str, Attribute]:
         """Walk an attribute; return its name and what it lists."""
         expect(whole, BYTES)
-        once, name, length = _Once("an attribute"), "", 0
+        once, name, length = Once("an attribute"), "", 0
         for each in self._wire.fields(whole.start, whole.end, (7, 8, 9)):
             if each.number == 1:
                 name = self._wire.text(each)
@@ -206,7 +190,7 @@ class _Reader:
             elif each.number in (22, 23):
                 self._sparse(each)
             elif each.number in (14, 15):
-                self._type(each, 0)
+                read_type(self._wire, each, 0)
             elif each.number in (7, 8, 9):
                 length += self._length(each)
         values = self._values(whole) if name in KEPT and length <= MOST_KEPT else ()
@@ -237,7 +221,7 @@ class _Reader:
     def _sparse(self, whole: Field) -> str:
         """Walk a sparse tensor; return the name of its values."""
         expect(whole, BYTES)
-        once, name = _Once("a sparse tensor"), ""
+        once, name = Once("a sparse tensor"), ""
         for each in self._wire.fields(whole.start, whole.end):
             if each.number in (1, 2):
                 once.see(each)
@@ -266,63 +250,6 @@ class _Reader:
             each: known.get(each, 0) + own.get(each, 0) for each in {**known, **own}
         }
 
-    def _value(self, whole: Field) -> tuple[str, ValueType]:
-        expect(whole, BYTES)
-        name, kind, once = "", ValueType(), _Once("a value")
-        for each in self._wire.fields(whole.start, whole.end):
-            if each.number == 1:
-                name = self._wire.text(each)
-            elif each.number == 2:
-                once.see(each)
-                kind = self._type(each, 0)
-        return name, kind
-
-    def _type(self, whole: Field, depth: int) -> ValueType:
-        expect(whole, BYTES)
-        if depth > DEEPEST:
-            raise Malformed(f"its types are nested more than {DEEPEST} deep")
-        kind = ValueType()
-        for each in self._wire.fields(whole.start, whole.end):
-            if each.number not in _KINDS:
-                continue
-            if kind.kind:
-                raise Malformed("it has a type that says several things")
-            expect(each, BYTES)
-            kind = self._type_of(_KINDS[each.number], each, depth)
-        return kind
-
-    def _type_of(self, kind: str, whole: Field, depth: int) -> ValueType:
-        datatype, shape, inside = 0, None, None
-        for each in self._wire.fields(whole.start, whole.end):
-            if each.number == 1 and each.wire == VARINT:
-                datatype = each.value
-            elif each.number == 2 and kind in ("tensor", "sparse tensor"):
-                shape = self._shape(each)
-            elif each.number == (2 if kind == "map" else 1):
-                inside = self._type(each, depth + 1)
-        return ValueType(kind, datatype, shape, inside)
-
-    def _shape(self, whole: Field) -> tuple[Dimension, ...]:
-        expect(whole, BYTES)
-        shape: list[Dimension] = []
-        for each in self._wire.fields(whole.start, whole.end):
-            if each.number == 1:
-                shape.append(self._dimension(each))
-            if len(shape) > MOST_DIMENSIONS:
-                raise Malformed(f"a tensor has more than {MOST_DIMENSIONS} dimensions")
-        return tuple(shape)
-
-    def _dimension(self, whole: Field) -> Dimension:
-        expect(whole, BYTES)
-        size: Dimension = None
-        for each in self._wire.fields(whole.start, whole.end):
-            if each.number == 1:
-                size = _number(each)
-            elif each.number == 2:
-                size = self._wire.text(each) or None
-        # Some exporters write -1, or 0, for a size that varies.
-        return None if isinstance(size, int) and size <= 0 else size
-
     def _opset(self, whole: Field) -> tuple[str, int]:
         expect(whole, BYTES)
         domain, version = "", 0
@@ -330,7 +257,7 @@ class _Reader:
             if each.number == 1:
                 domain = self._wire.text(each)
             elif each.number == 2:
-                version = _number(each)
+                version = number_of(each)
         return _domain(domain), version
 
     def _property(self, whole: Field) -> None:
@@ -340,34 +267,6 @@ class _Reader:
             if each.number in (1, 2):
                 parts[each.number - 1] = self._wire.text(each, most=1 << 20)
         self._found.metadata[parts[0]] = parts[1]
-
-
-_KINDS = {
-    1: "tensor",
-    4: "sequence",
-    5: "map",
-    7: "opaque",
-    8: "sparse tensor",
-    9: "optional",
-}
-
-
-class _Once:
-    """Refuses what is there twice: readers join such messages, and each part alone says less."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._seen: set[int] = set()
-
-    def see(self, each: Field) -> None:
-        if each.number in self._seen:
-            raise Malformed(f"{self._what} has its field {each.number} twice")
-        self._seen.add(each.number)
-
-
-def _number(each: Field) -> int:
-    expect(each, VARINT)
-    return signed(each.value)
 
 
 def _domain(name: str) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 
 from bundleserver.errors import InvalidInput
 from bundleserver.frameworks.onnx.files import SERVED
-from bundleserver.frameworks.onnx.structure import Structure, ValueType
+from bundleserver.frameworks.onnx.structure import Structure
 from bundleserver.frameworks.onnx.tensor_sizes import DATATYPES
+from bundleserver.frameworks.onnx.value_types import ValueType
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec, datatype_of
 
 
