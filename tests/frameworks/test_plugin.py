@@ -105,7 +105,7 @@ def test_an_unusable_entry_point_is_logged_and_left_out(site, value, problem):
         [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment()
     )
 
-    assert "prophet statsmodels torch ensemble pyfunc sklearn\n" == done.stdout
+    assert "prophet statsmodels torch ensemble pyfunc python sklearn\n" == done.stdout
     assert f"entry point 'line' is skipped: {problem}" in done.stderr
 
 
