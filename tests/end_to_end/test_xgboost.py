@@ -24,6 +24,7 @@ from tests.frameworks.xgboost.trained import (
     X,
     asked,
     categories,
+    of_recorded_categories,
     train,
 )
 
@@ -142,6 +143,7 @@ def test_grpc_has_the_bits_of_the_library(served, model):
     assert wanted.tobytes() == bits(output, wanted)
 
 
+@of_recorded_categories
 def test_categories_and_their_columns_are_described(tmp_path):
     """Metadata name a column's datatype, and each comes as an input of its own or in a row."""
     booster = categories()

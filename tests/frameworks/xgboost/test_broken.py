@@ -11,7 +11,7 @@ import pytest
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks import LoadContext, framework_named
-from tests.frameworks.xgboost.trained import BOOSTERS, categories
+from tests.frameworks.xgboost.trained import BOOSTERS, INSTALLED, categories
 
 BOOSTER = BOOSTERS["softprob"]()
 BINARY = bytes(BOOSTER.save_raw("ubj"))
@@ -249,10 +249,16 @@ CHANGES: dict[str, tuple[str, Change, str]] = {
 }  # fmt: skip
 
 
+SINCE = {"categories": (3, 1, 0), "vectors": (3, 2, 0)}
+"""Since when XGBoost writes what some of the rows change."""
+
+
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_model_whose_parts_do_not_agree_is_refused(tmp_path, name):
     """What would lead XGBoost out of its arrays is compared before it reads the file."""
     which, change, said = CHANGES[name]
+    if INSTALLED < SINCE.get(which, INSTALLED):
+        pytest.skip(f"XGBoost {INSTALLED} writes no such files")
     broken = copy.deepcopy(DOCUMENTS[which])
     change(broken)
 

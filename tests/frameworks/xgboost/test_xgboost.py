@@ -36,12 +36,14 @@ from tests.frameworks.xgboost.trained import (
     CODES,
     FRAME,
     GROUPS,
+    INSTALLED,
     NAMES,
     NUMBERS,
     THREE,
     X,
     asked,
     categories,
+    of_recorded_categories,
     train,
 )
 
@@ -129,6 +131,7 @@ def test_a_file_of_an_estimator_answers_as_the_estimator(tmp_path, name):
         assert same(estimator.predict_proba(NEW), answer(predictor, "predict_proba", NEW))
 
 
+@of_recorded_categories
 def test_categories_come_as_their_values(tmp_path):
     """A column of categories takes what it had in training, and null; nothing else."""
     booster = categories()
@@ -147,6 +150,7 @@ def test_categories_come_as_their_values(tmp_path):
         answer(predictor, "predict", rows)
 
 
+@of_recorded_categories
 def test_categories_beyond_ascii_come_as_their_places(tmp_path, caplog):
     """XGBoost cuts them as it records them, which is said; nobody guesses what they were."""
     frame = FRAME.assign(region=FRAME["region"].cat.rename_categories({"south": "süd"}))
@@ -287,6 +291,11 @@ def test_trees_are_predictable_and_batchable_and_sums_are_not(tmp_path):
     """Rows of trees are independent; what multiplies matrices promises nothing."""
     assert CallTraits(True, True) == opened(BOOSTERS["forest"](), tmp_path).call_traits("predict")
     assert CallTraits() == opened(BOOSTERS["linear"](), tmp_path).call_traits("predict")
+
+
+@of_recorded_categories
+def test_a_table_of_categories_is_not_run_inline(tmp_path):
+    """It becomes a DataFrame first."""
     assert CallTraits(False, True) == opened(categories(), tmp_path).call_traits("predict")
 
 
@@ -358,6 +367,7 @@ def test_an_estimator_in_a_pickle_stays_with_sklearn(tmp_path):
     assert isinstance(framework_named("sklearn").load(path, LoadContext()), SklearnPredictor)
 
 
+@pytest.mark.skipif(INSTALLED < (3, 1, 0), reason="XGBoost imports pandas to ask what a table is")
 def test_nothing_of_xgboost_is_imported_to_tell_whose_a_file_is(tmp_path):
     """A directory is looked at without the library, and opened without pandas."""
     BOOSTERS["numbers"]().save_model(tmp_path / "model.ubj")

@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 import xgboost
+
+from bundleserver.frameworks.xgboost.installed import installed_version
 
 rng = np.random.default_rng(7)
 X = rng.normal(size=(120, 4))
@@ -26,6 +29,11 @@ FRAME = pd.DataFrame(
         "region": pd.Categorical(rng.choice(["north", "south", "east coast"], len(X))),
         "rack": pd.Categorical(rng.choice([3, 7, 40], len(X))),
     }
+)
+
+INSTALLED = installed_version()
+of_recorded_categories = pytest.mark.skipif(
+    INSTALLED < (3, 1, 0), reason="XGBoost records categories from 3.1 on"
 )
 
 FEW = {"max_depth": 3, "nthread": 1}
