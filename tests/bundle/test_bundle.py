@@ -166,7 +166,7 @@ def test_an_unknown_framework_is_told_with_all_other_problems(directory, nested)
     assert {"components.model.framework", "components.model.size", "mood"} == set(problems)
     assert problems["components.model.framework"] == (
         "is 'sklern'; expected one of 'bundle', 'ensemble', 'model', 'prophet', 'pyfunc', "
-        "'sklearn', 'statsmodels', 'torch'; did you mean 'sklearn'?"
+        "'sklearn', 'skops', 'statsmodels', 'torch'; did you mean 'sklearn'?"
     )
 
 
