@@ -38,7 +38,7 @@ ARG TORCH_WHEELS=/sources
 RUN --mount=type=bind,from=sources,target=/sources \
     --mount=type=cache,target=/root/.cache/pip \
     case "$EXTRAS" in \
-      full) extras=server,sklearn,fast,skops,notebook,mlflow,signing,torch,safetensors,statsmodels,prophet,xgboost,lightgbm,catboost,onnx ;; \
+      full) extras=server,sklearn,fast,skops,notebook,mlflow,signing,torch,statsmodels,prophet,xgboost,lightgbm,catboost,onnx ;; \
       sklearn) extras=server,sklearn,fast,skops,notebook,mlflow,signing ;; \
       *) echo >&2 "EXTRAS is '$EXTRAS'; expected full or sklearn"; exit 1 ;; \
     esac \

@@ -71,7 +71,7 @@ def test_only_the_full_image_has_the_heavy_libraries():
     """The slim image has scikit-learn, skops and MLflow's client; torch is the CPU's."""
     slim = ("sklearn", "skops", "cloudpickle")
     boosters = ("xgboost", "lightgbm", "catboost")
-    names = (*slim, "torch", "safetensors", "prophet", "statsmodels", *boosters, "onnxruntime")
+    names = (*slim, "torch", "prophet", "statsmodels", *boosters, "onnxruntime")
     script = f"import importlib.util as u; print(*[n for n in {names} if u.find_spec(n)])"
 
     assert " ".join(slim) == SLIM.python(script).strip()
