@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import types
 
 import joblib
+import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+import xgboost
 from prophet import Prophet
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import LogisticRegression
@@ -18,7 +19,6 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.preprocessing import StandardScaler
 from statsmodels.tsa.arima.model import ARIMA
 
-from bundleserver.bundle.inferring import infer_manifest
 from bundleserver.errors import BundleError, FrameworkError, LoadError, StoreError
 from bundleserver.frameworks import (
     LoadContext,
@@ -27,7 +27,6 @@ from bundleserver.frameworks import (
     framework_of_file,
     frameworks,
 )
-from bundleserver.store import BundleStore
 
 X = np.arange(12.0).reshape(6, 2)
 Y = [0, 1, 0, 1, 0, 1]
@@ -92,42 +91,32 @@ def test_asking_for_an_owner_imports_no_library(tmp_path):
     assert "[]\n" == done.stderr
 
 
-@pytest.fixture
-def boosting(monkeypatch):
-    """Make a stand-in for lightgbm: a native model, and an estimator that holds one."""
-    core, api = types.ModuleType("lightgbm.basic"), types.ModuleType("lightgbm.sklearn")
-    core.Booster = type(
-        "Booster", (), {"__module__": core.__name__, "predict": lambda self, data: data}
-    )
-    api.LGBMClassifier = type("LGBMClassifier", (LogisticRegression,), {"__module__": api.__name__})
-    for module in (types.ModuleType("lightgbm"), core, api):
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-    return core.Booster(), api.LGBMClassifier().fit(X, Y)
+BOOSTED = {
+    "xgboost": xgboost.XGBClassifier(n_estimators=2, max_depth=2).fit(X, Y),
+    "lightgbm": lightgbm.LGBMClassifier(n_estimators=2, verbose=-1).fit(X, Y),
+}
 
 
-def test_a_native_model_of_a_boosting_library_is_not_sklearns(boosting, tmp_path):
-    """A booster, which takes no tables, is claimed by nobody, and the refusal says what to save."""
-    booster, _ = boosting
+@pytest.mark.parametrize("library", BOOSTED)
+def test_a_booster_is_its_librarys_wherever_it_is(library, tmp_path):
+    """Alone it is the framework's of its library, and scikit-learn's neither saves nor opens it."""
+    estimator = BOOSTED[library]
+    booster = estimator.get_booster() if library == "xgboost" else estimator.booster_
     path = tmp_path / "model.pkl"
     joblib.dump(booster, path)
-    refusal = r"lightgbm\.basic\.Booster, .* scikit-learn API instead \(LGBMClassifier"
 
-    assert None is framework_for(booster)
-    with pytest.raises(
-        StoreError, match=r"a lightgbm\.basic\.Booster, which no framework can save"
-    ):
-        BundleStore(tmp_path).save("m", booster)
-    with pytest.raises(StoreError, match=refusal):
+    assert library == framework_for(booster)
+    assert (library, "model") == framework_of_file(path)
+    with pytest.raises(StoreError, match=f"component 'm' is a {library}"):
         framework_named("sklearn").save(booster, tmp_path, "m")
-    with pytest.raises(LoadError, match=refusal):
-        infer_manifest(tmp_path, "m")
-    with pytest.raises(LoadError, match=refusal):
+    with pytest.raises(LoadError, match=f"model.pkl' has a {library}"):
         framework_named("sklearn").load(path, LoadContext())
 
 
-def test_a_boosting_librarys_estimator_is_sklearns(boosting, tmp_path):
+@pytest.mark.parametrize("library", BOOSTED)
+def test_a_boosting_librarys_estimator_is_sklearns(library, tmp_path):
     """What has scikit-learn's API is saved, found and opened as any estimator."""
-    _, estimator = boosting
+    estimator = BOOSTED[library]
     path, _ = framework_named("sklearn").save(estimator, tmp_path, "model")
 
     assert "sklearn" == framework_for(estimator)

@@ -44,7 +44,6 @@ _MARKER = re.compile(r"SUCCESS(\..*)?")
 _OTHER_FORMATS = frozenset(
     {
         ".bin",
-        ".cbm",
         ".engine",
         ".gguf",
         ".h5",
@@ -53,13 +52,10 @@ _OTHER_FORMATS = frozenset(
         ".mar",
         ".mlmodel",
         ".model",
-        ".onnx",
         ".pb",
         ".plan",
         ".pmml",
         ".rds",
-        ".safetensors",
-        ".skops",
         ".tflite",
         ".xgb",
     }

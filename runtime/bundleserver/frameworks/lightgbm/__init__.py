@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from bundleserver.frameworks.file_facts import FileFacts, FileRole, Opens
 from bundleserver.frameworks.file_names import suffix_of
-from bundleserver.frameworks.flavour import Flavour, LoggedColumn
+from bundleserver.frameworks.flavour import Flavour, number_columns
 from bundleserver.frameworks.interface import Framework, has_class_of
 from bundleserver.frameworks.lightgbm_text.model import START, width_in
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, top_class
@@ -18,8 +18,6 @@ _OWN = ".lgb"
 """The suffix of nothing else; other texts are models by their first line."""
 
 _BOOSTER = "lightgbm.basic.Booster"
-_NUMBERS = {"double": "FP64", "long": "INT64", "integer": "INT32"}
-"""Types of MLflow's columns that tables of boosters have too."""
 
 
 def _head(path: Path, size: int) -> bytes:
@@ -56,14 +54,6 @@ def _logged_file(directory: Path, said: Mapping[str, object]) -> str | None:
     return str(said.get("data", "")) or None if is_native else None
 
 
-def _options(file: Path, columns: Sequence[LoggedColumn]) -> Mapping[str, object] | None:
-    """Enforce columns of numbers with names; MLflow enforces all other columns."""
-    datatypes = {column.name: _NUMBERS.get(column.type) for column in columns if column.required}
-    if not all(datatypes.values()) or len(datatypes) < len(columns) or "" in datatypes:
-        return None
-    return {"columns": datatypes} if columns else {}
-
-
 FRAMEWORK = Framework(
     name="lightgbm",
     module="bundleserver.frameworks.lightgbm.framework",
@@ -74,7 +64,7 @@ FRAMEWORK = Framework(
     sniff=_sniff,
     facts=_facts,
     recognises=_recognises,
-    flavour=Flavour("lightgbm", _logged_file, _options),
+    flavour=Flavour("lightgbm", _logged_file, number_columns),
     # It plots trees, and trains in clusters.
     left_out=("dask", "datatable", "distributed", "graphviz", "matplotlib"),
     opens=Opens.READER,

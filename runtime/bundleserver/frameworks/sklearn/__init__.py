@@ -5,32 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from bundleserver.errors import LoadError
 from bundleserver.frameworks.file_facts import FileRole, Opens
 from bundleserver.frameworks.file_names import says_only_compressed
 from bundleserver.frameworks.flavour import Flavour, number_columns
-from bundleserver.frameworks.interface import Framework, has_class_of
+from bundleserver.frameworks.interface import Framework
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, held_in
 from bundleserver.frameworks.sklearn.roles import facts_of
-
-_BOOSTING = {"lightgbm": "LGBM", "catboost": "CatBoost"}
-"""Libraries with native models, and the prefix of their scikit-learn estimators' names."""
-
-
-def native_model(model: object) -> str | None:
-    """Describe a native model of a boosting library; None for any other object."""
-    for library, estimators in _BOOSTING.items():
-        if has_class_of(model, library) and not hasattr(type(model), "get_params"):
-            kind = type(model)
-            return _native(f"{kind.__module__}.{kind.__qualname__}", library, estimators)
-    return None
-
-
-def _native(name: str, library: str, estimators: str) -> str:
-    return (
-        f"a {name}, which is not a scikit-learn estimator; save the estimator of "
-        f"{library}'s scikit-learn API instead ({estimators}Classifier, {estimators}Regressor)"
-    )
 
 
 def _recognises(model: object) -> bool:
@@ -47,20 +27,12 @@ def _recognises(model: object) -> bool:
 
 
 def _sniff(path: Path) -> FileRole | None:
-    """Claim every pickle but plain data and the native models of boosting libraries.
-
-    Raises:
-        LoadError: the file has such a model.
-    """
+    """Claim every pickle but plain data."""
     held = held_in(path)
     if held.made_by is None:
         return None if says_only_compressed(path.name) else "model"
     if held.is_plain:
         return None
-    library = held.made_by.module.partition(".")[0]
-    estimators = _BOOSTING.get(library, "")
-    if estimators not in held.made_by.qualname:
-        raise LoadError(f"'{path}' has {_native(str(held.made_by), library, estimators)}")
     return "model" if facts_of(held).role in ("", "model") else "preprocessor"
 
 

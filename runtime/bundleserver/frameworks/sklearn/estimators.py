@@ -14,7 +14,6 @@ from sklearn.utils.validation import check_is_fitted
 from bundleserver.frameworks import framework_for
 from bundleserver.frameworks.interface import has_class_of
 from bundleserver.frameworks.pickles import save_line
-from bundleserver.frameworks.sklearn import native_model
 from bundleserver.frameworks.sklearn.columns import TEXT, accepts_only_numbers, columns_of
 from bundleserver.frameworks.tables.columns import MOST_MADE_UP
 from bundleserver.frameworks.tables.intake import Intake
@@ -49,8 +48,6 @@ def methods_of(model: object) -> tuple[str, ...]:
 
 def why_not_served(model: object) -> str | None:
     """Say why an object cannot be a component; ``None`` if it can."""
-    if problem := native_model(model):
-        return problem
     if not (isinstance(model, BaseEstimator) or is_estimator(model)):
         return _what_instead(model)
     name = type(model).__name__
