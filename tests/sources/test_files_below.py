@@ -30,8 +30,8 @@ NOTHING_OPENS = {
     "a saved model": (("tf/model/saved_model.pb",), "'tf/model/saved_model.pb'"),
     "a model of MLflow": (("export/MLmodel",), "serve an MLflow model with --model_uri"),
     "a version of TensorFlow": (("3/variables/variables.index",), "'variables/variables.index'"),
-    "beside what passes over": (("README.md", "net/weights.onnx"), "'README.md'"),
-    "in the directory of that name": (("wind/deep/net.onnx",), "'deep/net.onnx'"),
+    "beside what passes over": (("README.md", "net/weights.pb"), "'README.md'"),
+    "in the directory of that name": (("wind/deep/net.pb",), "'deep/net.pb'"),
 }
 
 
@@ -49,12 +49,12 @@ def test_what_nothing_opens_is_failed_by_name_below_the_top_too(tmp_path, case):
 
 
 WAITS = {
-    "models below": ("gust/model.joblib", "breeze/net.onnx"),
+    "models below": ("gust/model.joblib", "breeze/net.pb"),
     "models in directories of directories": ("north/gust/v1/model.pkl", "north/notes.txt"),
     "a bundle": ("gust/manifest.json",),
     "half an upload": ("gust/model.bin.part",),
     "what lies too deep to be seen": ("a/notes.txt", "a/b/c/d/e/f/model.joblib"),
-    "hidden names": ("gust/.gitkeep", ".cache/net.onnx"),
+    "hidden names": ("gust/.gitkeep", ".cache/net.pb"),
     "very many": tuple(f"data/{number}.csv" for number in range(600)),
     "a version whose manifest comes last": ("v4/parts/model.pt", "v4/parts/words.txt"),
 }
@@ -72,11 +72,11 @@ def test_what_may_still_become_a_model_is_waited_for(tmp_path, case):
 
 def test_files_below_that_change_are_not_judged_yet(tmp_path):
     """An upload that grows in a directory is no failure before it has rested."""
-    write(tmp_path, "net/weights.onnx")
+    write(tmp_path, "net/weights.pb")
     now = [0.0]
     source = DirectorySource(tmp_path, "wind", settle_seconds=2.0, clock=lambda: now[0])
     for _ in range(3):
-        with (tmp_path / "net" / "weights.onnx").open("a") as file:
+        with (tmp_path / "net" / "weights.pb").open("a") as file:
             file.write("more")
         now[0] += 1.5
         (listing,) = source.discover()
@@ -90,7 +90,7 @@ def test_files_below_that_change_are_not_judged_yet(tmp_path):
 
 def test_a_link_to_a_directory_is_not_followed(tmp_path):
     """What it leads to may be anything, also itself."""
-    write(tmp_path, "net/weights.onnx")
+    write(tmp_path, "net/weights.pb")
     (tmp_path / "net" / "again").symlink_to(tmp_path, target_is_directory=True)
 
     assert () == listed(tmp_path).candidates

@@ -152,7 +152,7 @@ def test_a_version_is_found_where_its_files_are(root):
 
 
 @pytest.mark.parametrize("name", ["fraud", None])
-@pytest.mark.parametrize("files", [["model.xyz"], ["weights.onnx", "README.md"], ["notes.txt"]])
+@pytest.mark.parametrize("files", [["model.xyz"], ["weights.pb", "README.md"], ["notes.txt"]])
 def test_files_that_nothing_opens_are_a_problem(root, clock, name, files):
     """They are named, with the suffixes that would be taken, once nobody writes them any more."""
     for file in files:
@@ -244,7 +244,7 @@ def test_names_that_say_nothing_are_waited_with(root, source, name):
 def test_an_unknown_model_in_a_volume_is_one_and_notes_are_none(root):
     """Of directories beside models those count that have something like a model."""
     write_bundle(root / "churn")
-    for folder, file in (("iris", "model.xyz"), ("net", "net.onnx"), ("docs", "notes.md")):
+    for folder, file in (("iris", "model.xyz"), ("net", "net.pb"), ("docs", "notes.md")):
         (root / folder).mkdir()
         (root / folder / file).write_text("?")
     (root / "README.md").write_text("what is here")
@@ -254,7 +254,7 @@ def test_an_unknown_model_in_a_volume_is_one_and_notes_are_none(root):
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("model.onnx", True), ("MLmodel", True), ("model.md", False)]
+    ("name", "expected"), [("model.pb", True), ("MLmodel", True), ("model.md", False)]
 )
 def test_what_is_like_a_model_is_told_by_its_name(name, expected):
     """Formats of others, and names with 'model' in them, unless they are documents."""

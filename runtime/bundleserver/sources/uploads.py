@@ -54,7 +54,6 @@ _OTHER_FORMATS = frozenset(
         ".mar",
         ".mlmodel",
         ".model",
-        ".onnx",
         ".pb",
         ".plan",
         ".pmml",
