@@ -39,7 +39,7 @@ VALID = {
     },
     "another model": edited(component(framework="model", model="other", options={"a": [None]})),
     "a bundle in a bundle": edited(component(framework="bundle", path="inner/first", size=0)),
-    "a framework that is not ours": edited(component(framework="onnx", path="./a.onnx")),
+    "a framework that is not ours": edited(component(framework="tensorflow", path="./a.pb")),
     "a file whose name has dots": edited(component(framework="x", path="a..b/...c/ü .pkl")),
     "open dimensions, datatypes and shapes": edited(put([{"name": "features"}], "inputs")),
     "columns over an open dimension": edited(put([-1, -1], "inputs", 0, "shape")),

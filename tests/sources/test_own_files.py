@@ -254,7 +254,7 @@ def test_an_unknown_model_in_a_volume_is_one_and_notes_are_none(root):
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("model.onnx", True), ("MLmodel", True), ("model.md", False)]
+    ("name", "expected"), [("model.pb", True), ("MLmodel", True), ("model.md", False)]
 )
 def test_what_is_like_a_model_is_told_by_its_name(name, expected):
     """Formats of others, and names with 'model' in them, unless they are documents."""

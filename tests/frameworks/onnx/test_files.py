@@ -390,3 +390,29 @@ def test_trees_with_lists_of_different_lengths_are_refused(tmp_path, name):
 
     assert "a TreeEnsembleClassifier has lists of different lengths: " in said
     assert name in said
+
+
+@pytest.mark.parametrize("number", [-(1 << 63), 1 << 40])
+@pytest.mark.parametrize("name", ["nodes_featureids", "nodes_truenodeids", "nodes_treeids"])
+def test_trees_with_places_outside_of_their_lists_are_refused(tmp_path, name, number):
+    """What onnxruntime 1.32 does not come back from."""
+    made = forest()
+    attribute = next(a for a in made.graph.node[0].attribute if a.name == name)
+    attribute.ints[3] = number
+
+    assert f"a TreeEnsembleClassifier has {name} from " in refused(tmp_path, made)
+
+
+@pytest.mark.parametrize("is_packed", [True, False])
+def test_integers_are_read_however_they_are_written(is_packed):
+    """Of any length and sign."""
+    numbers = [0, 1, -1, 127, 128, 1 << 40, -(1 << 63), (1 << 63) - 1]
+    parts = [varint(number) for number in numbers]
+    packed = b"".join(parts)
+    data = b"\x42" + varint(len(packed)) + packed
+    if not is_packed:
+        data = b"".join(b"\x40" + part for part in parts)
+    (found, *more) = Wire(data).fields(0, len(data), (8,))
+
+    assert not more
+    assert numbers == Wire(data).integers(found).tolist()

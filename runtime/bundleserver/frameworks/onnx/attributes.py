@@ -26,10 +26,12 @@ MOST_KEPT = 100_000
 
 
 class Attribute(NamedTuple):
-    """How many strings or numbers an attribute lists, and those of them that are kept."""
+    """How many strings or numbers an attribute lists, those that are kept, and integers' range."""
 
     length: int
     values: tuple[str | int, ...]
+    least: int = 0
+    most: int = 0
 
 
 _NONE = Attribute(0, ())
@@ -77,10 +79,18 @@ def _check_trees(operator: str, attributes: Mapping[str, Attribute]) -> None:
         if len(set(lengths.values())) > 1:
             listed = ", ".join(f"{name} {length}" for name, length in sorted(lengths.items()))
             raise Malformed(f"a {operator} has lists of different lengths: {listed}")
+        for name in lengths:
+            least, most = attributes[name].least, attributes[name].most
+            if least < -1 or most > _MOST_PLACE:
+                raise Malformed(
+                    f"a {operator} has {name} from {least} to {most}; expected places in lists"
+                )
         lacking = [name for name in _LISTS[prefix] if lengths and name not in lengths]
         if lacking and operator != "TreeEnsemble":
             raise Malformed(f"a {operator} lacks the list {lacking[0]}")
 
+
+_MOST_PLACE = (1 << 31) - 1
 
 _LISTS = {
     "nodes_": (

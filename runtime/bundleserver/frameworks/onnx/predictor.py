@@ -12,7 +12,7 @@ from bundleserver.documents.forms import quoted
 from bundleserver.errors import InvalidInput
 from bundleserver.frameworks.onnx.call_traits import traits_of
 from bundleserver.frameworks.onnx.held import transformer_of
-from bundleserver.frameworks.onnx.samples import samples_of
+from bundleserver.frameworks.onnx.samples import has_open_sizes, samples_of
 from bundleserver.frameworks.onnx.session import PROVIDERS, is_out_of_memory, reason_of
 from bundleserver.frameworks.onnx.stopping import stoppable
 from bundleserver.frameworks.onnx.structure import Structure
@@ -45,6 +45,7 @@ class OnnxPredictor:
         self._structure = structure
         self._may_loop = not structure.used.isdisjoint(_LOOPS)
         self._inputs = inputs_of(structure)
+        self._answered: int | None = None
         self._outputs = outputs_of(structure)
         self._outputs = self._as_seen(self._outputs)
         specs = tuple(declared.spec for declared in self._inputs)
@@ -82,8 +83,12 @@ class OnnxPredictor:
         return self._run(feeds, self._chosen[method])
 
     def samples(self, method: str, rows: int) -> Sequence[Sequence[NamedTensor]]:
-        """Return inputs of the declared shapes; sizes that vary are tried."""
-        return samples_of(self._structure, self._inputs, rows)
+        """Return inputs of the declared shapes; sizes that vary are those that were answered."""
+        found = samples_of(self._structure, self._inputs, rows)
+        if self._answered is not None:
+            return found[self._answered : self._answered + 1]
+        # Guesses that nothing answered would be held against the model.
+        return [] if has_open_sizes(self._inputs) else found
 
     def close(self) -> None:
         """Release the session; calls that run keep it until they end."""
@@ -121,11 +126,12 @@ class OnnxPredictor:
 
     def _as_seen(self, outputs: Sequence[ModelOutput]) -> tuple[ModelOutput, ...]:
         """Leave shapes open that no answer was seen to have: converters write wrong ones."""
-        for sample in self.samples("predict", 3):
+        for place, sample in enumerate(samples_of(self._structure, self._inputs, 3)):
             try:
                 answers = self._ask(sample)
             except Exception:  # noqa: BLE001, S112 - the next sample may do
                 continue
+            self._answered = place
             pairs = zip(outputs, answers, strict=True)
             return tuple(each if _has(each, a) else _opened(each, a) for each, a in pairs)
         return tuple(replace(each, shape=None) for each in outputs)

@@ -31,11 +31,13 @@ def samples_of(
     """
     found: list[list[NamedTensor]] = []
     ranks = _UNKNOWN_RANKS if any(each.shape is None for each in inputs) else ((),)
-    is_open = any(-1 in (each.shape or ())[1:] for each in inputs)
+    is_open = has_open_sizes(inputs)
     for rank in ranks:
         for size in _SIZES if is_open else _SIZES[:1]:
+            sizes: dict[str, int] = {}
             shapes = [
-                _shape(structure.inputs[each.name].shape, rank, rows, size) for each in inputs
+                _shape(structure.inputs[each.name].shape, rank, rows, size, sizes)
+                for each in inputs
             ]
             if sum(map(prod, shapes)) > _MOST_VALUES:
                 continue
@@ -49,14 +51,24 @@ def samples_of(
     return found
 
 
+def has_open_sizes(inputs: Sequence[ModelInput]) -> bool:
+    """Ask whether a size beside the rows, or a rank, is not known."""
+    return any(each.shape is None or -1 in each.shape[1:] for each in inputs)
+
+
 def _shape(
-    declared: tuple[Dimension, ...] | None, rank: tuple[Dimension, ...], rows: int, size: int
+    declared: tuple[Dimension, ...] | None,
+    rank: tuple[Dimension, ...],
+    rows: int,
+    size: int,
+    sizes: dict[str, int],
 ) -> tuple[int, ...]:
-    shape = rank if declared is None else declared
-    return tuple(
-        each if isinstance(each, int) else (size if place else rows)
-        for place, each in enumerate(shape)
-    )
+    """Give each axis a size; ``sizes`` has those of names that came before."""
+    shape: list[int] = []
+    for place, each in enumerate(rank if declared is None else declared):
+        free = size if place else rows
+        shape.append(sizes.setdefault(each, free) if isinstance(each, str) else each or free)
+    return tuple(shape)
 
 
 def _values(datatype: str, shape: tuple[int, ...], words: Sequence[str | int]) -> Array:

@@ -178,6 +178,7 @@ class _Reader:
         """Walk an attribute; return its name and what it lists."""
         expect(whole, BYTES)
         once, name, length = Once("an attribute"), "", 0
+        least = most = 0
         for each in self._wire.fields(whole.start, whole.end, (7, 8, 9)):
             if each.number == 1:
                 name = self._wire.text(each)
@@ -193,8 +194,10 @@ class _Reader:
                 read_type(self._wire, each, 0)
             elif each.number in (7, 8, 9):
                 length += self._length(each)
+                if each.number == 8 and (integers := self._wire.integers(each)).size:
+                    least, most = min(least, int(integers.min())), max(most, int(integers.max()))
         values = self._values(whole) if name in KEPT and length <= MOST_KEPT else ()
-        return name, Attribute(length, values)
+        return name, Attribute(length, values, least, most)
 
     def _length(self, each: Field) -> int:
         """Count the entries of an attribute's list: floats, integers or strings."""

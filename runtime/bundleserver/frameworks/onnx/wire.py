@@ -96,6 +96,24 @@ class Wire:
         """Count the integers of a packed field."""
         return len(self.data[field.start : field.end].translate(None, _INSIDE_NUMBER))
 
+    def integers(self, field: Field) -> npt.NDArray[np.int64]:
+        """Return the signed integers of a packed field, or of a run of varints."""
+        if field.wire == VARINT and field.entries == 1:
+            return np.array([signed(field.value)], np.int64)
+        content = np.frombuffer(self.data, np.uint8, field.end - field.start, field.start)
+        lasts = np.flatnonzero(content < 128)
+        # In a run, the tag of each number but the first stands before it.
+        ends, before = (lasts, lasts[:-1]) if field.wire == BYTES else (lasts[::2], lasts[1::2])
+        begins = np.concatenate((np.zeros(1, lasts.dtype), before + 1))[: len(ends)]
+        values = np.zeros(len(ends), np.uint64)
+        for place in range(_MOST_DIGITS):
+            has = begins + place <= ends
+            if not has.any():
+                break
+            digits = content[begins[has] + place].astype(np.uint64) & np.uint64(127)
+            values[has] |= digits << np.uint64(7 * place)
+        return values.view(np.int64)
+
     def text(self, field: Field, most: int = 4096) -> str:
         """Return a string, of at most so many bytes.
 
