@@ -26,7 +26,7 @@ from bundleserver.bundle import Bundle
 from bundleserver.bundle.inferring import infer_manifest
 from bundleserver.frameworks import LoadContext
 from bundleserver.frameworks.sklearn.framework import SklearnPredictor, load
-from bundleserver.frameworks.tables.row_by_row import same_in_parts
+from bundleserver.frameworks.tables.row_by_row import random_rows, same_in_parts
 from bundleserver.operations import OPERATIONS
 from bundleserver.tensors import NamedTensor
 from bundleserver.tensors.call_traits import UNKNOWN, CallTraits, combined
@@ -93,9 +93,9 @@ def test_a_table_with_columns_is_put_to_the_test_as_one():
 
 def test_a_model_whose_rows_touch_each_other_fails_the_test():
     """Answers that depend on the other rows differ in their bits, or in their number."""
-    assert same_in_parts(lambda rows: rows * 2, 3)
-    assert not same_in_parts(lambda rows: rows - rows.mean(axis=0), 3)
-    assert not same_in_parts(lambda rows: rows[:1], 3)
+    assert same_in_parts(lambda rows: rows * 2, random_rows(3))
+    assert not same_in_parts(lambda rows: rows - rows.mean(axis=0), random_rows(3))
+    assert not same_in_parts(lambda rows: rows[:1], random_rows(3))
 
 
 def test_a_model_that_cannot_answer_drawn_rows_is_left_alone():
@@ -104,7 +104,7 @@ def test_a_model_that_cannot_answer_drawn_rows_is_left_alone():
     def broken(rows):
         raise ValueError("no")
 
-    assert not same_in_parts(broken, 3)
+    assert not same_in_parts(broken, random_rows(3))
 
 
 def test_a_model_that_runs_as_it_was_saved_has_no_call_traits(tmp_path):

@@ -11,9 +11,10 @@ import numpy as np
 
 from bundleserver.frameworks.fast.boosted import Shortcut, of_lightgbm
 from bundleserver.frameworks.lightgbm.intake import Numbers, intake_of
-from bundleserver.frameworks.lightgbm.rows import random_rows, same_in_parts, samples_of
+from bundleserver.frameworks.lightgbm.rows import random_rows, samples_of
 from bundleserver.frameworks.lightgbm_text.model import ModelText
 from bundleserver.frameworks.tables.columns import MOST_MADE_UP, MOST_TRIED
+from bundleserver.frameworks.tables.row_by_row import same_in_parts
 from bundleserver.tensors import Array, NamedTensor, TensorSpec
 from bundleserver.tensors.call_traits import UNKNOWN, CallTraits
 from bundleserver.tensors.signature import Signature

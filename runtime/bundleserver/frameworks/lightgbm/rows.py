@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from itertools import cycle, islice
 
 import numpy as np
 
 from bundleserver.frameworks.lightgbm.intake import Numbers
 from bundleserver.frameworks.lightgbm_text.model import ModelText
+from bundleserver.frameworks.tables.row_by_row import TRIED
 from bundleserver.tensors import Array
-
-_PARTS = (1, 2, 5, 24)
-"""The sizes of the parts that rows are split into."""
 
 _RANGE = re.compile(r"\[([^:\]]+):([^:\]]+)\]")
 _GAPS = 0.05
@@ -22,7 +19,7 @@ _GAPS = 0.05
 def random_rows(model: ModelText) -> Numbers:
     """Return rows of numbers around those of training, with gaps, and numbers of categories."""
     generator = np.random.default_rng(0)
-    count, width = sum(_PARTS), len(model.names)
+    count, width = TRIED, len(model.names)
     low, high = np.array([_range_of(info) for info in model.infos]).T
     rows: Numbers = low + (high - low) * generator.uniform(-0.1, 1.1, (count, width))
     codes = [place for place, info in enumerate(model.infos) if info[:1] != "["]
@@ -46,14 +43,6 @@ def samples_of(model: ModelText, rows: int) -> Array:
         chosen = islice(cycle(values or (None,)), rows)
         mixed[:, place] = np.fromiter(chosen, object, rows)
     return mixed
-
-
-def same_in_parts(ask: Callable[[Numbers], Array], rows: Numbers) -> bool:
-    """Ask with rows together and in parts, and compare the bits of the answers."""
-    ends = np.cumsum(_PARTS)
-    whole = ask(rows)
-    parts = [ask(rows[end - size : end]) for size, end in zip(_PARTS, ends, strict=True)]
-    return whole.tobytes() == np.concatenate(parts).tobytes()
 
 
 def _range_of(info: str) -> tuple[float, float]:

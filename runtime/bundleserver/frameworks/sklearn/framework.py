@@ -37,7 +37,7 @@ from bundleserver.frameworks.tables.columns import MOST_TRIED
 from bundleserver.frameworks.tables.intake import Intake
 from bundleserver.frameworks.tables.logged_columns import LoggedTable, read_columns
 from bundleserver.frameworks.tables.results import Outputs, dense, several_outputs
-from bundleserver.frameworks.tables.row_by_row import same_in_parts
+from bundleserver.frameworks.tables.row_by_row import random_rows, same_in_parts
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec
 from bundleserver.tensors.call_traits import UNKNOWN, CallTraits
 from bundleserver.tensors.signature import Signature
@@ -158,7 +158,8 @@ class SklearnPredictor:
             predictable=intake.numeric and is_predictable(self._model),
             batchable=is_row_by_row(self._model)
             and same_in_parts(
-                lambda rows: self._call(method, (NamedTensor("input-0", rows, columns),)), width
+                lambda rows: self._call(method, (NamedTensor("input-0", rows, columns),)),
+                random_rows(width),
             ),
         )
 

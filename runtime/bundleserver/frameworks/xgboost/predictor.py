@@ -17,7 +17,7 @@ from bundleserver.frameworks.boosting.samples import samples_of
 from bundleserver.frameworks.boosting.table import NumberTable
 from bundleserver.frameworks.fast.boosted import Shortcut, of_xgboost
 from bundleserver.frameworks.tables.columns import MOST_TRIED
-from bundleserver.frameworks.tables.row_by_row import same_in_parts
+from bundleserver.frameworks.tables.row_by_row import random_rows, same_in_parts
 from bundleserver.frameworks.xgboost.checked.recorded import Recorded
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec, datatype_of
 from bundleserver.tensors.call_traits import UNKNOWN, CallTraits
@@ -84,7 +84,7 @@ class BoosterPredictor:
         return CallTraits(
             predictable=self._in_place and not self._table.categories,
             batchable=same_in_parts(
-                lambda rows: self._answer(method, rows), self._recorded.columns
+                lambda rows: self._answer(method, rows), random_rows(self._recorded.columns)
             ),
         )
 
