@@ -76,7 +76,7 @@ class BoosterPredictor:
         rows = random_rows(self._model)
         return CallTraits(
             predictable=not self._model.categories,
-            batchable=same_in_parts(lambda part: self._answer(method, part), rows),
+            batchable=same_in_parts(lambda part: self._answer(method, np.asarray(part)), rows),
         )
 
     def call(

@@ -17,7 +17,7 @@ TRIED = sum(_PARTS)
 
 
 def same_in_parts(ask: Callable[[Array], Array], rows: Array) -> bool:
-    """Call a model with :data:`TRIED` rows, together and in parts, and compare the results' bits."""
+    """Call a model with :data:`TRIED` rows, together and in parts; compare the results' bits."""
     ends = np.cumsum(_PARTS)
     try:
         whole = ask(rows)
