@@ -13,13 +13,18 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import catboost
 import joblib
+import lightgbm
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
 import torch
+import xgboost
 from prophet import Prophet
 from prophet.serialize import model_to_json
+from skl2onnx import to_onnx
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.impute import SimpleImputer
@@ -72,7 +77,18 @@ class Doubles(torch.nn.Module):
         return x * 2
 
 
+def booster():
+    """Train a booster of XGBoost."""
+    return xgboost.train({"max_depth": 2}, xgboost.DMatrix(X, Y), 3)
+
+
+def lightgbm_booster():
+    """Train a booster of LightGBM."""
+    return lightgbm.train({"verbose": -1, "min_data_in_leaf": 5}, lightgbm.Dataset(X, Y), 3)
+
+
 OBJECTS = {
+    "booster": booster,
     "IsolationForest": lambda: IsolationForest(n_estimators=10, random_state=0).fit(X),
     "LogisticRegression": lambda: LogisticRegression().fit(X, ABOVE),
     "ModelOfCodes": lambda: RandomForestClassifier(5, random_state=0).fit(X, ABOVE),
@@ -125,6 +141,19 @@ def write_prophet(path):
 
 
 WRITERS = {
+    "XGBoost": lambda path: booster().save_model(path),
+    "LightGBM": lambda path: lightgbm_booster().save_model(path),
+    "CatBoost": lambda path: (
+        catboost.CatBoostRegressor(iterations=3, verbose=False, allow_writing_files=False)
+        .fit(X, Y)
+        .save_model(path)
+    ),
+    "ONNX": lambda path: path.write_bytes(
+        to_onnx(LinearRegression().fit(X, Y), X[:1].astype(np.float32)).SerializeToString()
+    ),
+    "skops": lambda path: skops.io.dump(LogisticRegression().fit(X, ABOVE), path),
+    "skops of a scaler": lambda path: skops.io.dump(StandardScaler().fit(X), path),
+    "JSON": lambda path: path.write_text('{"window": 24}'),
     "state dict": lambda path: torch.save(LSTMAutoencoder().state_dict(), path),
     "checkpoint": write_checkpoint,
     "exported program": write_exported,
