@@ -20,7 +20,7 @@ from tests.end_to_end.processes import command, running
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 FRAMEWORKS = {
-    "skops": "pyfunc",
+    "skops": "skops",
     "cloudpickle": "sklearn",
     "coded": "pyfunc",
     "statsmodels": "statsmodels",

@@ -91,7 +91,7 @@ def _pipe_below(path: Path) -> None:
 def test_what_is_no_file_is_refused_before_anything_is_copied(bundle, store, monkeypatch, make):
     """A device, a pipe or a socket ends a publish that has copied nothing, and leaves nothing."""
     make(bundle / "odd")
-    monkeypatch.setattr(copying, "_copy_file", lambda *_: pytest.fail("a byte was copied"))
+    monkeypatch.setattr(copying, "copy_file", lambda *_: pytest.fail("a byte was copied"))
 
     with pytest.raises(StoreError, match="has only files and directories"):
         store.publish(bundle, "fraud")
