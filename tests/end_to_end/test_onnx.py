@@ -146,6 +146,26 @@ def test_metadata_say_what_the_file_says(server):
     assert "skl2onnx" in component
 
 
+def test_a_number_beyond_the_datatype_is_a_400_in_every_protocol(server):
+    """A number that FP32 does not have becomes no infinity."""
+    rows = v2_input("X", "FP64", [1, 4], [1, 2, 3, 1e39])
+    columns = [
+        v2_input("town", "BYTES", [1], ["Rome"]),
+        v2_input("age", "FP64", [1], [1e39]),
+        v2_input("count", "INT64", [1], [1]),
+    ]
+    answers = [
+        server.predict("iris", {"instances": [[1, 2, 3, 1e39]]}),
+        server.predict("towns", {"instances": [{"town": "Rome", "age": 1e39, "count": 1}]}),
+        server.infer("iris", rows),
+        server.infer("towns", *columns),
+    ]
+
+    assert [400] * 4 == [answer.status_code for answer in answers]
+    assert all("has the value 1e+39" in answer.json()["error"] for answer in answers)
+    assert "INVALID_ARGUMENT" == ask_grpc(server.grpc, "iris", rows).code
+
+
 def test_what_is_wrong_is_a_400_with_the_expected_input(server):
     """A wrong width, an unknown category and a missing column are the caller's."""
     wide = server.predict("iris", {"instances": [[1.0, 2.0]]})

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -259,3 +261,27 @@ def test_last_inputs_that_are_optional_may_lack_in_rows():
     for rows in ([[1] * (count + 2)], [[1] * (count - 1)], [[1] * count, [1] * (count + 1)]):
         with pytest.raises(InvalidInput, match=rf"expects {count} to {count + 1}, equally many"):
             signature.validate_rows(rows, TAKER)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(("datatype", "number"), [("FP32", 1e39), ("FP16", 70000), ("FP16", 7e4)])
+def test_a_number_beyond_the_datatype_is_refused_and_infinity_is_not(datatype, number):
+    """However it comes: as a tensor, a row, an object or a table of columns."""
+    strict = Signature((TensorSpec("x", datatype, (-1, 2), ("a", "b")),))
+    one = replace(strict, lenient=True)
+    two = Signature(tuple(TensorSpec(name, datatype, (-1,)) for name in "ab"), lenient=True)
+    calls = [
+        lambda value: one.validate_tensors([tensor("x", [[1.0, value]])], TAKER),
+        lambda value: two.validate_tensors([tensor(k, [value]) for k in "ab"], TAKER),
+        lambda value: one.validate_rows([[1, value]], TAKER),
+        lambda value: strict.validate_rows([{"a": 1, "b": value}], TAKER),
+        lambda value: two.validate_rows([[1, value]], TAKER),
+        lambda value: two.validate_rows([{"a": 1, "b": value}], TAKER),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidInput) as raised:
+            call(number)
+        assert f"has the value {number}" in str(raised.value)
+        assert f"; {TAKER} expects {datatype}, at most " in str(raised.value)
+        (*_, last) = call(np.inf).values()
+        assert np.inf == last.values.ravel()[-1]

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bundleserver.errors import InvalidInput
+from bundleserver.tensors.narrowing import narrowed
 from bundleserver.tensors.nested import array_of
 
 Array = npt.NDArray[np.generic]
@@ -264,7 +265,7 @@ def _convert(values: Array, datatype: str, what: str, taker: str) -> Array:
         fits = limits.min <= values.min().item() and values.max().item() <= limits.max
     if not fits:
         raise InvalidInput(f"{what} has {_sample(values, target)}; {taker} expects {datatype}")
-    return values.astype(target, copy=False)
+    return narrowed(values, target, what, taker)
 
 
 def _sample(values: Array, target: np.dtype[np.generic]) -> str:

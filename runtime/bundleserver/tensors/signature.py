@@ -25,6 +25,7 @@ from bundleserver.tensors import (
     describe,
 )
 from bundleserver.tensors.columns import MOST_COMPARED, column_problems, nearest
+from bundleserver.tensors.narrowing import narrowed
 from bundleserver.tensors.positions import (
     input_of_rows,
     tensors_of_rows,
@@ -86,7 +87,7 @@ class Signature:
                 continue
             if spec is None:
                 raise InvalidInput(_unknown_input(tensor.name, self.inputs, taker))
-            values = spec.validate(self._eased(tensor.values, spec), taker)
+            values = spec.validate(self._eased(tensor.values, spec, taker), taker)
             bound[spec.name] = NamedTensor(spec.name, values, tensor.columns or spec.columns)
         if len(bound) < len(self.inputs):
             self._check_complete(bound, taker, [tensor.name for tensor in tensors])
@@ -133,13 +134,13 @@ class Signature:
         came = {name: None for row in objects for name in row if name in optional}
         return [{**came, **row} for row in objects]
 
-    def _eased(self, values: Array, spec: TensorSpec) -> Array:
+    def _eased(self, values: Array, spec: TensorSpec, taker: str) -> Array:
         """Accept a column as ``[n, 1]``; a lenient signature also numbers of another datatype."""
         if not self.rowwise:
             return values
         if spec.shape == (-1,):
             values = _flat(values)
-        return _converted(values, spec) if self.lenient else values
+        return _converted(values, spec, taker) if self.lenient else values
 
     def _refuse(self, names: Iterable[str]) -> None:
         for name in names:
@@ -225,7 +226,7 @@ def _validate_single(
         return {spec.name: NamedTensor(spec.name, table, (tensors[0].name,))}
     if spec.shape == (-1,):
         values = _flat(values)
-    values = _converted(values, spec)
+    values = _converted(values, spec, taker)
     columns = tensors[0].columns or spec.columns
     if spec.required_columns and (fewer := without_last_columns(values, spec)):
         return {spec.name: NamedTensor(spec.name, values, tensors[0].columns or fewer)}
@@ -237,13 +238,12 @@ def _flat(values: Array) -> Array:
     return values.reshape(-1) if values.ndim == 2 and values.shape[1] == 1 else values
 
 
-def _converted(values: Array, spec: TensorSpec) -> Array:
+def _converted(values: Array, spec: TensorSpec, taker: str) -> Array:
     """Convert numbers to a spec's datatype, unless another number or boolean would come of it."""
     if spec.datatype is None or "BYTES" in (spec.datatype, datatype_of(values)):
         return values
     target = NUMPY_DTYPES[spec.datatype]
-    with np.errstate(all="ignore"):  # what does not fit is compared below
-        converted = values.astype(target, copy=False)
+    converted = narrowed(values, target, f"input '{spec.name}'", taker)
     return converted if target.kind == "f" or np.array_equal(converted, values) else values
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.interface import reading
+from bundleserver.frameworks.onnx.divisions.check import DIVISIONS, problem_with_divisions
 from bundleserver.frameworks.onnx.structure import Structure, read_structure
 from bundleserver.frameworks.onnx.tensor_sizes import DATATYPES
 from bundleserver.frameworks.onnx.value_types import ValueType
@@ -64,13 +65,13 @@ def read_checked(path: Path) -> tuple[bytes, Structure]:
         structure = read_structure(data)
     except Malformed as error:
         raise LoadError(f"'{path}' is not a valid ONNX model: {error}") from error
-    if problem := problem_with(structure):
+    if problem := problem_with(structure, data):
         raise LoadError(f"'{path}' {problem}")
     return data, structure
 
 
-def problem_with(structure: Structure) -> str:
-    """Say what keeps a model from being served; empty if nothing does."""
+def problem_with(structure: Structure, data: bytes) -> str:
+    """Say what keeps a model from being served, of a file that was read; empty if nothing does."""
     if structure.ir_version < 1:
         return f"has the IR version {structure.ir_version}; expected at least 1"
     if not structure.outputs:
@@ -80,6 +81,7 @@ def problem_with(structure: Structure) -> str:
         or _problem_with_functions(structure.functions)
         or _problem_with_values("input", structure.inputs)
         or _problem_with_values("output", structure.outputs)
+        or ("" if structure.used.isdisjoint(DIVISIONS) else problem_with_divisions(data))
     )
 
 

@@ -46,7 +46,7 @@ def save(model: Any, directory: Path, stem: str) -> tuple[Path, dict[str, object
         structure = read_structure(data)
     except Malformed as error:
         raise StoreError(f"component '{stem}' cannot be served: {error}") from error
-    if problem := problem_with(structure) or _problem_with_size(data):
+    if problem := problem_with(structure, data) or _problem_with_size(data):
         raise StoreError(f"component '{stem}' {problem}")
     path = directory / f"{stem}.onnx"
     path.write_bytes(data)

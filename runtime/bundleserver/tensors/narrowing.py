@@ -1,0 +1,40 @@
+"""Conversion of numbers to floating-point datatypes of fewer bits, without infinities from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bundleserver.errors import InvalidInput
+
+
+def narrowed(
+    values: npt.NDArray[Any], target: np.dtype[Any], what: str, taker: str
+) -> npt.NDArray[Any]:
+    """Convert numbers, which are rounded to a datatype; what is infinite or NaN stays so.
+
+    Args:
+        values: booleans or numbers.
+        target: a datatype.
+        what: the tensor, for the message: ``input 'x'``.
+        taker: the model, for the message: ``'fraud' version 7``.
+
+    Raises:
+        InvalidInput: a finite number is beyond the largest one of a floating-point datatype.
+    """
+    with np.errstate(all="ignore"):  # what does not fit is looked for below
+        converted = values.astype(target, copy=False)
+    if target.kind != "f" or target.itemsize >= 8 or values.dtype == target:
+        return converted
+    is_lost = np.isinf(converted)
+    if is_lost.any():
+        is_lost &= np.isfinite(values)
+    if is_lost.any():
+        name, most = f"FP{8 * target.itemsize}", float(np.finfo(target).max)
+        raise InvalidInput(
+            f"{what} has the value {values[is_lost][0].item()!r}; {taker} expects {name}, at most "
+            f"{most:g}"
+        )
+    return converted
