@@ -90,11 +90,14 @@ def _strings(values: Array, column: Column) -> Array:
 
 
 def _categories(values: Array, column: Column) -> Array:
-    """Return the texts of strings and integers; numbers of a tensor may be integers as well."""
+    """Return the texts of strings and integers; numbers of a tensor may be integers as well.
+
+    Booleans are the integers 1 and 0, as CatBoost has them in training.
+    """
     categories: list[object] = []
     for value in values.astype(object, copy=False).tolist():
         if isinstance(value, str | bytes | bool | np.bool_ | int | np.integer):
-            categories.append(value if isinstance(value, str | bytes) else str(value))
+            categories.append(value if isinstance(value, str | bytes) else str(int(value)))
         elif isinstance(value, float | np.floating) and float(value).is_integer():
             categories.append(str(int(value)))
         else:

@@ -29,7 +29,7 @@ class Column:
 
     Attributes:
         kind: the kind of its values; None if nothing tells. ``categories`` are strings or integers,
-            each the same as its text; ``texts`` are strings. Neither has gaps.
+            each the same as its text, and booleans, which are 1 and 0; ``texts`` are strings. Neither has gaps.
         is_used: whether its values have any effect.
         gap: what stood for a missing value in training.
         categories: the values that were seen in training, where they are recorded.
