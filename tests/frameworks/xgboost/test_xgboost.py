@@ -160,6 +160,22 @@ def test_categories_beyond_ascii_come_as_their_places(tmp_path, caplog):
 
     assert same(asked(booster, frame), answer(predictor, "predict", rows))
     assert "categories of column 'region' incompletely" in caplog.text
+    columns = [NamedTensor(name, frame[name].astype(object).to_numpy()) for name in frame]
+    with pytest.raises(InvalidInput, match=r"'region' has the string .*places of the column's cat"):
+        predictor.call("predict", columns, {})
+
+
+@pytest.mark.parametrize("categories", [{}, {"of_feature_types": ["q", "q", "q", "c"]}])
+def test_strings_are_no_numbers(tmp_path, categories):
+    """A string for a column of numbers, or of the places of categories, is the caller's mistake."""
+    given = {"of_feature_names": NAMES, "rows": CODES, "of_enable_categorical": True, **categories}
+    predictor = opened(train(NUMBERS, tree_method="hist", **given), tmp_path)
+    columns = [NamedTensor(name, np.array([0.5])) for name in NAMES]
+
+    for place in range(4):
+        wrong = NamedTensor(NAMES[place], np.array(["x"], object))
+        with pytest.raises(InvalidInput, match=rf"'{NAMES[place]}' has the string 'x'; .*numbers"):
+            predictor.call("predict", [*columns[:place], wrong, *columns[place + 1 :]], {})
 
 
 def test_columns_have_the_names_of_training(tmp_path):

@@ -160,6 +160,7 @@ def _inferred(values: Array) -> Any:
 _BY_KIND: Mapping[str, Callable[[Array, Column], Array]] = MappingProxyType(
     {
         "numbers": _numbers,
+        "places": _numbers,
         "strings": _strings,
         "booleans": _booleans,
         "dates": _dates,
@@ -169,7 +170,11 @@ _BY_KIND: Mapping[str, Callable[[Array, Column], Array]] = MappingProxyType(
     }
 )
 
-_EXPECTED = {"categories": "strings or integers, without gaps", "texts": "strings, without gaps"}
+_EXPECTED = {
+    "categories": "strings or integers, without gaps",
+    "places": "the places of the column's categories in training (0, 1, …), as numbers",
+    "texts": "strings, without gaps",
+}
 
 
 def _categorical(values: Array, column: Column) -> Any:
