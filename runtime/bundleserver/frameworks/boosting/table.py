@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -123,7 +124,7 @@ class NumberTable:
         if -1 in codes:
             name = self.columns[place] if self.columns else str(place)
             odd = column[codes.index(-1)]
-            shown = f"'{odd:.40}'" if isinstance(odd, str) else repr(odd)
+            shown = f"'{odd:.40}'" if isinstance(odd, str) else json.dumps(np.asarray(odd).item())
             raise InvalidInput(
                 f"column '{name}' has the category {shown}, which {self._taker} was not trained "
                 f"with; it knows {quoted(map(str, known))}"

@@ -181,6 +181,8 @@ def _categorical(values: Array, column: Column) -> Any:
     """Make a column of categories; what a library does with unknown ones is left to it."""
     import pandas as pd
 
+    if column.kind == "numbers" and values.dtype.kind == "b":
+        values = values.astype(np.int64)
     listed = [None if is_gap(value) else value for value in values.tolist()]
     came = dict.fromkeys(value for value in listed if value is not None)
     known = set(column.categories)

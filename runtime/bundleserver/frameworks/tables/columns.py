@@ -29,8 +29,8 @@ class Column:
 
     Attributes:
         kind: the kind of its values; None if nothing tells. ``categories`` are strings or integers,
-            each the same as its text, and booleans, which are 1 and 0; ``texts`` are strings. Neither has gaps.
-            ``places`` are numbers that stand for categories: their places in training.
+            each the same as its text, and booleans, which are 1 and 0; ``texts`` are strings.
+            Neither has gaps. ``places`` are numbers of categories: their places in training.
         is_used: whether its values have any effect.
         gap: what stood for a missing value in training.
         categories: the values that were seen in training, where they are recorded.
