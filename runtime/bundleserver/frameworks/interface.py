@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -243,13 +244,18 @@ def passes_through(error: BaseException) -> bool:
     return isinstance(error, Abandoned) or (isinstance(error, KeyboardInterrupt) and is_main)
 
 
+_PLACE_IN_SOURCE = re.compile(r"^\[\d\d:\d\d:\d\d\] \S+:\d+: ")
+
+
 def first_line(error: BaseException) -> str:
     """Return an error's first line, at most 300 characters, without its full stop.
 
-    TorchScript puts its traceback first and the reason last.
+    TorchScript puts its traceback first and the reason last; XGBoost's time and place in its source
+    are left out.
     """
     lines = (str(error).strip() or type(error).__name__).splitlines()
-    return lines[-1 if is_of_torchscript(error) else 0][:300].rstrip(" .:")
+    line = lines[-1 if is_of_torchscript(error) else 0]
+    return _PLACE_IN_SOURCE.sub("", line)[:300].rstrip(" .:")
 
 
 def is_of_torchscript(error: BaseException) -> bool:

@@ -11,6 +11,7 @@ import catboost
 import joblib
 import mlflow.catboost
 import numpy as np
+import pandas as pd
 import pytest
 from mlflow.models import infer_signature
 
@@ -181,6 +182,22 @@ def test_a_model_of_integer_categories_takes_rows_of_numbers(tmp_path):
 
     answer = ask(predictor, "predict_proba", table(data.astype(np.float64)))
     assert is_same(answer, asked(model, "predict_proba", data))
+
+
+@pytest.mark.parametrize("kind", [bool, object, "category"])
+def test_true_and_false_are_the_categories_of_training(kind, tmp_path):
+    """Booleans of a column of categories are 1 and 0, in whatever column they were and come."""
+    flags = pd.DataFrame({"flag": pd.Series(X[:, 0] > 0).astype(kind), "cpu": X[:, 1]})
+    model = catboost.CatBoostRegressor(
+        iterations=5, verbose=0, allow_writing_files=False, cat_features=["flag"]
+    ).fit(flags, X[:, 0])
+    path, _ = framework.save(model, tmp_path, "model")
+    predictor = framework.load(path, LoadContext())
+    expected = model.predict(pd.DataFrame({"flag": [True, False], "cpu": [0.0, 0.0]}))
+    numbers = NamedTensor("cpu", np.zeros(2))
+
+    for came in (np.array([True, False]), np.array([True, False], object)):
+        assert is_same(ask(predictor, "predict", NamedTensor("flag", came), numbers), expected)
 
 
 def test_texts_are_strings(talk, tmp_path):

@@ -10,12 +10,14 @@ import lightgbm as lgb
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.pipeline import Pipeline
 
 from bundleserver import BundleStore
 from bundleserver.bundle.opening import open_bundle
-from bundleserver.errors import InvalidInput
+from bundleserver.errors import InvalidInput, StoreError
 from bundleserver.frameworks import LoadContext, framework_of_file
 from bundleserver.frameworks.lightgbm import framework
+from bundleserver.frameworks.sklearn import framework as estimators
 from bundleserver.tensors import NamedTensor
 from tests.frameworks.lightgbm.trained import KINDS, OF_CATEGORIES, ROWS, TABLE, TARGET, X, train
 
@@ -109,7 +111,7 @@ def test_a_bundle_of_a_booster_answers_alike(kind, trained, tmp_path):
 
 
 def test_names_with_spaces_may_come_as_trained(trained, tmp_path):
-    """LightGBM records ``_`` for a space; both names mean the column, unless both came."""
+    """LightGBM records ``_`` for a space; both names mean the column, and come one at a time."""
     booster, rows = trained("categories")
     predictor = opened(booster, tmp_path)
     recorded = rows.rename(columns={"net amount": "net_amount"})
@@ -122,7 +124,8 @@ def test_names_with_spaces_may_come_as_trained(trained, tmp_path):
     with pytest.raises(InvalidInput, match="missing column 'city'"):
         ask(predictor, rows.drop(columns="city"))
     both = recorded.assign(**{"net amount": 5.0})
-    assert expected == ask(predictor, both).tobytes()
+    with pytest.raises(InvalidInput, match="'net_amount' and 'net amount' both mean"):
+        ask(predictor, both)
 
 
 def test_a_category_that_is_not_known_is_missing(trained, tmp_path):
@@ -137,20 +140,56 @@ def test_a_category_that_is_not_known_is_missing(trained, tmp_path):
         ask(predictor, wrong)
 
 
-def test_ordered_categories_come_as_their_numbers(tmp_path):
-    """The file does not tell of which columns their values are, so nothing is guessed."""
-    table = TABLE.assign(level=TABLE["level"].cat.as_ordered())
-    booster, _ = train(OF_CATEGORIES, table, objective="regression")
-    codes = table.assign(
+ORDERED = TABLE.assign(level=TABLE["level"].cat.as_ordered())
+AMONG_FLAGS = ORDERED.assign(count=TABLE["count"] % 2)
+
+
+def test_ordered_categories_come_as_their_values_if_the_file_tells(tmp_path):
+    """No other column has a range that numbers of categories have, so it is known which it is."""
+    booster, _ = train(OF_CATEGORIES, ORDERED, objective="regression")
+    predictor = opened(booster, tmp_path)
+    odd = ORDERED.head(3).assign(level=pd.Categorical([10, 77, 40], ordered=True))
+
+    assert "categories" not in predictor.metadata
+    assert booster.predict(ORDERED).tobytes() == ask(predictor, ORDERED).tobytes()
+    assert booster.predict(odd).tobytes() == ask(predictor, odd).tobytes()
+
+
+def test_ordered_categories_come_as_their_numbers_if_it_does_not(tmp_path, caplog):
+    """Another column may be the one, so nothing is guessed, and saving says so."""
+    booster, _ = train(OF_CATEGORIES, AMONG_FLAGS, objective="regression")
+    codes = AMONG_FLAGS.assign(
         **{
-            name: table[name].cat.codes.replace({-1: np.nan}).astype(float)
+            name: AMONG_FLAGS[name].cat.codes.replace({-1: np.nan}).astype(float)
             for name in ("city", "level", "is_new")
         }
     )
     predictor = opened(booster, tmp_path)
 
     assert "numbers" == predictor.metadata["categories"]
-    assert booster.predict(table).tobytes() == ask(predictor, codes).tobytes()
+    assert booster.predict(AMONG_FLAGS).tobytes() == ask(predictor, codes).tobytes()
+    assert "columns of categories take their numbers" in caplog.text
+
+
+def test_ordered_categories_of_an_estimator(tmp_path):
+    """They are served as the library predicts, or refused with what to do."""
+    table = ORDERED.rename(columns={"net amount": "net_amount"})
+    model = lgb.LGBMRegressor(n_estimators=4, verbose=-1).fit(table, OF_CATEGORIES)
+    path, options = estimators.save(model, tmp_path, "model")
+    predictor = estimators.load(path, LoadContext(options=options))
+    expected = model.predict(table)
+
+    assert expected.tobytes() == ask(predictor, table).tobytes()
+    model = lgb.LGBMRegressor(n_estimators=4, verbose=-1).fit(AMONG_FLAGS, OF_CATEGORIES)
+    for saved in (model, Pipeline([("as it is", "passthrough"), ("model", model)])):
+        with pytest.raises(StoreError, match=r"does not tell in which columns; .*as_unordered"):
+            estimators.save(saved, tmp_path, "other")
+
+
+def test_an_estimator_that_is_not_fitted_is_not_saved(tmp_path):
+    """It says so itself."""
+    with pytest.raises(StoreError, match="LGBMClassifier that is not fitted"):
+        estimators.save(lgb.LGBMClassifier(), tmp_path, "model")
 
 
 def test_integers_count_as_in_a_data_frame(tmp_path):

@@ -14,6 +14,7 @@ import joblib
 import numpy as np
 import pytest
 import xgboost
+from sklearn.ensemble import VotingRegressor
 from sklearn.preprocessing import StandardScaler
 
 from bundleserver.bundle.inferring import ignored_files, infer_manifest
@@ -26,6 +27,7 @@ from bundleserver.frameworks import (
     framework_named,
     framework_of_file,
 )
+from bundleserver.frameworks.sklearn import framework as estimators
 from bundleserver.frameworks.sklearn.framework import SklearnPredictor
 from bundleserver.store import BundleStore
 from bundleserver.tensors import NamedTensor
@@ -160,6 +162,55 @@ def test_categories_beyond_ascii_come_as_their_places(tmp_path, caplog):
 
     assert same(asked(booster, frame), answer(predictor, "predict", rows))
     assert "categories of column 'region' incompletely" in caplog.text
+    columns = [NamedTensor(name, frame[name].astype(object).to_numpy()) for name in frame]
+    with pytest.raises(InvalidInput, match=r"'region' has the string .*places of the column's cat"):
+        predictor.call("predict", columns, {})
+
+
+@of_recorded_categories
+def test_an_estimator_of_categories_beyond_ascii_is_refused(tmp_path):
+    """XGBoost itself does not find them again in a table of other rows."""
+    frame = FRAME.assign(region=FRAME["region"].cat.rename_categories({"south": "süd"}))
+    model = xgboost.XGBRegressor(n_estimators=3, enable_categorical=True).fit(frame, NUMBERS)
+
+    for saved in (model, VotingRegressor([("one", model)])):
+        if saved is not model:
+            saved.fit(frame, NUMBERS)
+        with pytest.raises(StoreError, match=r"column 'region', which have letters beyond ASCII"):
+            estimators.save(saved, tmp_path, "model")
+
+
+@of_recorded_categories
+def test_odd_categories_are_shown_as_they_came(tmp_path):
+    """As JSON has them, for a booster and for an estimator; true is the number 1."""
+    columns = [NamedTensor(name, FRAME[name].astype(object).to_numpy()[:1]) for name in FRAME]
+    odd = [*columns[:2], NamedTensor("rack", np.array([7.5]))]
+    with pytest.raises(InvalidInput, match=r"column 'rack' has the category 7\.5, which"):
+        opened(categories(), tmp_path).call("predict", odd, {})
+    model = xgboost.XGBRegressor(n_estimators=3, enable_categorical=True).fit(FRAME, NUMBERS)
+    path, _ = estimators.save(model, tmp_path, "model")
+    predictor = estimators.load(path, LoadContext())
+    odd = [columns[0], NamedTensor("region", np.array(["west"], object)), columns[2]]
+    with pytest.raises(InvalidInput, match="rejects the input: Found a category not in the train"):
+        predictor.call("predict", odd, {})
+    answers = [
+        predictor.call("predict", [*columns[:2], NamedTensor("rack", np.array([value]))], {})[0]
+        for value in (True, 1)
+    ]
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("categories", [{}, {"of_feature_types": ["q", "q", "q", "c"]}])
+def test_strings_are_no_numbers(tmp_path, categories):
+    """A string for a column of numbers, or of the places of categories, is the caller's mistake."""
+    given = {"of_feature_names": NAMES, "rows": CODES, "of_enable_categorical": True, **categories}
+    predictor = opened(train(NUMBERS, tree_method="hist", **given), tmp_path)
+    columns = [NamedTensor(name, np.array([0.5])) for name in NAMES]
+
+    for place in range(4):
+        wrong = NamedTensor(NAMES[place], np.array(["x"], object))
+        with pytest.raises(InvalidInput, match=rf"'{NAMES[place]}' has the string 'x'; .*numbers"):
+            predictor.call("predict", [*columns[:place], wrong, *columns[place + 1 :]], {})
 
 
 def test_columns_have_the_names_of_training(tmp_path):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,8 @@ from bundleserver.tensors import Array, NamedTensor, TensorSpec
 if TYPE_CHECKING:
     import pandas as pd
 
+_PLACES = Column("places")
+
 
 class NumberTable:
     """The table of one booster: which columns it has, and how a request becomes its numbers.
@@ -35,6 +38,7 @@ class NumberTable:
         width: int,
         names: Sequence[str] = (),
         categories: Mapping[int, Sequence[object]] | None = None,
+        by_place: Collection[int] = (),
     ) -> None:
         """Describe a table.
 
@@ -43,6 +47,7 @@ class NumberTable:
             width: how many columns it has.
             names: their names, if it was trained with any.
             categories: the recorded categories of columns, by place, in the library's order.
+            by_place: the columns of categories that are not recorded, which take numbers.
         """
         self._taker = taker
         self._categories = categories or {}
@@ -51,12 +56,15 @@ class NumberTable:
             for column, values in self._categories.items()
         }
         known: tuple[Column, ...] = ()
-        if width <= MOST_MADE_UP and self._categories:
+        if width <= MOST_MADE_UP and (self._categories or by_place or names):
             known = tuple(
-                of_values(self._categories[i]) if i in self._categories else NUMBERS
+                of_values(self._categories[i])
+                if i in self._categories
+                else (_PLACES if i in by_place else NUMBERS)
                 for i in range(width)
             )
-        self._intake = Intake(taker, width, tuple(names), numeric=not self._categories, known=known)
+        is_numeric = not self._categories and not by_place
+        self._intake = Intake(taker, width, tuple(names), numeric=is_numeric, known=known)
 
     @property
     def spec(self) -> TensorSpec:
@@ -116,7 +124,7 @@ class NumberTable:
         if -1 in codes:
             name = self.columns[place] if self.columns else str(place)
             odd = column[codes.index(-1)]
-            shown = f"'{odd:.40}'" if isinstance(odd, str) else repr(odd)
+            shown = f"'{odd:.40}'" if isinstance(odd, str) else json.dumps(np.asarray(odd).item())
             raise InvalidInput(
                 f"column '{name}' has the category {shown}, which {self._taker} was not trained "
                 f"with; it knows {quoted(map(str, known))}"

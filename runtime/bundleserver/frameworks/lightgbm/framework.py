@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from bundleserver.frameworks.lightgbm_text.numbers import Malformed
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES
 from bundleserver.frameworks.regular_files import open_regular
 from bundleserver.frameworks.tables.logged_columns import LoggedTable, read_columns
+
+LOG = logging.getLogger(__name__)
 
 
 def load(path: Path, context: LoadContext) -> BoosterPredictor | LoggedTable:
@@ -84,10 +87,16 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
     path = directory / f"{stem}.txt"
     text = model.model_to_string()
     try:
-        read_model(text.encode())
+        checked = read_model(text.encode())
     except Malformed as error:
         raise StoreError(
             f"component '{stem}' cannot be served: its text {first_line(error)}"
         ) from error
+    if checked.has_codes:
+        LOG.warning(
+            "component '%s': the text of LightGBM does not tell which columns its categories are "
+            "of; columns of categories take their numbers, from 0, in the order of their values",
+            stem,
+        )
     path.write_bytes(text.encode())
     return path, {}

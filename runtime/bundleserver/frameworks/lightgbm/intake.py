@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from bundleserver.errors import InvalidInput
 from bundleserver.frameworks.lightgbm_text.model import ModelText
 from bundleserver.frameworks.tables.column_values import column_values
 from bundleserver.frameworks.tables.columns import NUMBERS, is_gap, of_values
@@ -77,12 +77,23 @@ class BoosterIntake(Intake):
         return [tensor._replace(name=name) for tensor, name in zip(inputs, names, strict=True)]
 
     def _recorded(self, names: Sequence[str]) -> tuple[str, ...]:
-        """Return recorded names, where each column that came can mean one alone."""
+        """Return recorded names in place of those that came.
+
+        Raises:
+            InvalidInput: two that came can be the same column's in training.
+        """
         known = set(self.columns)
-        meant = [name if name in known else name.replace(" ", "_") for name in names]
-        count = Counter(meant)
-        pairs = zip(names, meant, strict=True)
-        return tuple(new if new in known and count[new] == 1 else old for old, new in pairs)
+        recorded: list[str] = []
+        came: dict[str, str] = {}
+        for name in names:
+            new = name.replace(" ", "_")
+            recorded.append(new if new in known else name)
+            if (other := came.setdefault(recorded[-1], name)) != name:
+                raise InvalidInput(
+                    f"'{other}' and '{name}' both mean the column '{new}', as LightGBM records '_' "
+                    "for a space; send one of them"
+                )
+        return tuple(recorded)
 
     def _framed(self, values: Array) -> Array:
         return values

@@ -23,6 +23,7 @@ _KEPT = (
 _END = b"end of trees"
 _CATEGORIES = b"pandas_categorical:"
 _CATEGORICAL_FEATURE = re.compile(rb"^\[categorical_feature: ([\d,]*)\]$", re.MULTILINE)
+_WHOLE_RANGE = re.compile(r"\[\d{1,9}:(\d{1,9})\]")
 _MADE_UP = "Column_"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
@@ -78,6 +79,8 @@ def read_model(data: bytes) -> ModelText:
     if not data.startswith(START):
         raise Malformed(f"does not begin with the line 'tree'; it begins with {data[:20]!r}")
     first = data.find(b"\n\nTree=")
+    if first < 0 and b"\ntree_sizes=\n" in data:
+        raise Malformed("has no trees, so it was not trained")
     if first < 0:
         raise Malformed("ends before its trees")
     head = _head_of(data[len(START) : first])
@@ -214,19 +217,30 @@ def _by_position(
 ) -> Mapping[int, tuple[Category, ...]]:
     """Say of which columns the recorded categories are; nothing if the text does not tell.
 
-    Ordered categories, and columns of numbers that the user called categorical, are among the ones
-    and not among the others.
+    Columns of ordered categories are not among the ones that it names. They are known where no
+    others have ranges that numbers of categories can have.
     """
     said = _CATEGORICAL_FEATURE.search(rest)
-    places = sorted(int(word) for word in said[1].split(b",") if word) if said else []
-    if len(places) != len(recorded) or not set(places) <= set(range(len(infos))):
+    named = {int(word) for word in said[1].split(b",") if word} if said else set()
+    if len(recorded) > len(named):
+        most = max(map(len, recorded))
+        named |= {place for place, info in enumerate(infos) if _may_be_numbers(info, most)}
+    if len(named) != len(recorded) or not named <= set(range(len(infos))):
         return {}
-    found = dict(zip(places, map(tuple, recorded), strict=True))
+    found = dict(zip(sorted(named), map(tuple, recorded), strict=True))
     is_sound = all(_may_be_of(values, infos[place]) for place, values in found.items())
     return found if is_sound else {}
 
 
-def _may_be_of(values: Sequence[Category], info: str) -> bool:
+def _may_be_numbers(info: str, most: int) -> bool:
+    """Ask whether a column without a list of categories may be that of ordered ones."""
+    found = _WHOLE_RANGE.fullmatch(info)
+    return info == "none" or (found is not None and int(found[1]) < most)
+
+
+def _may_be_of(values: Sequence[object], info: str) -> bool:
     """Ask whether all numbers of categories that training saw are those of recorded values."""
-    codes = [code for code in info.split(":") if code.isdecimal()]
-    return info[:1] != "[" and all(int(code) < len(values) for code in codes)
+    found = _WHOLE_RANGE.fullmatch(info)
+    codes = [found[1]] if found else [code for code in info.split(":") if code.isdecimal()]
+    is_whole = found is not None or info[:1] != "["
+    return is_whole and all(int(code) < len(values) for code in codes)

@@ -200,6 +200,19 @@ def _handed_on(step: Any) -> Iterator[Any]:
             return
 
 
+def takers_of(step: Any) -> Iterator[Any]:
+    """Yield the estimators that get a model's own table, itself among them if it has no parts."""
+    if isinstance(step, Pipeline):
+        steps = [part for _, part in step.steps if not _passes_through(part)]
+        handed = steps[:1]
+    else:
+        handed = [part for part in _handed_on(step) if not isinstance(part, str)]
+    for part in handed:
+        yield from takers_of(part)
+    if not handed:
+        yield step
+
+
 def words_of(step: Any) -> tuple[object, ...]:
     """Return some of a vectorizer's words; none if it keeps no vocabulary."""
     return tuple(islice(getattr(step, "vocabulary_", None) or (), _FEW))

@@ -13,8 +13,14 @@ from sklearn.utils.validation import check_is_fitted
 
 from bundleserver.frameworks import framework_for
 from bundleserver.frameworks.interface import has_class_of
-from bundleserver.frameworks.pickles import save_line
-from bundleserver.frameworks.sklearn.columns import TEXT, accepts_only_numbers, columns_of
+from bundleserver.frameworks.pickles import save_line, with_article
+from bundleserver.frameworks.sklearn import boosters
+from bundleserver.frameworks.sklearn.columns import (
+    TEXT,
+    accepts_only_numbers,
+    columns_of,
+    takers_of,
+)
 from bundleserver.frameworks.tables.columns import MOST_MADE_UP
 from bundleserver.frameworks.tables.intake import Intake
 from bundleserver.frameworks.tables.results import dense
@@ -63,6 +69,10 @@ def why_not_served(model: object) -> str | None:
             f"a {name}, which cannot predict for new data: it has none of the methods "
             f"{', '.join(METHODS)}"
         )
+    for taker in takers_of(model):
+        if problem := boosters.why_not_served(taker):
+            held = "" if taker is model else f" of {with_article(type(taker).__name__)}"
+            return f"{with_article(name)}{held} that {problem}"
     return None
 
 
@@ -110,6 +120,8 @@ def _is_fitted(model: object) -> bool:
     try:
         check_is_fitted(model)
     except NotFittedError:
+        if hasattr(model, "__sklearn_is_fitted__"):
+            return False  # it says so itself
         # Only scikit-learn's own estimators are certain to mark fitted attributes by an underscore.
         own = type(model).__module__.startswith("sklearn.")
         return not own and bool(vars(model).keys() - model.get_params(deep=False).keys())

@@ -90,11 +90,14 @@ def _strings(values: Array, column: Column) -> Array:
 
 
 def _categories(values: Array, column: Column) -> Array:
-    """Return the texts of strings and integers; numbers of a tensor may be integers as well."""
+    """Return the texts of strings and integers; numbers of a tensor may be integers as well.
+
+    Booleans are the integers 1 and 0, as CatBoost has them in training.
+    """
     categories: list[object] = []
     for value in values.astype(object, copy=False).tolist():
         if isinstance(value, str | bytes | bool | np.bool_ | int | np.integer):
-            categories.append(value if isinstance(value, str | bytes) else str(value))
+            categories.append(value if isinstance(value, str | bytes) else str(int(value)))
         elif isinstance(value, float | np.floating) and float(value).is_integer():
             categories.append(str(int(value)))
         else:
@@ -157,6 +160,7 @@ def _inferred(values: Array) -> Any:
 _BY_KIND: Mapping[str, Callable[[Array, Column], Array]] = MappingProxyType(
     {
         "numbers": _numbers,
+        "places": _numbers,
         "strings": _strings,
         "booleans": _booleans,
         "dates": _dates,
@@ -166,13 +170,19 @@ _BY_KIND: Mapping[str, Callable[[Array, Column], Array]] = MappingProxyType(
     }
 )
 
-_EXPECTED = {"categories": "strings or integers, without gaps", "texts": "strings, without gaps"}
+_EXPECTED = {
+    "categories": "strings or integers, without gaps",
+    "places": "the places of the column's categories in training (0, 1, …), as numbers",
+    "texts": "strings, without gaps",
+}
 
 
 def _categorical(values: Array, column: Column) -> Any:
     """Make a column of categories; what a library does with unknown ones is left to it."""
     import pandas as pd
 
+    if column.kind == "numbers" and values.dtype.kind == "b":
+        values = values.astype(np.int64)
     listed = [None if is_gap(value) else value for value in values.tolist()]
     came = dict.fromkeys(value for value in listed if value is not None)
     known = set(column.categories)

@@ -14,7 +14,7 @@ import numpy as np
 
 from bundleserver.tensors import Array
 
-Kind = Literal["numbers", "strings", "booleans", "dates", "categories", "texts"]
+Kind = Literal["numbers", "strings", "booleans", "dates", "categories", "texts", "places"]
 
 MOST_MADE_UP = 1 << 21
 """The columns of a row that may be made up; a file says any number of them, in a few bytes."""
@@ -29,7 +29,8 @@ class Column:
 
     Attributes:
         kind: the kind of its values; None if nothing tells. ``categories`` are strings or integers,
-            each the same as its text; ``texts`` are strings. Neither has gaps.
+            each the same as its text, and booleans, which are 1 and 0; ``texts`` are strings.
+            Neither has gaps. ``places`` are numbers of categories: their places in training.
         is_used: whether its values have any effect.
         gap: what stood for a missing value in training.
         categories: the values that were seen in training, where they are recorded.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +26,6 @@ from bundleserver.frameworks.xgboost.installed import installed_version
 from bundleserver.frameworks.xgboost.predictor import BoosterPredictor
 
 LOG = logging.getLogger(__name__)
-
-_PLACE_IN_SOURCE = re.compile(r"^\[\d\d:\d\d:\d\d\] \S+:\d+: ")
 
 
 def load(path: Path, context: LoadContext) -> BoosterPredictor | LoggedTable:
@@ -86,7 +83,7 @@ def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, obj
         content = bytes(model.save_raw("ubj"))
         _checked(content)
     except (NotSound, XGBoostError) as error:
-        raise StoreError(f"component '{stem}' cannot be saved: {_reason(error)}") from error
+        raise StoreError(f"component '{stem}' cannot be saved: {first_line(error)}") from error
     path = directory / f"{stem}.ubj"
     path.write_bytes(content)
     return path, {}
@@ -109,8 +106,4 @@ def _named(where: str) -> Iterator[None]:
     try:
         yield
     except (NotSound, XGBoostError) as error:
-        raise LoadError(f"{where} cannot be opened: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    return _PLACE_IN_SOURCE.sub("", first_line(error))
+        raise LoadError(f"{where} cannot be opened: {first_line(error)}") from error

@@ -41,7 +41,8 @@ class BoosterPredictor:
         self._booster = booster
         self._recorded = recorded
         known = {place: values for place, values in recorded.categories.items() if values}
-        self._table = NumberTable("Booster", recorded.columns, recorded.names, known)
+        by_place = {i for i, kind in enumerate(recorded.types) if kind == "c"} - {*known}
+        self._table = NumberTable("Booster", recorded.columns, recorded.names, known, by_place)
         self._is_linear = recorded.booster == "gblinear"
         # Booster.predict adds the trees of 'dart' in another order than the estimators, which ask
         # as here; XGBoost asks a linear model in one way only.
