@@ -12,9 +12,7 @@ from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
-from packaging.utils import canonicalize_name
-
-from bundleserver.bundle.libraries import mismatches
+from bundleserver.bundle.libraries import mismatches, name_here
 from bundleserver.errors import BundleError, IntegrityError, Problem
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES
 from bundleserver.frameworks.pickles.by_value import carries_code
@@ -84,7 +82,7 @@ def telling_of_lacking(manifest: Manifest) -> Iterator[None]:
 
 def _is_lacking(name: str) -> bool:
     try:
-        metadata.distribution(canonicalize_name(name))
+        metadata.distribution(name_here(name))
     except metadata.PackageNotFoundError:
         return True
     return False

@@ -25,6 +25,7 @@ class FileFacts:
         gives: how many columns it returns, if known.
         libraries: the versions of libraries that the file names, by distribution: those that wrote
             it.
+        modules: those whose classes and functions the file names.
     """
 
     what: str
@@ -32,6 +33,7 @@ class FileFacts:
     takes: int | None = None
     gives: int | None = None
     libraries: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    modules: frozenset[str] = frozenset()
 
 
 class Opens(Enum):

@@ -40,6 +40,7 @@ class Flavour:
 
     Attributes:
         name: MLflow's name of it.
+        others: names of flavours that write the same files, and answer with the same method.
         file_of: returns the file, relative to the model's directory, from that directory and the
             flavour's section of ``MLmodel``; None: only MLflow opens this model.
         options_of: returns the component's options, from the file and the columns of the model's
@@ -51,3 +52,9 @@ class Flavour:
     options_of: Callable[[Path, Sequence[LoggedColumn]], Mapping[str, object] | None] = (
         only_without_columns
     )
+    others: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names, its own first."""
+        return (self.name, *self.others)

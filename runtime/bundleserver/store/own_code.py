@@ -16,10 +16,10 @@ from bundleserver.bundle.own_code.copying import MOST_CODE_BYTES
 from bundleserver.bundle.own_code.finding import is_no_code
 from bundleserver.bundle.own_code.names import is_taken
 from bundleserver.errors import StoreError
-from bundleserver.frameworks import frameworks
 from bundleserver.frameworks.regular_files import kind_of
 from bundleserver.manifest import CODE, MOST_CODE_FILES, MOST_CODE_LEVELS
 from bundleserver.store.copying import copy_file
+from bundleserver.store.packages import versions_of
 
 LOG = logging.getLogger(__name__)
 
@@ -67,23 +67,6 @@ def packages_of(directory: Path, entries: Iterable[Mapping[str, object]]) -> dic
     return versions_of(
         {name for path in sources if path.suffix == ".py" for name in _imports(path)}
     )
-
-
-def versions_of(modules: Iterable[str]) -> dict[str, str]:
-    """Return the installed packages that have modules, with their versions."""
-    found: dict[str, str] = {}
-    others: set[str] = set()
-    for name in {module.partition(".")[0] for module in modules} - sys.stdlib_module_names:
-        try:
-            found[name] = metadata.version(name)
-        except (metadata.PackageNotFoundError, ValueError):
-            others.add(name)
-    # Those of frameworks are recorded anyway; the question to all packages takes time.
-    others -= {row.library for row in frameworks().values() if row.library}
-    installed = metadata.packages_distributions() if others else {}
-    for distribution in {each for name in others for each in installed.get(name, ())}:
-        found[distribution] = metadata.version(distribution)
-    return found
 
 
 def tell_of_left_out(component: str, modules: Iterable[str], directory: Path) -> None:

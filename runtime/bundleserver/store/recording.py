@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from importlib import metadata as distributions
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -34,8 +33,8 @@ from bundleserver.store.own_code import (
     copy_code,
     packages_of,
     tell_of_left_out,
-    versions_of,
 )
+from bundleserver.store.packages import modules_in, requirements_of, versions_of
 from bundleserver.store.sampling import plain_json, record_example, written_examples
 from bundleserver.store.writing import with_digests
 from bundleserver.tensors.breaking import Interface
@@ -89,7 +88,7 @@ class Recording:
         for key, framework in chosen.items():
             if framework != MODEL or written_framework(models[key]) is None:
                 framework_named(framework).imported()
-        requirements = _requirements([(model, chosen[key]) for key, model in models.items()])
+        requirements = requirements_of([(model, chosen[key]) for key, model in models.items()])
         everything = {**described, "requirements": requirements}
         recording = cls(name, models, chosen, options or {}, everything, examples, code)
         recording._manifest({key: recording._written(key) or {"path": key} for key in models})
@@ -154,7 +153,7 @@ class Recording:
             "sha256": file_sha256(path),
             "size": path.stat().st_size,
             "options": {**options, **self.options.get(name, {})},
-            _MODULES: modules,
+            _MODULES: modules | modules_in(path, framework.name),
         }
 
     def _manifest(
@@ -274,23 +273,6 @@ def check_names(what: str, given: Iterable[str], components: Iterable[str]) -> N
             raise StoreError(
                 f"{what} refers to unknown component '{name}'; components: {listed}{hint}"
             )
-
-
-def _requirements(frameworks_used: Iterable[tuple[object, str]]) -> dict[str, object]:
-    names = {"numpy"}
-    for model, framework in frameworks_used:
-        row = frameworks().get(framework)
-        names.update(row.distributions if row else ())
-        names.add(type(model).__module__.partition(".")[0])
-    packages = {name: version for name in sorted(names) if (version := _installed(name))}
-    return {"python": "{}.{}".format(*sys.version_info[:2]), "packages": packages}
-
-
-def _installed(distribution: str) -> str | None:
-    try:
-        return distributions.version(distribution)
-    except distributions.PackageNotFoundError:
-        return None
 
 
 def _class_of(model: object) -> str:

@@ -10,22 +10,36 @@ import pytest
 from mlflow.models import infer_signature
 
 from bundleserver.bundle.opening import open_bundle
+from bundleserver.bundle.trust import Trust
+from bundleserver.errors import LoadError
+from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 from bundleserver.sources.registry.flavours import manifest_of
 from bundleserver.tensors import NamedTensor
 from tests.frameworks.lightgbm.trained import KINDS, TABLE, TARGET, X, train
 
 
-def saved(path, model, rows=None):
+def trusting(policy):
+    """Trust pickles by a policy."""
+    return Trust(CodeTrust(PicklePolicy(policy)))
+
+
+LISTED = trusting("listed")
+NAMED = pd.DataFrame(np.nan_to_num(X), columns=["net amount", "b", "c d", "e"])
+
+
+def saved(path, model, rows=None, kind="skops"):
     """Save a model in MLflow's format, with a signature if there are rows."""
     signature = None if rows is None else infer_signature(rows, model.predict(rows))
-    mlflow.lightgbm.save_model(model, str(path), signature=signature, pip_requirements=[])
+    mlflow.lightgbm.save_model(
+        model, str(path), signature=signature, pip_requirements=[], serialization_format=kind
+    )
     return path
 
 
-def answer(path, inputs):
+def answer(path, inputs, **how):
     """Open a saved model as from a registry, and ask it."""
     manifest = manifest_of(path, "m")
-    bundle = open_bundle(path, manifest)
+    bundle = open_bundle(path, manifest, **how)
     bound = bundle.signature.validate_tensors(inputs, "the test")
     [values] = bundle.predict(bound, {}).values()
     bundle.close()
@@ -60,14 +74,48 @@ def test_a_model_without_a_signature_opens_from_its_own_file(tmp_path):
     assert booster.predict(X).tobytes() == values.tobytes()
 
 
-def test_other_columns_and_estimators_are_left_to_mlflow(tmp_path):
-    """Columns that are no numbers, and pickles of estimators."""
+def test_other_columns_are_left_to_mlflow(tmp_path):
+    """Columns that are no numbers, with a sentence where MLflow's loader is not trusted."""
     table = TABLE[["net amount", "count"]].assign(flag=TABLE["is_new"].astype(bool))
     booster, _ = train(TARGET, table, objective="regression")
-    estimator = lgb.LGBMRegressor(n_estimators=2, verbose=-1).fit(X, TARGET)
+    path = saved(tmp_path / "b", booster, table)
 
-    of_booster = manifest_of(saved(tmp_path / "b", booster, table), "m")
-    of_estimator = manifest_of(saved(tmp_path / "e", estimator), "m")
+    assert "pyfunc" == manifest_of(path, "m").components["model"].framework
+    with pytest.raises(LoadError, match="a signature or a method that only MLflow enforces"):
+        open_bundle(path, trust=LISTED)
 
-    assert "pyfunc" == of_booster.components["model"].framework
-    assert "pyfunc" == of_estimator.components["model"].framework
+
+@pytest.mark.parametrize(
+    ("kind", "policy", "framework"),
+    [
+        ("skops", "any", "skops"),
+        ("skops", "listed", "skops"),
+        ("skops", "deny", "skops"),
+        ("cloudpickle", "listed", "sklearn"),
+    ],
+)
+@pytest.mark.parametrize("rows", [NAMED, X])
+def test_an_estimator_opens_from_its_own_file(tmp_path, kind, policy, framework, rows):
+    """By the operator's lists, with the labels that MLflow answers."""
+    estimator = lgb.LGBMClassifier(n_estimators=2, verbose=-1).fit(rows, TARGET > 0)
+    path = saved(tmp_path / "m", estimator, rows if rows is not X else None, kind)
+    inputs = [NamedTensor("x", X)] if rows is X else columns_of(rows)
+
+    opened_by, values = answer(path, inputs, trust=trusting(policy))
+
+    assert framework == opened_by
+    wanted = mlflow.pyfunc.load_model(str(path)).predict(rows)
+    assert (wanted.dtype, wanted.tobytes()) == (values.dtype, values.tobytes())
+
+
+def test_an_estimator_with_other_columns_opens_by_the_lists_too(tmp_path):
+    """MLflow's own class enforces the signature, and its loader is not called."""
+    rows = X[:, :2].astype(np.float32)
+    table = pd.DataFrame(np.nan_to_num(rows), columns=["a", "b"])
+    estimator = lgb.LGBMRegressor(n_estimators=2, verbose=-1).fit(table, TARGET)
+    path = saved(tmp_path / "m", estimator, table)
+
+    framework, values = answer(path, columns_of(table), trust=LISTED)
+
+    assert "pyfunc" == framework
+    assert estimator.predict(table).tobytes() == values.tobytes()

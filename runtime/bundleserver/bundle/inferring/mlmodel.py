@@ -101,9 +101,10 @@ def _native(
 ) -> Component | None:
     """Return a framework's component for a model; None: it opens no such model as MLflow does."""
     flavour, flavours = framework.flavour, flavours_of(mlmodel)
-    if flavour is None or flavour.name not in flavours:
+    name = next((n for n in flavour.names if n in flavours), None) if flavour else None
+    if flavour is None or name is None:
         return None
-    said = flavours[flavour.name]
+    said = flavours[name]
     for key in PATHS & said.keys():
         _check_inside(str(said[key]), path)
     file = flavour.file_of(directory, said)

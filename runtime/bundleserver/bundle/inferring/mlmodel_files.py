@@ -144,7 +144,8 @@ def _names(mlmodel: Mapping[str, object]) -> Iterator[str]:
     flavours = flavours_of(mlmodel)
     pyfunc = flavours.get(PYTHON_FUNCTION)
     if pyfunc is None:
-        ours = {row.flavour.name for row in frameworks().values() if row.flavour is not None}
+        rows = [row.flavour for row in frameworks().values() if row.flavour is not None]
+        ours = {name for flavour in rows for name in flavour.names}
         sections = [said for name, said in flavours.items() if name in ours]
         for said in sections:
             yield from _texts(said, sorted(PATHS))

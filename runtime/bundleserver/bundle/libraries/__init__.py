@@ -88,6 +88,19 @@ def facts(found: Sequence[Mismatch]) -> Iterator[tuple[str, Mapping[str, object]
     yield from ((one.name, one.facts) for one in found)
 
 
+def first_build(name: str) -> str:
+    """Return the canonical name of a distribution, that of the usual build if there are others."""
+    canonical = canonicalize_name(name)
+    return next((builds[0] for builds in _BUILDS if canonical in builds), canonical)
+
+
+def name_here(name: str) -> str:
+    """Return the name that a package is installed by: its own, or that of another build of it."""
+    canonical = canonicalize_name(name)
+    same = next((builds for builds in _BUILDS if canonical in builds), ())
+    return next(filter(_is_installed, (canonical, *same)), canonical)
+
+
 def public(version: str) -> str | Version:
     """Return a version to compare, without the build that follows a ``+``."""
     try:
@@ -107,12 +120,6 @@ def _of_python(saved: str) -> Mismatch | None:
     return Mismatch(PYTHON, saved, running)
 
 
-def _name_here(name: str) -> str:
-    """Return the name that a package is installed by: its own, or that of another build of it."""
-    same = next((builds for builds in _BUILDS if name in builds), ())
-    return next(filter(_is_installed, (name, *same)), name)
-
-
 def _is_installed(name: str) -> bool:
     try:
         metadata.distribution(name)
@@ -123,7 +130,7 @@ def _is_installed(name: str) -> bool:
 
 def _of_package(name: str, saved: str) -> Mismatch | None:
     try:
-        installed = metadata.version(_name_here(canonicalize_name(name)))
+        installed = metadata.version(name_here(name))
     except metadata.PackageNotFoundError:
         return Mismatch(name, saved, None)
     except KeyError:

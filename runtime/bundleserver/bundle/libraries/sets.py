@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from bundleserver.bundle.libraries import PYTHON, public
+from bundleserver.bundle.libraries import PYTHON, first_build, public
 from bundleserver.bundle.libraries.recorded import Recorded
 
 SETS = Path(__file__).parent / "sets"
@@ -18,9 +17,6 @@ SETS = Path(__file__).parent / "sets"
 
 CURRENT = "current"
 """The set of the images without a mark."""
-
-# The same package under two names.
-_SAME = {"xgboost-cpu": "xgboost"}
 
 
 @dataclass(frozen=True)
@@ -60,10 +56,11 @@ class LibrarySet:
     def differences(self, recorded: Recorded) -> tuple[Difference, ...]:
         """List the recorded libraries of which this set has other versions."""
         return tuple(
-            Difference(name, saved, self.versions[_same(name)])
+            Difference(name, saved, self.versions[first_build(name)])
             for name, found in recorded.versions.items()
             for saved in found
-            if _same(name) in self.versions and _differs(name, saved, self.versions[_same(name)])
+            if first_build(name) in self.versions
+            and _differs(name, saved, self.versions[first_build(name)])
         )
 
 
@@ -80,7 +77,7 @@ def set_for(recorded: Recorded) -> LibrarySet | None:
     Of several the first one.
     """
     sets = library_sets()
-    if not any(_same(name) in one.versions for one in sets for name in recorded.versions):
+    if not any(first_build(name) in one.versions for one in sets for name in recorded.versions):
         return None
     return min(sets, key=lambda one: _distance(one.differences(recorded)))
 
@@ -91,12 +88,7 @@ def _distance(differences: tuple[Difference, ...]) -> tuple[int, int]:
 
 def _read(path: Path) -> dict[str, str]:
     lines = (line.partition("==") for line in path.read_text("utf-8").splitlines())
-    return {_same(name): version for name, sign, version in lines if sign}
-
-
-def _same(name: str) -> str:
-    canonical = canonicalize_name(name)
-    return _SAME.get(canonical, canonical)
+    return {first_build(name): version for name, sign, version in lines if sign}
 
 
 def _differs(name: str, saved: str, has: str) -> bool:

@@ -52,17 +52,27 @@ def open_checked(declared: Declared, trust: CodeTrust, code: IsolatedCode | None
 
 
 def _sklearn(declared: Declared, trust: CodeTrust, code: IsolatedCode | None) -> object:
-    said = declared.flavours.get("sklearn", {})
+    model = _estimator(declared, "sklearn", trust, code)
+    return _wrapped("mlflow.sklearn", "_SklearnModelWrapper", model)
+
+
+def _lightgbm(declared: Declared, trust: CodeTrust, code: IsolatedCode | None) -> object:
+    model = _estimator(declared, "lightgbm", trust, code)
+    return _wrapped("mlflow.lightgbm", "_LGBModelWrapper", model)
+
+
+def _estimator(
+    declared: Declared, flavour: str, trust: CodeTrust, code: IsolatedCode | None
+) -> object:
+    said = declared.flavours.get(flavour, {})
     pyfunc = declared.pyfunc
     name = pyfunc.get("data") or pyfunc.get("model_path") or said.get("pickled_model")
     path = _file(declared, name)
     if said.get("serialization_format") == "skops":
         from bundleserver.frameworks.skops.opening import open_skops
 
-        model = open_skops(path, trust)
-        return _wrapped("mlflow.sklearn", "_SklearnModelWrapper", model)
-    model = _open_pickle(path, trust, code)
-    return _wrapped("mlflow.sklearn", "_SklearnModelWrapper", model)
+        return open_skops(path, trust)
+    return _open_pickle(path, trust, code)
 
 
 def _statsmodels(declared: Declared, trust: CodeTrust, code: IsolatedCode | None) -> object:
@@ -90,6 +100,7 @@ _LOADERS: Mapping[str, Callable[[Declared, CodeTrust, IsolatedCode | None], obje
     "mlflow.sklearn": _sklearn,
     "mlflow.statsmodels": _statsmodels,
     "mlflow.prophet": _prophet,
+    "mlflow.lightgbm": _lightgbm,
 }
 
 

@@ -17,8 +17,13 @@ from bundleserver.errors import LoadError
 from bundleserver.frameworks.isolated_code import IsolatedCode
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 
-LOADERS = ("mlflow.sklearn", "mlflow.statsmodels", "mlflow.prophet")
+LOADERS = ("mlflow.sklearn", "mlflow.statsmodels", "mlflow.prophet", "mlflow.lightgbm")
 """The loaders whose file we open ourselves, by the operator's lists."""
+
+_OF_NUMBERS = ("mlflow.catboost", "mlflow.lightgbm", "mlflow.onnx", "mlflow.xgboost")
+"""The loaders of files that we open without MLflow, if all columns are of numbers."""
+
+_BOOSTER = "lightgbm.basic.Booster"
 
 METHODS = ("predict", "predict_proba", "predict_log_proba", "predict_joint_log_proba")
 """The methods that a model of those may answer with."""
@@ -106,6 +111,14 @@ def check_loader(declared: Declared, trust: CodeTrust) -> None:
     policy = trust.pickles
     if policy is PicklePolicy.ANY:
         return
+    kind = declared.flavours.get("lightgbm", {}).get("model_class", _BOOSTER)
+    if declared.loader in _OF_NUMBERS and (declared.loader not in LOADERS or kind == _BOOSTER):
+        raise LoadError(
+            f"'{declared.path}' has the loader '{declared.loader}', and a signature or a method "
+            f"that only MLflow enforces, which --pickle_policy={policy.value} does not trust to "
+            "open it; log it with columns of the types double, long or integer and the method "
+            "'predict', or serve it with --pickle_policy=any"
+        )
     if declared.loader not in LOADERS:
         raise LoadError(
             f"'{declared.path}' has the loader '{declared.loader[:200]}', which opens its files "
@@ -150,7 +163,9 @@ def _paths_in(
     document: Mapping[str, object], flavours: Mapping[str, Mapping[str, object]]
 ) -> Iterator[tuple[str, str]]:
     """Yield what is a path below the directory, with its key."""
-    sections = [flavours[name] for name in ("python_function", "sklearn") if name in flavours]
+    sections = [
+        flavours[name] for name in ("python_function", "sklearn", "lightgbm") if name in flavours
+    ]
     for said in sections:
         yield from ((key, str(said[key])) for key in _PATHS & said.keys() if said[key])
     artifacts = flavours["python_function"].get("artifacts")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bundleserver.frameworks.file_facts import FileRole, Opens
-from bundleserver.frameworks.file_names import says_only_compressed
+from bundleserver.frameworks.file_names import says_only_compressed, suffix_of
 from bundleserver.frameworks.flavour import Flavour, number_columns
 from bundleserver.frameworks.interface import Framework
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, held_in
@@ -39,7 +39,10 @@ def _sniff(path: Path) -> FileRole | None:
 def _logged_file(directory: Path, said: Mapping[str, object]) -> str | None:
     """Open pickles, joblib's and cloudpickle's included; skops has a format of its own."""
     is_pickle = said.get("serialization_format", "pickle") in ("pickle", "cloudpickle")
-    return str(said.get("pickled_model", "")) or None if is_pickle else None
+    name = said.get("pickled_model")
+    if name is None and suffix_of(str(said.get("data"))) in PICKLE_SUFFIXES:
+        name = said["data"]  # LightGBM's flavour, of estimators
+    return str(name or "") or None if is_pickle else None
 
 
 FRAMEWORK = Framework(
@@ -52,7 +55,7 @@ FRAMEWORK = Framework(
     sniff=_sniff,
     facts=lambda path: facts_of(held_in(path)),
     recognises=_recognises,
-    flavour=Flavour("sklearn", _logged_file, number_columns),
+    flavour=Flavour("sklearn", _logged_file, number_columns, ("lightgbm",)),
     # For one function that reads files in a format of its own: half a second, and 65 MiB.
     left_out=("pandas",),
     opens=Opens.READER,

@@ -70,7 +70,8 @@ def facts_of(held: Held) -> FileFacts:
         role = "preprocessor"
     saved_with = {"scikit-learn": held.sklearn_versions} if held.sklearn_versions else {}
     takes = _width(_first(held), "n_features_in_")
-    return FileFacts(held.what, role, takes, _gives(last), saved_with)
+    modules = frozenset(name.module for name in held.named)
+    return FileFacts(held.what, role, takes, _gives(last), saved_with, modules)
 
 
 def _role(kind: ClassName | None) -> str:

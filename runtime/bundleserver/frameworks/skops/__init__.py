@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.file_facts import FileFacts, FileRole, Opens
+from bundleserver.frameworks.file_names import suffix_of
 from bundleserver.frameworks.flavour import Flavour, number_columns
 from bundleserver.frameworks.interface import Framework
 from bundleserver.frameworks.sklearn.roles import facts_of
@@ -29,7 +30,10 @@ def _sniff(path: Path) -> FileRole | None:
 def _logged_file(directory: Path, said: Mapping[str, object]) -> str | None:
     """Open what MLflow wrote with skops."""
     is_skops = said.get("serialization_format") == "skops"
-    return str(said.get("pickled_model", "")) or None if is_skops else None
+    name = said.get("pickled_model")
+    if name is None and suffix_of(str(said.get("data"))) == SUFFIX:
+        name = said["data"]  # LightGBM's flavour, of estimators
+    return str(name or "") or None if is_skops else None
 
 
 def _facts(path: Path) -> FileFacts | None:
@@ -48,7 +52,7 @@ FRAMEWORK = Framework(
     suffixes=frozenset({SUFFIX}),
     sniff=_sniff,
     facts=_facts,
-    flavour=Flavour("sklearn", _logged_file, number_columns),
+    flavour=Flavour("sklearn", _logged_file, number_columns, ("lightgbm",)),
     # skops looks through all of scikit-learn, which has adapters for these.
     left_out=("pandas", "torch", "cupy", "dask", "jax"),
     opens=Opens.READER,

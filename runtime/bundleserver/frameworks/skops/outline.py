@@ -49,7 +49,8 @@ def _held_in(path: Path, which: tuple[int, ...]) -> Held:
     """Read each file once, for its role and for its widths; ``which`` identifies its content."""
     with entries_in(path) as entries:
         top = _top(entries)
-    return replace(_outline(top), sklearn_versions=sklearn_versions(top))
+    named = frozenset(ClassName(module, name) for module, name in _names(top))
+    return replace(_outline(top), named=named, sklearn_versions=sklearn_versions(top))
 
 
 def _top(entries: Entries) -> Node:
@@ -111,13 +112,26 @@ def _numbers(node: Node) -> Iterator[int]:
 
 
 def _versions(schema: object) -> Iterator[str]:
+    for node in _nodes(schema):
+        named = _node(node.get("_sklearn_version")).get("content")
+        if isinstance(named, str):
+            yield named.strip('"')[:40]
+
+
+def _names(schema: object) -> Iterator[tuple[str, str]]:
+    for node in _nodes(schema):
+        module, name = node.get("__module__"), node.get("__class__")
+        if isinstance(module, str) and isinstance(name, str):
+            yield module[:200], name[:200]
+
+
+def _nodes(schema: object) -> Iterator[Node]:
+    """Yield every object of a description, however deep."""
     waiting = [schema]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
-            named = _node(value.get("_sklearn_version")).get("content")
-            if isinstance(named, str):
-                yield named.strip('"')[:40]
+            yield value
             waiting.extend(value.values())
         elif isinstance(value, list):
             waiting.extend(value)
