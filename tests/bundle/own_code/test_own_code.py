@@ -399,3 +399,37 @@ def test_a_signature_covers_the_code(tmp_path):
     (directory / "code/added.py").unlink()
     (directory / "code/lazy.py").write_text("ADDED = 101\n")
     assert "code/lazy.py: is not the file that was signed" in refusal(directory, trust)
+
+
+LOOKING = {
+    "pickled": "pickle.loads(pickle.dumps(self))",
+    "hashed": "import joblib; joblib.hash(self)",
+    "hinted": "typing.get_type_hints(Options)",
+    "source": "assert 'class Scorer' in inspect.getsource(Scorer)",
+    "table": "assert sys.modules[__name__].Scorer is Scorer",
+    "named": "pkgutil.resolve_name('model:Scorer')",
+}
+
+
+@pytest.mark.parametrize("look", LOOKING.values(), ids=LOOKING)
+def test_what_looks_itself_up_is_found_and_gets_what_was_sent(tmp_path, look):
+    """A call that is repeated for that has the inputs of the first, and later ones run once."""
+    source = f"""
+        import inspect, pickle, pkgutil, sys, typing
+        class Options:
+            each: "typing.Optional[int]" = 2
+        class Scorer:
+            calls = 0
+            def predict(self, inputs):
+                Scorer.calls += 1
+                inputs["x"] *= 2
+                {look}
+                return {{"score": inputs["x"][:, 0], "calls": [Scorer.calls] * 2}}
+    """
+    code = write_code(tmp_path, {"model.py": source})
+
+    with closing(open_bundle(write_manifest(tmp_path, code=code))) as bundle:
+        answers = [bundle.predict({"x": NamedTensor("x", X.copy())}, {}) for _ in range(3)]
+
+    assert [[2.0, 6.0]] * 3 == [[*each["score"]] for each in answers]
+    assert [2, 3, 4] == [each["calls"][0] for each in answers]

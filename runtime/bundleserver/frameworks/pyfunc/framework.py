@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
+from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -131,11 +132,11 @@ class PyfuncPredictor:
         data = model_input(inputs, self._schema)
         params = {name: parameters[name] for name in self.parameters if name in parameters}
 
-        def predict() -> object:
+        def predict(data: object) -> object:
             return self._model.predict(data, params=params or None)
 
         try:
-            result = self._code.call(predict) if self._code else predict()
+            result = self._code.call(predict, data, deepcopy) if self._code else predict(data)
         except MlflowException as error:
             if error.error_code not in _CALLERS_FAULT:
                 raise
