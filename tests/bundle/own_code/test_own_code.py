@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import py_compile
 import sys
 import tempfile
 from contextlib import closing
@@ -433,3 +434,22 @@ def test_what_looks_itself_up_is_found_and_gets_what_was_sent(tmp_path, look):
 
     assert [[2.0, 6.0]] * 3 == [[*each["score"]] for each in answers]
     assert [2, 3, 4] == [each["calls"][0] for each in answers]
+
+
+def test_a_module_that_is_not_listed_is_told(tmp_path):
+    """It lies in ``code/``, so nobody is sent to look for a package."""
+    write_code(tmp_path, {"unlisted.py": ""})
+    code = write_code(tmp_path, {"model.py": "import unlisted"})
+
+    said = refusal(write_manifest(tmp_path, code=code))
+
+    assert "needs the module 'unlisted', and 'code/unlisted.py' is not in the code list" in said
+
+
+def test_what_was_compiled_is_not_imported(tmp_path):
+    """A manifest that lists no code has all of it but that, also beside the source."""
+    write_code(tmp_path, {"model.py": "import compiled"})
+    (tmp_path / "compiled.py").write_text("")
+    py_compile.compile(tmp_path / "compiled.py", tmp_path / "code/compiled.pyc")
+
+    assert "needs the module 'compiled'" in refusal(write_manifest(tmp_path))
