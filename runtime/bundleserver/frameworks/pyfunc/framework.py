@@ -24,6 +24,7 @@ from bundleserver.errors import FrameworkError, InvalidInput, LoadError, StoreEr
 from bundleserver.frameworks import LoadContext, frameworks
 from bundleserver.frameworks.interface import check_options, first_line, named_line, reading
 from bundleserver.frameworks.isolated_code import IsolatedCode
+from bundleserver.frameworks.own_code import why_lacking
 from bundleserver.frameworks.pickles.by_value import separate_classes
 from bundleserver.frameworks.pyfunc.samples import tensors_of_example
 from bundleserver.frameworks.pyfunc.trust import (
@@ -251,8 +252,9 @@ def _code_of(declared: Declared) -> IsolatedCode | None:
 def _missing(path: Path, error: ModuleNotFoundError) -> str:
     package = (error.name or "").partition(".")[0] or "a package"
     extras = {row.library: row.extra for row in frameworks().values() if row.extra}
-    what = f"'bundleserver[{extras[package]}]'" if package in extras else package
+    if package not in extras:
+        return f"'{path}' {why_lacking(package, path.parent)}"
     return (
         f"'{path}' needs the package '{package}', which is not installed; install it with: pip "
-        f"install {what}, or log the model with code_paths if it is code of your own"
+        f"install 'bundleserver[{extras[package]}]'"
     )
