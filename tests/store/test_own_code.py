@@ -192,6 +192,21 @@ def test_two_files_of_one_name_are_refused(store, code):
         save(store, code / "model.py", code / "other/model.py")
 
 
+def test_a_file_that_is_given_twice_is_told(store, code):
+    """The sentence does not say that two files have one name."""
+    with pytest.raises(StoreError, match=r"model\.py' twice"):
+        save(store, code / "model.py", code / "model.py")
+
+
+@pytest.mark.parametrize("given", [json, [json], [3], 3])
+def test_a_module_is_no_path(store, given):
+    """Whoever gives the module itself learns where its file is."""
+    with pytest.raises(StoreError, match="expected the paths of files and") as refused:
+        store.save("scores", {"model": SCORER}, code=given, inputs=INPUTS)
+
+    assert (json.__file__ in str(refused.value)) == (given in (json, [json]))
+
+
 @pytest.mark.parametrize(
     ("component", "error", "said"),
     [

@@ -14,6 +14,7 @@ import importlib
 import importlib.abc
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
@@ -29,12 +30,17 @@ from importlib.machinery import (
 )
 from importlib.util import resolve_name
 from pathlib import Path
+from pickle import PicklingError
 from types import ModuleType
 from typing import Any, TypeVar, cast
 
 from bundleserver.frameworks.giving_up import turn
 
+G = TypeVar("G")
 T = TypeVar("T")
+
+_LOOKING_UP = frozenset({"inspect", "pickle", "pkgutil", "typing"})
+"""Modules of Python that look up the module of a class or function by its name."""
 
 _LOCK = threading.RLock()
 """Held while the modules of one version are in ``sys.modules``."""
@@ -68,38 +74,53 @@ class IsolatedCode:
         with turn(_LOCK, waits_for), nullcontext() if self._depth else self._installed():
             yield
 
-    def call(self, function: Callable[[], T]) -> T:
-        """Call code of the version; retry inside ``active`` if it does not find a module.
+    def call(self, function: Callable[[G], T], given: G, copied: Callable[[G], G]) -> T:
+        """Call code of the version; repeat it inside ``active`` if it does not find a module.
 
         Only code that looks up modules by itself fails so, e.g. when it opens a pickle. From then
-        on all calls of the version are made inside ``active``.
+        on all calls of the version are made inside ``active``, and none is repeated.
+
+        Args:
+            function: the code.
+            given: what it takes, and may change.
+            copied: copies that, so that a repeated call gets what the first one got.
         """
         if not self._is_exclusive:
+            kept = copied(given)
             try:
-                return function()
-            except (ModuleNotFoundError, KeyError) as error:
+                return function(given)
+            except Exception as error:
                 if not self._is_missing(error):
                     raise
-            self._is_exclusive = True
+            given, self._is_exclusive = kept, True
         with self.active():
-            return function()
+            return function(given)
 
     def call_once(self, function: Callable[[], T]) -> T:
         """Do the same for what is called once, which says nothing of other calls."""
         try:
             return function()
-        except (ModuleNotFoundError, KeyError) as error:
+        except Exception as error:
             if not self._is_missing(error):
                 raise
         with self.active():
             return function()
 
-    def _is_missing(self, error: ModuleNotFoundError | KeyError) -> bool:
-        """Ask whether an error says that a module of the version was not found."""
-        # A pickle imports a module, then looks for it in the table: KeyError: 'helper'.
-        missing = error.name if isinstance(error, ImportError) else error.args[:1]
-        name = missing[0] if isinstance(missing, tuple) and missing else missing
-        return isinstance(name, str) and self.owns(name)
+    def _is_missing(self, error: Exception) -> bool:
+        """Ask whether an error comes of a module of the version that was not found."""
+        if isinstance(error, ModuleNotFoundError | KeyError):
+            # A pickle imports a module, then looks for it in the table: KeyError: 'helper'.
+            missing = error.name if isinstance(error, ImportError) else error.args[:1]
+            name = missing[0] if isinstance(missing, tuple) and missing else missing
+            if isinstance(name, str) and self.owns(name):
+                return True
+        # Others find no module, and raise something else for what it should have had.
+        looked_up = False
+        for frame, _ in traceback.walk_tb(error.__traceback__):
+            looked_up |= frame.f_globals.get("__name__") in _LOOKING_UP
+            if Path(frame.f_code.co_filename).is_relative_to(self._directory):
+                looked_up = False
+        return isinstance(error, PicklingError) or looked_up
 
     @contextmanager
     def _installed(self) -> Iterator[None]:

@@ -37,11 +37,14 @@ def copy_code(code: Code, directory: Path) -> list[dict[str, object]]:
         OSError: one cannot be read or written.
     """
     found: dict[str, tuple[Path, int]] = {}
-    for given in [code] if isinstance(code, (str, Path)) else code:
+    for given in _given(code):
         for name, path, size in _files(Path(given).expanduser().resolve(), given):
             if name in found:
+                first = found[name][0]
                 raise StoreError(
-                    f"code has '{found[name][0]}' and '{path}', of one name; rename one"
+                    f"code has '{path}' twice; expected each file once"
+                    if path == first
+                    else f"code has '{first}' and '{path}', of one name; rename one"
                 )
             found[name] = path, size
             if len(found) > MOST_CODE_FILES:
@@ -86,6 +89,21 @@ def tell_of_left_out(component: str, modules: Iterable[str], directory: Path) ->
             name,
             place,
         )
+
+
+def _given(code: Code) -> Sequence[str | Path]:
+    """Return files and directories; refuse what is neither, such as a module."""
+    is_one = isinstance(code, (str, Path)) or not isinstance(code, Iterable)
+    several = [code] if is_one else [*code]
+    for given in several:
+        if not isinstance(given, (str, Path)):
+            file = getattr(given, "__file__", None)
+            hint = f", which is '{file}'" if file else ""
+            raise StoreError(
+                f"code has a {type(given).__name__}{hint}; expected the paths of files and "
+                "directories, as in code=['features.py', 'mypackage/']"
+            )
+    return several
 
 
 def _files(top: Path, given: str | Path) -> Iterator[tuple[str, Path, int]]:

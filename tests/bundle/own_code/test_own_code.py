@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import py_compile
 import sys
 import tempfile
 from contextlib import closing
@@ -399,3 +400,56 @@ def test_a_signature_covers_the_code(tmp_path):
     (directory / "code/added.py").unlink()
     (directory / "code/lazy.py").write_text("ADDED = 101\n")
     assert "code/lazy.py: is not the file that was signed" in refusal(directory, trust)
+
+
+LOOKING = {
+    "pickled": "pickle.loads(pickle.dumps(self))",
+    "hashed": "import joblib; joblib.hash(self)",
+    "hinted": "typing.get_type_hints(Options)",
+    "source": "assert 'class Scorer' in inspect.getsource(Scorer)",
+    "table": "assert sys.modules[__name__].Scorer is Scorer",
+    "named": "pkgutil.resolve_name('model:Scorer')",
+}
+
+
+@pytest.mark.parametrize("look", LOOKING.values(), ids=LOOKING)
+def test_what_looks_itself_up_is_found_and_gets_what_was_sent(tmp_path, look):
+    """A call that is repeated for that has the inputs of the first, and later ones run once."""
+    source = f"""
+        import inspect, pickle, pkgutil, sys, typing
+        class Options:
+            each: "typing.Optional[int]" = 2
+        class Scorer:
+            calls = 0
+            def predict(self, inputs):
+                Scorer.calls += 1
+                inputs["x"] *= 2
+                {look}
+                return {{"score": inputs["x"][:, 0], "calls": [Scorer.calls] * 2}}
+    """
+    code = write_code(tmp_path, {"model.py": source})
+
+    with closing(open_bundle(write_manifest(tmp_path, code=code))) as bundle:
+        answers = [bundle.predict({"x": NamedTensor("x", X.copy())}, {}) for _ in range(3)]
+
+    assert [[2.0, 6.0]] * 3 == [[*each["score"]] for each in answers]
+    assert [2, 3, 4] == [each["calls"][0] for each in answers]
+
+
+def test_a_module_that_is_not_listed_is_told(tmp_path):
+    """It lies in ``code/``, so nobody is sent to look for a package."""
+    write_code(tmp_path, {"unlisted.py": ""})
+    code = write_code(tmp_path, {"model.py": "import unlisted"})
+
+    said = refusal(write_manifest(tmp_path, code=code))
+
+    assert "needs the module 'unlisted', and 'code/unlisted.py' is not in the code list" in said
+
+
+def test_what_was_compiled_is_not_imported(tmp_path):
+    """A manifest that lists no code has all of it but that, also beside the source."""
+    write_code(tmp_path, {"model.py": "import compiled"})
+    (tmp_path / "compiled.py").write_text("")
+    py_compile.compile(tmp_path / "compiled.py", tmp_path / "code/compiled.pyc")
+
+    assert "needs the module 'compiled'" in refusal(write_manifest(tmp_path))

@@ -437,7 +437,7 @@ def test_notebook_names_lists_only_what_lived_in_the_notebook(tmp_path, monkeypa
 
 
 def test_load_names_a_package_that_is_not_installed(tmp_path, monkeypatch):
-    """A missing package is named with the Dockerfile line that adds it."""
+    """What adds a missing module is said: the model's own code first, then a package."""
     package = types.ModuleType("churn_models")
     package.Churn = type("Churn", (), {"__module__": "churn_models"})
     monkeypatch.setitem(sys.modules, "churn_models", package)
@@ -445,7 +445,8 @@ def test_load_names_a_package_that_is_not_installed(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "churn_models")
 
     with pytest.raises(
-        LoadError, match=r"the module 'churn_models', which is not .*RUN pip install churn_models"
+        LoadError,
+        match=r"the module 'churn_models', which is .*code=\['churn_models.py'\].*Dockerfile",
     ):
         pickles.load(path, ANY)
 

@@ -163,6 +163,8 @@ def test_examples_hold_for_a_class(tmp_path):
         ("{'score': [{}, {}]}", "'score' with values of the kind dict"),
         ("{'score': [None, 'a']}", "'score' with values of the kind NoneType"),
         ("{'score': [b'a', b'b']}", "'score' with values of the kind |S1"),
+        ("{'score': inputs['x'].astype('longdouble')}", "'score' with values of the kind float128"),
+        ("{'score': __import__('numpy').ma.masked_less(inputs['x'], 2)}", "'score' with masked"),
         ("1/0", "ZeroDivisionError"),
         ("exit(3)", "SystemExit: 3"),
     ],

@@ -113,11 +113,11 @@ def test_an_own_class_needs_any_or_the_list(tmp_path):
 
 
 def test_a_class_that_is_not_installed_is_named(tmp_path):
-    """The package that a file needs is said, with the line of the Dockerfile."""
+    """The package that a file needs is said, and what adds it."""
     path = dumped(Own().fit(X, Y), tmp_path / "model.skops")
     skops_with(path, lambda schema: schema.update(__module__="mine.models"))
 
-    with pytest.raises(LoadError, match="needs the module 'mine', which is not installed here"):
+    with pytest.raises(LoadError, match="needs the module 'mine', which is neither in"):
         opened(path)
 
 

@@ -7,6 +7,7 @@ nothing else, so that what somebody puts beside them is never imported.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from bundleserver.frameworks.isolated_code import IsolatedCode
 from bundleserver.frameworks.own_code import OwnCode
 from bundleserver.frameworks.trust import CodeTrust
 from bundleserver.manifest import CODE, Manifest
+from bundleserver.tensors import NamedTensor
 
 __all__ = ["files_of", "open_code", "with_code"]
 
@@ -80,5 +82,13 @@ def _with_modules(step: PlannedStep, modules: IsolatedCode) -> PlannedStep:
         return step
     call = step.call
     return replace(
-        step, call=lambda inputs, parameters: modules.call(lambda: call(inputs, parameters))
+        step,
+        call=lambda inputs, parameters: modules.call(
+            lambda given: call(given, parameters), inputs, _copied
+        ),
     )
+
+
+def _copied(inputs: Sequence[NamedTensor]) -> Sequence[NamedTensor]:
+    """Copy what a step takes, since its code may change the arrays."""
+    return [tensor._replace(values=tensor.values.copy()) for tensor in inputs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from importlib.machinery import BYTECODE_SUFFIXES
 from pathlib import Path
 
 from bundleserver.bundle.links import cause
@@ -16,6 +17,8 @@ from bundleserver.manifest import (
     CodeFile,
     Manifest,
 )
+
+_COMPILED = tuple(BYTECODE_SUFFIXES)
 
 
 def files_of(directory: Path, manifest: Manifest) -> tuple[CodeFile, ...]:
@@ -41,7 +44,7 @@ def files_of(directory: Path, manifest: Manifest) -> tuple[CodeFile, ...]:
 
 def is_no_code(name: str) -> bool:
     """Ask whether a name in ``code/`` is no part of it: compiled files, and hidden ones."""
-    return name.startswith(".") or name == "__pycache__"
+    return name.startswith(".") or name == "__pycache__" or name.endswith(_COMPILED)
 
 
 def _walk(top: Path, prefix: str) -> Iterator[str]:

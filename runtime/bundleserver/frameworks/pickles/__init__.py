@@ -20,6 +20,7 @@ from bundleserver.errors import LoadError
 from bundleserver.frameworks.checked_files import CheckedPath
 from bundleserver.frameworks.interface import first_line, named_line, passes_through
 from bundleserver.frameworks.lean_imports import IMPORTING
+from bundleserver.frameworks.own_code import why_lacking
 from bundleserver.frameworks.pickles.bounded import EndsEarly
 from bundleserver.frameworks.pickles.by_value import rebuilds, separate_classes
 from bundleserver.frameworks.pickles.gate.listed import (
@@ -112,7 +113,7 @@ def _load(path: Path, contents: Contents, trust: CodeTrust) -> object:
             raise
         if isinstance(error, Refused):
             raise LoadError(f"'{path}' {why_refused(error, path)}") from error
-        raise LoadError(f"'{path}' {_what_failed(error, contents)}") from error
+        raise LoadError(f"'{path}' {_what_failed(error, path, contents)}") from error
     warn_of_skew(path, contents.sklearn_versions)
     return model
 
@@ -226,12 +227,12 @@ def _refuse_too_short(path: Path, failure: Exception) -> None:
         ) from failure
 
 
-def _what_failed(error: BaseException, contents: Contents) -> str:
+def _what_failed(error: BaseException, path: Path, contents: Contents) -> str:
     """Say what is wrong with a file that could not be unpickled, and what to do."""
     reason = first_line(error)
     for cause in (error, contents.failure):
         if isinstance(cause, ModuleNotFoundError) and cause.name:
-            return missing_module(cause.name)
+            return missing_module(cause.name, path)
     if isinstance(error, MemoryError):
         return "needs more memory than is available; raise the container's memory limit"
     if contents.failure is not None:
@@ -245,7 +246,7 @@ def _what_failed(error: BaseException, contents: Contents) -> str:
     return f"cannot be opened: {named_line(error)}{_version_skew(contents)}"
 
 
-def missing_module(module: str) -> str:
+def missing_module(module: str, path: Path) -> str:
     """Say what to do about a missing module: not installed, or removed from its package."""
     package = module.split(".")[0]
     if module.startswith("sklearn.externals"):
@@ -254,11 +255,7 @@ def missing_module(module: str) -> str:
             "scikit-learn that wrote it and save it again with joblib.dump"
         )
     if find_spec(package) is None:
-        return (
-            f"needs the module '{package}', which is not installed here; install its package in "
-            f"the server's image (a line 'RUN pip install {package}' in its Dockerfile), or save "
-            "only the components that need no code of your own with BundleStore.save"
-        )
+        return why_lacking(package, path.parent)
     installed = " and ".join(
         f"{name} {metadata.version(name)}"
         for name in metadata.packages_distributions().get(package, [])

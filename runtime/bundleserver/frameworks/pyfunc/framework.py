@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
+from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -23,6 +24,7 @@ from bundleserver.errors import FrameworkError, InvalidInput, LoadError, StoreEr
 from bundleserver.frameworks import LoadContext, frameworks
 from bundleserver.frameworks.interface import check_options, first_line, named_line, reading
 from bundleserver.frameworks.isolated_code import IsolatedCode
+from bundleserver.frameworks.own_code import why_lacking
 from bundleserver.frameworks.pickles.by_value import separate_classes
 from bundleserver.frameworks.pyfunc.samples import tensors_of_example
 from bundleserver.frameworks.pyfunc.trust import (
@@ -131,11 +133,11 @@ class PyfuncPredictor:
         data = model_input(inputs, self._schema)
         params = {name: parameters[name] for name in self.parameters if name in parameters}
 
-        def predict() -> object:
+        def predict(data: object) -> object:
             return self._model.predict(data, params=params or None)
 
         try:
-            result = self._code.call(predict) if self._code else predict()
+            result = self._code.call(predict, data, deepcopy) if self._code else predict(data)
         except MlflowException as error:
             if error.error_code not in _CALLERS_FAULT:
                 raise
@@ -250,8 +252,9 @@ def _code_of(declared: Declared) -> IsolatedCode | None:
 def _missing(path: Path, error: ModuleNotFoundError) -> str:
     package = (error.name or "").partition(".")[0] or "a package"
     extras = {row.library: row.extra for row in frameworks().values() if row.extra}
-    what = f"'bundleserver[{extras[package]}]'" if package in extras else package
+    if package not in extras:
+        return f"'{path}' {why_lacking(package, path.parent)}"
     return (
         f"'{path}' needs the package '{package}', which is not installed; install it with: pip "
-        f"install {what}, or log the model with code_paths if it is code of your own"
+        f"install 'bundleserver[{extras[package]}]'"
     )

@@ -26,7 +26,7 @@ from bundleserver.frameworks.interface import (
     named_line,
     passes_through,
 )
-from bundleserver.frameworks.own_code import OwnCode
+from bundleserver.frameworks.own_code import OwnCode, why_lacking
 from bundleserver.frameworks.python.results import checked
 from bundleserver.manifest import CODE
 from bundleserver.tensors import Array, NamedTensor
@@ -56,7 +56,7 @@ def load(path: Path, context: LoadContext) -> PythonPredictor:
             f"'{path}' is no module of the bundle's own code; expected a '.py' file in '{CODE}/'"
         )
     with own.modules.active():
-        module = _imported(module_name, path)
+        module = _imported(module_name, path, own)
     return PythonPredictor(_made(_class_of(module, name, path), own, path))
 
 
@@ -107,23 +107,18 @@ def _module_name(path: Path, own: OwnCode) -> str | None:
     return ".".join(parts) if parts and all(map(str.isidentifier, parts)) else None
 
 
-def _imported(name: str, path: Path) -> ModuleType:
+def _imported(name: str, path: Path, own: OwnCode) -> ModuleType:
     try:
         return import_module(name)
     except BaseException as error:  # the bundle's own code runs here, and may exit
         if passes_through(error) or isinstance(error, BundleServerError):
             raise
-        raise LoadError(f"'{path}' cannot be imported: {_why(error)}") from error
+        raise LoadError(f"'{path}' cannot be imported: {_why(error, own)}") from error
 
 
-def _why(error: BaseException) -> str:
+def _why(error: BaseException, own: OwnCode) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name:
-        package = error.name.partition(".")[0]
-        return (
-            f"it needs the module '{package}', which is neither in '{CODE}/' nor installed here; "
-            f"save it with code=…, or install its package in the server's image (a line 'RUN pip "
-            f"install {package}' in its Dockerfile)"
-        )
+        return f"it {why_lacking(error.name, own.shown)}"
     return named_line(error)
 
 
@@ -163,7 +158,7 @@ def _made(made_of: Any, own: OwnCode, path: Path) -> _Predict:
     except BaseException as error:  # the bundle's own code runs here, and may exit
         if passes_through(error) or isinstance(error, BundleServerError):
             raise
-        raise LoadError(f"{what} cannot be loaded: {_why(error)}") from error
+        raise LoadError(f"{what} cannot be loaded: {_why(error, own)}") from error
     if not callable(getattr(made, "predict", None)):
         raise LoadError(f"{what}: load returned a {type(made).__name__}; expected an object of it")
     predict: _Predict = made.predict

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bundleserver.tensors import Array
+from bundleserver.tensors import DATATYPES, Array
 
 _EXPECTED = "a dict with an array of one entry per row for each output's name"
 
@@ -34,6 +34,10 @@ def _name(name: object) -> str:
 
 def _array(name: object, values: Any, rows: int) -> Array:
     what = f"predict returned '{name}'"
+    if np.ma.is_masked(values):
+        raise TypeError(
+            f"{what} with masked values, which no answer has; fill them: filled(np.nan)"
+        )
     try:
         array = np.asarray(values)
     except (TypeError, ValueError) as error:
@@ -41,7 +45,8 @@ def _array(name: object, values: Any, rows: int) -> Array:
     if array.ndim == 0 or len(array) != rows:
         shape = list(array.shape)
         raise ValueError(f"{what} with shape {shape}; expected {rows} as its first size")
-    if array.dtype.kind in "biuf":
+    # Not those of another size, such as longdouble.
+    if array.dtype.kind in "biuf" and array.dtype.newbyteorder("=") in DATATYPES:
         return array
     if array.dtype.kind == "U":
         return array.astype(object)

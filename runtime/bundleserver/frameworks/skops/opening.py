@@ -81,7 +81,7 @@ def open_skops(path: Path, trust: CodeTrust) -> object:
                 f"'{path}' is refused, as a pickle would be under --pickle_policy=listed: {error}"
             ) from error
         except ModuleNotFoundError as error:
-            raise LoadError(f"'{path}' {pickles.missing_module(error.name or '')}") from error
+            raise LoadError(f"'{path}' {pickles.missing_module(error.name or '', path)}") from error
         except BaseException as error:  # skops, and the file's own classes, may raise anything
             if passes_through(error):
                 raise
