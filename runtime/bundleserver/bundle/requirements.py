@@ -6,6 +6,7 @@ Nothing is ever installed while a server runs: reasons have the line for the ima
 from __future__ import annotations
 
 import platform
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -74,12 +75,27 @@ def telling_of_lacking(manifest: Manifest) -> Iterator[None]:
     except BundleError as error:
         lacking = {n: v for n, v in manifest.requirements.packages.items() if _is_lacking(n)}
         if lacking and len(error.args) == 1:
-            listed = ", ".join(f"'{name}' {version}" for name, version in lacking.items())
-            error.args = (
-                f"{error.args[0]}; it was saved with {listed}, not installed here: a line "
-                f"'{pip_install(lacking)}' in the image's Dockerfile adds it",
-            )
+            error.args = (_with_versions(str(error.args[0]), lacking),)
         raise
+
+
+def _with_versions(reason: str, lacking: Mapping[str, str]) -> str:
+    """Add the line that installs what is lacking; where the reason has one, it gets the version."""
+    left = dict(lacking)
+    for name, version in lacking.items():
+        spelled = re.escape(canonicalize_name(name)).replace(r"\-", "[-_.]")
+        line = pip_install({name: version})
+        pattern = rf"RUN pip install {spelled}(?![-=.\w])"
+        reason, count = re.subn(pattern, line, reason, flags=re.IGNORECASE)
+        if count:
+            del left[name]
+    if not left:
+        return reason
+    listed = ", ".join(f"'{name}' {version}" for name, version in left.items())
+    return (
+        f"{reason}; it was saved with {listed}, not installed here: a line '{pip_install(left)}' "
+        "in the image's Dockerfile adds it"
+    )
 
 
 def _is_lacking(name: str) -> bool:

@@ -22,12 +22,8 @@ from bundleserver.errors import StoreError
 from bundleserver.frameworks import framework_for, framework_named, frameworks
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES
 from bundleserver.frameworks.pickles.by_value import modules_named, rebuilds
-from bundleserver.manifest import (
-    MANIFEST_VERSION,
-    MODEL,
-    PYTHON,
-    Manifest,
-)
+from bundleserver.manifest import MANIFEST_VERSION, MODEL, PYTHON, Manifest
+from bundleserver.manifest.packages import numbered
 from bundleserver.store.methods import check_methods, with_methods
 from bundleserver.store.own_code import (
     Code,
@@ -185,7 +181,7 @@ class Recording:
         return replace(
             manifest,
             metadata={**manifest.metadata, **({_BY_VALUE: by_value} if by_value else {})},
-            requirements=replace(saved, packages={**known, **saved.packages}),
+            requirements=replace(saved, packages=numbered({**known, **saved.packages})),
         )
 
 
@@ -282,7 +278,7 @@ def _requirements(frameworks_used: Iterable[tuple[object, str]]) -> dict[str, ob
         row = frameworks().get(framework)
         names.update(row.distributions if row else ())
         names.add(type(model).__module__.partition(".")[0])
-    packages = {name: version for name in sorted(names) if (version := _installed(name))}
+    packages = numbered({name: _installed(name) for name in sorted(names)})
     return {"python": "{}.{}".format(*sys.version_info[:2]), "packages": packages}
 
 
