@@ -53,18 +53,28 @@ def refuse_other_python(directory: Path, manifest: Manifest) -> None:
         return
     problems = [
         Problem(
-            component.path or "",
+            path,
             f"has classes or functions as code of Python {wanted}, and here it is "
             f"{platform.python_version()}; serve it with an image of Python {wanted}, or save it "
             "again with this one",
         )
-        for component in manifest.components.values()
-        if component.path is not None
-        and component.framework != BUNDLE
-        and carries_code(directory / component.path, PICKLE_SUFFIXES)
+        for path in files_with_code(directory, manifest)
     ]
     if problems:
         raise IntegrityError(f"{directory} was saved with another Python", problems)
+
+
+def files_with_code(directory: Path, manifest: Manifest) -> Iterator[str]:
+    """Yield the files of a bundle, not of those inside of it, that have Python's bytecode.
+
+    Raises:
+        LoadError: a file cannot be read.
+    """
+    for component in manifest.components.values():
+        if component.path is None or component.framework == BUNDLE:
+            continue
+        if carries_code(directory / component.path, PICKLE_SUFFIXES):
+            yield component.path
 
 
 @contextmanager
