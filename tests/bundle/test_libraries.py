@@ -13,10 +13,12 @@ from sklearn.linear_model import LinearRegression
 
 from bundleserver.bundle.libraries import Mismatch, mismatches, said
 from bundleserver.bundle.opening import open_bundle
+from bundleserver.bundle.requirements import telling_of_lacking
 from bundleserver.bundle.trust import Trust
+from bundleserver.errors import LoadError
 from bundleserver.frameworks import facts_of_file
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
-from bundleserver.manifest import Requirements
+from bundleserver.manifest import Manifest, Requirements
 from tests.end_to_end.processes import running
 
 PYTHON = platform.python_version()
@@ -110,6 +112,31 @@ def test_the_sentence_names_the_first_of_many():
     assert "saved with lib0 1 and opened with 2" == said(many[:1])
     assert said(many).endswith("lib3 1 and opened with 2, and 2 others")
     assert "saved with a 1 and it is not installed" == said([Mismatch("a", "1", None)])
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        (
+            "needs 'my_pack' (a line 'RUN pip install my_pack' in its Dockerfile)",
+            "needs 'my_pack' (a line 'RUN pip install My-Pack==1.2' in its Dockerfile)",
+        ),
+        (
+            "needs 'my_pack_more' (RUN pip install my_pack_more)",
+            "needs 'my_pack_more' (RUN pip install my_pack_more); it was saved with 'My-Pack' 1.2, "
+            "not installed here: a line 'RUN pip install My-Pack==1.2' in the image's Dockerfile "
+            "adds it",
+        ),
+    ],
+)
+def test_a_package_that_is_lacking_has_one_line(reason, told):
+    """A reason that tells of the package already gets the version that is recorded."""
+    manifest = Manifest(requirements=Requirements(None, {"My-Pack": "1.2"}))
+
+    with pytest.raises(LoadError) as raised, telling_of_lacking(manifest):
+        raise LoadError(reason)
+
+    assert told == str(raised.value)
 
 
 def saved_with(version, path, monkeypatch):

@@ -88,7 +88,9 @@ def test_a_manifest_counts_before_an_mlmodel(tmp_path):
 def test_what_an_mlmodel_says_is_in_the_manifest(tmp_path):
     """Requirements, when it was trained, its flavours; a name that none may have is left out."""
     path = saved(tmp_path / "m")
-    (path / "requirements.txt").write_text("mlflow==1.0\nscikit-learn==1.0\nnumpy>=1\n")
+    (path / "requirements.txt").write_text(
+        "mlflow==1.0\nscikit-learn==1.0\nnumpy>=1\npandas==2.*\n"
+    )
 
     manifest = infer_manifest(path, "not a/name")
 

@@ -20,6 +20,7 @@ import joblib
 import numpy as np
 import pytest
 from sklearn.linear_model import LinearRegression
+from sklearn.preprocessing import FunctionTransformer
 
 from bundleserver.bundle import sealed
 from bundleserver.bundle.integrity import file_sha256
@@ -30,7 +31,7 @@ from bundleserver.frameworks import Framework, LoadContext
 from bundleserver.frameworks.checked_files import CheckedPath
 from bundleserver.frameworks.file_facts import Opens
 from bundleserver.frameworks.giving_up import Abandoned, checked_by
-from bundleserver.frameworks.trust import CodeTrust
+from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
 from bundleserver.manifest import Component
 
 
@@ -392,6 +393,16 @@ def test_what_is_written_into_a_file_while_it_is_opened_never_comes_through(
 
     with pytest.raises(IntegrityError, match="was replaced after its digest had been verified"):
         open_bundle(tmp_path / "m", model="m")
+
+
+def test_what_to_list_is_asked_of_the_users_directory(tmp_path):
+    """The command in a refusal leads to the version's directory, and not to that of the copy."""
+    file = write_bundle(tmp_path / "a model")
+    joblib.dump(FunctionTransformer(np.linalg.det), file)
+    component = Component("model", "sklearn", path=file.name, sha256=digest(file))
+
+    with pytest.raises(LoadError, match=f"inspect --pickles '{file.parent}'"):
+        sealed.open_component(file.parent, component, "cpu", CodeTrust(PicklePolicy.LISTED))
 
 
 @pytest.mark.parametrize("opens", [Opens.CONTENT, Opens.NAME])

@@ -33,7 +33,11 @@ def lines_of(name: str) -> Iterator[str]:
     text = (PROJECT / CONSTRAINTS[name]).read_text()
     yield f"# Made of {CONSTRAINTS[name]} by 'make library-sets'."
     yield PYTHON
-    yield from (line for line in text.splitlines() if line.partition("==")[0] in LIBRARIES)
+    lines = [line for line in text.splitlines() if "==" in line and not line.startswith("#")]
+    yield from (line for line in lines if line.partition("==")[0] in LIBRARIES)
+    yield "# Of what follows any version will do."
+    names = (line.partition("==")[0] for line in lines)
+    yield from (name for name in names if name not in LIBRARIES)
 
 
 def main() -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 from importlib import metadata
+from types import FunctionType
 
+import cloudpickle
 import numpy as np
 import pytest
 from packaging.version import Version
@@ -142,6 +144,57 @@ def test_environment_needs_a_directory():
 
     assert 2 == asked.exit_code
     assert "--environment expects a directory" in asked.output
+
+
+def test_environment_and_pickles_are_two_questions():
+    """One of them would go without an answer."""
+    asked = CliRunner().invoke(app, ["inspect", "--environment", "--pickles", str(SAVED)])
+
+    assert 2 == asked.exit_code
+    assert "expected either --pickles or --environment" in asked.output
+
+
+def write_bundle(directory, model, **requirements):
+    """Write a bundle of a model by value, and what it requires."""
+    (directory / "model.pkl").write_bytes(cloudpickle.dumps(model))
+    component = {"framework": "sklearn", "path": "model.pkl"}
+    document = {
+        "format": "bundle/v1",
+        "components": {"m": component},
+        "requirements": requirements,
+    }
+    (directory / "manifest.json").write_text(json.dumps(document))
+    return str(directory)
+
+
+def test_packages_that_no_image_has_are_told(tmp_path):
+    """Each is named with the line that adds it; what images have besides their sets is not."""
+    packages = {"churn-models": "1.2", "psutil": "5.0", "numpy": "2.4.6"}
+    place = write_bundle(tmp_path, None, python="3.11", packages=packages)
+
+    asked = CliRunner().invoke(app, ["inspect", "--environment", place])
+    as_json = CliRunner().invoke(app, ["inspect", "--environment", "--json", place])
+
+    line = "RUN pip install churn-models==1.2"
+    assert f"churn-models 1.2 ({line})" in asked.output
+    (version,) = json.loads(as_json.output)[0]["versions"]
+    assert ({"churn-models": ["1.2"]}, line) == (version["in_no_set"], version["dockerfile"])
+    assert CURRENT == version["set"]
+
+
+@pytest.mark.parametrize(("python", "name"), [("3.12", None), ("3.11", CURRENT)])
+def test_code_of_a_python_that_no_set_has_needs_another_image(tmp_path, python, name):
+    """Bytecode runs in its own minor version alone, whatever Python this command has."""
+    of_notebook = FunctionType((lambda x: x).__code__, {"__name__": "__main__"})
+    place = write_bundle(tmp_path, of_notebook, python=python, packages={"numpy": "2.4.6"})
+
+    asked = CliRunner().invoke(app, ["inspect", "--environment", "--json", place])
+
+    (version,) = json.loads(asked.output)[0]["versions"]
+    assert name == version["set"]
+    assert ("no set has Python 3.12" in version["reason"]) == (name is None)
+    table = CliRunner().invoke(app, ["inspect", "--environment", place])
+    assert ("no set has Python 3.12" in table.output) == (name is None)
 
 
 OLD = LibrarySet("old", {"numpy": "1.26.0", "xgboost": "2.1.4", "python": "3.11"})

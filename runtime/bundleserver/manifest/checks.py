@@ -18,13 +18,13 @@ from bundleserver.manifest.forms import (
     BUNDLE,
     COMPONENT_NAME,
     MODEL,
-    PACKAGE_NAME,
     CodeFileForm,
     ComponentForm,
     ExampleForm,
     ManifestForm,
     StepForm,
 )
+from bundleserver.manifest.packages import PACKAGE_NAME
 from bundleserver.manifest.tensor_flow import Flow
 from bundleserver.operations import OPERATIONS, Operation
 

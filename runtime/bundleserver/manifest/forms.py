@@ -13,6 +13,12 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from bundleserver.documents.forms import ABSENT, Form, form_schema, must
+from bundleserver.manifest.packages import (
+    MOST_VERSION_CHARACTERS,
+    PACKAGE_NAME,
+    VERSION_CHARACTERS,
+    is_version,
+)
 from bundleserver.manifest.paths import (
     CODE,
     INSIDE,
@@ -54,7 +60,6 @@ DEFAULT_RTOL = 1e-6
 """The relative tolerance of an example that has none of its own."""
 
 COMPONENT_NAME = r"^[A-Za-z_][A-Za-z0-9_-]*$"
-PACKAGE_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$"
 MODEL_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 MODEL_NAME_IS = "a letter or digit, then letters, digits, '.', '_', '-'"
 _VERSION = r"^v?[0-9][A-Za-z0-9._+-]*$"
@@ -73,7 +78,14 @@ def _is_moment(text: str) -> bool:
 _Json = dict[str, object]
 _TensorName = Annotated[str, Field(min_length=1, description="the name of a tensor")]
 
-_PackageVersion = Annotated[str, Field(min_length=1, description="a package's version")]
+_PackageVersion = Annotated[
+    str,
+    Field(
+        description="one version by PEP 440: '1.2', '2.6.0+cpu'",
+        json_schema_extra={"pattern": VERSION_CHARACTERS, "maxLength": MOST_VERSION_CHARACTERS},
+    ),
+    must(is_version),
+]
 
 
 class ComponentForm(Form):

@@ -93,8 +93,9 @@ def tell_of_left_out(component: str, modules: Iterable[str], directory: Path) ->
 
 def _given(code: Code) -> Sequence[str | Path]:
     """Return files and directories; refuse what is neither, such as a module."""
-    is_one = isinstance(code, (str, Path)) or not isinstance(code, Iterable)
-    several = [code] if is_one else [*code]
+    given_as: object = code
+    is_one = isinstance(given_as, (str, Path)) or not isinstance(given_as, Iterable)
+    several: list[object] = [given_as] if is_one else [*code]
     for given in several:
         if not isinstance(given, (str, Path)):
             file = getattr(given, "__file__", None)
@@ -103,7 +104,7 @@ def _given(code: Code) -> Sequence[str | Path]:
                 f"code has a {type(given).__name__}{hint}; expected the paths of files and "
                 "directories, as in code=['features.py', 'mypackage/']"
             )
-    return several
+    return [Path(given) if isinstance(given, Path) else str(given) for given in several]
 
 
 def _files(top: Path, given: str | Path) -> Iterator[tuple[str, Path, int]]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bundleserver.bundle.libraries import name_here
 from bundleserver.frameworks import facts_of_file, frameworks
+from bundleserver.manifest.packages import numbered
 
 
 def requirements_of(frameworks_used: Iterable[tuple[object, str]]) -> dict[str, object]:
@@ -18,7 +19,7 @@ def requirements_of(frameworks_used: Iterable[tuple[object, str]]) -> dict[str, 
         row = frameworks().get(framework)
         names.update(row.distributions if row else ())
         names.add(name_here(type(model).__module__.partition(".")[0]))
-    packages = {name: version for name in sorted(names) if (version := _version(name))}
+    packages = numbered({name: _version(name) for name in sorted(names)})
     return {"python": "{}.{}".format(*sys.version_info[:2]), "packages": packages}
 
 

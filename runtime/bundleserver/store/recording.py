@@ -21,12 +21,8 @@ from bundleserver.errors import StoreError
 from bundleserver.frameworks import framework_for, framework_named, frameworks
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES
 from bundleserver.frameworks.pickles.by_value import modules_named, rebuilds
-from bundleserver.manifest import (
-    MANIFEST_VERSION,
-    MODEL,
-    PYTHON,
-    Manifest,
-)
+from bundleserver.manifest import MANIFEST_VERSION, MODEL, PYTHON, Manifest
+from bundleserver.manifest.packages import numbered
 from bundleserver.store.methods import check_methods, with_methods
 from bundleserver.store.own_code import (
     Code,
@@ -184,7 +180,7 @@ class Recording:
         return replace(
             manifest,
             metadata={**manifest.metadata, **({_BY_VALUE: by_value} if by_value else {})},
-            requirements=replace(saved, packages={**known, **saved.packages}),
+            requirements=replace(saved, packages=numbered({**known, **saved.packages})),
         )
 
 

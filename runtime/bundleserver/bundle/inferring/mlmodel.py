@@ -35,6 +35,7 @@ from bundleserver.manifest import (
     Requirements,
     is_model_name,
 )
+from bundleserver.manifest.packages import is_version
 
 PYFUNC = "pyfunc"
 
@@ -179,6 +180,8 @@ def _requirements(directory: Path, mlmodel: Mapping[str, object]) -> Requirement
         except InvalidRequirement:
             continue  # options, URLs and blank lines pin no version
         pins = [spec.version for spec in requirement.specifier if spec.operator == "=="]
-        if len(pins) == 1 and requirement.name not in _NOT_REQUIRED:
+        # One is a version, or the beginning of several: 1.*
+        is_pinned = len(pins) == 1 and is_version(pins[0])
+        if is_pinned and requirement.name not in _NOT_REQUIRED:
             packages[requirement.name] = pins[0]
     return Requirements(minor, packages)

@@ -10,6 +10,7 @@ from packaging.utils import canonicalize_name
 
 from bundleserver.bundle.libraries import PYTHON
 from bundleserver.bundle.reading import read_nested_manifest
+from bundleserver.bundle.requirements import files_with_code
 from bundleserver.frameworks import facts_of_file
 from bundleserver.manifest import BUNDLE, MODEL, Manifest
 
@@ -21,9 +22,11 @@ class Recorded:
     Attributes:
         versions: by distribution, ``python`` first, then in alphabetical order; several where its
             files were saved with several.
+        code_of: the Pythons whose bytecode its files have, which no other minor version runs.
     """
 
     versions: Mapping[str, tuple[str, ...]]
+    code_of: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {' and '.join(found)}" for name, found in self.versions.items())
@@ -39,7 +42,17 @@ def recorded_in(directory: Path, manifest: Manifest) -> Recorded:
     for name, version in _said(directory, manifest):
         found.setdefault(canonicalize_name(name), set()).add(version)
     ordered = sorted(found, key=lambda name: (name != PYTHON, name))
-    return Recorded({name: tuple(sorted(found[name])) for name in ordered})
+    versions = {name: tuple(sorted(found[name])) for name in ordered}
+    return Recorded(versions, frozenset(_code_of(directory, manifest)))
+
+
+def _code_of(directory: Path, manifest: Manifest) -> Iterator[str]:
+    if manifest.requirements.python and any(files_with_code(directory, manifest)):
+        yield manifest.requirements.python
+    for component in manifest.components.values():
+        if component.framework == BUNDLE and component.path is not None:
+            path = directory / component.path
+            yield from _code_of(path, read_nested_manifest(path, component.name, component.sha256))
 
 
 def _said(directory: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:

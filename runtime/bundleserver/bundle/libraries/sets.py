@@ -43,10 +43,12 @@ class LibrarySet:
     Attributes:
         name: the name in its file's and its images' names.
         versions: the version of each library, by distribution.
+        others: what it has besides, whose versions no model depends on.
     """
 
     name: str
     versions: Mapping[str, str]
+    others: frozenset[str] = frozenset()
 
     @property
     def image_mark(self) -> str:
@@ -63,32 +65,55 @@ class LibrarySet:
             and _differs(name, saved, self.versions[first_build(name)])
         )
 
+    def runs(self, recorded: Recorded) -> bool:
+        """Ask whether its Python runs the bytecode of what was recorded."""
+        here = self.versions.get(PYTHON)
+        return all(here and _minor(here) == _minor(python) for python in recorded.code_of)
+
+    def has(self, name: str) -> bool:
+        """Ask whether it has a package, of whatever version."""
+        return first_build(name) in self.versions or first_build(name) in self.others
+
 
 @functools.cache
 def library_sets() -> tuple[LibrarySet, ...]:
     """Return the sets, the current one first."""
     names = sorted((path.stem for path in SETS.glob("*.txt")), key=lambda n: (n != CURRENT, n))
-    return tuple(LibrarySet(name, _read(SETS / f"{name}.txt")) for name in names)
+    return tuple(_read(name) for name in names)
 
 
 def set_for(recorded: Recorded) -> LibrarySet | None:
-    """Return the set with the fewest and smallest differences; None if nothing is recorded of any.
+    """Return the set with the fewest and smallest differences, of several the first one.
 
-    Of several the first one.
+    None if nothing is recorded of any, or no set has the Python whose code is recorded.
     """
     sets = library_sets()
     if not any(first_build(name) in one.versions for one in sets for name in recorded.versions):
         return None
-    return min(sets, key=lambda one: _distance(one.differences(recorded)))
+    able = [one for one in sets if one.runs(recorded)]
+    return min(able, key=lambda one: _distance(one.differences(recorded)), default=None)
+
+
+def in_no_set(recorded: Recorded) -> Mapping[str, tuple[str, ...]]:
+    """Return the recorded packages that no set has, with their versions."""
+    return {
+        name: found
+        for name, found in recorded.versions.items()
+        if not any(one.has(name) for one in library_sets())
+    }
 
 
 def _distance(differences: tuple[Difference, ...]) -> tuple[int, int]:
     return sum(one.is_large for one in differences), len(differences)
 
 
-def _read(path: Path) -> dict[str, str]:
-    lines = (line.partition("==") for line in path.read_text("utf-8").splitlines())
-    return {first_build(name): version for name, sign, version in lines if sign}
+def _read(name: str) -> LibrarySet:
+    lines = (SETS / f"{name}.txt").read_text("utf-8").splitlines()
+    parts = [line.partition("==") for line in lines if not line.startswith("#")]
+    versions = {first_build(library): version for library, sign, version in parts if sign}
+    return LibrarySet(
+        name, versions, frozenset(first_build(other) for other, sign, _ in parts if not sign)
+    )
 
 
 def _differs(name: str, saved: str, has: str) -> bool:

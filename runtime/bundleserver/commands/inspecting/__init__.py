@@ -123,6 +123,8 @@ def inspect(
     """
     if (directory is None) == (url is None):
         raise typer.BadParameter("expected either a directory or --url")
+    if pickles and environment:
+        raise typer.BadParameter("expected either --pickles or --environment")
     if pickles:
         if directory is None:
             raise typer.BadParameter("--pickles expects a directory")

@@ -88,5 +88,7 @@ def _why_unlisted(names: list[str], path: Path) -> str:
             + "; use a function of an installed module in their place and save the model again, or "
             "serve with --pickle_policy=any, which runs the file's code"
         )
-    how = _HOW_TO_LIST.format(shlex.quote(str(path.parent)))
+    # The file may be opened from a copy, whose path is nobody else's.
+    directory = Path(f"{path}").parent
+    how = _HOW_TO_LIST.format(shlex.quote(str(directory)))
     return f"uses {quoted(names)}, which --pickle_policy=listed does not allow; {how}"
