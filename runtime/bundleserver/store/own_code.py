@@ -94,8 +94,9 @@ def tell_of_left_out(component: str, modules: Iterable[str], directory: Path) ->
 def _given(code: Code) -> Sequence[str | Path]:
     """Return files and directories; refuse what is neither, such as a module."""
     given_as: object = code
-    is_one = isinstance(given_as, (str, Path)) or not isinstance(given_as, Iterable)
-    several: list[object] = [given_as] if is_one else [*code]
+    several: list[object] = [given_as]
+    if isinstance(given_as, Iterable) and not isinstance(given_as, (str, Path)):
+        several = [*given_as]
     for given in several:
         if not isinstance(given, (str, Path)):
             file = getattr(given, "__file__", None)
