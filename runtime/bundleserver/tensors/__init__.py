@@ -273,7 +273,8 @@ def _sample(values: Array, target: np.dtype[np.generic]) -> str:
     for value in values.flat:
         plain = value.item() if isinstance(value, np.generic) else value
         if not _is_one_of(plain, target):
-            return f"the value {plain!r}"
+            # JSON has no NaN: numpy made it of null.
+            return "null" if plain is None or plain != plain else f"the value {plain!r}"
     return "no values"
 
 

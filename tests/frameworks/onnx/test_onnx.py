@@ -12,11 +12,14 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
+from sklearn.preprocessing import StandardScaler
 
 from bundleserver.bundle.opening import open_bundle
 from bundleserver.errors import InvalidInput, RequestTimedOut, StoreError
 from bundleserver.frameworks import LoadContext, framework_for, framework_named, framework_of_file
 from bundleserver.frameworks.giving_up import Abandoned, checked_by
+from bundleserver.serving.execution.predict import predict
+from bundleserver.serving.requests import PredictRequest
 from bundleserver.store import BundleStore
 from bundleserver.tensors import NUMPY_DTYPES, NamedTensor
 from bundleserver.tensors.budget import Budget, spending
@@ -190,6 +193,26 @@ def test_scalars_and_open_shapes_pass(opened):
     assert not predictor.methods["predict"].rowwise
 
 
+def test_an_instance_of_a_graph_without_rows_is_described_by_its_inputs(tmp_path):
+    """A list is refused with the graph's inputs, and not with a forecast's."""
+    made = model(
+        [node("Mul", ["x", "k"], ["y"])],
+        [value("x", FLOAT, ["n"]), value("k", FLOAT, [])],
+        [value("y", FLOAT, ["n"])],
+    )
+    onnx.save(made, tmp_path / "model.onnx")
+    with closing(open_bundle(tmp_path)) as bundle:
+        good = predict(bundle, PredictRequest("m", rows=[{"x": [1, 2], "k": 3}]))
+        with pytest.raises(InvalidInput) as raised:
+            predict(bundle, PredictRequest("m", rows=[[1, 2]]))
+
+    assert [{"y": [3.0, 6.0]}] == good.answers
+    assert str(raised.value).startswith("instances[0] is an array; ")
+    assert str(raised.value).endswith(
+        "expects an object, with the values of 'x' FP32 [-1], 'k' FP32 []"
+    )
+
+
 def test_sequences_of_tensors_of_one_shape_are_stacked(opened):
     """Others are an error of the model that says their shapes."""
     made = model(
@@ -315,6 +338,12 @@ def test_an_open_session_cannot_be_saved(tmp_path):
 
     with pytest.raises(StoreError, match=r"save the onnx.ModelProto that it was made of"):
         BundleStore(tmp_path).save("m", session)
+
+
+def test_another_librarys_model_is_no_onnx_model(tmp_path):
+    """What has to be converted first is not called an open session."""
+    with pytest.raises(StoreError, match=r"is a StandardScaler, which is no ONNX model; convert"):
+        BundleStore(tmp_path).save("m", StandardScaler().fit(ROWS), frameworks={"model": "onnx"})
 
 
 def test_asking_for_the_owner_imports_nothing(tmp_path):

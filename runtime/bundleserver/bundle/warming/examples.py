@@ -17,7 +17,7 @@ _ABSOLUTE_TOLERANCE = 1e-9
 def validate_values(
     values: Mapping[str, object], signature: Signature, taker: str
 ) -> dict[str, NamedTensor]:
-    """Validate a JSON value for each input; a plain value is an array of one.
+    """Validate a JSON value for each input; a plain value is a scalar, or an array of one.
 
     Raises:
         InvalidInput: a value is not valid for the signature.
@@ -26,7 +26,10 @@ def validate_values(
     tensors = []
     for name, value in values.items():
         rows = value if isinstance(value, list) else [value]
-        array = array_from_rows(rows, specs.get(name, TensorSpec(name)), taker)
+        spec = specs.get(name, TensorSpec(name))
+        array = array_from_rows(rows, spec, taker)
+        if spec.shape == () and not isinstance(value, list):
+            array = array.reshape(())
         tensors.append(NamedTensor(name, array))
     return signature.validate_tensors(tensors, taker)
 
@@ -39,6 +42,8 @@ def check_output(where: str, name: str, got: Array, recorded: object, rtol: floa
     """
     rows = recorded if isinstance(recorded, list) else [recorded]
     wanted = array_from_rows(rows, TensorSpec(name), where)
+    if not got.ndim and not isinstance(recorded, list):
+        wanted = wanted.reshape(())
     same = got.shape == wanted.shape
     if same and got.dtype.kind == "f" and wanted.dtype.kind in "iuf":
         same = np.allclose(

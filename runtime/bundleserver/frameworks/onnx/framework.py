@@ -34,11 +34,19 @@ def save(model: Any, directory: Path, stem: str) -> tuple[Path, dict[str, object
     """Write an ``onnx.ModelProto`` as ``directory/stem.onnx``, without options.
 
     Raises:
-        StoreError: it is an open session, has its weights elsewhere, or is not served.
+        StoreError: it is no ONNX model or an open session, has its weights elsewhere, or is not
+            served.
     """
+    kind = type(model)
+    if kind.__module__.partition(".")[0] not in ("onnx", "onnxruntime"):
+        raise StoreError(
+            f"component '{stem}' is a {kind.__name__}, which is no ONNX model; convert it to an "
+            "onnx.ModelProto first (skl2onnx, onnxmltools, torch.onnx), or save it without "
+            "frameworks={…: 'onnx'}"
+        )
     if not hasattr(model, "SerializeToString"):
         raise StoreError(
-            f"component '{stem}' is a {type(model).__name__}, which does not have its model any "
+            f"component '{stem}' is a {kind.__name__}, which does not have its model any "
             "more; save the onnx.ModelProto that it was made of: onnx.load(path)"
         )
     try:

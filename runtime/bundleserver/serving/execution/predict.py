@@ -12,7 +12,7 @@ from bundleserver.errors import InvalidInput
 from bundleserver.serving.codecs import content_types
 from bundleserver.serving.codecs.tensor_json import kind_of, plain_values
 from bundleserver.serving.requests import PredictRequest, PredictResponse, RequestedOutput
-from bundleserver.tensors import Array, NamedTensor
+from bundleserver.tensors import Array, NamedTensor, TensorSpec, describe
 from bundleserver.tensors.budget import Budget, current_budget
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def _answer_instance(
     if not isinstance(row, dict):
         raise InvalidInput(
             f"instances[{index}] is {kind_of(row)}; {bundle.identity} expects an object, "
-            'as in {"horizon": 24, "level": 0.9}'
+            + _expected_object(bundle.signature.inputs)
         )
     names = {spec.name for spec in bundle.signature.inputs}
     own = {name: row[name] for name in INSTANCE_PARAMETERS if name in row and name not in names}
@@ -168,3 +168,10 @@ def _answer_instance(
     except InvalidInput as error:
         raise InvalidInput(f"instances[{index}]: {error}") from error
     return {name: plain_values(values, name) for name, values in outputs.items()}
+
+
+def _expected_object(inputs: Sequence[TensorSpec]) -> str:
+    """Describe an instance of a model without rows: a forecaster's, or one with all inputs."""
+    if any(spec.name == "horizon" for spec in inputs):
+        return 'as in {"horizon": 24, "level": 0.9}'
+    return "with the values of " + ", ".join(map(describe, inputs))
