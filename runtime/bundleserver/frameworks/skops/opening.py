@@ -23,9 +23,9 @@ from bundleserver.errors import BundleServerError, LoadError
 from bundleserver.frameworks import pickles
 from bundleserver.frameworks.interface import named_line, passes_through
 from bundleserver.frameworks.pickles.gate import NotListed, Refused, session_of
-from bundleserver.frameworks.pickles.gate.refusal import Uncheckable
 from bundleserver.frameworks.pickles.gate.building import build
 from bundleserver.frameworks.pickles.gate.listing import BUILD, CALL, NEW, built_in
+from bundleserver.frameworks.pickles.gate.refusal import Uncheckable
 from bundleserver.frameworks.pickles.gate.session import Reference, Session
 from bundleserver.frameworks.pickles.gate.values.calls import CALL_CHECKS
 from bundleserver.frameworks.pickles.gate.values.random_states import check_random_state
