@@ -11,7 +11,7 @@ from typing import Any
 
 from bundleserver.errors import StoreError
 from bundleserver.frameworks import LoadContext
-from bundleserver.frameworks.interface import check_options
+from bundleserver.frameworks.interface import check_options, has_class_of
 from bundleserver.frameworks.onnx.files import MOST_BYTES, problem_with, read_checked
 from bundleserver.frameworks.onnx.predictor import OnnxPredictor
 from bundleserver.frameworks.onnx.session import open_session
@@ -36,6 +36,12 @@ def save(model: Any, directory: Path, stem: str) -> tuple[Path, dict[str, object
     Raises:
         StoreError: it is an open session, has its weights elsewhere, or is not served.
     """
+    if not hasattr(model, "SerializeToString") and not has_class_of(model, "onnxruntime"):
+        kind = type(model)
+        raise StoreError(
+            f"component '{stem}' is a {kind.__module__}.{kind.__qualname__}; expected an "
+            "onnx.ModelProto, as onnx.load(path) gives it"
+        )
     if not hasattr(model, "SerializeToString"):
         raise StoreError(
             f"component '{stem}' is a {type(model).__name__}, which does not have its model any "
