@@ -119,7 +119,8 @@ def test_objects_of_skops_are_made_by_the_rules_for_pickles(tmp_path, name, trus
         ),
     )
 
-    assert "as a pickle would be" in refused(path, trust)
+    said = f"refused by --pickle_policy={trust.pickles.value}, as a pickle would be"
+    assert said in refused(path, trust)
 
 
 def _text_of(schema, *changes):

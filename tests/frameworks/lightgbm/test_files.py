@@ -37,6 +37,10 @@ BROKEN = {
     "no model": (lambda text: "numpy==2.0\n", "does not begin with the line 'tree'"),
     "cut in a tree": (lambda text: text[:2000], r"is truncated: it ends in tree \d of 6"),
     "cut in its head": (lambda text: text[:90], "ends before its trees"),
+    "of no training": (
+        lambda text: re.sub(r"(?s)tree_sizes=.*?end of trees", "tree_sizes=\n\nend of trees", text),
+        "has no trees, so it was not trained",
+    ),
     "of a later format": (
         lambda text: text.replace("version=v4", "version=v5"),
         "format 'v5' of a later LightGBM; expected v3 or v4",

@@ -25,6 +25,7 @@ from bundleserver.frameworks.interface import named_line, passes_through
 from bundleserver.frameworks.pickles.gate import NotListed, Refused, session_of
 from bundleserver.frameworks.pickles.gate.building import build
 from bundleserver.frameworks.pickles.gate.listing import BUILD, CALL, NEW, built_in
+from bundleserver.frameworks.pickles.gate.refusal import Uncheckable
 from bundleserver.frameworks.pickles.gate.session import Reference, Session
 from bundleserver.frameworks.pickles.gate.values.calls import CALL_CHECKS
 from bundleserver.frameworks.pickles.gate.values.random_states import check_random_state
@@ -77,9 +78,7 @@ def open_skops(path: Path, trust: CodeTrust) -> object:
                 "--pickle_allow if you trust it"
             ) from error
         except Refused as error:
-            raise LoadError(
-                f"'{path}' is refused, as a pickle would be under --pickle_policy=listed: {error}"
-            ) from error
+            raise LoadError(_why_refused(path, error, trust)) from error
         except ModuleNotFoundError as error:
             raise LoadError(f"'{path}' {pickles.missing_module(error.name or '', path)}") from error
         except BaseException as error:  # skops, and the file's own classes, may raise anything
@@ -88,6 +87,13 @@ def open_skops(path: Path, trust: CodeTrust) -> object:
             raise LoadError(f"'{path}' cannot be opened by skops: {named_line(error)}") from error
     pickles.warn_of_skew(path, sklearn_versions(schema))
     return made
+
+
+def _why_refused(path: Path, error: Refused, trust: CodeTrust) -> str:
+    how = "; if you trust who wrote it, serve with --pickle_policy=any"
+    how = how if isinstance(error, Uncheckable) else ""
+    policy = trust.pickles.value
+    return f"'{path}' is refused by --pickle_policy={policy}, as a pickle would be: {error}{how}"
 
 
 def untrusted_in(path: Path) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from bundleserver.errors import LoadError
 from bundleserver.frameworks.pickles.gate import open_stream
 from bundleserver.frameworks.pickles.gate.forms import FORMS, STAND_INS
 from bundleserver.frameworks.pickles.gate.listing import built_in, why_never
-from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused
+from bundleserver.frameworks.pickles.gate.refusal import NotListed, Refused, Uncheckable
 from bundleserver.frameworks.pickles.made import ClassName
 from bundleserver.frameworks.pickles.scan import decompressed
 from bundleserver.frameworks.regular_files import open_regular
@@ -70,6 +70,11 @@ def why_refused(error: Refused, path: Path) -> str:
     """Say why a file was refused while it was opened."""
     if isinstance(error, NotListed):
         return _why_unlisted([error.name], path)
+    if isinstance(error, Uncheckable):
+        return (
+            f"is refused by --pickle_policy=listed: {error}; if you trust who wrote it, serve with "
+            "--pickle_policy=any, which runs the file's code"
+        )
     return (
         f"is refused by --pickle_policy=listed: {error}; no library writes such a file of a model "
         "that it fitted, or it is beyond what is checked. If you trust who wrote it, serve with "

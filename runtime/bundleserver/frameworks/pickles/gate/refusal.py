@@ -26,6 +26,10 @@ class NotListed(Refused):
         self.way = way
 
 
+class Uncheckable(Refused):
+    """A pickle has what its library writes and nothing here can compare; says what."""
+
+
 def kind_of(value: object) -> str:
     """Name an object's class, for a message."""
     kind = type(value)

@@ -9,7 +9,7 @@ import numpy as np
 from bundleserver.frameworks import cbm
 from bundleserver.frameworks.lightgbm_text.model import read_model
 from bundleserver.frameworks.lightgbm_text.numbers import Malformed
-from bundleserver.frameworks.pickles.gate.refusal import Refused, kind_of
+from bundleserver.frameworks.pickles.gate.refusal import Refused, Uncheckable, kind_of
 
 _PLAIN = frozenset({bool, bytes, float, int, str, type(None), np.float64, np.int64})
 _CATBOOST_BYTES = "__model"
@@ -87,7 +87,10 @@ def check_catboost(state: object) -> None:
     except cbm.Damaged as error:
         raise Refused(f"its CatBoost model is not valid: {error}") from error
     if unchecked := cbm.unchecked_parts(model):
-        raise Refused(f"its CatBoost model has {' and '.join(unchecked)}")
+        raise Uncheckable(
+            f"its CatBoost model has {' and '.join(unchecked)}, which CatBoost reads without a "
+            "check"
+        )
 
 
 def _check_plain(parameters: object) -> None:
