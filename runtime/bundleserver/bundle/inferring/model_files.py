@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bundleserver.bundle.inferring.first_bytes import refuse_other_suffix, what_is_ignored
 from bundleserver.bundle.inferring.mlmodel_files import said_of_models_below
 from bundleserver.errors import BundleError
 from bundleserver.frameworks import (
@@ -114,7 +115,7 @@ def find_files(directory: Path, only: Collection[str] = ()) -> Found:
 def _what(path: Path) -> str:
     """Say what a file is that no framework opens."""
     is_pickle = suffix_of(path.name) in PICKLE_SUFFIXES
-    return held_in(path).what if is_pickle else "plain data"
+    return held_in(path).what if is_pickle else what_is_ignored(path)
 
 
 def listed(names: Sequence[str]) -> str:
@@ -157,6 +158,7 @@ def _model_file(path: Path) -> ModelFile | None:
     if found is None:
         return None
     framework, content = found
+    refuse_other_suffix(path, framework)
     facts = facts_of_file(path, framework, content)
     words = _words(stem_of(path.name))
     plain = [word.rstrip("0123456789") for word in words]

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bundleserver.frameworks.file_facts import FileRole, Opens
 from bundleserver.frameworks.file_names import says_only_compressed, suffix_of
-from bundleserver.frameworks.flavour import Flavour, number_columns
+from bundleserver.frameworks.flavour import Flavour, LoggedColumn
 from bundleserver.frameworks.interface import Framework
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES, held_in
-from bundleserver.frameworks.sklearn.roles import facts_of
+from bundleserver.frameworks.sklearn.roles import facts_of, logged_columns
 
 
 def _recognises(model: object) -> bool:
@@ -45,6 +45,10 @@ def _logged_file(directory: Path, said: Mapping[str, object]) -> str | None:
     return str(name or "") or None if is_pickle else None
 
 
+def _options(file: Path, columns: Sequence[LoggedColumn]) -> Mapping[str, object] | None:
+    return logged_columns(facts_of(held_in(file)), columns, file)
+
+
 FRAMEWORK = Framework(
     name="sklearn",
     module="bundleserver.frameworks.sklearn.framework",
@@ -55,7 +59,7 @@ FRAMEWORK = Framework(
     sniff=_sniff,
     facts=lambda path: facts_of(held_in(path)),
     recognises=_recognises,
-    flavour=Flavour("sklearn", _logged_file, number_columns, ("lightgbm",)),
+    flavour=Flavour("sklearn", _logged_file, _options, ("lightgbm",)),
     # For one function that reads files in a format of its own: half a second, and 65 MiB.
     left_out=("pandas",),
     opens=Opens.READER,

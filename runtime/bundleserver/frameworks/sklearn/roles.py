@@ -5,7 +5,11 @@ A class decides before the name of its file: ``TargetEncoder`` transforms featur
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
 from bundleserver.frameworks.file_facts import FileFacts
+from bundleserver.frameworks.flavour import LoggedColumn, number_columns
 from bundleserver.frameworks.pickles import ClassName, Held
 
 _TARGETS = {
@@ -60,6 +64,20 @@ _KEEPING = frozenset(
 
 _COUNTS = ("n_components_", "n_output_features_", "n_features_out_")
 """Attributes that count the columns of a result."""
+
+
+def logged_columns(
+    facts: FileFacts | None, columns: Sequence[LoggedColumn], file: Path
+) -> Mapping[str, object] | None:
+    """Return the options for an MLflow signature's columns; None: only MLflow enforces them.
+
+    LightGBM's estimators know names with spaces by others, and MLflow hands them on as they are.
+    """
+    modules = facts.modules if facts is not None else ()
+    of_lightgbm = any(module.partition(".")[0] == "lightgbm" for module in modules)
+    if of_lightgbm and any(" " in column.name for column in columns):
+        return None
+    return number_columns(file, columns)
 
 
 def facts_of(held: Held) -> FileFacts:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.file_facts import FileFacts, FileRole, Opens
 from bundleserver.frameworks.file_names import suffix_of
-from bundleserver.frameworks.flavour import Flavour, number_columns
+from bundleserver.frameworks.flavour import Flavour, LoggedColumn
 from bundleserver.frameworks.interface import Framework
-from bundleserver.frameworks.sklearn.roles import facts_of
+from bundleserver.frameworks.sklearn.roles import facts_of, logged_columns
 from bundleserver.frameworks.skops.outline import held_in
 
 SUFFIX = ".skops"
@@ -43,6 +43,10 @@ def _facts(path: Path) -> FileFacts | None:
         return None
 
 
+def _options(file: Path, columns: Sequence[LoggedColumn]) -> Mapping[str, object] | None:
+    return logged_columns(_facts(file), columns, file)
+
+
 FRAMEWORK = Framework(
     name="skops",
     module="bundleserver.frameworks.skops.framework",
@@ -52,7 +56,7 @@ FRAMEWORK = Framework(
     suffixes=frozenset({SUFFIX}),
     sniff=_sniff,
     facts=_facts,
-    flavour=Flavour("sklearn", _logged_file, number_columns, ("lightgbm",)),
+    flavour=Flavour("sklearn", _logged_file, _options, ("lightgbm",)),
     # skops looks through all of scikit-learn, which has adapters for these.
     left_out=("pandas", "torch", "cupy", "dask", "jax"),
     opens=Opens.READER,
