@@ -1,3 +1,4 @@
+import json
 import re
 import subprocess
 import sys
@@ -83,3 +84,19 @@ def test_the_page_of_frameworks_shows_the_plug_in_that_is_tested():
     plug_in = (PROJECT / "tests/frameworks/plugin/straight_line.py").read_text()
 
     assert f"```python\n{plug_in}```" in (PROJECT / "docs/frameworks.md").read_text()
+
+
+def test_the_class_of_the_page_of_frameworks_is_saved_as_it_stands(tmp_path):
+    """Whoever copies both blocks, the first to the file that it names, has a version."""
+    text = (PROJECT / "docs/frameworks.md").read_text().partition("## Code of your own")[2]
+    source, saving = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[:2]
+    (tmp_path / "model.py").write_text(source)
+
+    done = subprocess.run(
+        [sys.executable, "-c", saving], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+
+    assert 0 == done.returncode, done.stderr
+    manifest = json.loads((tmp_path / "models/scores/v1/manifest.json").read_text())
+    score = manifest["examples"][0]["outputs"]["score"]
+    assert [1.7, 4.7] == [round(value, 6) for value in score]

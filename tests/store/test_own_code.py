@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from contextlib import closing
 from textwrap import dedent
 
@@ -352,3 +353,26 @@ def test_code_of_another_python_is_refused(store):
     assert "model.pkl: has classes or functions as code of Python 3.9, and here" in str(
         refused.value
     )
+
+
+def test_what_only_the_notebook_has_does_not_answer_for_the_code(store, code, monkeypatch):
+    """A module that code asks for too quietly for a server to notice is not found here either."""
+    source = """
+        import sys
+        FROM = "the copy"
+        class Scorer:
+            def predict(self, inputs):
+                notebook = sys.modules.get("model") or sys.modules.get("words")
+                return {"score": inputs["x"][:, 0], "in": [getattr(notebook, "FROM", "no")] * 2}
+    """
+    (code / "model.py").write_text(dedent(source))
+    loaded = types.ModuleType("model")
+    loaded.FROM = "the notebook"
+    monkeypatch.setitem(sys.modules, "model", loaded)
+    monkeypatch.syspath_prepend(str(code))
+
+    version = save(store, code / "model.py", code / "words", examples=X)
+
+    document = json.loads((store.path("scores", version) / "manifest.json").read_text())
+    assert ["no", "no"] == document["examples"][0]["outputs"]["in"]
+    assert sys.modules["model"] is loaded

@@ -15,7 +15,7 @@ import importlib.abc
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from importlib.machinery import (
@@ -35,6 +35,7 @@ from types import ModuleType
 from typing import Any, TypeVar, cast
 
 from bundleserver.frameworks.giving_up import turn
+from bundleserver.frameworks.lean_imports import without
 
 G = TypeVar("G")
 T = TypeVar("T")
@@ -253,6 +254,19 @@ def _functions_by_value(own_builtins: Mapping[str, object]) -> Iterator[None]:
         yield
     finally:
         vars(module)["__builtins__"] = before
+
+
+@contextmanager
+def unseen(names: Collection[str]) -> Iterator[None]:
+    """Let code in the block, in this thread, import no modules of these names but a version's."""
+    hidden = {
+        name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] in names
+    }
+    try:
+        with without(names):
+            yield
+    finally:
+        sys.modules.update(hidden)
 
 
 def _top_level_names(directory: Path) -> Iterator[str]:

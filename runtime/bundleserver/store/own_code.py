@@ -8,14 +8,17 @@ import os
 import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from bundleserver.bundle.integrity import file_sha256
 from bundleserver.bundle.own_code.copying import MOST_CODE_BYTES
 from bundleserver.bundle.own_code.finding import is_no_code
 from bundleserver.bundle.own_code.names import is_taken
 from bundleserver.errors import StoreError
+from bundleserver.frameworks.isolated_code import IsolatedCode, unseen
 from bundleserver.frameworks.regular_files import kind_of
 from bundleserver.manifest import CODE, MOST_CODE_FILES, MOST_CODE_LEVELS
 from bundleserver.store.copying import copy_file
@@ -64,6 +67,17 @@ def copy_code(code: Code, directory: Path) -> list[dict[str, object]]:
     return entries
 
 
+@contextmanager
+def as_on_a_server(directory: Path) -> Iterator[None]:
+    """Check a bundle in the block without the modules of this process that its code has too.
+
+    A server has the copies in ``code/`` only, where a notebook's own modules would answer for them.
+    """
+    code = directory / CODE
+    with unseen(IsolatedCode(code).names) if code.is_dir() else nullcontext():
+        yield
+
+
 def packages_of(directory: Path, entries: Iterable[Mapping[str, object]]) -> dict[str, str]:
     """Return the installed packages, with their versions, that the copied modules import."""
     sources = [directory / str(entry["path"]) for entry in entries]
@@ -91,13 +105,12 @@ def tell_of_left_out(component: str, modules: Iterable[str], directory: Path) ->
         )
 
 
-def _given(code: Code) -> Sequence[str | Path]:
+def _given(code: Code) -> list[str | Path]:
     """Return files and directories; refuse what is neither, such as a module."""
-    given_as: object = code
-    several: list[object] = [given_as]
-    if isinstance(given_as, Iterable) and not isinstance(given_as, (str, Path)):
-        several = [*given_as]
-    for given in several:
+    everything: Any = code  # whatever a notebook gives
+    is_one = isinstance(code, (str, Path)) or not isinstance(everything, Iterable)
+    paths: list[str | Path] = []
+    for given in [everything] if is_one else everything:
         if not isinstance(given, (str, Path)):
             file = getattr(given, "__file__", None)
             hint = f", which is '{file}'" if file else ""
@@ -105,7 +118,8 @@ def _given(code: Code) -> Sequence[str | Path]:
                 f"code has a {type(given).__name__}{hint}; expected the paths of files and "
                 "directories, as in code=['features.py', 'mypackage/']"
             )
-    return [Path(given) if isinstance(given, Path) else str(given) for given in several]
+        paths.append(given)
+    return paths
 
 
 def _files(top: Path, given: str | Path) -> Iterator[tuple[str, Path, int]]:

@@ -26,6 +26,7 @@ from bundleserver.manifest.packages import numbered
 from bundleserver.store.methods import check_methods, with_methods
 from bundleserver.store.own_code import (
     Code,
+    as_on_a_server,
     copy_code,
     packages_of,
     tell_of_left_out,
@@ -92,9 +93,7 @@ class Recording:
         return recording
 
     def write(self, directory: Path, methods: Sequence[str] = ()) -> tuple[Manifest, Interface]:
-        """Write the components' files, open them, run the examples; return the manifest.
-
-        And what clients of it rely on.
+        """Write the files, open them, run the examples; return the manifest, and its interface.
 
         Args:
             directory: where the files go.
@@ -107,11 +106,12 @@ class Recording:
         code = copy_code(self.code, directory)
         files = {name: self._write_component(name, directory) for name in self.models}
         manifest = self._manifest(files, code, packages_of(directory, code))
-        manifest = with_methods(directory, with_digests(directory, manifest), methods)
-        if self.examples is not None and not manifest.examples:
-            manifest = record_example(directory, manifest, self.examples)
-        with closing(open_bundle(directory, manifest, version="new")) as new:
-            return manifest, new.interface()
+        with as_on_a_server(directory):
+            manifest = with_methods(directory, with_digests(directory, manifest), methods)
+            if self.examples is not None and not manifest.examples:
+                manifest = record_example(directory, manifest, self.examples)
+            with closing(open_bundle(directory, manifest, version="new")) as new:
+                return manifest, new.interface()
 
     def _written(self, name: str) -> dict[str, object]:
         """Return the manifest's entry of a component that is given as there; else nothing."""
