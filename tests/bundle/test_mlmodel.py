@@ -288,3 +288,22 @@ def test_a_file_in_a_directory_of_the_model_is_opened(tmp_path):
             bundle.manifest.components["model"].path,
             bundle.manifest.components["model"].framework,
         )
+
+
+@pytest.mark.parametrize(
+    ("signature", "why"),
+    [
+        ("[1]", "it is no object"),
+        ("{inputs: not json}", "it has no JSON under 'inputs'"),
+        ("{inputs: [1]}", "it has no text under 'inputs'"),
+        ("{inputs: '[1]'}", "it has no array of objects under 'inputs'"),
+        ("{inputs: '[]', outputs: '{'}", "it has no JSON under 'outputs'"),
+        ("{params: '3'}", "it has no array of objects under 'params'"),
+    ],
+)
+def test_a_signature_that_mlflow_cannot_read_is_refused(tmp_path, signature, why):
+    """What it enforces is not known, so that no request can be checked."""
+    path = written(tmp_path / "m", f"{NATIVE}signature: {signature}\n", model=MODEL)
+
+    with pytest.raises(BundleError, match=f"has a signature that MLflow cannot read: {why}"):
+        infer_manifest(path, "m")

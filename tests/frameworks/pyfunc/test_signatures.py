@@ -408,3 +408,57 @@ def test_samples_of_integers_are_integers(tmp_path):
     tensor = NamedTensor("input-0", np.array([[1.5, 1.0]]))
     with pytest.raises(InvalidInput, match=r"column 'b' has the value 1\.5"):
         bundle.predict({"input-0": tensor}, {})
+
+
+@pytest.mark.parametrize("names", [["a", "b"], ["b"], ["b", "a", "c"]])
+def test_columns_that_the_estimator_was_not_fitted_with_are_its_own_to_judge(tmp_path, names):
+    """What MLflow passes on is what it gets: scikit-learn refuses other names and another order."""
+    given = TABLE.assign(c=0.0)[names]
+    model = LinearRegression().fit(TABLE, TARGET)
+    path = save_sklearn(tmp_path / "m", model, columns(*(("double", name) for name in names)))
+    with pytest.raises(ValueError, match="feature names should match"):
+        mlflow.pyfunc.load_model(str(path)).predict(given)
+    assert "sklearn" == framework_of(path)
+    bundle = open_model(path)
+
+    with pytest.raises(InvalidInput, match="feature names should match"):
+        ask_rows(bundle, given.to_dict("records"))
+    with pytest.raises(InvalidInput, match="missing column"):
+        ask_rows(bundle, [{"z": 1.0}])
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_a_signature_of_another_width_is_refused_as_mlflow_refuses_it(tmp_path, width):
+    """An estimator that was fitted without names counts the columns."""
+    model = LinearRegression().fit(TABLE.to_numpy(), TARGET)
+    names = ["a", "b", "c"][:width]
+    path = save_sklearn(tmp_path / "m", model, columns(*(("double", name) for name in names)))
+
+    with pytest.raises(InvalidInput, match=f"X has {width} features"):
+        ask_rows(open_model(path), [dict.fromkeys(names, 1.0)])
+
+
+@pytest.mark.parametrize("names", [["a", "b", "unused"], ["unused", "b", "a"], ["b", "a"]])
+def test_columns_that_an_estimator_takes_by_name_may_be_others(tmp_path, names):
+    """One that only picks its columns answers as it does behind MLflow."""
+    split = ColumnTransformer([("both", "passthrough", ["b", "a"])])
+    frame = TABLE.assign(unused=0.0)
+    model = make_pipeline(split, LinearRegression()).fit(frame, TARGET)
+    path = save_sklearn(tmp_path / "m", model, columns(*(("double", name) for name in names)))
+    expected = mlflow.pyfunc.load_model(str(path)).predict(frame[names])
+
+    rows = frame[names].to_dict("records")
+    assert pytest.approx(expected.tolist()) == ask_rows(open_model(path), rows)
+
+
+def test_booleans_are_no_numbers(tmp_path):
+    """MLflow takes no boolean for a double, in objects as in a tensor for each column."""
+    model = LinearRegression().fit(TABLE, TARGET)
+    bundle = open_model(save_sklearn(tmp_path / "m", model, infer_signature(TABLE, TARGET)))
+
+    with pytest.raises(InvalidInput, match="column 'a' has booleans"):
+        ask_rows(bundle, [{"a": True, "b": 2.0}])
+    with pytest.raises(InvalidInput, match="column 'b' has booleans"):
+        ask(bundle, a=np.array([1.0]), b=np.array([True]))
+    with pytest.raises(InvalidInput, match="booleans"):
+        ask_rows(bundle, [[True, False]])

@@ -114,24 +114,22 @@ def _native(
     _check_inside(file, path)
     if not (directory / file).is_file():
         raise BundleError(are_missing(path, [file]))
-    options = flavour.options_of(directory / file, _columns(mlmodel))
+    options = flavour.options_of(directory / file, _columns(mlmodel, path))
     if options is None and PYTHON_FUNCTION in flavours:
         return None
     return Component(_COMPONENT, framework.name, path=file, options=options or {})
 
 
-def _columns(mlmodel: Mapping[str, object]) -> Sequence[LoggedColumn]:
-    """Return the input columns of a model's signature; none if its inputs are tensors."""
-    signature = mlmodel.get("signature")
-    inputs = signature.get("inputs") if isinstance(signature, dict) else None
-    try:
-        text = inputs if isinstance(inputs, str) else "[]"
-        count_values(text.encode("utf-8", "replace"), MOST_VALUES)
-        entries = json.loads(text)
-    except (ValueError, RecursionError):
-        return ()  # MLflow refuses it, if it is asked
-    if not isinstance(entries, list):
-        return ()
+def _columns(mlmodel: Mapping[str, object], path: Path) -> Sequence[LoggedColumn]:
+    """Return the input columns of a model's signature; none if its inputs are tensors.
+
+    Raises:
+        BundleError: MLflow could not read the signature.
+    """
+    signature = mlmodel.get("signature") or {}
+    if not isinstance(signature, dict):
+        raise _unreadable(path, "is no object")
+    entries, _, _ = (_entries(signature, key, path) for key in ("inputs", "outputs", "params"))
     return tuple(
         LoggedColumn(
             str(entry.get("name") or ""),
@@ -139,7 +137,30 @@ def _columns(mlmodel: Mapping[str, object]) -> Sequence[LoggedColumn]:
             entry.get("required", not entry.get("optional", False)) is True,
         )
         for entry in entries
-        if isinstance(entry, dict) and entry.get("type") != "tensor"
+        if entry.get("type") != "tensor"
+    )
+
+
+def _entries(
+    signature: Mapping[str, object], key: str, path: Path
+) -> Sequence[Mapping[str, object]]:
+    """Return what a signature lists under a key, as JSON within the YAML."""
+    text = signature.get(key) or "[]"
+    if not isinstance(text, str):
+        raise _unreadable(path, f"has no text under '{key}'")
+    try:
+        count_values(text.encode("utf-8", "replace"), MOST_VALUES)
+        entries = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(path, f"has no JSON under '{key}'") from error
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise _unreadable(path, f"has no array of objects under '{key}'")
+    return entries
+
+
+def _unreadable(path: Path, why: str) -> BundleError:
+    return BundleError(
+        f"'{path}' has a signature that MLflow cannot read: it {why}; log the model again"
     )
 
 

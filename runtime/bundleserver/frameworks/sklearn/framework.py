@@ -80,10 +80,20 @@ def served(model: Any, path: Path, context: LoadContext) -> SklearnPredictor | L
     warnings.filterwarnings("ignore", message="Found unknown categories", category=UserWarning)
     if faster:
         use_one_thread(model)
+    columns: Mapping[str, str] = {}
+    if "columns" in context.options:
+        columns = read_columns(context.options["columns"], f"'{path}'")
+        if not _is_fitted_with(intake_of(model), tuple(columns)):
+            # As MLflow does: the estimator gets this table, and says whether it takes it.
+            asked = SklearnPredictor(model, as_saved=True, columns=tuple(columns))
+            return LoggedTable(columns, asked)
     predictor = SklearnPredictor(model, accelerate(model) if faster else None, as_saved=not faster)
-    if "columns" not in context.options:
-        return predictor
-    return LoggedTable(read_columns(context.options["columns"], f"'{path}'"), predictor)
+    return LoggedTable(columns, predictor) if columns else predictor
+
+
+def _is_fitted_with(intake: Intake, columns: tuple[str, ...]) -> bool:
+    """Ask whether columns are those of fitting, or as many as an estimator without names knows."""
+    return columns == intake.columns or (not intake.columns and intake.width == len(columns))
 
 
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
@@ -116,12 +126,20 @@ class SklearnPredictor:
     """One fitted estimator and its methods; immutable, so any thread may call it."""
 
     def __init__(
-        self, model: Any, shortcut: Shortcut | None = None, *, as_saved: bool = False
+        self,
+        model: Any,
+        shortcut: Shortcut | None = None,
+        *,
+        as_saved: bool = False,
+        columns: tuple[str, ...] = (),
     ) -> None:
+        """Serve an estimator; with ``columns`` its table has these, whatever it was fitted with."""
         self._model = model
         self._shortcut = shortcut
         self._as_saved = as_saved
         intake, taker = intake_of(model), type(model).__name__
+        if columns:
+            intake = Intake(taker, len(columns), columns, numeric=intake.numeric)
         self._width = intake.width
         if intake.columns or intake.width is None:
             # Now, rather than with the first request that needs a DataFrame.

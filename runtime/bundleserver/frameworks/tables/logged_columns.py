@@ -70,11 +70,13 @@ class LoggedTable:
         """Run one method as ``SklearnPredictor`` does, with the columns in their order.
 
         Raises:
-            InvalidInput: a column is missing or unknown, or has a value that is not an integer.
+            InvalidInput: a column is missing or unknown, or has booleans, or a value that is not an
+                integer.
         """
         (spec,) = self.methods[method].inputs
         if spec.columns:
             for tensor in inputs:
+                _refuse_booleans(tensor)
                 self._check_integers(tensor, tensor.columns or spec.columns, len(inputs) > 1)
         if len(inputs) > 1 and spec.columns == self._columns:
             inputs = self._in_order(inputs)
@@ -137,3 +139,11 @@ class LoggedTable:
         if values.dtype.kind != "f" or values.shape[1:] != (len(is_integer),):
             return tensor
         return tensor._replace(values=np.where(is_integer, np.rint(values), values))
+
+
+def _refuse_booleans(tensor: NamedTensor) -> None:
+    if tensor.values.dtype.kind == "b":
+        what = "column" if tensor.name in tensor.columns or not tensor.columns else "input"
+        raise InvalidInput(
+            f"{what} '{tensor.name}' has booleans; the model's signature expects numbers"
+        )
