@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -288,6 +289,18 @@ def test_a_file_in_a_directory_of_the_model_is_opened(tmp_path):
             bundle.manifest.components["model"].path,
             bundle.manifest.components["model"].framework,
         )
+
+
+def test_code_with_the_name_of_an_installed_module_is_refused_where_lists_trust_names(tmp_path):
+    """Elsewhere it is opened, and once that is done everybody has the installed one again."""
+    (tmp_path / "json.py").write_text("loads = None\n")
+    path = saved(tmp_path / "m", "cloudpickle", code_paths=[str(tmp_path / "json.py")])
+
+    assert EXPECTED == answers(path)
+    assert json.loads("[1]") == [1]
+    assert json is sys.modules["json"]
+    with pytest.raises(LoadError, match="'json', which have the names of installed ones"):
+        answers(path, CodeTrust(PicklePolicy.LISTED))
 
 
 @pytest.mark.parametrize(
