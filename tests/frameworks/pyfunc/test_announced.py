@@ -2,6 +2,7 @@
 
 import mlflow
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.linear_model import LogisticRegression
 
@@ -36,4 +37,18 @@ def test_answers_are_as_announced(tmp_path, labels, datatype, method):
     wanted = (datatype, [-1]) if method == "predict" else ("FP64", [-1, 3])
     assert wanted == (told["datatype"], told["shape"])
     assert values.shape[1:] == tuple(told["shape"][1:])
+    bundle.close()
+
+
+def test_labels_of_a_model_that_is_not_probed_are_announced(tmp_path):
+    """Without an example nothing is asked, and the classes tell the datatype."""
+    table = pd.DataFrame(X, columns=["a", "b"]).astype(np.float32)
+    model = LogisticRegression().fit(table, Y)
+    signature = mlflow.models.infer_signature(table)
+    mlflow.sklearn.save_model(model, str(tmp_path / "m"), pip_requirements=[], signature=signature)
+    bundle = open_bundle(tmp_path / "m")
+
+    assert "pyfunc" == bundle.manifest.components["model"].framework
+    (told,) = tensor_types(bundle.signature.outputs)
+    assert ("INT64", [-1]) == (told["datatype"], told["shape"])
     bundle.close()
