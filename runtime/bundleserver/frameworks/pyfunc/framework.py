@@ -106,7 +106,7 @@ class PyfuncPredictor:
         self, model: Any, declared: Declared, code: IsolatedCode | None, owned: ExitStack
     ) -> None:
         self._model: Any = model
-        method = declared.pyfunc.get("predict_fn", "predict")
+        method = str(declared.pyfunc.get("predict_fn", "predict"))
         self._code = code
         self._owned = owned
         self._is_sklearn = declared.loader == "mlflow.sklearn"
