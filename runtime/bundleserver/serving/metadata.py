@@ -103,7 +103,7 @@ def tensor_types(specs: Iterable[TensorSpec]) -> list[dict[str, object]]:
     return [
         {
             "name": spec.name,
-            "datatype": spec.datatype or "FP64",
+            "datatype": spec.datatype or spec.likely or "FP64",
             "shape": [-1] if spec.shape is None else list(spec.shape),
         }
         for spec in _split(specs)

@@ -28,6 +28,7 @@ from bundleserver.frameworks.own_code import why_lacking
 from bundleserver.frameworks.pickles.by_value import separate_classes
 from bundleserver.frameworks.pyfunc.samples import tensors_of_example
 from bundleserver.frameworks.pyfunc.trust import (
+    METHODS,
     Declared,
     check_code,
     check_loader,
@@ -40,6 +41,7 @@ from bundleserver.frameworks.pyfunc.values import (
     model_input,
     request_parameters,
     specs_of,
+    told_by,
 )
 from bundleserver.frameworks.regular_files import open_regular
 from bundleserver.frameworks.trust import CodeTrust, PicklePolicy
@@ -50,6 +52,9 @@ LOG = logging.getLogger(__name__)
 
 _MOST_BYTES = 4 << 20
 _MOST_FILES = 100_000
+
+_OF_ESTIMATORS = ("mlflow.sklearn", "mlflow.lightgbm")
+"""The loaders of estimators, whose classes tell what they answer."""
 
 _CALLERS_FAULT = frozenset({"INVALID_PARAMETER_VALUE", "BAD_REQUEST"})
 
@@ -71,7 +76,7 @@ def load(path: Path, context: LoadContext) -> PyfuncPredictor:
         code = _code_of(declared)
         if trust.pickles is not PicklePolicy.ANY:
             model = _checked(declared, trust, code)
-            return PyfuncPredictor(model, declared.loader, code, opened.pop_all())
+            return PyfuncPredictor(model, declared, code, opened.pop_all())
         try:
             with code.active() if code else nullcontext(), separate_classes():
                 # No warnings: requirements are compared before anything is opened.
@@ -81,7 +86,7 @@ def load(path: Path, context: LoadContext) -> PyfuncPredictor:
         except (Exception, SystemExit) as error:  # the model's own code runs here
             problem = f"cannot be opened by mlflow.pyfunc: {named_line(error)}"
             raise LoadError(f"'{path}' {problem}") from error
-        return PyfuncPredictor(model, declared.loader, code, opened.pop_all())
+        return PyfuncPredictor(model, declared, code, opened.pop_all())
 
 
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
@@ -100,22 +105,25 @@ class PyfuncPredictor:
     """A loaded pyfunc with one method, ``predict``; as safe for threads as the model itself."""
 
     def __init__(
-        self, model: Any, loader: str, code: IsolatedCode | None, owned: ExitStack
+        self, model: Any, declared: Declared, code: IsolatedCode | None, owned: ExitStack
     ) -> None:
         self._model: Any = model
+        method = str(declared.pyfunc.get("predict_fn", "predict"))
         self._code = code
         self._owned = owned
-        self._is_sklearn = loader == "mlflow.sklearn"
+        self._is_sklearn = declared.loader == "mlflow.sklearn"
         signature = model.metadata.signature
         schema = signature.inputs if signature else None
         self._schema = schema
         self.parameters = request_parameters(signature.params if signature else None)
         self._outputs = specs_of(signature.outputs if signature else None, "output")
+        is_known = declared.loader in _OF_ESTIMATORS and method in METHODS
+        told = told_by(model, method) if is_known else ()
         self.methods: Mapping[str, Signature] = MappingProxyType(
             {
                 "predict": Signature(
                     specs_of(schema, "input"),
-                    as_answered(self._outputs),
+                    as_answered(self._outputs) or told,
                     # MLflow drops columns that a signature lacks.
                     ignores_others=schema is not None and not schema.is_tensor_spec(),
                 )

@@ -116,6 +116,20 @@ def as_answered(outputs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
     )
 
 
+def told_by(model: object, method: str) -> tuple[TensorSpec, ...]:
+    """Return what the fitted classes of a classifier tell of its answers; none for other models."""
+    get_raw_model = getattr(model, "get_raw_model", None)
+    try:
+        classes = getattr(get_raw_model() if get_raw_model else None, "classes_", None)
+    except Exception:  # noqa: BLE001  # a model's own attributes may raise anything
+        return ()
+    if not isinstance(classes, np.ndarray) or classes.ndim != 1:
+        return ()
+    if method == "predict":
+        return (TensorSpec("output-0", None, (-1,), likely=datatype_of(classes[:0])),)
+    return (TensorSpec("output-0", None, (-1, len(classes)), likely="FP64"),)
+
+
 def fit_output(values: Array, spec: TensorSpec) -> Array:
     """Drop or add the axis of length 1 that distinguishes a table's column from an array."""
     if spec.shape is None:
