@@ -430,10 +430,3 @@ def test_nothing_of_xgboost_is_imported_to_tell_whose_a_file_is(tmp_path):
         "framework_named('xgboost').load(path, LoadContext()); assert 'pandas' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "model.ubj")], check=True)
-
-
-def test_a_booster_is_no_graph_of_onnx(tmp_path):
-    """Another framework that was named says what it expects."""
-    onnx = framework_named("onnx")
-    with pytest.raises(StoreError, match=r"is a xgboost\.core\.Booster; expected an onnx\.ModelP"):
-        onnx.save(BOOSTERS["numbers"](), tmp_path, "model")
