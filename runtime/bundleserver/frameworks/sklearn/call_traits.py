@@ -16,11 +16,10 @@ from sklearn.dummy import DummyRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 
-from bundleserver.frameworks.sklearn.fast.tree_ensembles import ENSEMBLES
+from bundleserver.frameworks.sklearn.fast.tree_ensembles import is_ensemble
 
 _ROW_BY_ROW = frozenset(
     {
-        *ENSEMBLES,
         DummyRegressor,
         SimpleImputer,
         preprocessing.MaxAbsScaler,
@@ -54,7 +53,8 @@ def is_row_by_row(model: Any) -> bool:
     if type(model) is Pipeline:
         steps = [step for _, step in model.steps]
         return all(step in (None, "passthrough") or is_row_by_row(step) for step in steps)
-    return type(model) in _ROW_BY_ROW and getattr(model, "n_jobs", 1) in (None, 1)
+    is_known = type(model) in _ROW_BY_ROW or is_ensemble(model)
+    return is_known and getattr(model, "n_jobs", 1) in (None, 1)
 
 
 def _parts(model: Any) -> Iterator[Any]:

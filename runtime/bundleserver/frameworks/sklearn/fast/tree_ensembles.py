@@ -6,23 +6,13 @@ compares the two for each model, since the library may change its steps.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from sklearn.dummy import DummyClassifier, DummyRegressor
-from sklearn.ensemble import (
-    ExtraTreesClassifier,
-    ExtraTreesRegressor,
-    GradientBoostingClassifier,
-    GradientBoostingRegressor,
-    HistGradientBoostingClassifier,
-    HistGradientBoostingRegressor,
-    IsolationForest,
-    RandomForestClassifier,
-    RandomForestRegressor,
-)
 
 from bundleserver.frameworks.sklearn.fast.tree_sums import FloatArray, Tree, TreeSum
 from bundleserver.tensors import Array
@@ -40,20 +30,32 @@ class TreeEnsemble:
 
 
 def take_apart(model: Any) -> TreeEnsemble | None:
-    """Convert a fitted ensemble; None for an unsupported class or option.
+    """Convert a fitted ensemble; None for an unsupported class or option."""
+    return _READERS[type(model).__name__](model) if is_ensemble(model) else None
 
-    The class must be the library's own: a subclass may have changed any step.
+
+def is_ensemble(model: object) -> bool:
+    """Ask whether an object is a supported ensemble.
+
+    Its class must be the library's own: a subclass may have changed any step.
     """
-    reader = ENSEMBLES.get(type(model))
-    return None if reader is None else reader(model)
+    kind = type(model)
+    return kind.__name__ in _READERS and _classes(kind.__name__) == (kind,)
 
 
 def is_forest(model: object) -> bool:
     """Ask whether an estimator is a forest, which sums its trees in threads."""
-    return isinstance(
-        model,
-        RandomForestClassifier | RandomForestRegressor | ExtraTreesClassifier | ExtraTreesRegressor,
-    )
+    return isinstance(model, _classes(*_FORESTS))
+
+
+def _classes(*names: str) -> tuple[type, ...]:
+    """Return classes of scikit-learn's ensembles; none if no object can be of one.
+
+    Importing them takes as long as a booster's whole framework.
+    """
+    module = sys.modules.get("sklearn.ensemble")
+    found = (getattr(module, name, None) for name in names)
+    return tuple(kind for kind in found if isinstance(kind, type))
 
 
 def _forest(model: Any) -> TreeEnsemble | None:
@@ -202,15 +204,18 @@ def _binned(nodes: Any, values: FloatArray) -> Tree:
     return Tree(left, right, feature, np.where(leaf, -2.0, nodes["num_threshold"]), values)
 
 
-ENSEMBLES: Mapping[type, Callable[[Any], TreeEnsemble | None]] = {
-    IsolationForest: _isolation_forest,
-    RandomForestClassifier: _forest,
-    RandomForestRegressor: _forest,
-    ExtraTreesClassifier: _forest,
-    ExtraTreesRegressor: _forest,
-    GradientBoostingClassifier: _gradient_boosting,
-    GradientBoostingRegressor: _gradient_boosting,
-    HistGradientBoostingClassifier: _hist_gradient_boosting,
-    HistGradientBoostingRegressor: _hist_gradient_boosting,
+_FORESTS = (
+    "RandomForestClassifier",
+    "RandomForestRegressor",
+    "ExtraTreesClassifier",
+    "ExtraTreesRegressor",
+)
+_READERS: Mapping[str, Callable[[Any], TreeEnsemble | None]] = {
+    "IsolationForest": _isolation_forest,
+    **dict.fromkeys(_FORESTS, _forest),
+    "GradientBoostingClassifier": _gradient_boosting,
+    "GradientBoostingRegressor": _gradient_boosting,
+    "HistGradientBoostingClassifier": _hist_gradient_boosting,
+    "HistGradientBoostingRegressor": _hist_gradient_boosting,
 }
 """The supported classes, each with the function that converts a fitted one."""
