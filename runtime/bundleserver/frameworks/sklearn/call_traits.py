@@ -10,27 +10,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sklearn import preprocessing, tree
 from sklearn.base import BaseEstimator
-from sklearn.dummy import DummyRegressor
-from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline
 
 from bundleserver.frameworks.sklearn.fast.tree_ensembles import is_ensemble
+from bundleserver.frameworks.sklearn.imported import classes
 
-_ROW_BY_ROW = frozenset(
-    {
-        DummyRegressor,
-        SimpleImputer,
-        preprocessing.MaxAbsScaler,
-        preprocessing.MinMaxScaler,
-        preprocessing.RobustScaler,
-        preprocessing.StandardScaler,
-        tree.DecisionTreeClassifier,
-        tree.DecisionTreeRegressor,
-        tree.ExtraTreeClassifier,
-        tree.ExtraTreeRegressor,
-    }
+_ROW_BY_ROW = (
+    "dummy.DummyRegressor",
+    "impute.SimpleImputer",
+    "preprocessing.MaxAbsScaler",
+    "preprocessing.MinMaxScaler",
+    "preprocessing.RobustScaler",
+    "preprocessing.StandardScaler",
+    "tree.DecisionTreeClassifier",
+    "tree.DecisionTreeRegressor",
+    "tree.ExtraTreeClassifier",
+    "tree.ExtraTreeRegressor",
 )
 _SEARCHING = ("sklearn.neighbors", "sklearn.gaussian_process")
 """The duration of these depends on the row's values, or on the size of the training data."""
@@ -53,7 +49,7 @@ def is_row_by_row(model: Any) -> bool:
     if type(model) is Pipeline:
         steps = [step for _, step in model.steps]
         return all(step in (None, "passthrough") or is_row_by_row(step) for step in steps)
-    is_known = type(model) in _ROW_BY_ROW or is_ensemble(model)
+    is_known = type(model) in classes(*_ROW_BY_ROW) or is_ensemble(model)
     return is_known and getattr(model, "n_jobs", 1) in (None, 1)
 
 

@@ -13,27 +13,25 @@ from typing import Any
 
 import numpy as np
 from sklearn import preprocessing
-from sklearn.compose import ColumnTransformer
-from sklearn.feature_extraction import DictVectorizer, FeatureHasher
-from sklearn.feature_extraction.text import CountVectorizer, HashingVectorizer
-from sklearn.impute import MissingIndicator, SimpleImputer
 from sklearn.pipeline import FeatureUnion, Pipeline
 
 from bundleserver.frameworks.sklearn import boosters
+from bundleserver.frameworks.sklearn.imported import is_of
 from bundleserver.frameworks.tables.columns import NUMBERS, UNKNOWN, Column, is_na, of_values
 
-TEXT = (CountVectorizer, HashingVectorizer)
+TEXT = ("feature_extraction.text.CountVectorizer", "feature_extraction.text.HashingVectorizer")
+_IMPUTER = "impute.SimpleImputer"
 _ACCEPT_STRINGS = (
     *TEXT,
-    ColumnTransformer,
-    DictVectorizer,
-    FeatureHasher,
-    MissingIndicator,
-    SimpleImputer,
-    preprocessing.FunctionTransformer,
-    preprocessing.OneHotEncoder,
-    preprocessing.OrdinalEncoder,
-    preprocessing.TargetEncoder,
+    "compose.ColumnTransformer",
+    "feature_extraction.DictVectorizer",
+    "feature_extraction.FeatureHasher",
+    "impute.MissingIndicator",
+    _IMPUTER,
+    "preprocessing.FunctionTransformer",
+    "preprocessing.OneHotEncoder",
+    "preprocessing.OrdinalEncoder",
+    "preprocessing.TargetEncoder",
 )
 _LIBRARIES = frozenset({"sklearn", "xgboost", "lightgbm"})
 _ALIKE = (
@@ -95,7 +93,7 @@ def accepts_only_numbers(model: Any) -> bool:
 
 
 def _may_accept_strings(part: Any) -> bool:
-    if isinstance(part, _ACCEPT_STRINGS) or type(part).__module__.split(".")[0] not in _LIBRARIES:
+    if is_of(part, *_ACCEPT_STRINGS) or type(part).__module__.split(".")[0] not in _LIBRARIES:
         return True
     # Histogram gradient boosting knows only once fitted whether there are categories.
     may_have_categories = hasattr(part, "categorical_features")
@@ -103,7 +101,7 @@ def _may_accept_strings(part: Any) -> bool:
 
 
 def _of(step: Any, width: int) -> tuple[Column, ...]:
-    if isinstance(step, ColumnTransformer):
+    if is_of(step, "compose.ColumnTransformer"):
         return _of_split(step, width)
     if isinstance(step, Pipeline):
         return _of_steps([part for _, part in step.steps], width)
@@ -111,9 +109,9 @@ def _of(step: Any, width: int) -> tuple[Column, ...]:
         return _combined((part for _, part in step.transformer_list), width)
     if handed := list(_handed_on(step)):
         return _combined(handed, width)
-    if isinstance(step, SimpleImputer):
+    if is_of(step, _IMPUTER):
         return tuple(_of_imputer(step))
-    if isinstance(step, TEXT):
+    if is_of(step, *TEXT):
         return (Column("strings", categories=words_of(step)),) * width
     if len(lists := getattr(step, "categories_", ())) == width:
         return tuple(of_values(values) for values in lists)
@@ -127,7 +125,7 @@ def _of(step: Any, width: int) -> tuple[Column, ...]:
     return (NUMBERS if accepts_only_numbers(step) else UNKNOWN,) * width
 
 
-def _of_split(step: ColumnTransformer, width: int) -> tuple[Column, ...]:
+def _of_split(step: Any, width: int) -> tuple[Column, ...]:
     columns = [_UNUSED] * width
     places = step._transformer_to_input_indices
     for name, part, _ in step.transformers_:
@@ -158,7 +156,7 @@ def _of_steps(steps: Sequence[Any], width: int) -> tuple[Column, ...]:
     if rest and not all(column.kind and column.categories for column in first):
         if getattr(rest[0], "n_features_in_", None) == width:
             later = _of_steps(rest, width)
-            if isinstance(steps[0], SimpleImputer):  # each column stays what it is
+            if is_of(steps[0], _IMPUTER):  # each column stays what it is
                 return tuple(map(_known_later, first, later))
         if accepts_only_numbers(rest[0]):
             return tuple(replace(c, kind="numbers") if c.is_passed else c for c in first)
@@ -218,7 +216,7 @@ def words_of(step: Any) -> tuple[object, ...]:
     return tuple(islice(getattr(step, "vocabulary_", None) or (), _FEW))
 
 
-def _of_imputer(step: SimpleImputer) -> Iterator[Column]:
+def _of_imputer(step: Any) -> Iterator[Column]:
     is_filled = step.strategy == "constant" and getattr(step, "_fit_dtype", np.dtype("O")) == "O"
     missing = step.missing_values
     gap = missing if missing is None or is_na(missing) else np.nan

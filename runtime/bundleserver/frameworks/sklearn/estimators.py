@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
-from sklearn.feature_extraction import DictVectorizer, FeatureHasher
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -21,6 +20,7 @@ from bundleserver.frameworks.sklearn.columns import (
     columns_of,
     takers_of,
 )
+from bundleserver.frameworks.sklearn.imported import is_of
 from bundleserver.frameworks.tables.columns import MOST_MADE_UP
 from bundleserver.frameworks.tables.intake import Intake
 from bundleserver.frameworks.tables.results import dense
@@ -76,9 +76,9 @@ def why_not_served(model: object) -> str | None:
     return None
 
 
-def _takes_dicts(first: object) -> bool:
-    is_hasher = isinstance(first, FeatureHasher) and first.input_type != "string"
-    return isinstance(first, DictVectorizer) or is_hasher
+def _takes_dicts(first: Any) -> bool:
+    is_hasher = is_of(first, "feature_extraction.FeatureHasher") and first.input_type != "string"
+    return is_of(first, "feature_extraction.DictVectorizer") or is_hasher
 
 
 def _what_instead(model: object) -> str:
@@ -139,7 +139,7 @@ def intake_of(model: Any) -> Intake:
         taker=type(model).__name__,
         width=width,
         columns=columns if len(columns) == width else (),
-        text=isinstance(first_step(model), TEXT),
+        text=is_of(first_step(model), *TEXT),
         numeric=width is not None and not has_categories and accepts_only_numbers(model),
         known=known,
     )

@@ -6,15 +6,14 @@ compares the two for each model, since the library may change its steps.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from sklearn.dummy import DummyClassifier, DummyRegressor
 
 from bundleserver.frameworks.sklearn.fast.tree_sums import FloatArray, Tree, TreeSum
+from bundleserver.frameworks.sklearn.imported import classes, is_of
 from bundleserver.tensors import Array
 
 Finish = Callable[[FloatArray], Array]
@@ -40,22 +39,12 @@ def is_ensemble(model: object) -> bool:
     Its class must be the library's own: a subclass may have changed any step.
     """
     kind = type(model)
-    return kind.__name__ in _READERS and _classes(kind.__name__) == (kind,)
+    return kind.__name__ in _READERS and classes(f"ensemble.{kind.__name__}") == (kind,)
 
 
 def is_forest(model: object) -> bool:
     """Ask whether an estimator is a forest, which sums its trees in threads."""
-    return isinstance(model, _classes(*_FORESTS))
-
-
-def _classes(*names: str) -> tuple[type, ...]:
-    """Return classes of scikit-learn's ensembles; none if no object can be of one.
-
-    Importing them takes as long as a booster's whole framework.
-    """
-    module = sys.modules.get("sklearn.ensemble")
-    found = (getattr(module, name, None) for name in names)
-    return tuple(kind for kind in found if isinstance(kind, type))
+    return is_of(model, *(f"ensemble.{name}" for name in _FORESTS))
 
 
 def _forest(model: Any) -> TreeEnsemble | None:
@@ -118,7 +107,7 @@ def _average_path_length(sample: int) -> float:
 
 
 def _gradient_boosting(model: Any) -> TreeEnsemble | None:
-    constant = isinstance(model.init_, DummyClassifier | DummyRegressor) or (
+    constant = is_of(model.init_, "dummy.DummyClassifier", "dummy.DummyRegressor") or (
         isinstance(model.init_, str) and model.init_ == "zero"
     )
     if not constant:
