@@ -39,11 +39,15 @@ class Start:
 
 @dataclass(frozen=True)
 class Opening:
-    """What one opening took, in a fresh process: by the libraries alone, and as a bundle."""
+    """What one opening took, in a fresh process: by the libraries alone, and as a bundle.
+
+    ``own_import_seconds`` is what importing bundleserver took before, as a server has.
+    """
 
     model: str
     libraries_seconds: float
     bundle_seconds: float
+    own_import_seconds: float
 
 
 @dataclass

@@ -22,18 +22,23 @@ import joblib, lightgbm
 scaler, booster = joblib.load({scaler!r}), lightgbm.Booster(model_file={model!r})
 """,
 }
-_AS_BUNDLE = """
+_OWN_IMPORT = """
 from pathlib import Path
 from bundleserver.bundle import Bundle
 from bundleserver.bundle.inferring import infer_manifest
+"""
+_AS_BUNDLE = """
 directory = Path({directory!r})
 Bundle.open(directory, infer_manifest(directory, "scaled"), model="scaled", version="1")
 """
 _TIMED = """
 import time
+import numpy
 began = time.perf_counter()
+{before}
+imported = time.perf_counter()
 {body}
-print(time.perf_counter() - began)
+print(imported - began, time.perf_counter() - imported)
 """
 
 
@@ -44,9 +49,9 @@ def measure_openings(results: Results, times: int, site: Site, progress: Progres
         directory = save_with_scaler(site, name)
         files = {"scaler": str(directory / "scaler.joblib"), "model": str(_model(directory))}
         for _ in range(times):
-            theirs = _seconds(alone.format(**files))
-            ours = _seconds(_AS_BUNDLE.format(directory=str(directory)))
-            results.openings.append(Opening(f"scaler and {name}", theirs, ours))
+            _, theirs = _seconds("", alone.format(**files))
+            own, ours = _seconds(_OWN_IMPORT, _AS_BUNDLE.format(directory=str(directory)))
+            results.openings.append(Opening(f"scaler and {name}", theirs, ours, own))
             progress.advance(task)
 
 
@@ -54,8 +59,9 @@ def _model(directory: Path) -> Path:
     return next(path for path in directory.iterdir() if path.stem == "model")
 
 
-def _seconds(body: str) -> float:
+def _seconds(before: str, body: str) -> tuple[float, float]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", _TIMED.format(body=body)]
+    command = [sys.executable, "-c", _TIMED.format(before=before, body=body)]
     asked = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    return float(asked.stdout.splitlines()[-1])
+    imported, opened = asked.stdout.splitlines()[-1].split()
+    return float(imported), float(opened)

@@ -167,7 +167,8 @@ def mlserver_python(build: Path) -> str:
     runtimes = (f"{name}=={MLSERVER}" for name in MLSERVER_PACKAGES)
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
-    subprocess.run([*install, *runtimes, "onnxruntime"], check=True)
+    # Its worker process does not start with a newer loop.
+    subprocess.run([*install, *runtimes, "onnxruntime", "uvloop<0.22"], check=True)
     (home / ".installed").touch()
     return str(python)
 
@@ -199,4 +200,4 @@ def _mlserver(site: Site, port: int, grpc_port: int) -> list[str]:
     settings = {"http_port": port, "grpc_port": grpc_port, "metrics_port": metrics_port}
     settings |= {"host": HOST, "debug": False}
     (site.mlserver / "settings.json").write_text(json.dumps(settings))
-    return ["-m", "mlserver.cli", "start", str(site.mlserver)]
+    return ["-c", "from mlserver.cli import main; main()", "start", str(site.mlserver)]
