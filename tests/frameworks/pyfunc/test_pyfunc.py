@@ -260,7 +260,7 @@ def test_a_package_that_is_not_installed_is_named(tmp_path):
         mlmodel.replace("loader_module: mlflow.pyfunc.model", "loader_module: no_such_flavour.load")
     )
 
-    with pytest.raises(FrameworkError, match="no_such_flavour.*code_paths.*Dockerfile"):
+    with pytest.raises(FrameworkError, match=r"no_such_flavour.*code_paths.*Dockerfile"):
         open_model(path)
 
 
