@@ -42,7 +42,7 @@ def files(tmp_path_factory):
         ("x.ubj", "m.json", "'m.json' (an XGBoost model in UBJSON: rename it to 'm.ubj')"),
         ("l.txt", "m.json", "'m.json' (a LightGBM model: rename it to 'm.txt')"),
         ("c.json", "m.json", "CatBoost model in JSON: save the model itself with save_model('mod"),
-        ("dump.json", "m.json", "a dump of XGBoost's trees, which is no model: save the model"),
+        ("dump.json", "m.json", "a dump of XGBoost's trees, which is not a model: save the model"),
         ("dump-l.json", "m.json", "a dump of a LightGBM model, which is none: save the model it"),
         ("plain.skops", "m.skops", "a skops file of plain data or of a damaged object"),
         ("c.cbm", "m.pkl", "is a CatBoost model by its first bytes, and has the suffix '.pkl'"),

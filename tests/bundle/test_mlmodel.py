@@ -306,7 +306,7 @@ def test_code_with_the_name_of_an_installed_module_is_refused_where_lists_trust_
 @pytest.mark.parametrize(
     ("signature", "why"),
     [
-        ("[1]", "it is no object"),
+        ("[1]", "it is not an object"),
         ("{inputs: not json}", "it has no JSON under 'inputs'"),
         ("{inputs: [1]}", "it has no text under 'inputs'"),
         ("{inputs: '[1]'}", "it has no array of objects under 'inputs'"),

@@ -56,7 +56,7 @@ def copy_code(code: Code, directory: Path) -> list[dict[str, object]]:
         largest = max(found.values(), key=lambda each: each[1])
         raise StoreError(
             f"code has more than {MOST_CODE_BYTES} bytes, '{largest[0]}' alone {largest[1]}; leave "
-            "out what is no code"
+            "out what is not code"
         )
     entries: list[dict[str, object]] = []
     for name, (path, size) in sorted(found.items()):
@@ -97,8 +97,8 @@ def tell_of_left_out(component: str, modules: Iterable[str], directory: Path) ->
             continue
         place = file if Path(file).stem != "__init__" else f"{Path(file).parent}/"
         LOG.warning(
-            "component '%s' uses the module '%s', which is no installed package, so that servers "
-            "lack it; save it too: code=[%r]",
+            "component '%s' uses the module '%s', which is not an installed package, so that "
+            "servers lack it; save it too: code=[%r]",
             component,
             name,
             place,

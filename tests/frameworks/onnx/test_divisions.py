@@ -153,7 +153,7 @@ def test_other_divisions_open(tmp_path, case):
 
 def test_what_would_end_the_server_is_not_saved(tmp_path):
     """The rule of loading is that of saving."""
-    with pytest.raises(StoreError, match="has a Div of int64 by 'y', which is no constant"):
+    with pytest.raises(StoreError, match="has a Div of int64 by 'y', which is not a constant"):
         BundleStore(tmp_path).save("m", ENDS["inputs"])
 
 

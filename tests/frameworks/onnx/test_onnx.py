@@ -342,7 +342,9 @@ def test_an_open_session_cannot_be_saved(tmp_path):
 
 def test_another_librarys_model_is_no_onnx_model(tmp_path):
     """What has to be converted first is not called an open session."""
-    with pytest.raises(StoreError, match=r"is a StandardScaler, which is no ONNX model; convert"):
+    with pytest.raises(
+        StoreError, match=r"is a StandardScaler, which is not an ONNX model; convert"
+    ):
         BundleStore(tmp_path).save("m", StandardScaler().fit(ROWS), frameworks={"model": "onnx"})
 
 

@@ -159,7 +159,7 @@ def test_examples_hold_for_a_class(tmp_path):
         ("{1: [1, 2]}", "predict returned an output named 1"),
         ("{'score': [1, 2, 3]}", "'score' with shape [3]; expected 2 as its first size"),
         ("{'score': 3.0}", "'score' with shape []; expected 2 as its first size"),
-        ("{'score': [[1], [2, 3]]}", "'score', which is no array"),
+        ("{'score': [[1], [2, 3]]}", "'score', which is not an array"),
         ("{'score': [{}, {}]}", "'score' with values of the kind dict"),
         ("{'score': [None, 'a']}", "'score' with values of the kind NoneType"),
         ("{'score': [b'a', b'b']}", "'score' with values of the kind |S1"),
@@ -200,8 +200,8 @@ def test_a_class_says_that_a_value_is_the_callers_mistake(tmp_path):
         ("class Scores: pass", None, "has no class 'Scorer', which options.class names; did you"),
         ("Scorer = 3", None, "has a int in place of 'Scorer'"),
         ("class Scorer: pass", None, "class Scorer has no method 'predict'; expected a class"),
-        ("class Scorer:\n    predict = 3", None, "'predict' that is no plain method"),
-        ("class Scorer:\n    async def predict(self, x): pass", None, "no plain method"),
+        ("class Scorer:\n    predict = 3", None, "'predict' that is not a plain method"),
+        ("class Scorer:\n    async def predict(self, x): pass", None, "not a plain method"),
         (
             "class Scorer:\n    def __init__(self, a): pass\n    def predict(self, x): pass",
             None,
@@ -243,7 +243,7 @@ def test_a_class_lies_in_a_module_of_the_code(tmp_path, path):
     component = {"framework": "python", "path": path, "options": {"class": "Scorer"}}
     write_manifest(tmp_path, components={"model": component})
 
-    with pytest.raises(LoadError, match="is no module of the bundle's own code"):
+    with pytest.raises(LoadError, match="is not a module of the bundle's own code"):
         open_bundle(tmp_path)
 
 
@@ -251,7 +251,7 @@ def test_a_class_is_opened_by_a_bundle_alone(tmp_path):
     """Nothing else says what its code may import."""
     (tmp_path / "model.py").write_text("class Scorer: pass")
 
-    with pytest.raises(LoadError, match="is no module of the bundle's own code"):
+    with pytest.raises(LoadError, match="is not a module of the bundle's own code"):
         framework.load(tmp_path / "model.py", LoadContext({"class": "Scorer"}))
 
 

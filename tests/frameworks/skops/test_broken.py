@@ -94,7 +94,7 @@ def test_a_truncated_file_is_refused(path, trust):
         (b"{", "cannot be read"),
         (b"[" * 100_000, "cannot be read"),
         (b"\xff\xfe{}", "cannot be read"),
-        (b"[1, 2]", "is no JSON object"),
+        (b"[1, 2]", "is not a valid JSON object"),
         (b"{}", "was written by another skops (of an unknown version, protocol None)"),
         (b'{"protocol": 2}', "cannot be opened by skops: KeyError"),
         (b'{"protocol": true}', "another skops"),

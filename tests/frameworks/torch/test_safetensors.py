@@ -133,7 +133,11 @@ BROKEN = {
     "no UTF-8": (b'{"\xff": 1}', b"", "its header cannot be read"),
     "deep JSON": (b'{"a":' + b"[" * 100_000, b"", "its header cannot be read"),
     "a name twice": (b'{"a": {}, "a": {}}', b"", "it has a name twice"),
-    "metadata that are none": ({"__metadata__": 3}, b"", "'__metadata__' is no JSON object"),
+    "metadata that are none": (
+        {"__metadata__": 3},
+        b"",
+        "'__metadata__' is not a valid JSON object",
+    ),
     "an entry that is none": ({"a": 3}, b"", "the tensor 'a' has the dtype 'None'"),
     "an unknown dtype": ({"a": one("F4")}, bytes(4), "has the dtype 'F4'; expected one of"),
     "no shape": ({"a": {"dtype": "F32"}}, b"", "has no valid shape"),
@@ -161,7 +165,7 @@ def test_a_file_that_breaks_the_format_is_refused(tmp_path, name):
 
     with pytest.raises(LoadError) as refusal:
         asked(path)
-    assert f"'{path}' is no valid safetensors file: " in str(refusal.value)
+    assert f"'{path}' is not a valid safetensors file: " in str(refusal.value)
     assert reason in str(refusal.value)
 
 

@@ -52,10 +52,10 @@ CONTENTS = {
     "deep binary": (b"{L\0\0\0\0\0\0\0\1a" * 99, "nesting is deeper than 24"),
     "twice": (b'{"version":1,"version":1}', "an object with the same key twice"),
     "escaped": (TEXT.replace(b'"trees"', rb'"tr\u0065es"'), "characters as \\u escapes"),
-    "no UTF-8": (b'{"learner":"\xff"}', "it is no JSON: byte 12 is not UTF-8"),
+    "no UTF-8": (b'{"learner":"\xff"}', "it is not valid JSON: byte 12 is not UTF-8"),
     "long": (BINARY.replace(b"#L\0\0\0\0", b"#L\0\0\0\1", 1), "a length is 4294967296"),
     "negative": (BINARY.replace(b"#L\0", b"#L\xff", 1), "a length is -7"),
-    "nothing": (b"{}", "'version' is no array of whole numbers"),
+    "nothing": (b"{}", "'version' is not an array of integers"),
 }
 
 
@@ -107,7 +107,7 @@ def cats(change: Change) -> Change:
 CHANGES: dict[str, tuple[str, Change, str]] = {
     "no learner": ("softprob", lambda m: m.pop("learner"), "'learner' is missing"),
     "version": ("softprob", lambda m: m.update(version=[3]), "not the three numbers"),
-    "columns": ("softprob", params(num_feature="0"), "'num_feature' is '0'; expected a whole"),
+    "columns": ("softprob", params(num_feature="0"), "'num_feature' is '0'; expected an integer"),
     "fewer columns": ("softprob", params(num_feature="3"), "a tree is for 4 columns; the model"),
     "classes": (
         "softprob",
@@ -116,7 +116,7 @@ CHANGES: dict[str, tuple[str, Change, str]] = {
     ),
     "targets": ("softprob", params(num_target="2"), "several classes and targets"),
     "many targets": ("dart", params(num_target="99", base_score="1"), "99 outputs for a row,"),
-    "no number": ("softprob", params(num_class="many"), "'num_class' is 'many'; expected a whole"),
+    "no number": ("softprob", params(num_class="many"), "'num_class' is 'many'; expected an integer"),
     "score": ("softprob", params(base_score="[1,2]"), "'base_score' is '[1,2]'; expected a number"),
     "names": (
         "softprob",
@@ -173,14 +173,14 @@ CHANGES: dict[str, tuple[str, Change, str]] = {
     "root's parent": ("softprob", tree("parents", 0, 1), "the first node of a tree has a parent"),
     "half a leaf": ("softprob", tree("right_children", -1, 1), "a right child and no left one"),
     "column": ("softprob", tree("split_indices", 0, 4), "none of the model's 4"),
-    "fraction": ("softprob", tree("split_indices", 0, 0.5), "'split_indices' is no array of whole"),
-    "huge": ("softprob", tree("parents", 1, 1 << 70), "'parents' is no array of whole numbers"),
+    "fraction": ("softprob", tree("split_indices", 0, 0.5), "'split_indices' is not an array of"),
+    "huge": ("softprob", tree("parents", 1, 1 << 70), "'parents' is not an array of integers"),
     "flag": ("softprob", tree("default_left", 0, 2), "'default_left' has numbers other than 0"),
-    "text": ("softprob", tree("base_weights", 0, "1"), "'base_weights' is no array of numbers"),
+    "text": ("softprob", tree("base_weights", 0, "1"), "'base_weights' is not an array of numbers"),
     "gains": (
         "softprob",
         trees(lambda m: m["trees"][0].pop("loss_changes")),
-        "'loss_changes' is no array of numbers",
+        "'loss_changes' is not an array of numbers",
     ),
     "leaf size": (
         "softprob",
@@ -229,7 +229,7 @@ CHANGES: dict[str, tuple[str, Change, str]] = {
     "sorted": (
         "categories",
         cats(lambda m: m["sorted_idx"].__setitem__(0, 1)),
-        "'sorted_idx' is no order of the categories",
+        "'sorted_idx' is not an order of the categories",
     ),
     "offsets": (
         "categories",

@@ -70,7 +70,7 @@ _KINDS = (
         f"{_AGAIN} save_model('model.cbm')",
     ),
     Kind(
-        "a dump of XGBoost's trees, which is no model",
+        "a dump of XGBoost's trees, which is not a model",
         re.compile(rb'\s*(\[\s*\{\s*"(nodeid|leaf)"|booster\[0\]|0:\[)'),
         (),
         "xgboost",

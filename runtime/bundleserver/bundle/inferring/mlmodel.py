@@ -128,7 +128,7 @@ def _columns(mlmodel: Mapping[str, object], path: Path) -> Sequence[LoggedColumn
     """
     signature = mlmodel.get("signature") or {}
     if not isinstance(signature, dict):
-        raise _unreadable(path, "is no object")
+        raise _unreadable(path, "is not an object")
     entries, _, _ = (_entries(signature, key, path) for key in ("inputs", "outputs", "params"))
     return tuple(
         LoggedColumn(

@@ -65,7 +65,7 @@ def fields_of(section: bytes, number: int) -> Fields:
     if unknown := [key for key in fields if key not in _KNOWN]:
         raise Malformed(f"has the unknown field '{unknown[0][:40]}' in tree {number}")
     if len(fields) < len(pairs) or len(pairs) > _MOST_LINES:
-        raise Malformed(f"has a line in tree {number} that is no field, or is there twice")
+        raise Malformed(f"has a line in tree {number} that is not a field, or is there twice")
     return fields
 
 

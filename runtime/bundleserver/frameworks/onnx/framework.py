@@ -40,8 +40,8 @@ def save(model: Any, directory: Path, stem: str) -> tuple[Path, dict[str, object
     kind = type(model)
     if kind.__module__.partition(".")[0] not in ("onnx", "onnxruntime"):
         raise StoreError(
-            f"component '{stem}' is a {kind.__name__}, which is no ONNX model; convert it to an "
-            "onnx.ModelProto first (skl2onnx, onnxmltools, torch.onnx), or save it without "
+            f"component '{stem}' is a {kind.__name__}, which is not an ONNX model; convert it to "
+            "an onnx.ModelProto first (skl2onnx, onnxmltools, torch.onnx), or save it without "
             "frameworks={…: 'onnx'}"
         )
     if not hasattr(model, "SerializeToString"):

@@ -53,7 +53,7 @@ def load(path: Path, context: LoadContext) -> PythonPredictor:
     module_name = None if own is None else _module_name(path, own)
     if own is None or module_name is None:
         raise LoadError(
-            f"'{path}' is no module of the bundle's own code; expected a '.py' file in '{CODE}/'"
+            f"'{path}' is not a module of the bundle's own code; expected a '.py' file in '{CODE}/'"
         )
     with own.modules.active():
         module = _imported(module_name, path, own)
@@ -141,7 +141,7 @@ def _made(made_of: Any, own: OwnCode, path: Path) -> _Predict:
         is_lacking = (
             "has no method 'predict'"
             if method is None
-            else "has a 'predict' that is no plain method"
+            else "has a 'predict' that is not a plain method"
         )
         raise LoadError(f"{what} {is_lacking}; expected {_EXPECTED}")
     makes = isinstance(inspect.getattr_static(made_of, "load", None), (classmethod, staticmethod))

@@ -41,7 +41,7 @@ def _array(name: object, values: Any, rows: int) -> Array:
     try:
         array = np.asarray(values)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{what}, which is no array: {error}") from error
+        raise TypeError(f"{what}, which is not an array: {error}") from error
     if array.ndim == 0 or len(array) != rows:
         shape = list(array.shape)
         raise ValueError(f"{what} with shape {shape}; expected {rows} as its first size")

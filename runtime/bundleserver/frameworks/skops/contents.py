@@ -139,7 +139,7 @@ def schema_in(entries: Entries) -> dict[str, object]:
             "damaged: save the model again with skops.io.dump"
         ) from error
     if not isinstance(schema, dict):
-        raise LoadError(f"'{entries.path}' has a '{SCHEMA}' that is no JSON object")
+        raise LoadError(f"'{entries.path}' has a '{SCHEMA}' that is not a valid JSON object")
     return schema
 
 

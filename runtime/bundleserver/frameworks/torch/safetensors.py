@@ -83,8 +83,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
             described = _tensors(_header(file, size), size - file.tell())
         except _Broken as error:
             raise LoadError(
-                f"'{path}' is no valid safetensors file: {error}; it is damaged: copy it again, or "
-                "save it again with safetensors.torch.save_file"
+                f"'{path}' is not a valid safetensors file: {error}; it is damaged: copy it again, "
+                "or save it again with safetensors.torch.save_file"
             ) from error
         if size > (room := free_memory()):
             raise LoadError(
@@ -107,7 +107,7 @@ def _header(file: io.BufferedReader, size: int) -> dict[str, object]:
     except (ValueError, RecursionError) as error:
         raise _Broken(f"its header cannot be read: {first_line(error)}") from error
     if not isinstance(header, dict):
-        raise _Broken("its header is no JSON object")
+        raise _Broken("its header is not a valid JSON object")
     return header
 
 
@@ -122,7 +122,7 @@ def _tensors(header: Mapping[str, object], size: int) -> list[_Described]:
     """Return what a header describes, in the order of the bytes: all ``size`` of them, once."""
     metadata = header.get(_METADATA, {})
     if not isinstance(metadata, dict):
-        raise _Broken(f"its '{_METADATA}' is no JSON object")
+        raise _Broken(f"its '{_METADATA}' is not a valid JSON object")
     found = [_described(name, said) for name, said in header.items() if name != _METADATA]
     found.sort(key=lambda tensor: (tensor.begin, tensor.end))
     at = 0

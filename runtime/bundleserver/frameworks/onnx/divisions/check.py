@@ -127,7 +127,7 @@ def _check(node: Node, values: Sequence[Value]) -> None:
     known = DATATYPES.get(datatype)
     of = known.name if known else "values whose datatype the file does not tell"
     by = f"'{node.inputs[1][:100]}'" if len(node.inputs) > 1 else "nothing"
-    why = "is no constant" if divisor is None else "has 0 or -1"
+    why = "is not a constant" if divisor is None else "has 0 or -1"
     hint = "divide floats (a Cast before and after), or by a constant without 0 and -1"
     if not known:
         hint = f"write its types into the file (onnx.shape_inference.infer_shapes), or {hint}"

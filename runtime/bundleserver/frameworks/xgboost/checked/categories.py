@@ -56,7 +56,7 @@ def categories_in(model: Mapping[str, object], columns: int) -> Mapping[int, tup
     for start, size in zip(segments[:-1], sizes, strict=True):
         demand(
             holds=np.array_equal(np.sort(order[start : start + size]), np.arange(size)),
-            what="'sorted_idx' is no order of the categories",
+            what="'sorted_idx' is not an order of the categories",
         )
     return {place: values for place, (size, values) in enumerate(found) if size}
 

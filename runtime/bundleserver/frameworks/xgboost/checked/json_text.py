@@ -29,7 +29,7 @@ def read_json(content: bytes) -> dict[str, object]:
     try:
         found = json.loads(content.decode(), object_pairs_hook=_once)
     except UnicodeDecodeError as error:
-        raise NotSound(f"it is no JSON: byte {error.start} is not UTF-8") from None
+        raise NotSound(f"it is not valid JSON: byte {error.start} is not UTF-8") from None
     except RecursionError:
         raise NotSound(_TOO_DEEP) from None
     except NotSound:

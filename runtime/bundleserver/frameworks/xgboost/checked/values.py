@@ -42,7 +42,7 @@ def count(
         return other["default"]
     text = member(of, key, str)
     if not _NUMBER.fullmatch(text) or not least <= int(text) <= most:
-        raise NotSound(f"'{key}' is '{text:.40}'; expected a whole number from {least} to {most}")
+        raise NotSound(f"'{key}' is '{text:.40}'; expected an integer from {least} to {most}")
     return int(text)
 
 
@@ -71,7 +71,7 @@ def whole_numbers(values: object, key: str) -> Array:
             return np.array(values, np.int64)
         except OverflowError:
             pass
-    raise NotSound(f"'{key}' is no array of whole numbers")
+    raise NotSound(f"'{key}' is not an array of integers")
 
 
 def flags(values: object, key: str) -> Array:
@@ -92,13 +92,13 @@ def length_of_numbers(values: object, key: str) -> int:
     """Return the length of an array of numbers of any kind.
 
     Raises:
-        NotSound: it is no array of numbers.
+        NotSound: it is not an array of numbers.
     """
     if type(values) is np.ndarray and values.dtype.kind == "f":
         return len(values)
     if type(values) is list and {*map(type, values)} <= {int, float}:
         return len(values)
-    raise NotSound(f"'{key}' is no array of numbers")
+    raise NotSound(f"'{key}' is not an array of numbers")
 
 
 def is_ordered(values: Array, last: int) -> bool:
