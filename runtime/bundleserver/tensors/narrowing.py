@@ -1,4 +1,4 @@
-"""Conversion of numbers to floating-point datatypes of fewer bits, without infinities from it."""
+"""Conversion of numbers to a model's datatype, without infinities or other numbers from it."""
 
 from __future__ import annotations
 
@@ -38,3 +38,28 @@ def narrowed(
             f"{most:g}"
         )
     return converted
+
+
+def converted(
+    values: npt.NDArray[Any], target: np.dtype[Any], what: str, datatype: str
+) -> npt.NDArray[Any]:
+    """Copy numbers to a datatype, where no value changes but by rounding to fewer digits.
+
+    Args:
+        values: booleans or numbers.
+        target: the datatype of a model's tensor.
+        what: the tensor, for the message: ``input 'x'``.
+        datatype: the protocol's name of the target, for the message.
+
+    Raises:
+        InvalidInput: a value is not valid in the datatype.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        array = np.array(values, dtype=target, order="C")
+    overflows = np.isinf(array) & np.isfinite(values)
+    changed = overflows if target.kind == "f" else array != values
+    if changed.any():
+        raise InvalidInput(
+            f"{what} has the value {values[changed][0]!s}, which is not a valid {datatype}"
+        )
+    return array

@@ -116,7 +116,7 @@ CHANGES: dict[str, tuple[str, Change, str]] = {
     ),
     "targets": ("softprob", params(num_target="2"), "several classes and targets"),
     "many targets": ("dart", params(num_target="99", base_score="1"), "99 outputs for a row,"),
-    "no number": ("softprob", params(num_class="many"), "'num_class' is 'many'; expected an integer"),
+    "no number": ("softprob", params(num_class="many"), "'num_class' is 'many'; expected an int"),
     "score": ("softprob", params(base_score="[1,2]"), "'base_score' is '[1,2]'; expected a number"),
     "names": (
         "softprob",

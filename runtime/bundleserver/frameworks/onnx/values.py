@@ -13,6 +13,7 @@ from bundleserver.frameworks.onnx.structure import Structure
 from bundleserver.frameworks.onnx.tensor_sizes import DATATYPES
 from bundleserver.frameworks.onnx.value_types import ValueType
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec, datatype_of
+from bundleserver.tensors.narrowing import converted
 
 
 @dataclass(frozen=True)
@@ -164,16 +165,7 @@ def fed(tensor: NamedTensor, declared: ModelInput) -> Array:
             f"input '{tensor.name}' has datatype {datatype_of(values)}; the model expects "
             f"{declared.datatype}"
         )
-    with np.errstate(over="ignore", invalid="ignore"):
-        array = np.array(values, dtype=target, order="C")
-    overflows = np.isinf(array) & np.isfinite(values)
-    changed = overflows if target.kind == "f" else array != values
-    if changed.any():
-        raise InvalidInput(
-            f"input '{tensor.name}' has the value {values[changed][0]!s}, which is not a valid "
-            f"{declared.datatype}"
-        )
-    return array
+    return converted(values, target, f"input '{tensor.name}'", declared.datatype)
 
 
 def _check_shape(values: Array, tensor: NamedTensor, declared: ModelInput) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from bundleserver.errors import InvalidInput
 from bundleserver.frameworks.torch.program import DTYPES, ProgramInput
-from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, datatype_of
+from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, datatype_of, narrowing
 
 _COMPLAINTS = re.compile(
     r"\b(shapes?|sizes?|dims?|dimensions?|dimensional|rank|length|index|indices|offsets?)\b|\d-?d\b"
@@ -36,18 +36,8 @@ def converted(tensor: NamedTensor, declared: ProgramInput) -> Array:
             f"input '{tensor.name}' has datatype {datatype_of(values)}; the model expects "
             f"{declared.datatype}"
         )
-    with np.errstate(over="ignore", invalid="ignore"):
-        # Always a copy: the model may change it, and later steps read the same input.
-        array = np.array(values, dtype=target, order="C")
-    overflows = np.isinf(array) & np.isfinite(values)
-    changed = overflows if target.kind == "f" else array != values
-    if changed.any():
-        value = values[changed][0]
-        raise InvalidInput(
-            f"input '{tensor.name}' has the value {value!s}, which is not a valid "
-            f"{declared.datatype}"
-        )
-    return array
+    # Always a copy: the model may change it, and later steps read the same input.
+    return narrowing.converted(values, target, f"input '{tensor.name}'", declared.datatype)
 
 
 def reason_of(error: Exception) -> str | None:
