@@ -17,7 +17,7 @@ from bundleserver.frameworks.cbm.loss import class_of_file, loss_of_file
 from bundleserver.frameworks.interface import check_options, first_line, reading
 from bundleserver.frameworks.pickles import with_article
 from bundleserver.frameworks.regular_files import open_regular
-from bundleserver.frameworks.tables.logged_columns import LoggedTable, read_columns
+from bundleserver.frameworks.tables.logged_columns import LoggedTable, with_logged_columns
 from bundleserver.frameworks.trust import PicklePolicy
 
 _OPTIONS = ("class", "columns")
@@ -38,9 +38,7 @@ def load(path: Path, context: LoadContext) -> CatBoostPredictor | LoggedTable:
     with reading(path):
         is_own = path.suffix.lower() == SUFFIX or is_own_file(path)
     predictor = _from_file(path, context) if is_own else _from_pickle(path, context)
-    if "columns" not in context.options:
-        return predictor
-    return LoggedTable(read_columns(context.options["columns"], where), predictor)
+    return with_logged_columns(predictor, context.options, where)
 
 
 def save(model: Any, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:

@@ -19,7 +19,7 @@ from bundleserver.frameworks.lightgbm_text.model import ModelText, read_model
 from bundleserver.frameworks.lightgbm_text.numbers import Malformed
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES
 from bundleserver.frameworks.regular_files import open_regular
-from bundleserver.frameworks.tables.logged_columns import LoggedTable, read_columns
+from bundleserver.frameworks.tables.logged_columns import LoggedTable, with_logged_columns
 
 LOG = logging.getLogger(__name__)
 
@@ -38,9 +38,7 @@ def load(path: Path, context: LoadContext) -> BoosterPredictor | LoggedTable:
     booster, model = _unpickled(path, context) if is_pickle else _read(path)
     accelerate = accelerate and len(model.text) <= MOST_BYTES
     predictor = BoosterPredictor(booster, model, accelerate=accelerate)
-    if "columns" not in context.options:
-        return predictor
-    return LoggedTable(read_columns(context.options["columns"], f"'{path}'"), predictor)
+    return with_logged_columns(predictor, context.options, f"'{path}'")
 
 
 def _read(path: Path) -> tuple[Booster, ModelText]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -147,3 +147,19 @@ def _refuse_booleans(tensor: NamedTensor) -> None:
         raise InvalidInput(
             f"{what} '{tensor.name}' has booleans; the model's signature expects numbers"
         )
+
+
+Opened = TypeVar("Opened", bound=Estimator)
+
+
+def with_logged_columns(
+    predictor: Opened, options: Mapping[str, object], where: str
+) -> Opened | LoggedTable:
+    """Return a predictor with the columns of the option ``columns``; itself without the option.
+
+    Raises:
+        LoadError: the option is not valid.
+    """
+    if "columns" not in options:
+        return predictor
+    return LoggedTable(read_columns(options["columns"], where), predictor)

@@ -19,7 +19,7 @@ from bundleserver.frameworks.file_names import suffix_of
 from bundleserver.frameworks.interface import first_line, reading
 from bundleserver.frameworks.pickles import PICKLE_SUFFIXES
 from bundleserver.frameworks.regular_files import open_regular
-from bundleserver.frameworks.tables.logged_columns import LoggedTable, read_columns
+from bundleserver.frameworks.tables.logged_columns import LoggedTable, with_logged_columns
 from bundleserver.frameworks.xgboost.checked.model import check_model, read_document
 from bundleserver.frameworks.xgboost.checked.recorded import Recorded
 from bundleserver.frameworks.xgboost.installed import installed_version
@@ -62,9 +62,7 @@ def load(path: Path, context: LoadContext) -> BoosterPredictor | LoggedTable:
             f"{path}",
             column,
         )
-    if "columns" not in context.options:
-        return predictor
-    return LoggedTable(read_columns(context.options["columns"], f"'{path}'"), predictor)
+    return with_logged_columns(predictor, context.options, f"'{path}'")
 
 
 def save(model: object, directory: Path, stem: str) -> tuple[Path, dict[str, object]]:
