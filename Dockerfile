@@ -38,8 +38,8 @@ ARG TORCH_WHEELS=/sources
 RUN --mount=type=bind,from=sources,target=/sources \
     --mount=type=cache,target=/root/.cache/pip \
     case "$EXTRAS" in \
-      full) extras=server,sklearn,fast,skops,notebook,mlflow,signing,torch,statsmodels,prophet,xgboost,lightgbm,catboost,onnx ;; \
-      sklearn) extras=server,sklearn,fast,skops,notebook,mlflow,signing ;; \
+      full) extras=server,sklearn,fast,skops,notebook,mlflow,batch,tracing,signing,torch,statsmodels,prophet,xgboost,lightgbm,catboost,onnx ;; \
+      sklearn) extras=server,sklearn,fast,skops,notebook,mlflow,batch,tracing,signing ;; \
       *) echo >&2 "EXTRAS is '$EXTRAS'; expected full or sklearn"; exit 1 ;; \
     esac \
  && case "$TORCH" in \
