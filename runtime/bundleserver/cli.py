@@ -32,7 +32,7 @@ from bundleserver.commands import (
     validating,
 )
 from bundleserver.errors import BundleServerError
-from bundleserver.serving.interpreter_log import log_what_python_says
+from bundleserver.serving.logs.interpreter import log_what_python_says
 
 LOG = logging.getLogger(__name__)
 

@@ -81,7 +81,7 @@ def _termination_log(arguments: Sequence[str]) -> Path:
 
 def _supervise(settings: Settings, arguments: Sequence[str]) -> int:
     from bundleserver.manager.first_load import PAUSES_SECONDS
-    from bundleserver.serving.log_config import set_up_logging
+    from bundleserver.serving.logs.config import set_up_logging
     from bundleserver.serving.options import rest_port
     from bundleserver.serving.workers.supervisor import supervise
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import sys
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -13,32 +12,22 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY, CollectorRegistry, disable_created_metrics
 
-import bundleserver
 from bundleserver.errors import ConfigError, Problem
 from bundleserver.serving.addresses import EVERY, EVERY_IPV4, addresses_of, bracketed
 from bundleserver.serving.administration import Administration
 from bundleserver.serving.connection.server import RestServer, listening
+from bundleserver.serving.edge import Edge
 from bundleserver.serving.execution.answering import ServedModels, in_thread
 from bundleserver.serving.execution.limits import Limits
 from bundleserver.serving.execution.thread_pool import ThreadPool
-from bundleserver.serving.grpc.arriving import ArrivingMessages
-from bundleserver.serving.grpc.limits import GrpcLimits
 from bundleserver.serving.grpc.server import GrpcServer
-from bundleserver.serving.grpc.service import InferenceService
-from bundleserver.serving.inflight import InflightBytes
-from bundleserver.serving.log_config import set_up_logging
+from bundleserver.serving.logs.config import set_up_logging
 from bundleserver.serving.metrics.kserve import KServeMetrics, drop_unused_histograms
 from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.serving.metrics.traffic import TrafficCollector
 from bundleserver.serving.metrics.versions import ManagerCollector
 from bundleserver.serving.options import ServerOptions, lame_duck, rest_port
-from bundleserver.serving.rest.app import RestApp
-from bundleserver.serving.rest.asgi import AsgiApp
-from bundleserver.serving.rest.pages import KServeApp, metrics_page
-from bundleserver.serving.rest.repository import RepositoryRoutes
-from bundleserver.serving.rest.routes import Routes
 from bundleserver.serving.stopping import SIGNALS, StoppableManager, end_now
-from bundleserver.serving.unsent import RefusedAnswers
 from bundleserver.serving.workers.peers import Peers
 
 if TYPE_CHECKING:
@@ -46,8 +35,6 @@ if TYPE_CHECKING:
     from bundleserver.serving.workers.member import Member
 
 LOG = logging.getLogger(__name__)
-
-NAME = "bundleserver"
 
 
 class BundleServer:
@@ -74,16 +61,15 @@ class BundleServer:
         metrics = RequestMetrics(registry)
         limits = Limits(options.max_answer_values, options.request_timeout_seconds)
         self.served = ServedModels(self.manager, self.pool, metrics, options.max_batch_rows, limits)
-        self._administration = Administration.of(options, registry)
-        self._bodies = InflightBytes(options.max_inflight_bytes)
+        administration = Administration.of(options, registry)
         self.http_port, self.grpc_port = rest_port(options), options.grpc_port
         self.listening = threading.Event()
         drop_unused_histograms(registry)
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client
         registry.register(KServeMetrics(metrics.seconds))
-        registry.register(ManagerCollector(manager, self._administration.discretion.status))
+        registry.register(ManagerCollector(manager, administration.discretion.status))
         registry.register(TrafficCollector(self.manager, self.served.splitter))
-        self._registry = registry
+        self._edge = Edge(options, self.manager, self.served, self.peers, administration, registry)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end = asyncio.Event()
         self._is_signalled, self._code = False, 0
@@ -127,7 +113,7 @@ class BundleServer:
         if self.peers is not None and not await self._may_listen(self.peers):
             await self._close_all()
             return
-        rest = RestServer(self._rest_app(), self.options, self._say_listening)
+        rest = RestServer(self._edge.rest_app(), self.options, self._say_listening)
         addresses, shared = addresses_of(self.options.host, EVERY_IPV4), self.peers is not None
         with listening(self.http_port, addresses, shared=shared) as (self.http_port, listeners):
             grpc_server = await self._start_grpc() if self.options.enable_grpc else None
@@ -177,71 +163,9 @@ class BundleServer:
             wait.cancel()
         return not self._end.is_set()
 
-    def _rest_app(self) -> RestApp:
-        page = metrics_page(self._registry) if self.peers is None else self.peers.write_metrics
-        routes = Routes(
-            answer=self.served.answer,
-            note_refusal=self.served.note_refusal,
-            manager=self.manager,
-            server_name=NAME,
-            server_version=bundleserver.__version__,
-            routing_header=self.options.routing_header,
-            traffic=self.served.splitter.describe_traffic,
-            runs=self.served.runs,
-            repository=RepositoryRoutes(
-                self.manager,
-                self._administration,
-                index=None if self.peers is None else self.peers.index,
-                limits=self.served.limits,
-            ),
-            limits=self.served.limits,
-        )
-        return RestApp(
-            routes,
-            KServeApp(page, self._api_pages),
-            max_request_bytes=self.options.max_request_bytes or sys.maxsize,
-            timeout_receive=self.options.timeout_receive,
-            max_body_values=self.options.max_body_values,
-            bodies=self._bodies,
-        )
-
-    def _api_pages(self) -> AsgiApp:
-        # Importing kserve takes a second and 50 MiB, and nothing else requires it.
-        from bundleserver.serving.kserve.pages import api_pages
-
-        pages: AsgiApp = api_pages(self.manager, self.served, self.options.enable_docs_url)
-        drop_unused_histograms(self._registry)
-        return pages
-
     async def _start_grpc(self) -> GrpcServer:
-        options = self.options
-        service = InferenceService(
-            self.served,
-            self.manager,
-            NAME,
-            bundleserver.__version__,
-            index=None if self.peers is None else self.peers.index,
-            max_body_values=self.options.max_body_values,
-            administration=self._administration,
-        )
-        server = GrpcServer(
-            service,
-            self.manager,
-            max_send_bytes=options.grpc_max_send_message_length,
-            max_receive_bytes=options.grpc_max_receive_message_length,
-            max_concurrent_streams=options.grpc_max_concurrent_streams,
-            limits=GrpcLimits.of(options),
-            bodies=self._bodies,
-            arriving=ArrivingMessages(
-                options.max_inflight_bytes // 2,
-                options.grpc_max_receive_message_length,
-                options.timeout_receive,
-            ),
-            answers=RefusedAnswers(options.max_inflight_bytes // 2),
-            routing_header=options.routing_header,
-            shared=self.peers is not None,
-        )
-        addresses = addresses_of(options.host, EVERY)
+        server = self._edge.grpc_server()
+        addresses = addresses_of(self.options.host, EVERY)
         self.grpc_port = await server.start(self.grpc_port, addresses)
         return server
 

@@ -12,12 +12,12 @@ from functools import partial
 from types import MappingProxyType
 from typing import NoReturn
 
+from bundleserver.commands.flags.flag import Flag
 from bundleserver.commands.flags.profiles import PROFILES
 from bundleserver.commands.flags.table import (
     FLAGS,
     GROUPS,
     IGNORED,
-    Flag,
 )
 from bundleserver.commands.flags.values import (
     parse_bool,

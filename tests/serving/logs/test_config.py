@@ -4,7 +4,7 @@ import sys
 
 SCRIPT = """
 import logging
-from bundleserver.serving.log_config import set_up_logging
+from bundleserver.serving.logs.config import set_up_logging
 from bundleserver.serving.options import ServerOptions
 
 set_up_logging(ServerOptions(log_level="{level}"))

@@ -7,7 +7,7 @@ from typing import Any
 
 from bundleserver.documents.printable import printable
 from bundleserver.errors import ConfigError, Problem
-from bundleserver.serving.interpreter_log import log_what_python_says
+from bundleserver.serving.logs.interpreter import log_what_python_says
 from bundleserver.serving.options import ServerOptions
 
 _DATE_FORMAT = "%Y-%m-%d %H:%M:%S"

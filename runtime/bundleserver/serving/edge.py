@@ -1,0 +1,113 @@
+"""What listens, put together: the REST application and the gRPC server over the same models."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry
+
+import bundleserver
+from bundleserver.serving.administration import Administration
+from bundleserver.serving.execution.answering import ServedModels
+from bundleserver.serving.grpc.arriving import ArrivingMessages
+from bundleserver.serving.grpc.limits import GrpcLimits
+from bundleserver.serving.grpc.server import GrpcServer
+from bundleserver.serving.grpc.service import InferenceService
+from bundleserver.serving.inflight import InflightBytes
+from bundleserver.serving.metrics.kserve import drop_unused_histograms
+from bundleserver.serving.options import ServerOptions
+from bundleserver.serving.rest.app import RestApp
+from bundleserver.serving.rest.asgi import AsgiApp
+from bundleserver.serving.rest.pages import KServeApp, metrics_page
+from bundleserver.serving.rest.repository import RepositoryRoutes
+from bundleserver.serving.rest.routes import Routes
+from bundleserver.serving.stopping import StoppableManager
+from bundleserver.serving.unsent import RefusedAnswers
+from bundleserver.serving.workers.peers import Peers
+
+NAME = "bundleserver"
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Makes the two ends that clients talk to.
+
+    ``peers`` is None unless this is one of several worker processes.
+    """
+
+    options: ServerOptions
+    manager: StoppableManager
+    served: ServedModels
+    peers: Peers | None
+    administration: Administration
+    registry: CollectorRegistry
+    bodies: InflightBytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "bodies", InflightBytes(self.options.max_inflight_bytes))
+
+    def rest_app(self) -> RestApp:
+        """Make the REST application."""
+        index = None if self.peers is None else self.peers.index
+        page = metrics_page(self.registry) if self.peers is None else self.peers.write_metrics
+        routes = Routes(
+            answer=self.served.answer,
+            note_refusal=self.served.note_refusal,
+            manager=self.manager,
+            server_name=NAME,
+            server_version=bundleserver.__version__,
+            routing_header=self.options.routing_header,
+            traffic=self.served.splitter.describe_traffic,
+            runs=self.served.runs,
+            repository=RepositoryRoutes(
+                self.manager, self.administration, index=index, limits=self.served.limits
+            ),
+            limits=self.served.limits,
+        )
+        return RestApp(
+            routes,
+            KServeApp(page, self._api_pages),
+            max_request_bytes=self.options.max_request_bytes or sys.maxsize,
+            timeout_receive=self.options.timeout_receive,
+            max_body_values=self.options.max_body_values,
+            bodies=self.bodies,
+        )
+
+    def grpc_server(self) -> GrpcServer:
+        """Make the gRPC server, which does not listen yet."""
+        options = self.options
+        service = InferenceService(
+            self.served,
+            self.manager,
+            NAME,
+            bundleserver.__version__,
+            index=None if self.peers is None else self.peers.index,
+            max_body_values=options.max_body_values,
+            administration=self.administration,
+        )
+        return GrpcServer(
+            service,
+            self.manager,
+            max_send_bytes=options.grpc_max_send_message_length,
+            max_receive_bytes=options.grpc_max_receive_message_length,
+            max_concurrent_streams=options.grpc_max_concurrent_streams,
+            limits=GrpcLimits.of(options),
+            bodies=self.bodies,
+            arriving=ArrivingMessages(
+                options.max_inflight_bytes // 2,
+                options.grpc_max_receive_message_length,
+                options.timeout_receive,
+            ),
+            answers=RefusedAnswers(options.max_inflight_bytes // 2),
+            routing_header=options.routing_header,
+            shared=self.peers is not None,
+        )
+
+    def _api_pages(self) -> AsgiApp:
+        # Importing kserve takes a second and 50 MiB, and nothing else requires it.
+        from bundleserver.serving.kserve.pages import api_pages
+
+        pages: AsgiApp = api_pages(self.manager, self.served, self.options.enable_docs_url)
+        drop_unused_histograms(self.registry)
+        return pages

@@ -1,0 +1,1 @@
+"""What the process itself logs, and how logging is set up."""
