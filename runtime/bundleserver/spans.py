@@ -1,6 +1,6 @@
 """Spans: what is done in which order, and how long it takes; nothing until a tracer is installed.
 
-A trace begins with a request (``serving/tracing``) or with ``trace``. What happens below it asks
+A trace begins with a request (``serving/tracing``) or with ``begin``. What happens below it asks
 ``span``, which costs next to nothing where nothing is traced: unsampled requests have no span.
 """
 
@@ -171,9 +171,9 @@ def span(name: str, **attributes: Value) -> Span | Nothing:
     return NOTHING if parent is None else parent.child(name, **attributes)
 
 
-def trace(name: str, **attributes: Value) -> Span | Nothing:
-    """Begin a trace of the server's own work, as a context manager."""
-    return NOTHING if _tracer is None else (_tracer.begin(name, attributes) or NOTHING)
+def begin(name: str, **attributes: Value) -> Span | None:
+    """Begin a trace of the server's own work; None where nothing is traced."""
+    return None if _tracer is None else _tracer.begin(name, attributes)
 
 
 @contextmanager
