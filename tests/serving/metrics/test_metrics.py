@@ -199,7 +199,7 @@ def test_the_scrape_route_shows_our_metrics_and_the_processs(free_ports, tmp_pat
 def test_kserves_latency_counts_all_versions_and_protocols_of_a_model(registry):
     """Dashboards of KServe's servers see a model's requests, however and whoever answered."""
     metrics = RequestMetrics(registry)
-    registry.register(KServeMetrics(metrics.seconds))
+    registry.register(KServeMetrics(metrics))
     for protocol, version in [("v1", "1"), ("grpc", "2")]:
         metrics.seconds_of("sums", version, protocol).observe(0.25)
     metrics.seconds_of("other", "1", "v2").observe(0.5)
