@@ -67,7 +67,7 @@ class BundleServer:
         drop_unused_histograms(registry)
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client
         registry.register(KServeMetrics(metrics))
-        registry.register(ManagerCollector(manager, administration.discretion.status))
+        registry.register(ManagerCollector(manager, administration.discretion.status, metrics.keep))
         registry.register(TrafficCollector(self.manager, self.served.splitter))
         self._edge = Edge(options, self.manager, self.served, self.peers, administration, registry)
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -40,7 +40,7 @@ class Written(Metric):
         super().__init__(name, documentation, kind)
 
     @property
-    def samples(self) -> list[Sample]:  # type: ignore[override]  # an attribute there
+    def samples(self) -> list[Sample]:
         """Read the samples from the lines, for those who ask for values."""
         text = header(self, False) + "".join(self.lines(False))
         return [one for family in text_string_to_metric_families(text) for one in family.samples]
@@ -71,9 +71,9 @@ class Family(Written):
             more = label_block(tuple(facts), tuple(facts.values()))
             block = f"{block},{more}" if block else more
         self._blocks.append(
-            f"{self._sample}{{{block}}} {number(value)}\n"
+            f"{self._sample}{{{block}}} {written(value)}\n"
             if block
-            else f"{self._sample} {number(value)}\n"
+            else f"{self._sample} {written(value)}\n"
         )
 
 
@@ -120,9 +120,9 @@ def escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
 
 
-def number(value: float) -> str:
+def written(value: float) -> str:
     """Write a number as Prometheus reads it."""
-    return str(floatToGoString(value))
+    return str(floatToGoString(value))  # type: ignore[no-untyped-call]  # prometheus-client
 
 
 def without_exemplar(line: str) -> tuple[str, str]:
@@ -140,7 +140,7 @@ def _lines(metric: Metric) -> Iterator[str]:
             continue
         block = label_block(tuple(sample.labels), tuple(sample.labels.values()))
         yield (
-            f"{sample.name}{{{block}}} {number(sample.value)}\n"
+            f"{sample.name}{{{block}}} {written(sample.value)}\n"
             if block
-            else (f"{sample.name} {number(sample.value)}\n")
+            else (f"{sample.name} {written(sample.value)}\n")
         )

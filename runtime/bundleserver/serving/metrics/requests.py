@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TypeVar
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
@@ -27,9 +26,6 @@ CODING_BUCKETS = (1e-5, 5e-5, 1e-4, 5e-4, 1e-3, 5e-3, 0.01, 0.05, 0.1, 0.5, 1.0)
 
 _POWERS = tuple(2.0**power for power in range(13))
 _VALUES = (1e2, 1e3, 1e4, 2.5e4, 5e4, 1e5, 2.5e5, 5e5, 7.5e5, 1e6, 2.5e6, 5e6, 1e7, 1e8)
-
-
-T = TypeVar("T", Buckets, Number)
 
 
 class RequestMetrics:
@@ -156,13 +152,19 @@ class RequestMetrics:
         Args:
             present: the versions that there are, by model.
         """
-        counted = {labels[:2] for labels, _ in (*self.seconds.items(), *self._ended.items())}
+        counted = {
+            (labels[0], labels[1]) for labels, _ in (*self.seconds.items(), *self._ended.items())
+        }
         gone = self._retention.gone(counted, present)
         for labels, buckets in self.seconds.items() if gone else ():
             if labels[:2] in gone:
                 self.left_over.setdefault(labels[0], Buckets(BUCKETS, ())).add(buckets)
                 self.seconds.drop(labels)
-        for family in (self._ended, self._overruns, self._batch_requests, self._batch_rows):
+        families: tuple[SeriesFamily[Buckets] | SeriesFamily[Number], ...] = (
+            *(self._ended, self._overruns),
+            *(self._batch_requests, self._batch_rows),
+        )
+        for family in families:
             _drop(family, gone)
         lost = {model for model, _ in gone} - {
             *present,
@@ -186,7 +188,9 @@ def _coding(name: str, about: str) -> SeriesFamily[Buckets]:
     return histograms(name, about, ("model_name",), CODING_BUCKETS)
 
 
-def _drop(family: SeriesFamily[T], gone: Collection[tuple[str, str]]) -> None:
+def _drop(
+    family: SeriesFamily[Buckets] | SeriesFamily[Number], gone: Collection[tuple[str, str]]
+) -> None:
     for labels, _ in family.items() if gone else ():
         if labels[:2] in gone:
             family.drop(labels)

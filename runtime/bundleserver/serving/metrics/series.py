@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from bundleserver.serving.metrics.exposition import Written, label_block, number
+from bundleserver.serving.metrics.exposition import Written, label_block, written
 
 Labels = tuple[str, ...]
 
@@ -141,7 +141,7 @@ class Buckets:
             if trace_id is not None:
                 if self._exemplars is None:
                     self._exemplars = {}
-                about = f"{number(value)} {time.time():.3f}"
+                about = f"{written(value)} {time.time():.3f}"
                 self._exemplars[at] = f' # {{trace_id="{trace_id}"}} {about}'
 
     def add(self, other: Buckets) -> None:
@@ -210,7 +210,7 @@ def histograms(
 
 def maker(name: str, labels: Labels, bounds: Sequence[float]) -> Callable[[Labels], Buckets]:
     """Return what makes a histogram of the labels' values."""
-    ends = [f',le="{number(bound)}"}} ' for bound in (*bounds, float("inf"))]
+    ends = [f',le="{written(bound)}"}} ' for bound in (*bounds, float("inf"))]
 
     def make(values: Labels) -> Buckets:
         block = label_block(labels, values)
