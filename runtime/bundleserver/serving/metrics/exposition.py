@@ -23,6 +23,7 @@ TEXT = CONTENT_TYPE_PLAIN_0_0_4
 Lines = Callable[[bool], Iterable[str]]
 """Returns blocks of whole lines; True asks for OpenMetrics, which alone has exemplars."""
 
+_SHORT = {0.0: "0.0", 1.0: "1.0"}
 _NAMED_TYPES = {"counter": "_total", "info": "_info"}
 _TEXT_TYPES = {"info": "gauge", "stateset": "gauge", "unknown": "untyped"}
 _EXEMPLAR = re.compile(r' # \{trace_id="[0-9a-f]{1,64}"\} [0-9.e+-]+ [0-9.]+$')
@@ -66,15 +67,10 @@ class Family(Written):
         self, values: Sequence[str], value: float, facts: Mapping[str, str] | None = None
     ) -> None:
         """Add a sample: a value for each label, the number, and labels that others may not have."""
-        block = label_block(self._labels, tuple(values))
+        names, all_values = self._labels, tuple(values)
         if facts:
-            more = label_block(tuple(facts), tuple(facts.values()))
-            block = f"{block},{more}" if block else more
-        self._blocks.append(
-            f"{self._sample}{{{block}}} {written(value)}\n"
-            if block
-            else f"{self._sample} {written(value)}\n"
-        )
+            names, all_values = (*names, *facts), (*all_values, *facts.values())
+        self._blocks.append(f"{_head(self._sample, names, all_values)}{written(value)}\n")
 
 
 def is_open_metrics(accept: str) -> bool:
@@ -110,11 +106,10 @@ def header(metric: Metric, open_metrics: bool) -> str:
 
 
 def label_block(names: tuple[str, ...], values: tuple[str, ...]) -> str:
-    """Write labels as they stand between braces, values escaped."""
-    return ",".join([f'{n}="{escaped(v)}"' for n, v in zip(names, values, strict=True)])
+    """Write labels as they stand between braces: in alphabetical order, values escaped."""
+    return ",".join([f'{n}="{escaped(v)}"' for n, v in sorted(zip(names, values, strict=True))])
 
 
-@lru_cache(maxsize=4096)
 def escaped(value: str) -> str:
     """Escape a label's value, which may be any text."""
     return value.replace("\\", "\\\\").replace("\n", "\\n").replace('"', '\\"')
@@ -122,6 +117,8 @@ def escaped(value: str) -> str:
 
 def written(value: float) -> str:
     """Write a number as Prometheus reads it."""
+    if value in _SHORT:
+        return _SHORT[value]
     return str(floatToGoString(value))  # type: ignore[no-untyped-call]  # prometheus-client
 
 
@@ -138,9 +135,11 @@ def _lines(metric: Metric) -> Iterator[str]:
     for sample in metric.samples:
         if sample.name.endswith("_created"):
             continue
-        block = label_block(tuple(sample.labels), tuple(sample.labels.values()))
-        yield (
-            f"{sample.name}{{{block}}} {written(sample.value)}\n"
-            if block
-            else (f"{sample.name} {written(sample.value)}\n")
-        )
+        head = _head(sample.name, tuple(sample.labels), tuple(sample.labels.values()))
+        yield f"{head}{written(sample.value)}\n"
+
+
+@lru_cache(maxsize=16384)
+def _head(name: str, labels: tuple[str, ...], values: tuple[str, ...]) -> str:
+    """Write a sample up to its value; most are the same at the next scrape."""
+    return f"{name}{{{label_block(labels, values)}}} " if labels else f"{name} "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
@@ -39,7 +40,10 @@ class RequestMetrics:
         seconds_of: returns the histogram of a model, version and protocol.
     """
 
-    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+    def __init__(
+        self, registry: CollectorRegistry = REGISTRY, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Register the metrics; ``now`` times how long versions are gone."""
         self.seconds = histograms(
             "bundleserver_request_seconds",
             "Seconds from decoding to the response, including the wait for a thread.",
@@ -100,7 +104,7 @@ class RequestMetrics:
         self.ended = self._ended.of
         self.seconds_of = self.seconds.of
         self.left_over: dict[str, Buckets] = {}
-        self._retention = Retention()
+        self._retention = Retention(now)
 
     def observe(
         self, model: str, version: str, protocol: str, seconds: float, trace_id: str | None = None
@@ -158,7 +162,7 @@ class RequestMetrics:
         gone = self._retention.gone(counted, present)
         for labels, buckets in self.seconds.items() if gone else ():
             if labels[:2] in gone:
-                self.left_over.setdefault(labels[0], Buckets(BUCKETS, ())).add(buckets)
+                self.left_over.setdefault(labels[0], Buckets(BUCKETS)).add(buckets)
                 self.seconds.drop(labels)
         families: tuple[SeriesFamily[Buckets] | SeriesFamily[Number], ...] = (
             *(self._ended, self._overruns),

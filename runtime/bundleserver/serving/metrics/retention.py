@@ -15,12 +15,20 @@ MOST_GONE = 10
 """How many versions of a model that are gone have series, whatever their time."""
 
 
+EVERY_SECONDS = 5.0
+"""How often is looked which are gone; scrapes may come more often."""
+
+
 class Retention:
     """Notes since when versions are gone. Called from one thread at a time."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
+        self._now, self._looked = now, -EVERY_SECONDS
         self._since: dict[tuple[str, str], float] = {}
+
+    def is_due(self) -> bool:
+        """Ask whether the last look was long enough ago."""
+        return self._now() - self._looked >= EVERY_SECONDS
 
     def gone(self, counted: Iterable[tuple[str, str]], present: Present) -> set[tuple[str, str]]:
         """Return the models and versions to forget.
@@ -29,7 +37,7 @@ class Retention:
             counted: those that have series; the version is empty for requests without one.
             present: those that there are.
         """
-        now = self._now()
+        now = self._looked = self._now()
         missing = {
             (model, version)
             for model, version in counted

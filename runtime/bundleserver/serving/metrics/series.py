@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import accumulate
 from threading import Lock
 from typing import Generic, Protocol, TypeVar
 
@@ -105,7 +106,7 @@ class Number:
 
     def text(self, open_metrics: bool) -> str:  # the same in both
         """Write its line."""
-        return f"{self._head}{self._value}.0\n"
+        return f"{self._head}{self._value}\n"
 
 
 class Buckets:
@@ -115,11 +116,11 @@ class Buckets:
         sum: the sum of all observations.
     """
 
-    __slots__ = ("_bounds", "_exemplars", "_heads", "_lock", "_text", "_written", "counts", "sum")
+    __slots__ = ("_bounds", "_exemplars", "_form", "_lock", "_text", "_written", "counts", "sum")
 
-    def __init__(self, bounds: Sequence[float], heads: Sequence[str]) -> None:
-        """Begin with none; ``heads`` begin the lines of all buckets, of count and of sum."""
-        self._bounds, self._heads = bounds, heads
+    def __init__(self, bounds: Sequence[float], form: str = "") -> None:
+        """Begin with none; ``form`` has ``%s`` for the number of each bucket, count and sum."""
+        self._bounds, self._form = bounds, form
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
         self._exemplars: dict[int, str] | None = None
@@ -164,13 +165,11 @@ class Buckets:
         observed = sum(counts)
         if self._written == (observed, exemplars is not None):
             return self._text
-        lines, below = [], 0
-        for at, (head, count) in enumerate(zip(self._heads, counts, strict=False)):
-            below += count
-            exemplar = exemplars.get(at, "") if exemplars else ""
-            lines.append(f"{head}{below}.0{exemplar}\n")
-        lines.append(f"{self._heads[-2]}{observed}.0\n{self._heads[-1]}{total!r}\n")
-        text = "".join(lines)
+        below: Iterable[object] = accumulate(counts)
+        if exemplars:
+            ends = [exemplars.get(at, "") for at in range(len(counts))]
+            below = [f"{count}{end}" for count, end in zip(below, ends, strict=True)]
+        text = self._form % (*below, observed, repr(total))
         self._text, self._written = text, (observed, exemplars is not None)
         return text
 
@@ -210,11 +209,12 @@ def histograms(
 
 def maker(name: str, labels: Labels, bounds: Sequence[float]) -> Callable[[Labels], Buckets]:
     """Return what makes a histogram of the labels' values."""
-    ends = [f',le="{written(bound)}"}} ' for bound in (*bounds, float("inf"))]
+    ends = [f',le="{written(bound)}"}} %s\n' for bound in (*bounds, float("inf"))]
 
     def make(values: Labels) -> Buckets:
-        block = label_block(labels, values)
-        heads = [f"{name}_bucket{{{block}{end}" for end in ends]
-        return Buckets(bounds, (*heads, f"{name}_count{{{block}}} ", f"{name}_sum{{{block}}} "))
+        block = label_block(labels, values).replace("%", "%%")
+        lines = [f"{name}_bucket{{{block}{end}" for end in ends]
+        lines += [f"{name}_count{{{block}}} %s\n", f"{name}_sum{{{block}}} %s\n"]
+        return Buckets(bounds, "".join(lines))
 
     return make

@@ -30,7 +30,8 @@ class TrafficCollector(Collector):
         for model in self._manager.models():
             # A model may be removed between the two calls.
             with suppress(BundleServerError):
-                told[model] = self._splitter.describe_traffic(model)
+                if self._manager.is_split(model):
+                    told[model] = self._splitter.describe_traffic(model)
         yield _shares(told)
         yield self._diverted(told)
         yield from _canaries(told)

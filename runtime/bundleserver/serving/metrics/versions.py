@@ -79,8 +79,9 @@ def _states(statuses: Iterable[ModelStatus]) -> Metric:
 
 @lru_cache(maxsize=8192)
 def _state_lines(name: str, model: str, version: str, current: State) -> str:
-    head = f"{name}{{{label_block(('model', 'version'), (model, version))},state="
-    return "".join(f'{head}"{state.value}"}} {float(current is state)}\n' for state in State)
+    labels = ("model", "version", "state")
+    heads = {s: f"{name}{{{label_block(labels, (model, version, s.value))}}}" for s in State}
+    return "".join(f"{head} {float(current is state)}\n" for state, head in heads.items())
 
 
 def _one(name: str, about: str, value: float) -> Metric:

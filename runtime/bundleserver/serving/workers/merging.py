@@ -28,7 +28,7 @@ _LEAST = (
     "process_start_time_seconds",
     "process_max_fds",
 )
-_STATES, _READY = "bundleserver_version_state", 'state="READY"}'
+_STATES, _READY = "bundleserver_version_state", 'state="READY"'
 _ESCAPE = re.compile(r"\\(.)")
 
 
@@ -117,7 +117,7 @@ class _MergedFamily:
         """Write a line for each sample."""
         rule, exemplars = self._rule(), self.exemplars if open_metrics else {}
         for sample, found in self.values.items():
-            if self.name == _STATES and sample.endswith(_READY):
+            if self.name == _STATES and _READY in sample:
                 value = min(found) if len(found) == workers else 0.0
             else:
                 value = rule(found)
