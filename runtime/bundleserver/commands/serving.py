@@ -156,11 +156,13 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
     from bundleserver.serving.stopping import end_at_signals
 
     end_at_signals()
+    from bundleserver.frameworks.imports.deferred import defer
     from bundleserver.manager import collect_rarely
     from bundleserver.manager.first_load import FirstLoadFailed
     from bundleserver.manager.watcher import Watcher
 
     collect_rarely()
+    defer("scipy.stats", "sklearn")
     try:
         from bundleserver.serving.cpus import limit_library_threads
         from bundleserver.serving.server import BundleServer
