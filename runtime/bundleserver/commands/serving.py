@@ -162,7 +162,8 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
     from bundleserver.manager.watcher import Watcher
 
     collect_rarely()
-    defer("scipy.stats", "sklearn")
+    for module in ("stats", "integrate", "interpolate", "spatial"):
+        defer(f"scipy.{module}", "sklearn")
     try:
         from bundleserver.serving.cpus import limit_library_threads
         from bundleserver.serving.server import BundleServer
