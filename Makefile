@@ -26,7 +26,11 @@ demo: $(VENV)/.installed  ## Train, save and serve the systems of ADR-031; ONCE=
 # Files of tests run side by side, since the end-to-end ones mostly wait.
 PYTEST_OPTIONS := --numprocesses $(JOBS) --dist loadfile
 
+# An installed package has its byte code, as this gives it to the sources.
+COMPILE := $(BIN)/python -m compileall -q runtime
+
 test: $(VENV)/.installed  ## Run every test but those of image and cluster, three files at a time (JOBS).
+	$(COMPILE)
 	$(BIN)/python -m tests.gate $(PYTEST_OPTIONS) $(TESTS)
 
 coverage: $(VENV)/.installed  ## Run them with branch coverage, which takes twice as long, and hold its floor.
@@ -48,9 +52,11 @@ library-sets: $(VENV)/.installed .venv-lowest/.installed  ## Save the models of 
 	.venv-lowest/bin/python -m tests.library_sets.save lowest
 
 soak: $(VENV)/.installed  ## Swap, break and kill servers under load for MINUTES (10); lost or wrong answers fail.
+	$(COMPILE)
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.installed  ## Measure beside KServe's server, for ten minutes; QUICK=1 for one round.
+	$(COMPILE)
 	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
 	$(BIN)/python benchmarks/growth.py $(if $(QUICK),--quick)
 
