@@ -35,6 +35,7 @@ from bundleserver.frameworks import Predictor
 from bundleserver.frameworks.free_memory import is_out_of_memory
 from bundleserver.frameworks.trust import CodeTrust
 from bundleserver.manifest import BUNDLE, MODEL, Component, Manifest
+from bundleserver.spans import log_suffix
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.breaking import Interface
 from bundleserver.tensors.budget import current_budget
@@ -271,10 +272,9 @@ class Bundle:
 
     def failure(self, what: str, cause: str, error: BaseException | None = None) -> PredictionError:
         """Make the caller's error; the traceback is logged with the same incident id."""
-        incident = uuid.uuid4().hex[:12]
-        first_line = cause.partition("\n")[0][:300]
-        said = (self.model, self.version, what, incident, first_line)
-        LOG.error("%s %s: %s failed, incident %s: %s", *said, exc_info=error)
+        incident, first_line = uuid.uuid4().hex[:12], cause.partition("\n")[0][:300]
+        said = (self.model, self.version, what, incident, log_suffix(), first_line)
+        LOG.error("%s %s: %s failed, incident %s%s: %s", *said, exc_info=error)
         kind = OutOfMemory if is_out_of_memory(error) else PredictionError
         return kind(self.identity, f"{what}: {first_line}", incident)
 

@@ -194,7 +194,9 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
     # No model is opened for a server that cannot listen; worker processes have their ports, and
     # listen once they have models.
     begin = (lambda: None) if member else watcher.start
-    server = BundleServer(manager, _server_options(settings), member=member, on_listening=begin)
+    server = BundleServer(
+        manager, _server_options(settings), member=member, on_listening=begin, environ=os.environ
+    )
     # Before a model is loaded: its libraries read the number when they are imported.
     limit_library_threads(server.pool.library_threads)
     if identity is None or identity.number == 1:

@@ -23,6 +23,7 @@ from bundleserver.serving.rest.pages import KServeApp, metrics_page
 from bundleserver.serving.rest.repository import RepositoryRoutes
 from bundleserver.serving.rest.routes import Routes
 from bundleserver.serving.stopping import StoppableManager
+from bundleserver.serving.tracing.tracer import Tracer
 from bundleserver.serving.unsent import RefusedAnswers
 from bundleserver.serving.workers.peers import Peers
 
@@ -42,6 +43,7 @@ class Edge:
     peers: Peers | None
     administration: Administration
     registry: CollectorRegistry
+    tracer: Tracer | None = None
     bodies: InflightBytes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -64,6 +66,7 @@ class Edge:
                 self.manager, self.administration, index=index, limits=self.served.limits
             ),
             limits=self.served.limits,
+            tracer=self.tracer,
         )
         return RestApp(
             routes,
@@ -101,6 +104,7 @@ class Edge:
             ),
             answers=RefusedAnswers(options.max_inflight_bytes // 2),
             routing_header=options.routing_header,
+            tracer=self.tracer,
             shared=self.peers is not None,
         )
 

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY, CollectorRegistry, disable_created_metrics
@@ -28,6 +29,7 @@ from bundleserver.serving.metrics.traffic import TrafficCollector
 from bundleserver.serving.metrics.versions import ManagerCollector
 from bundleserver.serving.options import ServerOptions, lame_duck, rest_port
 from bundleserver.serving.stopping import SIGNALS, StoppableManager, end_now
+from bundleserver.serving.tracing import set_up
 from bundleserver.serving.workers.peers import Peers
 
 if TYPE_CHECKING:
@@ -50,11 +52,16 @@ class BundleServer:
         registry: CollectorRegistry = REGISTRY,
         member: Member | None = None,
         on_listening: Callable[[], None] = lambda: None,
+        environ: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """Prepare to serve; ``member`` connects one of several worker processes."""
+        """Prepare to serve; ``member`` connects one of several worker processes.
+
+        ``environ`` has OpenTelemetry's variables.
+        """
         self._on_listening = on_listening
         self.options = options = options or ServerOptions()
         set_up_logging(options)
+        self._tracing = set_up(environ)
         self.peers = None if member is None else Peers(member, manager, registry)
         self.manager = StoppableManager(manager) if self.peers is None else self.peers.manager
         self.pool = ThreadPool(options.max_asyncio_workers, options.max_queue, options.workers)
@@ -69,7 +76,8 @@ class BundleServer:
         registry.register(KServeMetrics(metrics.seconds))
         registry.register(ManagerCollector(manager, administration.discretion.status))
         registry.register(TrafficCollector(self.manager, self.served.splitter))
-        self._edge = Edge(options, self.manager, self.served, self.peers, administration, registry)
+        served = (self.manager, self.served, self.peers, administration, registry)
+        self._edge = Edge(options, *served, self._tracing.tracer)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end = asyncio.Event()
         self._is_signalled, self._code = False, 0
@@ -206,6 +214,7 @@ class BundleServer:
         self.served.shadows.stop()
         self.pool.shutdown()
         self.manager.close()
+        self._tracing.close()
         LOG.info("stopped: every bundle is closed")
 
 
