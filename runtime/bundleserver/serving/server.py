@@ -73,8 +73,8 @@ class BundleServer:
         self.listening = threading.Event()
         drop_unused_histograms(registry)
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client
-        registry.register(KServeMetrics(metrics.seconds))
-        registry.register(ManagerCollector(manager, administration.discretion.status))
+        registry.register(KServeMetrics(metrics))
+        registry.register(ManagerCollector(manager, administration.discretion.status, metrics.keep))
         registry.register(TrafficCollector(self.manager, self.served.splitter))
         served = (self.manager, self.served, self.peers, administration, registry)
         self._edge = Edge(options, *served, self._tracing.tracer)

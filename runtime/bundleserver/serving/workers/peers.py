@@ -9,12 +9,12 @@ from functools import partial
 from typing import cast
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder, generate_latest
 
 from bundleserver.errors import NotReady
 from bundleserver.serving.metadata import repository_index
+from bundleserver.serving.metrics.exposition import write
+from bundleserver.serving.metrics.page import Page, PageWriter
 from bundleserver.serving.models import ServingManager
-from bundleserver.serving.rest.http import Answer
 from bundleserver.serving.stopping import StoppableManager
 from bundleserver.serving.workers.lines import Line
 from bundleserver.serving.workers.member import Answers, Call, Member
@@ -70,6 +70,7 @@ class Peers:
         self.manager = ClusterManager(manager, member)
         self._member = member
         self._registry = registry
+        self._pages = PageWriter()
 
     def start(self, on_join: Callable[[], None], on_lost: Callable[[], None]) -> None:
         """Answer calls of other worker processes; the callbacks are those of ``Member.start``."""
@@ -97,17 +98,15 @@ class Peers:
         indexes[self._member.number] = repository_index(self.manager, ready_only=False)
         return merge_index(indexes, ready_only=ready_only, silent=answers.silent)
 
-    async def write_metrics(self, accept: str) -> Answer:
-        """Encode the metrics of all worker processes."""
+    async def write_metrics(self, accept: str, accept_encoding: str) -> Page:
+        """Write the metrics of all worker processes."""
         answers = await self._ask("metrics")
-        pages = [self._own_metrics(), *map(str, answers.values.values())]
-        encode, content_type = choose_encoder(accept)
-        merged = MergedMetrics(pages, len(answers.silent) + len(answers.late))
-        body = await asyncio.to_thread(encode, cast(CollectorRegistry, merged))
-        return Answer(body, content_type=content_type)
+        silent = len(answers.silent) + len(answers.late)
+        merged = MergedMetrics(map(str, answers.values.values()), silent, self._own_metrics)
+        return await self._pages.write(merged, accept, accept_encoding)
 
     def _own_metrics(self) -> str:
-        return generate_latest(self._registry).decode()
+        return write(self._registry, open_metrics=True)
 
     async def _ask(self, name: str) -> Answers:
         return await asyncio.to_thread(self._member.ask, name, {}, _SECONDS)
