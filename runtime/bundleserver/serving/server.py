@@ -76,8 +76,8 @@ class BundleServer:
         registry.register(KServeMetrics(metrics))
         registry.register(ManagerCollector(manager, administration.discretion.status, metrics.keep))
         registry.register(TrafficCollector(self.manager, self.served.splitter))
-        served = (self.manager, self.served, self.peers, administration, registry)
-        self._edge = Edge(options, *served, self._tracing.tracer)
+        ends = (self.manager, self.served, self.peers, administration, registry, metrics)
+        self._edge = Edge(options, *ends, self._tracing.tracer)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end = asyncio.Event()
         self._is_signalled, self._code = False, 0
