@@ -78,6 +78,7 @@ class Settings:
     grpc_port: int = 8081
     enable_grpc: bool = True
     enable_docs_url: bool = False
+    enable_page: bool = False
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
 

@@ -69,7 +69,8 @@ class BundleServer:
         registry.register(KServeMetrics(metrics.seconds))
         registry.register(ManagerCollector(manager, administration.discretion.status))
         registry.register(TrafficCollector(self.manager, self.served.splitter))
-        self._edge = Edge(options, self.manager, self.served, self.peers, administration, registry)
+        ends = options, self.manager, self.served, self.peers, administration
+        self._edge = Edge(*ends, registry, metrics)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end = asyncio.Event()
         self._is_signalled, self._code = False, 0

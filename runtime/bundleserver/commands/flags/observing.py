@@ -5,6 +5,10 @@ from __future__ import annotations
 from bundleserver.commands.flags.flag import Flag
 from bundleserver.commands.flags.values import one_of, parse_bool
 
+PAGES: tuple[Flag, ...] = (
+    Flag("--enable_page", "serve a read-only page for browsers at /", parse_bool),
+)
+
 LOGGING: tuple[Flag, ...] = (
     Flag(
         "--log_level",

@@ -23,6 +23,7 @@ class RequestMetrics:
 
     Attributes:
         seconds: the latency histogram.
+        outcomes: the counter of requests.
         in_flight: returns the gauge of a model and protocol.
         ended: returns the counter of a model, version, protocol and outcome.
         seconds_of: returns the histogram of a model, version and protocol.
@@ -36,7 +37,7 @@ class RequestMetrics:
             buckets=BUCKETS,
             registry=registry,
         )
-        ended = Counter(
+        self.outcomes = Counter(
             "bundleserver_requests",
             "Requests by outcome.",
             ("model", "version", "protocol", "outcome"),
@@ -84,7 +85,7 @@ class RequestMetrics:
         )
         # Looking up a metric by its labels costs more than counting.
         self.in_flight = lru_cache(_KEPT)(in_flight.labels)
-        self.ended = lru_cache(_KEPT)(ended.labels)
+        self.ended = lru_cache(_KEPT)(self.outcomes.labels)
         self.seconds_of = lru_cache(_KEPT)(self.seconds.labels)
         self._queue_of = lru_cache(_KEPT)(queue.labels)
         self._answer_values_of = lru_cache(_KEPT)(answer_values.labels)
