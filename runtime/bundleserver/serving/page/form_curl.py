@@ -20,7 +20,7 @@ def example_curl(form: Form) -> str:
     instances = [_instance(form, row) for row in form.rows]
     # ASCII only: what names have of other characters cannot change how the line looks.
     body = json.dumps({"instances": instances})
-    url = f"{SERVER}/v1/models/{quoted_for_url(form.model, safe='')}:predict"
+    url = f"{SERVER}/v1/models/{quoted_for_url(form.model, safe='', errors='replace')}:predict"
     return f"curl {quote(url)} -H 'content-type: application/json' --data-raw {quote(body)}"
 
 

@@ -6,15 +6,15 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from bundleserver.errors import BundleServerError
+from bundleserver.errors import NotReady
 from bundleserver.serving.metadata import ready_version
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.page.form import Form, form_inputs, with_choices
-from bundleserver.serving.page.form_curl import example_curl
 from bundleserver.serving.page.form_examples import (
     choices_of,
     example_row,
@@ -31,6 +31,11 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 10.0
+"""How long a request waits for a form or a history."""
+
 _SAMPLED_ROWS = 16
 """Rows of made-up values, in which there are so many different categories of a column."""
 
@@ -40,29 +45,32 @@ _MOST_SAMPLED = 1 << 18
 
 
 class FormData:
-    """Makes forms and keeps some; called on the event loop, works in a thread, one at a time."""
+    """Makes forms and keeps some; called on the event loop, works in one thread of its own.
+
+    The thread runs code of frameworks, which may take long: whoever waits for it gives up in time.
+    """
 
     def __init__(self, manager: ServingManager) -> None:
         self._manager = manager
-        self._forms: OrderedDict[tuple[object, ...], Form] = OrderedDict()
-        self._turn = asyncio.Lock()
+        self._forms: OrderedDict[tuple[object, ...], Future[Form]] = OrderedDict()
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="form")
 
-    async def form(self, model: str, version: str | None) -> Form:
+    async def form(
+        self, model: str, version: str | None, patience_seconds: float = PATIENCE_SECONDS
+    ) -> Form:
         """Return the form of a ready version, by version or label; None for the default one.
 
         Raises:
-            ModelNotFound, VersionNotFound, NotReady: it is not ready.
+            ModelNotFound, VersionNotFound, NotReady: it is not ready, or its example is not.
         """
         status = ready_version(self._manager, model, version)
         key = (model, status.version, status.loaded_at)
-        async with self._turn:
-            form = self._forms.get(key)
-            if form is None:
-                form = await asyncio.to_thread(self._make, model, status)
-                self._forms[key] = form
-                if len(self._forms) > _MOST_KEPT:
-                    self._forms.popitem(last=False)
-        return form
+        made = self._forms.get(key)
+        if made is None:
+            made = self._forms[key] = self._thread.submit(self._make, model, status)
+            if len(self._forms) > _MOST_KEPT:
+                self._forms.popitem(last=False)
+        return await _waited(made, f"the form of model '{model}'", patience_seconds)
 
     async def history(self, model: str, version: str | None, points: int) -> dict[str, object]:
         """Return the last points of the series that a forecaster was fitted on, as a JSON value.
@@ -70,11 +78,11 @@ class FormData:
         Without points ``reason`` says why there are none.
 
         Raises:
-            ModelNotFound, VersionNotFound, NotReady: it is not ready.
+            ModelNotFound, VersionNotFound, NotReady: it is not ready, or cannot be read in time.
         """
         status = ready_version(self._manager, model, version)
-        async with self._turn:
-            found = await asyncio.to_thread(self._history, model, status.version, points)
+        asked = self._thread.submit(self._history, model, status.version, points)
+        found = await _waited(asked, f"the history of model '{model}'", PATIENCE_SECONDS)
         return {"model": model, "version": status.version, **found}
 
     def _make(self, model: str, status: VersionStatus) -> Form:
@@ -94,9 +102,7 @@ class FormData:
         try:
             with self._manager.acquire(model, status.version) as bundle:
                 return _with_example(form, bundle, signature)
-        except BundleServerError:
-            return form
-        except Exception:  # the framework's own code made the example
+        except Exception:  # the framework's own code makes the example
             LOG.debug("%s %s: no example for its form", model, status.version, exc_info=True)
             return form
 
@@ -112,9 +118,12 @@ class FormData:
         return found.document()
 
 
-def form_document(form: Form) -> dict[str, object]:
-    """Return a form as the JSON value that ``form.js`` reads."""
-    return {**form.document(), "curl": example_curl(form)}
+async def _waited(asked: Future[T], what: str, seconds: float) -> T:
+    wrapped = asyncio.wrap_future(asked)
+    done, _ = await asyncio.wait({wrapped}, timeout=seconds)
+    if not done:
+        raise NotReady(what, "the model's own code that makes it takes long; try again later")
+    return wrapped.result()
 
 
 def _forecast_facts(status: VersionStatus) -> dict[str, object]:

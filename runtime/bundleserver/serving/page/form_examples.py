@@ -96,8 +96,8 @@ def _json_text(tensor: NamedTensor | None) -> str:
     row = tensor.values[0]
     if np.size(row) > MOST_EXAMPLE_VALUES:
         return ""
-    made_up = row.dtype.kind == "f" if isinstance(row, np.ndarray) else False
-    plain = np.round(row, 4).tolist() if made_up else np.asarray(row).tolist()
+    values = np.asarray(row)
+    plain = (values.round(4) if values.dtype.kind == "f" else values).tolist()
     return json.dumps(_plain(plain), ensure_ascii=False)
 
 
@@ -117,7 +117,7 @@ def _text(value: object, *, rounded: bool) -> str:
     if isinstance(value, float | np.floating):
         if math.isnan(value):
             return "NaN"
-        whole = float(value).is_integer() and abs(value) < 1e15
+        whole = float(value).is_integer() and abs(float(value)) < 1e15
         return f"{value:.0f}" if whole else f"{value:.6g}" if rounded else str(value)
     return _string(value)
 

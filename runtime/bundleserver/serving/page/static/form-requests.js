@@ -76,7 +76,9 @@
   };
 
   form.fetchJson = async (url) => {
-    const response = await fetch(url, { cache: "no-store" });
+    const page = window.bundleserverPage;
+    const headers = page ? page.headers({}) : {};
+    const response = await fetch(url, { headers, cache: "no-store" });
     const document = await response.json();
     if (!response.ok) throw new Error(document.error || `status ${response.status}`);
     return document;

@@ -7,7 +7,7 @@
 
   class PredictionForm {
     constructor(section) {
-      this.model = section.dataset.model;
+      this.model = decodeURIComponent(section.dataset.model);
       this.root = new URL(section.dataset.root, document.baseURI).href;
       this.place = section.querySelector("[data-form-place]");
       this.version = "";
