@@ -70,11 +70,10 @@ def save_demand(root: Path) -> None:
     BundleStore(root).save("sales", prophet.fit(sales, seed=1))
 
 
-def write_all(root: Path) -> None:
-    """Write every model."""
+def write_tables(root: Path) -> None:
+    """Write every model but the forecasters of this module."""
     write_volume(root)
     save_all(root)  # the detector in two versions, and a model of text
     save_forest(root)
     save_categories(root)
     save_hostile(root)
-    save_demand(root)

@@ -13,7 +13,7 @@
       line.prepend(element("strong", {}, `Version ${names[at]}: `));
       block.append(line);
       const error = form.errorOf(answer);
-      if (error) block.append(element("p", { class: "form-error", role: "alert" }, error));
+      if (error) block.append(element("p", { class: "form-error", role: "alert" }, form.visible(error)));
     });
     const columns = answers.map((answer) =>
       answer.status < 400 && !answer.isCut ? form.columnsOf(answer.text) : null,
@@ -59,7 +59,7 @@
     for (const each of lines.slice(0, MOST_LINES)) {
       const row = element("tr", each.differs ? { class: "form-differs" } : {});
       row.append(
-        element("th", { scope: "row" }, each.output),
+        element("th", { scope: "row" }, form.visible(each.output)),
         element("td", {}, String(each.row + 1)),
         element("td", {}, form.cell(each.texts[0])),
         element("td", {}, form.cell(each.texts[1])),

@@ -59,10 +59,10 @@
     const style = getComputedStyle(place);
     const colour = (name, other) => style.getPropertyValue(name).trim() || other;
     const ink = style.color;
-    const line = colour("--plot-forecast", "#3366cc");
-    const band = colour("--plot-band", "rgba(51, 102, 204, 0.2)");
-    const grid = { stroke: colour("--plot-grid", "rgba(128, 128, 128, 0.25)"), width: 1 };
-    const axis = { stroke: ink, grid, ticks: grid };
+    const line = colour("--plot", "#2f6f9f");
+    const band = /^#[0-9a-f]{6}$/i.test(line) ? `${line}40` : line;
+    const grid = { stroke: colour("--line", "#88888844"), width: 1 };
+    const axis = { stroke: colour("--quiet", ink), grid, ticks: grid };
     const options = {
       width: Math.max(240, place.clientWidth),
       height: 260,

@@ -81,7 +81,7 @@
     const shown = columns.slice(0, MOST_COLUMNS);
     const count = Math.max(0, ...columns.map((column) => column.cells.length));
     const head = element("tr", {}, element("th", { scope: "col" }, "row"));
-    for (const column of shown) head.append(element("th", { scope: "col" }, column.name));
+    for (const column of shown) head.append(element("th", { scope: "col" }, form.visible(column.name)));
     const body = element("tbody");
     for (let r = 0; r < Math.min(count, MOST_ROWS); r += 1) {
       const line = element("tr", {}, element("th", { scope: "row" }, String(r + 1)));
@@ -97,7 +97,7 @@
     ]);
   };
 
-  form.cell = (cell) => shorten(form.cellText(cell), MOST_CELL);
+  form.cell = (cell) => form.visible(shorten(form.cellText(cell), MOST_CELL));
 
   form.withNote = (table, notes) => {
     const box = element("div", { class: "form-scroll", tabindex: "0", role: "region" }, table);
@@ -129,7 +129,7 @@
   form.answerBlock = (answer) => {
     const block = element("div", { class: "form-answer" }, form.statusLine(answer));
     const error = form.errorOf(answer);
-    if (error) block.append(element("p", { class: "form-error", role: "alert" }, shorten(error, 4000)));
+    if (error) block.append(element("p", { class: "form-error", role: "alert" }, form.visible(shorten(error, 4000))));
     const columns = answer.status < 400 && !answer.isCut ? form.columnsOf(answer.text) : null;
     if (columns) block.append(form.tableOf(columns));
     const cut = answer.isCut ? " (its first 4 MiB; use curl for all of it)" : "";
@@ -142,7 +142,7 @@
   };
 
   const folded = (title, text) =>
-    element("details", {}, element("summary", {}, title), element("pre", {}, text));
+    element("details", {}, element("summary", {}, title), element("pre", {}, form.visible(text)));
 
   const shorten = (text, most) =>
     text.length > most ? `${text.slice(0, most)}… and ${text.length - most} more characters` : text;

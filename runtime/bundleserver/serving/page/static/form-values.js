@@ -16,12 +16,16 @@
     }
   };
 
+  const escaped = (character) => "\\u" + character.charCodeAt(0).toString(16).padStart(4, "0");
+
   // A string as JSON in which every character can be seen.
-  form.quoted = (text) =>
-    JSON.stringify(text).replace(
-      INVISIBLE,
-      (character) => "\\u" + character.charCodeAt(0).toString(16).padStart(4, "0"),
-    );
+  form.quoted = (text) => JSON.stringify(text).replace(INVISIBLE, escaped);
+
+  // A name or a message of others as it may be shown: what cannot be seen is escaped.
+  form.visible = (text) =>
+    String(text)
+      .replace(/[\u0000-\u001f]/g, (one) => (one === "\n" ? "\n" : escaped(one)))
+      .replace(INVISIBLE, escaped);
 
   form.isNumber = (token) => NUMBER.test(token);
 
@@ -89,7 +93,7 @@
   const shorten = (text) => (text.length > 60 ? text.slice(0, 57) + "…" : text);
 
   const describe = (field, [row, , , count]) =>
-    (count > 1 ? `row ${row + 1}, ` : "") + `'${shorten(field.name)}'`;
+    (count > 1 ? `row ${row + 1}, ` : "") + `'${shorten(form.visible(field.name))}'`;
 
   const expected = (field) =>
     ({

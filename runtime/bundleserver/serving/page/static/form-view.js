@@ -19,7 +19,7 @@
           changed();
           box.querySelectorAll("fieldset")[rows.length - 1].querySelector("[data-place]").focus();
         });
-        box.append(add);
+        box.append(element("p", {}, add));
       }
     };
     draw();
@@ -48,7 +48,7 @@
         };
         control.addEventListener("input", kept);
         control.addEventListener("change", kept);
-        grid.append(labelled(input, field, control));
+        grid.append(labelled(spec, input, field, control));
       }),
     );
     const box = element("fieldset", {}, legend, grid);
@@ -64,9 +64,9 @@
     return box;
   };
 
-  const labelled = (input, field, control) => {
-    const label = element("label", { for: control.id, class: "form-label" }, field.name, " ");
-    label.append(element("span", { class: "form-kind" }, kindOf(input, field)));
+  const labelled = (spec, input, field, control) => {
+    const label = element("label", { for: control.id, class: "form-label" }, form.visible(field.name), " ");
+    label.append(element("span", { class: "form-kind" }, kindOf(spec, input, field)));
     const wide = control.tagName === "TEXTAREA" ? "form-field form-wide" : "form-field";
     const box = element("div", { class: wide }, label, control);
     if (control.list_) box.append(control.list_);
@@ -74,14 +74,19 @@
   };
 
   // What stands beside a field's name: datatype and shape, in words where there is no type.
-  const kindOf = (input, field) => {
+  const kindOf = (spec, input, field) => {
+    // A forecast is asked for by one of the two.
+    const pair = ["horizon", "ds"];
+    const hasBoth = spec.forecast && pair.every((name) => spec.inputs.some((i) => i.name === name));
+    const other = hasBoth && pair.includes(input.name) ? pair[1 - pair.indexOf(input.name)] : "";
     const words = [field.datatype || "any type"];
     const sizes = (input.shape || []).slice(1).map((size) => (size < 0 ? "n" : size));
     if (input.layout === "json") {
       words.push(input.shape ? `array [${sizes.join(", ")}] as JSON` : "as JSON");
     }
-    if (input.layout === "list") words.push("one a line");
-    if (field.optional) words.push("optional");
+    if (input.layout === "list") words.push(input.name === "ds" ? "dates, one a line" : "one a line");
+    if (other) words.push(`or else '${other}'`);
+    else if (field.optional) words.push("optional");
     return words.join(", ");
   };
 
@@ -138,7 +143,9 @@
 
   form.select = (label, choices, chosen, changed) => {
     const made = element("select");
-    for (const [value, text] of choices) made.append(element("option", { value }, text));
+    for (const [value, text] of choices) {
+      made.append(element("option", { value }, form.visible(text)));
+    }
     made.value = chosen;
     made.addEventListener("change", () => changed(made.value));
     return element("label", { class: "form-pick" }, label, " ", made);

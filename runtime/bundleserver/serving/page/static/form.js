@@ -45,7 +45,7 @@
         this.draw();
       } catch (error) {
         const again = form.button("Try again", () => this.load());
-        const why = element("p", { class: "form-error", role: "alert" }, error.message);
+        const why = element("p", { class: "form-error", role: "alert" }, form.visible(error.message));
         this.place.replaceChildren(why, again);
       }
     }
@@ -156,6 +156,8 @@
     // Parameters, and the outputs that V2 may choose.
     more() {
       const parts = [];
+      const grid = element("div", { class: "form-grid" });
+      if (this.spec.parameters.length) parts.push(grid);
       for (const name of this.spec.parameters) {
         const input = element("input", { type: "text", autocomplete: "off" });
         input.value = this.parameters.get(name) || "";
@@ -166,7 +168,7 @@
           this.changed();
         });
         const kind = element("span", { class: "form-kind" }, "parameter, optional");
-        parts.push(element("label", { class: "form-pick" }, name, " ", kind, " ", input));
+        grid.append(element("label", { class: "form-pick" }, form.visible(name), " ", kind, input));
       }
       const names = [...new Set([...this.spec.outputs, ...this.spec.methods])];
       if (this.protocol === "v2" && names.length > 1) {
@@ -179,7 +181,7 @@
             else this.outputs.delete(name);
             this.changed();
           });
-          box.append(element("label", {}, input, " ", name));
+          box.append(element("label", {}, input, " ", form.visible(name)));
         }
         parts.push(box);
       }
@@ -221,12 +223,12 @@
         const lines = this.asked().map((version) => form.curl(this.address(version), body));
         this.curl.textContent = lines.join("\n");
       } catch (error) {
-        this.curl.textContent = error.message;
+        this.curl.textContent = form.visible(error.message);
       }
     }
 
     tell(error) {
-      this.message.textContent = error.message;
+      this.message.textContent = form.visible(error.message);
       this.message.hidden = false;
       form.markField(this.inputs, error.place);
     }
