@@ -61,7 +61,7 @@ class VersionFacts:
     @property
     def since(self) -> str:
         """When it came to its state, in UTC; an empty string if that is not known."""
-        return moment(self.status.loaded_at)
+        return moment(self.status.loaded_at or self.status.entered_at)
 
     @property
     def signed(self) -> str:
@@ -252,7 +252,7 @@ class Facts:
         return replace(
             told,
             versions=tuple(
-                replace(version, reason="", loaded_at=None, load_seconds=None) for version in ready
+                replace(version, reason="", loaded_at=None, entered_at=None, load_seconds=None) for version in ready
             ),
             config_problem=None,
             source_problem="",

@@ -91,12 +91,12 @@ def milliseconds(seconds: float | None) -> str:
 
 
 def number(value: object) -> str:
-    """Return a number with at most four digits that say something; other values as text."""
+    """Return a number with three digits that say something, or all of its whole part; or a text."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     if isinstance(value, int) or value.is_integer():
         return f"{value:,.0f}"
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def pretty(value: object) -> str:

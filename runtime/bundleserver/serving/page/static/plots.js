@@ -23,6 +23,9 @@
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const short = (value) => (value == null ? "–" : String(Number(value.toPrecision(3))));
 
+  // In UTC, as every other time of the page.
+  const clock = (seconds, until) => new Date(seconds * 1000).toISOString().slice(11, until);
+
   function axis(more) {
     return {
       stroke: colour("--quiet"),
@@ -39,15 +42,15 @@
       height: HEIGHT,
       cursor: { drag: { x: false, y: false } },
       scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-      axes: [axis({ space: 70 }), axis({ size: 48, values: (_, ticks) => ticks.map(short) })],
+      axes: [axis({ space: 60, values: (_, ticks) => ticks.map((t) => clock(t, 16)) }), axis({ size: 48, values: (_, ticks) => ticks.map(short) })],
       series: [
-        {},
+        { label: "at", value: (_, at) => (at == null ? "–" : clock(at, 19)) },
         ...lines.map((line) => ({
           label: line.label,
           stroke: colour(line.colour),
           width: 1.5,
           // A minute without requests has no latency: its neighbours stand alone, as points.
-          points: { show: line.of.length > 0 && lines === PLOTS.latency, size: 4 },
+          points: { show: lines === PLOTS.latency, size: 4 },
           value: (_, value) => short(value),
         })),
       ],
