@@ -75,8 +75,18 @@ class FormPage:
 
     def cells(self) -> list[list[str]]:
         """Return the lines of the answer's table."""
-        rows = self.browser.all(".form-result tbody tr")
+        rows = self.browser.all(".form-result .form-scroll tbody tr")
         return [[c.text for c in row.find_elements("css selector", "th, td")] for row in rows]
+
+    def compared(self, count: int) -> list[list[str]]:
+        """Wait for a comparison of so many values, and return its lines."""
+        self.browser.until(lambda: count == len(self.cells()), f"{count} values are compared")
+        return self.cells()
+
+    def fill_parameter(self, name: str, text: str) -> None:
+        """Put a text in the place of a parameter's value."""
+        boxes = [box for box in self.browser.all(".form-pick") if box.text.startswith(name)]
+        self.write(boxes[0].find_element("css selector", "input"), text)
 
     def message(self) -> str:
         """Return what is wrong with a field."""

@@ -98,7 +98,7 @@ def test_methods_of_the_model_can_be_chosen(page, server):
     form.tick("predict_proba")
     form.tick("predict")
     form.send()
-    heads = [head.text for head in form.browser.all(".form-result thead th")]
+    heads = [head.text for head in form.browser.all(".form-result .form-scroll thead th")]
 
     assert ["row", "predict_proba", "predict"] == heads
     assert '"outputs": [{"name": "predict_proba"}, {"name": "predict"}]' in form.curl
@@ -143,7 +143,7 @@ def test_an_ensemble_has_a_field_for_each_vote(page):
         form.fill(place, "1")
     form.send()
 
-    heads = [head.text for head in form.browser.all(".form-result thead th")]
+    heads = [head.text for head in form.browser.all(".form-result .form-scroll thead th")]
     assert ["row", "label", "score"] == heads
     assert "1" == form.cells()[0][1]
 

@@ -79,6 +79,7 @@
       bands: [{ series: [4, 3], fill: band }],
     };
     const plot = new uPlot(options, data, place);
+    place.plotted = data;
     place.setAttribute("role", "img");
     place.setAttribute("aria-label", described(history, forecast));
     return plot;
