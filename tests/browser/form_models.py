@@ -19,7 +19,7 @@ from tests.end_to_end.adr import write_volume
 from tests.end_to_end.published import save_all
 
 HOSTILE = '"><img src=x onerror="document.title=\'broken\'">'
-SPOOFED = "it's $(touch /tmp/never) \u202egnp.exe\n`id`"
+SPOOFED = "it's $(touch never) \u202egnp.exe\n`id`"
 NAMES = (HOSTILE, SPOOFED, "plain")
 
 

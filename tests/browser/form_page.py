@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -101,8 +102,10 @@ class FormPage:
         return self.browser.run("return document.querySelector('.form-curl').textContent")
 
 
-def in_a_shell(line: str) -> str:
+def in_a_shell(line: str, directory: Path | None = None) -> str:
     """Run a line as a person's shell does, and return what it prints."""
-    ended = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(
+        ["bash", "-c", line], capture_output=True, text=True, timeout=60, cwd=directory
+    )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout

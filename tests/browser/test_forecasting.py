@@ -16,6 +16,7 @@ PLOT = ".form-plot"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory):
+    """Serve an ARIMA and a Prophet, with the page."""
     root: Path = tmp_path_factory.mktemp("forecasters")
     save_demand(root)
     # One load at a time: Prophet's backend is not made for two at once.

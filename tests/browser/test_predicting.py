@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from selenium.webdriver.common.keys import Keys
@@ -18,6 +17,7 @@ MODELS = ("fraud", "flats", "hostile", "lstm-predictor", "ensemble-predictor", "
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory):
+    """Serve tables, strings, sequences and an ensemble, with the page."""
     root = tmp_path_factory.mktemp("models")
     write_tables(root)
     with running(root, enable_page=True) as started:
@@ -148,7 +148,7 @@ def test_an_ensemble_has_a_field_for_each_vote(page):
     assert "1" == form.cells()[0][1]
 
 
-def test_hostile_names_are_texts(page):
+def test_hostile_names_are_texts(page, tmp_path):
     """Column names that are markup, a shell's code or marks of direction do nothing."""
     form = page("hostile")
     shown = form.browser.text(".form-rows")
@@ -160,8 +160,8 @@ def test_hostile_names_are_texts(page):
     assert form.browser.driver.title.startswith("hostile")
     assert form.send().startswith("200")
     assert 3 == len(NAMES) == len(form.labels())
-    in_a_shell(form.curl)
-    assert not Path("/tmp/never").exists()
+    in_a_shell(form.curl, tmp_path)
+    assert [] == list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_the_servers_own_words_are_shown(page, server, text):
     form = page("fraud")
     form.fill("0-0-0", text)
     sent = {"1e400": "1e400", "NaN": "null"}[text]
-    body = '{"instances": [{"amount": %s, "age": 0, "hour": 0}]}' % sent
+    body = '{"instances": [{"amount": ' + sent + ', "age": 0, "hour": 0}]}'
     form.fill("0-0-1", "0")
     form.fill("0-0-2", "0")
     answer = server.post("/v1/models/fraud:predict", content=body)

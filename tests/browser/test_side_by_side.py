@@ -15,6 +15,7 @@ ROW = [[0.5, 0.3, 0.8]]
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory):
+    """Serve two versions of a detector, with the page."""
     root = tmp_path_factory.mktemp("versions")
     store = BundleStore(root)
     for seed in (1, 2):

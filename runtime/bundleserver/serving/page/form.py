@@ -163,7 +163,10 @@ def _width(spec: TensorSpec) -> int | None:
 def _as_json(spec: TensorSpec) -> FormInput:
     datatype = spec.datatype or spec.likely
     field = Field(spec.name, datatype, "json", spec.optional)
-    return FormInput(spec.name, datatype, spec.shape, Layout.JSON, (field,), spec.optional)
+    is_split = len(set(spec.column_datatypes)) > 1
+    return FormInput(
+        spec.name, datatype, spec.shape, Layout.JSON, (field,), spec.optional, is_split
+    )
 
 
 def _whole(spec: TensorSpec) -> FormInput:

@@ -89,6 +89,11 @@
   };
 
   const tensorsOfJson = (input, at, tokens) => {
+    if (input.split) {
+      const why = "its columns differ in datatype and are too many for fields";
+      const what = `'${form.visible(input.name)}': ${why}; use V1, or write V2's body as JSON`;
+      throw new form.FieldError(what, [0, at, 0]);
+    }
     if (tokens.every((token) => token === undefined)) return [];
     const text = array(tokens.map((token) => (token === undefined ? "null" : token)));
     try {
@@ -98,7 +103,7 @@
       const datatype = input.datatype || form.datatypeOf(leaves);
       return [tensor(input.name, datatype, shape, [text.slice(1, -1)])];
     } catch (error) {
-      throw new form.FieldError(`'${input.name}': ${error.message}`, [0, at, 0]);
+      throw new form.FieldError(`'${form.visible(input.name)}': ${error.message}`, [0, at, 0]);
     }
   };
 

@@ -23,7 +23,11 @@
 
     async start() {
       this.readLink();
-      window.addEventListener("hashchange", () => this.readLink() && this.load());
+      window.addEventListener("hashchange", () => {
+        if (!this.readLink()) return;
+        this.place.scrollIntoView({ block: "start" });
+        this.load();
+      });
       await this.load();
     }
 
@@ -41,6 +45,8 @@
         const url = form.addressOf(this.root, this.model, "form", this.version);
         const spec = await form.fetchJson(url);
         this.rows = carriedOver(this.spec, this.rows, spec);
+        // A form has no fields for what any input may be.
+        if (!spec.inputs.length) this.mode = "json";
         this.spec = spec;
         this.draw();
       } catch (error) {
@@ -73,19 +79,23 @@
     }
 
     choices() {
-      const { ready, spec } = { ready: this.spec.versions, spec: this.spec };
+      const { spec } = this;
       const box = element("div", { class: "form-choices" });
       const chosen = (value) => {
         this.version = value;
         this.load();
       };
       const byTraffic = ["", `by default (${spec.default || "none"})`];
-      const own = ready.map((version) => [version, version]);
-      const labels = Object.keys(spec.labels || {});
-      const named = labels.map((label) => [label, `${label} (${spec.labels[label]})`]);
-      box.append(form.select("Version", [byTraffic, ...own, ...named], this.version, chosen));
-      if (ready.length > 1) {
-        const others = [["", "nothing"], ...own];
+      const own = spec.versions.map((version) => [version, version]);
+      const named = Object.entries(spec.labels).map(([label, of]) => [label, `${label} (${of})`]);
+      const among = (first, value) => {
+        const listed = [first, ...own, ...named];
+        // A link may name a version that has gone.
+        return listed.some(([each]) => each === value) ? listed : [...listed, [value, value]];
+      };
+      box.append(form.select("Version", among(byTraffic, this.version), this.version, chosen));
+      if (spec.versions.length > 1 || this.other) {
+        const others = among(["", "nothing"], this.other);
         box.append(
           form.select("Compare with", others, this.other, (value) => {
             this.other = value;
