@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
-from urllib.parse import parse_qs
 
 import bundleserver
 from bundleserver.errors import Forbidden, ModelNotFound, Unauthenticated
@@ -15,9 +14,11 @@ from bundleserver.serving.administration import Administration
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.page.activity import WINDOW_SECONDS, Activities
 from bundleserver.serving.page.facts import Facts, Overview, Traffic
+from bundleserver.serving.page.form_routes import FormRoutes
 from bundleserver.serving.page.history import Row, steps_of
+from bundleserver.serving.page.query import Query
 from bundleserver.serving.page.rendering import HEADERS, Renderer
-from bundleserver.serving.page.static_files import read_static_files, static_answer
+from bundleserver.serving.page.static_files import FORM_SCRIPTS, read_static_files, static_answer
 from bundleserver.serving.rest.http import Answer, Request, error_answer, json_answer
 from bundleserver.serving.rest.repository import asked_by
 
@@ -25,8 +26,6 @@ T = TypeVar("T")
 
 Rows = Callable[[Collection[str]], Awaitable[list[Row]]]
 """Reads the last minutes of some models, of all worker processes."""
-
-_MOST_QUERY_BYTES = 4096
 
 
 class Pages:
@@ -43,6 +42,7 @@ class Pages:
         self._rows = rows
         self._administration = administration
         self._facts = Facts(manager, traffic)
+        self._form = FormRoutes(manager)
         self._static = read_static_files()
         self._renderer = Renderer({name: file.mark for name, file in self._static.items()})
         # One, so that pages never take more than one CPU from predictions.
@@ -70,6 +70,9 @@ class Pages:
                 return await self._model(request, name, root)
             case ["page", "models", name, "data"]:
                 return await self._model_data(request, name)
+            case ["page", "models", name, ("form" | "history") as what]:
+                is_whole = await self._may_see_all(request)
+                return _with_headers(await self._form.answer(what, name, asked, is_whole))
             case ["page", "static", name] if name in self._static:
                 known = request.header(b"if-none-match")
                 answer = static_answer(self._static[name], asked.text("v"), known)
@@ -123,7 +126,15 @@ class Pages:
             model = await self._run(lambda: self._facts.model(name, activities, is_whole))
         except ModelNotFound:
             return await self._nothing(f"there is no model '{name}'", root)
-        return await self._render("model.html", root=root, model=model, is_whole=is_whole)
+        form = await self._form.first(name)
+        return await self._render(
+            "model.html",
+            root=root,
+            model=model,
+            is_whole=is_whole,
+            form=form,
+            form_scripts=FORM_SCRIPTS,
+        )
 
     async def _model_data(self, request: Request, name: str) -> Answer:
         if not self._manager.knows(name):
@@ -166,23 +177,6 @@ class Pages:
 
     async def _run(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-
-class Query:
-    """The fields of a request's query; one that is too long has none."""
-
-    def __init__(self, query: bytes) -> None:
-        text = query.decode("latin-1") if len(query) <= _MOST_QUERY_BYTES else ""
-        self._fields = parse_qs(text, errors="replace", max_num_fields=None)
-
-    def text(self, name: str) -> str:
-        """Return a field's first value; an empty string if it has none."""
-        return self._fields.get(name, [""])[0]
-
-    def number(self, name: str) -> int:
-        """Return a field as a whole number; 0 if it is none."""
-        text = self.text(name)
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
 
 
 _ALLOWED = {"allow": "GET, HEAD"}

@@ -18,9 +18,16 @@ _KINDS: Mapping[str, str] = MappingProxyType(
         "LICENSE": "text/plain; charset=utf-8",
     }
 )
+FORM_SCRIPTS = (
+    *("form-values.js", "form-body.js", "form-requests.js", "form-answer.js", "form-view.js"),
+    *("forecast.js", "compare.js", "form.js"),
+)
+"""The scripts of a model's form, in the order in which they run."""
+
 NAMES = (
     *("page.css", "page.js", "plots.js", "icon.svg"),
     *("uplot.js", "uplot.css", "uplot.LICENSE"),
+    *("form.css", *FORM_SCRIPTS),
 )
 """Every file that is served; uPlot's are those of its npm package."""
 
