@@ -1,4 +1,4 @@
-"""Score a table with Dask: ``python dask_dataframe.py MODEL INPUT OUTPUT [KEY …]``, Parquet to Parquet."""
+"""Score Parquet files with Dask: ``python dask_dataframe.py MODEL INPUT OUTPUT [KEY …]``."""
 
 from __future__ import annotations
 

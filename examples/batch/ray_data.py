@@ -1,4 +1,4 @@
-"""Score a table with Ray Data: ``python ray_data.py MODEL INPUT OUTPUT [KEY …]``, Parquet to Parquet."""
+"""Score Parquet files with Ray Data: ``python ray_data.py MODEL INPUT OUTPUT [KEY …]``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Score a table with Spark: ``python spark.py MODEL INPUT OUTPUT [KEY …]``, Parquet to Parquet."""
+"""Score Parquet files with Spark: ``python spark.py MODEL INPUT OUTPUT [KEY …]``."""
 
 from __future__ import annotations
 

@@ -59,12 +59,12 @@ def test_an_engine_gives_the_answers_of_the_library_and_leaves_no_process(
     engine: str, site: Site, tmp_path: Path
 ) -> None:
     """Every row has its key, and the label and score that the library gives, to the bit."""
+    program = PROJECT / f"examples/batch/{engine}.py"
     output, mark = tmp_path / "scores", uuid.uuid4().hex
     # Ray's sockets have names that are as long as its directory's.
-    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as short:  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as short:
         done = subprocess.run(
-            [sys.executable, PROJECT / f"examples/batch/{engine}.py"]
-            + [site.model, site.table, output, "key"],
+            [sys.executable, program, site.model, site.table, output, "key"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -1,0 +1,231 @@
+"""Two million rows: ``bundleserver predict`` beside the library's own ``predict``.
+
+``python benchmarks/batch.py [--rows N] [--rounds N]`` writes ``batch.md`` and ``docs/batch.png``.
+Each measurement is in a process of its own, by turns. The library has the whole table in memory
+before its time begins, and that time ends with the call; the command's is that of the whole
+process, with its start, reading and writing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from batch_picture import draw
+from machine import facts
+from models import COLUMNS, SEED, TREES, Site, draw_rows
+from report import Table
+from rich.console import Console
+from rich.progress import Progress
+from sklearn.ensemble import (
+    HistGradientBoostingClassifier,
+    IsolationForest,
+    RandomForestClassifier,
+)
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from bundleserver import BundleStore
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent / "build" / "bench" / "batch"
+ROW_GROUP = 128 << 10
+NAMES = tuple(f"x{position}" for position in range(COLUMNS))
+GOAL = 0.9
+SAMPLED_EVERY_SECONDS = 0.05
+CORES = len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One process tree that scored the table.
+
+    Attributes:
+        seconds: the time that counts.
+        whole: seconds from start to end of the process.
+        memory: MiB of all its processes together, each ``SAMPLED_EVERY_SECONDS``.
+    """
+
+    seconds: float
+    whole: float
+    memory: list[float]
+
+
+Runs = dict[tuple[str, str], list[Run]]
+"""By model and by way."""
+
+WAYS = {
+    "library, one thread": 1,
+    "command, one process": 1,
+    "library, all cores": CORES,
+    "command, all cores": CORES,
+}
+"""Each way of scoring, and how many cores it may use."""
+
+
+def main() -> None:
+    """Measure, compare the answers, print the table, write page and picture."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=HERE / "batch.md")
+    parser.add_argument("--picture", type=Path, default=HERE.parent / "docs" / "batch.png")
+    arguments = parser.parse_args()
+    shutil.rmtree(ROOT, ignore_errors=True)
+    site, about = Site(ROOT), facts()
+    models = save_models(site)
+    write_rows(ROOT / "rows.parquet", arguments.rows)
+    runs: Runs = {(model, way): [] for model in models for way in WAYS}
+    with Progress(console=Console(stderr=True)) as progress:
+        for model, way in progress.track(list(runs) * arguments.rounds):
+            runs[model, way].append(score(site, model, way))
+            compare(ROOT / "library.parquet", ROOT / "command.parquet")
+    table = report(runs, arguments.rows)
+    table.show(Console())
+    lines = "\n".join(f"- {name}: {value}" for name, value in about.items())
+    head = f"# Batch\n\nWritten by `benchmarks/batch.py`.\n\n{lines}\n"
+    arguments.output.write_text(f"{head}\n{table.markdown()}")
+    draw({way: runs["forest", way] for way in WAYS}, arguments.rows, arguments.picture)
+
+
+def save_models(site: Site) -> tuple[str, ...]:
+    """Save two forests, boosting and a linear pipeline, as bundles and with joblib."""
+    rows = pd.DataFrame(draw_rows(20_000), columns=list(NAMES))
+    labels = (rows["x0"] * rows["x1"] + rows["x2"] > 0).astype(np.int64)
+    isolation = IsolationForest(n_estimators=TREES, random_state=SEED)
+    fitted = {
+        "forest": make_pipeline(StandardScaler(), isolation),
+        "random-forest": RandomForestClassifier(TREES, min_samples_leaf=20, random_state=SEED),
+        "boosting": HistGradientBoostingClassifier(max_iter=TREES, random_state=SEED),
+        "linear": make_pipeline(StandardScaler(), LogisticRegression()),
+    }
+    site.pickles.mkdir(parents=True)
+    for name, model in fitted.items():
+        model.fit(rows, labels)
+        BundleStore(site.store).save(name, model, examples=rows[:3])
+        joblib.dump(model, site.pickles / f"{name}.joblib")
+    return tuple(fitted)
+
+
+def write_rows(path: Path, rows: int) -> None:
+    """Write a table with a key and the models' columns, a row group at a time."""
+    schema = pa.schema([("id", pa.int64()), *((name, pa.float64()) for name in NAMES)])
+    with pq.ParquetWriter(path, schema) as writer:
+        for first in range(0, rows, ROW_GROUP):
+            values = draw_rows(min(ROW_GROUP, rows - first), seed=SEED + 1 + first)
+            keys = np.arange(first, first + len(values))
+            writer.write_table(pa.table([keys, *values.T], schema=schema))
+
+
+def score(site: Site, model: str, way: str) -> Run:
+    """Score the table in one way, and watch its processes."""
+    cores, table = WAYS[way], ROOT / "rows.parquet"
+    if way.startswith("library"):
+        script, pickle = HERE / "batch_library.py", site.pickles / f"{model}.joblib"
+        words = [sys.executable, script, pickle, table, ROOT / "library.parquet", cores]
+    else:
+        words = [sys.executable, "-m", "bundleserver", "predict", site.store / model]
+        words += ["--input", table, "--output", ROOT / "command.parquet", "--force"]
+        words += ["--keep", "id", "--jobs", cores, "--json"]
+    # The command's processes share the cores; a library has threads.
+    threads = cores if way.startswith("library") else 1
+    return watched(list(map(str, words)), {**os.environ, "OMP_NUM_THREADS": str(threads)})
+
+
+def watched(words: list[str], environment: dict[str, str]) -> Run:
+    """Run a command to its end, and sample the memory of it and of its children."""
+    memory: list[float] = []
+    began = time.perf_counter()
+    with subprocess.Popen(
+        words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        sampling = threading.Thread(target=sample, args=(process, memory.append))
+        sampling.start()
+        out, said = process.communicate()
+    whole = time.perf_counter() - began
+    sampling.join()
+    if process.returncode:
+        raise SystemExit(f"{' '.join(words)} failed:\n{said}")
+    document = json.loads(out)
+    return Run(document.get("predict", whole), whole, memory)
+
+
+def sample(process: subprocess.Popen[str], tell: Callable[[float], object]) -> None:
+    """Tell the resident MiB of a process and its children until it has ended."""
+    root = psutil.Process(process.pid)
+    while process.poll() is None:
+        resident = 0
+        for one in (root, *root.children(recursive=True)):
+            try:
+                resident += one.memory_info().rss
+            except psutil.NoSuchProcess:
+                continue
+        tell(resident / 2**20)
+        time.sleep(SAMPLED_EVERY_SECONDS)
+
+
+def compare(theirs: Path, ours: Path) -> None:
+    """Hold that both files have the same keys and answers, to the bit, once both are there."""
+    if not (theirs.exists() and ours.exists()):
+        return
+    expected, answered = pq.read_table(theirs), pq.read_table(ours)
+    same = [a.equals(b) for a, b in zip(expected.columns, answered.columns, strict=True)]
+    if not all(same):
+        raise SystemExit(f"{ours} has other answers than {theirs}")
+
+
+def report(runs: Runs, rows: int) -> Table:
+    """Return rows per second, ratios and peaks, a line for each model and way."""
+    header = ("model, way", "rows/s", "ratio", "goal", "seconds", "whole process", "peak MiB")
+    about = (
+        f"{rows:,} rows of {COLUMNS} columns and a key, Parquet to Parquet, {CORES} cores. "
+        "Medians. The ratio is the command's whole process to the library's call with as "
+        "many cores, array in memory; `seconds` is what it counts. Peaks are RSS, the sum of "
+        "all processes, so that what they share counts for each."
+    )
+    lines = [line(runs, model, way, rows) for model, way in runs]
+    return Table(
+        "Two million rows" if rows == 2_000_000 else f"{rows:,} rows", about, header, lines
+    )
+
+
+def line(runs: Runs, model: str, way: str, rows: int) -> tuple[str, ...]:
+    """Return one line of the table."""
+    own = runs[model, way]
+    seconds = statistics.median(run.seconds for run in own)
+    ratio = goal = "-"
+    if way.startswith("command"):
+        theirs = runs[model, way_of_library(way)]
+        turns = [b.seconds / a.seconds for a, b in zip(own, theirs, strict=True)]
+        middle = statistics.median(turns)
+        ratio, goal = f"{middle:.2f}x", f"{GOAL:g}x: {'yes' if middle >= GOAL else 'no'}"
+    whole = statistics.median(run.whole for run in own)
+    peak = max(max(run.memory) for run in own)
+    counted = (f"{rows / seconds:,.0f}", ratio, goal, f"{seconds:.2f}", f"{whole:.2f}")
+    return (f"{model}, {way}", *counted, f"{peak:,.0f}")
+
+
+def way_of_library(way: str) -> str:
+    """Return what a way of the command is compared with."""
+    return next(name for name, cores in WAYS.items() if cores == WAYS[way] and "library" in name)
+
+
+if __name__ == "__main__":
+    main()
