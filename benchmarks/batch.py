@@ -208,7 +208,7 @@ def report(runs: Runs, rows: int) -> list[Table]:
         "Of rows per second, ours to the library's, in the same round; medians. "
         f"The goal is {GOAL:g}x for the forests, where both have their defaults: the library one "
         "thread, the command a process for each core. What is as fast as the linear "
-        "pipeline pays for the start. With whole processes the library starts, reads and writes too."
+        "pipeline pays for the start. In `whole` the library starts, reads and writes too."
     )
     compared = [(model, *_ratios(runs, model)) for model in models]
     peaks = "MiB of RSS, the sum of all processes, so that what they share counts for each."
