@@ -20,10 +20,8 @@ def nested_values(column: Any, use: Use) -> tuple[Array, Problems]:
     shape, or that have a value that is not valid.
     """
     nulls = np.asarray(column.is_null())
-    problems: Problems = {
-        row: f"column '{use.column}' has null; expected a list"
-        for row in np.flatnonzero(nulls).tolist()
-    }
+    why = f"column '{use.column}' has null; expected a list"
+    problems: Problems = dict.fromkeys(np.flatnonzero(nulls).tolist(), why)
     places = np.flatnonzero(~nulls)
     if not len(places):
         return np.empty(len(column), object), problems
@@ -82,7 +80,8 @@ def _one_by_one(column: Any, use: Use, problems: Problems) -> tuple[Array, Probl
                 )
             else:
                 values = flat_values(leaves, replace(use, has_nulls=False), found).reshape(sizes)
-                problems |= {row: why for why in list(found.values())[:1]}
+                if found:
+                    problems[row] = next(iter(found.values()))
         rows.append(values)
     good = [values for values in rows if values is not None]
     if good and len({(v.shape, v.dtype) for v in good}) == 1:

@@ -21,7 +21,7 @@ from bundleserver.bundle import Bundle
 from bundleserver.errors import InvalidInput, OutOfMemory, PredictionError
 from bundleserver.serving.execution.predict import predict
 from bundleserver.serving.requests import PredictRequest, RequestedOutput
-from bundleserver.tensors import Array, NamedTensor
+from bundleserver.tensors import Array
 
 
 @dataclass
@@ -65,6 +65,7 @@ class Scorer:
         self._binding = binding
         self._is_text = is_text
         self.identity = bundle.identity
+        self.rows_independent = self._view.call_traits.batchable
         self.facts = {
             "model": bundle.model,
             "version": bundle.version,

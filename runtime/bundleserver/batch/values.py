@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as kinds
@@ -18,6 +19,8 @@ from bundleserver.batch.kinds import is_list, is_string
 from bundleserver.errors import InvalidInput
 from bundleserver.serving.codecs.tensor_form import string_or_bytes
 from bundleserver.tensors import NUMPY_DTYPES, Array
+
+Numbers = npt.NDArray[Any]
 
 Problems = dict[int, str]
 """Why rows are not valid, by their places in the batch."""
@@ -108,7 +111,7 @@ def _numbers(column: Any, use: Use, problems: Problems) -> Array:
     return _narrowed(values, target, use, problems)
 
 
-def _narrowed(values: Array, target: np.dtype[Any], use: Use, problems: Problems) -> Array:
+def _narrowed(values: Numbers, target: np.dtype[Any], use: Use, problems: Problems) -> Array:
     """Convert numbers as V1 does, and tell of those that would become others."""
     if target.kind == "f" and values.dtype.kind in "iu":
         values = _as_floats(values, use, problems)
@@ -128,7 +131,7 @@ def _narrowed(values: Array, target: np.dtype[Any], use: Use, problems: Problems
     return converted
 
 
-def _as_floats(values: Array, use: Use, problems: Problems) -> Array:
+def _as_floats(values: Numbers, use: Use, problems: Problems) -> Array:
     """Convert integers to floating-point numbers of 64 bits, where they are the same numbers."""
     floats = values.astype(np.float64)
     if values.dtype.itemsize == 8 and values.size:

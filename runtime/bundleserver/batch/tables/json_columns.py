@@ -23,8 +23,9 @@ _EXPECTED = {"BOOL": "a boolean", "BYTES": "a string"}
 
 
 def column_of_json(values: Sequence[object], datatype: str | None, name: str, bad: Bad) -> pa.Array:
-    """Make a column of JSON values; those of another kind than the datatype's, or than the first
-    value, are null instead, and their rows are told of in ``bad``.
+    """Make a column of JSON values, with null for those of another kind, which ``bad`` tells of.
+
+    The kind is the datatype's, or else that of the first value.
 
     Raises:
         InvalidInput: the arrays in it are of more than one kind.

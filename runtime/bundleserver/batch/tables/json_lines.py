@@ -82,8 +82,8 @@ class JsonLinesReader:
         """Make a column that is carried through, of the type that it has in the first rows."""
         kind = self.schema.field(name).type
         try:
-            if pa.types.is_string(kind):
-                return pa.array([_as_text(value) for value in values], kind)
+            if pa.types.is_string(kind) or pa.types.is_null(kind):
+                return pa.array([_as_text(value) for value in values], pa.string())
             return pa.array(values, kind)
         except (pa.ArrowException, OverflowError) as error:
             raise InvalidInput(
@@ -146,15 +146,15 @@ def _row_of(line: bytes) -> Row | str:
 
 
 def _type_of(rows: list[Row], name: str) -> pa.DataType:
-    """Return the type of a column in the first rows; text, where they differ in kind."""
+    """Return the type of a column in the first rows; null, where it has none that all have."""
     values = [row.get(name) for row in rows[:MOST_ROWS]]
     kinds = {type(value) for value in values} - {type(None)}
     if not kinds or (bool in kinds and len(kinds) > 1):
-        return pa.string()
+        return pa.null()
     try:
         return pa.array(values).type
     except (pa.ArrowException, OverflowError):
-        return pa.string()
+        return pa.null()
 
 
 def _as_text(value: object) -> str | None:

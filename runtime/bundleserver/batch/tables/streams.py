@@ -27,7 +27,7 @@ class ByteStream(io.RawIOBase):
         if self._is_own:
             status = os.fstat(self._raw.fileno())
             self._size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-        opened = gzip.open(self._raw) if form.is_gzip else self._raw
+        opened = gzip.open(self._raw) if form.is_gzip else self._raw  # noqa: SIM115 - as above
         self._file = cast("BinaryIO", opened)
         self._first = b""
 

@@ -102,7 +102,10 @@ class TableWriter:
 
     def abandon(self) -> None:
         """Remove what was written, if it is not complete."""
-        with suppress(OSError, pa.ArrowException):
+        with suppress(OSError, ValueError, pa.ArrowException):
+            if self._part is not None and self._sink is not None:
+                self._sink.close()
+        with suppress(OSError, ValueError):
             self._opened.close()
         if self._part is not None:
             with suppress(OSError):
@@ -141,7 +144,10 @@ class TableWriter:
             return ipc.new_stream(self._file, schema)
         file = self._file
         if self._form.is_gzip:
-            file = cast("BinaryIO", self._opened.enter_context(gzip.open(file, "wb", 6)))
+            file = cast(
+                "BinaryIO",
+                self._opened.enter_context(gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6)),
+            )
         return _Csv(file, schema) if name == "csv" else _JsonLines(file)
 
 
