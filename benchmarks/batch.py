@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -60,11 +61,13 @@ class Run:
     Attributes:
         seconds: the time that counts.
         whole: seconds from start to end of the process.
+        cpu: seconds of the cores that all its processes took, which neighbours hardly change.
         memory: MiB of all its processes together, each ``SAMPLED_EVERY_SECONDS``.
     """
 
     seconds: float
     whole: float
+    cpu: float
     memory: list[float]
 
 
@@ -153,7 +156,7 @@ def score(site: Site, model: str, way: str) -> Run:
 def watched(words: list[str], environment: dict[str, str]) -> Run:
     """Run a command to its end, and sample the memory of it and of its children."""
     memory: list[float] = []
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), cpu_of_children()
     with subprocess.Popen(
         words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -162,10 +165,17 @@ def watched(words: list[str], environment: dict[str, str]) -> Run:
         out, said = process.communicate()
     whole = time.perf_counter() - began
     sampling.join()
+    cpu = cpu_of_children() - cpu
     if process.returncode:
         raise SystemExit(f"{' '.join(words)} failed:\n{said}")
     document = json.loads(out)
-    return Run(document.get("predict", whole), whole, memory)
+    return Run(document.get("predict", whole), whole, cpu, memory)
+
+
+def cpu_of_children() -> float:
+    """Return the seconds of the cores that ended children took, and theirs."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def sample(process: subprocess.Popen[str], tell: Callable[[float], object]) -> None:
@@ -216,10 +226,15 @@ def report(runs: Runs, rows: int) -> list[Table]:
         (model, *(f"{max(max(run.memory) for run in runs[model, way]):,.0f}" for way in WAYS))
         for model in models
     ]
+    taken = "Seconds that all processes take of the cores, from start to end; medians."
+    costs = [
+        (model, *(f"{_median(runs[model, way], 'cpu'):.1f}" for way in WAYS)) for model in models
+    ]
     pairs = ("defaults", "goal", "one core", "all cores", "one core, whole", "all cores, whole")
     return [
         Table("Rows per second", about, ("model", *WAYS), rates),
         Table("Ratios", ratios, ("model", *pairs), compared),
+        Table("CPU", taken, ("model", *WAYS), costs),
         Table("Peak memory", peaks, ("model", *WAYS), weights),
     ]
 
