@@ -78,13 +78,13 @@ def local_directory(model: str | os.PathLike[str], version: str | None) -> Itera
         yield Path(model)
         return
     with tempfile.TemporaryDirectory(prefix="bundleserver-") as place:
-        directory = Path(place, "model")
-        pull_registered(str(model), version, directory)
-        yield directory
+        yield pull_registered(str(model), version, Path(place))
 
 
-def pull_registered(model: str, version: str | None, directory: Path) -> None:
-    """Download the version that a URI refers to; the registry is named by MLFLOW_TRACKING_URI.
+def pull_registered(model: str, version: str | None, place: Path) -> Path:
+    """Download the version that a URI refers to into a directory of the model's name in a place.
+
+    The registry is named by MLFLOW_TRACKING_URI.
 
     Raises:
         ConfigError: the environment names no registry.
@@ -105,7 +105,9 @@ def pull_registered(model: str, version: str | None, directory: Path) -> None:
     from bundleserver.sources.registry.client import RegistryClient
     from bundleserver.sources.registry.pulling import pull
 
+    directory = place / uri.name
     pull(uri, directory, RegistryClient())
+    return directory
 
 
 _Key = tuple[str, "str | None", str, Trust]
@@ -139,5 +141,5 @@ def _open(place: str, version: str | None, device: str, trust: Trust) -> Bundle:
         return open_directory(Path(place), version, device=device, trust=trust)
     directory = Path(tempfile.mkdtemp(prefix="bundleserver-"))
     atexit.register(partial(shutil.rmtree, directory, ignore_errors=True))
-    pull_registered(place, version, directory / "model")
-    return open_directory(directory / "model", None, device=device, trust=trust)
+    pulled = pull_registered(place, version, directory)
+    return open_directory(pulled, None, device=device, trust=trust)
