@@ -102,8 +102,14 @@ def save_model(root: Path) -> None:
     known = draw_payments(20_000, SEED)
     scaler = StandardScaler().fit(known)
     forest = IsolationForest(n_estimators=100, random_state=SEED).fit(scaler.transform(known))
+    payment = {"name": "payment", "datatype": "FP64", "shape": [-1, len(COLUMNS)]}
     steps = [
-        {"component": "scaler", "method": "transform", "outputs": ["scaled"]},
+        {
+            "component": "scaler",
+            "method": "transform",
+            "inputs": ["payment"],
+            "outputs": ["scaled"],
+        },
         {
             "component": "model",
             "method": "decision_function",
@@ -112,7 +118,11 @@ def save_model(root: Path) -> None:
         },
     ]
     version = BundleStore(root / "models").save(
-        "payments", {"scaler": scaler, "model": forest}, steps=steps, examples=known[:3]
+        "payments",
+        {"scaler": scaler, "model": forest},
+        inputs=[{**payment, "columns": list(COLUMNS)}],
+        steps=steps,
+        examples=known[:3],
     )
     joblib.dump((scaler, forest), root / "library.joblib")
     CONSOLE.print(f"[green]✓[/] models/payments/{version}: a scaler and an isolation forest")
