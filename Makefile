@@ -10,7 +10,7 @@ JOBS ?= 3
 # One thread per library: the test processes would otherwise fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-lowest library-sets coverage soak bench image image-gpu image-test cluster-test check format constraints allow-list clean
+.PHONY: help demo batch-demo test test-lowest library-sets coverage soak bench image image-gpu image-test cluster-test check format constraints allow-list clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 14
@@ -22,6 +22,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: $(VENV)/.installed  ## Train, save and serve the systems of ADR-031; ONCE=1 stops after the answers.
 	$(BIN)/python examples/demo.py $(if $(ONCE),--once)
+
+batch-demo: $(VENV)/.installed  ## Score a generated Parquet file of a million rows (ROWS), and print the figures.
+	$(BIN)/python examples/batch_demo.py $(if $(ROWS),--rows $(ROWS))
 
 # Files of tests run side by side, since the end-to-end ones mostly wait.
 PYTEST_OPTIONS := --numprocesses $(JOBS) --dist loadfile
