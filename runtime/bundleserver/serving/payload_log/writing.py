@@ -1,0 +1,263 @@
+"""What the payload log's thread does: requests become tables, and tables files, in time."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bundleserver.errors import BundleServerError
+from bundleserver.serving.models import ServingManager
+from bundleserver.serving.payload_log.entries import Entry, Taker
+from bundleserver.serving.payload_log.files import LogFiles
+from bundleserver.serving.payload_log.log_options import LogOptions
+from bundleserver.serving.payload_log.metrics import LogMetrics
+from bundleserver.serving.payload_log.places import Place, hour_of
+from bundleserver.serving.payload_log.tables import Block, blocks_of, table_of
+from bundleserver.serving.payload_log.unknown_columns import UnknownColumns
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LOG = logging.getLogger(__name__)
+
+FILE_BYTES = 32 * 2**20
+"""A file has about so many bytes at most, before they are compressed."""
+
+KEPT_BYTES = 64 * 2**20
+"""All tables that are not written yet have so many bytes at most."""
+
+MOST_KINDS = 16
+"""Different sets of columns of one version, until the next files; lenient models have some."""
+
+_MOST_PIECES = 64
+_PIECE_BYTES = 4_000  # what a table weighs beside its values
+_TIDY_SECONDS = 60.0
+_PAUSES_SECONDS = (1.0, 5.0, 15.0, 30.0)
+
+
+@dataclass
+class _Buffer:
+    """Tables of one kind, for one file."""
+
+    since: float
+    about: Mapping[str, str]
+    taker: Taker | None  # its signature's identity is in the key
+    pieces: list[pa.Table] = field(default_factory=list)
+    size: int = 0
+    requests: int = 0
+
+
+class Writer:
+    """Makes the files of a payload log. Called from its thread only.
+
+    Trouble with the disk is one warning; what is written later waits in memory, as far as its
+    bound allows, and is dropped and counted beyond.
+    """
+
+    def __init__(
+        self,
+        options: LogOptions,
+        manager: ServingManager,
+        metrics: LogMetrics,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.directory = options.directory
+        self._options = options
+        self._manager = manager
+        self._metrics = metrics
+        self._clock, self._now = clock, now
+        self._files = LogFiles(options.directory)
+        self._unknown = UnknownColumns(options.columns, manager)
+        self._buffers: dict[tuple[object, ...], _Buffer] = {}
+        self._made_id, self._made = secrets.token_hex(6), 0
+        self._told: set[tuple[str, str | None]] = set()
+        self._failures, self._try_at, self._lost = 0, 0.0, 0
+        self._tidied = -_TIDY_SECONDS
+
+    def begin(self) -> None:
+        """Look for what an earlier process left."""
+        self._tidy(self._clock())
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Turn requests into tables."""
+        groups: dict[tuple[object, ...], list[tuple[Block, str]]] = {}
+        for entry in entries:
+            try:
+                version = self._version_of(entry)
+                place = Place(entry.request.model, version, hour_of(entry.at))
+                request_id = entry.request.id or self._new_id()
+                for block in list(blocks_of(entry, self._options.columns)):
+                    key = (place, entry.taker and id(entry.taker.signature), block.kind)
+                    groups.setdefault(key, []).append((block, request_id))
+            except Exception as error:  # a value may be anything that a model answers with
+                self._unreadable(entry, error)
+        for key, found in groups.items():
+            self._keep(key, [block for block, _ in found], [own for _, own in found])
+
+    def rotate(self, *, everything: bool = False) -> None:
+        """Write what is due, and remove what is old; never raises for the disk's sake."""
+        now = self._clock()
+        due = [key for key, buffer in self._buffers.items() if everything or self._is_due(key, now)]
+        if now >= self._try_at or everything:
+            for key in due:
+                if not self._write(key):
+                    break
+        self._bound()
+        if everything and self._buffers:
+            self._drop([*self._buffers], "disk")
+        if now - self._tidied >= _TIDY_SECONDS:
+            self._tidy(now)
+        self._unknown.check()
+
+    def _is_due(self, key: tuple[object, ...], now: float) -> bool:
+        buffer, place = self._buffers[key], key[0]
+        assert isinstance(place, Place)
+        is_old = now - buffer.since >= self._options.rotate_seconds
+        return is_old or buffer.size >= FILE_BYTES or place.hour != hour_of(self._now())
+
+    def _keep(self, key: tuple[object, ...], blocks: Sequence[Block], ids: Sequence[str]) -> None:
+        place = key[0]
+        assert isinstance(place, Place)
+        requests = len({id(block.entry) for block in blocks})
+        buffer = self._buffers.get(key)
+        if buffer is None:
+            others = sum(1 for other in self._buffers if other[0] == place)
+            if others >= MOST_KINDS:
+                self._metrics.dropped("kinds", requests)
+                return
+            buffer = self._buffers[key] = _Buffer(
+                self._clock(), self._about(place), blocks[0].entry.taker
+            )
+        try:
+            table = table_of(blocks, ids, buffer.about)
+        except Exception as error:
+            self._unreadable(blocks[0].entry, error, requests)
+            if not buffer.pieces:
+                del self._buffers[key]
+            return
+        buffer.pieces.append(table)
+        buffer.size += table.nbytes + _PIECE_BYTES
+        buffer.requests += requests
+        if len(buffer.pieces) >= _MOST_PIECES:
+            whole = _joined(buffer.pieces)
+            buffer.pieces, buffer.size = [whole], whole.nbytes + _PIECE_BYTES
+        if buffer.size >= FILE_BYTES and self._clock() >= self._try_at:
+            self._write(key)
+        self._bound()
+
+    def _write(self, key: tuple[object, ...]) -> bool:
+        """Write a buffer as a file; False if the disk does not take it now."""
+        buffer, place = self._buffers[key], key[0]
+        assert isinstance(place, Place)
+        table = _joined(buffer.pieces)
+        try:
+            size = self._files.write(place, table)
+        except OSError as error:
+            self._failed(error)
+            return False
+        except Exception as error:
+            LOG.exception("payload log: a table of '%s' cannot be written: %s", place.model, error)
+            self._drop([key], "unreadable")
+            return True
+        del self._buffers[key]
+        self._metrics.rows.inc(table.num_rows)
+        self._metrics.bytes.inc(size)
+        if self._failures:
+            LOG.warning(
+                "payload log: '%s' is written again; %d requests were dropped meanwhile",
+                self.directory,
+                self._lost,
+            )
+        self._failures, self._try_at, self._lost = 0, 0.0, 0
+        self._metrics.failing.set(0)
+        return True
+
+    def _failed(self, error: OSError) -> None:
+        if not self._failures:
+            LOG.warning(
+                "payload log: '%s' cannot be written: %s; requests are answered as before, and "
+                "those that do not fit into memory meanwhile are not logged",
+                self.directory,
+                error,
+            )
+        self._metrics.failing.set(1)
+        pause = _PAUSES_SECONDS[min(self._failures, len(_PAUSES_SECONDS) - 1)]
+        self._failures += 1
+        self._try_at = self._clock() + pause
+
+    def _bound(self) -> None:
+        """Keep the tables that wait within their bound: write the largest, or drop it."""
+        while sum(buffer.size for buffer in self._buffers.values()) > KEPT_BYTES:
+            largest = max(self._buffers, key=lambda key: self._buffers[key].size)
+            if self._clock() < self._try_at or not self._write(largest):
+                self._drop([largest], "disk")
+
+    def _drop(self, keys: Sequence[tuple[object, ...]], reason: str) -> None:
+        for key in keys:
+            requests = self._buffers.pop(key).requests
+            self._metrics.dropped(reason, requests)
+            self._lost += requests
+
+    def _tidy(self, now: float) -> None:
+        self._tidied = now
+        try:
+            self._files.remove_leftovers()
+            removed = self._files.remove_oldest(self._options.max_bytes)
+        except OSError as error:
+            self._failed(error)
+            return
+        if removed:
+            self._metrics.removed.inc(removed)
+            LOG.info("payload log: removed %d bytes of the oldest files", removed)
+
+    def _unreadable(self, entry: Entry, error: Exception, requests: int = 1) -> None:
+        """Count requests that cannot become rows; the first of a version is told."""
+        self._metrics.dropped("unreadable", requests)
+        model = entry.request.model
+        version = entry.response.version if entry.response else None
+        if (model, version) not in self._told and len(self._told) < 1_000:
+            self._told.add((model, version))
+            what = f"{type(error).__name__}: {error}"
+            LOG.warning("%s %s: a request cannot be logged: %.500s", model, version, what)
+
+    def _version_of(self, entry: Entry) -> str | None:
+        """Return the version that answered, or the one that a failed request asked for."""
+        if entry.response is not None:
+            return entry.response.version
+        model, asked = entry.request.model, entry.request.version
+        try:
+            status, is_split = self._manager.status(model), self._manager.is_split(model)
+        except BundleServerError:
+            return None
+        if asked is None:
+            return None if is_split else status.default
+        asked = status.labels.get(asked, asked)
+        return asked if asked in {found.version for found in status.versions} else None
+
+    def _about(self, place: Place) -> dict[str, str]:
+        """Return what a file says of its version."""
+        said = {"bundleserver.model": place.model, "bundleserver.version": place.version or ""}
+        try:
+            versions = self._manager.status(place.model).versions
+        except BundleServerError:
+            return said
+        found = next((one for one in versions if one.version == place.version), None)
+        digest = found.metadata.get("digest") if found is not None else None
+        return {**said, "bundleserver.digest": str(digest)} if digest else said
+
+    def _new_id(self) -> str:
+        """Make an id for a request without one."""
+        self._made += 1
+        return f"{self._made_id}-{self._made}"
+
+
+def _joined(pieces: Sequence[pa.Table]) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.concat_tables(pieces).combine_chunks()
