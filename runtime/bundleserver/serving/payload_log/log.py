@@ -104,9 +104,13 @@ class PayloadLog:
         while True:
             self._wake.wait(PAUSE_SECONDS)
             is_last = self._is_stopping
-            while entries := self._taken():
-                self._writer.add(entries)
-            self._writer.rotate(everything=is_last)
+            try:
+                while entries := self._taken():
+                    self._writer.add(entries)
+                self._writer.rotate(everything=is_last)
+            except Exception:
+                # A thread that ends would leave the queue full, and the log empty.
+                LOG.exception("payload log: unexpected error")
             if is_last:
                 return
 

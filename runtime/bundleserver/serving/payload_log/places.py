@@ -66,7 +66,7 @@ def own_files(directory: Path) -> Iterator[Path]:
     for level in _LEVELS:
         folders = [inner for folder in folders for inner in _folders(folder, level)]
     for folder in folders:
-        for path in folder.iterdir():
+        for path in _listed(folder):
             if (_OURS.fullmatch(path.name) or is_begun(path)) and not path.is_symlink():
                 yield path
 
@@ -74,9 +74,17 @@ def own_files(directory: Path) -> Iterator[Path]:
 def _folders(folder: Path, level: str) -> list[Path]:
     return [
         path
-        for path in folder.iterdir()
+        for path in _listed(folder)
         if path.name.startswith(level) and path.is_dir() and not path.is_symlink()
     ]
+
+
+def _listed(folder: Path) -> list[Path]:
+    """List a directory; another process may have removed it."""
+    try:
+        return list(folder.iterdir())
+    except FileNotFoundError:
+        return []
 
 
 def _quoted(name: str) -> str:

@@ -55,7 +55,7 @@ class Block(NamedTuple):
     Attributes:
         entry: the request.
         first_row: the number of the first of the rows in the request.
-        count: how many rows.
+        height: how many rows.
         columns: their inputs and outputs.
         parameters: the request's parameters as JSON; None if there are none, or they are not
             logged.
@@ -64,7 +64,7 @@ class Block(NamedTuple):
 
     entry: Entry
     first_row: int
-    count: int
+    height: int
     columns: tuple[Column, ...]
     parameters: str | None = None
     is_complete: bool = False
@@ -128,7 +128,7 @@ def table_of(
         ids: the id of each block's request.
         metadata: of the file; whether the inputs are complete is added.
     """
-    counts = np.array([block.count for block in blocks])
+    counts = np.array([block.height for block in blocks])
     each = np.repeat(np.arange(len(blocks)), counts)
     entries = [block.entry for block in blocks]
     first = np.cumsum(counts) - counts
@@ -160,6 +160,8 @@ def table_of(
             told["column"] = column.column
         fields.append(pa.field(_name(column, taken), kind, metadata=told))
     said = {"bundleserver.format": FORMAT, **(metadata or {})}
+    response = entries[0].response
+    said["bundleserver.rows"] = "rows" if response is None or response.rowwise else "requests"
     said["bundleserver.inputs"] = "complete" if blocks[0].is_complete else "not complete"
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=said))
 

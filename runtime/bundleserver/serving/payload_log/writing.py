@@ -7,8 +7,7 @@ import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from bundleserver.errors import BundleServerError
 from bundleserver.serving.models import ServingManager
@@ -34,7 +33,32 @@ KEPT_BYTES = 64 * 2**20
 MOST_KINDS = 16
 """Different sets of columns of one version, until the next files; lenient models have some."""
 
+
+class Key(NamedTuple):
+    """What the rows of one file have in common: place, signature (its identity) and columns."""
+
+    place: Place
+    signature: int | None
+    kind: tuple[object, ...]
+
+
+_FAILED = (False,)
+"""The kind of failed requests, which have no columns of inputs and outputs."""
+
+_UNREADABLE = (
+    BundleServerError,
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What comes of values that are no columns: a model may answer with anything."""
+
 _MOST_PIECES = 64
+_MOST_TOLD = 1_000  # versions
 _PIECE_BYTES = 4_000  # what a table weighs beside its values
 _TIDY_SECONDS = 60.0
 _PAUSES_SECONDS = (1.0, 5.0, 15.0, 30.0)
@@ -74,8 +98,9 @@ class Writer:
         self._clock, self._now = clock, now
         self._files = LogFiles(options.directory)
         self._unknown = UnknownColumns(options.columns, manager)
-        self._buffers: dict[tuple[object, ...], _Buffer] = {}
+        self._buffers: dict[Key, _Buffer] = {}
         self._made_id, self._made = secrets.token_hex(6), 0
+        self._schemas: dict[tuple[str, str | None], pa.Schema] = {}
         self._told: set[tuple[str, str | None]] = set()
         self._failures, self._try_at, self._lost = 0, 0.0, 0
         self._tidied = -_TIDY_SECONDS
@@ -86,16 +111,16 @@ class Writer:
 
     def add(self, entries: Sequence[Entry]) -> None:
         """Turn requests into tables."""
-        groups: dict[tuple[object, ...], list[tuple[Block, str]]] = {}
+        groups: dict[Key, list[tuple[Block, str]]] = {}
         for entry in entries:
             try:
                 version = self._version_of(entry)
                 place = Place(entry.request.model, version, hour_of(entry.at))
-                request_id = entry.request.id or self._new_id()
+                request_id, taker = entry.request.id or self._new_id(), entry.taker
                 for block in list(blocks_of(entry, self._options.columns)):
-                    key = (place, entry.taker and id(entry.taker.signature), block.kind)
+                    key = Key(place, taker and id(taker.signature), block.kind)
                     groups.setdefault(key, []).append((block, request_id))
-            except Exception as error:  # a value may be anything that a model answers with
+            except _UNREADABLE as error:
                 self._unreadable(entry, error)
         for key, found in groups.items():
             self._keep(key, [block for block, _ in found], [own for _, own in found])
@@ -103,10 +128,11 @@ class Writer:
     def rotate(self, *, everything: bool = False) -> None:
         """Write what is due, and remove what is old; never raises for the disk's sake."""
         now = self._clock()
-        due = [key for key, buffer in self._buffers.items() if everything or self._is_due(key, now)]
+        due = [key for key in self._buffers if everything or self._is_due(key, now)]
         if now >= self._try_at or everything:
-            for key in due:
-                if not self._write(key):
+            # Failed requests last: they join a file with others, if there is one.
+            for key in sorted(due, key=_is_of_failed):
+                if key in self._buffers and not self._write(key):
                     break
         self._bound()
         if everything and self._buffers:
@@ -115,19 +141,17 @@ class Writer:
             self._tidy(now)
         self._unknown.check()
 
-    def _is_due(self, key: tuple[object, ...], now: float) -> bool:
-        buffer, place = self._buffers[key], key[0]
-        assert isinstance(place, Place)
+    def _is_due(self, key: Key, now: float) -> bool:
+        buffer, place = self._buffers[key], key.place
         is_old = now - buffer.since >= self._options.rotate_seconds
         return is_old or buffer.size >= FILE_BYTES or place.hour != hour_of(self._now())
 
-    def _keep(self, key: tuple[object, ...], blocks: Sequence[Block], ids: Sequence[str]) -> None:
-        place = key[0]
-        assert isinstance(place, Place)
+    def _keep(self, key: Key, blocks: Sequence[Block], ids: Sequence[str]) -> None:
+        place = key.place
         requests = len({id(block.entry) for block in blocks})
         buffer = self._buffers.get(key)
         if buffer is None:
-            others = sum(1 for other in self._buffers if other[0] == place)
+            others = sum(1 for other in self._buffers if other.place == place)
             if others >= MOST_KINDS:
                 self._metrics.dropped("kinds", requests)
                 return
@@ -136,7 +160,7 @@ class Writer:
             )
         try:
             table = table_of(blocks, ids, buffer.about)
-        except Exception as error:
+        except _UNREADABLE as error:
             self._unreadable(blocks[0].entry, error, requests)
             if not buffer.pieces:
                 del self._buffers[key]
@@ -151,11 +175,10 @@ class Writer:
             self._write(key)
         self._bound()
 
-    def _write(self, key: tuple[object, ...]) -> bool:
+    def _write(self, key: Key) -> bool:
         """Write a buffer as a file; False if the disk does not take it now."""
-        buffer, place = self._buffers[key], key[0]
-        assert isinstance(place, Place)
-        table = _joined(buffer.pieces)
+        buffer, place = self._buffers[key], key.place
+        table = self._completed(key, _joined(buffer.pieces))
         try:
             size = self._files.write(place, table)
         except OSError as error:
@@ -166,6 +189,7 @@ class Writer:
             self._drop([key], "unreadable")
             return True
         del self._buffers[key]
+        self._buffers.pop(Key(place, None, _FAILED), None)
         self._metrics.rows.inc(table.num_rows)
         self._metrics.bytes.inc(size)
         if self._failures:
@@ -177,6 +201,26 @@ class Writer:
         self._failures, self._try_at, self._lost = 0, 0.0, 0
         self._metrics.failing.set(0)
         return True
+
+    def _completed(self, key: Key, table: pa.Table) -> pa.Table:
+        """Return a table with the failed requests of its place, whose other columns are null.
+
+        Readers take the columns from the first file that they find: each has all of them.
+        """
+        import pyarrow as pa
+
+        version, failed = (key.place.model, key.place.version), table
+        if _is_of_failed(key):
+            table = self._schemas.get(version, failed.schema).empty_table()
+        else:
+            if version in self._schemas or len(self._schemas) < _MOST_TOLD:
+                self._schemas[version] = table.schema
+            buffer = self._buffers.get(Key(key.place, None, _FAILED))
+            if buffer is None:
+                return table
+            failed = _joined(buffer.pieces)
+        whole = pa.concat_tables([table, failed], promote_options="default")
+        return whole.replace_schema_metadata(table.schema.metadata).combine_chunks()
 
     def _failed(self, error: OSError) -> None:
         if not self._failures:
@@ -198,7 +242,7 @@ class Writer:
             if self._clock() < self._try_at or not self._write(largest):
                 self._drop([largest], "disk")
 
-    def _drop(self, keys: Sequence[tuple[object, ...]], reason: str) -> None:
+    def _drop(self, keys: Sequence[Key], reason: str) -> None:
         for key in keys:
             requests = self._buffers.pop(key).requests
             self._metrics.dropped(reason, requests)
@@ -221,7 +265,7 @@ class Writer:
         self._metrics.dropped("unreadable", requests)
         model = entry.request.model
         version = entry.response.version if entry.response else None
-        if (model, version) not in self._told and len(self._told) < 1_000:
+        if (model, version) not in self._told and len(self._told) < _MOST_TOLD:
             self._told.add((model, version))
             what = f"{type(error).__name__}: {error}"
             LOG.warning("%s %s: a request cannot be logged: %.500s", model, version, what)
@@ -261,3 +305,7 @@ def _joined(pieces: Sequence[pa.Table]) -> pa.Table:
     import pyarrow as pa
 
     return pa.concat_tables(pieces).combine_chunks()
+
+
+def _is_of_failed(key: Key) -> bool:
+    return key.kind == _FAILED
