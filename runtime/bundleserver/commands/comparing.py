@@ -80,7 +80,8 @@ def compare(
         with working(f"comparing {labels[0]} and {labels[1]}"):
             found = run(bundles, requests)
     if not found.compared:
-        why = next(reasons[0] for reasons in found.failed if reasons)
+        reasons = [told for one in found.failed for told in one[:1]]
+        why = reasons[0] if reasons else "it has no request that was answered"
         raise BundleError(f"'{source}' has no request that both versions can answer: {why}")
     if plot is not None:
         from bundleserver.commands.comparison_plot import draw

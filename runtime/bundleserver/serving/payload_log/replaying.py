@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,7 @@ class LoggedRequests:
                 whole = table if rest is None else pa.concat_tables([rest, table])
                 starts = _starts(whole, is_rowwise)
                 # The last request may go on in the next batch.
-                for start, end in zip(starts, starts[1:], strict=False):
+                for start, end in pairwise(starts):
                     yield self._request(whole.slice(start, end - start), inputs, is_rowwise)
                 rest = whole.slice(starts[-1]) if starts else None
             if rest is not None and len(rest):

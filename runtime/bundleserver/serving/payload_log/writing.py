@@ -15,6 +15,7 @@ from bundleserver.serving.payload_log.entries import Entry, Taker
 from bundleserver.serving.payload_log.files import LogFiles
 from bundleserver.serving.payload_log.log_options import LogOptions
 from bundleserver.serving.payload_log.metrics import LogMetrics
+from bundleserver.serving.payload_log.naming import said_of, version_of
 from bundleserver.serving.payload_log.places import Place, hour_of
 from bundleserver.serving.payload_log.tables import Block, blocks_of, table_of
 from bundleserver.serving.payload_log.unknown_columns import UnknownColumns
@@ -114,7 +115,7 @@ class Writer:
         groups: dict[Key, list[tuple[Block, str]]] = {}
         for entry in entries:
             try:
-                version = self._version_of(entry)
+                version = version_of(entry, self._manager)
                 place = Place(entry.request.model, version, hour_of(entry.at))
                 request_id, taker = entry.request.id or self._new_id(), entry.taker
                 for block in list(blocks_of(entry, self._options.columns)):
@@ -156,7 +157,7 @@ class Writer:
                 self._metrics.dropped("kinds", requests)
                 return
             buffer = self._buffers[key] = _Buffer(
-                self._clock(), self._about(place), blocks[0].entry.taker
+                self._clock(), said_of(place, self._manager), blocks[0].entry.taker
             )
         try:
             table = table_of(blocks, ids, buffer.about)
@@ -269,31 +270,6 @@ class Writer:
             self._told.add((model, version))
             what = f"{type(error).__name__}: {error}"
             LOG.warning("%s %s: a request cannot be logged: %.500s", model, version, what)
-
-    def _version_of(self, entry: Entry) -> str | None:
-        """Return the version that answered, or the one that a failed request asked for."""
-        if entry.response is not None:
-            return entry.response.version
-        model, asked = entry.request.model, entry.request.version
-        try:
-            status, is_split = self._manager.status(model), self._manager.is_split(model)
-        except BundleServerError:
-            return None
-        if asked is None:
-            return None if is_split else status.default
-        asked = status.labels.get(asked, asked)
-        return asked if asked in {found.version for found in status.versions} else None
-
-    def _about(self, place: Place) -> dict[str, str]:
-        """Return what a file says of its version."""
-        said = {"bundleserver.model": place.model, "bundleserver.version": place.version or ""}
-        try:
-            versions = self._manager.status(place.model).versions
-        except BundleServerError:
-            return said
-        found = next((one for one in versions if one.version == place.version), None)
-        digest = found.metadata.get("digest") if found is not None else None
-        return {**said, "bundleserver.digest": str(digest)} if digest else said
 
     def _new_id(self) -> str:
         """Make an id for a request without one."""
