@@ -21,6 +21,7 @@ MOST_MEASURED = 2_000
 """Texts that are measured one by one."""
 
 _NUMBER_BYTES = 40  # a Python number and its place in a list
+_ROW_BYTES = 200  # a small list or dict
 _ENTRY_BYTES = 1_000
 
 
@@ -93,10 +94,11 @@ def _rows_bytes(rows: Sequence[object]) -> int:
     if not rows:
         return 0
     first, count = list(_plain(rows[0], MOST_MEASURED)), len(rows)
+    nested = count * _ROW_BYTES if isinstance(rows[0], (list, dict)) else 0
     if count * len(first) <= MOST_MEASURED:
-        return sum(map(_value_bytes, _plain(rows, 2 * MOST_MEASURED)))
+        return nested + sum(map(_value_bytes, _plain(rows, 2 * MOST_MEASURED)))
     if all(isinstance(value, (bool, int, float)) for value in first):
-        return count * max(len(first), _width(rows[0])) * _NUMBER_BYTES
+        return nested + count * max(len(first), _width(rows[0])) * _NUMBER_BYTES
     return LARGE_TEXT_BYTES
 
 

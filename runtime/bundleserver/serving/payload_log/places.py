@@ -88,14 +88,15 @@ def _listed(folder: Path) -> list[Path]:
 
 
 def _quoted(name: str) -> str:
-    """Quote a name from a publisher: as one part of a path, which readers turn back into it."""
+    """Quote a name from a publisher: as one part of a path, which readers turn back into it.
+
+    A name that is too long, is no text or stands for null is its digest; files have it whole.
+    """
     try:
         quoted = quote(name, safe="")
     except UnicodeEncodeError:
         quoted = ""
-    if name == NO_VERSION:
-        return f"%5F{quoted[1:]}"
-    if 0 < len(quoted) <= _LONGEST:
+    if 0 < len(quoted) <= _LONGEST and name != NO_VERSION:
         return quoted
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
     return f"sha256-{digest}"
