@@ -65,6 +65,12 @@ class ServerOptions:
     grace_period_seconds: float = 25.0
     lame_duck_seconds: float = 2.0
 
+    log_requests: Path | None = None
+    log_sample: float = 1.0
+    log_columns: tuple[str, ...] = ()
+    log_max_bytes: int = 10 * 2**30
+    log_rotate_seconds: float = 300.0
+
     configure_logging: bool = True
     log_level: str = "info"
     log_config_file: str | None = None
