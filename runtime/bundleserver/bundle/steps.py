@@ -13,6 +13,8 @@ from bundleserver.errors import BundleServerError, InvalidInput
 from bundleserver.frameworks.interface import passes_through
 from bundleserver.manifest import Step
 from bundleserver.operations import OPERATIONS
+from bundleserver.spans import Span
+from bundleserver.spans import current as current_span
 from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec
 from bundleserver.tensors.budget import current_budget
 from bundleserver.tensors.call_traits import UNKNOWN, CallTraits, combined
@@ -196,7 +198,7 @@ def run_steps(
         for name, tensor in inputs.items():
             tensors[name] = (tensor,)
     names: Iterable[str] = ()
-    budget = current_budget()
+    budget, trace = current_budget(), current_span()
     for step in plan.steps:
         if budget is not None:
             budget.check()
@@ -205,7 +207,10 @@ def run_steps(
         else:
             inputs_of_step = tuple(t for name in step.inputs for t in tensors.get(name, ()))
         try:
-            results = step.call(inputs_of_step, parameters)
+            if trace is None:
+                results = step.call(inputs_of_step, parameters)
+            else:
+                results = _call_in_span(trace, step, inputs_of_step, parameters)
             if isinstance(results, tuple | list) and len(results) == len(step.outputs):
                 names = step.outputs
             else:
@@ -229,3 +234,13 @@ def run_steps(
         except (TypeError, ValueError) as error:
             raise failure(f"output '{name}'", str(error)) from error
     return outputs
+
+
+def _call_in_span(
+    trace: Span, step: PlannedStep, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
+) -> Results:
+    """Run a step in a span of its own, which is called as its component and method are."""
+    shape = inputs[0].values.shape if inputs else ()
+    name = step.what.partition(" (")[2].removesuffix(")") or step.what
+    with trace.child(name, **{"bundleserver.rows": shape[0] if shape else 1}):
+        return step.call(inputs, parameters)

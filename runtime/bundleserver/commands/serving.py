@@ -57,6 +57,8 @@ def _serve(arguments: Sequence[str]) -> None:
     try:
         settings = read_settings(arguments)
         check_place(settings)
+        if settings.log_requests is not None:
+            _check_log(settings.log_requests, settings)
     except ConfigError as error:
         say_error(error)
         raise SystemExit(2) from error
@@ -65,6 +67,12 @@ def _serve(arguments: Sequence[str]) -> None:
         trust_of(settings)  # what is wrong with it is told once, and not by each worker process
         raise SystemExit(_supervise(settings, arguments))
     run(settings, identity)
+
+
+def _check_log(directory: Path, settings: Settings) -> None:
+    from bundleserver.serving.payload_log.starting import check_log
+
+    check_log(directory, settings.model_dir if settings.model_uri is None else None)
 
 
 def _termination_log(arguments: Sequence[str]) -> Path:
@@ -156,11 +164,14 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
     from bundleserver.serving.stopping import end_at_signals
 
     end_at_signals()
+    from bundleserver.frameworks.imports.deferred import defer
     from bundleserver.manager import collect_rarely
     from bundleserver.manager.first_load import FirstLoadFailed
     from bundleserver.manager.watcher import Watcher
 
     collect_rarely()
+    for module in ("stats", "integrate", "interpolate", "spatial"):
+        defer(f"scipy.{module}", "sklearn")
     try:
         from bundleserver.serving.cpus import limit_library_threads
         from bundleserver.serving.server import BundleServer
@@ -191,7 +202,9 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
     # No model is opened for a server that cannot listen; worker processes have their ports, and
     # listen once they have models.
     begin = (lambda: None) if member else watcher.start
-    server = BundleServer(manager, _server_options(settings), member=member, on_listening=begin)
+    server = BundleServer(
+        manager, _server_options(settings), member=member, on_listening=begin, environ=os.environ
+    )
     # Before a model is loaded: its libraries read the number when they are imported.
     limit_library_threads(server.pool.library_threads)
     if identity is None or identity.number == 1:

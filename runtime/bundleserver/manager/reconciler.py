@@ -13,6 +13,7 @@ from bundleserver.manager.loading import Loader
 from bundleserver.manager.loading.attempts import Attempt
 from bundleserver.manager.loading.circles import retry_without_circle
 from bundleserver.manager.loading.demands import demand_of, demands_more
+from bundleserver.manager.loading.polls import PollSpan
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.orders import Order
 from bundleserver.manager.shared import LOG, Shared
@@ -38,6 +39,7 @@ class Reconciler:
         self._loader = loader
         self._clock = clock
         self._demanded: dict[str, Demand] = {}
+        self._listed: Sequence[Listing] = ()
 
     def reconcile(self, poll: bool = True) -> None:
         """Poll, then act until nothing is left to do.
@@ -75,12 +77,14 @@ class Reconciler:
 
     def _poll(self) -> None:
         """Poll the source; in an outage open versions keep serving."""
-        self._demanded = {}
+        self._demanded, polled = {}, PollSpan()
         try:
             listings = self._source.discover(self._demand_of)
         except SourceError as error:
+            polled.end_failed(error, is_new=str(error) != self._shared.last_poll_error)
             self._note_outage(error)
             return
+        self._listed = polled.end(listings, self._listed)
         if self._shared.last_poll_error is not None:
             LOG.info("the model source can be read again")
         if self._shared.last_poll_at is None and not listings:

@@ -30,6 +30,7 @@ from bundleserver.errors import (
     Unauthenticated,
     VersionNotFound,
 )
+from bundleserver.spans import log_suffix
 
 _logger = logging.getLogger(__name__)
 
@@ -90,7 +91,8 @@ def answer_for(error: BaseException) -> ErrorAnswer:
                 message = f"{message[:_LONGEST]}… and {len(message) - _LONGEST} more characters"
             return ErrorAnswer(status, grpc_code, message, retry_after)
     incident = uuid.uuid4().hex[:12]
-    _logger.error("incident %s: unexpected exception in a request", incident, exc_info=error)
+    where = (incident, log_suffix())
+    _logger.error("incident %s%s: unexpected exception in a request", *where, exc_info=error)
     if isinstance(error, MemoryError):
         message = (
             f"the server has too little memory for this request (incident {incident}; see the "

@@ -8,6 +8,7 @@ from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from bundleserver.spans import Span
 from bundleserver.tensors import Array, NamedTensor
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
@@ -26,7 +27,8 @@ class PredictRequest(NamedTuple):
 
     ``version`` is a version or a label; None for the default one, or that of the traffic split:
     the same for the same ``routing_key``, or else for the same ``id``. ``deadline`` is when its
-    client no longer waits, as ``time.monotonic`` tells it, and ``began`` when it came.
+    client no longer waits, as ``time.monotonic`` tells it, and ``began`` when it came. ``trace`` is
+    its span if it is traced.
     """
 
     model: str
@@ -39,6 +41,7 @@ class PredictRequest(NamedTuple):
     routing_key: str | None = None
     deadline: float | None = None
     began: float | None = None
+    trace: Span | None = None
 
 
 _MANY = 10_000

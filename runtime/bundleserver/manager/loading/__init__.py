@@ -172,7 +172,7 @@ class Loader:
             LOG.info("%s %s: %s", *what, state.value.lower())
 
         try:
-            with checked_by(attempt.check), self._told.during(attempt.key):
+            with attempt.spans, checked_by(attempt.check), self._told.during(attempt.key):
                 loaded = self._open_candidate(attempt, enter, started)
         except GivenUp:
             pass

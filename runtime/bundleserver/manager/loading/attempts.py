@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from bundleserver.frameworks.giving_up import Abandoned
 from bundleserver.manager.admission import VersionKey
+from bundleserver.manager.loading.phases import LoadSpans
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.records import VersionRecord
 from bundleserver.sources import Candidate
@@ -30,6 +31,7 @@ class Attempt:
         waits: it has not begun yet, as the admission does not let it.
         is_open: its bundle is open, and it waits for admission at most.
         is_given_up: it took too long; whatever comes of it is closed and counts for nothing.
+        spans: what a trace has of it.
     """
 
     model: ModelRecord
@@ -40,6 +42,10 @@ class Attempt:
     waits: bool = False
     is_open: bool = False
     is_given_up: bool = False
+    spans: LoadSpans = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.spans = LoadSpans(self.model.name, self.record.version.label)
 
     @property
     def key(self) -> VersionKey:
@@ -63,6 +69,7 @@ class Attempt:
         """
         self.check()
         self.at = state
+        self.spans.enter(state)
         self.record.enter(state)
 
 

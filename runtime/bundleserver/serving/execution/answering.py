@@ -7,7 +7,6 @@ placement says, by the rows of the request: inline, in a batch with others, or i
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -24,6 +23,7 @@ from bundleserver.serving.errors import outcome_of
 from bundleserver.serving.execution.batching import MAX_BATCH_ROWS, Batches
 from bundleserver.serving.execution.cached import inputs_of_cached, is_short
 from bundleserver.serving.execution.limits import Limits
+from bundleserver.serving.execution.overruns import leave_the_loop
 from bundleserver.serving.execution.predict import (
     Inputs,
     are_finite,
@@ -33,6 +33,7 @@ from bundleserver.serving.execution.predict import (
     validate,
 )
 from bundleserver.serving.execution.thread_pool import ThreadPool
+from bundleserver.serving.execution.traced import CACHE_HIT, in_span, note_route
 from bundleserver.serving.execution.waiting import outcome_of_work
 from bundleserver.serving.execution.watched import answer_watched
 from bundleserver.serving.metrics.requests import RequestMetrics
@@ -44,8 +45,6 @@ from bundleserver.tensors.budget import Budget, spending
 
 if TYPE_CHECKING:
     from bundleserver.bundle import Bundle
-
-LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -117,6 +116,9 @@ class ServedModels:
             future: Future[PredictResponse] | None = None
             try:
                 answered_by[0] = bundle.version
+                if request.trace is not None:
+                    seconds = time.perf_counter() - started
+                    note_route(request.trace, bundle, row_count(request), seconds)
                 response = self._run(bundle, request)
                 if isinstance(response, PredictResponse):
                     return response
@@ -207,9 +209,11 @@ class ServedModels:
                 finally:
                     seconds = time.thread_time() - started
                     if seconds > OVERRUN_SECONDS:
-                        self._leave_the_loop(bundle, seconds)
+                        leave_the_loop(bundle, seconds, self._metrics)
         elif bundle.is_cached is not None and is_short(request):
             inputs = inputs_of_cached(bundle.is_cached, bundle, request)
+            if request.trace is not None:
+                request.trace.set(CACHE_HIT, inputs is not None)
             if inputs is not None:
                 return predict(bundle, request, inputs)
         elif self._batches.accepts(bundle, rows):
@@ -231,17 +235,10 @@ class ServedModels:
         self._loop_is_prepared = True
         limit_library_threads(self._threads.library_threads)
 
-    def _leave_the_loop(self, bundle: Bundle, seconds: float) -> None:
-        bundle.placement.leave_the_loop()
-        self._metrics.overran(bundle.model, bundle.version)
-        LOG.warning(
-            "%s %s: an inline call took %.1f ms, over %g ms; its calls run in the thread pool "
-            "until it is reloaded",
-            bundle.model,
-            bundle.version,
-            seconds * 1e3,
-            OVERRUN_SECONDS * 1e3,
-        )
+    def _note_wait(self, request: PredictRequest, seconds: float) -> None:
+        self._metrics.waited(request.model, seconds)
+        if request.trace is not None:
+            request.trace.past("wait", seconds)
 
     def _run_in_thread(
         self,
@@ -251,7 +248,7 @@ class ServedModels:
         since: float,
         budget: Budget,
     ) -> PredictResponse:
-        self._metrics.waited(request.model, time.perf_counter() - since)
+        self._note_wait(request, time.perf_counter() - since)
         budget.check()
         bundle.measure_calls()
         with spending(budget):
@@ -260,8 +257,12 @@ class ServedModels:
     def _predict_mirrored(self, bundle: Bundle, request: PredictRequest) -> PredictResponse:
         """Answer a mirrored request, which nobody waits for, within limits of its own."""
         self.limits.check(self.limits.values_of(bundle, request, row_count(request)))
+        trace, request = request.trace, request._replace(trace=None)
+        call = partial(predict, bundle, request)
+        if trace is not None:
+            call = partial(in_span, trace, "mirror", bundle, row_count(request), call)
         with spending(self.limits.budget()):
-            return predict(bundle, request)
+            return call()
 
     async def _answer_watched(
         self, request: PredictRequest, answered_by: list[str]
@@ -283,7 +284,7 @@ class ServedModels:
     def _run_watched(
         self, request: PredictRequest, answered_by: list[str], since: float, budget: Budget
     ) -> tuple[PredictResponse, tuple[MirroredRequest, ...]]:
-        self._metrics.waited(request.model, time.perf_counter() - since)
+        self._note_wait(request, time.perf_counter() - since)
         budget.check()
         traffic = self._manager.traffic(request.model)
         with spending(budget):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,9 +22,10 @@ from bundleserver.errors import NotReady
 from bundleserver.serving.execution.predict import Inputs, predict, respond, validate
 from bundleserver.serving.execution.promise import Promise
 from bundleserver.serving.execution.thread_pool import ThreadPool
+from bundleserver.serving.execution.traced import batch_in_spans
 from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.serving.requests import PredictRequest, PredictResponse
-from bundleserver.tensors import NamedTensor
+from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.budget import Budget, spending
 
 if TYPE_CHECKING:
@@ -151,6 +152,8 @@ class Batches:
         groups: dict[object, list[tuple[Waiting, Inputs]]] = {}
         for one in batch:
             self._metrics.waited(one.request.model, now - one.since)
+            if one.request.trace is not None:
+                one.request.trace.past("wait", now - one.since)
             try:
                 one.budget.check()
                 inputs = validate(bundle, one.request)
@@ -184,9 +187,12 @@ class Batches:
         }
         counts = [len(next(iter(inputs.values())).values) for _, inputs in group]
         shared = Budget(0, _latest([one.budget.deadline for one, _ in group]))
+        call = _traced(
+            group, bundle, counts, partial(bundle.predict, joined, first.request.parameters)
+        )
         try:
             with spending(shared):
-                outputs = bundle.predict(joined, first.request.parameters)
+                outputs = call()
         except Exception:  # noqa: BLE001  # each request runs again, and gets its own error
             return False
         if any(values.shape[:1] != (sum(counts),) for values in outputs.values()):
@@ -203,6 +209,22 @@ class Batches:
             except Exception as error:  # noqa: BLE001  # an unknown output, too many values
                 one.promise.fail(error)
         return True
+
+
+def _traced(
+    group: Sequence[tuple[Waiting, Inputs]],
+    bundle: Bundle,
+    counts: Sequence[int],
+    call: Callable[[], dict[str, Array]],
+) -> Callable[[], dict[str, Array]]:
+    """Return the call of a batch, in a span of each of its requests that is traced."""
+    pairs = zip(group, counts, strict=True)
+    traces = [
+        (one.request.trace, rows) for (one, _), rows in pairs if one.request.trace is not None
+    ]
+    if not traces:
+        return call
+    return partial(batch_in_spans, traces, bundle, len(group), sum(counts), call)
 
 
 def _latest(deadlines: Sequence[float | None]) -> float | None:

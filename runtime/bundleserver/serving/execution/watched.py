@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from bundleserver.serving.errors import outcome_of
-from bundleserver.serving.execution.predict import predict
+from bundleserver.serving.execution.predict import predict, row_count
+from bundleserver.serving.execution.traced import note_route
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.traffic.mirroring import MirroredRequest
 from bundleserver.serving.traffic.splitting import Splitter
@@ -36,9 +37,12 @@ def answer_watched(
     Returns:
         The response, and the mirrored requests to queue.
     """
+    began = time.perf_counter()
     with splitter.acquire(request, traffic) as bundle:
         answered_by[0] = bundle.version
         started, outcome = time.perf_counter(), "ok"
+        if request.trace is not None:
+            note_route(request.trace, bundle, row_count(request), started - began)
         try:
             check(bundle, request)
             response = predict(bundle, request)

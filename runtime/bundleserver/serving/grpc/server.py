@@ -24,11 +24,14 @@ from bundleserver.serving.grpc.goaway import leave
 from bundleserver.serving.grpc.health import SERVICE_NAME, HealthService
 from bundleserver.serving.grpc.limits import GrpcLimits
 from bundleserver.serving.grpc.service import ADMINISTERED, UNKNOWN, InferenceService
+from bundleserver.serving.grpc.traced import begin_call, ended, note_failure
 from bundleserver.serving.inflight import SMALL_BYTES, InflightBytes
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.options import MESSAGE_BYTES
+from bundleserver.serving.tracing.tracer import Tracer
 from bundleserver.serving.traffic.routing_key import ROUTING_HEADER, routing_key
 from bundleserver.serving.unsent import RefusedAnswers
+from bundleserver.spans import Span, inside
 
 _METADATA_BYTES = 64 * 2**10
 
@@ -54,8 +57,10 @@ class GrpcServer:
         bodies: InflightBytes | None = None,
         arriving: ArrivingMessages | None = None,
         answers: RefusedAnswers | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._service = service
+        self._tracer = tracer
         self._arriving = arriving or ArrivingMessages()
         self._answers = answers or RefusedAnswers(0)
         self._routing_header = routing_header
@@ -128,12 +133,24 @@ class GrpcServer:
         return grpc.method_handlers_generic_handler(open_inference.SERVICE, handlers)
 
     async def _call(self, rpc: str, _: object, context: grpc.aio.ServicerContext) -> bytes:
+        if self._tracer is None:
+            return await self._answer(rpc, context, None)
+        trace = begin_call(self._tracer, rpc, context.invocation_metadata() or ())
+        with ended(trace):
+            return await self._answer(rpc, context, trace)
+
+    async def _answer(
+        self, rpc: str, context: grpc.aio.ServicerContext, trace: Span | None
+    ) -> bytes:
         try:
-            response = await self._answer(rpc, context)
+            response = await self._respond(rpc, context, trace)
         except grpc.aio.AbortError:
             raise
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # a status
-            answer: ErrorAnswer | None = answer_for(self._service.told(rpc, error))
+            with inside(trace):
+                answer: ErrorAnswer | None = answer_for(self._service.told(rpc, error))
+            if trace is not None and answer is not None:
+                note_failure(trace, error, answer)
         else:
             answer = None
         if answer is not None:
@@ -150,11 +167,13 @@ class GrpcServer:
             )
         return response
 
-    async def _answer(self, rpc: str, context: grpc.aio.ServicerContext) -> bytes:
+    async def _respond(
+        self, rpc: str, context: grpc.aio.ServicerContext, trace: Span | None
+    ) -> bytes:
         body = await self._arriving.receive(context)
         key, deadline = self._key(rpc, context), _deadline(context)
         asked = _asked(context) if rpc in ADMINISTERED else UNKNOWN
-        response = await self._counted(rpc, body, key, deadline, asked)
+        response = await self._counted(rpc, body, key, deadline, asked, trace)
         if len(response) > SMALL_BYTES:
             self._hold(len(response), context)
         return response
@@ -165,14 +184,20 @@ class GrpcServer:
         context.add_done_callback(lambda _: self._answers.give_back(size))
 
     async def _counted(
-        self, rpc: str, body: bytes, key: str | None, deadline: float | None, asked: Asked
+        self,
+        rpc: str,
+        body: bytes,
+        key: str | None,
+        deadline: float | None,
+        asked: Asked,
+        trace: Span | None,
     ) -> bytes:
         size = len(body)
         if size <= SMALL_BYTES:
-            return await self._service.call(rpc, body, key, deadline, asked)
+            return await self._service.call(rpc, body, key, deadline, asked, trace)
         self._bodies.take(size)
         try:
-            return await self._service.call(rpc, body, key, deadline, asked)
+            return await self._service.call(rpc, body, key, deadline, asked, trace)
         finally:
             self._bodies.give_back(size)
 

@@ -23,6 +23,7 @@ from bundleserver.serving.grpc.wire import check_values
 from bundleserver.serving.metadata import EXTENSIONS, tensor_types
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.requests import PredictRequest, PredictResponse
+from bundleserver.spans import Span, timed
 from bundleserver.tensors import TensorSpec
 from bundleserver.tensors.budget import Budget
 from bundleserver.tensors.signature import Signature
@@ -84,8 +85,9 @@ class InferenceService:
         routing_key: str | None = None,
         deadline: float | None = None,
         caller: Asked = UNKNOWN,
+        trace: Span | None = None,
     ) -> bytes:
-        """Answer one serialized request, with its routing key and its deadline.
+        """Answer one serialized request, with its routing key, its deadline and its span.
 
         ``caller`` shows who sends it, which counts where not everybody may ask.
 
@@ -95,13 +97,15 @@ class InferenceService:
         is_large = len(body) > LARGE_BYTES
         budget = self._served.limits.budget(deadline) if is_large else None
         if rpc == "ModelInfer":
-            decode = partial(self._decode_infer, body, routing_key)
+            decode = timed(trace, "decode", partial(self._decode_infer, body, routing_key))
             asked, raw = await self._run(len(body), decode, budget)
             if deadline is not None or budget is not None:
                 began = None if budget is None else budget.began
                 asked = asked._replace(deadline=deadline, began=began)
+            if trace is not None:
+                asked = asked._replace(trace=trace)
             answered = await self._served.answer(asked, "grpc")
-            encode = partial(_encoded, answered, raw)
+            encode = timed(trace, "encode", partial(_encoded, answered, raw))
             return await self._run(answered.size_bytes, encode, budget)
         await self._admit(rpc, body, caller)
         request = await self._run(len(body), partial(self._parse, rpc, body), budget)

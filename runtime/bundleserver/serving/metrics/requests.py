@@ -34,6 +34,7 @@ class RequestMetrics:
 
     Attributes:
         seconds: the latency histograms.
+        outcomes: the counters of requests.
         left_over: those of versions that were forgotten, by model, so that sums never decrease.
         in_flight: returns the gauge of a model and protocol.
         ended: returns the counter of a model, version, protocol and outcome.
@@ -51,7 +52,7 @@ class RequestMetrics:
             BUCKETS,
             registry,
         )
-        self._ended = counters(
+        self.outcomes = counters(
             "bundleserver_requests",
             "Requests by outcome.",
             ("model", "version", "protocol", "outcome"),
@@ -101,7 +102,7 @@ class RequestMetrics:
         self.decode_seconds = _coding("request_preprocess_seconds", "pre-process request latency")
         self.encode_seconds = _coding("request_postprocess_seconds", "post-process request latency")
         self.in_flight = self._in_flight.of
-        self.ended = self._ended.of
+        self.ended = self.outcomes.of
         self.seconds_of = self.seconds.of
         self.left_over: dict[str, Buckets] = {}
         self._retention = Retention(now)
@@ -157,7 +158,7 @@ class RequestMetrics:
             present: the versions that there are, by model.
         """
         counted = {
-            (labels[0], labels[1]) for labels, _ in (*self.seconds.items(), *self._ended.items())
+            (labels[0], labels[1]) for labels, _ in (*self.seconds.items(), *self.outcomes.items())
         }
         gone = self._retention.gone(counted, present)
         for labels, buckets in self.seconds.items() if gone else ():
@@ -165,14 +166,14 @@ class RequestMetrics:
                 self.left_over.setdefault(labels[0], Buckets(BUCKETS)).add(buckets)
                 self.seconds.drop(labels)
         families: tuple[SeriesFamily[Buckets] | SeriesFamily[Number], ...] = (
-            *(self._ended, self._overruns),
+            *(self.outcomes, self._overruns),
             *(self._batch_requests, self._batch_rows),
         )
         for family in families:
             _drop(family, gone)
         lost = {model for model, _ in gone} - {
             *present,
-            *(labels[0] for labels, _ in self._ended.items()),
+            *(labels[0] for labels, _ in self.outcomes.items()),
         }
         for model in lost:
             self.left_over.pop(model, None)

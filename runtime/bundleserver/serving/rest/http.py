@@ -16,6 +16,7 @@ from bundleserver.serving.inflight import Held, InflightBytes
 from bundleserver.serving.rest.arriving import ArrivingBody, ClientDisconnectedError
 from bundleserver.serving.rest.asgi import Message, Receive, Send, segments_of
 from bundleserver.serving.rest.compression import Decompression
+from bundleserver.spans import Span
 from bundleserver.tensors.budget import Budget
 
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
@@ -31,7 +32,7 @@ class Request(NamedTuple):
     ``received`` is the body if it has arrived already; ``receive`` is not called then.
     ``most_values`` is the limit of its document, and ``held`` counts its body's bytes; 0 and None
     for no limit. ``pairs`` are its headers with those that are repeated, None where nobody kept
-    them, and ``client`` is the address that it comes from.
+    them, and ``client`` is the address that it comes from. ``trace`` is its span if it is traced.
     """
 
     method: str
@@ -45,6 +46,7 @@ class Request(NamedTuple):
     held: Held | None = None
     pairs: Sequence[tuple[bytes, bytes]] | None = None
     client: tuple[str, int] | None = None
+    trace: Span | None = None
 
     @property
     def headers(self) -> Mapping[str, str]:

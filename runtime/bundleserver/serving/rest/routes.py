@@ -23,7 +23,10 @@ from bundleserver.serving.rest.forecast_request import ForecastRequest
 from bundleserver.serving.rest.heavy_work import SMALL_BYTES
 from bundleserver.serving.rest.http import Answer, Handlers, Request, error_answer, json_answer
 from bundleserver.serving.rest.repository import RepositoryRoutes
+from bundleserver.serving.rest.traced import traced_handlers
+from bundleserver.serving.tracing.tracer import Tracer
 from bundleserver.serving.traffic.routing_key import ROUTING_HEADER, routing_key
+from bundleserver.spans import timed
 from bundleserver.tensors.budget import Budget
 
 VERSION_HEADER = "x-model-version"
@@ -51,8 +54,10 @@ class Routes:
         runs: Callable[[str, str], str] | None = None,
         repository: RepositoryRoutes | None = None,
         limits: Limits | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self._answer = answer
+        self._tracer = tracer
         self._limits = limits or Limits()
         self._knows = manager.knows
         self._runs = runs
@@ -69,15 +74,16 @@ class Routes:
 
     def find(self, path: tuple[str, ...]) -> Handlers | None:
         """Find the handlers of a path; None passes it to kserve's app."""
-        match list(path):
-            case ["v2", "repository", *rest]:
-                # Whom these admit they tell everything.
-                return self._repository.find(rest)
         found = self._find(list(path))
-        return found and {verb: self._discretion.around(call) for verb, call in found.items()}
+        if found is not None and path[:2] != ("v2", "repository"):
+            # Whom those admit they tell everything.
+            found = {verb: self._discretion.around(call) for verb, call in found.items()}
+        return traced_handlers(self._tracer, found, path)
 
     def _find(self, path: list[str]) -> Handlers | None:
         match path:
+            case ["v2", "repository", *rest]:
+                return self._repository.find(rest)
             case ["v2", *rest]:
                 return self._route_v2(rest)
             case ["v1", "timeseries", *rest]:
@@ -150,19 +156,22 @@ class Routes:
         announced = None if length is None else length.decode("latin-1")
         most = request.most_values
         decode = partial(v2.decode_request, body, model, version, announced, key, most)
+        work = timed(request.trace, "decode", decode)
         try:
             small = len(body) <= SMALL_BYTES
-            asked = decode() if small else await self._heavy.run(len(body), decode, budget)
+            asked = work() if small else await self._heavy.run(len(body), work, budget)
         except BundleServerError as error:
             self._note_refusal(model, "v2", error)
             raise
+        if request.trace is not None:
+            asked = asked._replace(trace=request.trace)
         response = await self._answer(asked if budget is None else _due(asked, budget))
         # As ``size_bytes``, without another call for each request.
         size = sum(map(_NBYTES, response.outputs.values()))
-        if size <= SMALL_BYTES:
+        if size <= SMALL_BYTES and asked.trace is None:
             encoded = v2.encode_response(response, asked)
         else:
-            encode = partial(v2.encode_response, response, asked)
+            encode = timed(asked.trace, "encode", partial(v2.encode_response, response, asked))
             encoded = await self._heavy.run(size, encode, budget or self._limits.budget())
         headers = {VERSION_HEADER: response.version}
         if encoded.header_length is None:
@@ -177,23 +186,28 @@ class Routes:
             raise ModelNotFound(model, self._manager.models())
         if own is not None or len(body) > SMALL_BYTES or request.is_encoded:
             body, budget = await self._begin(request, body, own)
-        decode = partial(decode_request, body, request, model, version, self._routing_key(request))
+        key = self._routing_key(request)
+        decode = partial(decode_request, body, request, model, version, key)
+        work = timed(request.trace, "decode", decode)
         try:
             small = len(body) <= SMALL_BYTES
-            event, asked = decode() if small else await self._heavy.run(len(body), decode, budget)
+            event, asked = work() if small else await self._heavy.run(len(body), work, budget)
         except BundleServerError as error:
             self._note_refusal(model, "v1", error)
             raise
+        if request.trace is not None:
+            asked = asked._replace(trace=request.trace)
         response = await self._answer(asked if budget is None else _due(asked, budget))
         headers = {VERSION_HEADER: response.version}
         size = response.size_bytes
-        if event is None and size <= SMALL_BYTES:
+        if event is None and size <= SMALL_BYTES and request.trace is None:
             return Answer(v1.encode_response(response), headers=headers)
-        encode, budget = partial(v1.encode_response, response), budget or self._limits.budget()
+        budget = budget or self._limits.budget()
+        encode = timed(request.trace, "encode", partial(v1.encode_response, response))
         if event is None:
             return Answer(await self._heavy.run(size, encode, budget), headers=headers)
-        work = partial(event.answer, model, encode, headers)
-        return await self._heavy.run(cloud_events.work_bytes(size), work, budget)
+        answer = partial(event.answer, model, encode, headers)
+        return await self._heavy.run(cloud_events.work_bytes(size), answer, budget)
 
     async def _begin(
         self, request: Request, body: bytes, own: Budget | None
@@ -223,7 +237,8 @@ class Routes:
             document = json_body.decode_object(body, request.most_values)
             return forecast_request.decode_request(document)
 
-        asked = await self._heavy.run(len(body), decode, budget)
+        trace = request.trace
+        asked = await self._heavy.run(len(body), timed(trace, "decode", decode), budget)
         size = asked.horizon * len(asked.series) * _DATE_BYTES
         try:
             most = self._limits.max_answer_values
@@ -232,10 +247,12 @@ class Routes:
         except BundleServerError as error:
             self._note_refusal(asked.model, "v1", error)
             raise
-        response = await self._answer(_due(plan.request, budget))
+        wanted = plan.request if trace is None else plan.request._replace(trace=trace)
+        response = await self._answer(_due(wanted, budget))
         headers = {VERSION_HEADER: response.version}
         described = partial(forecast_route.describe_forecast, plan, response)
-        return json_answer(await self._heavy.run(size, described, budget), headers)
+        document = await self._heavy.run(size, timed(trace, "encode", described), budget)
+        return json_answer(document, headers)
 
     async def _list_forecasters(self, _: Request) -> Answer:
         return json_answer(forecast_route.forecasters(self._manager))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from typing import cast
 
 from prometheus_client import CollectorRegistry
@@ -71,6 +72,11 @@ class Peers:
         self._member = member
         self._registry = registry
         self._pages = PageWriter()
+        self._history: Callable[[list[str]], list[list[object]]] = lambda _: []
+
+    def tell_history(self, rows: Callable[[list[str]], list[list[object]]]) -> None:
+        """Set what tells other worker processes of the last minutes of some models."""
+        self._history = rows
 
     def start(self, on_join: Callable[[], None], on_lost: Callable[[], None]) -> None:
         """Answer calls of other worker processes; the callbacks are those of ``Member.start``."""
@@ -79,6 +85,7 @@ class Peers:
             "metrics": lambda _: self._own_metrics(),
             "load": partial(self.manager.change_here, "load"),
             "unload": partial(self.manager.change_here, "unload"),
+            "history": lambda about: self._history(cast("list[str]", about["models"])),
         }
         self._member.start(calls, on_join, on_lost)
         self._beat()
@@ -105,8 +112,15 @@ class Peers:
         merged = MergedMetrics(map(str, answers.values.values()), silent, self._own_metrics)
         return await self._pages.write(merged, accept, accept_encoding)
 
+    async def history(self, models: Collection[str]) -> list[list[object]]:
+        """Return the last minutes of some models in every worker process that answers in time."""
+        names = list(models)
+        answers = await self._ask("history", {"models": names})
+        others = (cast("list[list[object]]", rows) for rows in answers.values.values())
+        return [*self._history(names), *chain.from_iterable(others)]
+
     def _own_metrics(self) -> str:
         return write(self._registry, open_metrics=True)
 
-    async def _ask(self, name: str) -> Answers:
-        return await asyncio.to_thread(self._member.ask, name, {}, _SECONDS)
+    async def _ask(self, name: str, about: Line | None = None) -> Answers:
+        return await asyncio.to_thread(self._member.ask, name, about or {}, _SECONDS)

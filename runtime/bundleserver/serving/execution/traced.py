@@ -1,0 +1,73 @@
+"""The spans between decoding and encoding: route, wait, predict; for requests that are traced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from bundleserver.spans import Span, Value
+
+if TYPE_CHECKING:
+    from bundleserver.bundle import Bundle
+
+T = TypeVar("T")
+
+MODEL, VERSION, ROWS = "bundleserver.model", "bundleserver.version", "bundleserver.rows"
+CACHE_HIT = "bundleserver.cache_hit"
+BATCH_REQUESTS, BATCH_ROWS = "bundleserver.batch.requests", "bundleserver.batch.rows"
+
+
+def note_route(trace: Span, bundle: Bundle, rows: int, seconds: float) -> None:
+    """Note which version a request got, and how long that took."""
+    trace.set(MODEL, bundle.model)
+    trace.set(VERSION, bundle.version)
+    trace.set(ROWS, rows)
+    trace.past("route", seconds, **{VERSION: bundle.version})
+
+
+def in_span(trace: Span, name: str, bundle: Bundle, rows: int, call: Callable[[], T]) -> T:
+    """Run a call of a version's model in a span of its own."""
+    with trace.child(name, **_facts(bundle, rows)):
+        return call()
+
+
+def batch_in_spans(
+    traces: Sequence[tuple[Span, int]],
+    bundle: Bundle,
+    requests: int,
+    rows: int,
+    call: Callable[[], T],
+) -> T:
+    """Run one call for several requests in a span of each that is traced.
+
+    The spans of its components are below the first one; the others have a link to that.
+
+    Args:
+        traces: the spans of requests that are traced, at least one, and their rows.
+        bundle: the version.
+        requests: how many requests the batch has.
+        rows: how many rows it has.
+        call: the call.
+    """
+    begun: list[Span] = []
+    for trace, own in traces:
+        span = trace.child("predict", **_facts(bundle, own))
+        span.set(BATCH_REQUESTS, requests)
+        span.set(BATCH_ROWS, rows)
+        if begun:
+            span.links = ((begun[0].trace_id, begun[0].span_id),)
+        begun.append(span)
+    try:
+        with begun[0]:
+            return call()
+    except BaseException as error:
+        for span in begun[1:]:
+            span.fail(error)
+        raise
+    finally:
+        for span in begun[1:]:
+            span.end()
+
+
+def _facts(bundle: Bundle, rows: int) -> dict[str, Value]:
+    return {MODEL: bundle.model, VERSION: bundle.version, ROWS: rows}

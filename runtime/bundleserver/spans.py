@@ -1,0 +1,217 @@
+"""Spans: what is done in which order, and how long it takes; nothing until a tracer is installed.
+
+A trace begins with a request (``serving/tracing``) or with ``begin``. What happens below it asks
+``span``, which costs next to nothing where nothing is traced: unsampled requests have no span.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Protocol, TypeAlias, TypeVar
+
+T = TypeVar("T")
+
+Value: TypeAlias = str | int | float | bool
+"""What an attribute of a span may be."""
+
+Sink: TypeAlias = Callable[["Span"], None]
+"""Takes a span that has ended; from any thread, and never waits."""
+
+_random_bits = random.Random().getrandbits  # noqa: S311  # ids are no secrets
+
+
+class Span:
+    """A part of a trace. One thread at a time works with it.
+
+    Attributes:
+        name: what is done.
+        trace_id: 128 bits, the same for the whole trace.
+        span_id: 64 bits.
+        parent_id: the span above it; 0 for none.
+        state: the ``tracestate`` that came with the request, for what goes on with it.
+        kind: ``internal`` or ``server``.
+        attributes: facts.
+        started_ns, ended_ns: nanoseconds since the epoch; ``ended_ns`` is 0 until it ends.
+        error: the name and the message of what it failed with.
+        is_failed: whether that is the server's failure, and not its client's.
+        links: spans of other traces that share its work, as ids of trace and span.
+    """
+
+    __slots__ = (
+        "_clock",
+        "_sink",
+        "_token",
+        "attributes",
+        "ended_ns",
+        "error",
+        "is_failed",
+        "kind",
+        "links",
+        "name",
+        "parent_id",
+        "span_id",
+        "started_ns",
+        "state",
+        "trace_id",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        trace_id: int,
+        parent_id: int,
+        sink: Sink,
+        attributes: dict[str, Value],
+        state: str = "",
+        kind: str = "internal",
+    ) -> None:
+        self.name, self.trace_id, self.parent_id = name, trace_id, parent_id
+        self.attributes, self.state, self.kind = attributes, state, kind
+        self.span_id = _random_bits(64) or 1
+        self.links: tuple[tuple[int, int], ...] = ()
+        self.error: tuple[str, str] | None = None
+        self.is_failed = False
+        self.ended_ns = 0
+        self._sink = sink
+        self.started_ns = time.time_ns()
+        self._clock = time.perf_counter_ns()
+
+    def child(self, name: str, **attributes: Value) -> Span:
+        """Begin a span below this one."""
+        return Span(name, self.trace_id, self.span_id, self._sink, attributes, self.state)
+
+    def past(self, name: str, seconds: float, **attributes: Value) -> None:
+        """Add a span below this one that ends now and has taken so many seconds."""
+        child = self.child(name, **attributes)
+        child.started_ns -= int(seconds * 1e9)
+        child._clock -= int(seconds * 1e9)
+        child.end()
+
+    def set(self, name: str, value: Value) -> None:
+        """Set an attribute."""
+        self.attributes[name] = value
+
+    def fail(self, error: BaseException, *, is_failed: bool = True) -> None:
+        """Note what it failed with, and whether that is the server's failure."""
+        self.error = (type(error).__name__, str(error))
+        self.is_failed = is_failed
+
+    def end(self) -> None:
+        """End it, once."""
+        if not self.ended_ns:
+            # The wall clock may be set meanwhile.
+            self.ended_ns = self.started_ns + time.perf_counter_ns() - self._clock
+            self._sink(self)
+
+    def __enter__(self) -> Span:
+        self._token = _current.set(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        _current.reset(self._token)
+        if error is not None:
+            self.fail(error)
+        self.end()
+
+
+class Nothing:
+    """Stands for a span where nothing is traced."""
+
+    __slots__ = ()
+
+    def set(self, name: str, value: Value) -> None:
+        """Do nothing."""
+
+    def __enter__(self) -> Nothing:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class Tracer(Protocol):
+    """Begins traces."""
+
+    def begin(self, name: str, attributes: dict[str, Value]) -> Span | None:
+        """Begin a trace of the server's own work; None if it is not sampled."""
+
+
+NOTHING = Nothing()
+_current: ContextVar[Span | None] = ContextVar("span", default=None)
+_tracer: Tracer | None = None
+
+current = _current.get
+"""Returns the span that this thread works under; None where nothing is traced."""
+
+
+def install(tracer: Tracer | None) -> None:
+    """Let a tracer begin traces from now on; None ends that."""
+    global _tracer  # one process has one tracer
+    _tracer = tracer
+
+
+def is_on() -> bool:
+    """Ask whether anything is traced."""
+    return _tracer is not None
+
+
+def span(name: str, **attributes: Value) -> Span | Nothing:
+    """Begin a span below the current one, as a context manager; nothing where nothing is traced."""
+    parent = _current.get()
+    return NOTHING if parent is None else parent.child(name, **attributes)
+
+
+def begin(name: str, **attributes: Value) -> Span | None:
+    """Begin a trace of the server's own work; None where nothing is traced."""
+    return None if _tracer is None else _tracer.begin(name, attributes)
+
+
+@contextmanager
+def inside(parent: Span | None) -> Iterator[None]:
+    """Let what happens here be below a span, which does not end with it."""
+    token = _current.set(parent)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def timed(parent: Span | None, name: str, call: Callable[[], T]) -> Callable[[], T]:
+    """Return a call that runs in a span of its own below ``parent``, in whatever thread."""
+    if parent is None:
+        return call
+    above = parent
+
+    def run() -> T:
+        with above.child(name):
+            return call()
+
+    return run
+
+
+def current_trace_id() -> str | None:
+    """Return the id of the current trace, as 32 hexadecimal digits; None where there is none."""
+    found = _current.get()
+    return None if found is None else f"{found.trace_id:032x}"
+
+
+def current_traceparent() -> str | None:
+    """Return the W3C header ``traceparent`` for calls of other services; None without a trace."""
+    found = _current.get()
+    return None if found is None else f"00-{found.trace_id:032x}-{found.span_id:016x}-01"
+
+
+def log_suffix() -> str:
+    """Return what a line of the log has of the current trace; empty where there is none."""
+    found = _current.get()
+    return "" if found is None else f", trace {found.trace_id:032x}"
