@@ -43,7 +43,7 @@ class Span:
     """
 
     __slots__ = (
-        "_clock",
+        "_offset_ns",
         "_sink",
         "_token",
         "attributes",
@@ -69,6 +69,7 @@ class Span:
         attributes: dict[str, Value],
         state: str = "",
         kind: str = "internal",
+        offset_ns: int = 0,
     ) -> None:
         self.name, self.trace_id, self.parent_id = name, trace_id, parent_id
         self.attributes, self.state, self.kind = attributes, state, kind
@@ -78,18 +79,20 @@ class Span:
         self.is_failed = False
         self.ended_ns = 0
         self._sink = sink
-        self.started_ns = time.time_ns()
-        self._clock = time.perf_counter_ns()
+        now = time.perf_counter_ns()
+        # The wall clock may be set in the course of a trace: it is read once.
+        self._offset_ns = offset_ns or time.time_ns() - now
+        self.started_ns = now + self._offset_ns
 
     def child(self, name: str, **attributes: Value) -> Span:
         """Begin a span below this one."""
-        return Span(name, self.trace_id, self.span_id, self._sink, attributes, self.state)
+        own = (self._sink, attributes, self.state, "internal", self._offset_ns)
+        return Span(name, self.trace_id, self.span_id, *own)
 
     def past(self, name: str, seconds: float, **attributes: Value) -> None:
         """Add a span below this one that ends now and has taken so many seconds."""
         child = self.child(name, **attributes)
         child.started_ns -= int(seconds * 1e9)
-        child._clock -= int(seconds * 1e9)
         child.end()
 
     def set(self, name: str, value: Value) -> None:
@@ -104,8 +107,7 @@ class Span:
     def end(self) -> None:
         """End it, once."""
         if not self.ended_ns:
-            # The wall clock may be set meanwhile.
-            self.ended_ns = self.started_ns + time.perf_counter_ns() - self._clock
+            self.ended_ns = time.perf_counter_ns() + self._offset_ns
             self._sink(self)
 
     def __enter__(self) -> Span:
@@ -187,14 +189,23 @@ def inside(parent: Span | None) -> Iterator[None]:
 
 
 def timed(parent: Span | None, name: str, call: Callable[[], T]) -> Callable[[], T]:
-    """Return a call that runs in a span of its own below ``parent``, in whatever thread."""
+    """Return a call that takes a span of its own below ``parent``, in whatever thread.
+
+    There are no spans below that one.
+    """
     if parent is None:
         return call
     above = parent
 
     def run() -> T:
-        with above.child(name):
+        span = above.child(name)
+        try:
             return call()
+        except BaseException as error:
+            span.fail(error)
+            raise
+        finally:
+            span.end()
 
     return run
 

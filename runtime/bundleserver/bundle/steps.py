@@ -77,6 +77,11 @@ class PlannedStep:
     samples: Samples = lambda rows: ()
     is_added: bool = False
 
+    @cached_property
+    def name(self) -> str:
+        """Its component and method, or its operation, as spans are called."""
+        return self.what.partition(" (")[2].removesuffix(")") or self.what
+
     def leaves_out(self, results: Results) -> bool:
         """Ask whether a call returned more than the step names, and nobody chose among it."""
         is_choice = self.naming is Naming.DECLARED and isinstance(results, Mapping)
@@ -239,8 +244,7 @@ def run_steps(
 def _call_in_span(
     trace: Span, step: PlannedStep, inputs: Sequence[NamedTensor], parameters: Mapping[str, object]
 ) -> Results:
-    """Run a step in a span of its own, which is called as its component and method are."""
+    """Run a step in a span of its own."""
     shape = inputs[0].values.shape if inputs else ()
-    name = step.what.partition(" (")[2].removesuffix(")") or step.what
-    with trace.child(name, **{"bundleserver.rows": shape[0] if shape else 1}):
+    with trace.child(step.name, **{"bundleserver.rows": shape[0] if shape else 1}):
         return step.call(inputs, parameters)

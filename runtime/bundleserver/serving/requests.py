@@ -43,6 +43,10 @@ class PredictRequest(NamedTuple):
     began: float | None = None
     trace: Span | None = None
 
+    def traced(self, trace: Span | None) -> PredictRequest:
+        """Return this request with its span; ``_replace`` takes four times as long."""
+        return PredictRequest(*self[:-1], trace)
+
 
 _MANY = 10_000
 """So many answers are large, whatever is in them."""

@@ -33,7 +33,7 @@ from bundleserver.serving.execution.predict import (
     validate,
 )
 from bundleserver.serving.execution.thread_pool import ThreadPool
-from bundleserver.serving.execution.traced import CACHE_HIT, in_span, note_route
+from bundleserver.serving.execution.traced import CACHE_HIT, mirrored_in_span, note_route
 from bundleserver.serving.execution.waiting import outcome_of_work
 from bundleserver.serving.execution.watched import answer_watched
 from bundleserver.serving.metrics.requests import RequestMetrics
@@ -257,10 +257,10 @@ class ServedModels:
     def _predict_mirrored(self, bundle: Bundle, request: PredictRequest) -> PredictResponse:
         """Answer a mirrored request, which nobody waits for, within limits of its own."""
         self.limits.check(self.limits.values_of(bundle, request, row_count(request)))
-        trace, request = request.trace, request._replace(trace=None)
+        trace, request = request.trace, request.traced(None)
         call = partial(predict, bundle, request)
         if trace is not None:
-            call = partial(in_span, trace, "mirror", bundle, row_count(request), call)
+            call = partial(mirrored_in_span, trace, bundle, row_count(request), call)
         with spending(self.limits.budget()):
             return call()
 

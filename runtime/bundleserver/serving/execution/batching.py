@@ -187,9 +187,7 @@ class Batches:
         }
         counts = [len(next(iter(inputs.values())).values) for _, inputs in group]
         shared = Budget(0, _latest([one.budget.deadline for one, _ in group]))
-        call = _traced(
-            group, bundle, counts, partial(bundle.predict, joined, first.request.parameters)
-        )
+        call = _traced(group, counts, partial(bundle.predict, joined, first.request.parameters))
         try:
             with spending(shared):
                 outputs = call()
@@ -213,7 +211,6 @@ class Batches:
 
 def _traced(
     group: Sequence[tuple[Waiting, Inputs]],
-    bundle: Bundle,
     counts: Sequence[int],
     call: Callable[[], dict[str, Array]],
 ) -> Callable[[], dict[str, Array]]:
@@ -224,7 +221,7 @@ def _traced(
     ]
     if not traces:
         return call
-    return partial(batch_in_spans, traces, bundle, len(group), sum(counts), call)
+    return partial(batch_in_spans, traces, len(group), sum(counts), call)
 
 
 def _latest(deadlines: Sequence[float | None]) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +11,7 @@ from bundleserver.bundle.warming.examples import validate_values
 from bundleserver.errors import InvalidInput
 from bundleserver.serving.codecs import content_types
 from bundleserver.serving.codecs.tensor_json import kind_of, plain_values
-from bundleserver.serving.execution.traced import in_span
+from bundleserver.serving.execution.traced import ROWS
 from bundleserver.serving.requests import PredictRequest, PredictResponse, RequestedOutput
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, describe
 from bundleserver.tensors.budget import Budget, current_budget
@@ -42,10 +41,10 @@ def predict(
         NotReady: another model that the bundle calls is not ready.
         PredictionError: the model's own code raised.
     """
-    if request.trace is not None:
-        call = partial(_predict, bundle, request, inputs)
-        return in_span(request.trace, "predict", bundle, row_count(request), call)
-    return _predict(bundle, request, inputs)
+    if request.trace is None:
+        return _predict(bundle, request, inputs)
+    with request.trace.child("predict", **{ROWS: row_count(request)}):
+        return _predict(bundle, request, inputs)
 
 
 def _predict(bundle: Bundle, request: PredictRequest, inputs: Inputs | None) -> PredictResponse:

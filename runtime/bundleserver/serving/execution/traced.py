@@ -25,15 +25,15 @@ def note_route(trace: Span, bundle: Bundle, rows: int, seconds: float) -> None:
     trace.past("route", seconds, **{VERSION: bundle.version})
 
 
-def in_span(trace: Span, name: str, bundle: Bundle, rows: int, call: Callable[[], T]) -> T:
-    """Run a call of a version's model in a span of its own."""
-    with trace.child(name, **_facts(bundle, rows)):
+def mirrored_in_span(trace: Span, bundle: Bundle, rows: int, call: Callable[[], T]) -> T:
+    """Run a mirrored request, which may begin long after its response was sent."""
+    facts: dict[str, Value] = {VERSION: bundle.version, ROWS: rows}
+    with trace.child("mirror", **facts):
         return call()
 
 
 def batch_in_spans(
     traces: Sequence[tuple[Span, int]],
-    bundle: Bundle,
     requests: int,
     rows: int,
     call: Callable[[], T],
@@ -44,14 +44,13 @@ def batch_in_spans(
 
     Args:
         traces: the spans of requests that are traced, at least one, and their rows.
-        bundle: the version.
         requests: how many requests the batch has.
         rows: how many rows it has.
         call: the call.
     """
     begun: list[Span] = []
     for trace, own in traces:
-        span = trace.child("predict", **_facts(bundle, own))
+        span = trace.child("predict", **{ROWS: own})
         span.set(BATCH_REQUESTS, requests)
         span.set(BATCH_ROWS, rows)
         if begun:
@@ -67,7 +66,3 @@ def batch_in_spans(
     finally:
         for span in begun[1:]:
             span.end()
-
-
-def _facts(bundle: Bundle, rows: int) -> dict[str, Value]:
-    return {MODEL: bundle.model, VERSION: bundle.version, ROWS: rows}

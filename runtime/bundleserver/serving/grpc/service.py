@@ -103,7 +103,7 @@ class InferenceService:
                 began = None if budget is None else budget.began
                 asked = asked._replace(deadline=deadline, began=began)
             if trace is not None:
-                asked = asked._replace(trace=trace)
+                asked = asked.traced(trace)
             answered = await self._served.answer(asked, "grpc")
             encode = timed(trace, "encode", partial(_encoded, answered, raw))
             return await self._run(answered.size_bytes, encode, budget)

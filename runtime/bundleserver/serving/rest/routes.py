@@ -164,7 +164,7 @@ class Routes:
             self._note_refusal(model, "v2", error)
             raise
         if request.trace is not None:
-            asked = asked._replace(trace=request.trace)
+            asked = asked.traced(request.trace)
         response = await self._answer(asked if budget is None else _due(asked, budget))
         # As ``size_bytes``, without another call for each request.
         size = sum(map(_NBYTES, response.outputs.values()))
@@ -196,7 +196,7 @@ class Routes:
             self._note_refusal(model, "v1", error)
             raise
         if request.trace is not None:
-            asked = asked._replace(trace=request.trace)
+            asked = asked.traced(request.trace)
         response = await self._answer(asked if budget is None else _due(asked, budget))
         headers = {VERSION_HEADER: response.version}
         size = response.size_bytes
@@ -247,7 +247,7 @@ class Routes:
         except BundleServerError as error:
             self._note_refusal(asked.model, "v1", error)
             raise
-        wanted = plan.request if trace is None else plan.request._replace(trace=trace)
+        wanted = plan.request if trace is None else plan.request.traced(trace)
         response = await self._answer(_due(wanted, budget))
         headers = {VERSION_HEADER: response.version}
         described = partial(forecast_route.describe_forecast, plan, response)

@@ -1,12 +1,12 @@
-"""OpenTelemetry's own exporters, which get spans in its form: the only module that imports it."""
+"""OpenTelemetry's own exporters; OTLP over gRPC gets the messages that ``encoding`` makes."""
 
 from __future__ import annotations
 
 import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -17,22 +17,30 @@ from opentelemetry.trace.span import SpanContext, TraceState
 
 import bundleserver
 from bundleserver.documents.printable import printable
-from bundleserver.spans import Span, Value
+from bundleserver.serving.tracing.encoding import facts, text
+from bundleserver.spans import Span
 
 if TYPE_CHECKING:
     from bundleserver.serving.tracing.settings import TracingSettings
 
 NAME = "bundleserver"
-_LONGEST = 1024
-"""Characters of an attribute."""
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _SCOPE = InstrumentationScope(NAME, bundleserver.__version__)
 _KINDS = {"internal": SpanKind.INTERNAL, "server": SpanKind.SERVER}
-_OK, _FAILED = Status(StatusCode.UNSET), StatusCode.ERROR
+
+
+class Exporter(Protocol):
+    """Sends spans somewhere."""
+
+    def send(self, spans: Sequence[Span]) -> bool:
+        """Send them, and return whether that succeeded."""
+
+    def shutdown(self) -> None:
+        """Close connections, and end a call that waits."""
 
 
 class Exporters:
-    """Converts spans, and gives them to each exporter. From one thread, but for ``shut_down``."""
+    """Gives spans to each exporter. From one thread, but for ``shut_down``."""
 
     def __init__(self, settings: TracingSettings) -> None:
         """Make the exporters; none of them connects yet.
@@ -40,19 +48,19 @@ class Exporters:
         Raises:
             Exception: a variable that only an exporter reads is not valid.
         """
-        self.said = _Said()
-        self._all = [_exporter(name, settings.protocol) for name in settings.exporters]
+        self.said = Said()
         own = {"service.name": NAME, "service.version": bundleserver.__version__}
         resource = Resource({**own, "process.pid": os.getpid()})
-        self._resource = resource.merge(OTELResourceDetector().detect())
+        resource = resource.merge(OTELResourceDetector().detect())
+        protocol = settings.protocol
+        self._all = [_exporter(name, protocol, resource) for name in settings.exporters]
 
     def export(self, spans: Sequence[Span]) -> str | None:
         """Export spans; return why that failed, or None."""
-        converted = [readable(span, self._resource) for span in spans]
         why = None
         for exporter in self._all:
-            if exporter.export(converted) is not SpanExportResult.SUCCESS:
-                why = self.said.last() or f"{type(exporter).__name__} failed"
+            if not exporter.send(spans):
+                why = self.said.last() or "the exporter does not say why"
         return why
 
     def shut_down(self) -> None:
@@ -61,7 +69,7 @@ class Exporters:
             exporter.shutdown()
 
 
-class _Said(logging.Handler):
+class Said(logging.Handler):
     """Keeps what OpenTelemetry says, which is once a batch, from the log."""
 
     def __init__(self) -> None:
@@ -72,12 +80,12 @@ class _Said(logging.Handler):
             logger.handlers, logger.propagate = [self], False
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Keep the last few lines."""
         self._lines = [*self._lines[-7:], printable(record.getMessage(), 400)]
 
     def last(self) -> str:
         """Return what was said last, and forget it."""
-        said, self._lines = self._lines, []
-        return said[-1] if said else ""
+        return (self.all() or [""])[-1]
 
     def all(self) -> list[str]:
         """Return what was said, and forget it."""
@@ -85,19 +93,28 @@ class _Said(logging.Handler):
         return said
 
 
-def _exporter(name: str, protocol: str) -> SpanExporter:
+class _Converting:
+    """An exporter of OpenTelemetry's, which gets spans in its own form."""
+
+    def __init__(self, exporter: SpanExporter, resource: Resource) -> None:
+        self._exporter, self._resource = exporter, resource
+        self.shutdown = exporter.shutdown
+
+    def send(self, spans: Sequence[Span]) -> bool:
+        converted = [readable(span, self._resource) for span in spans]
+        return self._exporter.export(converted) is SpanExportResult.SUCCESS
+
+
+def _exporter(name: str, protocol: str, resource: Resource) -> Exporter:
     if name == "console":
-        return ConsoleSpanExporter(out=sys.stdout)
-    make: Callable[[], SpanExporter]
+        return _Converting(ConsoleSpanExporter(out=sys.stdout), resource)
     if protocol == "grpc":
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as OfGrpc
+        from bundleserver.serving.tracing.over_grpc import GrpcExporter
 
-        make = OfGrpc
-    else:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter as OfHttp
+        return GrpcExporter(resource)
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-        make = OfHttp
-    return make()
+    return _Converting(OTLPSpanExporter(), resource)
 
 
 def readable(span: Span, resource: Resource) -> ReadableSpan:
@@ -105,29 +122,21 @@ def readable(span: Span, resource: Resource) -> ReadableSpan:
     state = TraceState.from_header([span.state]) if span.state else None
     parent = None
     if span.parent_id:
-        is_remote = span.kind == "server"
-        parent = SpanContext(span.trace_id, span.parent_id, is_remote, _SAMPLED, state)
-    status, events = _OK, []
+        parent = SpanContext(span.trace_id, span.parent_id, span.kind == "server", _SAMPLED, state)
+    status, events = Status(StatusCode.UNSET), []
     if span.error is not None:
-        kind, message = span.error
-        message = _text(message)
-        facts = {"exception.type": kind, "exception.message": message}
-        events = [Event("exception", facts, span.ended_ns)]
-        span.attributes.setdefault("error.type", kind)
-        status = Status(_FAILED, message) if span.is_failed else _OK
+        kind, said = span.error[0], text(span.error[1])
+        told = {"exception.type": kind, "exception.message": said}
+        events = [Event("exception", told, span.ended_ns)]
+        status = Status(StatusCode.ERROR, said) if span.is_failed else status
     return ReadableSpan(
-        _text(span.name),
-        SpanContext(
-            span.trace_id, span.span_id, is_remote=False, trace_flags=_SAMPLED, trace_state=state
-        ),
+        text(span.name),
+        _context(span.trace_id, span.span_id, state),
         parent,
         resource,
-        {name: _bounded(value) for name, value in span.attributes.items()},
+        {k: text(v) if isinstance(v, str) else v for k, v in facts(span).items()},
         events,
-        [
-            Link(SpanContext(trace, one, is_remote=False, trace_flags=_SAMPLED))
-            for trace, one in span.links
-        ],
+        [Link(_context(*ids)) for ids in span.links],
         _KINDS[span.kind],
         status=status,
         start_time=span.started_ns,
@@ -136,10 +145,5 @@ def readable(span: Span, resource: Resource) -> ReadableSpan:
     )
 
 
-def _bounded(value: Value) -> Value:
-    return _text(value) if isinstance(value, str) else value
-
-
-def _text(text: str) -> str:
-    """Return a text that a message can have: from requests and files it may be anything."""
-    return text if len(text) <= _LONGEST and text.isprintable() else printable(text, _LONGEST)
+def _context(trace_id: int, span_id: int, state: TraceState | None = None) -> SpanContext:
+    return SpanContext(trace_id, span_id, is_remote=False, trace_flags=_SAMPLED, trace_state=state)

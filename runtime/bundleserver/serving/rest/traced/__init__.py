@@ -43,13 +43,16 @@ def _traced(tracer: Tracer, handler: Handler, path: Sequence[str]) -> Handler:
     if model is not None:
         known["bundleserver.model"] = model
 
+    sample = tracer.sample
+
     def begin(request: Request) -> Awaitable[Answer]:
-        sampled = tracer.sample(request.header(b"traceparent"))
+        parent = request.raw_headers.get(b"traceparent")
+        sampled = sample(None if parent is None else parent.decode("latin-1"))
         if sampled is None:
             return handler(request)
         state = request.header(b"tracestate")
         span = tracer.begin_request(name, sampled, dict(known), state)
-        return _answer(handler, request._replace(trace=span), span)
+        return _answer(handler, Request(*request[:-1], span), span)
 
     return begin
 
