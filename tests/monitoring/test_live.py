@@ -48,9 +48,10 @@ def served(tmp_path_factory):
     root = tmp_path_factory.mktemp("monitoring")
     (root / "models").mkdir()
     write_models(root / "models")
+    log = {"log_requests": root / "log"}
     with (
         accidents() as other,
-        running(root / "models", workers=2, probe="warn", admin="closed") as server,
+        running(root / "models", workers=2, probe="warn", admin="closed", **log) as server,
         Threads() as threads,
     ):
         for model, version in (("detector", "v2"), ("detector", "v3"), ("split", "v1")):

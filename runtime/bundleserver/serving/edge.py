@@ -17,6 +17,7 @@ from bundleserver.serving.grpc.limits import GrpcLimits
 from bundleserver.serving.grpc.server import GrpcServer
 from bundleserver.serving.grpc.service import InferenceService
 from bundleserver.serving.inflight import InflightBytes
+from bundleserver.serving.metrics.coding import Coding
 from bundleserver.serving.metrics.kserve import drop_unused_histograms
 from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.serving.options import ServerOptions
@@ -80,6 +81,7 @@ class Edge:
             ),
             limits=self.served.limits,
             tracer=self.tracer,
+            coding=Coding(self.metrics),
         )
         return RestApp(
             routes,
@@ -101,6 +103,7 @@ class Edge:
             index=None if self.peers is None else self.peers.index,
             max_body_values=options.max_body_values,
             administration=self.administration,
+            coding=Coding(self.metrics),
         )
         return GrpcServer(
             service,
