@@ -58,8 +58,8 @@ print(*(line for line in needed if not line.startswith('bundleserver[')), sep='\
       --constraint /opt/build/constraints.txt --requirement /opt/build/requirements.txt
 # Tests, headers, link-time files, sample data, compilers (grpcio-tools, stanc, protoc, and setuptools, which
 # only drives one), the asynchronous Kubernetes client, which kserve never imports, what draws CatBoost's
-# training (plotly, graphviz), and onnxruntime's converters. torch looks for torch_shm_manager when it is
-# imported, and prophet for CmdStan's makefile.
+# training (plotly, graphviz), onnxruntime's converters, and Arrow's RPC. torch looks for torch_shm_manager
+# when it is imported, and prophet for CmdStan's makefile.
 RUN cd /opt/venv/lib/python3*/site-packages \
  && /opt/build/bin/pip --python /opt/venv/bin/python3 uninstall --quiet --yes grpcio-tools setuptools plotly graphviz \
  && find . -type d \( -name test -o -name tests \) -prune -exec rm -r {} + \
@@ -69,6 +69,7 @@ RUN cd /opt/venv/lib/python3*/site-packages \
  && find . -path './statsmodels/datasets/*.csv' -delete \
  && rm -rf kubernetes/aio torch/include torch/share \
       onnxruntime/transformers onnxruntime/quantization onnxruntime/tools onnxruntime/datasets xgboost/testing \
+      pyarrow/include pyarrow/src pyarrow/*flight* pyarrow/libarrow_python*.so.*.*.* \
       prophet/stan_model/prophet prophet/stan_model/cmdstan-*/bin prophet/stan_model/cmdstan-*/stan
 # The root file system may be read-only, so nothing is compiled later, and no file's time is compared. One file of
 # torch's is in a newer Python's syntax.

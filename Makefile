@@ -10,7 +10,7 @@ JOBS ?= 3
 # One thread per library: the test processes would otherwise fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-lowest library-sets coverage soak bench image image-gpu image-test cluster-test check format constraints allow-list clean
+.PHONY: help demo batch-demo test test-lowest library-sets coverage soak bench image image-gpu image-test cluster-test check format constraints allow-list clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 14
@@ -23,10 +23,17 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: $(VENV)/.installed  ## Train, save and serve the systems of ADR-031; ONCE=1 stops after the answers.
 	$(BIN)/python examples/demo.py $(if $(ONCE),--once)
 
+batch-demo: $(VENV)/.installed  ## Score a generated Parquet file of a million rows (ROWS), and print the figures.
+	$(BIN)/python examples/batch_demo.py $(if $(ROWS),--rows $(ROWS))
+
 # Files of tests run side by side, since the end-to-end ones mostly wait.
 PYTEST_OPTIONS := --numprocesses $(JOBS) --dist loadfile
 
+# An installed package has its byte code, as this gives it to the sources.
+COMPILE := $(BIN)/python -m compileall -q runtime
+
 test: $(VENV)/.installed  ## Run every test but those of image and cluster, three files at a time (JOBS).
+	$(COMPILE)
 	$(BIN)/python -m tests.gate $(PYTEST_OPTIONS) $(TESTS)
 
 coverage: $(VENV)/.installed  ## Run them with branch coverage, which takes twice as long, and hold its floor.
@@ -48,9 +55,11 @@ library-sets: $(VENV)/.installed .venv-lowest/.installed  ## Save the models of 
 	.venv-lowest/bin/python -m tests.library_sets.save lowest
 
 soak: $(VENV)/.installed  ## Swap, break and kill servers under load for MINUTES (10); lost or wrong answers fail.
+	$(COMPILE)
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.installed  ## Measure beside KServe's server, for ten minutes; QUICK=1 for one round.
+	$(COMPILE)
 	$(BIN)/python benchmarks/run.py $(if $(QUICK),--quick)
 	$(BIN)/python benchmarks/growth.py $(if $(QUICK),--quick)
 

@@ -107,6 +107,7 @@ SERVING = {
     "grpc": ("rest", "connection", "workers", "server"),
     "connection": ("grpc", "execution", "traffic", "metrics", "workers", "server"),
     "kserve": ("rest", "grpc", "connection", "workers", "server"),
+    "page": ("grpc", "connection", "workers", "server", "kserve"),
 }
 """What each package of the edge may not know of: the arrows of docs/design.md."""
 

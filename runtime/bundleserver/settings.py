@@ -78,6 +78,7 @@ class Settings:
     grpc_port: int = 8081
     enable_grpc: bool = True
     enable_docs_url: bool = False
+    enable_page: bool = False
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
 
@@ -120,6 +121,15 @@ class Settings:
     grace_period_seconds: float = 25.0
     lame_duck_seconds: float = 2.0
     """0: new connections are refused at once. At most a third of the grace period is used."""
+
+    log_requests: Path | None = None
+    """The directory of the payload log; None: there is none."""
+    log_sample: float = 1.0
+    log_columns: tuple[str, ...] = ()
+    """Inputs, or columns of inputs, to log; ``all`` for every one."""
+    log_max_bytes: int = 10 * 2**30
+    """0: no limit."""
+    log_rotate_seconds: float = 300.0
 
     log_level: str = "info"
     configure_logging: bool = True
@@ -173,6 +183,7 @@ class Settings:
             what = "is ''; expected an address such as 127.0.0.1; without the flag it is every one"
             yield Problem("host", what)
         yield from self._trust_problems()
+        yield from self._log_problems()
         if self.access_log_format is not None:
             problem = format_problem(self.access_log_format)
             if problem is not None:
@@ -188,6 +199,13 @@ class Settings:
         if asked is not SignaturePolicy.OFF and self.trusted_keys is None:
             what = f"is {asked.value}, which requires --trusted_keys; without, say --signatures=off"
             yield Problem("signatures", what)
+
+    def _log_problems(self) -> Iterator[Problem]:
+        if self.log_columns and self.log_requests is None:
+            yield Problem("log_columns", "has an effect with --log_requests=DIR only")
+        if "all" in self.log_columns and len(self.log_columns) > 1:
+            what = f"is '{','.join(self.log_columns)}'; expected either names or 'all'"
+            yield Problem("log_columns", what)
 
     def _registry_problems(self) -> Iterator[Problem]:
         if self.model_uri is not None:
@@ -237,6 +255,9 @@ _RANGES: dict[str, tuple[float, float]] = {
     "timeout_send": (0, _DAY),
     "grace_period_seconds": (0, _DAY),
     "lame_duck_seconds": (0, _DAY),
+    "log_sample": (0, 1),
+    "log_max_bytes": (0, _BYTES),
+    "log_rotate_seconds": (0.1, 3600),
     "predictor_request_timeout_seconds": (-_COUNT, _COUNT),
     "predictor_request_retries": (-_COUNT, _COUNT),
 }

@@ -165,6 +165,7 @@ class FakeVersion:
     breaks: str = ""
     mismatches: tuple[object, ...] = ()
     refused_signature: SignatureStatus | None = None
+    entered_at: float | None = None
     files: str = "files"
     call_traits: CallTraits = UNKNOWN
     cost: CallCost | None = CHEAP

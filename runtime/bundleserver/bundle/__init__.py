@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from bundleserver.bundle.facts import facts_of
+from bundleserver.bundle.facts.history import history_of
 from bundleserver.bundle.facts.interface import interface_of
 from bundleserver.bundle.libraries import Mismatch
 from bundleserver.bundle.members import BundleMember, Members, ModelMember, needs_examples
@@ -32,6 +33,7 @@ from bundleserver.bundle.warming.samples import samples_of
 from bundleserver.bundle.widths import check_widths, has_open_widths, values_per_row
 from bundleserver.errors import OutOfMemory, PredictionError
 from bundleserver.frameworks import Predictor
+from bundleserver.frameworks.forecasting.history import History
 from bundleserver.frameworks.free_memory import is_out_of_memory
 from bundleserver.frameworks.trust import CodeTrust
 from bundleserver.manifest import BUNDLE, MODEL, Component, Manifest
@@ -265,6 +267,10 @@ class Bundle:
             found.insert(0, list(values.values()))
         return found
 
+    def history(self, points: int) -> History | None:
+        """Return the last points of the series that its forecaster was fitted on, if it has one."""
+        return history_of(self._predictors, self._plan, points)
+
     def close(self) -> None:
         """Close every component; there must be no lease left."""
         self._views.clear()
@@ -287,14 +293,6 @@ def _open_component(
     if component.framework == BUNDLE:
         path = directory / (component.path or "")
         manifest = read_nested_manifest(path, component.name, component.sha256)
-        bundle = Bundle.open(
-            path,
-            manifest,
-            model=component.name,
-            version=manifest.version or "1",
-            device=device,
-            members=members,
-            trust=trust,
-        )
-        return BundleMember(bundle)
+        opened = partial(Bundle.open, path, manifest, device=device, members=members, trust=trust)
+        return BundleMember(opened(model=component.name, version=manifest.version or "1"))
     return open_component(directory, component, device, trust)

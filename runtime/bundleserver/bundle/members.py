@@ -9,6 +9,7 @@ from typing import Protocol
 
 from bundleserver.errors import BundleError
 from bundleserver.frameworks import Predictor, framework_named
+from bundleserver.frameworks.forecasting.history import History
 from bundleserver.manifest import Component
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.budget import Budget, current_budget, spending
@@ -44,6 +45,9 @@ class Callee(Protocol):
 
     def samples(self, rows: int) -> Sequence[Sequence[NamedTensor]]:
         """Return inputs for calls of so many rows."""
+
+    def history(self, points: int) -> History | None:
+        """Return the last points of the series that its forecaster was fitted on."""
 
     def warm_up(self, probe: str) -> None:
         """Run its examples, or the probe."""
@@ -95,6 +99,10 @@ class BundleMember:
     def samples(self, method: str, rows: int) -> Sequence[Sequence[NamedTensor]]:
         """Return inputs of the nested bundle."""
         return self._bundle.samples(rows)
+
+    def history(self, points: int) -> History | None:
+        """Return the series of the nested bundle's forecaster."""
+        return self._bundle.history(points)
 
     def warm_up(self, probe: str) -> None:
         """Warm the nested bundle up, as if it were alone.

@@ -1,10 +1,10 @@
-"""``init``, ``predict``, ``schema``: write a manifest, try a bundle, print the JSON Schema."""
+"""``init``, ``schema``: write a manifest, print the JSON Schema; and what commands read."""
 
 from __future__ import annotations
 
 import os
 import sys
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -13,17 +13,13 @@ import typer
 
 from bundleserver.bundle import Bundle
 from bundleserver.bundle.inferring import probable_manifest
-from bundleserver.bundle.trust import TRUST_ANY, Trust
+from bundleserver.bundle.trust import Trust
 from bundleserver.commands.console import JsonFlag, say, say_json, say_json_text, working
-from bundleserver.commands.trust import with_trust
 from bundleserver.documents.printable import shell_word
 from bundleserver.errors import BundleError, StoreError
 from bundleserver.manifest import MANIFEST_NAME, Manifest, manifest_schema
 from bundleserver.sources import open_candidate
 from bundleserver.sources.one_version import find_version
-from bundleserver.sources.own_files import own_version
-from bundleserver.store.finding import complete_versions
-from bundleserver.store.serving_json import read_config, resolve, serving_version
 from bundleserver.store.writing import with_digests, write_manifest
 
 MOST_INPUT_BYTES = 256 << 20
@@ -76,35 +72,6 @@ def init(
         )
 
 
-@with_trust
-def predict(
-    directory: Annotated[
-        Path,
-        typer.Argument(metavar="DIR", help="A bundle, or a directory with a model's versions."),
-    ],
-    source: Annotated[
-        str,
-        typer.Option("--input", metavar="FILE", help="A V1 or V2 request; - is standard input."),
-    ] = "-",
-    version: Annotated[
-        str | None,
-        typer.Option("--version", help="The version or label; default: the default version."),
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="Where torch models run.")] = "cpu",
-    as_json: JsonFlag = False,
-    *,
-    trust: Trust = TRUST_ANY,
-) -> None:
-    """Send a request to a bundle without a server, and print the response, which is always JSON.
-
-    Example: echo '{"instances": [[0.5, 0.3, 0.8]]}' | bundleserver predict ./fraud --input -
-    """
-    body = read_requests_file(source)
-    label = _choose_version(directory, version)
-    with closing(open_version(directory, label, device, trust)) as bundle:
-        say_json_text(_answer(bundle, body))
-
-
 def schema(as_json: JsonFlag = False) -> None:
     """Print the JSON Schema of manifest.json; --json changes nothing.
 
@@ -136,37 +103,8 @@ def open_version(directory: Path, label: str | None, device: str, trust: Trust) 
         return open_candidate(source, candidate, device=device, trust=trust)
 
 
-def _answer(bundle: Bundle, body: bytes) -> str:
-    """Answer a request in its protocol, V2 if it has tensors, always as JSON."""
-    from bundleserver.serving.codecs import json_body, v1, v2
-    from bundleserver.serving.execution.predict import predict as answer
-    from bundleserver.serving.requests import RequestedOutput
-
-    document = json_body.decode_object(memoryview(body))
-    if not has_tensors(document):
-        request = v1.decode_request(document, bundle.model, None)
-        return json_body.encode(v1.predictions(answer(bundle, request))).decode()
-    request = v2.decode_request(body, bundle.model, None)
-    plain = request._replace(
-        parameters={k: v for k, v in request.parameters.items() if k != "binary_data_output"},
-        outputs=tuple(RequestedOutput(output.name) for output in request.outputs),
-    )
-    return v2.encode_response(answer(bundle, plain), plain).body.decode()
-
-
 def has_tensors(document: object) -> bool:
     """Ask whether a request is a V2 request: whether its inputs are tensors."""
     inputs = document.get("inputs") if isinstance(document, dict) else None
     first = inputs[0] if isinstance(inputs, list) and inputs else None
     return isinstance(first, dict) and {"name", "datatype", "shape"} <= first.keys()
-
-
-def _choose_version(directory: Path, wanted: str | None) -> str | None:
-    versions, own = complete_versions(directory), own_version(directory)
-    if not versions or versions == (own,):
-        if wanted not in (None, own and own.label):
-            raise BundleError(f"{directory} is a bundle without versions; omit --version")
-        return None
-    config = read_config(directory)
-    chosen = resolve(directory, config, wanted) if wanted else serving_version(directory, config)
-    return chosen.label

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -43,8 +43,9 @@ def compare(
         Path,
         typer.Option(
             "--input",
-            metavar="FILE",
-            help="V1 or V2 requests: one, a JSON array of them, or one per line.",
+            metavar="FILE|DIR",
+            help="V1 or V2 requests: one, a JSON array of them, or one per line; or a payload log "
+            "(serve --log_requests), or one of its Parquet files.",
         ),
     ],
     plot: Annotated[
@@ -67,10 +68,9 @@ def compare(
         _check_plot(plot)
     config = read_config(directory)
     labels = [resolve(directory, config, name).label for name in (first, second)]
-    data = read_requests_file(str(source))
-    requests = list(read_requests(data, str(source), directory.absolute().name))
+    requests, count = _requests_of(source, directory.absolute().name, dry_run)
     if dry_run:
-        _say_plan(directory, labels, len(requests), as_json)
+        _say_plan(directory, labels, count, as_json)
         return
     with ExitStack() as opened:
         bundles = [
@@ -80,13 +80,37 @@ def compare(
         with working(f"comparing {labels[0]} and {labels[1]}"):
             found = run(bundles, requests)
     if not found.compared:
-        why = next(reasons[0] for reasons in found.failed if reasons)
+        reasons = [told for one in found.failed for told in one[:1]]
+        why = reasons[0] if reasons else "it has no request that was answered"
         raise BundleError(f"'{source}' has no request that both versions can answer: {why}")
     if plot is not None:
         from bundleserver.commands.comparison_plot import draw
 
         draw(found, directory.absolute().name, plot)
     say_json(_document(found, plot)) if as_json else _print(found, plot)
+
+
+def _requests_of(source: Path, model: str, dry_run: bool) -> tuple[Iterable[PredictRequest], int]:
+    """Return the requests of a file or of a payload log; how many they are, for a dry run only.
+
+    Raises:
+        BundleServerError: they cannot be read, or there are none.
+        OSError: they cannot be read.
+    """
+    if not (source.is_dir() or source.suffix == ".parquet"):
+        read = list(read_requests(read_requests_file(str(source)), str(source), model))
+        return read, len(read)
+    try:
+        from bundleserver.serving.payload_log.replaying import LoggedRequests
+    except ModuleNotFoundError as error:
+        raise FrameworkError(
+            f"'{source}' requires the package 'pyarrow', which is not installed; install it with: "
+            "pip install 'bundleserver[batch]'"
+        ) from error
+    logged = LoggedRequests.of(source, model)
+    if logged.left_out:
+        say(f"left out {len(logged.left_out)} files that have not all inputs", err=True)
+    return logged, logged.count() if dry_run else 0
 
 
 def _say_plan(directory: Path, labels: Sequence[str], requests: int, as_json: bool) -> None:
@@ -112,6 +136,10 @@ def _say_plan(directory: Path, labels: Sequence[str], requests: int, as_json: bo
     say(f"would send {requests} requests to {labels[0]} and {labels[1]}; nothing was opened")
 
 
+_MOST_POINTS = 1_000_000
+"""Values of an output that are kept for the plot."""
+
+
 def read_requests(data: bytes, where: str, model: str) -> Iterator[PredictRequest]:
     """Read a file of requests: one, an array of them, or one per line.
 
@@ -128,13 +156,15 @@ def read_requests(data: bytes, where: str, model: str) -> Iterator[PredictReques
             raise InvalidInput(f"'{where}', request {number}: {error}") from error
 
 
-def run(bundles: Sequence[Bundle], requests: Sequence[PredictRequest]) -> SideBySide:
+def run(bundles: Sequence[Bundle], requests: Iterable[PredictRequest]) -> SideBySide:
     """Send all requests to two bundles, and compare their responses."""
-    found = SideBySide((bundles[0].version, bundles[1].version), len(requests))
-    # A model's first call is slower, so it is not measured.
-    for bundle in bundles:
-        _predict(bundle, requests[0])
+    found = SideBySide((bundles[0].version, bundles[1].version))
     for request in requests:
+        if not found.requests:
+            # A model's first call is slower, so it is not measured.
+            for bundle in bundles:
+                _predict(bundle, request)
+        found.requests += 1
         responses = [_predict(bundle, request) for bundle in bundles]
         for reasons, (_, _, why) in zip(found.failed, responses, strict=True):
             reasons.extend([why] if why else [])
@@ -150,7 +180,7 @@ def run(bundles: Sequence[Bundle], requests: Sequence[PredictRequest]) -> SideBy
 def _compare(found: SideBySide, first: dict[str, Array], second: dict[str, Array]) -> None:
     for name, difference in compare_outputs(first, second, rowwise=True).outputs.items():
         found.outputs[name] = found.outputs.get(name, OutputDifference()).plus(difference)
-        if difference.is_number:
+        if difference.is_number and found.outputs[name].values <= _MOST_POINTS:
             found.points.setdefault(name, []).append((first[name].ravel(), second[name].ravel()))
 
 

@@ -57,6 +57,8 @@ def _serve(arguments: Sequence[str]) -> None:
     try:
         settings = read_settings(arguments)
         check_place(settings)
+        if settings.log_requests is not None:
+            _check_log(settings.log_requests, settings)
     except ConfigError as error:
         say_error(error)
         raise SystemExit(2) from error
@@ -65,6 +67,12 @@ def _serve(arguments: Sequence[str]) -> None:
         trust_of(settings)  # what is wrong with it is told once, and not by each worker process
         raise SystemExit(_supervise(settings, arguments))
     run(settings, identity)
+
+
+def _check_log(directory: Path, settings: Settings) -> None:
+    from bundleserver.serving.payload_log.starting import check_log
+
+    check_log(directory, settings.model_dir if settings.model_uri is None else None)
 
 
 def _termination_log(arguments: Sequence[str]) -> Path:
@@ -156,11 +164,14 @@ def run(settings: Settings, identity: WorkerIdentity | None = None) -> None:
     from bundleserver.serving.stopping import end_at_signals
 
     end_at_signals()
+    from bundleserver.frameworks.imports.deferred import defer
     from bundleserver.manager import collect_rarely
     from bundleserver.manager.first_load import FirstLoadFailed
     from bundleserver.manager.watcher import Watcher
 
     collect_rarely()
+    for module in ("stats", "integrate", "interpolate", "spatial"):
+        defer(f"scipy.{module}", "sklearn")
     try:
         from bundleserver.serving.cpus import limit_library_threads
         from bundleserver.serving.server import BundleServer

@@ -17,7 +17,7 @@ from bundleserver.errors import BundleServerError, FrameworkError, LoadError, St
 from bundleserver.frameworks.file_facts import FileFacts, FileRole, Opens
 from bundleserver.frameworks.flavour import Flavour
 from bundleserver.frameworks.giving_up import Abandoned
-from bundleserver.frameworks.lean_imports import IMPORTING, without
+from bundleserver.frameworks.imports.lean import IMPORTING, without
 from bundleserver.frameworks.trust import CodeTrust
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.call_traits import CallTraits

@@ -35,7 +35,7 @@ from types import ModuleType
 from typing import Any, TypeVar, cast
 
 from bundleserver.frameworks.giving_up import turn
-from bundleserver.frameworks.lean_imports import without
+from bundleserver.frameworks.imports.lean import without
 
 G = TypeVar("G")
 T = TypeVar("T")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -23,6 +24,7 @@ class VersionRecord:
 
     Attributes:
         candidate: as it was last listed; None when it is no longer listed.
+        entered_at: when it came to its state, in seconds since the epoch.
         state: its state; READY while its previous bundle answers and new files are loaded.
         reloading: the state of the new files meanwhile.
         loaded: the open bundle that answers.
@@ -47,6 +49,7 @@ class VersionRecord:
     version: Version
     candidate: Candidate | None = None
     state: State = State.DISCOVERED
+    entered_at: float = field(default_factory=time.time)
     reloading: State | None = None
     loaded: Loaded | None = None
     awaiting: Loaded | None = None
@@ -65,6 +68,12 @@ class VersionRecord:
     is_woken: bool = False
     calls: frozenset[str] = frozenset()
     is_in_circle: bool = False
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Note the time of every change of the state, whichever method makes it."""
+        if name == "state" and value is not getattr(self, "state", None):
+            object.__setattr__(self, "entered_at", time.time())
+        object.__setattr__(self, name, value)
 
     @property
     def is_changed(self) -> bool:

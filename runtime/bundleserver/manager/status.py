@@ -35,6 +35,7 @@ class VersionStatus:
         probe_problem: why it probably cannot answer, although it is READY; else an empty string.
         breaks: why clients of the version that served before it break; an empty string if none do.
         mismatches: the libraries that are other ones than those that it was saved with.
+        entered_at: when it came to its state, in seconds since the epoch.
         refused_signature: what its signature is worth, if it is FAILED for it; else None.
     """
 
@@ -51,6 +52,7 @@ class VersionStatus:
     breaks: str = ""
     mismatches: tuple[Mismatch, ...] = ()
     refused_signature: SignatureStatus | None = None
+    entered_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -193,6 +195,7 @@ def _version_status(
         breaks=loaded.breaks if loaded else "",
         mismatches=loaded.mismatches if loaded else (),
         refused_signature=record.signature if record.state is State.FAILED else None,
+        entered_at=record.entered_at,
     )
 
 

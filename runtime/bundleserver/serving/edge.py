@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from prometheus_client import CollectorRegistry
 
@@ -15,8 +17,12 @@ from bundleserver.serving.grpc.limits import GrpcLimits
 from bundleserver.serving.grpc.server import GrpcServer
 from bundleserver.serving.grpc.service import InferenceService
 from bundleserver.serving.inflight import InflightBytes
+from bundleserver.serving.metrics.coding import Coding
 from bundleserver.serving.metrics.kserve import drop_unused_histograms
+from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.serving.options import ServerOptions
+from bundleserver.serving.page.front import PageFront
+from bundleserver.serving.page.history import History, Row
 from bundleserver.serving.rest.app import RestApp
 from bundleserver.serving.rest.asgi import AsgiApp
 from bundleserver.serving.rest.pages import KServeApp, metrics_page
@@ -26,6 +32,9 @@ from bundleserver.serving.stopping import StoppableManager
 from bundleserver.serving.tracing.tracer import Tracer
 from bundleserver.serving.unsent import RefusedAnswers
 from bundleserver.serving.workers.peers import Peers
+
+if TYPE_CHECKING:
+    from bundleserver.serving.page.pages import Pages
 
 NAME = "bundleserver"
 
@@ -43,11 +52,16 @@ class Edge:
     peers: Peers | None
     administration: Administration
     registry: CollectorRegistry
+    metrics: RequestMetrics
     tracer: Tracer | None = None
     bodies: InflightBytes = field(init=False)
+    history: History = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bodies", InflightBytes(self.options.max_inflight_bytes))
+        object.__setattr__(self, "history", History(self.metrics))
+        if self.peers is not None:
+            self.peers.tell_history(self.history.rows)
 
     def rest_app(self) -> RestApp:
         """Make the REST application."""
@@ -67,10 +81,11 @@ class Edge:
             ),
             limits=self.served.limits,
             tracer=self.tracer,
+            coding=Coding(self.metrics),
         )
         return RestApp(
             routes,
-            KServeApp(page, self._api_pages),
+            self._behind_routes(KServeApp(page, self._api_pages)),
             max_request_bytes=self.options.max_request_bytes or sys.maxsize,
             timeout_receive=self.options.timeout_receive,
             max_body_values=self.options.max_body_values,
@@ -88,6 +103,7 @@ class Edge:
             index=None if self.peers is None else self.peers.index,
             max_body_values=options.max_body_values,
             administration=self.administration,
+            coding=Coding(self.metrics),
         )
         return GrpcServer(
             service,
@@ -107,6 +123,22 @@ class Edge:
             tracer=self.tracer,
             shared=self.peers is not None,
         )
+
+    def _behind_routes(self, app: AsgiApp) -> AsgiApp:
+        if not self.options.enable_page:
+            return app
+        self.history.start()
+        return PageFront(app, self._pages)
+
+    def _pages(self) -> Pages:
+        from bundleserver.serving.page.pages import Pages
+
+        async def own_rows(models: Collection[str]) -> list[Row]:
+            return self.history.rows(models)
+
+        rows = own_rows if self.peers is None else self.peers.history
+        describe = self.served.splitter.describe_traffic
+        return Pages(self.manager, describe, rows, self.administration)
 
     def _api_pages(self) -> AsgiApp:
         # Importing kserve takes a second and 50 MiB, and nothing else requires it.

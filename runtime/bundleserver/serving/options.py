@@ -33,6 +33,7 @@ class ServerOptions:
     grpc_port: int = 8081
     enable_grpc: bool = True
     enable_docs_url: bool = False
+    enable_page: bool = False
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
 
@@ -63,6 +64,12 @@ class ServerOptions:
     timeout_send: float = 60.0
     grace_period_seconds: float = 25.0
     lame_duck_seconds: float = 2.0
+
+    log_requests: Path | None = None
+    log_sample: float = 1.0
+    log_columns: tuple[str, ...] = ()
+    log_max_bytes: int = 10 * 2**30
+    log_rotate_seconds: float = 300.0
 
     configure_logging: bool = True
     log_level: str = "info"

@@ -28,6 +28,8 @@ from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.serving.metrics.traffic import TrafficCollector
 from bundleserver.serving.metrics.versions import ManagerCollector
 from bundleserver.serving.options import ServerOptions, lame_duck, rest_port
+from bundleserver.serving.payload_log.logged_models import LoggedModels
+from bundleserver.serving.payload_log.starting import make_log
 from bundleserver.serving.stopping import SIGNALS, StoppableManager, end_now
 from bundleserver.serving.tracing import set_up
 from bundleserver.serving.workers.peers import Peers
@@ -67,17 +69,19 @@ class BundleServer:
         self.pool = ThreadPool(options.max_asyncio_workers, options.max_queue, options.workers)
         metrics = RequestMetrics(registry)
         limits = Limits(options.max_answer_values, options.request_timeout_seconds)
-        self.served = ServedModels(self.manager, self.pool, metrics, options.max_batch_rows, limits)
+        self.log = make_log(options, self.manager, registry)
+        parts = (self.manager, self.pool, metrics, options.max_batch_rows, limits)
+        self.served = ServedModels(*parts) if self.log is None else LoggedModels(self.log, *parts)
         administration = Administration.of(options, registry)
         self.http_port, self.grpc_port = rest_port(options), options.grpc_port
         self.listening = threading.Event()
         drop_unused_histograms(registry)
         disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus-client
-        registry.register(KServeMetrics(metrics.seconds))
-        registry.register(ManagerCollector(manager, administration.discretion.status))
+        registry.register(KServeMetrics(metrics))
+        registry.register(ManagerCollector(manager, administration.discretion.status, metrics.keep))
         registry.register(TrafficCollector(self.manager, self.served.splitter))
-        served = (self.manager, self.served, self.peers, administration, registry)
-        self._edge = Edge(options, *served, self._tracing.tracer)
+        ends = (self.manager, self.served, self.peers, administration, registry, metrics)
+        self._edge = Edge(options, *ends, self._tracing.tracer)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end = asyncio.Event()
         self._is_signalled, self._code = False, 0
@@ -116,6 +120,8 @@ class BundleServer:
             ConfigError: a port or a TLS file cannot be used.
         """
         self._loop = asyncio.get_running_loop()
+        if self.log is not None:
+            self.log.start()
         if self.stopping:
             self._end.set()
         if self.peers is not None and not await self._may_listen(self.peers):
@@ -213,6 +219,9 @@ class BundleServer:
     def _close(self) -> None:
         self.served.shadows.stop()
         self.pool.shutdown()
+        if self.log is not None:
+            # A tenth of the grace period is left for closing.
+            self.log.stop(max(1.0, self.options.grace_period_seconds * 0.08))
         self.manager.close()
         self._tracing.close()
         LOG.info("stopped: every bundle is closed")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from bundleserver.serving.metrics.exposition import write
 from bundleserver.serving.workers.merging import MergedMetrics, merge_index
 
 
@@ -85,7 +86,7 @@ def page(requests, in_flight, state, seconds, polled):
     times.observe(seconds)
     Gauge("bundleserver_last_poll_timestamp_seconds", "Poll.", registry=registry).set(polled)
     Gauge("bundleserver_poll_failed", "Failed.", registry=registry).set(polled == 7)
-    return generate_latest(registry).decode()
+    return write(registry, open_metrics=True)
 
 
 def values(*pages):
@@ -121,7 +122,7 @@ def test_merged_metrics_can_be_written_and_read_again():
     """The merged page is one that Prometheus reads."""
     registry = CollectorRegistry()
     registry.register(MergedMetrics([page(1, 0, "READY", 0.5, 7)] * 2))
-    text = generate_latest(registry).decode()
+    text = write(registry, open_metrics=False)
 
     assert 'bundleserver_requests_total{model="a"} 2.0' in text
     assert text.count("# TYPE bundleserver_requests_total counter") == 1

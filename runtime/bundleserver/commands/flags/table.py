@@ -9,7 +9,7 @@ from types import MappingProxyType
 from bundleserver.bundle.trust import SignaturePolicy
 from bundleserver.commands.flags.flag import Flag
 from bundleserver.commands.flags.limits import LIMITS
-from bundleserver.commands.flags.observing import LOGGING
+from bundleserver.commands.flags.observing import LOGGING, PAGES, PAYLOAD_LOG
 from bundleserver.commands.flags.values import (
     enumerated,
     one_of,
@@ -177,6 +177,8 @@ GROUPS: Mapping[str, tuple[Flag, ...]] = {
         Flag("--ssl_keyfile", "its private key; default: $KSERVE_TLS_KEY_FILE"),
     ),
     "limits and timeouts": LIMITS,
+    "page": PAGES,
+    "payload log": PAYLOAD_LOG,
     "logging": LOGGING,
     IGNORED: (
         Flag("--max_threads", "gRPC uses the thread pool for predictions", parse_int),

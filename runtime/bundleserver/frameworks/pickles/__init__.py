@@ -18,8 +18,8 @@ from pathlib import Path
 from bundleserver.documents.forms import quoted
 from bundleserver.errors import LoadError
 from bundleserver.frameworks.checked_files import CheckedPath
+from bundleserver.frameworks.imports.lean import IMPORTING
 from bundleserver.frameworks.interface import first_line, named_line, passes_through
-from bundleserver.frameworks.lean_imports import IMPORTING
 from bundleserver.frameworks.own_code import why_lacking
 from bundleserver.frameworks.pickles.bounded import EndsEarly
 from bundleserver.frameworks.pickles.by_value import rebuilds, separate_classes

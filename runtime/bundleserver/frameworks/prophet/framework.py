@@ -29,6 +29,7 @@ from bundleserver.frameworks.forecasting.contract import (
     forecast_signature,
 )
 from bundleserver.frameworks.forecasting.forecaster import CachingForecaster, max_horizon_option
+from bundleserver.frameworks.forecasting.history import History
 from bundleserver.frameworks.forecasting.steps import infer_step
 from bundleserver.frameworks.forecasting.timegrid import (
     OVERFLOWS,
@@ -124,6 +125,11 @@ class Forecaster(CachingForecaster):
             values = [True] if spec.datatype == "BOOL" else [float(value)]
             tensors.append(NamedTensor(spec.name, np.array(values)))
         return [tensors]
+
+    def history(self, points: int) -> History | None:
+        """Return the last points of the history, in the order of their dates."""
+        known = self._model.history[["ds", "y"]].sort_values("ds")
+        return History.last(known["y"], pd.DatetimeIndex(known["ds"]), points)
 
     def _forecast(self, request: ForecastRequest) -> Sequence[Array]:
         self._check_capacity(request)

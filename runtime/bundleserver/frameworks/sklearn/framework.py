@@ -16,8 +16,8 @@ from sklearn.exceptions import NotFittedError
 from bundleserver.errors import InvalidInput, LoadError, StoreError
 from bundleserver.frameworks import LoadContext, pickles
 from bundleserver.frameworks.fast.option import read_option
+from bundleserver.frameworks.imports.lean import IMPORTING, complete_at_once
 from bundleserver.frameworks.interface import first_line
-from bundleserver.frameworks.lean_imports import IMPORTING, complete_at_once
 from bundleserver.frameworks.pickles.by_value import write_by_value
 from bundleserver.frameworks.sklearn.call_traits import is_predictable, is_row_by_row
 from bundleserver.frameworks.sklearn.estimators import (

@@ -35,6 +35,7 @@ from bundleserver.frameworks.forecasting.forecaster import (
     int_option,
     max_horizon_option,
 )
+from bundleserver.frameworks.forecasting.history import History
 from bundleserver.frameworks.forecasting.timegrid import Positions, TimeGrid, iso_dates
 from bundleserver.frameworks.interface import first_line
 from bundleserver.frameworks.statsmodels.regression import RegressionPredictor
@@ -153,6 +154,11 @@ class Forecaster(CachingForecaster):
         # Columns of trends may come before those of the regressors.
         last = exog.reshape(len(exog), -1)[-1, -len(specs) :]
         return [[horizon, *(NamedTensor(s.name, last[i : i + 1]) for i, s in enumerate(specs))]]
+
+    def history(self, points: int) -> History | None:
+        """Return the last points of the training series."""
+        dates = None if self._grid is None else self._grid.past
+        return History.last(self._model.model.endog, dates, points)
 
     def _forecast(self, request: ForecastRequest) -> Sequence[Array]:
         if request.history is None:

@@ -83,6 +83,18 @@ class Administration:
         if error := _error("loading and unloading", decision):
             raise error
 
+    @property
+    def index_asks(self) -> str:
+        """What the index asks of a request: ``nothing``, a ``token``, or ``no page of others``.
+
+        ``closed``: nobody may read it.
+        """
+        if self._index_is_open:
+            return "nothing"
+        if self._token is not None:
+            return "token"
+        return "no page of others" if self._is_open else "closed"
+
     async def admit_index(self, asked: Asked) -> None:
         """Return if a request may read the index of models.
 

@@ -138,7 +138,9 @@ class ServedModels:
         finally:
             in_flight.dec()
             metrics.ended(model, answered_by[0], spoken, outcome).inc()
-            metrics.seconds_of(model, answered_by[0], spoken).observe(time.perf_counter() - started)
+            seconds, trace = time.perf_counter() - started, request.trace
+            trace_id = None if trace is None else f"{trace.trace_id:032x}"
+            metrics.observe(model, answered_by[0], spoken, seconds, trace_id)
 
     def runs(self, model: str, version: str | None = None) -> str:
         """Return where a call of one row runs: ``inline``, ``batched`` or ``threads``.

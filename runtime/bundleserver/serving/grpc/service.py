@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
+from time import perf_counter
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ from bundleserver.serving.grpc import codec as grpc_codec
 from bundleserver.serving.grpc import open_inference as messages
 from bundleserver.serving.grpc.wire import check_values
 from bundleserver.serving.metadata import EXTENSIONS, tensor_types
+from bundleserver.serving.metrics.coding import Coding
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.spans import Span, timed
@@ -52,11 +54,13 @@ class InferenceService:
         index: describe.Index | None = None,
         max_body_values: int = 0,
         administration: Administration | None = None,
+        coding: Coding | None = None,
     ) -> None:
         """Answer for a server of this name; messages have so many values, 0: any number.
 
         ``administration`` admits changes; None refuses all of them.
         """
+        self._coding = coding or Coding()
         self._administration = administration or Administration()
         self.discretion = self._administration.discretion
         self._most_values = max_body_values
@@ -105,7 +109,7 @@ class InferenceService:
             if trace is not None:
                 asked = asked.traced(trace)
             answered = await self._served.answer(asked, "grpc")
-            encode = timed(trace, "encode", partial(_encoded, answered, raw))
+            encode = self._coding.encode(trace, asked.model, partial(_encoded, answered, raw))
             return await self._run(answered.size_bytes, encode, budget)
         await self._admit(rpc, body, caller)
         request = await self._run(len(body), partial(self._parse, rpc, body), budget)
@@ -158,6 +162,7 @@ class InferenceService:
 
     def _decode_infer(self, body: bytes, routing_key: str | None) -> tuple[PredictRequest, bool]:
         """Decode a request, and tell whether its answer is raw."""
+        started = perf_counter()
         request = self._parse("ModelInfer", body)
         describe.check_known(self._manager, request.model_name)
         try:
@@ -165,6 +170,7 @@ class InferenceService:
         except BundleServerError as error:
             self._served.note_refusal(request.model_name, "grpc", error)
             raise
+        self._coding.decoded(asked.model, perf_counter() - started)
         return asked, grpc_codec.wants_raw(request)
 
     async def _server_live(self, _: Message) -> Message:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from bundleserver.errors import BundleServerError
+from bundleserver.serving.metrics.exposition import Family
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.traffic.splitting import Splitter
 from bundleserver.serving.traffic.totals import OUTCOMES, Pair, Total
@@ -29,7 +30,8 @@ class TrafficCollector(Collector):
         for model in self._manager.models():
             # A model may be removed between the two calls.
             with suppress(BundleServerError):
-                told[model] = self._splitter.describe_traffic(model)
+                if self._manager.is_split(model):
+                    told[model] = self._splitter.describe_traffic(model)
         yield _shares(told)
         yield self._diverted(told)
         yield from _canaries(told)
@@ -40,90 +42,99 @@ class TrafficCollector(Collector):
         return ()
 
     def _diverted(self, models: Iterable[str]) -> Metric:
-        family = CounterMetricFamily(
+        family = Family(
             "bundleserver_diverted_requests",
             "Requests that the default version got because the selected one was not ready.",
-            labels=("model", "target"),
+            "counter",
+            ("model", "target"),
         )
         for model in models:
             for name, count in self._splitter.diverted(model).items():
-                family.add_metric((model, name), count)
+                family.add((model, name), count)
         return family
 
 
 def _shares(told: Mapping[str, Mapping[str, object]]) -> Metric:
-    family = GaugeMetricFamily(
+    family = Family(
         "bundleserver_traffic_share",
         "The weight of a version or label among requests that name no version.",
-        labels=("model", "target"),
+        "gauge",
+        ("model", "target"),
     )
     for model, traffic in told.items():
         for name, share in _mapping(traffic.get("shares")).items():
-            family.add_metric((model, name), _number(share))
+            family.add((model, name), _number(share))
     return family
 
 
 def _canaries(told: Mapping[str, Mapping[str, object]]) -> Iterator[Metric]:
-    states = GaugeMetricFamily(
+    states = Family(
         "bundleserver_canary_state",
         "1 for the state of a canary, 0 for the others.",
-        labels=("model", "version", "state"),
+        "gauge",
+        ("model", "version", "state"),
     )
-    percents = GaugeMetricFamily(
+    percents = Family(
         "bundleserver_canary_percent",
         "The canary's share of the requests, in percent.",
-        labels=("model", "version"),
+        "gauge",
+        ("model", "version"),
     )
     for model, traffic in told.items():
         canary = _mapping(traffic.get("canary"))
         if canary:
             version = str(canary["version"])
-            percents.add_metric((model, version), _number(canary["percent"]))
+            percents.add((model, version), _number(canary["percent"]))
             for state in _CANARY_STATES:
-                states.add_metric((model, version, state), float(canary["state"] == state))
+                states.add((model, version, state), float(canary["state"] == state))
     yield states
     yield percents
 
 
 def _shadows(totals: Iterable[tuple[Pair, Total]]) -> Iterable[Metric]:
     pair_labels = ("model", "version", "shadow")
-    copies = CounterMetricFamily(
+    copies = Family(
         "bundleserver_shadow_copies",
         "Mirrored requests of a shadow version by outcome.",
-        labels=(*pair_labels, "outcome"),
+        "counter",
+        (*pair_labels, "outcome"),
     )
-    ratios = GaugeMetricFamily(
+    ratios = Family(
         "bundleserver_shadow_latency_ratio",
         "A shadow's latency relative to the version's; an upper bound, due to its low priority.",
-        labels=pair_labels,
+        "gauge",
+        pair_labels,
     )
-    agreement = GaugeMetricFamily(
+    agreement = Family(
         "bundleserver_shadow_agreement",
         "The share of an output's values that are equal in both versions.",
-        labels=(*pair_labels, "output"),
+        "gauge",
+        (*pair_labels, "output"),
     )
-    mean = GaugeMetricFamily(
+    mean = Family(
         "bundleserver_shadow_mean_absolute_difference",
         "The mean absolute difference of an output's numbers.",
-        labels=(*pair_labels, "output"),
+        "gauge",
+        (*pair_labels, "output"),
     )
-    largest = GaugeMetricFamily(
+    largest = Family(
         "bundleserver_shadow_max_absolute_difference",
         "The largest absolute difference of an output's numbers.",
-        labels=(*pair_labels, "output"),
+        "gauge",
+        (*pair_labels, "output"),
     )
     for pair, total in totals:
         at = (pair.model, pair.version, pair.shadow)
         for outcome in OUTCOMES:
-            copies.add_metric((*at, outcome), total.mirrored[outcome])
+            copies.add((*at, outcome), total.mirrored[outcome])
         if total.latency_ratio is not None:
-            ratios.add_metric(at, total.latency_ratio)
+            ratios.add(at, total.latency_ratio)
         for name, one in total.outputs.items():
             if one.values:
-                agreement.add_metric((*at, name), one.equal / one.values)
+                agreement.add((*at, name), one.equal / one.values)
             if one.values and one.is_number:
-                mean.add_metric((*at, name), one.absolute / one.values)
-                largest.add_metric((*at, name), one.largest)
+                mean.add((*at, name), one.absolute / one.values)
+                largest.add((*at, name), one.largest)
     return copies, ratios, agreement, mean, largest
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from bundleserver.bundle.trust.verification import SignatureStatus
 from bundleserver.errors import ModelNotFound
+from bundleserver.serving.metrics.exposition import Family, Written, label_block
+from bundleserver.serving.metrics.retention import Present
 from bundleserver.versions.lifecycle import State
 
 if TYPE_CHECKING:
@@ -23,17 +26,29 @@ if TYPE_CHECKING:
 class ManagerCollector(Collector):
     """Collects every version's state from the manager at each scrape."""
 
-    def __init__(self, manager: Manager, told: Told = lambda status: status) -> None:
-        """Collect from a manager what is told of each model's status."""
+    def __init__(
+        self,
+        manager: Manager,
+        told: Told = lambda status: status,
+        keep: Callable[[Present], None] = lambda _: None,
+    ) -> None:
+        """Collect from a manager what is told of each model's status.
+
+        ``keep`` is called with the versions that there are at each scrape, so that series of
+        others are forgotten.
+        """
         self._manager = manager
         self._told = told
+        self._keep = keep
 
     def collect(self) -> Iterable[Metric]:
         """Yield the state, load time and bundle of every version."""
         statuses = list(self._statuses())
+        self._keep({one.name: _names(one) for one in statuses})
+        yield _states(statuses)
         yield from _version_families(statuses)
         yield from _model_families(statuses)
-        yield _failures(self._manager.failures())
+        yield _failures(self._manager.failures(), {one.name for one in statuses})
         yield from _polls(self._manager)
 
     def _statuses(self) -> Iterator[ModelStatus]:
@@ -47,73 +62,101 @@ class ManagerCollector(Collector):
         return ()
 
 
+def _names(status: ModelStatus) -> set[str]:
+    return {*status.known, *(one.version for one in status.versions)}
+
+
+def _states(statuses: Iterable[ModelStatus]) -> Metric:
+    name, about = "bundleserver_version_state", "1 for the state of a version, 0 for the others."
+
+    def lines(_: bool) -> Iterable[str]:
+        for status in statuses:
+            for version in status.versions:
+                yield _state_lines(name, status.name, version.version, version.state)
+
+    return Written(name, about, "gauge", lines)
+
+
+@lru_cache(maxsize=8192)
+def _state_lines(name: str, model: str, version: str, current: State) -> str:
+    labels = ("model", "version", "state")
+    heads = {s: f"{name}{{{label_block(labels, (model, version, s.value))}}}" for s in State}
+    return "".join(f"{head} {float(current is state)}\n" for state, head in heads.items())
+
+
+def _one(name: str, about: str, value: float) -> Metric:
+    family = Family(name, about, "gauge")
+    family.add((), value)
+    return family
+
+
 def _version_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
     labels = ("model", "version")
-    states = GaugeMetricFamily(
-        "bundleserver_version_state",
-        "1 for the state of a version, 0 for the others.",
-        labels=(*labels, "state"),
-    )
-    problems = InfoMetricFamily(
+    problems = Family(
         "bundleserver_version_failure",
         "Why the newest files of a version are not served, as in the index and the log.",
-        labels=labels,
+        "info",
+        labels,
     )
-    probed = GaugeMetricFamily(
+    probed = Family(
         "bundleserver_version_probed",
         "1 for a version that has answered a call before it was READY, 0 for one that has not.",
-        labels=labels,
+        "gauge",
+        labels,
     )
-    probe_problems = InfoMetricFamily(
+    probe_problems = Family(
         "bundleserver_version_probe_failure",
         "Why a version that is READY with --probe=warn probably cannot answer.",
-        labels=labels,
+        "info",
+        labels,
     )
-    breaking = GaugeMetricFamily(
+    breaking = Family(
         "bundleserver_version_breaking",
         "1 for a version that breaks clients of what answered before it, 0 for every other.",
-        labels=labels,
+        "gauge",
+        labels,
     )
-    verified = GaugeMetricFamily(
+    verified = Family(
         "bundleserver_version_verified",
         "1 for a version whose files a trusted key signed, 0 for every other.",
-        labels=(*labels, "status", "key"),
+        "gauge",
+        (*labels, "status", "key"),
     )
-    mismatches = GaugeMetricFamily(
+    mismatches = Family(
         "bundleserver_version_library_mismatches",
         "How many libraries are other versions than those that a version was saved with.",
-        labels=labels,
+        "gauge",
+        labels,
     )
-    load_seconds = GaugeMetricFamily(
+    load_seconds = Family(
         "bundleserver_version_load_seconds",
         "Seconds from fetching a version to READY.",
-        labels=labels,
+        "gauge",
+        labels,
     )
-    bundles = InfoMetricFamily("bundleserver_bundle", "The bundle of a version.", labels=labels)
+    bundles = Family("bundleserver_bundle", "The bundle of a version.", "info", labels)
     for status in statuses:
         for version in status.versions:
             at = (status.name, version.version)
-            for state in State:
-                states.add_metric((*at, state.value), float(version.state is state))
             if State.FAILED.value in version.reason:
-                problems.add_metric(at, {"reason": version.reason})
+                problems.add(at, 1.0, {"reason": version.reason})
             if version.probe_problem:
-                probe_problems.add_metric(at, {"reason": version.probe_problem})
+                probe_problems.add(at, 1.0, {"reason": version.probe_problem})
             if version.load_seconds is not None:
-                breaking.add_metric(at, float(bool(version.breaks)))
-                mismatches.add_metric(at, float(len(version.mismatches)))
+                breaking.add(at, float(bool(version.breaks)))
+                mismatches.add(at, float(len(version.mismatches)))
             if "probed" in version.metadata:
-                probed.add_metric(at, float(version.metadata["probed"] is True))
+                probed.add(at, float(version.metadata["probed"] is True))
             if signature := _signature_of(version):
                 is_verified = signature[0] == SignatureStatus.VERIFIED.value
-                verified.add_metric((*at, *signature), float(is_verified))
+                verified.add((*at, *signature), float(is_verified))
             if version.load_seconds is not None:
-                load_seconds.add_metric(at, version.load_seconds)
+                load_seconds.add(at, version.load_seconds)
             found = {name: version.metadata.get(name) for name in ("digest", "trained_at")}
             if known := {name: str(value) for name, value in found.items() if value is not None}:
-                bundles.add_metric(at, known)
+                bundles.add(at, 1.0, known)
     of_files = breaking, verified, mismatches, load_seconds, bundles
-    return states, problems, probed, probe_problems, *of_files
+    return problems, probed, probe_problems, *of_files
 
 
 def _signature_of(version: VersionStatus) -> tuple[str, str] | None:
@@ -134,47 +177,51 @@ def _signature_of(version: VersionStatus) -> tuple[str, str] | None:
 
 
 def _model_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
-    defaults = InfoMetricFamily(
+    defaults = Family(
         "bundleserver_default_version",
         "The version of requests that name none.",
-        labels=("model",),
+        "info",
+        ("model",),
     )
-    config_problems = GaugeMetricFamily(
+    config_problems = Family(
         "bundleserver_config_problem",
         "1 while a model's serving.json is invalid and the last valid one applies.",
-        labels=("model",),
+        "gauge",
+        ("model",),
     )
     for status in statuses:
         if status.default is not None:
-            defaults.add_metric((status.name,), {"version": status.default})
-        config_problems.add_metric((status.name,), float(status.config_problem is not None))
+            defaults.add((status.name,), 1.0, {"version": status.default})
+        config_problems.add((status.name,), float(status.config_problem is not None))
     return defaults, config_problems
 
 
-def _failures(counts: Mapping[tuple[str, State], int]) -> Metric:
-    family = CounterMetricFamily(
+def _failures(counts: Mapping[tuple[str, State], int], present: Collection[str]) -> Metric:
+    family = Family(
         "bundleserver_failures",
         "Failures of a model's versions, by the state in which they failed.",
-        labels=("model", "state"),
+        "counter",
+        ("model", "state"),
     )
     for (model, state), count in counts.items():
-        family.add_metric((model, state.value), count)
+        if model in present:
+            family.add((model, state.value), count)
     return family
 
 
 def _polls(manager: Manager) -> Iterator[Metric]:
     if manager.last_poll_at is not None:
-        yield GaugeMetricFamily(
+        yield _one(
             "bundleserver_last_poll_timestamp_seconds",
             "Time of the last successful poll of the source.",
             manager.last_poll_at,
         )
-        yield GaugeMetricFamily(
+        yield _one(
             "bundleserver_last_poll_age_seconds",
             "Seconds since the last successful poll of the source.",
             max(0.0, time.time() - manager.last_poll_at),
         )
-    yield GaugeMetricFamily(
+    yield _one(
         "bundleserver_poll_failed",
         "1 while polling the source fails; the loaded versions keep serving.",
         float(manager.last_poll_error is not None),

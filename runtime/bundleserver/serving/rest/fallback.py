@@ -1,4 +1,4 @@
-"""kserve's own app behind our routes, its errors turned into ``{"error": "…"}``."""
+"""The apps behind our routes, their errors turned into ``{"error": "…"}`` unless they are HTML."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _ErrorRewriter:
         self._held_body = bytearray()
 
     async def __call__(self, message: Message) -> None:
-        if message["type"] == "http.response.start" and cast(int, message["status"]) >= 400:
+        if message["type"] == "http.response.start" and _is_reworded(message):
             self._held_start = message
         elif self._held_start is not None and message["type"] == "http.response.body":
             await self._hold(message)
@@ -49,6 +49,13 @@ class _ErrorRewriter:
             return
         answer = _reworded(self._held_start, bytes(self._held_body))
         await answer.send(self._send, with_body=self._with_body)
+
+
+def _is_reworded(start: Message) -> bool:
+    """Ask whether an answer is an error for programs; what a browser asked for stays a page."""
+    pairs = cast("Iterable[tuple[bytes, bytes]]", start.get("headers", ()))
+    is_html = dict(pairs).get(b"content-type", b"").startswith(b"text/html")
+    return cast(int, start["status"]) >= 400 and not is_html
 
 
 def _reworded(start: Message, body: bytes) -> Answer:

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
 
+from bundleserver.serving.metrics.page import Page, PageWriter
 from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
 from bundleserver.serving.rest.http import Answer, error_answer, json_answer, request_of
 
-MetricsPage = Callable[[str], Awaitable[Answer]]
-"""Encodes the metrics in the format of an ``Accept`` header."""
+MetricsPage = Callable[[str, str], Awaitable[Page]]
+"""Writes the metrics as the headers ``Accept`` and ``Accept-Encoding`` ask for."""
 
 _PAGES = ("docs", "openapi.json")
 
 
 def metrics_page(registry: CollectorRegistry) -> MetricsPage:
     """Make the metrics page of a collector registry."""
-
-    async def write(accept: str) -> Answer:
-        encode, content_type = choose_encoder(accept)
-        return Answer(encode(registry), content_type=content_type)
-
-    return write
+    return partial(PageWriter().write, registry)
 
 
 class KServeApp:
@@ -46,18 +42,23 @@ class KServeApp:
             if request.segments[:1] and request.segments[0] in _PAGES and request.method == "GET":
                 await (await self._kserve())(scope, receive, send)
                 return
-            accept = request.headers.get("accept", "")
-            answer = await self._answer(request.method, request.segments, accept)
+            accepted = [request.headers.get(n, "") for n in ("accept", "accept-encoding")]
+            answer = await self._answer(request.method, request.segments, *accepted)
             await answer.send(send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close"})
 
-    async def _answer(self, method: str, segments: tuple[str, ...], accept: str) -> Answer:
+    async def _answer(
+        self, method: str, segments: tuple[str, ...], accept: str, accept_encoding: str
+    ) -> Answer:
         if segments not in ((), ("metrics",)) and segments[0] not in _PAGES:
             return error_answer(404, "Not Found")
         if method != "GET":
             return error_answer(405, "Method Not Allowed", {"allow": "GET"})
-        return await self._metrics(accept) if segments else json_answer({"status": "alive"})
+        if not segments:
+            return json_answer({"status": "alive"})
+        page = await self._metrics(accept, accept_encoding)
+        return Answer(page.body, headers=dict(page.headers), content_type=page.content_type)
 
     async def _kserve(self) -> AsgiApp:
         if self._pages is None:

@@ -57,13 +57,13 @@ class RepositoryRoutes:
         return {}
 
     async def _index(self, request: Request) -> Answer:
-        await self._administration.admit_index(_asked(request))
+        await self._administration.admit_index(asked_by(request))
         document = await self._optional_body(request)
         ready_only = json_body.optional_bool(document, "ready", "")
         return json_answer(await self._index_of(bool(ready_only)))
 
     async def _change(self, verb: str, model: str, version: str | None, request: Request) -> Answer:
-        await self._administration.admit_change(verb, model, version, _asked(request))
+        await self._administration.admit_change(verb, model, version, asked_by(request))
         document = await self._optional_body(request)
         refuse_files(json_body.optional_object(document, "parameters", ""), verb)
         change = self._manager.load if verb == "load" else self._manager.unload
@@ -80,6 +80,7 @@ class RepositoryRoutes:
         return await self.heavy.run(len(body), decode, budget) if body.strip() else {}
 
 
-def _asked(request: Request) -> Asked:
+def asked_by(request: Request) -> Asked:
+    """Return what a request shows of whoever sends it."""
     host, port = request.client or ("an unknown address", 0)
     return Asked("rest", f"{bracketed(host)}:{port}", request.pairs)

@@ -15,6 +15,7 @@ from bundleserver.serving.metadata import (
     ready_version,
     unready_reason,
 )
+from bundleserver.serving.metrics.coding import Coding
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.rest import cloud_events, forecast_request, forecast_route
@@ -55,8 +56,9 @@ class Routes:
         repository: RepositoryRoutes | None = None,
         limits: Limits | None = None,
         tracer: Tracer | None = None,
+        coding: Coding | None = None,
     ) -> None:
-        self._answer = answer
+        self._answer, self._coding = answer, coding or Coding()
         self._tracer = tracer
         self._limits = limits or Limits()
         self._knows = manager.knows
@@ -156,7 +158,7 @@ class Routes:
         announced = None if length is None else length.decode("latin-1")
         most = request.most_values
         decode = partial(v2.decode_request, body, model, version, announced, key, most)
-        work = timed(request.trace, "decode", decode)
+        work = self._coding.decode(request.trace, model, decode)
         try:
             small = len(body) <= SMALL_BYTES
             asked = work() if small else await self._heavy.run(len(body), work, budget)
@@ -168,10 +170,11 @@ class Routes:
         response = await self._answer(asked if budget is None else _due(asked, budget))
         # As ``size_bytes``, without another call for each request.
         size = sum(map(_NBYTES, response.outputs.values()))
-        if size <= SMALL_BYTES and asked.trace is None:
-            encoded = v2.encode_response(response, asked)
+        encoding = partial(v2.encode_response, response, asked)
+        encode = self._coding.encode(asked.trace, model, encoding)
+        if size <= SMALL_BYTES:
+            encoded = encode()
         else:
-            encode = timed(asked.trace, "encode", partial(v2.encode_response, response, asked))
             encoded = await self._heavy.run(size, encode, budget or self._limits.budget())
         headers = {VERSION_HEADER: response.version}
         if encoded.header_length is None:
@@ -188,7 +191,7 @@ class Routes:
             body, budget = await self._begin(request, body, own)
         key = self._routing_key(request)
         decode = partial(decode_request, body, request, model, version, key)
-        work = timed(request.trace, "decode", decode)
+        work = self._coding.decode(request.trace, model, decode)
         try:
             small = len(body) <= SMALL_BYTES
             event, asked = work() if small else await self._heavy.run(len(body), work, budget)
@@ -200,10 +203,10 @@ class Routes:
         response = await self._answer(asked if budget is None else _due(asked, budget))
         headers = {VERSION_HEADER: response.version}
         size = response.size_bytes
-        if event is None and size <= SMALL_BYTES and request.trace is None:
-            return Answer(v1.encode_response(response), headers=headers)
+        encode = self._coding.encode(request.trace, model, partial(v1.encode_response, response))
+        if event is None and size <= SMALL_BYTES:
+            return Answer(encode(), headers=headers)
         budget = budget or self._limits.budget()
-        encode = timed(request.trace, "encode", partial(v1.encode_response, response))
         if event is None:
             return Answer(await self._heavy.run(size, encode, budget), headers=headers)
         answer = partial(event.answer, model, encode, headers)

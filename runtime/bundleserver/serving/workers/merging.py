@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
+
+from bundleserver.serving.metrics.exposition import Written, without_exemplar, written
 
 Entry = dict[str, object]
 
@@ -25,7 +28,8 @@ _LEAST = (
     "process_start_time_seconds",
     "process_max_fds",
 )
-_READY = ("state", "READY")
+_STATES, _READY = "bundleserver_version_state", 'state="READY"'
+_ESCAPE = re.compile(r"\\(.)")
 
 
 def merge_index(
@@ -68,43 +72,88 @@ class MergedMetrics(Collector):
     """The metrics of several processes as those of one.
 
     Counters, histograms and gauges of resources are summed; a version is READY if it is in all; of
-    other gauges the maximum applies, which is that of the worst.
+    other gauges the maximum applies, which is that of the worst. Of exemplars the last one stays.
     """
 
-    def __init__(self, pages: Iterable[str], silent: int = 0) -> None:
+    def __init__(
+        self, pages: Iterable[str], silent: int = 0, own: Callable[[], str] | None = None
+    ) -> None:
+        """Merge pages that ``metrics.exposition.write`` wrote as OpenMetrics.
+
+        Args:
+            pages: those of the other processes.
+            silent: how many processes did not answer.
+            own: writes the page of this one, where the pages are merged.
+        """
         self._pages = list(pages)
         self._silent = silent
+        self._own = own
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric once, and the numbers of processes that did and did not answer."""
-        count = len(self._pages)
-        yield GaugeMetricFamily("bundleserver_workers", "Worker processes in this page.", count)
+        pages = [*([self._own()] if self._own else []), *self._pages]
+        yield GaugeMetricFamily(
+            "bundleserver_workers", "Worker processes in this page.", len(pages)
+        )
         about = "Worker processes that did not answer, and are not in this page."
         yield GaugeMetricFamily("bundleserver_workers_silent", about, self._silent)
-        families: dict[str, Metric] = {}
-        values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], list[float]]] = {}
-        for page in self._pages:
-            for family in text_string_to_metric_families(page):
-                families.setdefault(family.name, family)
-                known = values.setdefault(family.name, {})
-                for sample in family.samples:
-                    key = (sample.name, tuple(sample.labels.items()))
-                    known.setdefault(key, []).append(sample.value)
-        for name, family in families.items():
-            merged = Metric(name, family.documentation, family.type)
-            for (sample_name, labels), found in values[name].items():
-                rule = _rule(family, sample_name, labels, count)
-                merged.add_sample(sample_name, dict(labels), rule(found))
-            yield merged
+        families: dict[str, _MergedFamily] = {}
+        for page in pages:
+            _read(page, families)
+        for family in families.values():
+            lines = partial(family.lines, len(pages))
+            yield Written(family.name, family.about, family.kind, lines)
 
 
-def _rule(
-    family: Metric, name: str, labels: tuple[tuple[str, str], ...], workers: int
-) -> Callable[[Sequence[float]], float]:
-    if family.name == "bundleserver_version_state" and _READY in labels:
-        return lambda found: min(found) if len(found) == workers else 0.0
-    if name.endswith("_created") or family.name in _LEAST:
-        return min
-    if family.type in ("counter", "histogram", "summary") or family.name in _SUMMED:
-        return sum
-    return max
+class _MergedFamily:
+    """A family of several pages: the values of each sample, and its newest exemplar."""
+
+    def __init__(self, name: str, about: str, kind: str) -> None:
+        self.name, self.about, self.kind = name, about, kind
+        self.values: dict[str, list[float]] = {}
+        self.exemplars: dict[str, str] = {}
+
+    def lines(self, workers: int, open_metrics: bool) -> Iterator[str]:
+        """Write a line for each sample."""
+        rule, exemplars = self._rule(), self.exemplars if open_metrics else {}
+        for sample, found in self.values.items():
+            if self.name == _STATES and _READY in sample:
+                value = min(found) if len(found) == workers else 0.0
+            else:
+                value = rule(found)
+            yield f"{sample} {written(value)}{exemplars.get(sample, '')}\n"
+
+    def _rule(self) -> Callable[[Sequence[float]], float]:
+        if self.kind in ("counter", "histogram", "summary") or self.name in _SUMMED:
+            return sum
+        return min if self.name in _LEAST else max
+
+
+def _read(page: str, families: dict[str, _MergedFamily]) -> None:
+    """Add what one page has; its lines are our own, and not checked again."""
+    about, family, has_exemplars = "", None, False
+    for line in page.split("\n"):
+        if line.startswith("# HELP "):
+            about = _unescaped(line.split(" ", 3)[3])
+        elif line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ", 3)
+            family = families.get(name)
+            if family is None:
+                family = families[name] = _MergedFamily(name, about, kind)
+            has_exemplars = kind == "histogram"
+        elif line and family is not None and line != "# EOF":
+            exemplar = ""
+            if has_exemplars and " # {" in line:
+                line, exemplar = without_exemplar(line)
+            sample, _, value = line.rpartition(" ")
+            found = family.values.get(sample)
+            if found is None:
+                family.values[sample] = [float(value)]
+            else:
+                found.append(float(value))
+            if exemplar:
+                family.exemplars[sample] = exemplar
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(lambda found: {"n": "\n"}.get(found[1], found[1]), text)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import chain
 from typing import cast
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder, generate_latest
 
 from bundleserver.errors import NotReady
 from bundleserver.serving.metadata import repository_index
+from bundleserver.serving.metrics.exposition import write
+from bundleserver.serving.metrics.page import Page, PageWriter
 from bundleserver.serving.models import ServingManager
-from bundleserver.serving.rest.http import Answer
 from bundleserver.serving.stopping import StoppableManager
 from bundleserver.serving.workers.lines import Line
 from bundleserver.serving.workers.member import Answers, Call, Member
@@ -70,6 +71,12 @@ class Peers:
         self.manager = ClusterManager(manager, member)
         self._member = member
         self._registry = registry
+        self._pages = PageWriter()
+        self._history: Callable[[list[str]], list[list[object]]] = lambda _: []
+
+    def tell_history(self, rows: Callable[[list[str]], list[list[object]]]) -> None:
+        """Set what tells other worker processes of the last minutes of some models."""
+        self._history = rows
 
     def start(self, on_join: Callable[[], None], on_lost: Callable[[], None]) -> None:
         """Answer calls of other worker processes; the callbacks are those of ``Member.start``."""
@@ -78,6 +85,7 @@ class Peers:
             "metrics": lambda _: self._own_metrics(),
             "load": partial(self.manager.change_here, "load"),
             "unload": partial(self.manager.change_here, "unload"),
+            "history": lambda about: self._history(cast("list[str]", about["models"])),
         }
         self._member.start(calls, on_join, on_lost)
         self._beat()
@@ -97,17 +105,22 @@ class Peers:
         indexes[self._member.number] = repository_index(self.manager, ready_only=False)
         return merge_index(indexes, ready_only=ready_only, silent=answers.silent)
 
-    async def write_metrics(self, accept: str) -> Answer:
-        """Encode the metrics of all worker processes."""
+    async def write_metrics(self, accept: str, accept_encoding: str) -> Page:
+        """Write the metrics of all worker processes."""
         answers = await self._ask("metrics")
-        pages = [self._own_metrics(), *map(str, answers.values.values())]
-        encode, content_type = choose_encoder(accept)
-        merged = MergedMetrics(pages, len(answers.silent) + len(answers.late))
-        body = await asyncio.to_thread(encode, cast(CollectorRegistry, merged))
-        return Answer(body, content_type=content_type)
+        silent = len(answers.silent) + len(answers.late)
+        merged = MergedMetrics(map(str, answers.values.values()), silent, self._own_metrics)
+        return await self._pages.write(merged, accept, accept_encoding)
+
+    async def history(self, models: Collection[str]) -> list[list[object]]:
+        """Return the last minutes of some models in every worker process that answers in time."""
+        names = list(models)
+        answers = await self._ask("history", {"models": names})
+        others = (cast("list[list[object]]", rows) for rows in answers.values.values())
+        return [*self._history(names), *chain.from_iterable(others)]
 
     def _own_metrics(self) -> str:
-        return generate_latest(self._registry).decode()
+        return write(self._registry, open_metrics=True)
 
-    async def _ask(self, name: str) -> Answers:
-        return await asyncio.to_thread(self._member.ask, name, {}, _SECONDS)
+    async def _ask(self, name: str, about: Line | None = None) -> Answers:
+        return await asyncio.to_thread(self._member.ask, name, about or {}, _SECONDS)

@@ -9,7 +9,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import cast
 
-from bundleserver.frameworks.lean_imports import IMPORTING
+from bundleserver.frameworks.imports.lean import IMPORTING
 from bundleserver.frameworks.pickles.gate.listing import (
     ANY_WAY,
     NEW,

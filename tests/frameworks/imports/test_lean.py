@@ -19,8 +19,8 @@ from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
+from bundleserver.frameworks.imports.lean import complete_at_once, without
 from bundleserver.frameworks.isolated_code import IsolatedCode
-from bundleserver.frameworks.lean_imports import complete_at_once, without
 
 ROWS = np.random.default_rng(0).normal(size=(40, 2))
 FRAME = pd.DataFrame(ROWS, columns=["cpu", "memory"])

@@ -1,0 +1,1 @@
+"""Files scored by worker processes, which open the model once each."""

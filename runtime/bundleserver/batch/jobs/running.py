@@ -1,0 +1,228 @@
+"""One file scored: read, scored by worker processes, and written in the order of its rows."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from bundleserver.batch.jobs.messages import Done, Job, Ready, Task, packed, unpacked
+from bundleserver.batch.jobs.pool import Pool
+from bundleserver.batch.outputs import with_identity
+from bundleserver.batch.tables.pieces import Piece, Reader, Wanted
+from bundleserver.batch.tables.writing import TableWriter
+from bundleserver.bundle.trust import TRUST_ANY, Trust
+from bundleserver.documents.forms import quoted
+from bundleserver.errors import InvalidInput
+
+ROW, REASON = "row", "reason"
+"""The columns of rejected rows beside their own."""
+_AHEAD = 2
+"""Batches that wait, for each process."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What to score, and how.
+
+    Attributes:
+        directory: the model's directory.
+        version: a version or a label of it; None for the default one.
+        keep: columns of the table to carry through.
+        columns: those that a model without names takes.
+        method: a method in the place of the model's outputs.
+        jobs: how many processes.
+        batch_rows: rows of a batch; None lets the width of a row decide.
+        device: where torch models run.
+        trust: what the model's files may do.
+    """
+
+    directory: Path
+    version: str | None = None
+    keep: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    method: str | None = None
+    jobs: int = 1
+    batch_rows: int | None = None
+    device: str = "cpu"
+    trust: Trust = TRUST_ANY
+
+
+@dataclass
+class Counts:
+    """How far a run has come.
+
+    Attributes:
+        read: rows of the input that are scored or rejected.
+        written: rows of the output, of which a forecast has several for one.
+        rejected: rows that are not valid.
+        model: the facts of the model; empty before it is open.
+        identity: its name in messages.
+        rows_independent: whether a row's result has the same bits in every batch.
+    """
+
+    read: int = 0
+    written: int = 0
+    rejected: int = 0
+    identity: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
+    rows_independent: bool = False
+
+
+Tell = Callable[[Counts], None]
+
+
+def score_table(
+    scoring: Scoring,
+    reader: Reader,
+    output: TableWriter,
+    rejects: TableWriter | None,
+    counts: Counts,
+    tell: Tell = lambda counts: None,
+) -> None:
+    """Score a table from its first row to its last; the caller completes the files.
+
+    Args:
+        scoring: what to score, and how.
+        reader: the table.
+        output: where the scores go.
+        rejects: where rows go that are not valid; without it the first one ends the run.
+        counts: how far it has come, also if it fails.
+        tell: told after each batch.
+
+    Raises:
+        InvalidInput: the table lacks a column, is damaged, or has a row that is not valid.
+        BundleServerError: the model cannot be opened or raised; a process ended.
+    """
+    if rejects is not None and (taken := {ROW, REASON} & set(reader.schema.names)):
+        raise InvalidInput(
+            f"the table has the columns {quoted(sorted(taken))}, which rejected rows get beside "
+            "their own; rename them"
+        )
+    job = Job(
+        scoring.directory,
+        scoring.version,
+        scoring.device,
+        scoring.trust,
+        reader.schema.serialize().to_pybytes(),
+        reader.is_text,
+        scoring.keep,
+        scoring.columns,
+        scoring.method,
+        rejects is None,
+    )
+    with Pool(job, scoring.jobs) as pool:
+        ready = pool.first_ready()
+        counts.facts, counts.identity = ready.facts, ready.identity
+        counts.rows_independent = ready.rows_independent
+        known = pa.ipc.read_schema(pa.py_buffer(ready.outputs))
+        _check_names(scoring.keep, known.names)
+        run = _Run(scoring, ready, output, rejects, counts, tell)
+        every = (*scoring.keep, *(reader.schema.names if rejects is not None else ()))
+        columns = dict.fromkeys([*ready.wanted.columns, *every])
+        wanted = Wanted(tuple(columns), ready.wanted.datatypes)
+        run.through(pool, reader.pieces(wanted, scoring.batch_rows), scoring.jobs)
+        run.finish(known, reader.schema)
+
+
+class _Run:
+    def __init__(
+        self,
+        scoring: Scoring,
+        ready: Ready,
+        output: TableWriter,
+        rejects: TableWriter | None,
+        counts: Counts,
+        tell: Tell,
+    ) -> None:
+        self._scoring, self._ready = scoring, ready
+        self._output, self._rejects = output, rejects
+        self._counts, self._tell = counts, tell
+        self._has_written = self._has_rejected = False
+
+    def through(self, pool: Pool, pieces: Iterator[Piece], jobs: int) -> None:
+        """Give out the batches, and write what comes back in their order."""
+        waiting: deque[tuple[int, Piece]] = deque()
+        done: dict[int, Done] = {}
+        ahead: tuple[Task, Piece] | None = None
+        number, is_end = 0, False
+        while True:
+            if ahead is None and not is_end and len(waiting) < jobs * (1 + _AHEAD):
+                piece = next(pieces, None)
+                is_end = piece is None
+                if piece is not None:
+                    taken = piece.batch.select(list(self._ready.wanted.columns))
+                    ahead = (Task(number, packed(taken), piece.bad), piece)
+                    number += 1
+            if ahead is not None and pool.has_idle:
+                pool.begin(ahead[0])
+                waiting.append((ahead[0].number, ahead[1]))
+                ahead = None
+                continue
+            if not waiting and ahead is None:
+                return
+            done |= {one.number: one for one in pool.done()}
+            while waiting and waiting[0][0] in done:
+                at, piece = waiting.popleft()
+                self._write(piece, done.pop(at))
+                self._tell(self._counts)
+
+    def _write(self, piece: Piece, done: Done) -> None:
+        start = self._counts.read
+        if done.problems and self._rejects is None:
+            row = min(done.problems)
+            self._counts.read += row
+            raise InvalidInput(f"row {start + row + 1}: {done.problems[row]}")
+        outputs = unpacked(done.batch)
+        if outputs.num_rows:
+            _check_names(self._scoring.keep, outputs.schema.names)
+            self._output.write(self._assembled(piece.batch, outputs, done.rows))
+            self._has_written = True
+        if done.problems:
+            self._reject(piece.batch, done.problems, start)
+        self._counts.read += piece.batch.num_rows
+        self._counts.written += outputs.num_rows
+        self._counts.rejected += len(done.problems)
+
+    def _assembled(self, batch: Any, outputs: Any, rows: bytes | None) -> pa.RecordBatch:
+        kept = {name: batch.column(name) for name in self._scoring.keep}
+        if rows is not None:
+            places = pa.array(np.frombuffer(rows, np.int64))
+            kept = {name: column.take(places) for name, column in kept.items()}
+        made = {name: outputs.column(name) for name in outputs.schema.names}
+        return with_identity({**kept, **made}, self._ready.facts)
+
+    def _reject(self, batch: Any, problems: dict[int, str], start: int) -> None:
+        places = sorted(problems)
+        rows = pa.array([start + place + 1 for place in places], pa.int64())
+        reasons = pa.array([problems[place] for place in places], pa.string())
+        own = {name: batch.column(name).take(pa.array(places)) for name in batch.schema.names}
+        self._write_rejected({ROW: rows, REASON: reasons, **own})
+
+    def _write_rejected(self, columns: dict[str, Any]) -> None:
+        if self._rejects is not None:
+            self._rejects.write(pa.RecordBatch.from_pydict(columns))
+            self._has_rejected = True
+
+    def finish(self, known: pa.Schema, table: pa.Schema) -> None:
+        """Write the columns of tables that have no rows, so that their readers find them."""
+        if not self._has_written:
+            empty = {name: pa.array([], table.field(name).type) for name in self._scoring.keep}
+            empty |= {one.name: pa.array([], one.type) for one in known}
+            self._output.write(with_identity(empty, self._ready.facts))
+        if not self._has_rejected:
+            own = {one.name: pa.array([], one.type) for one in table}
+            ends = {ROW: pa.array([], pa.int64()), REASON: pa.array([], pa.string())}
+            self._write_rejected({**ends, **own})
+
+
+def _check_names(keep: tuple[str, ...], outputs: list[str]) -> None:
+    if taken := [name for name in keep if name in outputs]:
+        raise InvalidInput(
+            f"--keep: {quoted(taken)} is also the name of an output; rename the table's column"
+        )

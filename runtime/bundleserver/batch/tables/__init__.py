@@ -1,0 +1,1 @@
+"""Files of tables: Parquet, CSV, JSON lines and Arrow, read and written piece by piece."""

@@ -1,0 +1,83 @@
+"""Columns of JSON values that a model takes, with Arrow's types for them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from bundleserver.errors import InvalidInput
+
+Bad = dict[int, str]
+"""Why rows are not valid, by their places."""
+
+_KINDS: dict[type, str] = {
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a string",
+    list: "an array",
+    dict: "an object",
+}
+_EXPECTED = {"BOOL": "a boolean", "BYTES": "a string"}
+
+
+def column_of_json(values: Sequence[object], datatype: str | None, name: str, bad: Bad) -> pa.Array:
+    """Make a column of JSON values, with null for those of another kind, which ``bad`` tells of.
+
+    The kind is the datatype's, or else that of the first value.
+
+    Raises:
+        InvalidInput: the arrays in it are of more than one kind.
+    """
+    kinds = [_KINDS.get(type(value), "") for value in values]
+    wanted = next((kind for kind in kinds if kind), "")
+    if wanted != "an array" and datatype is not None:
+        wanted = _EXPECTED.get(datatype, "a number")
+    kept = list(values)
+    for at, kind in enumerate(kinds):
+        if kind and (kind != wanted or kind == "an object"):
+            kept[at] = None
+            bad.setdefault(at, f"column '{name}' has {kind}; expected {wanted or 'a value'}")
+    if wanted == "an array":
+        return _lists(kept, name, bad)
+    if wanted == "a number":
+        return _numbers(kept, name, bad)
+    return pa.array(kept)
+
+
+def _numbers(values: list[object], name: str, bad: Bad) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        pass
+    # Integers among other numbers that are no floating-point numbers, or of more than 64 bits.
+    floats: list[float | None] = []
+    for at, value in enumerate(values):
+        exact = float(value) if isinstance(value, int | float) else None
+        if isinstance(value, int) and exact != value:
+            bad.setdefault(
+                at,
+                f"column '{name}' has the integer {value}, which is no floating-point number of "
+                "64 bits",
+            )
+            exact = None
+        floats.append(exact)
+    return pa.array(floats, pa.float64())
+
+
+def _lists(values: list[object], name: str, bad: Bad) -> pa.Array:
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError):
+        pass
+    for at, value in enumerate(values):
+        try:
+            pa.array([value])
+        except (pa.ArrowException, OverflowError):
+            values[at] = None
+            bad.setdefault(at, f"column '{name}' has an array of values of different kinds")
+    try:
+        return pa.array(values)
+    except (pa.ArrowException, OverflowError) as error:
+        raise InvalidInput(f"column '{name}' has arrays of different kinds: {error}") from error

@@ -1,0 +1,30 @@
+"""Opens a table for reading by its format."""
+
+from __future__ import annotations
+
+from bundleserver.batch.tables.formats import Format
+from bundleserver.batch.tables.pieces import Reader
+
+
+def open_reader(place: str, form: Format) -> Reader:
+    """Open a file, or standard input; the caller closes the reader.
+
+    Raises:
+        InvalidInput: it is of another format, or damaged.
+        OSError: it cannot be read.
+    """
+    if form.name == "parquet":
+        from bundleserver.batch.tables.columnar import ParquetReader
+
+        return ParquetReader(place)
+    if form.name == "csv":
+        from bundleserver.batch.tables.csv_text import CsvReader
+
+        return CsvReader(place, form)
+    if form.name == "jsonl":
+        from bundleserver.batch.tables.json_lines import JsonLinesReader
+
+        return JsonLinesReader(place, form)
+    from bundleserver.batch.tables.columnar import ArrowReader
+
+    return ArrowReader(place, form)

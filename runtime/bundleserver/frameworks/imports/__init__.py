@@ -1,0 +1,1 @@
+"""When, and with what beside them, libraries are imported."""

@@ -1,0 +1,24 @@
+"""The query of a request for the page."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs
+
+_MOST_QUERY_BYTES = 4096
+
+
+class Query:
+    """The fields of a request's query; one that is too long has none."""
+
+    def __init__(self, query: bytes) -> None:
+        text = query.decode("latin-1") if len(query) <= _MOST_QUERY_BYTES else ""
+        self._fields = parse_qs(text, errors="replace", max_num_fields=None)
+
+    def text(self, name: str) -> str:
+        """Return a field's first value; an empty string if it has none."""
+        return self._fields.get(name, [""])[0]
+
+    def number(self, name: str) -> int:
+        """Return a field as a whole number; 0 if it is none."""
+        text = self.text(name)
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0

@@ -1,0 +1,328 @@
+// The form that sends a prediction: what is chosen, what is sent, and what came.
+(() => {
+  "use strict";
+  const form = window.predictionForm;
+  const { element } = form;
+  const ANY = { kind: "any", optional: true, datatype: null };
+
+  class PredictionForm {
+    constructor(section) {
+      this.model = decodeURIComponent(section.dataset.model);
+      this.root = new URL(section.dataset.root, document.baseURI).href;
+      this.place = section.querySelector("[data-form-place]");
+      this.version = "";
+      this.other = "";
+      this.protocol = "v1";
+      this.mode = "fields";
+      this.parameters = new Map();
+      this.outputs = new Set();
+      this.rows = [];
+      this.raw = null;
+      this.running = null;
+    }
+
+    async start() {
+      this.readLink();
+      window.addEventListener("hashchange", () => {
+        if (!this.readLink()) return;
+        this.place.scrollIntoView({ block: "start" });
+        this.load();
+      });
+      await this.load();
+    }
+
+    // #compare=1&with=2, as links from a canary or a mirrored version have it.
+    readLink() {
+      const asked = new URLSearchParams(location.hash.slice(1));
+      if (!asked.get("compare") || !asked.get("with")) return false;
+      this.version = asked.get("compare");
+      this.other = asked.get("with");
+      return true;
+    }
+
+    async load() {
+      try {
+        const url = form.addressOf(this.root, this.model, "form", this.version);
+        const spec = await form.fetchJson(url);
+        this.rows = carriedOver(this.spec, this.rows, spec);
+        // A form has no fields for what any input may be.
+        if (!spec.inputs.length) this.mode = "json";
+        this.spec = spec;
+        this.draw();
+      } catch (error) {
+        const again = form.button("Try again", () => this.load());
+        const why = element("p", { class: "form-error", role: "alert" }, form.visible(error.message));
+        this.place.replaceChildren(why, again);
+      }
+    }
+
+    draw() {
+      this.message = element("p", { class: "form-error", role: "alert", hidden: true });
+      this.curl = element("pre", { class: "form-curl", tabindex: "0" });
+      this.curl.setAttribute("aria-label", "the same request with curl");
+      this.result = this.result || element("div", { class: "form-result" });
+      this.result.setAttribute("aria-live", "polite");
+      this.inputs = element("div");
+      this.sending = element("button", { type: "submit", class: "form-send" }, "Send");
+      const whole = element("form", { class: "form", novalidate: true, autocomplete: "off" });
+      whole.append(this.choices(), this.inputs, this.message, this.sending);
+      whole.append(element("h3", {}, "The same with curl"), this.curl, this.result);
+      whole.addEventListener("submit", (event) => {
+        event.preventDefault();
+        this.send();
+      });
+      whole.addEventListener("keydown", (event) => {
+        if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.send();
+      });
+      this.drawInputs();
+      this.place.replaceChildren(whole);
+    }
+
+    choices() {
+      const { spec } = this;
+      const box = element("div", { class: "form-choices" });
+      const chosen = (value) => {
+        this.version = value;
+        this.load();
+      };
+      const byTraffic = ["", `by default (${spec.default || "none"})`];
+      const own = spec.versions.map((version) => [version, version]);
+      const named = Object.entries(spec.labels).map(([label, of]) => [label, `${label} (${of})`]);
+      const among = (first, value) => {
+        const listed = [first, ...own, ...named];
+        // A link may name a version that has gone.
+        return listed.some(([each]) => each === value) ? listed : [...listed, [value, value]];
+      };
+      box.append(form.select("Version", among(byTraffic, this.version), this.version, chosen));
+      if (spec.versions.length > 1 || this.other) {
+        const others = among(["", "nothing"], this.other);
+        box.append(
+          form.select("Compare with", others, this.other, (value) => {
+            this.other = value;
+            this.changed();
+          }),
+        );
+      }
+      const protocols = [["v1", "V1"], ["v2", "V2"]];
+      const modes = [["fields", "Fields"], ["json", "JSON"]];
+      box.append(
+        form.radios("Protocol", "protocol", protocols, this.protocol, (value) => {
+          this.protocol = value;
+          this.drawInputs();
+        }),
+        form.radios("Input", "mode", modes, this.mode, (value) => this.choose(value)),
+      );
+      return box;
+    }
+
+    choose(mode) {
+      this.mode = mode;
+      this.drawInputs();
+    }
+
+    drawInputs() {
+      const { spec } = this;
+      const parts = [];
+      if (this.mode === "json") {
+        parts.push(this.jsonView());
+      } else {
+        if (!spec.inputs.length) {
+          const why = "The signature of this version is open: send any input as JSON.";
+          parts.push(element("p", { class: "form-note" }, why));
+        }
+        parts.push(form.fieldsView(spec, this.rows, () => this.changed()), ...this.more());
+      }
+      this.inputs.replaceChildren(...parts);
+      this.changed();
+    }
+
+    jsonView() {
+      const area = element("textarea", { rows: 12, spellcheck: false, class: "form-raw" });
+      area.setAttribute("aria-label", "the body of the request");
+      const fill = () => {
+        try {
+          area.value = this.bodyOfFields();
+        } catch (error) {
+          area.value = this.protocol === "v1" ? '{"instances": []}' : '{"inputs": []}';
+          this.tell(error);
+        }
+      };
+      // What the user wrote is kept, whatever else is chosen.
+      if (this.raw === null) fill();
+      else area.value = this.raw;
+      area.addEventListener("input", () => {
+        this.raw = area.value;
+        this.changed();
+      });
+      this.area = area;
+      const again = form.button("Fill from the fields", () => {
+        this.raw = null;
+        fill();
+        this.changed();
+      });
+      return element("div", { class: "form-field form-wide" }, area, again);
+    }
+
+    // Parameters, and the outputs that V2 may choose.
+    more() {
+      const parts = [];
+      const grid = element("div", { class: "form-grid" });
+      if (this.spec.parameters.length) parts.push(grid);
+      for (const name of this.spec.parameters) {
+        const input = element("input", { type: "text", autocomplete: "off" });
+        input.value = this.parameters.get(name) || "";
+        if (name === "level") input.placeholder = "0.95";
+        if (name === "history_start") input.placeholder = "2026-01-31";
+        input.addEventListener("input", () => {
+          this.parameters.set(name, input.value);
+          this.changed();
+        });
+        const kind = element("span", { class: "form-kind" }, "parameter, optional");
+        grid.append(element("label", { class: "form-pick" }, form.visible(name), " ", kind, input));
+      }
+      const names = [...new Set([...this.spec.outputs, ...this.spec.methods])];
+      if (this.protocol === "v2" && names.length > 1) {
+        const box = element("fieldset", { class: "form-choice" });
+        box.append(element("legend", {}, "Outputs (all of the model's own where none is chosen)"));
+        for (const name of names) {
+          const input = element("input", { type: "checkbox", checked: this.outputs.has(name) });
+          input.addEventListener("change", () => {
+            if (input.checked) this.outputs.add(name);
+            else this.outputs.delete(name);
+            this.changed();
+          });
+          box.append(element("label", {}, input, " ", form.visible(name)));
+        }
+        parts.push(box);
+      }
+      return parts;
+    }
+
+    bodyOfFields() {
+      const given = this.spec.parameters.map((name) => {
+        const text = this.parameters.get(name) || "";
+        return [name, form.token({ ...ANY, name }, text, [0, -1, 0, 1])];
+      });
+      const known = new Set([...this.spec.outputs, ...this.spec.methods]);
+      const options = {
+        parameters: given.filter(([, token]) => token !== undefined),
+        outputs: [...this.outputs].filter((name) => known.has(name)),
+      };
+      const make = this.protocol === "v1" ? form.bodyV1 : form.bodyV2;
+      return make(this.spec, this.rows, options);
+    }
+
+    body() {
+      return this.mode === "json" ? this.area.value : this.bodyOfFields();
+    }
+
+    // The versions that are asked: one or two; "" is whichever the traffic rules choose.
+    asked() {
+      return this.other ? [this.version || this.spec.version, this.other] : [this.version];
+    }
+
+    address(version) {
+      return form.address(this.root, this.protocol, this.model, version);
+    }
+
+    changed() {
+      this.message.hidden = true;
+      this.sending.textContent = this.other ? "Send to both" : "Send";
+      try {
+        const body = this.body();
+        const lines = this.asked().map((version) => form.curl(this.address(version), body));
+        this.curl.textContent = lines.join("\n");
+      } catch (error) {
+        this.curl.textContent = form.visible(error.message);
+      }
+    }
+
+    tell(error) {
+      this.message.textContent = form.visible(error.message);
+      this.message.hidden = false;
+      form.markField(this.inputs, error.place);
+    }
+
+    async send() {
+      this.message.hidden = true;
+      let body;
+      try {
+        body = this.body();
+      } catch (error) {
+        this.tell(error);
+        return;
+      }
+      if (this.running) this.running.abort();
+      const running = (this.running = new AbortController());
+      this.result.replaceChildren(element("p", { class: "form-note" }, "Waiting for the answer…"));
+      try {
+        const answers = [];
+        // One after the other, so that neither takes time from the other.
+        for (const version of this.asked()) {
+          answers.push(await form.send(this.address(version), body, running.signal));
+        }
+        await this.show(answers, running);
+      } catch (error) {
+        if (running.signal.aborted) return;
+        this.result.replaceChildren();
+        this.tell(new Error(`no answer came (${error.message}); is the server running?`));
+      }
+    }
+
+    async show(answers, running) {
+      const [answer] = answers;
+      if (answers.length > 1) {
+        this.result.replaceChildren(form.comparison(answers, this.asked()));
+        return;
+      }
+      const block = form.answerBlock(answer);
+      this.result.replaceChildren(block);
+      if (!this.spec.forecast || answer.status >= 400 || answer.isCut) return;
+      const url = form.addressOf(this.root, this.model, "history", answer.version || this.version);
+      const plotted = await form.forecastBlock(form.columnsOf(answer.text), url, this.ownHistory());
+      if (!plotted || running.signal.aborted || this.running !== running) return;
+      block.querySelector(".form-status").after(plotted.block);
+      const plot = plotted.draw();
+      new ResizeObserver(() => {
+        const width = Math.max(240, plotted.place.clientWidth);
+        if (width !== plot.width) plot.setSize({ width, height: plot.height });
+      }).observe(plotted.place);
+    }
+
+    // The history that the request itself has, which replaces the model's own; else undefined.
+    ownHistory() {
+      const reason = "The request has a history of its own, which is not drawn.";
+      if (this.mode === "json") {
+        return this.area.value.includes('"history"') ? { reason } : undefined;
+      }
+      const at = this.spec.inputs.findIndex((input) => input.name === "history");
+      const text = at < 0 ? "" : this.rows[0][at][0];
+      if (!text.trim()) return undefined;
+      const dates = this.spec.inputs.findIndex((input) => input.name === "ds");
+      if (dates >= 0 && this.rows[0][dates][0].trim()) return { reason };
+      const tokens = form.tokens(this.spec.inputs[at].fields[0], text, [0, at, 0, 1]);
+      const values = tokens.map((token) => (token === "null" ? null : Number(token)));
+      return { values, ds: null, total: values.length };
+    }
+  }
+
+  // The rows of a form: what was typed for another version where names are the same.
+  const carriedOver = (before, rows, spec) => {
+    const example = spec.rows.length ? spec.rows : [spec.inputs.map((i) => i.fields.map(() => ""))];
+    if (!before || !rows.length) return example.map((row) => row.map((texts) => [...texts]));
+    const key = (input, field) => JSON.stringify([input.name, field.name]);
+    return rows.map((row) => {
+      const typed = new Map();
+      before.inputs.forEach((input, i) =>
+        input.fields.forEach((field, f) => typed.set(key(input, field), row[i][f])),
+      );
+      return spec.inputs.map((input, i) =>
+        input.fields.map((field, f) => typed.get(key(input, field)) ?? example[0][i][f]),
+      );
+    });
+  };
+
+  for (const section of document.querySelectorAll("[data-prediction-form]")) {
+    new PredictionForm(section).start();
+  }
+})();

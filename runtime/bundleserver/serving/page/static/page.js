@@ -1,0 +1,162 @@
+// What the page does by itself: it asks for its own HTML again every few seconds and puts the parts
+// that are marked "data-live" in place of the old ones. What a person types is in none of them.
+"use strict";
+
+(() => {
+  const SECONDS = 5;
+  const TOKEN = "bundleserver-token";
+  const FOCUSABLE = "a[href], summary, button, input, select, textarea, pre[tabindex]";
+  const connection = document.getElementById("connection");
+  const forget = document.getElementById("forget");
+  let timer = 0;
+  let asking = null;
+
+  // Other scripts of the page ask with the same token; it is kept by this tab alone.
+  const page = (window.bundleserverPage = {
+    token: () => sessionStorage.getItem(TOKEN) || "",
+    headers: (more) => {
+      const token = page.token();
+      return token ? { ...more, Authorization: `Bearer ${token}` } : { ...more };
+    },
+    refresh: () => refresh(),
+  });
+
+  async function refresh() {
+    clearTimeout(timer);
+    if (asking) asking.abort();
+    const mine = (asking = new AbortController());
+    try {
+      const answer = await fetch(location.pathname + location.search, {
+        headers: page.headers({ Accept: "text/html" }),
+        signal: mine.signal,
+        credentials: "omit",
+        redirect: "error",
+      });
+      if (answer.status === 401 || answer.status === 403) {
+        await refuseToken(answer);
+        return;
+      }
+      if (answer.status === 404) {
+        say("This model is gone");
+      } else if (!answer.ok) {
+        say(`The server answers with ${answer.status}`);
+      } else {
+        show(new DOMParser().parseFromString(await answer.text(), "text/html"));
+        say("");
+        document.dispatchEvent(new CustomEvent("page-refreshed"));
+      }
+    } catch (error) {
+      if (error.name === "AbortError") return;
+      say("The server does not answer; what you see is old");
+    } finally {
+      if (asking === mine) {
+        asking = null;
+        plan();
+      }
+    }
+  }
+
+  function plan() {
+    clearTimeout(timer);
+    if (!document.hidden) timer = setTimeout(refresh, SECONDS * 1000);
+  }
+
+  function say(text) {
+    if (connection.textContent !== text) connection.textContent = text;
+    connection.classList.toggle("bad-text", text !== "");
+  }
+
+  function show(fresh) {
+    for (const part of document.querySelectorAll("[data-live]")) {
+      const other = fresh.getElementById(part.id);
+      if (!other || isInUse(part)) continue;
+      const next = document.importNode(other, true);
+      // Before they are compared, what a person has opened or closed is made alike.
+      for (const details of part.querySelectorAll("details[id]")) {
+        const same = next.querySelector(`#${CSS.escape(details.id)}`);
+        if (same) same.open = details.open;
+      }
+      if (next.isEqualNode(part)) continue;
+      const focusable = [...part.querySelectorAll(FOCUSABLE)];
+      const at = focusable.indexOf(document.activeElement);
+      part.replaceWith(next);
+      if (at >= 0) next.querySelectorAll(FOCUSABLE)[at]?.focus({ preventScroll: true });
+      prepareToken();
+    }
+    forget.hidden = !page.token();
+  }
+
+  // A person types in it, or has marked text to copy.
+  function isInUse(part) {
+    const active = document.activeElement;
+    if (part.contains(active) && active.matches("input, textarea, select")) return true;
+    const marked = getSelection();
+    return !!marked && !marked.isCollapsed && part.contains(marked.anchorNode);
+  }
+
+  // The administrator's token: never part of an address, of a form that is sent, or of a cookie.
+  function prepareToken() {
+    const form = document.getElementById("token-form");
+    if (!form || !form.hidden) return;
+    form.hidden = false;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const field = form.querySelector("input");
+      sessionStorage.setItem(TOKEN, field.value.trim());
+      field.value = "";
+      field.blur();
+      refresh();
+    });
+  }
+
+  async function refuseToken(answer) {
+    sessionStorage.removeItem(TOKEN);
+    forget.hidden = true;
+    let why = `the server answers with ${answer.status}`;
+    try {
+      why = (await answer.json()).error;
+    } catch {
+      // It is not the server's own answer, but a proxy's.
+    }
+    const problem = document.getElementById("token-problem");
+    if (problem) problem.textContent = why;
+  }
+
+  forget.addEventListener("click", () => {
+    sessionStorage.removeItem(TOKEN);
+    forget.hidden = true;
+    location.reload();
+  });
+
+  // The filter works without JavaScript too; with it the list follows what is typed.
+  const filter = document.getElementById("filter");
+  if (filter) {
+    let typing = 0;
+    const follow = () => {
+      const query = new URLSearchParams(new FormData(filter));
+      for (const [name, value] of [...query]) if (!value) query.delete(name);
+      const text = query.toString();
+      history.replaceState(null, "", text ? `?${text}` : location.pathname);
+      refresh();
+    };
+    filter.addEventListener("input", () => {
+      clearTimeout(typing);
+      typing = setTimeout(follow, 200);
+    });
+    filter.addEventListener("submit", (event) => {
+      event.preventDefault();
+      clearTimeout(typing);
+      follow();
+    });
+  }
+
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) clearTimeout(timer);
+    else refresh();
+  });
+
+  prepareToken();
+  forget.hidden = !page.token();
+  if (page.token()) refresh();
+  else plan();
+})();

@@ -1,0 +1,1 @@
+"""The page in a real browser; not part of ``make test``: run with ``make browser-test``."""
