@@ -172,4 +172,4 @@ def test_a_new_version_appears_and_what_a_person_opened_stays_open(browser, serv
     browser.until_text("version v2 answers by default", "#summary")
 
     assert browser.find("#about-v1").get_attribute("open") is None
-    assert "SUMMARY" == browser.run("return document.activeElement.tagName")
+    assert "about-v1" == browser.run("return document.activeElement.parentElement.id")
