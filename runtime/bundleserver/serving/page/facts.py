@@ -252,7 +252,8 @@ class Facts:
         return replace(
             told,
             versions=tuple(
-                replace(version, reason="", loaded_at=None, entered_at=None, load_seconds=None) for version in ready
+                replace(version, reason="", loaded_at=None, entered_at=None, load_seconds=None)
+                for version in ready
             ),
             config_problem=None,
             source_problem="",

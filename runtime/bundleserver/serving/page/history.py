@@ -47,8 +47,14 @@ class History:
     ``sample`` is called by one thread at a time; ``rows`` from any.
     """
 
-    def __init__(self, metrics: RequestMetrics, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        metrics: RequestMetrics,
+        clock: Callable[[], float] = time.time,
+        most_versions: int = MOST_VERSIONS,
+    ) -> None:
         self._metrics = metrics
+        self._most_versions = most_versions
         self._clock = clock
         self._seen: dict[Key, Counts] = {}
         self._steps: deque[tuple[int, dict[tuple[str, str], Counts]]] = deque(maxlen=STEPS)
@@ -75,7 +81,7 @@ class History:
                 at = (key.model, key.version)
                 came[at] = came.get(at, Counts()).plus(now.minus(before or Counts()))
                 self._seen[key] = now
-        busiest = sorted(came, key=lambda at: -came[at].requests)[:MOST_VERSIONS]
+        busiest = sorted(came, key=lambda at: -came[at].requests)[: self._most_versions]
         kept = {at: came[at] for at in busiest}
         if self._steps and self._steps[-1][0] == number:
             # Two samples within a step, as at the start.

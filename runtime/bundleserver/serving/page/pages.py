@@ -10,6 +10,7 @@ from typing import TypeVar
 from urllib.parse import parse_qs
 
 import bundleserver
+from bundleserver.documents.printable import printable
 from bundleserver.errors import Forbidden, ModelNotFound, Unauthenticated
 from bundleserver.serving.administration import Administration
 from bundleserver.serving.models import ServingManager
@@ -94,14 +95,14 @@ class Pages:
         shown = await self._shown(asked, is_whole)
         models = [
             {
-                "name": model.name,
+                "name": printable(model.name),
                 "state": model.state,
                 "default_version": model.status.default,
                 "requests_per_second": model.activity.per_second,
                 "p50_seconds": model.activity.p50,
                 "p99_seconds": model.activity.p99,
                 "failed": model.activity.sum.failed,
-                "problems": model.problems,
+                "problems": [printable(problem) for problem in model.problems],
             }
             for model in shown.models
         ]
@@ -130,7 +131,7 @@ class Pages:
             return _with_headers(error_answer(404, "there is no such model"))
         activities = await self._activities([name])
         plots = await self._run(activities.of_model(name).plots)
-        return _with_headers(json_answer({"name": name, "plots": plots}))
+        return _with_headers(json_answer({"name": printable(name), "plots": plots}))
 
     async def _activities(self, names: Collection[str]) -> Activities:
         rows: Iterable[Row] = await self._rows(names)
