@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from bundleserver.serving.page.history import STEP_SECONDS, STEPS
+from bundleserver.serving.page.history import STEP_SECONDS, STEPS, step_at
 from bundleserver.serving.page.quantiles import Counts, Steps, quantile_seconds, total
 
 WINDOW_SECONDS = STEP_SECONDS * STEPS
@@ -90,7 +90,7 @@ class Activities:
 
     @property
     def _now(self) -> int:
-        return int(self.clock() // STEP_SECONDS)
+        return step_at(self.clock())
 
 
 def _added(several: Iterable[Steps]) -> dict[int, Counts]:
