@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from bundleserver.serving.page.history import STEP_SECONDS, STEPS, step_at
 from bundleserver.serving.page.quantiles import Counts, Steps, quantile_seconds, total
@@ -24,7 +25,7 @@ class Activity:
     steps: Steps = field(default_factory=dict)
     now: int = 0
 
-    @property
+    @cached_property
     def sum(self) -> Counts:
         """All counts of the window."""
         return total(self.steps.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 from urllib.parse import parse_qs
@@ -111,19 +112,16 @@ class Pages:
 
     async def _shown(self, asked: Query, is_whole: bool) -> Overview:
         wanted, first, only = asked.text("filter"), asked.number("from"), asked.text("only")
-        names = await self._run(lambda: self._facts.names(wanted))
-        activities = await self._activities(names)
-        return await self._run(
-            lambda: self._facts.overview(wanted, first, only, activities, is_whole)
-        )
+        shown = await self._run(lambda: self._facts.overview(wanted, first, only, is_whole))
+        return shown.with_activities(await self._activities([model.name for model in shown.models]))
 
     async def _model(self, request: Request, name: str, root: str) -> Answer:
         is_whole = await self._may_see_all(request)
-        activities = await self._activities([name])
         try:
-            model = await self._run(lambda: self._facts.model(name, activities, is_whole))
+            found = await self._run(lambda: self._facts.model(name, is_whole))
         except ModelNotFound:
             return await self._nothing(f"there is no model '{name}'", root)
+        model = replace(found, activities=await self._activities([name]))
         return await self._render("model.html", root=root, model=model, is_whole=is_whole)
 
     async def _model_data(self, request: Request, name: str) -> Answer:
