@@ -139,9 +139,9 @@ class TableWriter:
         if name == "parquet":
             return _Parquet(self._file, schema)
         if name == "arrow":
-            return ipc.new_file(self._file, schema)
+            return cast("_Sink", ipc.new_file(self._file, schema))
         if name == "arrows":
-            return ipc.new_stream(self._file, schema)
+            return cast("_Sink", ipc.new_stream(self._file, schema))
         file = self._file
         if self._form.is_gzip:
             file = cast(
