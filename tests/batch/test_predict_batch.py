@@ -162,7 +162,7 @@ REFUSED = {
     "misspelt": (
         lambda t: t.rename_columns(["A" if n == "a" else n for n in t.column_names]),
         {},
-        "did you mean 'A' for 'a'?",
+        "did you mean 'a' for 'A'?",
     ),
     "twice": (
         lambda t: t.append_column("a", t.column("a")),

@@ -73,7 +73,7 @@ class TableWriter:
             elif batch.schema != self._schema:
                 batch = self._same(batch)
             self._sink.write(batch)
-        except OSError as error:
+        except (OSError, pa.ArrowException) as error:
             if isinstance(error, BrokenPipeError):
                 raise
             raise StoreError(f"'{self.place}' cannot be written: {error}") from error
@@ -95,7 +95,7 @@ class TableWriter:
             self._refuse_existing()
             self._part.replace(self._path)
             self._part = None
-        except OSError as error:
+        except (OSError, pa.ArrowException) as error:
             if isinstance(error, BrokenPipeError):
                 raise
             raise StoreError(f"'{self.place}' cannot be written: {error}") from error
