@@ -143,7 +143,7 @@ def test_files_of_one_kind_can_be_read_one_by_one(logged):
 def test_what_cannot_be_sent_again_says_what_to_do(logged, tmp_path):
     """Each reason has its sentence."""
     partial = logged(one(), columns=("cpu",))
-    with pytest.raises(BundleError, match="does not have all inputs.*--log_columns all"):
+    with pytest.raises(BundleError, match=r"does not have all inputs.*--log_columns all"):
         LoggedRequests.of(partial, "sums")
     both = logged(one("a"), one("b"))
     with pytest.raises(BundleError, match="has no requests to 'c'; it has some to 'a', 'b'"):
@@ -155,7 +155,7 @@ def test_what_cannot_be_sent_again_says_what_to_do(logged, tmp_path):
     with pytest.raises(BundleError, match="is no file of a payload log; expected one of format 1"):
         LoggedRequests.of(tmp_path / "other.parquet", "m")
     (tmp_path / "text.parquet").write_text("no Parquet")
-    with pytest.raises(BundleError, match="text.parquet' is not a valid Parquet file"):
+    with pytest.raises(BundleError, match=r"text.parquet' is not a valid Parquet file"):
         LoggedRequests.of(tmp_path / "text.parquet", "m")
 
 

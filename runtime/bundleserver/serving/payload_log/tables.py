@@ -162,7 +162,10 @@ def table_of(
     said = {"bundleserver.format": FORMAT, **(metadata or {})}
     response = entries[0].response
     said["bundleserver.rows"] = "rows" if response is None or response.rowwise else "requests"
-    said["bundleserver.inputs"] = "complete" if blocks[0].is_complete else "not complete"
+    if response is None:
+        said["bundleserver.inputs"] = "none"
+    else:
+        said["bundleserver.inputs"] = "complete" if blocks[0].is_complete else "not complete"
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=said))
 
 
