@@ -227,7 +227,7 @@ def test_compare_sends_the_requests_of_a_payload_log(model, requests, tmp_path):
 
     assert 20 == from_log["requests"] == from_log["compared"]
     assert from_file["outputs"] == from_log["outputs"]
-    (file,) = log.rglob("*.parquet")
+    (file,) = log.rglob("version=v1/**/*.parquet")
     done = run("compare", model, "v1", "v2", "--input", file, "--dry-run")
     assert "would send 20 requests to v1 and v2" in done.output
 
