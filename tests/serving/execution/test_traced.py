@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
+from prometheus_client import CollectorRegistry
+
+from bundleserver.serving.execution.answering import ServedModels
+from bundleserver.serving.execution.thread_pool import ThreadPool
+from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.spans import Span
-from tests.serving.execution.test_batching import Busy, rows, sum_of
+from bundleserver.versions.serving_config import ServingConfig
+from tests.serving.execution.test_batching import Busy, rows, sum_of, tensors
+from tests.serving.fakes import DEADLINE_SECONDS, FakeManager, FakeModel, FakeVersion
 
 
 def traced(number, values, ended):
@@ -55,3 +65,46 @@ def test_a_batch_that_fails_is_in_the_trace_of_each():
     }
     refused = ("InvalidInput", "13 is refused")
     assert {1: [refused, None], 2: [refused, refused]} == errors
+
+
+def test_a_cached_forecast_says_so():
+    """And one that is not; other models say neither."""
+    said = []
+    for is_cached in (lambda *_: True, lambda *_: False, None):
+        ended = []
+        _, span = traced(1, [], ended)
+        version = FakeVersion("1", is_cached=is_cached, cost=None)
+        manager = FakeManager(FakeModel("sums", (version,)))
+        served = ServedModels(manager, ThreadPool(1), RequestMetrics(CollectorRegistry()), 0)
+        asyncio.run(served.answer(tensors([[1.0, 2.0]]).traced(span)))
+        said.append((span.attributes.get("bundleserver.cache_hit"), "wait" in below(span, ended)))
+
+    assert [(True, False), (False, True), (None, True)] == said
+
+
+def test_a_mirrored_request_is_below_the_request_that_it_is_of():
+    """With its version, whether its request was answered before or not."""
+    came, ended = threading.Event(), []
+
+    def take(one):
+        ended.append(one)
+        if one.name == "mirror":
+            came.set()
+
+    span = Span("request", 1, 0, take, {})
+    versions = (FakeVersion("1"), FakeVersion("2"))
+    model = FakeModel("sums", versions, config=ServingConfig(default="1", shadow=("2",)))
+    served = ServedModels(FakeManager(model), ThreadPool(1), RequestMetrics(CollectorRegistry()))
+
+    async def ask():
+        await served.answer(tensors([[1.0, 2.0]]).traced(span))
+        await asyncio.to_thread(came.wait, DEADLINE_SECONDS)
+
+    asyncio.run(ask())
+
+    spans = below(span, ended)
+    assert {"wait", "route", "predict", "mirror"} == {*spans}
+    assert ("1", "2") == (
+        span.attributes["bundleserver.version"],
+        spans["mirror"].attributes["bundleserver.version"],
+    )
