@@ -37,7 +37,17 @@ FLOORS = {
 }
 MOST_MODULES = 15
 PURE = {"os", "io", "shutil", "pathlib", "threading", "subprocess", "socket", "tempfile"}
-HEAVY = ("kserve", "torch", "prophet", "statsmodels", "sklearn", "mlflow", "pandas", "joblib")
+HEAVY = (
+    "opentelemetry",
+    "kserve",
+    "torch",
+    "prophet",
+    "statsmodels",
+    "sklearn",
+    "mlflow",
+    "pandas",
+    "joblib",
+)
 
 
 def part_of(path):
@@ -136,6 +146,7 @@ ONE_ROOM = {
     "grpc_reflection": ("serving/grpc",),
     "uvicorn": ("serving/connection",),
     "httptools": ("serving/connection",),
+    "opentelemetry": ("serving/tracing",),
 }
 
 

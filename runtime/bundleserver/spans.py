@@ -86,8 +86,16 @@ class Span:
 
     def child(self, name: str, **attributes: Value) -> Span:
         """Begin a span below this one."""
-        own = (self._sink, attributes, self.state, "internal", self._offset_ns)
-        return Span(name, self.trace_id, self.span_id, *own)
+        return Span(
+            name,
+            self.trace_id,
+            self.span_id,
+            self._sink,
+            attributes,
+            self.state,
+            "internal",
+            self._offset_ns,
+        )
 
     def past(self, name: str, seconds: float, **attributes: Value) -> None:
         """Add a span below this one that ends now and has taken so many seconds."""

@@ -190,6 +190,17 @@ def test_what_a_client_does_wrong_is_no_failure_of_the_server(server, collector)
     assert answer.json()["error"] == request.error["exception.message"]
 
 
+def test_metrics_have_the_trace_as_an_exemplar(server, collector):
+    """Where OpenMetrics is asked for."""
+    trace, headers = traceparent(10)
+    server.post("/v2/models/chain/infer", json={"inputs": [INPUT]}, headers=headers)
+
+    page = server.get("/metrics", headers={"accept": "application/openmetrics-text"}).text
+
+    assert f'# {{trace_id="{trace}"}}' in page
+    assert trace not in server.get("/metrics").text
+
+
 def test_loads_are_traces_of_their_own(collector, server):
     """Each phase is a span; a load that failed says why, in the phase that did."""
     (good,) = collector.wait_for(

@@ -11,6 +11,7 @@ from bundleserver.errors import BundleError
 from bundleserver.frameworks import Predictor, framework_named
 from bundleserver.frameworks.forecasting.history import History
 from bundleserver.manifest import Component
+from bundleserver.spans import current as current_span
 from bundleserver.tensors import Array, NamedTensor
 from bundleserver.tensors.budget import Budget, current_budget, spending
 from bundleserver.tensors.signature import Signature
@@ -151,6 +152,8 @@ class ModelMember:
         token = _calling.set(path)
         try:
             with self._acquired() as bundle:
+                if (span := current_span()) is not None:
+                    span.set("bundleserver.called", bundle.identity)
                 return _call_by_position(bundle, inputs, parameters)
         finally:
             _calling.reset(token)

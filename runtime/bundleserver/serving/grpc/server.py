@@ -24,7 +24,7 @@ from bundleserver.serving.grpc.goaway import leave
 from bundleserver.serving.grpc.health import SERVICE_NAME, HealthService
 from bundleserver.serving.grpc.limits import GrpcLimits
 from bundleserver.serving.grpc.service import ADMINISTERED, UNKNOWN, InferenceService
-from bundleserver.serving.grpc.traced import begin_call, ended, note_failure
+from bundleserver.serving.grpc.traced import begin_call, ended, note_status
 from bundleserver.serving.inflight import SMALL_BYTES, InflightBytes
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.options import MESSAGE_BYTES
@@ -150,7 +150,7 @@ class GrpcServer:
             with inside(trace):
                 answer: ErrorAnswer | None = answer_for(self._service.told(rpc, error))
             if trace is not None and answer is not None:
-                note_failure(trace, error, answer)
+                note_status(trace, error, answer)
         else:
             answer = None
         if answer is not None:

@@ -9,6 +9,7 @@ import grpc
 
 from bundleserver.serving.errors import ErrorAnswer
 from bundleserver.serving.grpc import open_inference
+from bundleserver.serving.tracing.failures import note_failure
 from bundleserver.serving.tracing.tracer import Tracer
 from bundleserver.spans import Span
 
@@ -45,10 +46,9 @@ def begin_call(
     )
 
 
-def note_failure(span: Span, error: BaseException, answer: ErrorAnswer) -> None:
+def note_status(span: Span, error: BaseException, answer: ErrorAnswer) -> None:
     """Note what an RPC is answered with instead of a response."""
-    # As HTTP would call it: what is the client's mistake is no failure of the server.
-    span.fail(error, is_failed=answer.status >= 500)
+    note_failure(span, error, answer)
     span.set(_STATUS, grpc.StatusCode[answer.grpc_code].value[0])
 
 

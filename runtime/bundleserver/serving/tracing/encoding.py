@@ -63,7 +63,9 @@ def facts(span: Span) -> dict[str, Value]:
 
 def text(given: str) -> str:
     """Return a text that a message can have: from requests and files it may be anything."""
-    return given if len(given) <= LONGEST and given.isprintable() else printable(given, LONGEST)
+    if len(given) <= LONGEST and given.isprintable():
+        return given
+    return printable(given, LONGEST)[:LONGEST]
 
 
 def _encode_span(span: Span) -> bytes:

@@ -10,11 +10,9 @@ from collections.abc import Awaitable, Sequence
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.rest.arriving import ClientDisconnectedError
 from bundleserver.serving.rest.http import Answer, Handler, Handlers, Request, answer_of_error
+from bundleserver.serving.tracing.failures import note_failure
 from bundleserver.serving.tracing.tracer import Tracer
 from bundleserver.spans import Span, Value, inside
-
-_FAILED = 500
-"""From this status on it is the server that failed."""
 
 
 def traced_handlers(
@@ -65,8 +63,9 @@ async def _answer(handler: Handler, request: Request, span: Span) -> Answer:
             raise
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001  # the edge
             with inside(span):
-                answer = answer_of_error(answer_for(error))
-            span.fail(error, is_failed=answer.status >= _FAILED)
+                mapped = answer_for(error)
+            note_failure(span, error, mapped)
+            answer = answer_of_error(mapped)
         span.set("http.response.status_code", answer.status)
         return answer
     except BaseException as error:  # nobody waits for it any more
