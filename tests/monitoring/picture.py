@@ -23,7 +23,7 @@ SECONDS = 60
 TITLES = (
     *("By version", "By outcome", "Latency"),
     *("Mean time of each part", "Canary's share", "Agreement"),
-    *("Mirrored", "Rows per batch", "Resident memory"),
+    *("Mirrored", "CPUs in use", "Resident memory"),
 )
 
 
@@ -42,12 +42,15 @@ def draw(axis: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
     """Draw the series of each of a panel's queries."""
     end = time.time()
     for target in panel["targets"]:
-        expr = Query(panel["title"], target["expr"]).filled("10s")
+        expr = target["expr"].replace("$model", "detector|plain|split")
+        expr = Query(panel["title"], expr).filled("10s")
         asked = {"query": expr, "start": end - SECONDS + 10, "end": end, "step": 1}
         for series in prometheus.get("/query_range", **asked)["result"]:
             label = target["legendFormat"]
             for name, value in series["metric"].items():
                 label = label.replace(f"{{{{{name}}}}}", value)
+            if not any(float(value) for _, value in series["values"]):
+                continue
             points = [(float(at) - end, float(value)) for at, value in series["values"]]
             axis.plot(*zip(*points, strict=True), label=label[:32])
     axis.set_title(panel["title"])

@@ -146,7 +146,8 @@ class _Reading:
         )
 
     def _refuse(self, name: str, value: str, expected: str) -> None:
-        self.problems.append(Problem(name, f"is '{printable(value[:200])}'; expected {expected}"))
+        what = f"{name} is '{printable(value[:200])}'; expected {expected}"
+        self.problems.append(Problem("", what))
 
 
 def _is_endpoint(endpoint: str, protocol: str) -> bool:
