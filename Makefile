@@ -4,13 +4,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TESTS := tests --ignore tests/image --ignore tests/cluster
+TESTS := tests --ignore tests/image --ignore tests/cluster --ignore tests/browser
 JOBS ?= 3
 
 # One thread per library: the test processes would otherwise fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo test test-lowest library-sets coverage soak bench image image-gpu image-test cluster-test check format constraints allow-list clean
+.PHONY: help demo test test-lowest library-sets coverage soak bench image image-gpu image-test cluster-test browser-test check format constraints allow-list clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 14
@@ -26,7 +26,7 @@ demo: $(VENV)/.installed  ## Train, save and serve the systems of ADR-031; ONCE=
 # Files of tests run side by side, since the end-to-end ones mostly wait.
 PYTEST_OPTIONS := --numprocesses $(JOBS) --dist loadfile
 
-test: $(VENV)/.installed  ## Run every test but those of image and cluster, three files at a time (JOBS).
+test: $(VENV)/.installed  ## Run every test but those of image, cluster and browser, three files at a time (JOBS).
 	$(BIN)/python -m tests.gate $(PYTEST_OPTIONS) $(TESTS)
 
 coverage: $(VENV)/.installed  ## Run them with branch coverage, which takes twice as long, and hold its floor.
@@ -65,6 +65,9 @@ image-test: image $(VENV)/.installed  ## Run the images as a platform does: any 
 
 cluster-test: $(VENV)/.installed  ## Apply servingruntimes/ to KUBECONFIG's cluster, or a started one; FULL=1: both images.
 	FULL=$(FULL) PYTHON=$(BIN)/python tests/cluster/run.sh
+
+browser-test: $(VENV)/.installed  ## Test the page in a headless Chromium; INSTALL_BROWSER=1 installs it (root, Debian).
+	INSTALL_BROWSER=$(INSTALL_BROWSER) tests/browser/browser.sh $(BIN)/python -m pytest tests/browser
 
 check: $(VENV)/.installed  ## Check format, lint and types.
 	$(BIN)/ruff format --check .

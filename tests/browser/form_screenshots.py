@@ -37,7 +37,7 @@ def main() -> None:
             form = FormPage(browser, server.rest, "detector", "#compare=v1&with=v2")
             form.send()
             form.compared(2)
-            take(browser, directory / "page-compare.png", "#try")
+            take(browser, directory / "page-compare.png", ".form-comparison")
 
 
 def take(browser: Browser, path: Path, selector: str) -> None:
@@ -47,7 +47,7 @@ def take(browser: Browser, path: Path, selector: str) -> None:
         "return [place('#try').top + scrollY, place(arguments[0]).bottom + scrollY]",
         selector,
     )
-    clip = {"x": 0, "y": top, "width": SIZE[0], "height": bottom - top + 12, "scale": 1}
+    clip = {"x": 0, "y": top, "width": SIZE[0], "height": bottom - top + 4, "scale": 1}
     shot = browser.command(
         "Page.captureScreenshot", captureBeyondViewport=True, format="png", clip=clip
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -127,7 +128,7 @@ class Edge:
         from bundleserver.serving.page.pages import Pages
 
         async def own_rows(models: Collection[str]) -> list[Row]:
-            return self.history.rows(models)
+            return await asyncio.to_thread(self.history.rows, models)
 
         rows = own_rows if self.peers is None else self.peers.history
         describe = self.served.splitter.describe_traffic

@@ -15,7 +15,7 @@ from bundleserver.errors import Forbidden, ModelNotFound, Unauthenticated
 from bundleserver.serving.administration import Administration
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.page.activity import WINDOW_SECONDS, Activities
-from bundleserver.serving.page.facts import Facts, Overview, Traffic
+from bundleserver.serving.page.facts import Facts, ModelFacts, Overview, Traffic
 from bundleserver.serving.page.form_routes import FormRoutes
 from bundleserver.serving.page.history import Row, steps_of
 from bundleserver.serving.page.query import Query
@@ -97,19 +97,7 @@ class Pages:
     async def _overview_data(self, request: Request, asked: Query) -> Answer:
         is_whole = await self._may_see_all(request)
         shown = await self._shown(asked, is_whole)
-        models = [
-            {
-                "name": printable(model.name),
-                "state": model.state,
-                "default_version": model.status.default,
-                "requests_per_second": model.activity.per_second,
-                "p50_seconds": model.activity.p50,
-                "p99_seconds": model.activity.p99,
-                "failed": model.activity.sum.failed,
-                "problems": [printable(problem) for problem in model.problems],
-            }
-            for model in shown.models
-        ]
+        models = await self._run(lambda: [_figures(model) for model in shown.models])
         document = {"models": models, "matching": shown.matching, "seconds": WINDOW_SECONDS}
         return _with_headers(json_answer(document))
 
@@ -179,6 +167,20 @@ class Pages:
 
 
 _ALLOWED = {"allow": "GET, HEAD"}
+
+
+def _figures(model: ModelFacts) -> dict[str, object]:
+    activity = model.activity
+    return {
+        "name": printable(model.name),
+        "state": model.state,
+        "default_version": model.status.default,
+        "requests_per_second": activity.per_second,
+        "p50_seconds": activity.p50,
+        "p99_seconds": activity.p99,
+        "failed": activity.sum.failed,
+        "problems": [printable(problem) for problem in model.problems],
+    }
 
 
 def _with_headers(answer: Answer) -> Answer:

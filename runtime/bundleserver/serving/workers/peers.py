@@ -118,7 +118,8 @@ class Peers:
         names = list(models)
         answers = await self._ask("history", {"models": names})
         others = (cast("list[list[object]]", rows) for rows in answers.values.values())
-        return [*self._history(names), *chain.from_iterable(others)]
+        own = await asyncio.to_thread(self._history, names)
+        return [*own, *chain.from_iterable(others)]
 
     def _own_metrics(self) -> str:
         return generate_latest(self._registry).decode()
