@@ -547,3 +547,12 @@ def test_zero_and_one_are_false_and_true(tmp_path):
     np.testing.assert_array_equal(*answers)
     with pytest.raises(InvalidInput, match="the value 2; it expects BOOL"):
         array_from_rows([2, 0, 1], specs["open"], "it")
+
+
+def test_the_last_points_of_the_history_are_told_by_date(forecaster, co2):
+    """They are those of the fit, in their own scale, whatever their order was."""
+    history = forecaster.history(3)
+
+    assert co2["y"].tolist()[-3:] == history.values.tolist()
+    assert [date.isoformat() for date in co2["ds"][-3:]] == [*history.dates]
+    assert len(co2) == history.total
