@@ -111,9 +111,8 @@ class Scorer:
         specs = self._view.signature.outputs
         announced = {spec.name: spec for spec in self._view.probe.signature.outputs}
         types = {spec.name: type_of(announced.get(spec.name, spec)) for spec in specs}
-        if self._binding.questions:
-            return {STEP: pa.int64()} | {n: kind.value_type for n, kind in types.items() if kind}
-        return {name: kind for name, kind in types.items() if kind is not None}
+        known = {name: kind for name, kind in types.items() if kind is not None}
+        return {STEP: pa.int64(), **known} if self._binding.questions else known
 
     def _score_rows(
         self, columns: Sequence[Array], rows: Places, problems: Problems, *, first: bool
