@@ -6,6 +6,7 @@ from datetime import date, datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from bundleserver.batch.binding import Binding, Use
@@ -15,7 +16,6 @@ from bundleserver.bundle import Bundle
 from bundleserver.errors import BundleError, InvalidInput, OutOfMemory, PredictionError
 from bundleserver.serving.execution.predict import predict
 from bundleserver.serving.requests import PredictRequest
-from bundleserver.tensors import Array
 
 STEP = "step"
 """The column that numbers the rows of one answer, from 1."""
@@ -23,7 +23,7 @@ STEP = "step"
 
 def answer_questions(
     bundle: Bundle, binding: Binding, batch: pa.RecordBatch, bad: Problems, *, first: bool
-) -> tuple[dict[str, Any], Array, Problems]:
+) -> tuple[dict[str, Any], npt.NDArray[np.int64], Problems]:
     """Answer each row; an answer of several steps becomes as many rows, numbered by ``step``.
 
     A null is an input that is left out; a plain value where a list is expected is a list of one.

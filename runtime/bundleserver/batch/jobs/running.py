@@ -213,14 +213,14 @@ class _Run:
     def finish(self, known: pa.Schema) -> None:
         """Write the columns of tables that have no rows, so that their readers find them."""
         if not self._has_written:
-            empty = {
-                name: pa.array([], self._table.field(name).type) for name in self._scoring.keep
-            }
-            empty |= {one.name: pa.array([], one.type) for one in known}
+            schema = self._table
+            empty = {name: pa.nulls(0, schema.field(name).type) for name in self._scoring.keep}
+            empty |= {one.name: pa.nulls(0, one.type) for one in known}
             self._output.write(with_identity(empty, self._ready.facts))
         if not self._has_rejected:
-            own = {one.name: pa.array([], one.type) for one in self._table}
-            ends = {ROW: pa.array([], pa.int64()), REASON: pa.array([], pa.string())}
+            # pa.array would import pandas, for nothing.
+            own = {one.name: pa.nulls(0, one.type) for one in self._table}
+            ends = {ROW: pa.nulls(0, pa.int64()), REASON: pa.nulls(0, pa.string())}
             self._write_rejected({**ends, **own})
 
 
