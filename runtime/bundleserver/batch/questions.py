@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from bundleserver.batch.binding import Binding, Use
+from bundleserver.batch.binding import Binding
 from bundleserver.batch.kinds import is_list
-from bundleserver.batch.values import Problems, iso_dates, parsed, plain_column
+from bundleserver.batch.plain_values import Problems, iso_dates, parsed, plain_column
+from bundleserver.batch.uses import Use
 from bundleserver.bundle import Bundle
 from bundleserver.errors import BundleError, InvalidInput, OutOfMemory, PredictionError
 from bundleserver.serving.execution.predict import predict
