@@ -110,8 +110,9 @@ class _Binder:
             said, meant = problems
             raise InvalidInput(f"{said}; {self._taker} expects {quoted(required)}{meant}")
         datatypes = self._datatypes(spec, len(spec.columns))
+        has_nulls = spec.datatype is None or spec.nullable
         uses = tuple(
-            Use(column, spec.datatype, text_datatype=datatype)
+            Use(column, spec.datatype, text_datatype=datatype, has_nulls=has_nulls)
             for column, datatype in zip(spec.columns, datatypes, strict=True)
             if column in (self._names & set(required) if spec.required_columns else self._names)
         )
@@ -144,7 +145,11 @@ class _Binder:
             )
         datatypes = self._datatypes(spec, len(self._others))
         pairs = zip(self._others, datatypes, strict=True)
-        uses = tuple(Use(name, spec.datatype, text_datatype=kind) for name, kind in pairs)
+        has_nulls = spec.datatype is None or spec.nullable
+        uses = tuple(
+            Use(name, spec.datatype, text_datatype=kind, has_nulls=has_nulls)
+            for name, kind in pairs
+        )
         return Binding(uses, spec)
 
     def _by_name(self, inputs: Sequence[TensorSpec]) -> tuple[Use, ...]:

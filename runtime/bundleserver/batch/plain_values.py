@@ -78,13 +78,13 @@ def _numbers(column: Any, use: Use, problems: Problems) -> Array:
         filled: Array = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
         values = _as_floats(filled, use, problems)
         values[nulls] = np.nan
-    if target is None or use.is_flag or values.dtype == target:
+    if target is None or use.is_flag:
         return values
-    if nulls is not None and target.kind in "iu":
+    if nulls is not None and target.kind in "iub":
         if use.has_nulls:
             return _with_none(_narrowed(values, target, use, problems), nulls)
         _tell(nulls, "null", use, problems)
-    return _narrowed(values, target, use, problems)
+    return values if values.dtype == target else _narrowed(values, target, use, problems)
 
 
 def _narrowed(values: Numbers, target: np.dtype[Any], use: Use, problems: Problems) -> Array:
