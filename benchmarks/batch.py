@@ -1,9 +1,9 @@
 """Two million rows: ``bundleserver predict`` beside the library's own ``predict``.
 
 ``python benchmarks/batch.py [--rows N] [--rounds N] [--models forest …]`` writes ``batch.md`` and
-``docs/batch.png``. Each measurement is in a process of its own, by turns. The library has the whole table in memory
-before its time begins, and that time ends with the call; the command's is that of the whole
-process, with its start, reading and writing.
+``docs/batch.png``. Each measurement is in a process of its own, by turns. The library has the whole
+table in memory before its time begins, and that time ends with the call; the command's is that of
+the whole process, with its start, reading and writing.
 """
 
 from __future__ import annotations
