@@ -13,7 +13,7 @@ from statsmodels.tsa.arima.model import ARIMA
 
 from bundleserver import BundleStore
 from bundleserver.batch import predict_batch
-from bundleserver.batch.models import open_directory
+from bundleserver.batch.models import Local, open_local
 from bundleserver.errors import BundleServerError, InvalidInput
 from bundleserver.serving.codecs import v2
 from bundleserver.serving.execution.predict import predict
@@ -47,7 +47,7 @@ def test_answers_are_those_of_a_v2_request(tmp_path, name):
     """The server's V2 answer to the same rows has the same bits."""
     case = CASES[name]()
     directory = save(case, tmp_path)
-    with closing(open_directory(directory, None)) as bundle:
+    with closing(open_local(Local(directory))) as bundle:
         request = v2.decode_request(orjson.dumps(v2_document(case, bundle)), "model", None)
         response = predict(bundle, request)
 
@@ -89,7 +89,7 @@ def test_the_schema_says_which_version_answered(tmp_path):
 
     scored = predict_batch(forest().arrow(), directory)
 
-    with closing(open_directory(directory, None)) as bundle:
+    with closing(open_local(Local(directory))) as bundle:
         digest = str(bundle.metadata()["digest"])
     assert {
         b"bundleserver.model": b"model",
@@ -116,7 +116,7 @@ def test_workers_call_it_from_many_threads_with_pickled_arguments(tmp_path):
 def test_an_open_bundle_answers_too(tmp_path):
     """Whoever has a bundle open need not open it again."""
     case = forest()
-    with closing(open_directory(save(case, tmp_path), None)) as bundle:
+    with closing(open_local(Local(save(case, tmp_path)))) as bundle:
         scored = predict_batch(case.arrow().to_batches()[0], bundle, keep=["id"])
 
         assert case.expected.tolist() == scored.column("output-0").to_pylist()
@@ -232,7 +232,7 @@ def test_a_forecaster_answers_each_row_with_a_row_for_each_step(tmp_path):
 
     scored = predict_batch(questions, tmp_path / "sales", keep=["sku"])
 
-    with closing(open_directory(tmp_path / "sales", None)) as bundle:
+    with closing(open_local(Local(tmp_path / "sales"))) as bundle:
         short = bundle.predict(inputs_of(bundle, 2), {"level": 0.5})
         long = bundle.predict(inputs_of(bundle, 3), {})
     assert ["sku", "step", "mean", "lower", "upper"] == scored.schema.names

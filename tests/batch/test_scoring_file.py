@@ -20,6 +20,7 @@ from bundleserver.batch.jobs import pool as pools
 from bundleserver.batch.jobs import running
 from bundleserver.batch.jobs.running import Scoring
 from bundleserver.batch.jobs.scoring_file import Place, score_file
+from bundleserver.batch.models import Local
 from bundleserver.batch.tables.formats import format_of
 from bundleserver.errors import BundleServerError, InvalidInput, StoreError
 from tests.batch.saved import CASES, IDS, forest, pipeline, save, strict
@@ -47,7 +48,7 @@ def run(model: Path, source: Path, output: Path, rejects: Path | None = None, **
     force, say = more.pop("force", False), more.pop("say", lambda line: None)
     keep = tuple(more.pop("keep", ("id",)))
     aside = None if rejects is None else place(rejects)
-    scoring = Scoring(model, keep=keep, **more)
+    scoring = Scoring(Local(model), keep=keep, **more)
     return score_file(scoring, place(source), place(output), aside, force=force, say=say)
 
 
@@ -314,7 +315,7 @@ def test_two_uses_of_a_file_are_refused(tmp_path, directory, output, rejects, sa
     where = Place(str(tmp_path / output), format_of("x.parquet", None, ""))
 
     with pytest.raises(StoreError, match=says):
-        score_file(Scoring(directory), place(source), where, aside, force=True)
+        score_file(Scoring(Local(directory)), place(source), where, aside, force=True)
     assert before == source.read_bytes()
 
 

@@ -9,33 +9,13 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from bundleserver.batch.kinds import check_kind, depth_of
+from bundleserver.batch.uses import Use
 from bundleserver.bundle import Bundle
 from bundleserver.documents.forms import quoted
 from bundleserver.errors import InvalidInput
 from bundleserver.tensors import TensorSpec, describe
 from bundleserver.tensors.columns import column_problems
 from bundleserver.tensors.signature import Signature
-
-
-@dataclass(frozen=True)
-class Use:
-    """One column of a table as a model takes it.
-
-    Attributes:
-        column: its name in the table.
-        datatype: the protocol's datatype of its values; None leaves them as they are.
-        shape: the shape of one row's value, ``()`` for a plain one, -1 for any size; None for any.
-        text_datatype: what its strings stand for where the file has nothing but strings.
-        has_nulls: whether null is valid where the datatype has no NaN.
-        is_flag: whether 0 and 1 stand for false and true.
-    """
-
-    column: str
-    datatype: str | None = None
-    shape: tuple[int, ...] | None = ()
-    text_datatype: str | None = None
-    has_nulls: bool = True
-    is_flag: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,8 +110,9 @@ class _Binder:
             said, meant = problems
             raise InvalidInput(f"{said}; {self._taker} expects {quoted(required)}{meant}")
         datatypes = self._datatypes(spec, len(spec.columns))
+        has_nulls = spec.datatype is None or spec.nullable
         uses = tuple(
-            Use(column, spec.datatype, text_datatype=datatype)
+            Use(column, spec.datatype, text_datatype=datatype, has_nulls=has_nulls)
             for column, datatype in zip(spec.columns, datatypes, strict=True)
             if column in (self._names & set(required) if spec.required_columns else self._names)
         )
@@ -164,7 +145,11 @@ class _Binder:
             )
         datatypes = self._datatypes(spec, len(self._others))
         pairs = zip(self._others, datatypes, strict=True)
-        uses = tuple(Use(name, spec.datatype, text_datatype=kind) for name, kind in pairs)
+        has_nulls = spec.datatype is None or spec.nullable
+        uses = tuple(
+            Use(name, spec.datatype, text_datatype=kind, has_nulls=has_nulls)
+            for name, kind in pairs
+        )
         return Binding(uses, spec)
 
     def _by_name(self, inputs: Sequence[TensorSpec]) -> tuple[Use, ...]:

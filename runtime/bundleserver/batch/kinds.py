@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pyarrow as pa
 import pyarrow.types as kinds
 
+from bundleserver.batch.uses import Use
 from bundleserver.errors import InvalidInput
 from bundleserver.tensors import NUMPY_DTYPES
-
-if TYPE_CHECKING:
-    from bundleserver.batch.binding import Use
 
 _NUMBER, _BOOL, _STRING, _TIME, _NULL, _OTHER = "numbers", "booleans", "strings", "dates", "", "?"
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from bundleserver.batch.binding import Use
 from bundleserver.batch.kinds import is_list
-from bundleserver.batch.values import Problems, flat_values, plain_column
+from bundleserver.batch.plain_values import Problems, flat_values, plain_column
+from bundleserver.batch.uses import Use
 from bundleserver.tensors import Array
 
 

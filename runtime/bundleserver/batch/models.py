@@ -9,6 +9,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from bundleserver.sources.own_files import own_version
 from bundleserver.sources.registry.uri import ModelUri
 from bundleserver.store.finding import complete_versions
 from bundleserver.store.serving_json import read_config, resolve, serving_version
+from bundleserver.versions import Version
 
 SCHEME = "models:/"
 
@@ -53,21 +55,39 @@ def choose_version(directory: Path, wanted: str | None) -> str | None:
     return chosen.label
 
 
-def open_directory(
-    directory: Path, version: str | None, *, device: str = "cpu", trust: Trust = TRUST_ANY
-) -> Bundle:
-    """Open a version of a directory, as a server of it does; the caller closes the bundle.
+@dataclass(frozen=True)
+class Local:
+    """A model's files on this machine.
+
+    Attributes:
+        directory: a bundle, or a directory with versions.
+        version: a version or a label of it; None is the default one.
+        name: what a registry calls the model; None for the directory's own name.
+        number: what a registry calls the version.
+    """
+
+    directory: Path
+    version: str | None = None
+    name: str | None = None
+    number: str | None = None
+
+
+def open_local(local: Local, *, device: str = "cpu", trust: Trust = TRUST_ANY) -> Bundle:
+    """Open a model, as a server of it does; the caller closes the bundle.
 
     Raises:
         BundleServerError: there is no such version, or it cannot be opened.
     """
-    source, candidate = find_version(directory, choose_version(directory, version))
+    label = choose_version(local.directory, local.version)
+    source, candidate = find_version(local.directory, label)
+    if local.name is not None:
+        candidate = replace(candidate, model=local.name, version=Version(local.number or "1"))
     return open_candidate(source, candidate, device=device, trust=trust)
 
 
 @contextmanager
-def local_directory(model: str | os.PathLike[str], version: str | None) -> Iterator[Path]:
-    """Yield a model's directory: its own, or that of a download, which is removed at the end.
+def local_model(model: str | os.PathLike[str], version: str | None) -> Iterator[Local]:
+    """Yield a model's files: its own, or those of a download, which is removed at the end.
 
     Raises:
         ConfigError: a registry is needed, and the environment names none.
@@ -75,13 +95,13 @@ def local_directory(model: str | os.PathLike[str], version: str | None) -> Itera
         SourceError: the registry has no such version, or is unavailable.
     """
     if not is_registered(model):
-        yield Path(model)
+        yield Local(Path(model), version)
         return
     with tempfile.TemporaryDirectory(prefix="bundleserver-") as place:
         yield pull_registered(str(model), version, Path(place))
 
 
-def pull_registered(model: str, version: str | None, place: Path) -> Path:
+def pull_registered(model: str, version: str | None, place: Path) -> Local:
     """Download the version that a URI refers to into a directory of the model's name in a place.
 
     The registry is named by MLFLOW_TRACKING_URI.
@@ -106,8 +126,8 @@ def pull_registered(model: str, version: str | None, place: Path) -> Path:
     from bundleserver.sources.registry.pulling import pull
 
     directory = place / uri.name
-    pull(uri, directory, RegistryClient())
-    return directory
+    pulled = pull(uri, directory, RegistryClient())
+    return Local(directory, None, uri.name, pulled.version)
 
 
 _Key = tuple[str, "str | None", str, Trust]
@@ -138,8 +158,8 @@ def opened_once(
 
 def _open(place: str, version: str | None, device: str, trust: Trust) -> Bundle:
     if not is_registered(place):
-        return open_directory(Path(place), version, device=device, trust=trust)
+        return open_local(Local(Path(place), version), device=device, trust=trust)
     directory = Path(tempfile.mkdtemp(prefix="bundleserver-"))
     atexit.register(partial(shutil.rmtree, directory, ignore_errors=True))
     pulled = pull_registered(place, version, directory)
-    return open_directory(pulled, None, device=device, trust=trust)
+    return open_local(pulled, device=device, trust=trust)

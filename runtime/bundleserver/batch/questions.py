@@ -6,16 +6,17 @@ from datetime import date, datetime
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from bundleserver.batch.binding import Binding, Use
+from bundleserver.batch.binding import Binding
 from bundleserver.batch.kinds import is_list
-from bundleserver.batch.values import Problems, iso_dates, parsed, plain_column
+from bundleserver.batch.plain_values import Problems, iso_dates, parsed, plain_column
+from bundleserver.batch.uses import Use
 from bundleserver.bundle import Bundle
 from bundleserver.errors import BundleError, InvalidInput, OutOfMemory, PredictionError
 from bundleserver.serving.execution.predict import predict
 from bundleserver.serving.requests import PredictRequest
-from bundleserver.tensors import Array
 
 STEP = "step"
 """The column that numbers the rows of one answer, from 1."""
@@ -23,7 +24,7 @@ STEP = "step"
 
 def answer_questions(
     bundle: Bundle, binding: Binding, batch: pa.RecordBatch, bad: Problems, *, first: bool
-) -> tuple[dict[str, Any], Array, Problems]:
+) -> tuple[dict[str, Any], npt.NDArray[np.int64], Problems]:
     """Answer each row; an answer of several steps becomes as many rows, numbered by ``step``.
 
     A null is an input that is left out; a plain value where a list is expected is a list of one.

@@ -16,8 +16,9 @@ import pyarrow as pa
 from bundleserver.batch.binding import Binding
 from bundleserver.batch.inputs import tensors_of
 from bundleserver.batch.outputs import column_of, type_of
+from bundleserver.batch.plain_values import Problems
 from bundleserver.batch.questions import STEP, answer_questions
-from bundleserver.batch.values import Problems, values_of
+from bundleserver.batch.values import values_of
 from bundleserver.bundle import Bundle
 from bundleserver.errors import InvalidInput, OutOfMemory, PredictionError
 from bundleserver.serving.execution.predict import predict

@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from bundleserver.batch.models import choose_version, is_registered, local_directory
+from bundleserver.batch.models import local_model, open_local
 from bundleserver.batch.tables.formats import STANDARD, format_by_suffix, format_of
 from bundleserver.bundle import Bundle
 from bundleserver.bundle.trust import TRUST_ANY, Trust
-from bundleserver.commands.bundles import has_tensors, open_version, read_requests_file
-from bundleserver.commands.console import JsonFlag, say, say_json, say_json_text
+from bundleserver.commands.bundles import has_tensors, read_requests_file
+from bundleserver.commands.console import JsonFlag, say, say_json, say_json_text, working
 from bundleserver.commands.trust import with_trust
 from bundleserver.documents.forms import quoted
 from bundleserver.errors import BundleError
@@ -122,10 +122,11 @@ def predict(
     }
     _refuse_without_output(source, [flag for flag, value in of_tables.items() if value is not None])
     body = read_requests_file(source)
-    with local_directory(model, version) as directory:
-        label = None if is_registered(model) else choose_version(directory, version)
-        with closing(open_version(directory, label, device, trust)) as bundle:
-            say_json_text(_answer(bundle, body))
+    with local_model(model, version) as local, working(f"opening {model}"):
+        bundle = open_local(local, device=device, trust=trust)
+        with closing(bundle):
+            answer = _answer(bundle, body)
+    say_json_text(answer)
 
 
 class _Places:
@@ -172,12 +173,9 @@ def _score(
     is_piped = places.output.name == STANDARD
     if as_json and is_piped:
         raise BundleError("--json prints the summary where '--output -' puts the scores; omit it")
-    with local_directory(model, version) as directory:
-        if is_registered(model):
-            version = None
+    with local_model(model, version) as local:
         scoring = Scoring(
-            directory,
-            version,
+            local,
             *names,
             method=method,
             jobs=jobs or cpu_limit(),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from bundleserver.batch.models import Local
 from bundleserver.batch.tables.pieces import Wanted
 from bundleserver.bundle.trust import Trust
 
@@ -19,8 +19,7 @@ class Job:
     ``schema``: the table's columns, serialized. ``first``: nothing but the first bad row matters.
     """
 
-    directory: Path
-    version: str | None
+    model: Local
     device: str
     trust: Trust
     schema: bytes

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow as pa
 
 from bundleserver.batch.jobs.messages import Done, Job, Ready, Task, packed, unpacked
 from bundleserver.batch.jobs.pool import Pool
+from bundleserver.batch.models import Local
 from bundleserver.batch.outputs import with_identity
 from bundleserver.batch.tables.pieces import Piece, Reader, Wanted
 from bundleserver.batch.tables.writing import TableWriter
@@ -31,8 +31,7 @@ class Scoring:
     """What to score, and how.
 
     Attributes:
-        directory: the model's directory.
-        version: a version or a label of it; None for the default one.
+        model: the model's files.
         keep: columns of the table to carry through.
         columns: those that a model without names takes.
         method: a method in the place of the model's outputs.
@@ -42,8 +41,7 @@ class Scoring:
         trust: what the model's files may do.
     """
 
-    directory: Path
-    version: str | None = None
+    model: Local
     keep: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     method: str | None = None
@@ -105,8 +103,7 @@ def score_table(
             "their own; rename them"
         )
     job = Job(
-        scoring.directory,
-        scoring.version,
+        scoring.model,
         scoring.device,
         scoring.trust,
         reader.schema.serialize().to_pybytes(),

@@ -85,6 +85,8 @@ def score_file(
         except BaseException as error:
             if counts.read and not isinstance(error, BrokenPipeError):
                 say(f"stopped after row {counts.read:,} of '{source.name}'")
+            elif isinstance(error, KeyboardInterrupt):
+                say(f"stopped before the first row of '{source.name}' was scored")
             if isinstance(error, InvalidInput):
                 raise InvalidInput(_told(error, source, output, rejects)) from error
             raise

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from bundleserver.batch.binding import bind
 from bundleserver.batch.jobs.messages import Done, Failed, Job, Ready, Task, packed, unpacked
-from bundleserver.batch.models import open_directory
+from bundleserver.batch.models import open_local
 from bundleserver.batch.scoring import Scorer
 from bundleserver.batch.tables.pieces import Wanted
 from bundleserver.bundle import Bundle
@@ -38,7 +38,7 @@ def main(descriptor: int) -> None:
 
 def _serve(connection: Connection, job: Job) -> None:
     try:
-        bundle = open_directory(job.directory, job.version, device=job.device, trust=job.trust)
+        bundle = open_local(job.model, device=job.device, trust=job.trust)
     except (BundleServerError, OSError) as error:
         connection.send(Failed(_said(error)))
         return
