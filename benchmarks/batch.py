@@ -1,9 +1,9 @@
 """Two million rows: ``bundleserver predict`` beside the library's own ``predict``.
 
-``python benchmarks/batch.py [--rows N] [--rounds N]`` writes ``batch.md`` and ``docs/batch.png``.
-Each measurement is in a process of its own, by turns. The library has the whole table in memory
-before its time begins, and that time ends with the call; the command's is that of the whole
-process, with its start, reading and writing.
+``python benchmarks/batch.py [--rows N] [--rounds N] [--models forest …]`` writes ``batch.md`` and
+``docs/batch.png``. Each measurement is in a process of its own, by turns. The library has the whole
+table in memory before its time begins, and that time ends with the call; the command's is that of
+the whole process, with its start, reading and writing.
 """
 
 from __future__ import annotations
@@ -88,12 +88,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--models", nargs="+", help="only these, such as forest")
     parser.add_argument("--output", type=Path, default=HERE / "batch.md")
     parser.add_argument("--picture", type=Path, default=HERE.parent / "docs" / "batch.png")
     arguments = parser.parse_args()
     shutil.rmtree(ROOT, ignore_errors=True)
     site, about = Site(ROOT), facts()
-    models = save_models(site)
+    models = [name for name in save_models(site) if name in (arguments.models or [name])]
     write_rows(ROOT / "rows.parquet", arguments.rows)
     runs: Runs = {(model, way): [] for model in models for way in WAYS}
     with Progress(console=Console(stderr=True)) as progress:
@@ -106,7 +107,7 @@ def main() -> None:
     lines = "\n".join(f"- {name}: {value}" for name, value in about.items())
     head = f"# Batch\n\nWritten by `benchmarks/batch.py`.\n\n{lines}\n"
     arguments.output.write_text("\n".join([head, *(table.markdown() for table in tables)]))
-    draw({way: runs["forest", way] for way in WAYS}, arguments.rows, arguments.picture)
+    draw({way: runs[models[0], way] for way in WAYS}, arguments.rows, arguments.picture)
 
 
 def save_models(site: Site) -> tuple[str, ...]:

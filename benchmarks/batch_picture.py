@@ -63,8 +63,10 @@ def _draw_memory(axes: Axes, ways: Mapping[str, Sequence[Run]]) -> None:
         times = [step * at for at in range(len(run.memory))]
         style = next(style for word, style in STYLES.items() if word in way.split())
         axes.plot(times, run.memory, style, color=_color(way), label=way)
-    axes.set(xlabel="seconds since the start", ylabel="RSS of all processes, MiB", ylim=(0, None))
-    axes.legend()
+    highest = max(max(run.memory) for runs in ways.values() for run in runs)
+    axes.set(xlabel="seconds since the start", ylabel="RSS of all processes, MiB")
+    axes.set_ylim(0, highest * 1.4)
+    axes.legend(loc="upper center", ncols=2)
 
 
 def _color(way: str) -> str:
