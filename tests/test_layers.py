@@ -106,6 +106,7 @@ SERVING = {
     "rest": ("grpc", "connection", "workers", "server"),
     "grpc": ("rest", "connection", "workers", "server"),
     "connection": ("grpc", "execution", "traffic", "metrics", "workers", "server"),
+    "payload_log": ("rest", "grpc", "kserve", "connection", "workers", "server"),
     "kserve": ("rest", "grpc", "connection", "workers", "server"),
 }
 """What each package of the edge may not know of: the arrows of docs/design.md."""
