@@ -24,6 +24,7 @@ from bundleserver.commands.flags.table import FLAGS
 from bundleserver.manifest import manifest_schema
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.metrics.requests import RequestMetrics
+from bundleserver.serving.payload_log.metrics import LogMetrics
 from bundleserver.settings import Settings
 from bundleserver.store import BundleStore
 from bundleserver.versions.canary import CanaryRules
@@ -116,8 +117,9 @@ def served(server: ServerProcess) -> Names:
 
 
 def pool_metrics() -> str:
-    """Return the metrics of queue and batches, which a server fills only when it is slow."""
+    """Return the metrics of queue, batches and payload log, which a server fills at times only."""
     registry = CollectorRegistry()
+    LogMetrics(registry)
     counted = RequestMetrics(registry)
     counted.waited("detector", 0.1)
     counted.called("detector", "v1", 2, 2)

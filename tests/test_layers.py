@@ -116,6 +116,7 @@ SERVING = {
     "rest": ("grpc", "connection", "workers", "server"),
     "grpc": ("rest", "connection", "workers", "server"),
     "connection": ("grpc", "execution", "traffic", "metrics", "workers", "server"),
+    "payload_log": ("rest", "grpc", "kserve", "connection", "workers", "server"),
     "kserve": ("rest", "grpc", "connection", "workers", "server"),
     "page": ("grpc", "connection", "workers", "server", "kserve"),
 }

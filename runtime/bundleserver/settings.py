@@ -206,6 +206,9 @@ class Settings:
         if "all" in self.log_columns and len(self.log_columns) > 1:
             what = f"is '{','.join(self.log_columns)}'; expected either names or 'all'"
             yield Problem("log_columns", what)
+        if 0 < self.log_max_bytes < 64 * 2**20:
+            what = f"is {self.log_max_bytes}; expected 0 for no limit, or at least 64MiB"
+            yield Problem("log_max_bytes", what)
 
     def _registry_problems(self) -> Iterator[Problem]:
         if self.model_uri is not None:

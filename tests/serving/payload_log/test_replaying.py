@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from prometheus_client import CollectorRegistry
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder
 
+from bundleserver import BundleStore
+from bundleserver.bundle.opening import open_bundle
 from bundleserver.errors import BundleError
+from bundleserver.serving.execution.predict import predict
 from bundleserver.serving.payload_log import replaying
+from bundleserver.serving.payload_log.entries import Entry, Taker
 from bundleserver.serving.payload_log.log_options import LogOptions
 from bundleserver.serving.payload_log.metrics import LogMetrics
 from bundleserver.serving.payload_log.replaying import LoggedRequests
 from bundleserver.serving.payload_log.writing import Writer
 from bundleserver.serving.requests import PredictRequest
-from bundleserver.tensors import TensorSpec
+from bundleserver.tensors import NamedTensor, TensorSpec
 from bundleserver.tensors.signature import Signature
 from tests.serving.fakes import FORECASTS, SUMS, FakeManager, FakeModel
-from tests.serving.payload_log.entries import answered, failed, files, one, tensors
+from tests.serving.payload_log.entries import AT, answered, failed, files, one, tensors
 from tests.serving.payload_log.test_tables import MIXED
 
 RNG = np.random.default_rng(8)
@@ -176,3 +188,42 @@ def test_a_damaged_file_is_named(logged):
 
     with pytest.raises(BundleError, match="cannot be read as a payload log"):
         list(LoggedRequests.of(path, "sums"))
+
+
+def test_a_pipeline_of_numbers_and_texts_answers_the_same_again(logged, tmp_path):
+    """Columns of a table, with nulls, by V1 and V2: the second answer is the first to the bit."""
+    frame = pd.DataFrame(
+        {"age": [20.0, None, 40.0, 55.0], "city": ["Bonn", "Köln", None, "Bonn"], "n": [1, 2, 3, 4]}
+    )
+    encoder = make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), ["city"]),
+        (SimpleImputer(), ["age"]),
+        remainder="passthrough",
+    )
+    model = make_pipeline(encoder, LinearRegression()).fit(frame, [0.1, 0.7, 0.3, 0.9])
+    BundleStore(tmp_path).save("m", {"model": model})
+    rows = [{"age": 33.3, "city": "Köln", "n": 2}, {"age": None, "city": None, "n": 7}]
+    columns = [
+        NamedTensor("age", np.array([1.5, np.nan])),
+        NamedTensor("city", np.array(["Bonn", "Ulm"], dtype=object)),
+        NamedTensor("n", np.array([5, 6])),
+    ]
+    requests = [
+        PredictRequest("m", rows=rows),
+        PredictRequest("m", rows=rows[:1]),
+        PredictRequest("m", tensors=tuple(columns)),
+    ]
+    with closing(open_bundle(tmp_path / "m" / "v1")) as bundle:
+        taker = Taker(bundle.signature, bundle.identity)
+        responses = [predict(bundle, request) for request in requests]
+        entries = [
+            Entry(asked, "v1", AT, 0.1, "ok", 2, response, taker)
+            for asked, response in zip(requests, responses, strict=True)
+        ]
+        again = [predict(bundle, asked) for asked in LoggedRequests.of(logged(*entries), "m")]
+
+    first, second = (
+        sorted(one.outputs["output-0"].tobytes() for one in answers)
+        for answers in (responses, again)
+    )
+    assert first == second

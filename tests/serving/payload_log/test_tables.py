@@ -67,6 +67,16 @@ def test_a_row_of_a_request_is_a_row_of_the_table():
     assert "2026-11-29 13:30:00.250000+00:00" == str(found[0]["timestamp"])
 
 
+def test_rows_that_came_in_groups_are_counted_one_by_one():
+    """KServe's sklearn server takes arrays of objects as several rows each."""
+    row = {"cpu": 1, "memory": 2}
+    request = PredictRequest("sums", rows=[[row, row], [row]])
+
+    found = table(answered(request, {"sum": [3.0, 3.0, 3.0]}, rows=2), ALL)
+
+    assert ([0, 1, 2], [3, 3, 3]) == (found["row"].to_pylist(), found["rows"].to_pylist())
+
+
 @pytest.mark.parametrize(
     ("wanted", "inputs", "is_complete"),
     [
@@ -140,7 +150,7 @@ def test_an_instance_of_a_forecaster_is_a_row():
     entry = answered(request, {}, signature=FORECASTS, rows=2, answers=answers)
     found = table(entry, ALL)
 
-    assert [0, 1] == found["row"].to_pylist()
+    assert ([0, 1], [2, 2]) == (found["row"].to_pylist(), found["rows"].to_pylist())
     assert [[2], [1]] == found["input_horizon"].to_pylist()
     assert [[1.0, 2.0], [3.0]] == found["output_mean"].to_pylist()
     assert ['{"level":0.5}', None] == found["parameters"].to_pylist()
@@ -158,6 +168,7 @@ def test_a_forecast_by_v2_is_a_row_of_the_same_kind():
     kinds = [block.kind for entry in (first, second) for block in blocks_of(entry, (ALL,))]
 
     assert kinds[0] == kinds[1]
+    assert [1] == table(second, ALL)["rows"].to_pylist()
 
 
 def test_a_failed_request_is_one_row_without_payload():

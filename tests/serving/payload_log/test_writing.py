@@ -284,6 +284,24 @@ def test_nothing_is_left_of_a_file_that_cannot_be_written(make, tmp_path, monkey
     assert [] == [path for path in (tmp_path / "log").rglob("*") if path.is_file()]
 
 
+def test_a_file_system_without_locks_is_good_enough(make, tmp_path, monkeypatch):
+    """Some volumes have neither locks nor directories that can be flushed."""
+
+    def unsupported(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    real = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: unsupported() if stat.S_ISDIR(os.fstat(fd).st_mode) else real(fd)
+    )
+    writer = make()
+    writer.add([one()])
+    writer.rotate(everything=True)
+
+    assert 1 == len(files(tmp_path))
+
+
 def test_payloads_are_for_the_servers_user_and_group(make, tmp_path):
     """Nobody else reads them, and the umask takes away more."""
     before = os.umask(0)

@@ -55,8 +55,10 @@ class LogFiles:
         descriptor = _create(begun)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                # Held while it is written: who can lock it knows that its process is dead.
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Held while it is written: who can lock it knows that its process is dead. Where a
+                # file system has no locks, nobody can, and what was begun is left.
+                with contextlib.suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 pq.write_table(table, file, compression="zstd", row_group_size=_ROWS_PER_GROUP)
                 file.flush()
                 os.fsync(file.fileno())
@@ -141,9 +143,11 @@ def make_folders(folder: Path) -> None:
 
 
 def _sync(folder: Path) -> None:
+    """Flush the name of a file, where directories can be: the file itself is complete."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

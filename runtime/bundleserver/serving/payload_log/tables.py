@@ -70,6 +70,14 @@ class Block(NamedTuple):
     is_complete: bool = False
 
     @property
+    def total(self) -> int:
+        """The number of rows of the whole request."""
+        response = self.entry.response
+        if response is None:
+            return self.entry.row_count
+        return len(response.answers) if response.answers is not None else self.height
+
+    @property
     def kind(self) -> tuple[object, ...]:
         """What blocks of one table have in common."""
         return (self.is_complete, *(column.key for column in self.columns))
@@ -138,7 +146,7 @@ def table_of(
     about = {
         "timestamp": pa.array(moments, pa.int64()).cast(pa.timestamp("us", "UTC")),
         "request_id": pa.array(ids, pa.string()),
-        "rows": pa.array([entry.row_count for entry in entries], pa.int32()),
+        "rows": pa.array([block.total for block in blocks], pa.int32()),
         "protocol": pa.array([entry.protocol for entry in entries], pa.string()),
         "routing_key": pa.array([_hashed(e.request.routing_key) for e in entries], pa.string()),
         "outcome": pa.array([entry.outcome for entry in entries], pa.string()),

@@ -104,7 +104,7 @@ class Writer:
         self._schemas: dict[tuple[str, str | None], pa.Schema] = {}
         self._told: set[tuple[str, str | None]] = set()
         self._failures, self._try_at, self._lost = 0, 0.0, 0
-        self._tidied = -_TIDY_SECONDS
+        self._tidied, self._is_full = -_TIDY_SECONDS, False
 
     def begin(self) -> None:
         """Look for what an earlier process left."""
@@ -259,7 +259,13 @@ class Writer:
             return
         if removed:
             self._metrics.removed.inc(removed)
-            LOG.info("payload log: removed %d bytes of the oldest files", removed)
+            # From now on there will be some to remove every minute.
+            LOG.log(
+                logging.DEBUG if self._is_full else logging.INFO,
+                "payload log: removed %d bytes of the oldest files for --log_max_bytes",
+                removed,
+            )
+            self._is_full = True
 
     def _unreadable(self, entry: Entry, error: Exception, requests: int = 1) -> None:
         """Count requests that cannot become rows; the first of a version is told."""
