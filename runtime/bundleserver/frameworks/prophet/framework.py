@@ -37,6 +37,7 @@ from bundleserver.frameworks.forecasting.timegrid import (
     iso_dates,
     parse_dates,
 )
+from bundleserver.frameworks.imports.lean import IMPORTING
 from bundleserver.frameworks.interface import named_line, reading
 from bundleserver.frameworks.prophet import document
 from bundleserver.frameworks.prophet.intervals import Intervals
@@ -209,7 +210,10 @@ def _import_quietly() -> None:
     """Import Prophet without its messages on plotting, which a server does not need."""
     logging.getLogger("prophet.plot").setLevel(logging.CRITICAL)
     logging.getLogger("cmdstanpy").setLevel(logging.WARNING)
-    import prophet
+    with IMPORTING:
+        # A model that another thread makes meanwhile would get half of its backend.
+        import cmdstanpy  # noqa: F401
+        import prophet
 
     logging.getLogger(prophet.__name__).setLevel(logging.WARNING)
 
