@@ -4,13 +4,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-TESTS := tests --ignore tests/image --ignore tests/cluster
+TESTS := tests --ignore tests/image --ignore tests/cluster --ignore tests/browser --ignore tests/monitoring
 JOBS ?= 3
 
 # One thread per library: the test processes would otherwise fight for the cores.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help demo batch-demo test test-lowest library-sets coverage soak bench image image-gpu image-test cluster-test check format constraints allow-list clean
+.PHONY: help demo batch-demo test test-lowest library-sets coverage soak bench image image-gpu image-test cluster-test browser-test monitoring-test check format constraints allow-list clean
 
 help:  ## Show this list.
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 14
@@ -32,7 +32,7 @@ PYTEST_OPTIONS := --numprocesses $(JOBS) --dist loadfile
 # An installed package has its byte code, as this gives it to the sources.
 COMPILE := $(BIN)/python -m compileall -q runtime
 
-test: $(VENV)/.installed  ## Run every test but those of image and cluster, three files at a time (JOBS).
+test: $(VENV)/.installed  ## Run every test but those of image, cluster and browser, three files at a time (JOBS).
 	$(COMPILE)
 	$(BIN)/python -m tests.gate $(PYTEST_OPTIONS) $(TESTS)
 
@@ -74,6 +74,12 @@ image-test: image $(VENV)/.installed  ## Run the images as a platform does: any 
 
 cluster-test: $(VENV)/.installed  ## Apply servingruntimes/ to KUBECONFIG's cluster, or a started one; FULL=1: both images.
 	FULL=$(FULL) PYTHON=$(BIN)/python tests/cluster/run.sh
+
+monitoring-test: $(VENV)/.installed  ## Ask a real Prometheus all queries and alerts; INSTALL_PROMETHEUS=1 installs it (root, Debian).
+	tests/monitoring/prometheus.sh $(BIN)/python -m pytest tests/monitoring
+
+browser-test: $(VENV)/.installed  ## Test the page in a headless Chromium; INSTALL_BROWSER=1 installs it (root, Debian).
+	INSTALL_BROWSER=$(INSTALL_BROWSER) tests/browser/browser.sh $(BIN)/python -m pytest tests/browser
 
 check: $(VENV)/.installed  ## Check format, lint and types.
 	$(BIN)/ruff format --check .

@@ -99,7 +99,7 @@ def main() -> None:
     with Progress(console=Console(stderr=True)) as progress:
         for model, way in progress.track(list(runs) * arguments.rounds):
             runs[model, way].append(score(site, model, way))
-            compare(ROOT / "library.parquet", ROOT / "command.parquet")
+            compare(*(ROOT / f"{model}-{who}.parquet" for who in ("library", "command")))
     tables = report(runs, arguments.rows)
     for table in tables:
         table.show(Console())
@@ -143,10 +143,10 @@ def score(site: Site, model: str, way: str) -> Run:
     cores, table = WAYS[way], ROOT / "rows.parquet"
     if way.startswith("library"):
         script, pickle = HERE / "batch_library.py", site.pickles / f"{model}.joblib"
-        words = [sys.executable, script, pickle, table, ROOT / "library.parquet", cores]
+        words = [sys.executable, script, pickle, table, ROOT / f"{model}-library.parquet", cores]
     else:
         words = [sys.executable, "-m", "bundleserver", "predict", site.store / model]
-        words += ["--input", table, "--output", ROOT / "command.parquet", "--force"]
+        words += ["--input", table, "--output", ROOT / f"{model}-command.parquet", "--force"]
         words += ["--keep", "id", "--jobs", cores, "--json"]
     # The command's processes share the cores; a library has threads.
     threads = cores if way.startswith("library") else 1

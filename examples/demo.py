@@ -137,6 +137,7 @@ def start(server: LocalServer) -> None:
         seconds = server.wait_until_ready()
     CONSOLE.print(f"[green]✓[/] every model is ready [dim]({seconds:.1f} s)[/]")
     CONSOLE.print(f"  REST on {server.url}, gRPC on {server.grpc_address}")
+    CONSOLE.print(f"  the page for your browser: {server.url}/")
     CONSOLE.print(f"  log in {server.log}", soft_wrap=True)
 
 

@@ -38,6 +38,7 @@ class LocalServer:
             *("--http_port", str(http_port), "--grpc_port", str(grpc_port)),
             # Ready is only when every model answers, and a new version is seen within a second.
             *("--strict_readiness", "true", "--poll_interval_seconds", "1"),
+            *("--enable_page", "true"),
         ]
         self.log = log
 

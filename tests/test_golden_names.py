@@ -143,7 +143,7 @@ def metrics(text: str) -> dict[str, object]:
     """Return the type and labels of every metric of ours, and the states that some list."""
     found: dict[str, object] = {}
     for family in text_string_to_metric_families(text):
-        is_ours = family.name.startswith(("bundleserver_", "request_predict"))
+        is_ours = family.name.startswith(("bundleserver_", "request_p"))
         if not is_ours or family.name.endswith("_created") or not family.samples:
             continue
         labels = {name for sample in family.samples for name in sample.labels}

@@ -57,6 +57,15 @@ def save_hostile(root: Path) -> None:
     BundleStore(root).save("hostile", LinearRegression().fit(table, table["plain"]))
 
 
+def save_wide(root: Path) -> None:
+    """Save a forest with more columns than a person fills in."""
+    table = pd.DataFrame(
+        np.random.default_rng(0).random((50, 60)), columns=[f"c{place}" for place in range(60)]
+    )
+    model = RandomForestClassifier(5, random_state=0).fit(table, (table["c0"] > 0.5).astype(int))
+    BundleStore(root).save("wide", model)
+
+
 def save_demand(root: Path) -> None:
     """Save a monthly ARIMA with a manifest, and a Prophet with a regressor."""
     months = pd.date_range("2018-01-01", periods=90, freq="MS")
@@ -77,3 +86,4 @@ def write_tables(root: Path) -> None:
     save_forest(root)
     save_categories(root)
     save_hostile(root)
+    save_wide(root)

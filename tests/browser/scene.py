@@ -49,6 +49,7 @@ def save_scene(root: Path, **canary: object) -> None:
     }
     (root / "detector" / "serving.json").write_text(json.dumps(config))
     save_sentiment(store)
+    (root / "sentiment" / "serving.json").write_text(json.dumps({"policy": "latest:2"}))
     Detector(7).save(store, "turbine-anomalies")
     break_files(store, "turbine-anomalies", "v1")
 

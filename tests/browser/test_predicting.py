@@ -12,7 +12,10 @@ from tests.browser.form_models import HOSTILE, NAMES, write_tables
 from tests.browser.form_page import ANSWERED, FormPage, in_a_shell
 from tests.end_to_end.processes import ServerProcess, running
 
-MODELS = ("fraud", "flats", "hostile", "lstm-predictor", "ensemble-predictor", "sentiment")
+MODELS = (
+    *("fraud", "flats", "hostile", "wide", "sentiment"),
+    *("lstm-predictor", "ensemble-predictor"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -231,6 +234,27 @@ def test_json_is_sent_as_it_is_written_and_kept(page):
 
     form.press("Fill from the fields")
     assert form.send().startswith("200")
+
+
+def test_json_that_cannot_be_made_of_the_fields_says_why(page):
+    """An empty field is told where the body should be; what was typed stays."""
+    form = page("fraud")
+    form.fill("0-0-1", "")
+    form.choose("mode", "json")
+
+    assert "'age': it is empty" in form.message()
+    form.choose("mode", "fields")
+    assert "" == form.value("0-0-1")
+
+
+def test_many_columns_are_one_field_of_json(page):
+    """More columns than a person fills in are an array."""
+    form = page("wide")
+
+    assert ["input-0 FP64, array [60] as JSON"] == form.labels()
+    form.fill("0-0-0", "[1, 2")
+    form.browser.find(".form-send").click()
+    assert "'input-0': this is not valid JSON" in form.message()
 
 
 def test_enter_sends(page):

@@ -5,11 +5,20 @@ import sys
 
 import numpy as np
 import pytest
+from prometheus_client import CollectorRegistry
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from typer.testing import CliRunner
 
 from bundleserver import BundleStore
+from bundleserver.bundle.opening import open_bundle
 from bundleserver.cli import app
+from bundleserver.serving.execution.predict import predict
+from bundleserver.serving.payload_log.entries import Entry, Taker
+from bundleserver.serving.payload_log.log_options import LogOptions
+from bundleserver.serving.payload_log.metrics import LogMetrics
+from bundleserver.serving.payload_log.writing import Writer
+from bundleserver.serving.requests import PredictRequest
+from tests.serving.fakes import FakeManager, FakeModel
 
 X = np.random.default_rng(5).normal(size=(200, 2))
 ROWS = [{"instances": X[start : start + 4].tolist()} for start in range(0, 80, 4)]
@@ -188,3 +197,51 @@ def test_a_plot_is_a_png(model, requests):
     done = run("compare", model, "v1", "v2", "--input", requests, "--plot", "plot.pdf")
 
     assert "'plot.pdf' is not a PNG file; expected a name that ends with .png" in done.output
+
+
+def logged(model, directory, columns=("all",), answers=True):
+    """Log requests as a server of the model does."""
+    bundle = open_bundle(model / "v1")
+    writer = Writer(
+        LogOptions(directory, columns=columns),
+        FakeManager(FakeModel("price")),
+        LogMetrics(CollectorRegistry()),
+    )
+    for body in ROWS:
+        request = PredictRequest("price", rows=body["instances"])
+        response, taker = predict(bundle, request), Taker(bundle.signature, bundle.identity)
+        entry = Entry(request, "v1", 1.8e9, 0.001, "ok", 4, response, taker)
+        failed = entry._replace(outcome="error", response=None, taker=None)
+        writer.add([entry if answers else failed, failed])
+    writer.rotate(everything=True)
+    return directory
+
+
+def test_compare_sends_the_requests_of_a_payload_log(model, requests, tmp_path):
+    """The same requests have the same result, wherever they are from."""
+    log = logged(model, tmp_path / "log")
+    from_log, from_file = (
+        json.loads(run("compare", model, "v1", "v2", "--input", place, "--json").output)
+        for place in (log, requests)
+    )
+
+    assert 20 == from_log["requests"] == from_log["compared"]
+    assert from_file["outputs"] == from_log["outputs"]
+    (file,) = log.rglob("version=v1/**/*.parquet")
+    done = run("compare", model, "v1", "v2", "--input", file, "--dry-run")
+    assert "would send 20 requests to v1 and v2" in done.output
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"columns": ()}, "log them with --log_columns all"),
+        ({"answers": False}, "has only requests that failed"),
+    ],
+)
+def test_a_payload_log_without_inputs_cannot_be_compared(model, tmp_path, more, said):
+    """The message says with which flag it could."""
+    done = run("compare", model, "v1", "v2", "--input", logged(model, tmp_path / "log", **more))
+
+    assert 0 != done.exit_code
+    assert said in " ".join(done.output.split())

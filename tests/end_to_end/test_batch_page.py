@@ -15,8 +15,8 @@ from tests.end_to_end.processes import DEADLINE_SECONDS, environment
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "batch.md"
 MADE = (
     "scores.parquet",
-    "scores.csv",
-    "good.parquet",
+    "probabilities.jsonl.gz",
+    "few-scores.csv",
     "rejected.csv",
     "forecasts.csv",
 )
@@ -27,15 +27,14 @@ MADE = (
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Run the first Python block, then every command of the page; what each printed is kept."""
     directory, tools = tmp_path_factory.mktemp("page"), tmp_path_factory.mktemp("tools")
-    installed = tools / "bundleserver"
-    installed.write_text(f'#!/bin/sh\nexec {sys.executable} -m bundleserver "$@"\n')
-    installed.chmod(0o755)
-    (tools / "python").symlink_to(sys.executable)
+    for name, words in (("bundleserver", "-m bundleserver "), ("python", "")):
+        (tools / name).write_text(f'#!/bin/sh\nexec {sys.executable} {words}"$@"\n')
+        (tools / name).chmod(0o755)
     path = os.pathsep.join((str(tools), os.environ["PATH"]))
     blocks = re.findall(r"```(python|bash)\n(.*?)```", PAGE.read_text(), re.DOTALL)
     saving = next(block for kind, block in blocks if kind == "python")
     commands = [block for kind, block in blocks if kind == "bash"]
-    assert len(commands) >= len(MADE)
+    assert commands
     for words in ([sys.executable, "-c", saving], *(["bash", "-ec", one] for one in commands)):
         done = subprocess.run(
             words,

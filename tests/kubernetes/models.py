@@ -28,6 +28,8 @@ _FIELDS = {
     "Template": {"message", "objects", "parameters", "labels"},
     "ClusterStorageContainer": {"spec", "disabled"},
     "HTTPRoute": {"spec"},
+    "PodMonitor": {"spec"},
+    "PrometheusRule": {"spec"},
 }
 _COMMON = {"apiVersion", "kind", "metadata"}
 

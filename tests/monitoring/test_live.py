@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import joblib
 import pytest
 
 from bundleserver.store import BundleStore
 from tests.end_to_end.calls import ask_grpc, v2_input
-from tests.end_to_end.processes import ServerProcess, Threads, eventually, running
+from tests.end_to_end.processes import ServerProcess, eventually, running
 from tests.end_to_end.published import Detector
 from tests.end_to_end.test_probe import broken
 from tests.monitoring.accidents import TRACE, accidents
 from tests.monitoring.files import ALERTS, metrics_of, queries, variables
-from tests.monitoring.prometheus import scraping
+from tests.monitoring.prometheus import Prometheus, scraping
 
 INPUT = v2_input("features", "FP64", [1, 3], [0.5, 0.3, 0.8])
 INTERVAL = "10s"
@@ -42,38 +46,41 @@ def write_models(root):
     joblib.dump(broken(), sales / "model.joblib")
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory):
+@contextmanager
+def serving(root: Path) -> Iterator[Prometheus]:
     """Serve with two worker processes, ask over every protocol, and scrape; yields Prometheus."""
-    root = tmp_path_factory.mktemp("monitoring")
     (root / "models").mkdir()
     write_models(root / "models")
-    log = {"log_requests": root / "log"}
+    flags = {"workers": 2, "probe": "warn", "admin": "closed", "log_requests": root / "log"}
     with (
         accidents() as other,
-        running(root / "models", workers=2, probe="warn", admin="closed", **log) as server,
-        Threads() as threads,
+        running(root / "models", **flags) as server,
     ):
         for model, version in (("detector", "v2"), ("detector", "v3"), ("split", "v1")):
             server.wait_until_ready(model, version)
         server.wait_until_ready("plain")
         server.wait_until_ready("sales")
-        asking = threading.Thread(target=ask, args=(server, threads.ends))
+        ends = threading.Event()
+        asking = threading.Thread(target=ask, args=(server, ends))
         asking.start()
         try:
-            port = free_port()
             targets = {"demo-0": server.http_port, "accidents-0": other}
-            with scraping(root, port, targets) as prometheus:
+            with scraping(root, free_port(), targets) as prometheus:
                 yield prometheus
         finally:
-            threads.ends.set()
+            ends.set()
             asking.join()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """Serve for all tests; yields Prometheus."""
+    with serving(tmp_path_factory.mktemp("monitoring")) as prometheus:
+        yield prometheus
 
 
 def free_port():
     """Return a port that nobody listens on."""
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         return taken.getsockname()[1]
 

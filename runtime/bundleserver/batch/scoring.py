@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from bundleserver.batch.binding import Binding
@@ -23,6 +24,8 @@ from bundleserver.serving.execution.predict import predict
 from bundleserver.serving.requests import PredictRequest, RequestedOutput
 from bundleserver.tensors import Array
 
+Places = npt.NDArray[np.int64]
+
 
 @dataclass
 class Scored:
@@ -35,7 +38,7 @@ class Scored:
     """
 
     columns: dict[str, Any]
-    rows: Array
+    rows: Places
     problems: Problems = field(default_factory=dict)
 
 
@@ -96,7 +99,7 @@ class Scorer:
             values, found = values_of(batch.column(use.column), use, is_text=self._is_text)
             columns.append(values)
             problems = {**found, **problems}
-        rows = np.arange(batch.num_rows)
+        rows: Places = np.arange(batch.num_rows)
         if problems:
             rows = np.setdiff1d(rows, list(problems))
             if first:
@@ -108,12 +111,11 @@ class Scorer:
         specs = self._view.signature.outputs
         announced = {spec.name: spec for spec in self._view.probe.signature.outputs}
         types = {spec.name: type_of(announced.get(spec.name, spec)) for spec in specs}
-        if self._binding.questions:
-            return {STEP: pa.int64()} | {n: kind.value_type for n, kind in types.items() if kind}
-        return {name: kind for name, kind in types.items() if kind is not None}
+        known = {name: kind for name, kind in types.items() if kind is not None}
+        return {STEP: pa.int64(), **known} if self._binding.questions else known
 
     def _score_rows(
-        self, columns: Sequence[Array], rows: Array, problems: Problems, *, first: bool
+        self, columns: Sequence[Array], rows: Places, problems: Problems, *, first: bool
     ) -> Scored:
         try:
             return Scored(self._outputs(columns, rows), rows, problems)
@@ -131,7 +133,7 @@ class Scorer:
         return Scored(self._outputs(columns, rows), rows, problems)
 
     def _bad_rows(
-        self, columns: Sequence[Array], rows: Array, *, first: bool
+        self, columns: Sequence[Array], rows: Places, *, first: bool
     ) -> Iterator[tuple[int, str]]:
         """Yield the rows that the model refuses, in order, found by halves of what it refuses."""
         halves = [rows[len(rows) // 2 :], rows[: len(rows) // 2]] if len(rows) > 1 else [rows]
@@ -149,7 +151,7 @@ class Scorer:
                 if first:
                     return
 
-    def _outputs(self, columns: Sequence[Array], rows: Array) -> dict[str, Any]:
+    def _outputs(self, columns: Sequence[Array], rows: Places) -> dict[str, Any]:
         """Call the model with some of the rows, once for each shape that these have."""
         if not len(rows):
             return {}
@@ -178,7 +180,7 @@ def reason_of(error: Exception) -> str:
     return str(error.cause) if isinstance(error, PredictionError) else str(error)
 
 
-def _groups(binding: Binding, columns: Sequence[Array]) -> list[Array] | None:
+def _groups(binding: Binding, columns: Sequence[Array]) -> list[Places] | None:
     """Return the places of rows of equal shape, in the order of their first; None if all are."""
     ragged = [
         column

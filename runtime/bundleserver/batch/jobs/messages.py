@@ -55,9 +55,10 @@ class Failed:
 
 @dataclass(frozen=True)
 class Task:
-    """A batch to score, serialized; ``bad`` as in ``Piece``."""
+    """A batch to score, serialized; ``rows``: its first and last; ``bad`` as in ``Piece``."""
 
     number: int
+    rows: tuple[int, int]
     batch: bytes
     bad: dict[int, str] = field(default_factory=dict)
 

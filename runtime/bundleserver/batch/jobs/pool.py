@@ -45,6 +45,12 @@ class Worker:
         self.task: Task | None = None
         self._send(job)
 
+    @property
+    def doing(self) -> str:
+        """The rows that it scores, for messages."""
+        first, last = self.task.rows if self.task is not None else (0, 0)
+        return f"rows {first} to {last}"
+
     def begin(self, task: Task) -> None:
         """Give it a batch; it must have none."""
         self.task = task
@@ -77,9 +83,7 @@ class Worker:
 
     def _ended(self) -> BundleError:
         code = self.process.wait(_END_SECONDS)
-        doing = (
-            "opening the model" if self.task is None else f"scoring batch {self.task.number + 1}"
-        )
+        doing = "opening the model" if self.task is None else f"scoring {self.doing}"
         how = f"with exit code {code}"
         if code < 0:
             how = f"with {signal.Signals(-code).name}"
@@ -163,7 +167,8 @@ class Pool:
             worker = by_connection[connection]  # type: ignore[index]  # one of those waited for
             said = worker.receive()
             if isinstance(said, Failed):
-                raise (InvalidInput if said.is_input else BundleError)(said.said)
+                where = "" if worker.task is None else f"{worker.doing}: "
+                raise (InvalidInput if said.is_input else BundleError)(where + said.said)
             worker.task = None
             self._idle.append(worker)
             received.append(said)

@@ -122,12 +122,12 @@ def score_table(
         counts.rows_independent = ready.rows_independent
         known = pa.ipc.read_schema(pa.py_buffer(ready.outputs))
         _check_names(scoring.keep, known.names)
-        run = _Run(scoring, ready, output, rejects, counts, tell)
+        run = _Run(scoring, ready, reader.schema, output, rejects, counts, tell)
         every = (*scoring.keep, *(reader.schema.names if rejects is not None else ()))
         columns = dict.fromkeys([*ready.wanted.columns, *every])
         wanted = Wanted(tuple(columns), ready.wanted.datatypes)
         run.through(pool, reader.pieces(wanted, scoring.batch_rows), scoring.jobs)
-        run.finish(known, reader.schema)
+        run.finish(known)
 
 
 class _Run:
@@ -135,12 +135,13 @@ class _Run:
         self,
         scoring: Scoring,
         ready: Ready,
+        table: pa.Schema,
         output: TableWriter,
         rejects: TableWriter | None,
         counts: Counts,
         tell: Tell,
     ) -> None:
-        self._scoring, self._ready = scoring, ready
+        self._scoring, self._ready, self._table = scoring, ready, table
         self._output, self._rejects = output, rejects
         self._counts, self._tell = counts, tell
         self._has_written = self._has_rejected = False
@@ -150,15 +151,18 @@ class _Run:
         waiting: deque[tuple[int, Piece]] = deque()
         done: dict[int, Done] = {}
         ahead: tuple[Task, Piece] | None = None
-        number, is_end = 0, False
+        number, read, is_end = 0, 0, False
         while True:
             if ahead is None and not is_end and len(waiting) < jobs * (1 + _AHEAD):
                 piece = next(pieces, None)
                 is_end = piece is None
                 if piece is not None:
                     taken = piece.batch.select(list(self._ready.wanted.columns))
-                    ahead = (Task(number, packed(taken), piece.bad), piece)
-                    number += 1
+                    ahead = (
+                        Task(number, (read + 1, read + taken.num_rows), packed(taken), piece.bad),
+                        piece,
+                    )
+                    number, read = number + 1, read + taken.num_rows
             if ahead is not None and pool.has_idle:
                 pool.begin(ahead[0])
                 waiting.append((ahead[0].number, ahead[1]))
@@ -201,7 +205,7 @@ class _Run:
         places = sorted(problems)
         rows = pa.array([start + place + 1 for place in places], pa.int64())
         reasons = pa.array([problems[place] for place in places], pa.string())
-        own = {name: batch.column(name).take(pa.array(places)) for name in batch.schema.names}
+        own = {name: batch.column(name).take(pa.array(places)) for name in self._table.names}
         self._write_rejected({ROW: rows, REASON: reasons, **own})
 
     def _write_rejected(self, columns: dict[str, Any]) -> None:
@@ -209,15 +213,17 @@ class _Run:
             self._rejects.write(pa.RecordBatch.from_pydict(columns))
             self._has_rejected = True
 
-    def finish(self, known: pa.Schema, table: pa.Schema) -> None:
+    def finish(self, known: pa.Schema) -> None:
         """Write the columns of tables that have no rows, so that their readers find them."""
         if not self._has_written:
-            empty = {name: pa.array([], table.field(name).type) for name in self._scoring.keep}
-            empty |= {one.name: pa.array([], one.type) for one in known}
+            schema = self._table
+            empty = {name: pa.nulls(0, schema.field(name).type) for name in self._scoring.keep}
+            empty |= {one.name: pa.nulls(0, one.type) for one in known}
             self._output.write(with_identity(empty, self._ready.facts))
         if not self._has_rejected:
-            own = {one.name: pa.array([], one.type) for one in table}
-            ends = {ROW: pa.array([], pa.int64()), REASON: pa.array([], pa.string())}
+            # pa.array would import pandas, for nothing.
+            own = {one.name: pa.nulls(0, one.type) for one in self._table}
+            ends = {ROW: pa.nulls(0, pa.int64()), REASON: pa.nulls(0, pa.string())}
             self._write_rejected({**ends, **own})
 
 

@@ -73,7 +73,7 @@ class TableWriter:
             elif batch.schema != self._schema:
                 batch = self._same(batch)
             self._sink.write(batch)
-        except OSError as error:
+        except (OSError, pa.ArrowException) as error:
             if isinstance(error, BrokenPipeError):
                 raise
             raise StoreError(f"'{self.place}' cannot be written: {error}") from error
@@ -95,7 +95,7 @@ class TableWriter:
             self._refuse_existing()
             self._part.replace(self._path)
             self._part = None
-        except OSError as error:
+        except (OSError, pa.ArrowException) as error:
             if isinstance(error, BrokenPipeError):
                 raise
             raise StoreError(f"'{self.place}' cannot be written: {error}") from error
@@ -139,9 +139,9 @@ class TableWriter:
         if name == "parquet":
             return _Parquet(self._file, schema)
         if name == "arrow":
-            return ipc.new_file(self._file, schema)
+            return cast("_Sink", ipc.new_file(self._file, schema))
         if name == "arrows":
-            return ipc.new_stream(self._file, schema)
+            return cast("_Sink", ipc.new_stream(self._file, schema))
         file = self._file
         if self._form.is_gzip:
             file = cast(

@@ -20,6 +20,7 @@ PROFILES: Mapping[str, Mapping[str, object]] = MappingProxyType(
                 "repository_index": "admin",
                 "version_mismatch": "refuse",
                 "enable_docs_url": False,
+                "enable_page": False,
             }
         )
     }

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from bundleserver.serving.page.history import STEP_SECONDS, STEPS
+from bundleserver.serving.page.history import STEP_SECONDS, STEPS, step_at
 from bundleserver.serving.page.quantiles import Counts, Steps, quantile_seconds, total
 
 WINDOW_SECONDS = STEP_SECONDS * STEPS
@@ -24,7 +25,7 @@ class Activity:
     steps: Steps = field(default_factory=dict)
     now: int = 0
 
-    @property
+    @cached_property
     def sum(self) -> Counts:
         """All counts of the window."""
         return total(self.steps.values())
@@ -90,7 +91,7 @@ class Activities:
 
     @property
     def _now(self) -> int:
-        return int(self.clock() // STEP_SECONDS)
+        return step_at(self.clock())
 
 
 def _added(several: Iterable[Steps]) -> dict[int, Counts]:

@@ -7,7 +7,7 @@ no reasons.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
@@ -84,8 +84,8 @@ class ModelFacts:
 
     status: ModelStatus
     traffic: Mapping[str, object]
-    activities: Activities
     is_whole: bool
+    activities: Activities = field(default_factory=lambda: Activities({}))
 
     @property
     def name(self) -> str:
@@ -177,6 +177,12 @@ class Overview:
     all: int
     first: int
 
+    def with_activities(self, activities: Activities) -> Overview:
+        """Add the last minutes of the models that are shown."""
+        return replace(
+            self, models=[replace(model, activities=activities) for model in self.models]
+        )
+
     @property
     def previous(self) -> int | None:
         """The first one of the page before; None if there is none."""
@@ -202,8 +208,8 @@ class Facts:
         text = wanted.casefold()
         return sorted(name for name in self._manager.models() if text in name.casefold())
 
-    def model(self, name: str, activities: Activities, is_whole: bool) -> ModelFacts:
-        """Return what is shown of a model; ``is_whole``: to an administrator.
+    def model(self, name: str, is_whole: bool) -> ModelFacts:
+        """Return what is shown of a model without its requests; ``is_whole``: to an administrator.
 
         Raises:
             ModelNotFound: there is no such model.
@@ -212,27 +218,23 @@ class Facts:
         return ModelFacts(
             status if is_whole else self._public(status),
             self._traffic(name) if is_whole or status.default is not None else {},
-            activities,
             is_whole,
         )
 
-    def overview(
-        self, wanted: str, first: int, only: str, activities: Activities, is_whole: bool
-    ) -> Overview:
-        """Return a page of the models whose names have a text.
+    def overview(self, wanted: str, first: int, only: str, is_whole: bool) -> Overview:
+        """Return a page of the models whose names have a text, without their requests.
 
         Args:
             wanted: the text; an empty one matches all.
             first: the place of the first one to show.
             only: ``problems`` for those that have any; else all.
-            activities: the last minutes of the models that may be shown.
             is_whole: what administrators are told.
         """
         counts = {"good": 0, "busy": 0, "bad": 0, "idle": 0, "problems": 0}
         matching = []
         for name in self.names(wanted):
             try:
-                found = self.model(name, activities, is_whole)
+                found = self.model(name, is_whole)
             except ModelNotFound:
                 continue  # removed since it was listed
             has_problems = bool(found.problems)

@@ -48,8 +48,14 @@ class History:
     ``sample`` is called by one thread at a time; ``rows`` from any.
     """
 
-    def __init__(self, metrics: RequestMetrics, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        metrics: RequestMetrics,
+        clock: Callable[[], float] = time.time,
+        most_versions: int = MOST_VERSIONS,
+    ) -> None:
         self._metrics = metrics
+        self._most_versions = most_versions
         self._clock = clock
         self._seen: dict[Key, Counts] = {}
         self._steps: deque[tuple[int, dict[tuple[str, str], Counts]]] = deque(maxlen=STEPS)
@@ -68,17 +74,19 @@ class History:
 
     def sample(self) -> None:
         """Keep what came since the last sample as one step."""
-        number = round(self._clock() / STEP_SECONDS)
+        number = step_at(self._clock())
         came: dict[tuple[str, str], Counts] = {}
-        for key, now in self._read().items():
-            before = self._seen.get(key)
-            if now != before:
-                at = (key.model, key.version)
-                if before is None or now.requests < before.requests:
-                    before = Counts()  # a series that was dropped begins again
-                came[at] = came.get(at, Counts()).plus(now.minus(before))
-                self._seen[key] = now
-        busiest = sorted(came, key=lambda at: -came[at].requests)[:MOST_VERSIONS]
+        for key, ended in self._read().items():
+            before = self._seen.get(key, Counts())
+            if ended == before[:3]:
+                continue
+            if ended[0] < before.requests:
+                before = Counts()  # a series that was dropped begins again
+            buckets = self._buckets(key) if key.version else before.buckets
+            now = self._seen[key] = Counts(*ended, buckets)
+            at = (key.model, key.version)
+            came[at] = came.get(at, Counts()).plus(now.minus(before))
+        busiest = sorted(came, key=lambda at: -came[at].requests)[: self._most_versions]
         kept = {at: came[at] for at in busiest}
         if self._steps and self._steps[-1][0] == number:
             # Two samples within a step, as at the start.
@@ -103,24 +111,25 @@ class History:
             # Only the plots go without it.
             LOG.exception("the page cannot read the metrics of requests")
 
-    def _read(self) -> dict[Key, Counts]:
-        """Read the counts of every version, and the latencies of those that have changed."""
-        found: dict[Key, Counts] = {}
+    def _read(self) -> dict[Key, tuple[float, float, float]]:
+        """Read how the requests of every version have ended: all, failed and refused ones."""
+        found: dict[Key, tuple[float, float, float]] = {}
         for (model, version, protocol, outcome), counter in self._metrics.outcomes.items():
             key, n = Key(model, version, protocol), float(counter.value)
-            failed = 0.0 if outcome in _NOT_FAILED else n
-            refused = n if outcome in _REFUSED else 0.0
-            found[key] = found.get(key, Counts()).plus(Counts(n, failed, refused))
-        for key, counts in found.items():
-            before = self._seen.get(key)
-            if before is not None and counts[:3] == before[:3]:
-                found[key] = before
-            elif key.version:
-                found[key] = counts._replace(buckets=self._buckets(key))
+            count, failed, refused = found.get(key, (0.0, 0.0, 0.0))
+            failed += 0.0 if outcome in _NOT_FAILED else n
+            refused += n if outcome in _REFUSED else 0.0
+            found[key] = (count + n, failed, refused)
         return found
 
     def _buckets(self, key: Key) -> tuple[float, ...]:
         return tuple(map(float, accumulate(self._metrics.seconds_of(*key).counts)))
+
+
+def step_at(seconds: float) -> int:
+    """Return the number of the step that has ended at a time in seconds since the epoch."""
+    # A timer may be early.
+    return int((seconds + 0.1) // STEP_SECONDS)
 
 
 def steps_of(rows: Iterable[Row]) -> dict[tuple[str, str], dict[int, Counts]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
 import bundleserver
+from bundleserver.documents.printable import printable
 from bundleserver.errors import Forbidden, ModelNotFound, Unauthenticated
 from bundleserver.serving.administration import Administration
 from bundleserver.serving.models import ServingManager
@@ -97,14 +99,14 @@ class Pages:
         shown = await self._shown(asked, is_whole)
         models = [
             {
-                "name": model.name,
+                "name": printable(model.name),
                 "state": model.state,
                 "default_version": model.status.default,
                 "requests_per_second": model.activity.per_second,
                 "p50_seconds": model.activity.p50,
                 "p99_seconds": model.activity.p99,
                 "failed": model.activity.sum.failed,
-                "problems": model.problems,
+                "problems": [printable(problem) for problem in model.problems],
             }
             for model in shown.models
         ]
@@ -113,26 +115,22 @@ class Pages:
 
     async def _shown(self, asked: Query, is_whole: bool) -> Overview:
         wanted, first, only = asked.text("filter"), asked.number("from"), asked.text("only")
-        names = await self._run(lambda: self._facts.names(wanted))
-        activities = await self._activities(names)
-        return await self._run(
-            lambda: self._facts.overview(wanted, first, only, activities, is_whole)
-        )
+        shown = await self._run(lambda: self._facts.overview(wanted, first, only, is_whole))
+        return shown.with_activities(await self._activities([model.name for model in shown.models]))
 
     async def _model(self, request: Request, name: str, root: str) -> Answer:
         is_whole = await self._may_see_all(request)
-        activities = await self._activities([name])
         try:
-            model = await self._run(lambda: self._facts.model(name, activities, is_whole))
+            found = await self._run(lambda: self._facts.model(name, is_whole))
         except ModelNotFound:
             return await self._nothing(f"there is no model '{name}'", root)
-        form = await self._form.first(name)
+        model = replace(found, activities=await self._activities([name]))
         return await self._render(
             "model.html",
             root=root,
             model=model,
             is_whole=is_whole,
-            form=form,
+            form=await self._form.first(name),
             form_scripts=FORM_SCRIPTS,
         )
 
@@ -141,7 +139,7 @@ class Pages:
             return _with_headers(error_answer(404, "there is no such model"))
         activities = await self._activities([name])
         plots = await self._run(activities.of_model(name).plots)
-        return _with_headers(json_answer({"name": name, "plots": plots}))
+        return _with_headers(json_answer({"name": printable(name), "plots": plots}))
 
     async def _activities(self, names: Collection[str]) -> Activities:
         rows: Iterable[Row] = await self._rows(names)

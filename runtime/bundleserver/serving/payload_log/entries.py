@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
 from bundleserver.serving.codecs.number_rows import NumberRows
@@ -20,6 +20,7 @@ LARGE_TEXT_BYTES = QUEUE_BYTES // 4
 MOST_MEASURED = 2_000
 """Texts that are measured one by one."""
 
+_NUMBERS = frozenset((bool, int, float))
 _NUMBER_BYTES = 40  # a Python number and its place in a list
 _ROW_BYTES = 200  # a small list or dict
 _ENTRY_BYTES = 1_000
@@ -67,23 +68,24 @@ def response_bytes(response: PredictResponse) -> int:
     """Estimate the memory that a response holds."""
     if response.answers is not None:
         return response.size_bytes * _NUMBER_BYTES // 8
-    return outputs_bytes(response.outputs)
+    return sum(array_bytes(array, is_trusted=True) for array in response.outputs.values())
 
 
-def outputs_bytes(outputs: Mapping[str, Array]) -> int:
-    """Estimate the memory that arrays hold."""
-    return sum(map(array_bytes, outputs.values()))
+def array_bytes(array: Array, *, is_trusted: bool = False) -> int:
+    """Return the memory that an array holds: of a view it is that of all that it is a view of.
 
-
-def array_bytes(array: Array) -> int:
-    """Return the memory that an array holds: of a view it is that of all that it is a view of."""
+    Of many texts some are measured where they are a model's: a client would know which.
+    """
     held = getattr(array.base, "nbytes", 0) if array.base is not None else 0
     own = max(array.nbytes, held)
     if array.dtype.kind != "O":
         return own
+    step = 1
     if array.size > MOST_MEASURED:
-        return max(own, LARGE_TEXT_BYTES)
-    return own + sum(map(sys.getsizeof, array.ravel().tolist()))
+        if not is_trusted:
+            return max(own, LARGE_TEXT_BYTES)
+        step = array.size // 200
+    return own + step * sum(map(sys.getsizeof, array.ravel()[::step].tolist()))
 
 
 def _rows_bytes(rows: Sequence[object]) -> int:
@@ -93,12 +95,16 @@ def _rows_bytes(rows: Sequence[object]) -> int:
         return 4 * rows.values.nbytes
     if not rows:
         return 0
-    first, count = list(_plain(rows[0], MOST_MEASURED)), len(rows)
-    nested = count * _ROW_BYTES if isinstance(rows[0], (list, dict)) else 0
+    count, start = len(rows), rows[0]
+    values = start.values() if isinstance(start, dict) else start
+    if isinstance(values, Collection) and _NUMBERS.issuperset(map(type, values)):
+        return count * (_ROW_BYTES + len(values) * _NUMBER_BYTES)
+    first = list(_plain(start, MOST_MEASURED))
+    nested = count * _ROW_BYTES if isinstance(start, (list, dict)) else 0
     if count * len(first) <= MOST_MEASURED:
         return nested + sum(map(_value_bytes, _plain(rows, 2 * MOST_MEASURED)))
     if all(isinstance(value, (bool, int, float)) for value in first):
-        return nested + count * max(len(first), _width(rows[0])) * _NUMBER_BYTES
+        return nested + count * max(len(first), _width(start)) * _NUMBER_BYTES
     return LARGE_TEXT_BYTES
 
 

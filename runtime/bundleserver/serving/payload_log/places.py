@@ -9,6 +9,7 @@ import hashlib
 import re
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -41,7 +42,12 @@ class Place(NamedTuple):
 
 def hour_of(seconds: float) -> str:
     """Return the hour of a moment, in UTC."""
-    return time.strftime("%Y-%m-%dT%H", time.gmtime(seconds))
+    return _hour(int(seconds // 3600))
+
+
+@lru_cache(maxsize=64)
+def _hour(number: int) -> str:
+    return time.strftime("%Y-%m-%dT%H", time.gmtime(3600 * number))
 
 
 def file_name(seconds: float, process: str, number: int) -> str:

@@ -51,8 +51,9 @@ class LoggedRequests:
         for path in _files(source):
             about = _metadata(path)
             whole, partial = found.setdefault(about.get("bundleserver.model", ""), ([], []))
-            is_whole = about.get("bundleserver.inputs") == "complete"
-            (whole if is_whole else partial).append(path)
+            inputs = about.get("bundleserver.inputs")
+            if inputs != "none":
+                (whole if inputs == "complete" else partial).append(path)
         if not found:
             raise BundleError(f"'{source}' has no files of a payload log; expected *.parquet")
         if model not in found and len(found) > 1:
@@ -63,6 +64,8 @@ class LoggedRequests:
             )
         name = model if model in found else next(iter(found))
         whole, partial = found[name]
+        if not whole and not partial:
+            raise BundleError(f"'{source}' has only requests that failed, which are not sent again")
         if not whole:
             raise BundleError(
                 f"'{source}' does not have all inputs of its requests, so they cannot be sent "
@@ -88,7 +91,7 @@ class LoggedRequests:
         for path in self.files:
             try:
                 yield from self._requests_of(path)
-            except (pa.ArrowException, ValueError, KeyError) as error:
+            except (pa.ArrowException, OSError, ValueError, KeyError) as error:
                 raise BundleError(f"'{path}' cannot be read as a payload log: {error}") from error
 
     def _requests_of(self, path: Path) -> Iterator[PredictRequest]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -32,21 +32,21 @@ FORMAT = "1"
 
 
 class Column(NamedTuple):
-    """A part of a tensor for some rows, which are the first axis of ``values``.
+    """A tensor for some rows, which are the first axis of ``values``, or named columns of it.
 
-    ``role`` is ``input`` or ``output``; ``column`` names one of the tensor's columns.
+    ``role`` is ``input`` or ``output``; with ``columns``, ``values`` has one more axis for them.
     """
 
     role: str
     tensor: str
-    column: str | None
+    columns: tuple[str, ...] | None
     values: Array
 
     @property
-    def key(self) -> tuple[str, str, str | None, str, pa.DataType]:
+    def key(self) -> tuple[object, ...]:
         """What columns of one table have in common."""
-        dtype = self.values.dtype.str if self.values.dtype.kind in PLAIN_KINDS else "object"
-        return self.role, self.tensor, self.column, dtype, type_of(self.values)
+        dtype = self.values.dtype
+        return self.role, self.tensor, self.columns, _dtype_name(dtype), self.values.ndim
 
 
 class Block(NamedTuple):
@@ -152,18 +152,40 @@ def table_of(
     arrays = [pa.array(row.astype(np.int32)), *shared]
     fields = [pa.field(name, array.type) for name, array in zip(names, arrays, strict=True)]
     taken = set(names)
-    for at, column in enumerate(blocks[0].columns):
-        _, _, _, dtype, kind = column.key
-        arrays.append(arrow_column([block.columns[at].values for block in blocks], kind))
-        told = {"role": column.role, "tensor": column.tensor, "dtype": dtype}
-        if column.column is not None:
-            told["column"] = column.column
-        fields.append(pa.field(_name(column, taken), kind, metadata=told))
+    for at in range(len(blocks[0].columns)):
+        for column, parts in _columns([block.columns[at] for block in blocks]):
+            kind = type_of(parts[0])
+            arrays.append(arrow_column(parts, kind))
+            told = {
+                "role": column.role,
+                "tensor": column.tensor,
+                "dtype": _dtype_name(parts[0].dtype),
+            }
+            if column.columns is not None:
+                told["column"] = column.columns[0]
+            fields.append(pa.field(_name(column, taken), kind, metadata=told))
     said = {"bundleserver.format": FORMAT, **(metadata or {})}
     response = entries[0].response
     said["bundleserver.rows"] = "rows" if response is None or response.rowwise else "requests"
-    said["bundleserver.inputs"] = "complete" if blocks[0].is_complete else "not complete"
+    if response is None:
+        said["bundleserver.inputs"] = "none"
+    else:
+        said["bundleserver.inputs"] = "complete" if blocks[0].is_complete else "not complete"
     return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=said))
+
+
+def _columns(parts: Sequence[Column]) -> Iterator[tuple[Column, list[Array]]]:
+    """Yield each column of a tensor, and its values in each part."""
+    if parts[0].columns is None:
+        yield parts[0], [part.values for part in parts]
+        return
+    whole = np.concatenate([part.values for part in parts])
+    for i, name in enumerate(parts[0].columns):
+        yield parts[0]._replace(columns=(name,)), [whole[:, i]]
+
+
+def _dtype_name(dtype: np.dtype[Any]) -> str:
+    return dtype.str if dtype.kind in PLAIN_KINDS else "object"
 
 
 def _validated(entry: Entry, taker: Taker) -> Mapping[str, NamedTensor]:
@@ -204,9 +226,14 @@ def _inputs(
         is_complete = is_complete and 0 < len(columns) == len(listed)
         spec = specs.get(tensor.name, TensorSpec(tensor.name))
         kinds = dict(zip(spec.columns, spec.column_datatypes, strict=False))
+        if listed and values.dtype.kind in PLAIN_KINDS:
+            names = columns if len(listed) == len(columns) else tuple(columns[i] for i in listed)
+            part = values if len(listed) == len(columns) else values[:, listed]
+            found.append(Column("input", tensor.name, names, part))
+            continue
         for i in listed:
-            part = _unmixed(values[:, i], kinds.get(columns[i]))
-            found.append(Column("input", tensor.name, columns[i], part))
+            part = _unmixed(values[:, i : i + 1], kinds.get(columns[i]))
+            found.append(Column("input", tensor.name, columns[i : i + 1], part))
     return tuple(found), is_complete
 
 
@@ -219,7 +246,7 @@ def _unmixed(values: Array, datatype: str | None) -> Array:
     if values.dtype.kind != "O" or datatype == "BYTES":
         return values
     plain = values.tolist()
-    if not all(value is None or isinstance(value, (bool, int, float)) for value in plain):
+    if not all(value is None or isinstance(value, (bool, int, float)) for (value,) in plain):
         return values
     return np.array(plain, dtype=np.bool_ if datatype == "BOOL" else np.float64)
 
@@ -255,8 +282,8 @@ def _hashed(key: str | None) -> str | None:
 
 def _name(column: Column, taken: set[str]) -> str:
     """Name a column of the table, as no other is named."""
-    names = [f"{column.role}_{column.column or column.tensor}"]
-    names.append(f"{column.role}_{column.tensor}_{column.column}")
+    own = column.columns[0] if column.columns else column.tensor
+    names = [f"{column.role}_{own}", f"{column.role}_{column.tensor}_{own}"]
     names += [f"{names[0]}_{number}" for number in range(2, 2 + len(taken))]
     name = next(name for name in names if name not in taken)
     taken.add(name)

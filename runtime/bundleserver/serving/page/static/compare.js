@@ -9,7 +9,7 @@
   form.comparison = (answers, names) => {
     const block = element("div", { class: "form-comparison" });
     answers.forEach((answer, at) => {
-      const line = form.statusLine(answer);
+      const line = form.statusLine({ ...answer, version: "" });
       line.prepend(element("strong", {}, `Version ${names[at]}: `));
       block.append(line);
       const error = form.errorOf(answer);

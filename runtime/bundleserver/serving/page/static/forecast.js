@@ -30,6 +30,14 @@
     return Date.parse(hasZone ? text : `${text.length > 10 ? text : `${text}T00:00:00`}Z`) / 1000;
   };
 
+  // A time as ISO 8601 has it, no finer than the distance of what stands beside it.
+  const DAY = 86400;
+  const isoDate = (ts, distance) => {
+    const text = new Date(ts * 1000).toISOString();
+    if (distance >= 28 * DAY) return text.slice(0, 7);
+    return distance >= DAY ? text.slice(0, 10) : `${text.slice(5, 10)} ${text.slice(11, 16)}`;
+  };
+
   // Merge history and forecast into uPlot's columns: x, history, mean, lower, upper.
   form.plotData = (history, forecast) => {
     const isDated = Boolean(forecast.ds && (!history.values.length || history.ds));
@@ -63,14 +71,16 @@
     const band = /^#[0-9a-f]{6}$/i.test(line) ? `${line}40` : line;
     const grid = { stroke: colour("--line", "#88888844"), width: 1 };
     const axis = { stroke: colour("--quiet", ink), grid, ticks: grid };
+    const dates = (plot, splits, at, space, distance) => splits.map((ts) => isoDate(ts, distance));
+    const whole = (plot, ts) => (ts === null ? "–" : new Date(ts * 1000).toISOString().slice(0, 19));
     const options = {
       width: Math.max(240, place.clientWidth),
       height: 260,
       tzDate: (ts) => uPlot.tzDate(new Date(ts * 1000), "Etc/UTC"),
       scales: { x: { time: isDated, ...range(data[0], forecast.mean.length) } },
-      axes: [axis, { ...axis, size: 60 }],
+      axes: [isDated ? { ...axis, space: 90, values: dates } : axis, { ...axis, size: 60 }],
       series: [
-        { label: isDated ? "date" : "step" },
+        isDated ? { label: "date", value: whole } : { label: "step" },
         { label: "history", stroke: ink, width: 1.5 },
         { label: "mean", stroke: line, width: 2, points: { show: data[0].length < 200 } },
         { label: "lower", stroke: line, width: 1, dash: [4, 4], points: { show: false } },

@@ -19,6 +19,7 @@
       this.rows = [];
       this.raw = null;
       this.running = null;
+      this.unfilled = null;
     }
 
     async start() {
@@ -41,9 +42,11 @@
     }
 
     async load() {
+      const mine = (this.loading = {});
       try {
         const url = form.addressOf(this.root, this.model, "form", this.version);
         const spec = await form.fetchJson(url);
+        if (this.loading !== mine) return;
         this.rows = carriedOver(this.spec, this.rows, spec);
         // A form has no fields for what any input may be.
         if (!spec.inputs.length) this.mode = "json";
@@ -61,12 +64,13 @@
       this.curl = element("pre", { class: "form-curl", tabindex: "0" });
       this.curl.setAttribute("aria-label", "the same request with curl");
       this.result = this.result || element("div", { class: "form-result" });
-      this.result.setAttribute("aria-live", "polite");
+      // Read to those who do not see the answer; the whole table would be too much.
+      this.told = element("p", { class: "unseen", role: "status" });
       this.inputs = element("div");
       this.sending = element("button", { type: "submit", class: "form-send" }, "Send");
       const whole = element("form", { class: "form", novalidate: true, autocomplete: "off" });
-      whole.append(this.choices(), this.inputs, this.message, this.sending);
-      whole.append(element("h3", {}, "The same with curl"), this.curl, this.result);
+      whole.append(form.choicesView(this), this.inputs, this.message, this.sending);
+      whole.append(element("h3", {}, "The same with curl"), this.curl, this.told, this.result);
       whole.addEventListener("submit", (event) => {
         event.preventDefault();
         this.send();
@@ -78,43 +82,6 @@
       this.place.replaceChildren(whole);
     }
 
-    choices() {
-      const { spec } = this;
-      const box = element("div", { class: "form-choices" });
-      const chosen = (value) => {
-        this.version = value;
-        this.load();
-      };
-      const byTraffic = ["", `by default (${spec.default || "none"})`];
-      const own = spec.versions.map((version) => [version, version]);
-      const named = Object.entries(spec.labels).map(([label, of]) => [label, `${label} (${of})`]);
-      const among = (first, value) => {
-        const listed = [first, ...own, ...named];
-        // A link may name a version that has gone.
-        return listed.some(([each]) => each === value) ? listed : [...listed, [value, value]];
-      };
-      box.append(form.select("Version", among(byTraffic, this.version), this.version, chosen));
-      if (spec.versions.length > 1 || this.other) {
-        const others = among(["", "nothing"], this.other);
-        box.append(
-          form.select("Compare with", others, this.other, (value) => {
-            this.other = value;
-            this.changed();
-          }),
-        );
-      }
-      const protocols = [["v1", "V1"], ["v2", "V2"]];
-      const modes = [["fields", "Fields"], ["json", "JSON"]];
-      box.append(
-        form.radios("Protocol", "protocol", protocols, this.protocol, (value) => {
-          this.protocol = value;
-          this.drawInputs();
-        }),
-        form.radios("Input", "mode", modes, this.mode, (value) => this.choose(value)),
-      );
-      return box;
-    }
-
     choose(mode) {
       this.mode = mode;
       this.drawInputs();
@@ -124,78 +91,23 @@
       const { spec } = this;
       const parts = [];
       if (this.mode === "json") {
-        parts.push(this.jsonView());
+        parts.push(form.jsonView(this));
       } else {
         if (!spec.inputs.length) {
           const why = "The signature of this version is open: send any input as JSON.";
           parts.push(element("p", { class: "form-note" }, why));
         }
-        parts.push(form.fieldsView(spec, this.rows, () => this.changed()), ...this.more());
+        parts.push(form.fieldsView(spec, this.rows, () => this.changed()), ...form.optionsView(this));
       }
       this.inputs.replaceChildren(...parts);
       this.changed();
+      this.tellUnfilled();
     }
 
-    jsonView() {
-      const area = element("textarea", { rows: 12, spellcheck: false, class: "form-raw" });
-      area.setAttribute("aria-label", "the body of the request");
-      const fill = () => {
-        try {
-          area.value = this.bodyOfFields();
-        } catch (error) {
-          area.value = this.protocol === "v1" ? '{"instances": []}' : '{"inputs": []}';
-          this.tell(error);
-        }
-      };
-      // What the user wrote is kept, whatever else is chosen.
-      if (this.raw === null) fill();
-      else area.value = this.raw;
-      area.addEventListener("input", () => {
-        this.raw = area.value;
-        this.changed();
-      });
-      this.area = area;
-      const again = form.button("Fill from the fields", () => {
-        this.raw = null;
-        fill();
-        this.changed();
-      });
-      return element("div", { class: "form-field form-wide" }, area, again);
-    }
-
-    // Parameters, and the outputs that V2 may choose.
-    more() {
-      const parts = [];
-      const grid = element("div", { class: "form-grid" });
-      if (this.spec.parameters.length) parts.push(grid);
-      for (const name of this.spec.parameters) {
-        const input = element("input", { type: "text", autocomplete: "off" });
-        input.value = this.parameters.get(name) || "";
-        if (name === "level") input.placeholder = "0.95";
-        if (name === "history_start") input.placeholder = "2026-01-31";
-        input.addEventListener("input", () => {
-          this.parameters.set(name, input.value);
-          this.changed();
-        });
-        const kind = element("span", { class: "form-kind" }, "parameter, optional");
-        grid.append(element("label", { class: "form-pick" }, form.visible(name), " ", kind, input));
-      }
-      const names = [...new Set([...this.spec.outputs, ...this.spec.methods])];
-      if (this.protocol === "v2" && names.length > 1) {
-        const box = element("fieldset", { class: "form-choice" });
-        box.append(element("legend", {}, "Outputs (all of the model's own where none is chosen)"));
-        for (const name of names) {
-          const input = element("input", { type: "checkbox", checked: this.outputs.has(name) });
-          input.addEventListener("change", () => {
-            if (input.checked) this.outputs.add(name);
-            else this.outputs.delete(name);
-            this.changed();
-          });
-          box.append(element("label", {}, input, " ", form.visible(name)));
-        }
-        parts.push(box);
-      }
-      return parts;
+    // Why the body could not be made of the fields, once.
+    tellUnfilled() {
+      if (this.unfilled) this.tell(this.unfilled);
+      this.unfilled = null;
     }
 
     bodyOfFields() {
@@ -271,6 +183,7 @@
 
     async show(answers, running) {
       const [answer] = answers;
+      this.told.textContent = answers.map((each) => `${each.status} ${each.phrase}`).join(", ");
       if (answers.length > 1) {
         this.result.replaceChildren(form.comparison(answers, this.asked()));
         return;

@@ -77,13 +77,22 @@
         if (same) same.open = details.open;
       }
       if (next.isEqualNode(part)) continue;
-      const focusable = [...part.querySelectorAll(FOCUSABLE)];
-      const at = focusable.indexOf(document.activeElement);
+      const [id, at] = placeOfFocus(part);
       part.replaceWith(next);
-      if (at >= 0) next.querySelectorAll(FOCUSABLE)[at]?.focus({ preventScroll: true });
+      if (id) inside(document.getElementById(id))[at]?.focus({ preventScroll: true });
       prepareToken();
     }
     forget.hidden = !page.token();
+  }
+
+  const inside = (element) => (element ? [...element.querySelectorAll(FOCUSABLE)] : []);
+
+  // The nearest element with an id around what has the focus, and its place in that.
+  function placeOfFocus(part) {
+    const active = document.activeElement;
+    if (!part.contains(active)) return ["", -1];
+    const around = active.parentElement.closest("[id]");
+    return [around.id, inside(around).indexOf(active)];
   }
 
   // A person types in it, or has marked text to copy.

@@ -42,7 +42,7 @@
       height: HEIGHT,
       cursor: { drag: { x: false, y: false } },
       scales: { y: { range: (_, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
-      axes: [axis({ space: 60, values: (_, ticks) => ticks.map((t) => clock(t, 16)) }), axis({ size: 48, values: (_, ticks) => ticks.map(short) })],
+      axes: [axis({ space: 60, size: 32, values: (_, ticks) => ticks.map((t) => clock(t, 16)) }), axis({ size: 48, values: (_, ticks) => ticks.map(short) })],
       series: [
         { label: "at", value: (_, at) => (at == null ? "–" : clock(at, 19)) },
         ...lines.map((line) => ({

@@ -1,0 +1,262 @@
+"""The page's routes: what they show to whom, and how they are guarded."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import httpx
+import pytest
+
+from bundleserver.serving.options import ServerOptions
+from bundleserver.serving.page.static_files import NAMES
+from bundleserver.tensors import TensorSpec
+from bundleserver.tensors.signature import Signature
+from bundleserver.versions.lifecycle import State
+from bundleserver.versions.serving_config import ServingConfig
+from tests.serving.fakes import FakeManager, FakeModel, FakeVersion, serving
+
+PAGE = ServerOptions(enable_page=True)
+BROWSER = {"accept": "text/html,*/*;q=0.8"}
+TOKEN = "a-token-of-32-bytes-and-some-more"  # noqa: S105  # of the tests
+BROKEN = FakeVersion("2", state=State.FAILED, reason="FAILED while LOADING: a secret path")
+SUMS = FakeModel(
+    "sums",
+    versions=(BROKEN, FakeVersion("1", loaded_at=1e9, metadata={"digest": "abc"})),
+    config=ServingConfig(traffic={"1": 3, "2": 1}),
+    known=("2", "1", "0"),
+)
+EVIL = "\"'><script>alert(1)</script>\u202e\n&\ud800"
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Serve one model with a broken version, and one whose name is evil."""
+    with serving(FakeManager(SUMS, FakeModel(EVIL)), PAGE) as served:
+        yield served
+
+
+def get(server, path="/", **headers):
+    """Ask as a browser does."""
+    return httpx.get(server.rest + path, headers={**BROWSER, **headers})
+
+
+def test_each_path_has_its_answer(server):
+    """What is not a route is a page that says so, for programs an error."""
+    found = {
+        path: (answer.status_code, answer.headers["content-type"].partition(";")[0])
+        for path in (
+            *("/", "/page/models/sums", "/page/models/nope", "/page", "/page/models"),
+            *("/page/data", "/page/models/sums/data", "/page/models/nope/data", "/page/static/x"),
+            *("/page/static/page.js", "/page/static/..%2fpages.py", "/page/static/%2e%2e/pages.py"),
+        )
+        if (answer := get(server, path))
+    }
+
+    assert found == {
+        "/": (200, "text/html"),
+        "/page/models/sums": (200, "text/html"),
+        "/page/models/nope": (404, "text/html"),
+        "/page": (404, "text/html"),
+        "/page/models": (404, "text/html"),
+        "/page/data": (200, "application/json"),
+        "/page/models/sums/data": (200, "application/json"),
+        "/page/models/nope/data": (404, "application/json"),
+        "/page/static/x": (404, "text/html"),
+        "/page/static/page.js": (200, "text/javascript"),
+        "/page/static/..%2fpages.py": (404, "text/html"),
+        "/page/static/%2e%2e/pages.py": (404, "text/html"),
+    }
+
+
+@pytest.mark.parametrize("path", ["/", "/page/models/sums", "/page/models/nope", "/page/data"])
+def test_every_answer_is_guarded(server, path):
+    """A browser runs only the package's scripts, sends nothing elsewhere, and keeps nothing."""
+    headers = get(server, path).headers
+
+    policy = headers["content-security-policy"].split("; ")
+    assert {"default-src 'none'", "script-src 'self'", "base-uri 'none'"} <= {*policy}
+    assert "frame-ancestors 'none'" in policy
+    assert not any("unsafe" in part for part in policy)
+    assert "nosniff" == headers["x-content-type-options"]
+    assert "no-referrer" == headers["referrer-policy"]
+    assert "no-store" == headers["cache-control"]
+    assert "set-cookie" not in headers
+
+
+def test_no_page_has_a_script_or_style_of_its_own(server):
+    """All of them are files of the package."""
+    for path in ("/", "/page/models/sums"):
+        text = get(server, path).text
+        assert not re.search(r"<script(?! defer src=)|<style| style=| on\w+=", text)
+
+
+def test_addresses_are_relative(server):
+    """Behind a proxy that takes off a prefix every link still leads to this server."""
+    for path in ("/", "/page/models/sums", "/page/models/sums/"):
+        text = get(server, path).text
+        targets = re.findall(r'(?:href|src|action|data-source)="([^"#]+)', text)
+        depth = path.count("/") - 1
+        assert targets
+        assert {target.startswith("../" * depth or "./") for target in targets} == {True}
+
+
+def test_names_are_escaped_wherever_they_stand(server):
+    """In text, in addresses, in attributes; what cannot be seen is made visible."""
+    overview = get(server).text
+    assert "<script>alert" not in overview
+    assert "\u202e" not in overview
+    assert r"\u202e\n&amp;\ud800" in overview
+
+    link = next(one for one in re.findall(r'href="([^"]+)"', overview) if "script" in one)
+    assert re.fullmatch(r"\./page/models/[\w.~%-]+", link)
+
+
+def test_a_long_text_is_cut_in_the_middle():
+    """A reason of a megabyte does not become a page of one."""
+    broken = replace(BROKEN, reason=f"FAILED while LOADING: {'x' * 10**6}")
+    with serving(FakeManager(replace(SUMS, versions=(broken,), default=None)), PAGE) as served:
+        assert len(get(served, "/page/models/sums").content) < 20_000
+
+
+def test_static_files_are_kept_until_they_change(server):
+    """Under the address with their mark for ever, under another they are asked for again."""
+    for name in NAMES:
+        first = get(server, f"/page/static/{name}")
+        mark = first.headers["etag"].strip('"')
+        marked = get(server, f"/page/static/{name}?v={mark}")
+        again = get(server, f"/page/static/{name}", **{"if-none-match": f'"{mark}"'})
+
+        assert "no-cache" == first.headers["cache-control"]
+        assert "immutable" in marked.headers["cache-control"]
+        assert (304, b"") == (again.status_code, again.content)
+
+
+def test_the_page_shows_what_is_worse_than_it_should_be():
+    """A version that is READY with a warning, a serving.json that is not in effect, an outage."""
+    warned = FakeVersion("1", reason="READY although its probe failed: no", probe_problem="no")
+    model = FakeModel(
+        "sums",
+        versions=(warned,),
+        config_problem="serving.json has no default",
+        stale_since=1e9,
+        source_problem="the registry does not answer",
+    )
+    with serving(FakeManager(model), PAGE) as served:
+        for path in ("/", "/page/models/sums"):
+            text = get(served, path).text
+            assert "although its probe failed: no" in text
+            assert "serving.json has no default" in text
+            assert "the registry does not answer" in text
+
+
+def test_any_metadata_can_be_shown():
+    """A manifest's free keys may be of any kind, and known ones too."""
+    metadata = {
+        "metrics": [1, {"a": None}],
+        "trained_at": ["x", EVIL],
+        "components": {"a": {"framework": {}}},
+        "methods": ["predict"],
+        "digest": None,
+        "verification": "none",
+        "tags": {EVIL: [EVIL]},
+        EVIL: 10**400,
+        "training_data": float("nan"),
+    }
+    spec = TensorSpec("x", None, None, ("a", "b"), column_datatypes=("FP64", "BYTES"))
+    version = FakeVersion("1", metadata=metadata, signature=Signature((spec,), (spec,)))
+    with serving(FakeManager(FakeModel("sums", versions=(version,))), PAGE) as served:
+        answer = get(served, "/page/models/sums")
+
+    assert 200 == answer.status_code
+    assert "any shape" in answer.text
+    assert "<script>alert" not in answer.text
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *("from=-1", "from=99999999999999999999", "from=x", "filter=%ff%00", "only=nothing"),
+        *("filter=" + "x" * 5000, "&".join(["a=1"] * 1000), "=&;%"),
+    ],
+)
+def test_any_query_has_an_answer(server, query):
+    """Fields that mean nothing are as if they were not there."""
+    assert 200 == get(server, f"/?{query}").status_code
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    """Serve it with an index for administrators who have a token."""
+    (tmp_path / "token").write_text(TOKEN)
+    options = replace(
+        PAGE, repository_index="admin", admin_token_file=tmp_path / "token", enable_grpc=False
+    )
+    with serving(FakeManager(SUMS), options) as served:
+        yield served
+
+
+@pytest.mark.parametrize("path", ["/", "/page/models/sums", "/page/data"])
+def test_strangers_see_what_metadata_tell(guarded, path):
+    """Neither reasons nor states of what does not answer, nor since when."""
+    text = get(guarded, path).text
+
+    assert "sums" in text
+    assert "secret" not in text
+    assert "FAILED" not in text
+    assert "2001-09-09" not in text
+
+
+@pytest.mark.parametrize("path", ["/", "/page/models/sums", "/page/data"])
+def test_the_token_shows_all_and_is_counted(guarded, path):
+    """It is the index's token, decided and counted where the index's is."""
+    answer = get(guarded, path, authorization=f"Bearer {TOKEN}")
+
+    assert "a secret path" in answer.text
+    labels = {"request": "index", "protocol": "rest", "result": "allowed"}
+    assert 1 == guarded.registry.get_sample_value("bundleserver_admin_requests_total", labels)
+
+
+@pytest.mark.parametrize("path", ["/", "/page/models/sums", "/page/models/nope", "/page/data"])
+def test_another_token_is_refused(guarded, path):
+    """As it is for the index: a page is no place to guess without a line in the log."""
+    answer = get(guarded, path, authorization="Bearer another")
+
+    assert 401 == answer.status_code
+    assert "Bearer" == answer.headers["www-authenticate"]
+    labels = {"request": "index", "protocol": "rest", "result": "unauthenticated"}
+    assert 1 == guarded.registry.get_sample_value("bundleserver_admin_requests_total", labels)
+
+
+@pytest.mark.parametrize(
+    ("admin", "site", "is_shown"),
+    [
+        ("closed", "same-origin", False),
+        ("open", "same-origin", True),
+        ("open", "cross-site", False),
+    ],
+)
+def test_without_a_token_the_index_decides_as_well(admin, site, is_shown):
+    """Closed to all, or open to whom no other site has sent."""
+    options = replace(PAGE, admin=admin, repository_index="admin")
+    with serving(FakeManager(SUMS), options) as served:
+        text = get(served, **{"sec-fetch-site": site}).text
+
+    assert is_shown == ("a secret path" in text)
+
+
+def test_the_last_minutes_are_shown():
+    """Requests come into figures and plots with the next step."""
+    with serving(FakeManager(FakeModel("sums")), PAGE) as served:
+        for _ in range(3):
+            httpx.post(
+                f"{served.rest}/v1/models/sums:predict", json={"instances": [[1.0, 2.0]]}
+            ).raise_for_status()
+        served.server._edge.history.sample()
+        data = get(served, "/page/models/sums/data").json()
+        (model,) = get(served, "/page/data").json()["models"]
+
+    plots = data["plots"]
+    assert 3 == pytest.approx(sum(plots["requests"]) * 5)
+    assert {len(plots["times"])} == {len(values) for values in plots.values()}
+    assert model["p99_seconds"] > 0
