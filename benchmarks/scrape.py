@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -68,7 +68,10 @@ def _many_models(count: int, rounds: int) -> list[str]:
     names = [f"model-{number}" for number in range(count)]
     _write(store, names)
     lines = [f"## {count:,} models, each asked before each scrape", ""]
-    lines += ["| page | samples | MB on the wire | median, ms | most, ms |", "|---|--:|--:|--:|--:|"]
+    lines += [
+        "| page | samples | MB on the wire | least, ms | median, ms |",
+        "|---|--:|--:|--:|--:|",
+    ]
     with _serving(store.root, "--poll_interval_seconds", "60") as port:
         _wait_until_ready(port, names)
         for kind, headers in KINDS.items():
@@ -78,11 +81,9 @@ def _many_models(count: int, rounds: int) -> list[str]:
                 started = time.perf_counter()
                 page = _get(port, "/metrics", headers)
                 times.append((time.perf_counter() - started) * 1e3)
-            samples = _get(port, "/metrics", {"accept": "text/plain"}).count(b"\nbundleserver_")
-            size = f"{len(page) / 1e6:.2f}"
-            lines.append(
-                f"| {kind} | {samples:,} | {size} | {statistics.median(times):.0f} | {max(times):.0f} |"
-            )
+            samples = _get(port, "/metrics", {"accept": "text/plain"}).count(b"\n")
+            least, median = f"{min(times):.0f}", f"{statistics.median(times):.0f}"
+            lines.append(f"| {kind} | {samples:,} | {len(page) / 1e6:.2f} | {least} | {median} |")
         lines += ["", f"The goal is at most {GOAL_MS:g} ms.", "", *_health(port, names, rounds)]
     return [*lines, ""]
 
@@ -190,10 +191,10 @@ def _wait_until(port: int, path: str) -> None:
     end = time.monotonic() + READY_SECONDS
     while time.monotonic() < end:
         try:
-            connection = http.client.HTTPConnection(HOST, port)
-            connection.request("GET", path)
-            if connection.getresponse().status == 200:
-                return
+            with closing(http.client.HTTPConnection(HOST, port)) as connection:
+                connection.request("GET", path)
+                if connection.getresponse().status == 200:
+                    return
         except OSError:
             pass
         time.sleep(0.02)
@@ -201,19 +202,19 @@ def _wait_until(port: int, path: str) -> None:
 
 
 def _ask(port: int, names: list[str]) -> None:
-    connection = http.client.HTTPConnection(HOST, port)
-    for name in names:
-        connection.request("POST", f"/v2/models/{name}/infer", BODY)
-        answer = connection.getresponse()
-        if answer.status != 200:
-            raise SystemExit(f"{name} answered {answer.status}: {answer.read().decode()}")
-        answer.read()
+    with closing(http.client.HTTPConnection(HOST, port)) as connection:
+        for name in names:
+            connection.request("POST", f"/v2/models/{name}/infer", BODY)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            if answer.status != 200:
+                raise SystemExit(f"{name} answered {answer.status}: {text}")
 
 
 def _get(port: int, path: str, headers: dict[str, str]) -> bytes:
-    connection = http.client.HTTPConnection(HOST, port)
-    connection.request("GET", path, headers=headers)
-    return connection.getresponse().read()
+    with closing(http.client.HTTPConnection(HOST, port)) as connection:
+        connection.request("GET", path, headers=headers)
+        return connection.getresponse().read()
 
 
 if __name__ == "__main__":

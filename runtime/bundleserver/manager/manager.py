@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 from bundleserver.bundle.trust import TRUST_ANY, Trust
@@ -174,9 +173,8 @@ class Manager:
             ModelNotFound: there is no such model.
         """
         with self._shared.changed:
-            status = model_status(self._shared.find(model))
             why = self._shared.last_poll_error or ""
-            return replace(status, stale_since=self._shared.stale_since, source_problem=why)
+            return model_status(self._shared.find(model), self._shared.stale_since, why)
 
     def is_split(self, model: str) -> bool:
         """Ask whether versions other than the default one get requests or mirrored requests.

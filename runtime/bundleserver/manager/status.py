@@ -108,8 +108,10 @@ class TrafficStatus:
 MANUALLY = "UNLOADED: manually; it stays unloaded until it is loaded manually or published again"
 
 
-def model_status(model: ModelRecord) -> ModelStatus:
-    """Return the status of a model and its versions."""
+def model_status(
+    model: ModelRecord, stale_since: float | None = None, source_problem: str = ""
+) -> ModelStatus:
+    """Return the status of a model and its versions; what is of the source is given."""
     wanted = model.wanted()
     return ModelStatus(
         name=model.name,
@@ -122,6 +124,8 @@ def model_status(model: ModelRecord) -> ModelStatus:
         reason="" if model.default else why_not_ready(model, wanted),
         config_problem=model.configuration.problem,
         policy=str(model.policy),
+        stale_since=stale_since,
+        source_problem=source_problem,
         known=tuple(version.label for version in model.known_versions()[:_MOST_KNOWN]),
     )
 
