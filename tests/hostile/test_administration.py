@@ -131,7 +131,11 @@ CHANGERS = {
     "serving/stopping.py",
     "serving/workers/peers.py",
 }
-ADMITTING = {"serving/rest/repository.py": 2, "serving/grpc/service.py": 2}
+ADMITTING = {
+    "serving/page/pages.py": 1,
+    "serving/rest/repository.py": 2,
+    "serving/grpc/service.py": 2,
+}
 
 
 def test_only_those_who_ask_the_administration_call_the_manager():
