@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from selenium.webdriver import ActionChains, Keys
 
 from bundleserver import BundleStore
 from tests.browser.browsing import NARROW, WIDE
@@ -173,3 +174,17 @@ def test_a_new_version_appears_and_what_a_person_opened_stays_open(browser, serv
 
     assert browser.find("#about-v1").get_attribute("open") is None
     assert "about-v1" == browser.run("return document.activeElement.parentElement.id")
+
+
+def test_the_page_is_used_by_keyboard(browser, server):
+    """The first Tab leads past the header, and what has the focus can be seen."""
+    browser.open(server.rest)
+    ActionChains(browser.driver).send_keys(Keys.TAB).perform()
+    assert "Skip to the content" == browser.run("return document.activeElement.textContent")
+    assert browser.find(".skip").is_displayed()
+    outline = "return getComputedStyle(document.activeElement).outlineStyle"
+    assert "none" != browser.run(outline)
+
+    field = browser.find("#filter-text")
+    field.send_keys("detec", Keys.ENTER)
+    browser.until_text("1 found")
