@@ -7,6 +7,7 @@ import pytest
 from bundleserver import BundleStore
 from tests.browser.browsing import NARROW
 from tests.browser.form_page import FormPage, in_a_shell
+from tests.browser.scene import save_scene
 from tests.end_to_end.processes import ServerProcess, running
 from tests.end_to_end.published import Detector
 
@@ -120,3 +121,18 @@ def test_it_fits_a_narrow_window(page, browser):
     form.compared(2)
 
     assert 400 >= browser.run("return document.documentElement.scrollWidth")
+
+
+def test_a_canary_links_to_its_comparison(browser, tmp_path):
+    """The page of traffic has a link that chooses the canary and what it is compared with."""
+    save_scene(tmp_path)
+    with running(tmp_path, enable_page=True) as started:
+        for version in ("v1", "v2"):
+            started.wait_until_ready("detector", version)
+        started.predict("detector", {"instances": ROW})
+        form = FormPage(browser, started.rest, "detector")
+        browser.find('#traffic a[href="#compare=v1&with=v2"]').click()
+        browser.until(lambda: "versions/v2" in form.curl, "both versions are chosen")
+        form.send()
+
+        assert ["label", "score"] == [row[0] for row in form.compared(2)]
