@@ -264,11 +264,11 @@ def test_lines_that_are_no_rows_are_bad_rows(tmp_path, directory):
     reasons = dict(zip(bad["row"].to_pylist(), bad["reason"].to_pylist(), strict=True))
     assert [1, 7, 8] == read(tmp_path / "scores.jsonl").column("id").to_pylist()
     assert [2, 3, 4, 5, 6] == list(reasons)
-    assert reasons[2].startswith("column 'a' has a string")
+    assert reasons[2].startswith("column 'a' has the string '1'; expected a number")
     assert "is not a JSON object" == reasons[3]
     assert reasons[4].startswith("is not valid JSON")
     assert "has no 'c'" == reasons[5]
-    assert reasons[6].startswith("column 'a' has a boolean")
+    assert reasons[6].startswith("column 'a' has true; expected a number")
 
 
 def test_no_rows_make_a_table_without_rows(tmp_path, directory):
