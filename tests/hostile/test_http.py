@@ -214,7 +214,7 @@ def test_an_answer_that_is_not_taken_leaves_nothing_counted(way):
     """Once its connection is closed neither its body nor those behind it nor its answer is held."""
     body = b'{"instances": [%b]}' % b",".join([b"[1.0, 2.0]"] * 40_000)
     with served(timeout_send=0.4) as server:
-        held = server.server._bodies
+        held = server.server._edge.bodies
         with socket.socket() as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             connection.settimeout(DEADLINE_SECONDS)
@@ -231,7 +231,7 @@ def test_bodies_in_flight_have_a_limit_together(way):
     head = PREDICT_HEAD % len(LARGE)
     chunks = [LARGE[n : n + 50_000] for n in range(0, len(LARGE), 50_000)]
     with served(max_inflight_bytes=150_000) as server:
-        held = server.server._bodies
+        held = server.server._edge.bodies
         for _ in range(3):
             with connect(server) as connection:
                 connection.sendall(head + LARGE[:50_000])
