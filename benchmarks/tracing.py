@@ -124,11 +124,12 @@ def _answer(model: str, site: Path) -> None:
 
     from prometheus_client import CollectorRegistry
 
-    from bundleserver.manager import Manager
+    from bundleserver.manager import Manager, collect_rarely
     from bundleserver.serving.options import ServerOptions
     from bundleserver.serving.server import BundleServer
     from bundleserver.sources.directory import DirectorySource
 
+    collect_rarely()  # as serve does
     manager = Manager(DirectorySource(site))
     knows = "environ" in inspect.signature(BundleServer).parameters
     more = {"environ": os.environ} if knows else {}

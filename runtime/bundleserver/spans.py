@@ -23,6 +23,19 @@ Sink: TypeAlias = Callable[["Span"], None]
 """Takes a span that has ended; from any thread, and never waits."""
 
 _random_bits = random.Random().getrandbits  # noqa: S311  # ids are no secrets
+_now = time.perf_counter_ns
+_new = object.__new__
+
+
+class Trace:
+    """What all spans of one process's part of a trace share: its id, its state and its sink."""
+
+    __slots__ = ("id", "offset_ns", "sink", "state")
+
+    def __init__(self, trace_id: int, sink: Sink, state: str) -> None:
+        self.id, self.sink, self.state = trace_id, sink, state
+        # The wall clock may be set in the course of a trace: it is read once.
+        self.offset_ns = time.time_ns() - time.perf_counter_ns()
 
 
 class Span:
@@ -30,35 +43,22 @@ class Span:
 
     Attributes:
         name: what is done.
-        trace_id: 128 bits, the same for the whole trace.
+        trace: what it shares with the others.
         span_id: 64 bits.
         parent_id: the span above it; 0 for none.
-        state: the ``tracestate`` that came with the request, for what goes on with it.
         kind: ``internal`` or ``server``.
         attributes: facts.
-        started_ns, ended_ns: nanoseconds since the epoch; ``ended_ns`` is 0 until it ends.
         error: the name and the message of what it failed with.
         is_failed: whether that is the server's failure, and not its client's.
         links: spans of other traces that share its work, as ids of trace and span.
     """
 
-    __slots__ = (
-        "_offset_ns",
-        "_sink",
-        "_token",
-        "attributes",
-        "ended_ns",
-        "error",
-        "is_failed",
-        "kind",
-        "links",
-        "name",
-        "parent_id",
-        "span_id",
-        "started_ns",
-        "state",
-        "trace_id",
-    )
+    # As they are of most spans, so that nobody sets them.
+    kind = "internal"
+    error: tuple[str, str] | None = None
+    is_failed = False
+    links: tuple[tuple[int, int], ...] = ()
+    _ended = 0
 
     def __init__(
         self,
@@ -69,38 +69,46 @@ class Span:
         attributes: dict[str, Value],
         state: str = "",
         kind: str = "internal",
-        offset_ns: int = 0,
     ) -> None:
-        self.name, self.trace_id, self.parent_id = name, trace_id, parent_id
-        self.attributes, self.state, self.kind = attributes, state, kind
-        self.span_id = _random_bits(64) or 1
-        self.links: tuple[tuple[int, int], ...] = ()
-        self.error: tuple[str, str] | None = None
-        self.is_failed = False
-        self.ended_ns = 0
-        self._sink = sink
-        now = time.perf_counter_ns()
-        # The wall clock may be set in the course of a trace: it is read once.
-        self._offset_ns = offset_ns or time.time_ns() - now
-        self.started_ns = now + self._offset_ns
+        """Begin the first span of a trace in this process."""
+        self.name, self.parent_id, self.attributes = name, parent_id, attributes
+        self.trace, self.kind = Trace(trace_id, sink, state), kind
+        self.span_id = _random_bits(64)
+        self._started = _now()
+
+    @property
+    def trace_id(self) -> int:
+        """128 bits, the same for the whole trace."""
+        return self.trace.id
+
+    @property
+    def state(self) -> str:
+        """The ``tracestate`` that came with the request, for what goes on with it."""
+        return self.trace.state
+
+    @property
+    def started_ns(self) -> int:
+        """When it began, in nanoseconds since the epoch."""
+        return self._started + self.trace.offset_ns
+
+    @property
+    def ended_ns(self) -> int:
+        """When it ended, likewise; of no meaning before it has."""
+        return self._ended + self.trace.offset_ns
 
     def child(self, name: str, **attributes: Value) -> Span:
         """Begin a span below this one."""
-        return Span(
-            name,
-            self.trace_id,
-            self.span_id,
-            self._sink,
-            attributes,
-            self.state,
-            "internal",
-            self._offset_ns,
-        )
+        span: Span = _new(Span)
+        span.name, span.parent_id, span.attributes = name, self.span_id, attributes
+        span.trace = self.trace
+        span.span_id = _random_bits(64)
+        span._started = _now()
+        return span
 
     def past(self, name: str, seconds: float, **attributes: Value) -> None:
         """Add a span below this one that ends now and has taken so many seconds."""
         child = self.child(name, **attributes)
-        child.started_ns -= int(seconds * 1e9)
+        child._started -= int(seconds * 1e9)
         child.end()
 
     def set(self, name: str, value: Value) -> None:
@@ -114,9 +122,9 @@ class Span:
 
     def end(self) -> None:
         """End it, once."""
-        if not self.ended_ns:
-            self.ended_ns = time.perf_counter_ns() + self._offset_ns
-            self._sink(self)
+        if not self._ended:
+            self._ended = _now()
+            self.trace.sink(self)
 
     def __enter__(self) -> Span:
         self._token = _current.set(self)
