@@ -164,7 +164,7 @@ def _many_versions(count: int) -> list[str]:
     rows = ["| versions published | samples | kB |", "|--:|--:|--:|"]
     rows += [f"| {n:,} | {samples:,} | {size / 1e3:.0f} |" for n, (samples, size) in sizes.items()]
     title = f"## {count} versions of one model, each published, asked and scraped"
-    remark = "Those that are gone stay for 15 minutes, ten of them at most (`serving/metrics/retention`)."
+    remark = "Series of versions that are gone stay for 15 minutes, those of ten of them at most."
     return [title, "", *rows, "", remark]
 
 
