@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import orjson
+import psutil
 from machine import facts
 from rich.console import Console
 from servers import free_ports
@@ -69,22 +70,31 @@ def _many_models(count: int, rounds: int) -> list[str]:
     _write(store, names)
     lines = [f"## {count:,} models, each asked before each scrape", ""]
     lines += [
-        "| page | samples | MB on the wire | least, ms | median, ms |",
+        "| page | samples | MB on the wire | processor, ms | median, ms |",
         "|---|--:|--:|--:|--:|",
     ]
-    with _serving(store.root, "--poll_interval_seconds", "60") as port:
+    with _serving(store.root, "--poll_interval_seconds", "60") as (port, server):
         _wait_until_ready(port, names)
         for kind, headers in KINDS.items():
-            times, page = [], b""
+            times, page, spent = [], b"", 0.0
             for _ in range(rounds):
                 _ask(port, names)
+                spent -= _processor_seconds(server)
                 started = time.perf_counter()
                 page = _get(port, "/metrics", headers)
                 times.append((time.perf_counter() - started) * 1e3)
+                spent += _processor_seconds(server)
             samples = _get(port, "/metrics", {"accept": "text/plain"}).count(b"\n")
-            least, median = f"{min(times):.0f}", f"{statistics.median(times):.0f}"
-            lines.append(f"| {kind} | {samples:,} | {len(page) / 1e6:.2f} | {least} | {median} |")
-        lines += ["", f"The goal is at most {GOAL_MS:g} ms.", "", *_health(port, names, rounds)]
+            spent_ms, median = f"{spent / rounds * 1e3:.0f}", f"{statistics.median(times):.0f}"
+            lines.append(
+                f"| {kind} | {samples:,} | {len(page) / 1e6:.2f} | {spent_ms} | {median} |"
+            )
+        lines += [
+            "",
+            f"The goal is {GOAL_MS:g} ms. Processor time counts on a machine that others use too.",
+            "",
+            *_health(port, names, rounds),
+        ]
     return [*lines, ""]
 
 
@@ -138,7 +148,7 @@ def _many_versions(count: int) -> list[str]:
     shutil.rmtree(store.root, ignore_errors=True)
     _write(store, ["one"])
     sizes = {}
-    with _serving(store.root, "--poll_interval_seconds", "0.1") as port:
+    with _serving(store.root, "--poll_interval_seconds", "0.1") as (port, _):
         _wait_until_ready(port, ["one"])
         first = store.path("one", "v1")
         for number in range(2, count + 1):
@@ -154,7 +164,14 @@ def _many_versions(count: int) -> list[str]:
     rows = ["| versions published | samples | kB |", "|--:|--:|--:|"]
     rows += [f"| {n:,} | {samples:,} | {size / 1e3:.0f} |" for n, (samples, size) in sizes.items()]
     title = f"## {count} versions of one model, each published, asked and scraped"
-    return [title, "", *rows]
+    remark = "Series of versions that are gone stay for 15 minutes, those of ten of them at most."
+    return [title, "", *rows, "", remark]
+
+
+def _processor_seconds(server: psutil.Process) -> float:
+    """Return what the process has used; the kernel counts in hundredths of a second."""
+    used = server.cpu_times()
+    return used.user + used.system
 
 
 def _write(store: BundleStore, names: list[str]) -> None:
@@ -169,14 +186,14 @@ def _write(store: BundleStore, names: list[str]) -> None:
 
 
 @contextmanager
-def _serving(directory: Path, *flags: str) -> Iterator[int]:
+def _serving(directory: Path, *flags: str) -> Iterator[tuple[int, psutil.Process]]:
     (port,) = free_ports(1)
     command = [sys.executable, "-m", "bundleserver", "serve", "--model_dir", str(directory)]
     command += ["--http_port", str(port), "--host", HOST, "--enable_grpc", "false", *flags]
     with (BUILD / "scrape.log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)  # the command is our own
         try:
-            yield port
+            yield port, psutil.Process(server.pid)
         finally:
             server.terminate()
             server.wait()

@@ -55,9 +55,9 @@ def draw(axis: Axes, panel: dict[str, Any], prometheus: Prometheus) -> None:
             axis.plot(*zip(*points, strict=True), label=label[:32])
     axis.set_title(panel["title"])
     axis.set_xlabel("seconds")
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, axis.get_ylim()[1] * 1.3)
     axis.set_ylabel(panel["fieldConfig"]["defaults"]["unit"])
-    axis.legend(fontsize=7, loc="upper left")
+    axis.legend(fontsize=7, loc="upper right", framealpha=0.6)
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class Configuration:
         self.name = "serving.json"
         self.active: ServingConfig | None = None
         self.problem: str | None = None
-        self._flags, self._nothing = flags, ServingConfig()
+        self._flags = flags
         self._traffic = traffic
         self._proposed: ServingConfig | None = None
         self._refusal: str | None = None
@@ -44,7 +44,7 @@ class Configuration:
 
         A default or a canary overrides the flags too, so that a rollback selects one version.
         """
-        active = self.active or self._nothing
+        active = self.active or ServingConfig()
         decides = active.traffic or active.default or active.canary
         return active if decides or not self._traffic else replace(active, traffic=self._traffic)
 
