@@ -350,7 +350,7 @@ def test_damaged_files_are_refused(tmp_path, directory, form, damage):
     assert [source.name] == names_in(tmp_path)
 
 
-@pytest.mark.parametrize("form", ["parquet", "feather", "arrows"])
+@pytest.mark.parametrize("form", ["parquet", "feather", "arrows", "csv.gz", "jsonl.gz"])
 def test_forged_files_harm_nobody(tmp_path, directory, form):
     """Bits that are flipped are found, or are other numbers; the process survives."""
     source = write(forest().arrow(), tmp_path / f"data.{form}")
@@ -450,6 +450,22 @@ def test_wide_rows_make_smaller_batches(tmp_path):
 
     assert MOST_ROWS == rows_for(100)
     assert 6_710 == rows_for(10_000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" * 200_000 + ",b\n1,2\n", "a,b,c\n1," + "2" * (9 << 20) + ",3\n", "a,b,c\n1,\x00,3\n"],
+)
+def test_hostile_text_is_refused(tmp_path, directory, text):
+    """Long names, rows longer than any block, and bytes that are no text."""
+    (tmp_path / "data.csv").write_text(text)
+
+    with pytest.raises(InvalidInput) as error:
+        run(directory, tmp_path / "data.csv", tmp_path / "scores.csv", keep=())
+
+    assert str(tmp_path / "data.csv") in str(error.value)
+    assert len(str(error.value)) < 2000
+    assert ["data.csv"] == names_in(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["id,a,b,c\n", "id,a,b,c", "\ufeffid,a,b,c\r\n"])

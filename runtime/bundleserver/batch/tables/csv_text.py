@@ -52,9 +52,12 @@ class CsvReader:
                 raise
             raise InvalidInput(f"'{self._place}' is not CSV in UTF-8: {error}") from error
         lines = csv.reader(io.StringIO(text, newline=""))
-        names = next(lines, [])
-        # Arrow refuses a header that does not end in a line break.
-        self._has_rows = len(start) >= _HEADER_BYTES or next(lines, None) is not None
+        try:
+            names = next(lines, [])
+            # Arrow refuses a header that does not end in a line break.
+            self._has_rows = len(start) >= _HEADER_BYTES or next(lines, None) is not None
+        except csv.Error as error:
+            raise InvalidInput(f"'{self._place}' is not valid CSV: {error}") from error
         if not names:
             raise InvalidInput(f"'{self._place}' is empty; expected CSV whose first line has names")
         return names
