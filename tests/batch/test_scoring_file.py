@@ -15,7 +15,9 @@ import pyarrow.feather as feather
 import pyarrow.ipc as ipc
 import pyarrow.parquet as parquet
 import pytest
+from statsmodels.tsa.arima.model import ARIMA
 
+from bundleserver import BundleStore
 from bundleserver.batch.jobs import pool as pools
 from bundleserver.batch.jobs import running
 from bundleserver.batch.jobs.running import Scoring
@@ -348,7 +350,7 @@ def test_damaged_files_are_refused(tmp_path, directory, form, damage):
     assert [source.name] == names_in(tmp_path)
 
 
-@pytest.mark.parametrize("form", ["parquet", "feather", "arrows"])
+@pytest.mark.parametrize("form", ["parquet", "feather", "arrows", "csv.gz", "jsonl.gz"])
 def test_forged_files_harm_nobody(tmp_path, directory, form):
     """Bits that are flipped are found, or are other numbers; the process survives."""
     source = write(forest().arrow(), tmp_path / f"data.{form}")
@@ -448,3 +450,47 @@ def test_wide_rows_make_smaller_batches(tmp_path):
 
     assert MOST_ROWS == rows_for(100)
     assert 6_710 == rows_for(10_000)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" * 200_000 + ",b\n1,2\n", "a,b,c\n1," + "2" * (9 << 20) + ",3\n", "a,b,c\n1,\x00,3\n"],
+)
+def test_hostile_text_is_refused(tmp_path, directory, text):
+    """Long names, rows longer than any block, and bytes that are no text."""
+    (tmp_path / "data.csv").write_text(text)
+
+    with pytest.raises(InvalidInput) as error:
+        run(directory, tmp_path / "data.csv", tmp_path / "scores.csv", keep=())
+
+    assert str(tmp_path / "data.csv") in str(error.value)
+    assert len(str(error.value)) < 2000
+    assert ["data.csv"] == names_in(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["id,a,b,c\n", "id,a,b,c", "\ufeffid,a,b,c\r\n"])
+def test_a_header_alone_is_a_table_without_rows(tmp_path, directory, text):
+    """A table of no rows comes out, in the other format."""
+    (tmp_path / "data.csv").write_text(text, newline="")
+
+    run(directory, tmp_path / "data.csv", tmp_path / "scores.jsonl", tmp_path / "bad.csv")
+
+    assert "" == (tmp_path / "scores.jsonl").read_text()
+    assert ["row", "reason", "id", "a", "b", "c"] == read(tmp_path / "bad.csv").column_names
+
+
+def test_forecasts_are_rows_of_a_file(tmp_path):
+    """Questions in CSV, an answer of several rows for each, and a question that is none."""
+    series = np.cumsum(np.random.default_rng(0).normal(size=60))
+    BundleStore(tmp_path).save("sales", ARIMA(series, order=(1, 0, 0)).fit())
+    (tmp_path / "data.csv").write_text("sku,horizon,level\nx,2,0.5\ny,0,\nz,1,\n")
+    source, output, bad = (tmp_path / name for name in ("data.csv", "s.csv", "bad.csv"))
+
+    done = run(tmp_path / "sales", source, output, bad, keep=("sku",))
+
+    scores = read(output)
+    assert ["sku", "step", "mean", "lower", "upper"] == scores.column_names
+    assert ["x", "x", "z"] == scores.column("sku").to_pylist()
+    assert [1, 2, 1] == scores.column("step").to_pylist()
+    assert (3, 3, 1) == (done.counts.read, done.counts.written, done.counts.rejected)
+    assert [2] == read(bad).column("row").to_pylist()

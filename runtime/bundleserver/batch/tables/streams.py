@@ -7,9 +7,11 @@ import io
 import os
 import stat
 import sys
+import zlib
 from typing import BinaryIO, cast
 
 from bundleserver.batch.tables.formats import STANDARD, Format
+from bundleserver.errors import InvalidInput
 
 
 class ByteStream(io.RawIOBase):
@@ -21,6 +23,7 @@ class ByteStream(io.RawIOBase):
         Raises:
             OSError: it cannot be read.
         """
+        self._place = place
         self._is_own = place != STANDARD
         self._raw: BinaryIO = open(place, "rb") if self._is_own else sys.stdin.buffer  # noqa: SIM115, PTH123 - closed by close
         self._size = 0
@@ -34,7 +37,7 @@ class ByteStream(io.RawIOBase):
     def peek(self, count: int) -> bytes:
         """Return the next bytes, at most so many, and do not move."""
         while len(self._first) < count:
-            more = self._file.read(count - len(self._first))
+            more = self._read(count - len(self._first))
             if not more:
                 break
             self._first += more
@@ -47,10 +50,21 @@ class ByteStream(io.RawIOBase):
     def readinto(self, buffer: object) -> int:
         """Read into a buffer."""
         view = memoryview(buffer).cast("B")  # type: ignore[arg-type]  # as RawIOBase has it
-        data = self._first[: len(view)] or self._file.read(len(view))
+        data = self._first[: len(view)] or self._read(len(view))
         self._first = self._first[len(data) :] if self._first else b""
         view[: len(data)] = data
         return len(data)
+
+    def _read(self, count: int) -> bytes:
+        """Read some bytes.
+
+        Raises:
+            InvalidInput: what is compressed is damaged.
+        """
+        try:
+            return self._file.read(count)
+        except (zlib.error, gzip.BadGzipFile, EOFError) as error:
+            raise InvalidInput(f"'{self._place}' is damaged: {error}") from error
 
     def fraction(self) -> float | None:
         """Return how much of the file has been read; None if nobody knows its size."""
