@@ -15,7 +15,9 @@ import pyarrow.feather as feather
 import pyarrow.ipc as ipc
 import pyarrow.parquet as parquet
 import pytest
+from statsmodels.tsa.arima.model import ARIMA
 
+from bundleserver import BundleStore
 from bundleserver.batch.jobs import pool as pools
 from bundleserver.batch.jobs import running
 from bundleserver.batch.jobs.running import Scoring
@@ -264,11 +266,11 @@ def test_lines_that_are_no_rows_are_bad_rows(tmp_path, directory):
     reasons = dict(zip(bad["row"].to_pylist(), bad["reason"].to_pylist(), strict=True))
     assert [1, 7, 8] == read(tmp_path / "scores.jsonl").column("id").to_pylist()
     assert [2, 3, 4, 5, 6] == list(reasons)
-    assert reasons[2].startswith("column 'a' has a string")
+    assert reasons[2].startswith("column 'a' has the string '1'; expected a number")
     assert "is not a JSON object" == reasons[3]
     assert reasons[4].startswith("is not valid JSON")
     assert "has no 'c'" == reasons[5]
-    assert reasons[6].startswith("column 'a' has a boolean")
+    assert reasons[6].startswith("column 'a' has true; expected a number")
 
 
 def test_no_rows_make_a_table_without_rows(tmp_path, directory):
@@ -448,3 +450,31 @@ def test_wide_rows_make_smaller_batches(tmp_path):
 
     assert MOST_ROWS == rows_for(100)
     assert 6_710 == rows_for(10_000)
+
+
+@pytest.mark.parametrize("text", ["id,a,b,c\n", "id,a,b,c", "\ufeffid,a,b,c\r\n"])
+def test_a_header_alone_is_a_table_without_rows(tmp_path, directory, text):
+    """A table of no rows comes out, in the other format."""
+    (tmp_path / "data.csv").write_text(text, newline="")
+
+    run(directory, tmp_path / "data.csv", tmp_path / "scores.jsonl", tmp_path / "bad.csv")
+
+    assert "" == (tmp_path / "scores.jsonl").read_text()
+    assert ["row", "reason", "id", "a", "b", "c"] == read(tmp_path / "bad.csv").column_names
+
+
+def test_forecasts_are_rows_of_a_file(tmp_path):
+    """Questions in CSV, an answer of several rows for each, and a question that is none."""
+    series = np.cumsum(np.random.default_rng(0).normal(size=60))
+    BundleStore(tmp_path).save("sales", ARIMA(series, order=(1, 0, 0)).fit())
+    (tmp_path / "data.csv").write_text("sku,horizon,level\nx,2,0.5\ny,0,\nz,1,\n")
+    source, output, bad = (tmp_path / name for name in ("data.csv", "s.csv", "bad.csv"))
+
+    done = run(tmp_path / "sales", source, output, bad, keep=("sku",))
+
+    scores = read(output)
+    assert ["sku", "step", "mean", "lower", "upper"] == scores.column_names
+    assert ["x", "x", "z"] == scores.column("sku").to_pylist()
+    assert [1, 2, 1] == scores.column("step").to_pylist()
+    assert (3, 3, 1) == (done.counts.read, done.counts.written, done.counts.rejected)
+    assert [2] == read(bad).column("row").to_pylist()

@@ -76,7 +76,8 @@ def _numbers(column: Any, use: Use, problems: Problems) -> Array:
         values = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
     else:
         filled: Array = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
-        values = _as_floats(filled, use, problems)
+        # Rounded, as the library does with integers that have no gaps.
+        values = filled.astype(np.float64) if target is None else _as_floats(filled, use, problems)
         values[nulls] = np.nan
     if target is None or use.is_flag:
         return values

@@ -25,8 +25,8 @@ def predict(
     model: Annotated[
         str,
         typer.Argument(
-            metavar="DIR|models:/NAME@ALIAS",
-            help="A bundle, a directory with a model's versions, or a registered version.",
+            metavar="DIR",
+            help="A bundle, a directory with a model's versions, or models:/NAME@ALIAS.",
         ),
     ],
     source: Annotated[

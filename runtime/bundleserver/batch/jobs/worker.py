@@ -60,7 +60,8 @@ def _prepared(bundle: Bundle, job: Job) -> tuple[Scorer, Ready]:
     scorer = Scorer(bundle, binding, job.method, is_text=job.is_text)
     wanted = Wanted(
         tuple(use.column for use in binding.uses),
-        {use.column: use.datatype or use.text_datatype for use in binding.uses},
+        # 0 and 1 may stand for booleans, which the model's own validation knows.
+        {u.column: None if u.is_flag else u.datatype or u.text_datatype for u in binding.uses},
     )
     outputs = pa.schema(list(scorer.sample_columns().items())).serialize().to_pybytes()
     independent = scorer.rows_independent

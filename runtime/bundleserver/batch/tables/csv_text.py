@@ -51,7 +51,10 @@ class CsvReader:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise InvalidInput(f"'{self._place}' is not CSV in UTF-8: {error}") from error
-        names = next(csv.reader(io.StringIO(text, newline="")), [])
+        lines = csv.reader(io.StringIO(text, newline=""))
+        names = next(lines, [])
+        # Arrow refuses a header that does not end in a line break.
+        self._has_rows = len(start) >= _HEADER_BYTES or next(lines, None) is not None
         if not names:
             raise InvalidInput(f"'{self._place}' is empty; expected CSV whose first line has names")
         return names
@@ -87,6 +90,8 @@ class CsvReader:
 
     def _batches(self, wanted: Wanted) -> Iterator[Any]:
         names = self.schema.names
+        if not self._has_rows:
+            return
         try:
             yield from arrow_csv.open_csv(
                 pa.PythonFile(self._stream, "r"),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 
 from bundleserver.errors import InvalidInput
+from bundleserver.serving.codecs.tensor_json import kind_of
 
 Bad = dict[int, str]
 """Why rows are not valid, by their places."""
@@ -38,7 +39,8 @@ def column_of_json(values: Sequence[object], datatype: str | None, name: str, ba
     for at, kind in enumerate(kinds):
         if kind and (kind != wanted or kind == "an object"):
             kept[at] = None
-            bad.setdefault(at, f"column '{name}' has {kind}; expected {wanted or 'a value'}")
+            came = kind_of(values[at])
+            bad.setdefault(at, f"column '{name}' has {came}; expected {wanted or 'a value'}")
     if wanted == "an array":
         return _lists(kept, name, bad)
     if wanted == "a number":
