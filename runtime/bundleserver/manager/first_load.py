@@ -10,7 +10,7 @@ from bundleserver.manager.admission import VersionKey
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.records import VersionRecord
 from bundleserver.manager.shared import Shared
-from bundleserver.manager.status import describe, why_not_ready
+from bundleserver.manager.status.words import describe, why_not_ready
 from bundleserver.versions import Version
 from bundleserver.versions.lifecycle import State
 

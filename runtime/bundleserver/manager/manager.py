@@ -22,9 +22,8 @@ from bundleserver.manager.status import (
     ModelStatus,
     TrafficStatus,
     model_status,
-    why_no_default,
-    why_not,
 )
+from bundleserver.manager.status.words import why_no_default, why_not
 from bundleserver.sources import OpenBundle, Source, open_candidate
 from bundleserver.versions import VersionPolicy
 from bundleserver.versions.lifecycle import State, SwapPolicy

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from bundleserver.errors import BundleServerError, NotReady, VersionNotFound
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.records import VersionRecord
-from bundleserver.manager.status import describe, why_no_default, why_not, why_not_ready
+from bundleserver.manager.status.words import describe, why_no_default, why_not, why_not_ready
 from bundleserver.versions import Version
 from bundleserver.versions.lifecycle import State
 
