@@ -11,7 +11,6 @@ from pathlib import Path
 
 from bundleserver.bundle.libraries import Mismatch
 from bundleserver.bundle.trust.verification import SignatureStatus
-from bundleserver.errors import NotReady, VersionNotFound
 from bundleserver.manager.admission import Outcomes, VersionKey
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.records import VersionRecord
