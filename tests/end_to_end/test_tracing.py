@@ -370,7 +370,10 @@ def test_the_console_shows_spans(root):
             },
             "OTEL_TRACES_SAMPLER_ARG is '5 %'",
         ),
-        ({"TRACES_EXPORTER": "otlp", "EXPORTER_OTLP_TIMEOUT": "soon"}, "traces are off: "),
+        (
+            {"TRACES_EXPORTER": "otlp", "EXPORTER_OTLP_TIMEOUT": "soon"},
+            "OTEL_EXPORTER_OTLP_TIMEOUT is 'soon'",
+        ),
     ],
 )
 def test_what_is_wrong_is_one_warning(root, named, said):
@@ -401,6 +404,19 @@ def test_a_collector_that_is_not_there_is_one_line(root):
 
         assert 1 == len([line for line in server.lines if "cannot be exported" in line])
         assert "Traceback" not in server.log
+
+
+def test_a_collector_without_tls_is_two_lines(root, collector):
+    """What an endpoint without a scheme means, and that nothing can be exported; gRPC is quiet."""
+    named = {
+        "EXPORTER_OTLP_ENDPOINT": collector.grpc_url.removeprefix("http://"),
+        "EXPORTER_OTLP_TIMEOUT": "3",
+    }
+    with variables(**named), running(root) as server:
+        server.wait_for_line("without a scheme, which means TLS")
+        server.wait_for_line("traces cannot be exported")
+
+        assert "andshake" not in server.log
 
 
 @pytest.mark.parametrize(

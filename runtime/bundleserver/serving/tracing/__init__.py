@@ -49,9 +49,7 @@ def set_up(environ: Mapping[str, str]) -> Tracing:
         return _off("; ".join(map(str, error.problems)))
     except Exception as error:  # noqa: BLE001  # a library's own, of a variable that only it reads
         return _off(f"{type(error).__name__}: {error}")
-    if settings.ignored:
-        said += [f"OTEL_PROPAGATORS: {', '.join(settings.ignored)} are not supported, and ignored"]
-    if said:
+    if said := [*settings.warnings, *said]:
         LOG.warning("traces: %s", "; ".join(said))
     LOG.info("traces go to %s; %g of the requests are sampled", settings.place, settings.ratio)
     tracer = Tracer(

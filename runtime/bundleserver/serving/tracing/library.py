@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Protocol
 
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -23,7 +24,10 @@ from bundleserver.spans import Span
 if TYPE_CHECKING:
     from bundleserver.serving.tracing.settings import TracingSettings
 
+LOG = logging.getLogger(__name__)
+
 NAME = "bundleserver"
+_MOST_LINES = 8
 _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 _SCOPE = InstrumentationScope(NAME, bundleserver.__version__)
 _KINDS = {"internal": SpanKind.INTERNAL, "server": SpanKind.SERVER}
@@ -52,15 +56,15 @@ class Exporters:
         own = {"service.name": NAME, "service.version": bundleserver.__version__}
         resource = Resource({**own, "process.pid": os.getpid()})
         resource = resource.merge(OTELResourceDetector().detect())
-        protocol = settings.protocol
-        self._all = [_exporter(name, protocol, resource) for name in settings.exporters]
+        self._all = [_exporter(name, settings.protocol, resource) for name in settings.exporters]
 
     def export(self, spans: Sequence[Span]) -> str | None:
         """Export spans; return why that failed, or None."""
         why = None
+        self.said.all()
         for exporter in self._all:
             if not exporter.send(spans):
-                why = self.said.last() or "the exporter does not say why"
+                why = self.said.why() or "the exporter does not say why"
         return why
 
     def shut_down(self) -> None:
@@ -74,22 +78,29 @@ class Said(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._lines: list[str] = []
+        self._records: list[tuple[int, str]] = []
         for name in ("opentelemetry.exporter", "opentelemetry.sdk"):
             logger = logging.getLogger(name)
             logger.handlers, logger.propagate = [self], False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the last few lines."""
-        self._lines = [*self._lines[-7:], printable(record.getMessage(), 400)]
+        """Keep a few lines."""
+        if len(self._records) < _MOST_LINES:
+            self._records.append((record.levelno, printable(record.getMessage(), 400)))
 
-    def last(self) -> str:
-        """Return what was said last, and forget it."""
-        return (self.all() or [""])[-1]
+    def why(self) -> str:
+        """Return what an export failed with, and forget it.
+
+        That is its error. An export that was ended on the way to its next try has none: its first
+        warning has the reason, and the last one only that it was ended.
+        """
+        worst = max(self._records, key=itemgetter(0), default=(0, ""))
+        self._records = []
+        return worst[1]
 
     def all(self) -> list[str]:
         """Return what was said, and forget it."""
-        said, self._lines = self._lines, []
+        said, self._records = [line for _, line in self._records], []
         return said
 
 
@@ -109,9 +120,12 @@ def _exporter(name: str, protocol: str, resource: Resource) -> Exporter:
     if name == "console":
         return _Converting(ConsoleSpanExporter(out=sys.stdout), resource)
     if protocol == "grpc":
-        from bundleserver.serving.tracing.over_grpc import GrpcExporter
+        from bundleserver.serving.tracing import over_grpc
 
-        return GrpcExporter(resource)
+        if over_grpc.is_supported():
+            return over_grpc.GrpcExporter(resource)
+        LOG.info("traces: this version of OpenTelemetry converts spans itself, which takes longer")
+        return _Converting(over_grpc.OTLPSpanExporter(), resource)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     return _Converting(OTLPSpanExporter(), resource)

@@ -35,4 +35,12 @@ class GrpcExporter(OTLPSpanExporter):
         return ExportTraceServiceRequest.FromString(encode(data, *self._known))
 
 
+def is_supported() -> bool:
+    """Ask whether OpenTelemetry's exporter has the two methods that ours lives by.
+
+    They are its own affair, and a later version may have others.
+    """
+    return all(hasattr(OTLPSpanExporter, name) for name in ("_export", "_translate_data"))
+
+
 NAME = "bundleserver"
