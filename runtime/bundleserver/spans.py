@@ -19,6 +19,9 @@ T = TypeVar("T")
 Value: TypeAlias = str | int | float | bool
 """What an attribute of a span may be."""
 
+Judge: TypeAlias = Callable[[BaseException], bool]
+"""Says of an error whether it is the server's failure, and not its client's."""
+
 Sink: TypeAlias = Callable[["Span"], None]
 """Takes a span that has ended; from any thread, and never waits."""
 
@@ -27,13 +30,18 @@ _now = time.perf_counter_ns
 _new = object.__new__
 
 
+def _is_own(_: BaseException) -> bool:
+    """Say of all errors that they are the server's: its own work has no client."""
+    return True
+
+
 class Trace:
-    """What all spans of one process's part of a trace share: its id, its state and its sink."""
+    """What all spans of one process's part of a trace share: id, state, sink and judge."""
 
-    __slots__ = ("id", "offset_ns", "sink", "state")
+    __slots__ = ("id", "judge", "offset_ns", "sink", "state")
 
-    def __init__(self, trace_id: int, sink: Sink, state: str) -> None:
-        self.id, self.sink, self.state = trace_id, sink, state
+    def __init__(self, trace_id: int, sink: Sink, state: str, judge: Judge) -> None:
+        self.id, self.sink, self.state, self.judge = trace_id, sink, state, judge
         # The wall clock may be set in the course of a trace: it is read once.
         self.offset_ns = time.time_ns() - time.perf_counter_ns()
 
@@ -69,10 +77,11 @@ class Span:
         attributes: dict[str, Value],
         state: str = "",
         kind: str = "internal",
+        judge: Judge = _is_own,
     ) -> None:
         """Begin the first span of a trace in this process."""
         self.name, self.parent_id, self.attributes = name, parent_id, attributes
-        self.trace, self.kind = Trace(trace_id, sink, state), kind
+        self.trace, self.kind = Trace(trace_id, sink, state, judge), kind
         self.span_id = _random_bits(64)
         self._started = _now()
 
@@ -115,10 +124,10 @@ class Span:
         """Set an attribute."""
         self.attributes[name] = value
 
-    def fail(self, error: BaseException, *, is_failed: bool = True) -> None:
-        """Note what it failed with, and whether that is the server's failure."""
+    def fail(self, error: BaseException, *, is_failed: bool | None = None) -> None:
+        """Note what it failed with, and whether that is the server's failure; None: as judged."""
         self.error = (type(error).__name__, str(error))
-        self.is_failed = is_failed
+        self.is_failed = self.trace.judge(error) if is_failed is None else is_failed
 
     def end(self) -> None:
         """End it, once."""

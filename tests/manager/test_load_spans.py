@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from bundleserver import spans
-from bundleserver.errors import SourceError
+from bundleserver.errors import NotReady, SourceError
 from bundleserver.manager.loading.phases import LoadSpans
 from bundleserver.manager.loading.polls import PollSpan
 from bundleserver.sources import Listing
@@ -65,6 +67,26 @@ def test_the_phases_of_a_load_follow_each_other(ended):
     assert [None, None, *[("KeyError", "'x'")] * 2] == [span.error for span in ended]
     assert {"bundleserver.model": "fraud", "bundleserver.version": "v2"} == ended[-1].attributes
     assert spans.current_trace_id() is None
+
+
+def test_a_load_that_waits_is_a_trace_for_each_reason_and_no_failure(ended):
+    """However often it is retried."""
+    waited = ""
+    for reason in ("loading", "loading", "warming"):
+        load, error = LoadSpans("fraud", "v2", waited), NotReady("scores", reason)
+        with suppress(NotReady), load:
+            load.enter(State.LOADING)
+            raise error
+        waited = f"waits: {error}"
+
+    assert ["open", "load"] * 2 == [span.name for span in ended]
+    assert {False} == {span.is_failed for span in ended}
+    assert ["loading", "warming"] == [
+        reason
+        for span in ended[1::2]
+        for reason in ("loading", "warming")
+        if reason in span.error[1]
+    ]
 
 
 def test_without_a_tracer_they_are_nothing():

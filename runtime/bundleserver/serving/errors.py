@@ -75,6 +75,12 @@ _ANSWERS: Mapping[type[BaseException], tuple[int, str]] = MappingProxyType(
 )
 
 
+def status_of(error: BaseException) -> int:
+    """Return the HTTP status that an error is answered with; nothing is logged."""
+    found = next((_ANSWERS[kind] for kind in type(error).__mro__ if kind in _ANSWERS), None)
+    return 500 if found is None else found[0]
+
+
 def answer_for(error: BaseException) -> ErrorAnswer:
     """Map an error to its response by its nearest class in the table.
 

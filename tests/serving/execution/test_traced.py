@@ -7,8 +7,10 @@ import threading
 
 from prometheus_client import CollectorRegistry
 
+from bundleserver.errors import InvalidInput
 from bundleserver.serving.execution.answering import ServedModels
 from bundleserver.serving.execution.thread_pool import ThreadPool
+from bundleserver.serving.execution.traced import note_cache
 from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.spans import Span
 from bundleserver.versions.serving_config import ServingConfig
@@ -80,6 +82,43 @@ def test_a_cached_forecast_says_so():
         said.append((span.attributes.get("bundleserver.cache_hit"), "wait" in below(span, ended)))
 
     assert [(True, False), (False, True), (None, True)] == said
+
+
+def test_several_forecasts_say_whether_all_are_cached():
+    """As V1's instances are; what is not valid says neither."""
+    said = []
+    for cached in ([True, True], [True, False], [False, True], []):
+        answers = iter(cached)
+
+        def is_cached(inputs, parameters, answers=answers):
+            return next(answers)
+
+        _, span = traced(1, [], [])
+        for _ in cached:
+            note_cache(span, FakeVersion("1", is_cached=is_cached), {}, {})
+        said.append(span.attributes.get("bundleserver.cache_hit"))
+
+    def refuses(inputs, parameters):
+        raise InvalidInput("no horizon")
+
+    _, span = traced(1, [], [])
+    note_cache(span, FakeVersion("1", is_cached=refuses), {}, {})
+
+    assert ([True, False, False, None], {}) == (said, span.attributes)
+
+
+def test_a_forecast_in_the_thread_pool_says_so_too():
+    """A request of V1, whose instances are not looked up before it gets there."""
+    said = []
+    for is_hit in (True, False):
+        request, span = traced(1, [[1.0, 2.0]], [])
+        version = FakeVersion("1", is_cached=lambda *_, is_hit=is_hit: is_hit, cost=None)
+        manager = FakeManager(FakeModel("sums", (version,)))
+        served = ServedModels(manager, ThreadPool(1), RequestMetrics(CollectorRegistry()), 0)
+        asyncio.run(served.answer(request))
+        said.append(span.attributes["bundleserver.cache_hit"])
+
+    assert [True, False] == said
 
 
 def test_a_mirrored_request_is_below_the_request_that_it_is_of():

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 
 import pytest
 
-from bundleserver.errors import InvalidInput
+from bundleserver.errors import InvalidInput, ModelNotFound, NotReady, PredictionError
 from bundleserver.serving.rest.arriving import ClientDisconnectedError
+from bundleserver.serving.rest.asgi import headers_of
 from bundleserver.serving.rest.http import Answer, Request
 from bundleserver.serving.rest.traced import route_of, traced_handlers
 from bundleserver.serving.tracing.tracer import Tracer
@@ -114,6 +116,49 @@ def test_a_refusal_is_no_failure():
     (span,) = ended
     assert (400, 400) == (answer.status, span.attributes["http.response.status_code"])
     assert (("InvalidInput", "no rows"), False) == (span.error, span.is_failed)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_failed"),
+    [
+        (InvalidInput("no rows"), False),
+        (ModelNotFound("fraud", ()), False),
+        (asyncio.CancelledError(), False),
+        (PredictionError("fraud", "x", "i"), True),
+        (NotReady("fraud", "loading"), True),
+        (KeyError("x"), True),
+        (SystemExit(), True),
+    ],
+)
+def test_a_span_below_a_request_is_judged_as_the_request_is(error, is_failed):
+    """By the status that its error has as an answer, from 500 on."""
+    ended = []
+
+    async def handler(request):
+        with request.trace.child("predict"):
+            raise error
+
+    with contextlib.suppress(asyncio.CancelledError):
+        ask(handler, ended)
+
+    assert [is_failed] * 2 == [span.is_failed for span in ended]
+
+
+def test_headers_that_are_repeated_are_one():
+    """A state goes on from header to header, two parents are none."""
+    parent = (b"traceparent", f"00-{1:032x}-{1:016x}-01".encode())
+    states = [(b"tracestate", b"a=b"), (b"x", b"1"), (b"x", b"2"), (b"tracestate", b"c=d")]
+
+    async def handler(request):
+        return Answer(b"")
+
+    one, none = [], []
+    ask(handler, one, headers=headers_of([parent, *states]))
+    ask(handler, none, headers=headers_of([parent, *states, parent]))
+
+    assert (1, "a=b,c=d") == (one[0].parent_id, one[0].state)
+    assert (0, "") == (none[0].parent_id, none[0].state)
+    assert b"2" == headers_of(states)[b"x"]
 
 
 @pytest.mark.parametrize("error", [ClientDisconnectedError, asyncio.CancelledError])

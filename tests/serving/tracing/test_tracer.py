@@ -9,6 +9,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from bundleserver.serving.tracing.tracer import Tracer, read_traceparent, read_tracestate
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+WHOLE = ",".join(f"k{number}=v" for number in range(32))
 VALID = f"00-{TRACE}-{PARENT}-01"
 
 
@@ -63,9 +64,25 @@ def test_what_is_not_valid_is_ignored(written):
         ("a=b\nc=d", ""),
         ("a=\xff", ""),
         ("a=b," * 200, ""),
+        ("a=b, ,c=d\t,", "a=b,c=d"),
+        ("tenant@vendor=x y", "tenant@vendor=x y"),
+        ("1a/b_c-d*e=\x21~", "1a/b_c-d*e=!~"),
+        ("a", ""),
+        ("=b", ""),
+        ("a=", ""),
+        ("a=b=c", ""),
+        ("A=b", ""),
+        ("a@b@c=d", ""),
+        ("a b=c", ""),
+        ("a=b,a=c", ""),
+        ("a=b,!", ""),
+        (WHOLE, WHOLE),
+        (",".join(f"k{number}=v" for number in range(33)), ""),
+        (f"{'k' * 257}=v", ""),
+        (f"k={'v' * 257}", ""),
     ],
 )
-def test_a_state_goes_on_if_it_is_printable_and_not_too_long(written, expected):
+def test_a_state_goes_on_if_it_is_what_w3c_has(written, expected):
     """Or else is dropped as a whole."""
     assert expected == read_tracestate(written)
 

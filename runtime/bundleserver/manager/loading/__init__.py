@@ -8,13 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 
 from bundleserver.bundle.trust.verification import SignatureRefused
-from bundleserver.errors import BundleError, BundleServerError, ModelNotFound, NotReady
+from bundleserver.errors import BundleError, BundleServerError, ModelNotFound
 from bundleserver.frameworks.giving_up import checked_by
 from bundleserver.frameworks.interface import passes_through
 from bundleserver.manager.admission import VersionKey
 from bundleserver.manager.leases import Loaded, give_memory_back, settle_memory
 from bundleserver.manager.loading.attempts import Attempt, Attempts, GivenUp
 from bundleserver.manager.loading.beginning import is_unwanted, may_begin
+from bundleserver.manager.loading.phases import WAITS, wait_reason
 from bundleserver.manager.loading.told import Tell, ToldLoads
 from bundleserver.manager.models import ModelRecord
 from bundleserver.manager.records import VersionRecord
@@ -176,11 +177,10 @@ class Loader:
                 loaded = self._open_candidate(attempt, enter, started)
         except GivenUp:
             pass
-        except (NotReady, ModelNotFound) as error:
-            # It calls another model of this process, which is not ready yet; an unknown one is
-            # probably a mistake.
+        except WAITS as error:
+            # An unknown model is probably a mistake.
             level = logging.WARNING if isinstance(error, ModelNotFound) else logging.INFO
-            self._postpone(attempt, f"waits: {error}", WAIT_FOR_MEMBERS_SECONDS, level)
+            self._postpone(attempt, wait_reason(error), WAIT_FOR_MEMBERS_SECONDS, level)
         except BundleServerError as error:
             self._fail(attempt, str(error), error)
         except BaseException as error:  # a framework may raise anything, and exit

@@ -45,7 +45,7 @@ class Attempt:
     spans: LoadSpans = field(init=False)
 
     def __post_init__(self) -> None:
-        self.spans = LoadSpans(self.model.name, self.record.version.label)
+        self.spans = LoadSpans(self.model.name, self.record.version.label, self.record.waits_for)
 
     @property
     def key(self) -> VersionKey:

@@ -30,7 +30,7 @@ from bundleserver.serving.connection.refusing import check_head
 from bundleserver.serving.connection.send_deadline import SendDeadline
 from bundleserver.serving.errors import answer_for
 from bundleserver.serving.inflight import SMALL_BYTES
-from bundleserver.serving.rest.asgi import AsgiApp
+from bundleserver.serving.rest.asgi import AsgiApp, headers_of
 from bundleserver.serving.rest.client import CLIENT
 from bundleserver.serving.rest.http import Answer, Begin, answer_of_error
 
@@ -146,7 +146,7 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
             # Only then it may be too long.
             check_head(self.url, self.headers, self.max_head_bytes)
         self._unfinished = 0
-        self._came = headers = dict(self.headers)
+        self._came = headers = headers_of(self.headers)
         # The scope keeps the head's; what comes after the body is no header of the request.
         self.headers = []
         if parser.should_upgrade():

@@ -33,7 +33,7 @@ from bundleserver.serving.execution.predict import (
     validate,
 )
 from bundleserver.serving.execution.thread_pool import ThreadPool
-from bundleserver.serving.execution.traced import CACHE_HIT, mirrored_in_span, note_route
+from bundleserver.serving.execution.traced import mirrored_in_span, note_route
 from bundleserver.serving.execution.waiting import outcome_of_work
 from bundleserver.serving.execution.watched import answer_watched
 from bundleserver.serving.metrics.requests import RequestMetrics
@@ -214,8 +214,6 @@ class ServedModels:
                         leave_the_loop(bundle, seconds, self._metrics)
         elif bundle.is_cached is not None and is_short(request):
             inputs = inputs_of_cached(bundle.is_cached, bundle, request)
-            if request.trace is not None:
-                request.trace.set(CACHE_HIT, inputs is not None)
             if inputs is not None:
                 return predict(bundle, request, inputs)
         elif self._batches.accepts(bundle, rows):

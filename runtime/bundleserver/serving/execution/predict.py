@@ -11,8 +11,9 @@ from bundleserver.bundle.warming.examples import validate_values
 from bundleserver.errors import InvalidInput
 from bundleserver.serving.codecs import content_types
 from bundleserver.serving.codecs.tensor_json import kind_of, plain_values
-from bundleserver.serving.execution.traced import ROWS
+from bundleserver.serving.execution.traced import ROWS, note_cache
 from bundleserver.serving.requests import PredictRequest, PredictResponse, RequestedOutput
+from bundleserver.spans import Span
 from bundleserver.tensors import Array, NamedTensor, TensorSpec, describe
 from bundleserver.tensors.budget import Budget, current_budget
 
@@ -50,10 +51,12 @@ def predict(
 def _predict(bundle: Bundle, request: PredictRequest, inputs: Inputs | None) -> PredictResponse:
     bundle = as_asked(bundle, request)
     if request.rows is not None and not bundle.signature.rowwise:
-        answers = _answer_instances(bundle, request.rows, request.parameters)
+        answers = _answer_instances(bundle, request.rows, request.parameters, request.trace)
         return respond(bundle, request, {}, answers)
     if inputs is None:
         inputs = validate(bundle, request)
+    if request.trace is not None:
+        note_cache(request.trace, bundle, inputs, request.parameters)
     return respond(bundle, request, bundle.predict(inputs, request.parameters))
 
 
@@ -144,7 +147,10 @@ def _output(outputs: Mapping[str, Array], wanted: RequestedOutput, bundle: Bundl
 
 
 def _answer_instances(
-    bundle: Bundle, rows: Sequence[object], parameters: Mapping[str, object]
+    bundle: Bundle,
+    rows: Sequence[object],
+    parameters: Mapping[str, object],
+    trace: Span | None = None,
 ) -> list[object]:
     """Answer each instance with a separate call: their horizons may differ."""
     if not rows:
@@ -155,12 +161,16 @@ def _answer_instances(
     answers: list[object] = []
     for index, row in enumerate(rows):
         budget.begin_instance()
-        answers.append(_answer_instance(bundle, index, row, parameters))
+        answers.append(_answer_instance(bundle, index, row, parameters, trace))
     return answers
 
 
 def _answer_instance(
-    bundle: Bundle, index: int, row: object, parameters: Mapping[str, object]
+    bundle: Bundle,
+    index: int,
+    row: object,
+    parameters: Mapping[str, object],
+    trace: Span | None,
 ) -> dict[str, object]:
     if not isinstance(row, dict):
         raise InvalidInput(
@@ -172,7 +182,10 @@ def _answer_instance(
     try:
         values = {name: row[name] for name in row if name not in own}
         inputs = validate_values(values, bundle.signature, bundle.identity)
-        outputs = bundle.predict(inputs, {**parameters, **own})
+        parameters = {**parameters, **own}
+        if trace is not None:
+            note_cache(trace, bundle, inputs, parameters)
+        outputs = bundle.predict(inputs, parameters)
     except InvalidInput as error:
         raise InvalidInput(f"instances[{index}]: {error}") from error
     return {name: plain_values(values, name) for name, values in outputs.items()}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
+from bundleserver.errors import InvalidInput
 from bundleserver.spans import Span, Value
 
 if TYPE_CHECKING:
     from bundleserver.bundle import Bundle
+    from bundleserver.tensors import NamedTensor
 
 T = TypeVar("T")
 
@@ -22,6 +25,17 @@ def note_route(trace: Span, bundle: Bundle, rows: int, seconds: float) -> None:
     facts: dict[str, Value] = {MODEL: bundle.model, VERSION: bundle.version, ROWS: rows}
     trace.attributes |= facts
     trace.past("route", seconds, **{VERSION: bundle.version})
+
+
+def note_cache(
+    trace: Span, bundle: Bundle, inputs: Mapping[str, NamedTensor], parameters: Mapping[str, object]
+) -> None:
+    """Note whether a forecast is cached; a request with several instances, whether all are."""
+    if bundle.is_cached is None:
+        return
+    with suppress(InvalidInput):  # the call itself says so
+        is_hit = bundle.is_cached(inputs, parameters)
+        trace.set(CACHE_HIT, is_hit and trace.attributes.get(CACHE_HIT) is not False)
 
 
 def mirrored_in_span(trace: Span, bundle: Bundle, rows: int, call: Callable[[], T]) -> T:

@@ -18,6 +18,7 @@ from bundleserver.serving.codecs import json_body
 from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
 from bundleserver.serving.execution.answering import ServedModels
 from bundleserver.serving.execution.small_first import SmallFirst
+from bundleserver.serving.execution.traced import MODEL
 from bundleserver.serving.grpc import codec as grpc_codec
 from bundleserver.serving.grpc import open_inference as messages
 from bundleserver.serving.grpc.wire import check_values
@@ -101,7 +102,7 @@ class InferenceService:
         is_large = len(body) > LARGE_BYTES
         budget = self._served.limits.budget(deadline) if is_large else None
         if rpc == "ModelInfer":
-            decode = timed(trace, "decode", partial(self._decode_infer, body, routing_key))
+            decode = timed(trace, "decode", partial(self._decode_infer, body, routing_key, trace))
             asked, raw = await self._run(len(body), decode, budget)
             if deadline is not None or budget is not None:
                 began = None if budget is None else budget.began
@@ -111,6 +112,8 @@ class InferenceService:
             answered = await self._served.answer(asked, "grpc")
             encode = self._coding.encode(trace, asked.model, partial(_encoded, answered, raw))
             return await self._run(answered.size_bytes, encode, budget)
+        if trace is not None and rpc in _CHANGES:
+            trace.set(MODEL, self._named(rpc, body)[0])
         await self._admit(rpc, body, caller)
         request = await self._run(len(body), partial(self._parse, rpc, body), budget)
         response = await self.rpcs[rpc](request)
@@ -160,10 +163,15 @@ class InferenceService:
             ) from error
         return request
 
-    def _decode_infer(self, body: bytes, routing_key: str | None) -> tuple[PredictRequest, bool]:
+    def _decode_infer(
+        self, body: bytes, routing_key: str | None, trace: Span | None
+    ) -> tuple[PredictRequest, bool]:
         """Decode a request, and tell whether its answer is raw."""
         started = perf_counter()
         request = self._parse("ModelInfer", body)
+        if trace is not None:
+            # Also of a model that nobody knows.
+            trace.set(MODEL, request.model_name)
         describe.check_known(self._manager, request.model_name)
         try:
             asked = grpc_codec.decode_request(request, routing_key, self._most_values)

@@ -14,6 +14,7 @@ from bundleserver.serving.tracing.tracer import Tracer
 from bundleserver.spans import Span
 
 TRACED = frozenset({"ModelInfer", "RepositoryModelLoad", "RepositoryModelUnload"})
+CONTEXT = frozenset({"traceparent", "tracestate"})
 _STATUS = "rpc.grpc.status_code"
 
 
@@ -23,13 +24,11 @@ def begin_call(
     """Begin the span of an RPC, below that of its caller; None if it is not traced."""
     if rpc not in TRACED:
         return None
-    parent = state = None
+    context: dict[str, str] = {}
     for name, value in metadata:
-        if name == "traceparent" and isinstance(value, str):
-            parent = value
-        elif name == "tracestate" and isinstance(value, str):
-            state = value
-    sampled = tracer.sample(parent)
+        if name in CONTEXT and isinstance(value, str):
+            context[name] = f"{context[name]},{value}" if name in context else value
+    sampled = tracer.sample(context.get("traceparent"))
     if sampled is None:
         return None
     service = open_inference.SERVICE
@@ -42,7 +41,7 @@ def begin_call(
             "rpc.method": rpc,
             "bundleserver.protocol": "grpc",
         },
-        state,
+        context.get("tracestate"),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from functools import lru_cache
 from urllib.parse import unquote
 
@@ -12,6 +12,20 @@ Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Message, Receive, Send], Awaitable[None]]
 
 _LONGEST_KNOWN_PATH = 512
+_TRACE_CONTEXT = (b"traceparent", b"tracestate")
+
+
+def headers_of(pairs: Sequence[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Return headers by name: of those that are repeated the last one.
+
+    Those of a trace are joined, as W3C has it for its state; that makes its parent not valid.
+    """
+    headers = dict(pairs)
+    if len(headers) < len(pairs):
+        for name in _TRACE_CONTEXT:
+            if name in headers:
+                headers[name] = b",".join(value for found, value in pairs if found == name)
+    return headers
 
 
 def segments_of(raw_path: bytes) -> tuple[str, ...]:

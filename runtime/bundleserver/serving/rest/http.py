@@ -14,7 +14,7 @@ from bundleserver.serving.codecs import json_body
 from bundleserver.serving.errors import ErrorAnswer, answer_for
 from bundleserver.serving.inflight import Held, InflightBytes
 from bundleserver.serving.rest.arriving import ArrivingBody, ClientDisconnectedError
-from bundleserver.serving.rest.asgi import Message, Receive, Send, segments_of
+from bundleserver.serving.rest.asgi import Message, Receive, Send, headers_of, segments_of
 from bundleserver.serving.rest.compression import Decompression
 from bundleserver.spans import Span
 from bundleserver.tensors.budget import Budget
@@ -243,7 +243,7 @@ def request_of(
     pairs: Sequence[tuple[bytes, bytes]] = scope["headers"]  # type: ignore[assignment]
     client: tuple[str, int] | None = scope.get("client")  # type: ignore[assignment]
     raw_path: bytes = scope.get("raw_path") or str(scope["path"]).encode()  # type: ignore[assignment]
-    method, segments, headers = str(scope["method"]), segments_of(raw_path), dict(pairs)
+    method, segments, headers = str(scope["method"]), segments_of(raw_path), headers_of(pairs)
     held = None if bodies is None else Held(bodies)
     limits = limit_bytes, timeout_receive, None, most_values, held
     return Request(method, segments, headers, receive, *limits, pairs, client)

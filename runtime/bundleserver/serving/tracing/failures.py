@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
+
 from bundleserver.errors import BundleServerError
-from bundleserver.serving.errors import ErrorAnswer
+from bundleserver.serving.errors import ErrorAnswer, status_of
 from bundleserver.spans import Span
 
 _FAILED = 500
 """From this status on, as HTTP has them, it is the server that failed."""
+
+
+def is_failure(error: BaseException) -> bool:
+    """Ask whether an error in the course of a request is the server's; a client may also leave."""
+    return not isinstance(error, CancelledError) and status_of(error) >= _FAILED
 
 
 def note_failure(span: Span, error: BaseException, answer: ErrorAnswer) -> None:

@@ -120,12 +120,14 @@ def _exporter(name: str, protocol: str, resource: Resource) -> Exporter:
     if name == "console":
         return _Converting(ConsoleSpanExporter(out=sys.stdout), resource)
     if protocol == "grpc":
-        from bundleserver.serving.tracing import over_grpc
+        from opentelemetry.exporter.otlp.proto.grpc import trace_exporter
 
-        if over_grpc.is_supported():
-            return over_grpc.GrpcExporter(resource)
+        from bundleserver.serving.tracing.over_grpc import GrpcExporter, is_supported
+
+        if is_supported():
+            return GrpcExporter(resource)
         LOG.info("traces: this version of OpenTelemetry converts spans itself, which takes longer")
-        return _Converting(over_grpc.OTLPSpanExporter(), resource)
+        return _Converting(trace_exporter.OTLPSpanExporter(), resource)
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     return _Converting(OTLPSpanExporter(), resource)

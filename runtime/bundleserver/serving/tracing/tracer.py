@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 
+from bundleserver.serving.tracing.failures import is_failure
 from bundleserver.spans import Sink, Span, Value
 
 _TRACEPARENT = re.compile(
@@ -17,7 +18,13 @@ _LONGEST_TRACEPARENT = 128
 LONGEST_TRACESTATE = 512
 """What W3C asks to keep at least; a longer one is dropped as a whole."""
 
-_STATE = re.compile(r"[\x20-\x7e\t]*")
+MOST_MEMBERS = 32
+"""What a tracestate may have of them."""
+
+_MEMBER = re.compile(
+    r"([a-z0-9][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
+    r"=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+)
 _LOW = (1 << 64) - 1
 _random_bits = random.Random().getrandbits  # noqa: S311  # ids are no secrets
 
@@ -67,7 +74,7 @@ class Tracer:
         """Begin the span of a sampled request."""
         trace_id, parent_id = sampled
         state = read_tracestate(tracestate) if parent_id else ""
-        return Span(name, trace_id, parent_id, self._sink, attributes, state, "server")
+        return Span(name, trace_id, parent_id, self._sink, attributes, state, "server", is_failure)
 
 
 Sampled = tuple[int, int]
@@ -88,7 +95,13 @@ def read_traceparent(written: str) -> tuple[int, int, bool] | None:
 
 
 def read_tracestate(written: str | None) -> str:
-    """Return a state that may go on; empty for one that is too long or not printable."""
-    if written is None or len(written) > LONGEST_TRACESTATE or not _STATE.fullmatch(written):
+    """Return a state that may go on; empty for one that is too long or not what W3C has.
+
+    Several headers are one, with commas between them.
+    """
+    if written is None or len(written) > LONGEST_TRACESTATE:
         return ""
-    return written.strip()
+    members = [member.strip(" \t") for member in written.split(",")]
+    read = [_MEMBER.fullmatch(member) for member in members if member]
+    keys = {member[1] for member in read if member is not None}
+    return ",".join(filter(None, members)) if len(keys) == len(read) <= MOST_MEMBERS else ""
