@@ -42,7 +42,7 @@ def main() -> None:
         _answer(arguments.answer, arguments.site)
         return
     lines = ["| model | variant | µs per request | ratio to off |", "|---|---|---|---|"]
-    with tempfile.TemporaryDirectory() as directory, _collector() as endpoint:
+    with tempfile.TemporaryDirectory() as directory, collector() as endpoint:
         site = Path(directory)
         _save(site)
         for model in MODELS:
@@ -54,7 +54,7 @@ def main() -> None:
     table = "\n".join(lines)
     print(table)  # noqa: T201  # its answer
     if arguments.write:
-        _replace(arguments.write, table)
+        replace(arguments.write, table)
 
 
 def _quartile(seconds: list[float]) -> float:
@@ -150,7 +150,7 @@ def _answer(model: str, site: Path) -> None:
 
 
 @contextlib.contextmanager
-def _collector() -> Iterator[str]:
+def collector() -> Iterator[str]:
     """Take spans over gRPC, and forget them."""
     import grpc
     from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as messages
@@ -182,8 +182,9 @@ def _save(site: Path) -> None:
             shutil.rmtree(site / name)
 
 
-def _replace(page: Path, table: str) -> None:
-    before, begin, rest = page.read_text().partition("<!-- benchmarks/tracing.py -->\n")
+def replace(page: Path, table: str, mark: str = "benchmarks/tracing.py") -> None:
+    """Replace the table of a page that stands below a mark."""
+    before, begin, rest = page.read_text().partition(f"<!-- {mark} -->\n")
     _, end, after = rest.partition("<!-- end -->")
     page.write_text(f"{before}{begin}{table}\n{end}{after}")
 

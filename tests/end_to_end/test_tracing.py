@@ -183,11 +183,43 @@ def test_what_a_client_does_wrong_is_no_failure_of_the_server(server, collector)
     trace, headers = traceparent(5)
 
     answer = server.post("/v1/models/chain:predict", json={"instances": [[1.0]]}, headers=headers)
-    request = only(collector.trace(trace, "POST"), "POST /v1/models/{model}:predict")
+    spans = collector.trace(trace, "POST")
+    request = only(spans, "POST /v1/models/{model}:predict")
 
     assert (400, 400) == (answer.status_code, request.attributes["http.response.status_code"])
-    assert not request.is_failed
+    assert not any(span.is_failed for named in spans.values() for span in named)
     assert answer.json()["error"] == request.error["exception.message"]
+
+
+def test_a_request_for_an_unknown_model_names_it(server, collector):
+    """Over gRPC, where its name is in the body; nothing of it is a failure of the server."""
+    trace, headers = traceparent(11)
+    states = [("tracestate", "a=b"), ("tracestate", "c=d")]
+
+    with connected(server.grpc) as client, pytest.raises(Exception, match="ghost"):
+        client.call("ModelInfer", [*headers.items(), *states], model_name="ghost")
+    spans = collector.trace(trace, "inference")
+
+    call = only(spans, "inference.GRPCInferenceService/ModelInfer")
+    assert ("ghost", "a=b,c=d") == (call.attributes["bundleserver.model"], call.state)
+    assert ["ModelNotFound"] * 2 == [
+        span.attributes["error.type"] for span in (call, only(spans, "decode"))
+    ]
+    assert not any(span.is_failed for named in spans.values() for span in named)
+
+
+def test_a_body_that_is_not_valid_is_no_failure_of_its_decoding(server, collector):
+    """And two headers of a state are one, on whatever way a request comes in."""
+    for number, more in ((12, {}), (13, {"transfer-encoding": "chunked"})):
+        trace, headers = traceparent(number)
+        pairs = [*headers.items(), ("tracestate", "a=b"), ("tracestate", "c=d"), *more.items()]
+        sent = iter([b"{"]) if more else b"{"
+        answer = server.post("/v2/models/chain/infer", content=sent, headers=pairs)
+        spans = collector.trace(trace, "POST")
+
+        assert 400 == answer.status_code
+        assert "a=b,c=d" == only(spans, "POST /v2/models/{model}/infer").state
+        assert not only(spans, "decode").is_failed
 
 
 def test_metrics_have_the_trace_as_an_exemplar(server, collector):
