@@ -9,7 +9,7 @@ import re
 import pytest
 
 from bundleserver.errors import InvalidInput
-from bundleserver.serving.rest.arriving import ClientDisconnectedError
+from bundleserver.serving.errors import ClientDisconnectedError
 from bundleserver.serving.rest.http import Answer, Request
 from bundleserver.serving.rest.traced import route_of, traced_handlers
 from bundleserver.serving.tracing.tracer import Tracer
