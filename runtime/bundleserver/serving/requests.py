@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from bundleserver.spans import Span
 from bundleserver.tensors import Array, NamedTensor
+from bundleserver.tensors.budget import Budget
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 _NBYTES = attrgetter("nbytes")
@@ -46,6 +47,10 @@ class PredictRequest(NamedTuple):
     def traced(self, trace: Span | None) -> PredictRequest:
         """Return this request with its span; ``_replace`` takes four times as long."""
         return PredictRequest(*self[:-1], trace)
+
+    def due(self, budget: Budget) -> PredictRequest:
+        """Return this request with the time of a budget."""
+        return self._replace(deadline=budget.deadline, began=budget.began)
 
 
 _MANY = 10_000
