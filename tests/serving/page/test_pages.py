@@ -207,6 +207,22 @@ def test_strangers_see_what_metadata_tell(guarded, path):
     assert "2001-09-09" not in text
 
 
+def test_strangers_see_neither_names_nor_labels_of_what_is_not_ready(guarded):
+    """Whether another version answers or none."""
+    broken = replace(BROKEN, version="v2-of-nobody")
+    labels = {"label-of-broken": broken.version, "label-of-ready": "1"}
+    known = (broken.version, "1")
+    one = FakeModel("one", (broken, FakeVersion("1")), labels=labels, known=known)
+    guarded.manager.add(one)
+    guarded.manager.add(replace(one, name="none", versions=(broken,), default=None))
+    texts = [get(guarded, path).text for path in ("/", "/page/models/one", "/page/models/none")]
+
+    for text in texts:
+        assert broken.version not in text
+        assert "label-of-broken" not in text
+    assert ["label-of-ready" in text for text in texts] == [True, True, False]
+
+
 @pytest.mark.parametrize("path", ["/", "/page/models/sums", "/page/data"])
 def test_the_token_shows_all_and_is_counted(guarded, path):
     """It is the index's token, decided and counted where the index's is."""

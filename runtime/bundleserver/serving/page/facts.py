@@ -215,11 +215,10 @@ class Facts:
             ModelNotFound: there is no such model.
         """
         status = self._manager.status(name)
-        return ModelFacts(
-            status if is_whole else self._public(status),
-            self._traffic(name) if is_whole or status.default is not None else {},
-            is_whole,
-        )
+        if is_whole:
+            return ModelFacts(status, self._traffic(name), is_whole)
+        traffic = {} if status.default is None else self._discretion.traffic(self._traffic(name))
+        return ModelFacts(self._public(status), traffic, is_whole)
 
     def overview(self, wanted: str, first: int, only: str, is_whole: bool) -> Overview:
         """Return a page of the models whose names have a text, without their requests.
@@ -250,13 +249,16 @@ class Facts:
     def _public(self, status: ModelStatus) -> ModelStatus:
         """Return a status as metadata have it: only what is READY, without reasons and times."""
         told = self._discretion.status(status)
-        ready = (version for version in told.versions if version.state is State.READY)
+        ready = [version for version in told.versions if version.state is State.READY]
+        names = {version.version for version in ready}
         return replace(
             told,
             versions=tuple(
                 replace(version, reason="", loaded_at=None, entered_at=None, load_seconds=None)
                 for version in ready
             ),
+            labels={label: name for label, name in told.labels.items() if name in names},
+            known=tuple(name for name in told.known if name in names),
             config_problem=None,
             source_problem="",
         )
