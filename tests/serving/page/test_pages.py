@@ -150,6 +150,43 @@ def test_the_page_shows_what_is_worse_than_it_should_be():
             assert "the registry does not answer" in text
 
 
+LOADING = FakeVersion("2", state=State.LOADING)
+
+
+@pytest.mark.parametrize(
+    ("version", "is_problem"),
+    [
+        (LOADING, False),
+        (replace(LOADING, state=State.DISCOVERED), False),
+        (replace(LOADING, reason="LOADING again; FAILED: no", failing_since=1e9), True),
+        (replace(LOADING, state=State.DISCOVERED, waits_for="model 'x' is not ready"), True),
+        (replace(LOADING, state=State.DISCOVERED, wanted=False), True),
+        (replace(LOADING, state=State.UNLOADED), True),
+        (BROKEN, True),
+    ],
+)
+def test_a_model_that_is_only_loading_has_no_problem(version, is_problem):
+    """One that is loaded again, waits for another or is not wanted has one."""
+    why = f"version 2 is {version.reason or version.state.value}"
+    model = FakeModel("sums", (version,), default=None, reason=why)
+    with serving(FakeManager(model), PAGE) as served:
+        (shown,) = get(served, "/page/data").json()["models"]
+        found = get(served, "/page/data?only=problems").json()["models"]
+
+    assert is_problem == bool(shown["problems"]) == bool(found)
+
+
+def test_a_failure_is_shown_with_when_it_began_and_its_last_retry():
+    """Since its first time, however often it has come again."""
+    failed = replace(BROKEN, failing_since=1e9, entered_at=1e9 + 3600)
+    once = replace(BROKEN, version="3", failing_since=1e9, entered_at=1e9)
+    with serving(FakeManager(replace(SUMS, versions=(once, failed))), PAGE) as served:
+        text = get(served, "/page/models/sums").text
+
+    assert 2 == text.count("2001-09-09 01:46:40 UTC")
+    assert 1 == text.count("last tried 2001-09-09 02:46:40 UTC")
+
+
 def test_any_metadata_can_be_shown():
     """A manifest's free keys may be of any kind, and known ones too."""
     metadata = {

@@ -113,6 +113,7 @@ class Discretion:
             reason=_class_of(version.reason),
             probe_problem=version.probe_problem and _REASON,
             breaks=version.breaks and _REASON,
+            waits_for=version.waits_for and _REASON,
             mismatches=(),
             metadata=_without_reasons(version.metadata),
         )

@@ -60,8 +60,21 @@ class VersionFacts:
 
     @property
     def since(self) -> str:
-        """When it came to its state, in UTC; an empty string if that is not known."""
-        return moment(self.status.loaded_at or self.status.entered_at)
+        """Since when it is so, in UTC: READY, failing for this reason, or in its state.
+
+        An empty string if that is not known.
+        """
+        is_failed = self.status.state is State.FAILED
+        failing = self.status.failing_since if is_failed else None
+        return moment(self.status.loaded_at or failing or self.status.entered_at)
+
+    @property
+    def retried(self) -> str:
+        """When a version that FAILED was last tried again, in UTC; else an empty string."""
+        if self.status.state is not State.FAILED:
+            return ""
+        last = moment(self.status.entered_at)
+        return "" if last == self.since else last
 
     @property
     def signed(self) -> str:
@@ -139,13 +152,22 @@ class ModelFacts:
             for version in self.versions
             if version.kind == "bad" or (version.kind == "good" and version.reason)
         ]
-        if self.status.default is None and not found and self.status.reason:
+        is_news = self.status.default is None and not self._is_on_the_way
+        if is_news and not found and self.status.reason:
             found.append(self.status.reason)
         if self.status.config_problem:
             found.append(f"serving.json: {self.status.config_problem}")
         if self.status.source_problem:
             found.append(f"no newer version is seen: {self.status.source_problem}")
         return found
+
+    @property
+    def _is_on_the_way(self) -> bool:
+        """Whether nothing is wrong but that it is not ready yet."""
+        newest = self.status.versions[0] if self.status.versions else None
+        if newest is None or newest.failing_since is not None or newest.waits_for:
+            return False
+        return kind_of(newest) == "busy"
 
 
 def kind_of(status: VersionStatus) -> str:
@@ -254,7 +276,14 @@ class Facts:
         return replace(
             told,
             versions=tuple(
-                replace(version, reason="", loaded_at=None, entered_at=None, load_seconds=None)
+                replace(
+                    version,
+                    reason="",
+                    loaded_at=None,
+                    entered_at=None,
+                    failing_since=None,
+                    load_seconds=None,
+                )
                 for version in ready
             ),
             labels={label: name for label, name in told.labels.items() if name in names},
