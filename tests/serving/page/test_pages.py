@@ -222,6 +222,63 @@ def test_any_query_has_an_answer(server, query):
     assert 200 == get(server, f"/?{query}").status_code
 
 
+def test_a_long_filter_filters_and_a_query_that_is_too_long_is_refused(server):
+    """What is asked for is not dropped without a word."""
+    found = get(server, "/page/data?filter=" + "%F0%9F%8C%8D" * 1000)
+    refused = get(server, "/?filter=" + "x" * 20_000)
+
+    assert 0 == found.json()["matching"]
+    assert (414, True) == (refused.status_code, "at most 16384" in refused.json()["error"])
+
+
+def test_counts_are_of_what_is_found(server):
+    """Of the models that have problems alone, and none where nothing is found."""
+    models = [FakeModel(f"model-{at}") for at in range(3)]
+    with serving(FakeManager(SUMS, *models), PAGE) as served:
+
+        def counted(query):
+            text = get(served, f"/?{query}").text
+            (found,) = re.findall(r'<p class="counts">(.*?)</p>', text, re.DOTALL)
+            return " ".join(found.split())
+
+        assert counted("").startswith("4 models: 4 ready, 0 on the way")
+        assert counted("").endswith("; 1 with problems")
+        assert counted("only=problems").startswith("4 models, 1 found: 1 ready")
+        assert "4 models, 0 found" == counted("only=problems&filter=model")
+
+
+def test_a_reason_is_told_once():
+    """Beside its version, and not above it again."""
+    broken = replace(SUMS, versions=(BROKEN,), default=None, reason=f"version 2 is {BROKEN.reason}")
+    with serving(FakeManager(broken), PAGE) as served:
+        text = get(served, "/page/models/sums").text
+
+    assert "no version answers by default" in text
+    assert 1 == text.count("a secret path")
+
+
+def test_metrics_are_shown_as_they_are_written():
+    """Integers with all digits, fractions with what they have."""
+    written = {"rows": 123456789012345678, "rmse": 152.74, "auc": 0.1 + 0.2, "huge": 10**400}
+    written |= {"sum": 1234567.25, "tiny": 1.5e-9, "whole": 3.0, "is_final": True, "unit": "ms"}
+    model = FakeModel("sums", (FakeVersion("1", metadata={"metrics": written}),))
+    with serving(FakeManager(model), PAGE) as served:
+        text = get(served, "/page/models/sums").text
+    shown = dict(re.findall(r"<div><dt>(\w+)</dt><dd>(.*?)</dd></div>", text))
+
+    assert {
+        "rows": "123456789012345678",
+        "rmse": "152.74",
+        "auc": "0.3",
+        "huge": str(10**400),
+        "sum": "1234567.25",
+        "tiny": "1.5e-09",
+        "whole": "3",
+        "is_final": "true",
+        "unit": "ms",
+    } == {name: shown[name] for name in written}
+
+
 @pytest.fixture
 def guarded(tmp_path):
     """Serve it with an index for administrators who have a token."""

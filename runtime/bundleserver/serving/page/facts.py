@@ -189,7 +189,7 @@ class Overview:
     """The models of one page of the overview, and how many there are of each kind.
 
     Attributes:
-        counts: the number of models by kind, with problems or not, of those that match.
+        counts: the number of models by kind, and with problems, of those that match.
         first: the place of the first one shown among those that match.
     """
 
@@ -259,10 +259,11 @@ class Facts:
             except ModelNotFound:
                 continue  # removed since it was listed
             has_problems = bool(found.problems)
+            if only == "problems" and not has_problems:
+                continue
+            matching.append(found)
             counts[found.kind] += 1
             counts["problems"] += has_problems
-            if has_problems or only != "problems":
-                matching.append(found)
         first = min(max(0, first), max(0, len(matching) - 1))
         first -= first % PER_PAGE
         shown = matching[first : first + PER_PAGE]
