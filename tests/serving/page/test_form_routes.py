@@ -13,7 +13,8 @@ from bundleserver.serving.page.query import Query
 from bundleserver.versions.lifecycle import State
 from tests.serving.fakes import FakeManager, FakeModel, FakeVersion
 
-READY = FakeModel("m", (FakeVersion("2"), FakeVersion("1")), labels={"stable": "1"})
+LABELS = {"stable": "1", "next": "3"}
+READY = FakeModel("m", (FakeVersion("2"), FakeVersion("1")), labels=LABELS)
 HIDDEN = "FAILED while LOADING: /mnt/models/m has a secret"
 FAILED = FakeModel("m", (FakeVersion("1", state=State.FAILED, reason=HIDDEN),))
 
@@ -26,7 +27,7 @@ def asked(model, what, query=b"", is_whole=True):
 
 
 def test_a_form_names_the_versions_that_can_be_chosen():
-    """The ready versions, the labels and the default one stand beside the fields."""
+    """The ready versions, their labels and the default one stand beside the fields."""
     status, form = asked(READY, "form", b"version=2")
 
     assert (200, "2", "1") == (status, form["version"], form["default"])

@@ -232,7 +232,7 @@ class InferenceService:
             **describe.staleness(status),
         }
         if traffic := self._served.splitter.describe_traffic(request.name):
-            properties["traffic"] = traffic
+            properties["traffic"] = self.discretion.traffic(traffic)
         return messages.ModelMetadataResponse(
             name=about["name"],
             versions=about["versions"],

@@ -59,5 +59,7 @@ class FormRoutes:
         form = await self._data.form(model, version)
         status = self._manager.status(model)
         ready = [each.version for each in status.versions if each.state is State.READY]
-        others = {"versions": ready, "default": status.default, "labels": dict(status.labels)}
+        # Others cannot be asked, and their names may be for administrators.
+        labels = {label: name for label, name in status.labels.items() if name in ready}
+        others = {"versions": ready, "default": status.default, "labels": labels}
         return {**form.document(), **others}

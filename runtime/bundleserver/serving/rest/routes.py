@@ -295,6 +295,6 @@ class Routes:
         runs = {"runs": self._runs(model, found.version)} if self._runs else {}
         status = self._discretion.status(self._manager.status(model))
         about = model_metadata(status, found, runs)
-        if traffic := self._traffic(model):
+        if traffic := self._discretion.traffic(self._traffic(model)):
             about["traffic"] = traffic
         return json_answer(about, {VERSION_HEADER: found.version})
