@@ -76,7 +76,10 @@
         this.send();
       });
       whole.addEventListener("keydown", (event) => {
-        if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.send();
+        if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+        // A field of one line would send too.
+        event.preventDefault();
+        if (!event.repeat) this.send();
       });
       this.drawInputs();
       this.place.replaceChildren(whole);
@@ -157,6 +160,10 @@
 
     async send() {
       this.message.hidden = true;
+      if (this.running) this.running.abort();
+      // An answer under a message would look like the answer to what is not valid.
+      this.result.replaceChildren();
+      this.told.textContent = "";
       let body;
       try {
         body = this.body();
@@ -164,7 +171,6 @@
         this.tell(error);
         return;
       }
-      if (this.running) this.running.abort();
       const running = (this.running = new AbortController());
       this.result.replaceChildren(element("p", { class: "form-note" }, "Waiting for the answer…"));
       try {
@@ -209,19 +215,21 @@
         return this.area.value.includes('"history"') ? { reason } : undefined;
       }
       const at = this.spec.inputs.findIndex((input) => input.name === "history");
-      const text = at < 0 ? "" : this.rows[0][at][0];
+      const text = at < 0 ? "" : this.rows[0][at][0] || "";
       if (!text.trim()) return undefined;
       const dates = this.spec.inputs.findIndex((input) => input.name === "ds");
-      if (dates >= 0 && this.rows[0][dates][0].trim()) return { reason };
+      if (dates >= 0 && (this.rows[0][dates][0] || "").trim()) return { reason };
       const tokens = form.tokens(this.spec.inputs[at].fields[0], text, [0, at, 0, 1]);
       const values = tokens.map((token) => (token === "null" ? null : Number(token)));
       return { values, ds: null, total: values.length };
     }
   }
 
+  const empty = (field) => (field.nullable ? null : "");
+
   // The rows of a form: what was typed for another version where names are the same.
   const carriedOver = (before, rows, spec) => {
-    const example = spec.rows.length ? spec.rows : [spec.inputs.map((i) => i.fields.map(() => ""))];
+    const example = spec.rows.length ? spec.rows : [spec.inputs.map((i) => i.fields.map(empty))];
     if (!before || !rows.length) return example.map((row) => row.map((texts) => [...texts]));
     const key = (input, field) => JSON.stringify([input.name, field.name]);
     return rows.map((row) => {
@@ -230,7 +238,10 @@
         input.fields.forEach((field, f) => typed.set(key(input, field), row[i][f])),
       );
       return spec.inputs.map((input, i) =>
-        input.fields.map((field, f) => typed.get(key(input, field)) ?? example[0][i][f]),
+        input.fields.map((field, f) => {
+          const name = key(input, field);
+          return typed.has(name) ? typed.get(name) : example[0][i][f];
+        }),
       );
     });
   };
