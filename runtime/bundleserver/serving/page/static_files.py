@@ -20,7 +20,7 @@ _KINDS: Mapping[str, str] = MappingProxyType(
 )
 FORM_SCRIPTS = (
     *("form-json.js", "form-values.js", "form-body.js", "form-requests.js", "form-answer.js"),
-    *("form-view.js", "form-options.js", "forecast.js", "compare.js", "form.js"),
+    *("form-view.js", "form-options.js", "form-follow.js", "forecast.js", "compare.js", "form.js"),
 )
 """The scripts of a model's form, in the order in which they run."""
 

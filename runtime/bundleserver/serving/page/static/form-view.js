@@ -43,6 +43,7 @@
         const control = controlOf(input, field, rows[r][i][f]);
         control.dataset.place = place.join("-");
         control.id = `field-${place.join("-")}`;
+        control.dataset.name = JSON.stringify([r, input.name, field.name]);
         const missing = missingOf(input, field, rows[r][i][f], control);
         const isChoice = control.tagName === "SELECT";
         const kept = () => {
@@ -51,6 +52,7 @@
           control.removeAttribute("aria-invalid");
           changed();
         };
+        if (missing) missing.dataset.name = `${control.dataset.name} missing`;
         for (const each of missing ? [control, missing] : [control]) {
           each.addEventListener("input", kept);
           each.addEventListener("change", kept);
@@ -166,6 +168,7 @@
     const box = element("fieldset", { class: "form-choice" }, element("legend", {}, legend));
     for (const [value, text] of choices) {
       const input = element("input", { type: "radio", name, value, checked: value === chosen });
+      input.dataset.name = `${name} ${value}`;
       input.addEventListener("change", () => changed(value));
       box.append(element("label", {}, input, " ", text));
     }
@@ -178,6 +181,7 @@
       made.append(element("option", { value }, form.visible(text)));
     }
     made.value = chosen;
+    made.dataset.name = label;
     made.addEventListener("change", () => changed(made.value));
     return element("label", { class: "form-pick" }, label, " ", made);
   };

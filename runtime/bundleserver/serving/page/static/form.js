@@ -17,9 +17,12 @@
       this.parameters = new Map();
       this.outputs = new Set();
       this.rows = [];
+      this.notice = element("p", { class: "form-note form-notice", role: "status" });
       this.raw = null;
       this.running = null;
       this.unfilled = null;
+      this.mark = "";
+      this.isFollowing = false;
     }
 
     async start() {
@@ -29,6 +32,7 @@
         this.place.scrollIntoView({ block: "start" });
         this.load();
       });
+      document.addEventListener("page-refreshed", () => this.follow());
       await this.load();
     }
 
@@ -44,22 +48,65 @@
     async load() {
       const mine = (this.loading = {});
       try {
-        const url = form.addressOf(this.root, this.model, "form", this.version);
-        const spec = await form.fetchJson(url);
+        const spec = await this.fetchSpec(this.version);
         if (this.loading !== mine) return;
-        this.rows = carriedOver(this.spec, this.rows, spec);
+        this.mark = spec.mark;
+        this.notice.textContent = "";
+        this.rows = form.carriedOver(this.spec, this.rows, spec);
         // A form has no fields for what any input may be.
         if (!spec.inputs.length) this.mode = "json";
         this.spec = spec;
         this.draw();
       } catch (error) {
+        if (this.loading !== mine) return;
+        this.mark = form.markOfPage();
         const again = form.button("Try again", () => this.load());
         const why = element("p", { class: "form-error", role: "alert" }, form.visible(error.message));
         this.place.replaceChildren(why, again);
       }
     }
 
+    fetchSpec(version) {
+      return form.fetchJson(form.addressOf(this.root, this.model, "form", version));
+    }
+
+    // Take over what has changed on the server since; what was typed stays.
+    async follow() {
+      if (this.isFollowing || form.markOfPage() === this.mark) return;
+      if (!this.inputs || !this.inputs.isConnected) {
+        await this.load();
+        return;
+      }
+      this.isFollowing = true;
+      const loading = this.loading;
+      const { spec, notice } = await form.renewed(this.spec, this.version, (version) =>
+        this.fetchSpec(version),
+      );
+      this.isFollowing = false;
+      // Another version was chosen meanwhile.
+      if (this.loading !== loading) return;
+      this.mark = spec.mark;
+      this.notice.textContent = form.visible(notice);
+      form.keepingFocus(this.place, () => this.renew(spec));
+    }
+
+    renew(spec) {
+      const before = this.spec;
+      this.spec = spec;
+      if (form.isSameSignature(before, spec)) {
+        const choices = form.choicesView(this);
+        this.choices.replaceWith(choices);
+        this.choices = choices;
+        this.showRequest();
+        return;
+      }
+      this.rows = form.carriedOver(before, this.rows, spec);
+      if (!spec.inputs.length) this.mode = "json";
+      this.draw();
+    }
+
     draw() {
+      this.choices = form.choicesView(this);
       this.message = element("p", { class: "form-error", role: "alert", hidden: true });
       this.curl = element("pre", { class: "form-curl", tabindex: "0" });
       this.curl.setAttribute("aria-label", "the same request with curl");
@@ -69,7 +116,7 @@
       this.inputs = element("div");
       this.sending = element("button", { type: "submit", class: "form-send" }, "Send");
       const whole = element("form", { class: "form", novalidate: true, autocomplete: "off" });
-      whole.append(form.choicesView(this), this.inputs, this.message, this.sending);
+      whole.append(this.choices, this.notice, this.inputs, this.message, this.sending);
       whole.append(element("h3", {}, "The same with curl"), this.curl, this.told, this.result);
       whole.addEventListener("submit", (event) => {
         event.preventDefault();
@@ -142,6 +189,10 @@
 
     changed() {
       this.message.hidden = true;
+      this.showRequest();
+    }
+
+    showRequest() {
       this.sending.textContent = this.other ? "Send to both" : "Send";
       try {
         const body = this.body();
@@ -224,27 +275,6 @@
       return { values, ds: null, total: values.length };
     }
   }
-
-  const empty = (field) => (field.nullable ? null : "");
-
-  // The rows of a form: what was typed for another version where names are the same.
-  const carriedOver = (before, rows, spec) => {
-    const example = spec.rows.length ? spec.rows : [spec.inputs.map((i) => i.fields.map(empty))];
-    if (!before || !rows.length) return example.map((row) => row.map((texts) => [...texts]));
-    const key = (input, field) => JSON.stringify([input.name, field.name]);
-    return rows.map((row) => {
-      const typed = new Map();
-      before.inputs.forEach((input, i) =>
-        input.fields.forEach((field, f) => typed.set(key(input, field), row[i][f])),
-      );
-      return spec.inputs.map((input, i) =>
-        input.fields.map((field, f) => {
-          const name = key(input, field);
-          return typed.has(name) ? typed.get(name) : example[0][i][f];
-        }),
-      );
-    });
-  };
 
   for (const section of document.querySelectorAll("[data-prediction-form]")) {
     new PredictionForm(section).start();
