@@ -66,7 +66,7 @@ class FormRoutes:
             return answer_of_error(answer_for(Discretion(is_on=not is_whole).error(error)))
 
     async def _form(self, model: str, version: str | None) -> dict[str, object]:
-        # Before the form: if a version comes meanwhile, the mark is old and the form is asked again.
+        # First, so that the form is asked for again if a version comes meanwhile.
         choices = self._choices(model)
         form = await self._data.form(model, version)
         ready = [name for name, _ in choices.ready]
