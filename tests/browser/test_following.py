@@ -40,6 +40,28 @@ def test_a_form_follows_what_is_published(browser, tmp_path):
         assert form.send().startswith("200")
 
 
+def test_a_version_that_goes_leaves_its_form(browser, tmp_path):
+    """Whoever has chosen it is told, keeps what was typed, and can choose another one."""
+    save_sum(tmp_path, "a", "b")
+    with running(tmp_path, enable_page=True, version_policy="latest") as started:
+        started.wait_until_ready("sum")
+        form = FormPage(browser, started.rest, "sum")
+        form.pick("Version", "v1")
+        browser.until(lambda: "versions/v1" in form.curl, "version v1 is chosen")
+        form.fill("0-0-0", "0.25")
+        save_sum(tmp_path, "a", "b")
+        started.wait_until_ready("sum", "v2")
+        offered(browser, ["by default (v2)", "v2", "v1"])
+
+        assert "v1" in browser.text(".form-notice")
+        assert "0.25" == form.value("0-0-0")
+        form.pick("Version", "v2")
+        browser.until(lambda: "versions/v2" in form.curl, "version v2 is chosen")
+        assert "0.25" == form.value("0-0-0")
+        assert "" == browser.run("return document.querySelector('.form-notice').textContent")
+        assert form.send().startswith("200")
+
+
 def offered(browser, versions):
     """Wait until these versions can be chosen."""
 
