@@ -210,8 +210,14 @@ def test_bad_rows_go_to_a_file_of_their_own(tmp_path, linear, form):
     bad, scores = read(tmp_path / f"bad.{form}"), read(tmp_path / "scores.parquet")
     good = [row for row in range(120) if row not in (3, 50, 119)]
     assert [4, 51, 120] == bad.column("row").to_pylist()
-    assert ["row", "reason", *case.arrow().column_names] == bad.column_names
-    assert [1003, 1050, 1119] == [int(one) for one in bad.column("id").to_pylist()]
+    line = [] if form == "parquet" else ["line"]
+    own = [] if form == "jsonl" else case.arrow().column_names
+    assert ["row", "reason", *line, *own] == bad.column_names
+    if form == "jsonl":
+        lines = source.read_text().splitlines()
+        assert [lines[at] for at in (3, 50, 119)] == bad.column("line").to_pylist()
+    else:
+        assert [1003, 1050, 1119] == [int(one) for one in bad.column("id").to_pylist()]
     assert "NaN" in bad.column("reason")[0].as_py()
     assert "1e+300" in bad.column("reason")[2].as_py()
     assert case.expected[good].tolist() == scores.column("output-0").to_pylist()
@@ -243,6 +249,7 @@ def test_text_that_is_no_number_is_a_bad_row(tmp_path, directory):
         "has 3 values; expected 4",
         "has 5 values; expected 4",
     ] == bad.column("reason").to_pylist()
+    assert [None, None, "4,1,2", "6,1,2,3,4"] == bad.column("line").to_pylist()
     assert [1, 5] == read(tmp_path / "scores.csv").column("id").to_pylist()
 
 
@@ -476,7 +483,7 @@ def test_a_header_alone_is_a_table_without_rows(tmp_path, directory, text):
     run(directory, tmp_path / "data.csv", tmp_path / "scores.jsonl", tmp_path / "bad.csv")
 
     assert "" == (tmp_path / "scores.jsonl").read_text()
-    assert ["row", "reason", "id", "a", "b", "c"] == read(tmp_path / "bad.csv").column_names
+    assert ["row", "reason", "line", "id", "a", "b", "c"] == read(tmp_path / "bad.csv").column_names
 
 
 def test_forecasts_are_rows_of_a_file(tmp_path):

@@ -24,6 +24,7 @@ class CsvReader:
     """Reads CSV in UTF-8 with a header; values may have line breaks inside quotes."""
 
     is_text = True
+    is_lines = False
 
     def __init__(self, place: str, form: Format) -> None:
         """Open a file or standard input, and read its header.
@@ -42,6 +43,7 @@ class CsvReader:
         self.schema = pa.schema([(name, pa.string()) for name in names])
         self.rows: int | None = None
         self._skipped: list[tuple[int, str]] = []
+        self._texts: dict[int, bytes] = {}
 
     def _header(self) -> list[str]:
         try:
@@ -71,7 +73,8 @@ class CsvReader:
         start = 0
         for batch in rechunked(self._numbered(wanted, told), rows):
             places = [at for at in told if start <= at < start + batch.num_rows]
-            yield Piece(batch, {at - start: told.pop(at) for at in places})
+            lines = {at - start: self._texts.pop(at) for at in places if at in self._texts}
+            yield Piece(batch, {at - start: told.pop(at) for at in places}, lines=lines)
             start += batch.num_rows
 
     def _numbered(self, wanted: Wanted, told: dict[int, str]) -> Iterator[Any]:
@@ -120,6 +123,7 @@ class CsvReader:
         # Arrow counts the header as the first row.
         why = f"has {row.actual_columns} values; expected {row.expected_columns}"
         self._skipped.append((row.number - 2, why))
+        self._texts[row.number - 2] = row.text.encode()
         return "skip"
 
     def fraction(self) -> float | None:
