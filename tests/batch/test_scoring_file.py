@@ -486,6 +486,76 @@ def test_a_header_alone_is_a_table_without_rows(tmp_path, directory, text):
     assert ["row", "reason", "line", "id", "a", "b", "c"] == read(tmp_path / "bad.csv").column_names
 
 
+EMPTY_LINES = {
+    "in between": ("id,a,b,c\n1,1,1,1\n\n3,1,1,1\n", [2]),
+    "at the end": ("id,a,b,c\r\n1,1,1,1\r\n2,1,1,1\r\n\r\n", [3]),
+    "before a row that is short": ("id,a,b,c\n\n\n3\n4,1,1,1", [1, 2, 3]),
+    "inside quotes": ('id,a,b,c\n"1\n\n",1,1,1\n2,x,1,1\n', [2]),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY_LINES)
+def test_an_empty_line_of_csv_is_a_row(tmp_path, linear, name):
+    """It has nulls, and the rows behind it keep their numbers."""
+    text, rows = EMPTY_LINES[name]
+    (tmp_path / "data.csv").write_text(text, newline="")
+
+    run(linear, tmp_path / "data.csv", tmp_path / "scores.csv", tmp_path / "bad.csv")
+
+    assert rows == read(tmp_path / "bad.csv").column("row").to_pylist()
+
+
+def test_empty_lines_of_one_column_are_nulls(tmp_path):
+    """What Arrow writes for a null is read as one."""
+    from bundleserver.batch.tables.csv_text import CsvReader
+    from bundleserver.batch.tables.formats import CSV
+    from bundleserver.batch.tables.pieces import Wanted
+
+    (tmp_path / "data.csv").write_text("a\n1\n\n3\n\n")
+    reader = CsvReader(str(tmp_path / "data.csv"), CSV)
+
+    pieces = [piece.batch.column(0).to_pylist() for piece in reader.pieces(Wanted(("a",)), None)]
+
+    reader.close()
+    assert [["1", None, "3", None]] == pieces
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'id,a,b,c\n1,1,1,1\n2,1,1,"1\n3,1,1,1\n',
+        'id,a,b,c\n1,1,1,1\n"2,1,1,1\n3,1,1,1\n',
+        'id,a,b,c\n1,1,1,"1',
+        'id,a,b,"c\n1,1,1,1\n',
+    ],
+)
+def test_quotes_that_are_never_closed_are_damage(tmp_path, directory, text):
+    """A file that was cut off is refused, and its end is not one long value."""
+    (tmp_path / "data.csv").write_text(text)
+
+    with pytest.raises(InvalidInput, match="is damaged: it ends inside quotes|is not valid CSV"):
+        run(directory, tmp_path / "data.csv", tmp_path / "scores.csv", tmp_path / "bad.csv")
+    assert ["data.csv"] == names_in(tmp_path)
+
+
+def test_long_text_is_read_in_every_row(tmp_path, directory):
+    """The first row is like the others."""
+    text = "x" * 200_000
+    (tmp_path / "data.csv").write_text(f"id,a,b,c\n{text},1,1,1\n{text},1,1,1\n")
+
+    done = run(directory, tmp_path / "data.csv", tmp_path / "scores.parquet")
+
+    assert 2 == done.counts.written
+
+
+def test_an_empty_first_line_is_said(tmp_path, directory):
+    """The file is not empty."""
+    (tmp_path / "data.csv").write_text("\nid,a,b,c\n1,1,1,1\n")
+
+    with pytest.raises(InvalidInput, match="has an empty first line; expected CSV whose first"):
+        run(directory, tmp_path / "data.csv", tmp_path / "scores.csv")
+
+
 def test_forecasts_are_rows_of_a_file(tmp_path):
     """Questions in CSV, an answer of several rows for each, and a question that is none."""
     series = np.cumsum(np.random.default_rng(0).normal(size=60))
