@@ -16,7 +16,8 @@ from bundleserver.serving.payload_log.files import LogFiles
 from bundleserver.serving.payload_log.log_options import LogOptions
 from bundleserver.serving.payload_log.metrics import LogMetrics
 from bundleserver.serving.payload_log.places import Place, begun_name, file_name
-from bundleserver.serving.payload_log.writing import KEPT_BYTES, MOST_KINDS, Writer
+from bundleserver.serving.payload_log.rows.schemas import MOST_ADDED
+from bundleserver.serving.payload_log.writing import KEPT_BYTES, Writer
 from bundleserver.serving.requests import PredictRequest
 from bundleserver.tensors.signature import Signature
 from bundleserver.versions.serving_config import ServingConfig
@@ -157,10 +158,12 @@ def test_failed_requests_are_in_a_file_with_all_columns(make, tmp_path):
     writer.rotate(everything=True)
 
     first, second = map(read, files(tmp_path))
-    assert ["ok", "invalid_input", "invalid_input"] == first["outcome"].to_pylist()
-    assert [1.0, None, None] == first["input_cpu"].to_pylist()
+    assert {"ok": 1.0, "invalid_input": None} == dict(
+        zip(first["outcome"].to_pylist(), first["input_cpu"].to_pylist(), strict=True)
+    )
     assert (["invalid_input"], first.schema) == (second["outcome"].to_pylist(), second.schema)
-    assert first.schema.metadata == second.schema.metadata
+    said = (first.schema.metadata, second.schema.metadata)
+    assert [b"complete", b"none"] == [each[b"bundleserver.inputs"] for each in said]
     assert first.schema.field("input_cpu").metadata == second.schema.field("input_cpu").metadata
     found = pyarrow.dataset.dataset(tmp_path / "log", partitioning="hive")
     assert 4 == found.count_rows()
@@ -173,8 +176,8 @@ def test_failed_requests_are_in_a_file_with_all_columns(make, tmp_path):
         (ServingConfig(), None, "version=1"),
         (ServingConfig(), "1", "version=1"),
         (ServingConfig(), "stable", "version=1"),
-        (ServingConfig(), "../../x", "version=__HIVE_DEFAULT_PARTITION__"),
-        (ServingConfig(traffic={"stable": 100.0}), None, "version=__HIVE_DEFAULT_PARTITION__"),
+        (ServingConfig(), "../../x", "version=~none"),
+        (ServingConfig(traffic={"stable": 100.0}), None, "version=~none"),
     ],
 )
 def test_a_failed_request_is_with_the_version_that_it_asked_for(
@@ -216,15 +219,16 @@ def test_a_value_that_is_no_column_is_dropped_and_told_once(make, tmp_path, metr
     assert line.startswith("sums 1: a request cannot be logged: InvalidInput:")
 
 
-def test_a_client_cannot_make_any_number_of_files(make, tmp_path, metrics):
-    """A lenient model takes any names; each set of them would be a file."""
+def test_a_client_cannot_make_any_number_of_columns(make, tmp_path, metrics):
+    """A lenient model takes any names; all of them are one file, up to so many."""
     writer = make()
-    for number in range(MOST_KINDS + 5):
+    for number in range(MOST_ADDED + 5):
         request = PredictRequest("sums", tensors=tensors(**{f"x{number}": [1.0]}))
         writer.add([answered(request, signature=Signature())])
     writer.rotate(everything=True)
 
-    assert MOST_KINDS == len(files(tmp_path))
+    (path,) = files(tmp_path)
+    assert MOST_ADDED == read(path).num_rows
     assert 5 == dropped(metrics, "kinds")
 
 
