@@ -113,6 +113,7 @@ def respond(
         request.id,
         bundle.signature.rowwise,
         answers,
+        bundle.signature,
     )
 
 

@@ -7,6 +7,8 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 
+import pyarrow as pa
+
 from bundleserver.errors import BundleServerError
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.payload_log.entries import Entry
@@ -170,8 +172,11 @@ class Writer:
             LOG.exception("payload log: a table of '%s' cannot be written: %s", place.model, error)
             self._drop([place], "unreadable")
             return True
-        del self._buffers[place]
-        self._metrics.rows.inc(table.num_rows)
+        del self._buffers[place], buffer
+        rows = table.num_rows
+        del table
+        pa.default_memory_pool().release_unused()
+        self._metrics.rows.inc(rows)
         self._metrics.bytes.inc(size)
         if self._failures:
             LOG.warning(
