@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import stat
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ import pyarrow.dataset
 import pytest
 from prometheus_client import CollectorRegistry
 
-from bundleserver.serving.payload_log.files import LogFiles
+from bundleserver.serving.payload_log.files import LogFiles, make_folders
 from bundleserver.serving.payload_log.log_options import LogOptions
 from bundleserver.serving.payload_log.metrics import LogMetrics
 from bundleserver.serving.payload_log.places import Place, begun_name, file_name
@@ -62,6 +63,7 @@ def make(tmp_path, clock, metrics):
     """Give a function that makes a writer of ``log`` below ``tmp_path``."""
 
     def made(manager=None, **options) -> Writer:
+        make_folders(tmp_path / "log")
         chosen = replace(LogOptions(tmp_path / "log", columns=("all",)), **options)
         return Writer(
             chosen,
@@ -272,6 +274,32 @@ def test_memory_is_bounded_while_the_disk_takes_nothing(make, tmp_path, clock, m
     assert 10 > dropped(metrics, "disk") > 3
     writer.rotate(everything=True)
     assert 10 == dropped(metrics, "disk")
+
+
+def test_how_many_requests_are_lost_at_the_end_is_told(make, tmp_path, caplog):
+    """Also of those that were dropped before."""
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "model=sums").write_text("in the way")
+    writer = make()
+    writer.add([one(), one(), failed()])
+    writer.rotate(everything=True)
+
+    assert f"'{tmp_path}/log' cannot be written: 3 requests are lost" in caplog.text
+
+
+def test_a_directory_that_vanished_is_told(make, tmp_path, caplog):
+    """Somebody took the files away; the log goes on."""
+    writer = make()
+    writer.add([one()])
+    writer.rotate(everything=True)
+    before = caplog.text
+    shutil.rmtree(tmp_path / "log")
+    writer.add([one()])
+    writer.rotate(everything=True)
+
+    assert "" == before
+    assert f"'{tmp_path}/log' is gone; it is created again" in caplog.text
+    assert 1 == len(files(tmp_path))
 
 
 def test_nothing_is_left_of_a_file_that_cannot_be_written(make, tmp_path, monkeypatch, clock):
