@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from bundleserver.bundle.trust import SignaturePolicy
@@ -201,8 +201,10 @@ class Settings:
             yield Problem("signatures", what)
 
     def _log_problems(self) -> Iterator[Problem]:
-        if self.log_columns and self.log_requests is None:
-            yield Problem("log_columns", "has an effect with --log_requests=DIR only")
+        defaults = {one.name: one.default for one in fields(self)}
+        for name in ("log_sample", "log_columns", "log_max_bytes", "log_rotate_seconds"):
+            if self.log_requests is None and getattr(self, name) != defaults[name]:
+                yield Problem(name, "has an effect with --log_requests=DIR only")
         if "all" in self.log_columns and len(self.log_columns) > 1:
             what = f"is '{','.join(self.log_columns)}'; expected either names or 'all'"
             yield Problem("log_columns", what)

@@ -285,3 +285,37 @@ def test_sequences_must_have_the_models_shape(tmp_path):
 
     assert "row 8: column 'x' has a value of shape [3, 2]; expected [5, 2]" in str(error.value)
     assert "row 9: column 'x' has lists of different lengths" in str(error.value)
+
+
+class Place(pa.ExtensionType):
+    """A type that a program defines; it has no hash."""
+
+    def __init__(self) -> None:
+        super().__init__(pa.string(), "tests.place")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        return b""
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage, serialized) -> Place:
+        return cls()
+
+
+def test_columns_of_a_programs_own_types_are_no_obstacle(tmp_path):
+    """They are ignored, or carried through."""
+    case = forest()
+    directory = save(case, tmp_path)
+    places = pa.ExtensionArray.from_storage(Place(), pa.array(["x"] * len(case.table)))
+    table = case.arrow().append_column("place", places)
+
+    scored = predict_batch(table, directory, keep=["place"])
+
+    assert Place() == scored.schema.field("place").type
+    assert case.expected.tolist() == scored.column("output-0").to_pylist()
+
+
+@pytest.mark.parametrize("what", ["keep", "columns"])
+def test_one_name_is_no_list_of_names(tmp_path, what):
+    """A string is refused, since its characters would be names."""
+    with pytest.raises(InvalidInput, match=f"{what} is the string 'id'; expected a list: .'id'."):
+        predict_batch(forest().arrow(), tmp_path, **{what: "id"})

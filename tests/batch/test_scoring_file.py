@@ -210,8 +210,14 @@ def test_bad_rows_go_to_a_file_of_their_own(tmp_path, linear, form):
     bad, scores = read(tmp_path / f"bad.{form}"), read(tmp_path / "scores.parquet")
     good = [row for row in range(120) if row not in (3, 50, 119)]
     assert [4, 51, 120] == bad.column("row").to_pylist()
-    assert ["row", "reason", *case.arrow().column_names] == bad.column_names
-    assert [1003, 1050, 1119] == [int(one) for one in bad.column("id").to_pylist()]
+    line = [] if form == "parquet" else ["line"]
+    own = [] if form == "jsonl" else case.arrow().column_names
+    assert ["row", "reason", *line, *own] == bad.column_names
+    if form == "jsonl":
+        lines = source.read_text().splitlines()
+        assert [lines[at] for at in (3, 50, 119)] == bad.column("line").to_pylist()
+    else:
+        assert [1003, 1050, 1119] == [int(one) for one in bad.column("id").to_pylist()]
     assert "NaN" in bad.column("reason")[0].as_py()
     assert "1e+300" in bad.column("reason")[2].as_py()
     assert case.expected[good].tolist() == scores.column("output-0").to_pylist()
@@ -243,6 +249,7 @@ def test_text_that_is_no_number_is_a_bad_row(tmp_path, directory):
         "has 3 values; expected 4",
         "has 5 values; expected 4",
     ] == bad.column("reason").to_pylist()
+    assert [None, None, "4,1,2", "6,1,2,3,4"] == bad.column("line").to_pylist()
     assert [1, 5] == read(tmp_path / "scores.csv").column("id").to_pylist()
 
 
@@ -476,7 +483,77 @@ def test_a_header_alone_is_a_table_without_rows(tmp_path, directory, text):
     run(directory, tmp_path / "data.csv", tmp_path / "scores.jsonl", tmp_path / "bad.csv")
 
     assert "" == (tmp_path / "scores.jsonl").read_text()
-    assert ["row", "reason", "id", "a", "b", "c"] == read(tmp_path / "bad.csv").column_names
+    assert ["row", "reason", "line", "id", "a", "b", "c"] == read(tmp_path / "bad.csv").column_names
+
+
+EMPTY_LINES = {
+    "in between": ("id,a,b,c\n1,1,1,1\n\n3,1,1,1\n", [2]),
+    "at the end": ("id,a,b,c\r\n1,1,1,1\r\n2,1,1,1\r\n\r\n", [3]),
+    "before a row that is short": ("id,a,b,c\n\n\n3\n4,1,1,1", [1, 2, 3]),
+    "inside quotes": ('id,a,b,c\n"1\n\n",1,1,1\n2,x,1,1\n', [2]),
+}
+
+
+@pytest.mark.parametrize("name", EMPTY_LINES)
+def test_an_empty_line_of_csv_is_a_row(tmp_path, linear, name):
+    """It has nulls, and the rows behind it keep their numbers."""
+    text, rows = EMPTY_LINES[name]
+    (tmp_path / "data.csv").write_text(text, newline="")
+
+    run(linear, tmp_path / "data.csv", tmp_path / "scores.csv", tmp_path / "bad.csv")
+
+    assert rows == read(tmp_path / "bad.csv").column("row").to_pylist()
+
+
+def test_empty_lines_of_one_column_are_nulls(tmp_path):
+    """What Arrow writes for a null is read as one."""
+    from bundleserver.batch.tables.csv_text import CsvReader
+    from bundleserver.batch.tables.formats import CSV
+    from bundleserver.batch.tables.pieces import Wanted
+
+    (tmp_path / "data.csv").write_text("a\n1\n\n3\n\n")
+    reader = CsvReader(str(tmp_path / "data.csv"), CSV)
+
+    pieces = [piece.batch.column(0).to_pylist() for piece in reader.pieces(Wanted(("a",)), None)]
+
+    reader.close()
+    assert [["1", None, "3", None]] == pieces
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'id,a,b,c\n1,1,1,1\n2,1,1,"1\n3,1,1,1\n',
+        'id,a,b,c\n1,1,1,1\n"2,1,1,1\n3,1,1,1\n',
+        'id,a,b,c\n1,1,1,"1',
+        'id,a,b,"c\n1,1,1,1\n',
+    ],
+)
+def test_quotes_that_are_never_closed_are_damage(tmp_path, directory, text):
+    """A file that was cut off is refused, and its end is not one long value."""
+    (tmp_path / "data.csv").write_text(text)
+
+    with pytest.raises(InvalidInput, match="is damaged: it ends inside quotes|is not valid CSV"):
+        run(directory, tmp_path / "data.csv", tmp_path / "scores.csv", tmp_path / "bad.csv")
+    assert ["data.csv"] == names_in(tmp_path)
+
+
+def test_long_text_is_read_in_every_row(tmp_path, directory):
+    """The first row is like the others."""
+    text = "x" * 200_000
+    (tmp_path / "data.csv").write_text(f"id,a,b,c\n{text},1,1,1\n{text},1,1,1\n")
+
+    done = run(directory, tmp_path / "data.csv", tmp_path / "scores.parquet")
+
+    assert 2 == done.counts.written
+
+
+def test_an_empty_first_line_is_said(tmp_path, directory):
+    """The file is not empty."""
+    (tmp_path / "data.csv").write_text("\nid,a,b,c\n1,1,1,1\n")
+
+    with pytest.raises(InvalidInput, match="has an empty first line; expected CSV whose first"):
+        run(directory, tmp_path / "data.csv", tmp_path / "scores.csv")
 
 
 def test_forecasts_are_rows_of_a_file(tmp_path):

@@ -20,7 +20,8 @@ VALUES = {
     "gaps in integers": (pa.array([1, None]), "FP64", [1.0, NAN], {}),
     "gaps, datatype unknown": (pa.array([1, None]), None, [1.0, NAN], {}),
     "integers stay": (pa.array([1, 2]), None, [1, 2], {}),
-    "too exact": (pa.array([2**53 + 1, 2**53]), "FP64", None, {0: "no floating-point number"}),
+    "too exact": (pa.array([2**53 + 1, 2**53]), "FP64", [2.0**53, 2.0**53], {}),
+    "too exact for 32": (pa.array([2**25 + 2**2 + 1]), "FP32", [2.0**25 + 2**2], {}),
     "rounded": (pa.array([0.1]), "FP32", [float(np.float32(0.1))], {}),
     "beyond": (pa.array([1.0, 1e300]), "FP32", None, {1: "the value 1e+300; expected FP32"}),
     "infinite": (pa.array([np.inf]), "FP32", [np.inf], {}),
@@ -29,6 +30,26 @@ VALUES = {
     "64 bits": (pa.array([float(2**63)]), "INT64", None, {0: "expected INT64"}),
     "no null": (pa.array([1, None]), "INT64", None, {1: "null; expected INT64"}),
     "decimals": (pa.array([Decimal("1.25"), None]), "FP64", [1.25, NAN], {}),
+    "decimals, rounded once": (
+        pa.array([Decimal("19.99"), Decimal("0.07")], pa.decimal128(12, 2)),
+        "FP64",
+        [19.99, 0.07],
+        {},
+    ),
+    "tiny decimals": (pa.array([Decimal("1E-18")], pa.decimal128(38, 18)), "FP64", [1e-18], {}),
+    "decimal integers": (
+        pa.array([Decimal(2**53 + 1), Decimal("7.00")], pa.decimal128(20, 2)),
+        "INT64",
+        [2**53 + 1, 7],
+        {},
+    ),
+    "largest decimals": (pa.array([Decimal(2**64 - 1)]), "UINT64", [2**64 - 1], {}),
+    "odd decimals": (
+        pa.array([Decimal("1.00"), Decimal("1.50"), None, Decimal("1E+19")]),
+        "INT64",
+        None,
+        {1: "'1.50'; expected INT64", 2: "null", 3: "expected INT64"},
+    ),
     "booleans": (pa.array([True, False]), "BOOL", [True, False], {}),
     "boolean gaps": (pa.array([True, None]), "BOOL", None, {1: "null; expected BOOL"}),
     "boolean gaps, unknown": (pa.array([True, None]), None, [True, None], {}),
@@ -70,7 +91,10 @@ def test_values_are_those_of_a_v1_request(name):
 
 TEXTS = {
     "FP64": (["1", "1e3", "-0.5", "nan", None], [1, 1000, -0.5, NAN, NAN]),
+    "FP32": (["9007199254740993", "-Infinity"], [2.0**53, -np.inf]),
     "INT64": (["01", "-7"], [1, -7]),
+    "INT32": (["1.0", "1e3", "-0.0", "+5."], [1, 1000, 0, 5]),
+    "UINT64": (["18446744073709551615", "9007199254740993.0"], [2**64 - 1, 2**53 + 1]),
     "BOOL": (["true", "false", "1"], [True, False, True]),
     "BYTES": (["01", "true", ""], ["01", "true", ""]),
 }
@@ -93,7 +117,16 @@ def test_text_stands_for_what_the_model_takes(datatype):
         ("FP64", "1,5"),
         ("FP64", " 1"),
         ("FP64", "one"),
-        ("INT64", "1.0"),
+        ("FP64", "1e400"),
+        ("FP64", "-1.7976931348623159e308"),
+        ("FP64", "9" * 400),
+        ("FP64", "0x1F"),
+        ("FP64", "1_0"),
+        ("INT64", "1.5"),
+        ("INT64", "1e999999999"),
+        ("INT64", "0x1F"),
+        ("INT64", "\u0661"),
+        ("INT64", "inf"),
         ("INT64", "9223372036854775808"),
         ("UINT8", "256"),
         ("BOOL", "yes"),
@@ -104,7 +137,7 @@ def test_text_that_stands_for_nothing_is_told(datatype, text):
     """Nothing is trimmed, rounded or guessed, and the others are converted."""
     values, found = values_of(pa.array(["1", text, "1"]), Use("x", datatype), is_text=True)
 
-    assert {1: f"column 'x' has '{text}'; expected {datatype}"} == found
+    assert {1: f"column 'x' has '{text[:60]}'; expected {datatype}"} == found
     assert [1, 1] == [values[0], values[2]]
 
 
@@ -145,3 +178,24 @@ def test_lists_become_one_array():
         assert {} == none
         assert np.float32 == even.dtype
         assert [[1, 2], [3, 4]] == even.tolist()
+
+
+def test_decimals_are_the_nearest_numbers():
+    """Two thousand decimals, each as Python reads its text."""
+    numbers = np.random.default_rng(0).integers(-(10**17), 10**17, 2000).tolist()
+    decimals = [Decimal(number).scaleb(-(at % 18)) for at, number in enumerate(numbers)]
+
+    values, found = values_of(pa.array(decimals, pa.decimal128(38, 18)), Use("x", "FP64"))
+
+    assert {} == found
+    assert list(map(float, decimals)) == values.tolist()
+
+
+def test_a_column_of_other_writing_is_parsed():
+    """Whole numbers written with a point, in every row."""
+    texts = [f"{number}.0" for number in range(5000)]
+
+    values, found = values_of(pa.array(texts), Use("x", "INT64"), is_text=True)
+
+    assert {} == found
+    assert list(range(5000)) == values.tolist()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,9 @@ from bundleserver.serving.options import ServerOptions
 from bundleserver.tensors import TensorSpec
 from bundleserver.tensors.signature import Signature
 from bundleserver.versions.lifecycle import State
+from bundleserver.versions.serving_config import ServingConfig
 from tests.browser.browsing import NARROW
+from tests.end_to_end.processes import running
 from tests.serving.fakes import FakeManager, FakeModel, FakeVersion, serving
 
 PAGE = ServerOptions(enable_page=True)
@@ -173,9 +177,46 @@ def test_another_token_is_refused_with_the_servers_words(browser, guarded):
     browser.open(guarded.rest)
     browser.find("#token").send_keys("another\n")
     browser.until_text("the request has another one")
+    until_refreshed(browser)
 
+    assert "the request has another one" in browser.text()
     assert browser.run("return sessionStorage.length") == 0
     assert "secret" not in browser.driver.page_source
+
+
+def until_refreshed(browser):
+    """Wait until the page has shown itself anew."""
+    browser.run("""
+        window.refreshes = 0;
+        document.addEventListener("page-refreshed", () => { window.refreshes += 1; });""")
+    browser.until(lambda: browser.run("return window.refreshes > 1"), "it is refreshed twice")
+
+
+def test_a_token_that_is_replaced_on_the_server_is_said_to_be_refused(browser, guarded, tmp_path):
+    """What everybody is told follows with the reason, until the new token is given."""
+    browser.open(guarded.rest)
+    browser.find("#token").send_keys(TOKEN + "\n")
+    browser.until_text("a secret path")
+    (tmp_path / "token").write_text(TOKEN[::-1])
+    browser.until_text("The token was refused and is forgotten")
+    until_refreshed(browser)
+
+    assert "The token was refused and is forgotten" in browser.text()
+    assert "secret" not in browser.text()
+    browser.find("#token").send_keys(TOKEN[::-1] + "\n")
+    browser.until_text("a secret path")
+
+
+def test_a_token_of_any_letters_is_sent_as_its_file_has_it(browser, guarded, tmp_path):
+    """In UTF-8, as curl sends it, also what a header's characters do not have."""
+    token = "\u65e5\u672c\u8a9e\u30c8\u30fc\u30af\u30f3-\u00e9\U0001f511"  # noqa: S105  # of this test
+    (tmp_path / "token").write_text(token, encoding="utf-8")
+    browser.open(guarded.rest)
+    browser.run("sessionStorage.setItem('bundleserver-token', arguments[0])", token)
+    browser.open(guarded.rest)
+    browser.until_text("a secret path")
+
+    assert "" == browser.text("#connection")
 
 
 def test_the_token_is_forgotten_on_request(browser, guarded):
@@ -197,3 +238,46 @@ def test_a_server_that_ends_is_said_to_be_gone(browser):
     browser.until_text("The server does not answer", "header")
 
     assert "sums" in browser.text()
+
+
+def test_a_server_that_hangs_is_said_not_to_answer(browser, tmp_path):
+    """It takes connections and sends nothing, until it goes on."""
+    with running(tmp_path, enable_page=True) as server:
+        browser.open(server.rest)
+        os.kill(server.popen.pid, signal.SIGSTOP)
+        try:
+            browser.until_text("The server does not answer", "header")
+        finally:
+            os.kill(server.popen.pid, signal.SIGCONT)
+        browser.until(lambda: browser.text("#connection") == "", "the server answers again")
+
+
+def test_traffic_is_no_wider_than_its_window(browser):
+    """At 320 pixels, with names of versions that are long."""
+    config = ServingConfig(traffic={"a-rather-long-name-of-a-label": 3, "1": 1234567})
+    with serving(FakeManager(FakeModel("sums", config=config)), PAGE) as served:
+        browser.resize((320, 800))
+        browser.open(f"{served.rest}/page/models/sums")
+        assert "a-rather-long-name" in browser.text("#traffic")
+
+        shown = browser.run("return document.documentElement.scrollWidth")
+        assert shown <= browser.run("return document.documentElement.clientWidth")
+
+
+def test_a_cells_second_line_stands_below_its_first(browser):
+    """On a narrow window too, not below the name of the column."""
+    version = FakeVersion("1", loaded_at=1e9)
+    with serving(FakeManager(FakeModel("sums", (version,))), PAGE) as served:
+        browser.resize(NARROW)
+        browser.open(f"{served.rest}/page/models/sums")
+        loaded = browser.find("td[data-label=Since] .quiet")
+
+        lefts = browser.run(
+            """
+            const range = document.createRange();
+            range.selectNodeContents(arguments[0].parentElement.firstChild);
+            return [range.getBoundingClientRect().left, arguments[0].getBoundingClientRect().left];
+            """,
+            loaded,
+        )
+        assert lefts[0] <= lefts[1]

@@ -12,13 +12,15 @@ from typer.testing import CliRunner
 from bundleserver import BundleStore
 from bundleserver.bundle.opening import open_bundle
 from bundleserver.cli import app
+from bundleserver.commands import comparing
 from bundleserver.serving.execution.predict import predict
 from bundleserver.serving.payload_log.entries import Entry, Taker
 from bundleserver.serving.payload_log.log_options import LogOptions
 from bundleserver.serving.payload_log.metrics import LogMetrics
 from bundleserver.serving.payload_log.writing import Writer
 from bundleserver.serving.requests import PredictRequest
-from tests.serving.fakes import FakeManager, FakeModel
+from bundleserver.tensors import NamedTensor
+from tests.serving.fakes import FakeManager, FakeModel, FakeVersion
 
 X = np.random.default_rng(5).normal(size=(200, 2))
 ROWS = [{"instances": X[start : start + 4].tolist()} for start in range(0, 80, 4)]
@@ -230,6 +232,38 @@ def test_compare_sends_the_requests_of_a_payload_log(model, requests, tmp_path):
     (file,) = log.rglob("version=v1/**/*.parquet")
     done = run("compare", model, "v1", "v2", "--input", file, "--dry-run")
     assert "would send 20 requests to v1 and v2" in done.output
+
+
+def test_a_foreign_file_in_a_payload_log_is_named_and_left_out(model, tmp_path):
+    """One file is no reason to compare nothing; how many were left out is told at the end."""
+    log = logged(model, tmp_path / "log")
+    (log / "mine.parquet").write_text("no Parquet")
+    done = run("compare", model, "v1", "v2", "--input", log)
+
+    said = " ".join(done.output.split())
+    assert "mine.parquet' is not a valid Parquet file" in said
+    assert "left out 1 files that cannot be read" in said
+    assert "20 of 20 requests compared" in said
+
+
+def test_a_model_that_writes_to_its_inputs_is_compared():
+    """Each call has arrays of its own, as in the server."""
+    given = []
+
+    def writing(inputs, parameters):
+        given.append(inputs["features"].values.tolist())
+        inputs["features"].values[:] = 0
+        return {"sum": np.zeros(2), "label": np.array(["x", "x"], dtype=object)}
+
+    features = np.ones((2, 2))
+    features.flags.writeable = False
+    request = PredictRequest("sums", tensors=(NamedTensor("features", features),))
+    manager = FakeManager(FakeModel("sums", (FakeVersion("1", writing),)))
+    with manager.acquire("sums", "1") as bundle:
+        found = comparing.run([bundle, bundle], [request])
+
+    assert 1 == found.compared
+    assert all(values == [[1.0, 1.0], [1.0, 1.0]] for values in given)
 
 
 @pytest.mark.parametrize(

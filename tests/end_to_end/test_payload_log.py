@@ -173,6 +173,7 @@ def test_requests_are_answered_while_the_log_cannot_be_written(store, tmp_path):
         (("--log_requests=log", "--log_sample=1.5"), "--log_sample: is 1.5; expected a number"),
         (("--log_requests=log", "--log_max_bytes=1MB"), "expected 0 for no limit, or at least"),
         (("--log_columns=age",), "--log_columns: has an effect with --log_requests=DIR only"),
+        (("--log_sample=0.5",), "--log_sample: has an effect with --log_requests=DIR only"),
         (
             ("--log_requests=log", "--log_columns=all,age"),
             "--log_columns: is 'all,age'; expected either names or 'all'",

@@ -10,9 +10,11 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bundleserver.errors import BundleError, NotReady
+from bundleserver.serving.administration import Discretion
 from bundleserver.serving.options import ServerOptions
 from bundleserver.versions.lifecycle import State
-from tests.end_to_end.processes import running
+from bundleserver.versions.serving_config import ServingConfig
+from tests.end_to_end.processes import eventually, running
 from tests.end_to_end.versions import publish
 from tests.serving.fakes import FakeManager, FakeModel, FakeVersion, serving
 from tests.serving.grpc_client import connected
@@ -210,6 +212,47 @@ def test_metrics_have_the_class_of_a_failure(both):
         for one in (page, open_page)
     ]
     assert families[0] == families[1]
+
+
+MIRRORED = FakeModel(
+    "mirrored",
+    (FakeVersion("v1"), FakeVersion("v2", call=refuses)),
+    default="v1",
+    config=ServingConfig(shadow=("v2",)),
+)
+
+
+@pytest.mark.parametrize(("index", "is_told"), [("open", True), ("admin", False)])
+def test_why_mirrored_requests_fail_is_for_administrators(index, is_told):
+    """In metadata of either protocol, and on the page; how many fail is told to all."""
+    options = ServerOptions(repository_index=index, enable_page=True)
+    with serving(FakeManager(MIRRORED), options) as server:
+        at = f"{server.rest}/v2/models/mirrored"
+        httpx.post(f"{server.rest}/v1/models/mirrored:predict", json=BODY).raise_for_status()
+        (shadow,) = eventually(
+            lambda: httpx.get(at).json()["traffic"]["shadow"], "a request is mirrored"
+        )
+        page = httpx.get(
+            f"{server.rest}/page/models/mirrored", headers={"accept": "text/html"}
+        ).text
+        with connected(server.grpc) as client:
+            metadata = str(client.call("ModelMetadata", name="mirrored"))
+
+    assert 1 == shadow["copies"]["not_ready"]
+    for text in (shadow["problem"], page, metadata):
+        assert is_told == (WHY in text)
+        assert is_told != ("for administrators" in text)
+
+
+def test_a_canarys_reason_is_for_administrators():
+    """Its file beside the versions has it, which may say anything; its figures are told."""
+    canary = {"version": "v2", "state": "demoted", "errors": 3, "reason": WHY}
+    told = Discretion(is_on=True).traffic({"shares": {"v1": 1.0}, "canary": canary})
+
+    assert WHY not in str(told)
+    assert 3 == told["canary"]["errors"]
+    assert {"shares": {"v1": 1.0}} == Discretion(is_on=True).traffic({"shares": {"v1": 1.0}})
+    assert {"canary": canary} == Discretion().traffic({"canary": canary})
 
 
 def test_administrators_read_everything(tmp_path):

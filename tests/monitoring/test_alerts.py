@@ -15,6 +15,8 @@ VERSION = f'{AT},version="v2"'
 OK = f'bundleserver_requests_total{{{AT},outcome="ok"}}'
 BAD = f'bundleserver_requests_total{{{AT},outcome="error"}}'
 SLOW = f"bundleserver_request_seconds_bucket{{{AT}"
+STATE = f"bundleserver_version_state{{{VERSION}"
+NO_DEFAULT = {f"bundleserver_config_problem{{{AT}}}": "0x60"}
 OF_MODEL = {"namespace": "ns", "model": "fraud"}
 OF_VERSION = {**OF_MODEL, "version": "v2"}
 OF_POD = {"namespace": "ns", "pod": "p", "instance": "i"}
@@ -29,9 +31,10 @@ CASES: dict[str, tuple[Series, Series, dict[str, str]]] = {
         OF_VERSION,
     ),
     "BundleserverDefaultNotReady": (
-        {f"bundleserver_config_problem{{{AT}}}": "0x60"},
+        {**NO_DEFAULT, f'{STATE},state="FAILED"}}': "1 1 0 1 0 1 1x60"},
         {
-            f"bundleserver_config_problem{{{AT}}}": "0x60",
+            **NO_DEFAULT,
+            f'{STATE},state="READY"}}': "1x60",
             f"bundleserver_default_version_info{{{VERSION}}}": "1x60",
         },
         OF_MODEL,
@@ -95,6 +98,58 @@ CASES: dict[str, tuple[Series, Series, dict[str, str]]] = {
     ),
 }
 
+REFUSED = 'bundleserver_refused_requests_total{namespace="ns",pod="p",protocol="v1",reason="%s"}'
+
+# Of some other ways, and where else they do not fire.
+MORE: list[tuple[str, tuple[Series, Series, dict[str, str]]]] = [
+    (
+        "BundleserverErrors",
+        (
+            {REFUSED % "bytes_in_flight": "0+10x60"},
+            {
+                REFUSED % "bytes_in_flight": "0+1x60",
+                OK: "0+99x60",
+                REFUSED % "too_large": "0+50x60",
+            },
+            {"namespace": "ns"},
+        ),
+    ),
+    (
+        "BundleserverQueueFull",
+        (
+            {REFUSED % "bytes_in_flight": "0+1x60"},
+            {REFUSED % "bytes_in_flight": "5x60", REFUSED % "not_found": "0+1x60"},
+            {"namespace": "ns", "reason": "bytes_in_flight"},
+        ),
+    ),
+    # Quiet in a pod that starts, and where an administrator has just unloaded everything.
+    (
+        "BundleserverDefaultNotReady",
+        (
+            {**NO_DEFAULT, f'{STATE},state="READY"}}': "1x60"},
+            {
+                **NO_DEFAULT,
+                f'{STATE},state="READY"}}': "0x60",
+                f'{STATE},state="LOADING"}}': "1x60",
+            },
+            OF_MODEL,
+        ),
+    ),
+    (
+        "BundleserverDefaultNotReady",
+        (
+            {**NO_DEFAULT, f'{STATE},state="FAILED"}}': "0x10 1x50"},
+            {
+                **NO_DEFAULT,
+                f'{STATE},state="READY"}}': "1x24 0x36",
+                f'{STATE},state="UNLOADED"}}': "0x24 1x36",
+                f"bundleserver_default_version_info{{{VERSION}}}": "1x24 _x36",
+            },
+            OF_MODEL,
+        ),
+    ),
+]
+
 
 @pytest.fixture
 def rules(tmp_path):
@@ -120,10 +175,10 @@ def test_every_alert_has_a_case():
     assert [alert["alert"] for alert in ALERTS] == list(CASES)
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_an_alert_fires_when_it_should_and_not_otherwise(name, rules, tmp_path):
+@pytest.mark.parametrize(("name", "case"), [*CASES.items(), *MORE])
+def test_an_alert_fires_when_it_should_and_not_otherwise(name, case, rules, tmp_path):
     """One group of series fires it within half an hour, the other one does not."""
-    fires, quiet, labels = CASES[name]
+    fires, quiet, labels = case
     (alert,) = (one for one in ALERTS if one["alert"] == name)
     tests = [
         {

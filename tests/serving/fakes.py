@@ -166,6 +166,8 @@ class FakeVersion:
     mismatches: tuple[object, ...] = ()
     refused_signature: SignatureStatus | None = None
     entered_at: float | None = None
+    failing_since: float | None = None
+    waits_for: str = ""
     files: str = "files"
     call_traits: CallTraits = UNKNOWN
     cost: CallCost | None = CHEAP

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from bundleserver.batch.kinds import is_list
-from bundleserver.batch.plain_values import Problems, flat_values, plain_column
+from bundleserver.batch.plain_values import flat_values, plain_column
+from bundleserver.batch.texts import Problems
 from bundleserver.batch.uses import Use
 from bundleserver.tensors import Array
 

@@ -79,9 +79,18 @@ def type_of(spec: TensorSpec) -> pa.DataType | None:
     return kind
 
 
-def with_identity(columns: Mapping[str, Any], facts: Mapping[str, str]) -> pa.RecordBatch:
-    """Make a batch of columns, with the model, version and digest in its schema's metadata."""
-    fields = [pa.field(name, column.type) for name, column in columns.items()]
+def with_identity(
+    columns: Mapping[str, Any], facts: Mapping[str, str], known: pa.Schema | None = None
+) -> pa.RecordBatch:
+    """Make a batch of columns, with the model, version and digest in its schema's metadata.
+
+    Args:
+        columns: the columns.
+        facts: the model, version and digest.
+        known: fields that say more about a column than its type.
+    """
+    said = {} if known is None else {field.name: field for field in known}
+    fields = [said.get(name) or pa.field(name, column.type) for name, column in columns.items()]
     return pa.RecordBatch.from_arrays(
         list(columns.values()), schema=pa.schema(fields, facts_of(facts))
     )

@@ -1,7 +1,8 @@
 """Columns of plain values as arrays of a model's datatypes, with the rows that are not valid.
 
-The rules are those of a V1 request: an integer is valid for every numeric datatype, a whole number
-for integers, and null is NaN where the datatype has it. Nothing else is converted.
+The rules are those of a V1 request: an integer is valid for every numeric datatype, rounded to the
+nearest floating-point number; a whole number for integers; and null is NaN where the datatype has
+it. Nothing else is converted.
 """
 
 from __future__ import annotations
@@ -15,19 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.types as kinds
 
 from bundleserver.batch.kinds import is_string
+from bundleserver.batch.texts import Problems, of_decimals
 from bundleserver.batch.uses import Use
 from bundleserver.errors import InvalidInput
 from bundleserver.serving.codecs.tensor_form import string_or_bytes
 from bundleserver.tensors import NUMPY_DTYPES, Array
 
 Numbers = npt.NDArray[Any]
-
-Problems = dict[int, str]
-"""Why rows are not valid, by their places in the batch."""
-
-_EXACT = 1 << 53
-"""Integers up to this are floating-point numbers of 64 bits too."""
-_PARSED = {"f": pa.float64(), "b": pa.bool_(), "O": pa.string()}
 
 
 def plain_column(column: Any) -> Any:
@@ -59,8 +54,8 @@ def flat_values(column: Any, use: Use, problems: Problems) -> Array:
     if kinds.is_boolean(kind):
         return _booleans(column, use, problems)
     if kinds.is_decimal(kind):
-        column = pc.cast(column, pa.float64(), safe=False)
-    if kinds.is_integer(kind) or kinds.is_floating(column.type):
+        column = of_decimals(column, use, problems)
+    if kinds.is_integer(column.type) or kinds.is_floating(column.type):
         return _numbers(column, use, problems)
     raise InvalidInput(f"column '{use.column}' is {kind}; expected numbers, booleans or strings")
 
@@ -76,8 +71,7 @@ def _numbers(column: Any, use: Use, problems: Problems) -> Array:
         values = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
     else:
         filled: Array = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
-        # Rounded, as the library does with integers that have no gaps.
-        values = filled.astype(np.float64) if target is None else _as_floats(filled, use, problems)
+        values = filled.astype(np.float64)
         values[nulls] = np.nan
     if target is None or use.is_flag:
         return values
@@ -90,8 +84,6 @@ def _numbers(column: Any, use: Use, problems: Problems) -> Array:
 
 def _narrowed(values: Numbers, target: np.dtype[Any], use: Use, problems: Problems) -> Array:
     """Convert numbers as V1 does, and tell of those that would become others."""
-    if target.kind == "f" and values.dtype.kind in "iu":
-        values = _as_floats(values, use, problems)
     with np.errstate(all="ignore"):
         converted = values.astype(target)
     if target.kind == "f":
@@ -106,18 +98,6 @@ def _narrowed(values: Numbers, target: np.dtype[Any], use: Use, problems: Proble
         for row in np.flatnonzero(is_odd).tolist():
             problems.setdefault(row, _said(use, f"the value {values[row].item()!r}"))
     return converted
-
-
-def _as_floats(values: Numbers, use: Use, problems: Problems) -> Array:
-    """Convert integers to floating-point numbers of 64 bits, where they are the same numbers."""
-    floats = values.astype(np.float64)
-    if values.dtype.itemsize == 8 and values.size:
-        is_large = (values > _EXACT) | (values < -_EXACT if values.dtype.kind == "i" else False)
-        for row in np.flatnonzero(is_large).tolist():
-            if int(floats[row]) != int(values[row]):
-                said = f"the integer {values[row]}, which is no floating-point number of 64 bits"
-                problems.setdefault(row, _said(use, said))
-    return floats
 
 
 def _booleans(column: Any, use: Use, problems: Problems) -> Array:
@@ -164,35 +144,6 @@ def iso_dates(column: Any) -> Any:
     text = np.asarray(column.to_numpy(zero_copy_only=False)).astype(str).astype(object)
     shown = [None if one == "NaT" else f"{one}+00:00" if zone else one for one in text]
     return pa.array(shown, pa.string())
-
-
-def parsed(column: Any, datatype: str, problems: Problems, name: str) -> Any:
-    """Parse strings, and tell of those that do not stand for the datatype."""
-    kind = NUMPY_DTYPES[datatype].kind
-    wanted = _PARSED.get(kind) or pa.from_numpy_dtype(NUMPY_DTYPES[datatype])
-    try:
-        return pc.cast(column, wanted)
-    except pa.ArrowInvalid:
-        odd = _unparsable(column, wanted, 0)
-    for row in odd:
-        shown = str(column[row].as_py())[:60]
-        problems.setdefault(row, f"column '{name}' has '{shown}'; expected {datatype}")
-    mask = np.zeros(len(column), bool)
-    mask[odd] = True
-    return pc.cast(pc.if_else(pa.array(mask), pa.scalar(None, column.type), column), wanted)
-
-
-def _unparsable(column: Any, wanted: pa.DataType, start: int) -> list[int]:
-    """Find the strings that cannot be parsed, by halves."""
-    try:
-        pc.cast(column, wanted)
-    except pa.ArrowInvalid:
-        if len(column) == 1:
-            return [start]
-        half = len(column) // 2
-        first = _unparsable(column.slice(0, half), wanted, start)
-        return first + _unparsable(column.slice(half), wanted, start + half)
-    return []
 
 
 def _with_none(values: Array, nulls: Array) -> Array:

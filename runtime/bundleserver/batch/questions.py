@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from bundleserver.batch.binding import Binding
 from bundleserver.batch.kinds import is_list
-from bundleserver.batch.plain_values import Problems, iso_dates, parsed, plain_column
+from bundleserver.batch.plain_values import iso_dates, plain_column
+from bundleserver.batch.texts import Problems, parsed
 from bundleserver.batch.uses import Use
 from bundleserver.bundle import Bundle
 from bundleserver.errors import BundleError, InvalidInput, OutOfMemory, PredictionError

@@ -16,8 +16,8 @@ import pyarrow as pa
 from bundleserver.batch.binding import Binding
 from bundleserver.batch.inputs import tensors_of
 from bundleserver.batch.outputs import column_of, type_of
-from bundleserver.batch.plain_values import Problems
 from bundleserver.batch.questions import STEP, answer_questions
+from bundleserver.batch.texts import Problems
 from bundleserver.batch.values import values_of
 from bundleserver.bundle import Bundle
 from bundleserver.errors import InvalidInput, OutOfMemory, PredictionError

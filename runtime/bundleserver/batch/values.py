@@ -6,7 +6,8 @@ from typing import Any
 
 from bundleserver.batch.kinds import is_list
 from bundleserver.batch.lists import nested_values
-from bundleserver.batch.plain_values import Problems, flat_values, parsed, plain_column
+from bundleserver.batch.plain_values import flat_values, plain_column
+from bundleserver.batch.texts import Problems, parsed
 from bundleserver.batch.uses import Use
 from bundleserver.tensors import Array
 

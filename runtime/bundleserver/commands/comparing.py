@@ -70,6 +70,7 @@ def compare(
     labels = [resolve(directory, config, name).label for name in (first, second)]
     requests, count = _requests_of(source, directory.absolute().name, dry_run)
     if dry_run:
+        _say_unreadable(requests)
         _say_plan(directory, labels, count, as_json)
         return
     with ExitStack() as opened:
@@ -79,6 +80,7 @@ def compare(
         ]
         with working(f"comparing {labels[0]} and {labels[1]}"):
             found = run(bundles, requests)
+    _say_unreadable(requests)
     if not found.compared:
         reasons = [told for one in found.failed for told in one[:1]]
         why = reasons[0] if reasons else "it has no request that was answered"
@@ -113,6 +115,15 @@ def _requests_of(source: Path, model: str, dry_run: bool) -> tuple[Iterable[Pred
     return logged, logged.count() if dry_run else 0
 
 
+def _say_unreadable(requests: Iterable[PredictRequest]) -> None:
+    """Name the files of a payload log that were not read."""
+    unreadable: Sequence[str] = getattr(requests, "unreadable", ())
+    for why in unreadable[:_MOST_NAMED]:
+        say(why, err=True)
+    if unreadable:
+        say(f"left out {len(unreadable)} files that cannot be read", err=True)
+
+
 def _say_plan(directory: Path, labels: Sequence[str], requests: int, as_json: bool) -> None:
     """Say what would be compared, with the files verified and nothing opened.
 
@@ -138,6 +149,8 @@ def _say_plan(directory: Path, labels: Sequence[str], requests: int, as_json: bo
 
 _MOST_POINTS = 1_000_000
 """Values of an output that are kept for the plot."""
+
+_MOST_NAMED = 10  # files
 
 
 def read_requests(data: bytes, where: str, model: str) -> Iterator[PredictRequest]:
@@ -189,6 +202,10 @@ def _predict(bundle: Bundle, request: PredictRequest) -> tuple[dict[str, Array],
     from bundleserver.serving.execution.predict import predict
     from bundleserver.serving.traffic.mirroring import outputs_of
 
+    if request.tensors is not None:
+        # A model may write to its inputs, and the other one has to get the same.
+        own = (tensor._replace(values=tensor.values.copy()) for tensor in request.tensors)
+        request = request._replace(tensors=tuple(own))
     started = time.perf_counter()
     try:
         response = predict(bundle, request)

@@ -31,6 +31,8 @@ class VersionRecord:
         awaiting: the open bundle that waits for admission.
         draining: open bundles without new leases.
         failure: why the files last tried failed; an empty string if they did not.
+        failing_since: when they first failed for that, in seconds since the epoch; retries that
+            fail for the same leave it. None without a failure.
         signature: what their signature is worth, if they failed for it.
         tried: the fingerprint of the files that failed.
         is_refused: the files were loaded here, but not admitted.
@@ -55,6 +57,7 @@ class VersionRecord:
     awaiting: Loaded | None = None
     draining: list[Loaded] = field(default_factory=list)
     failure: str = ""
+    failing_since: float | None = field(default=None, init=False)
     signature: SignatureStatus | None = None
     tried: str | None = None
     is_refused: bool = False
@@ -70,9 +73,11 @@ class VersionRecord:
     is_in_circle: bool = False
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Note the time of every change of the state, whichever method makes it."""
+        """Note the time of every change of the state and failure, whichever method makes it."""
         if name == "state" and value is not getattr(self, "state", None):
             object.__setattr__(self, "entered_at", time.time())
+        if name == "failure" and value != getattr(self, "failure", ""):
+            object.__setattr__(self, "failing_since", time.time() if value else None)
         object.__setattr__(self, name, value)
 
     @property

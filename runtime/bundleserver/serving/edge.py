@@ -71,6 +71,7 @@ class Edge:
         routes = Routes(
             answer=self.served.answer,
             note_refusal=self.served.note_refusal,
+            note_unread=self.metrics.refusals.note,
             manager=self.manager,
             server_name=NAME,
             server_version=bundleserver.__version__,
@@ -91,6 +92,7 @@ class Edge:
             timeout_receive=self.options.timeout_receive,
             max_body_values=self.options.max_body_values,
             bodies=self.bodies,
+            note_unread=self.metrics.refusals.note,
         )
 
     def grpc_server(self) -> GrpcServer:
@@ -105,6 +107,7 @@ class Edge:
             max_body_values=options.max_body_values,
             administration=self.administration,
             coding=Coding(self.metrics),
+            note_unread=self.metrics.refusals.note,
         )
         return GrpcServer(
             service,
@@ -123,6 +126,7 @@ class Edge:
             routing_header=options.routing_header,
             tracer=self.tracer,
             shared=self.peers is not None,
+            note_unread=self.metrics.refusals.note,
         )
 
     def _behind_routes(self, app: AsgiApp) -> AsgiApp:

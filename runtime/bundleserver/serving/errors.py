@@ -38,6 +38,10 @@ _LONGEST = 16 * 2**10
 """Characters of a message."""
 
 
+class ClientDisconnectedError(Exception):
+    """The client disconnected before its request was complete; no response is sent."""
+
+
 @dataclass(frozen=True)
 class ErrorAnswer:
     """The response to an error: an HTTP status, the name of a gRPC status, and one message."""
@@ -117,6 +121,7 @@ _OUTCOMES: Mapping[type[BaseException], str] = MappingProxyType(
         AnswerTooLarge: "invalid_input",
         HistoryTooLong: "invalid_input",
         RequestCancelled: "cancelled",
+        ClientDisconnectedError: "cancelled",
         RequestTimedOut: "timed_out",
         ModelNotFound: "not_found",
         VersionNotFound: "not_found",

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from bundleserver.spans import Span
 from bundleserver.tensors import Array, NamedTensor
+from bundleserver.tensors.budget import Budget
+from bundleserver.tensors.signature import Signature
 
 _NONE: Mapping[str, Any] = MappingProxyType({})
 _NBYTES = attrgetter("nbytes")
@@ -47,6 +49,10 @@ class PredictRequest(NamedTuple):
         """Return this request with its span; ``_replace`` takes four times as long."""
         return PredictRequest(*self[:-1], trace)
 
+    def due(self, budget: Budget) -> PredictRequest:
+        """Return this request with the time of a budget."""
+        return self._replace(deadline=budget.deadline, began=budget.began)
+
 
 _MANY = 10_000
 """So many answers are large, whatever is in them."""
@@ -57,6 +63,7 @@ class PredictResponse(NamedTuple):
 
     ``outputs`` are in the order of the signature; with ``rowwise`` their first axis is the batch.
     ``answers``, for V1 requests to models that are not rowwise, has one response per instance.
+    ``signature`` is the one that the request was bound to.
     """
 
     model: str
@@ -66,6 +73,7 @@ class PredictResponse(NamedTuple):
     id: str | None = None
     rowwise: bool = True
     answers: list[object] | None = None
+    signature: Signature | None = None
 
     @property
     def size_bytes(self) -> int:

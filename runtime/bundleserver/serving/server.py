@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
@@ -85,6 +87,7 @@ class BundleServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end = asyncio.Event()
         self._is_signalled, self._code = False, 0
+        self._stop_by = math.inf
 
     @property
     def stopping(self) -> bool:
@@ -108,6 +111,7 @@ class BundleServer:
     def stop(self, sig: int = 0, code: int = 0) -> None:
         """Stop, from any thread; ``serve`` returns once all requests in flight are answered."""
         self.manager.stopping, self._code = True, code or self._code
+        self._stop_by = min(self._stop_by, time.monotonic() + self.options.grace_period_seconds)
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._end.set)
 
@@ -220,11 +224,16 @@ class BundleServer:
         self.served.shadows.stop()
         self.pool.shutdown()
         if self.log is not None:
-            # A tenth of the grace period is left for closing.
-            self.log.stop(max(1.0, self.options.grace_period_seconds * 0.08))
+            self.log.stop(self._seconds_to_write())
         self.manager.close()
         self._tracing.close()
         LOG.info("stopped: every bundle is closed")
+
+    def _seconds_to_write(self) -> float:
+        """Return what is left of the grace period, but for a little to close the bundles in."""
+        grace = self.options.grace_period_seconds
+        left = min(self._stop_by - time.monotonic(), grace)
+        return max(left - min(1.0, grace * 0.05), 0.0)
 
 
 def _runner(event_loop: str) -> Callable[[Coroutine[object, object, None]], None]:

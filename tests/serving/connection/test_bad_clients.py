@@ -106,6 +106,61 @@ def test_a_client_that_hangs_up_while_it_sends_leaves_nothing(served):
         {"model": "sums", "version": "1", "protocol": "v1", "outcome": "ok"},
     )
     assert 1 == requests
+    # The second and the third had a whole head.
+    wait_until(lambda: unread(served) == {("v1", "cancelled"): 2})
+
+
+def unread(served):
+    """Return how many requests were refused before they were decoded, by protocol and reason."""
+    (family,) = (
+        one for one in served.registry.collect() if one.name == "bundleserver_refused_requests"
+    )
+    return {
+        (one.labels["protocol"], one.labels["reason"]): one.value
+        for one in family.samples
+        if one.value
+    }
+
+
+def test_a_request_that_is_refused_before_it_is_decoded_is_counted():
+    """By size, by what is in flight, by time, for an unknown model: no model counts those."""
+    options = ServerOptions(
+        max_inflight_bytes=2_000_000, max_request_bytes=1_500_000, timeout_receive=2.0
+    )
+    large, v2 = b" " * 1_400_000, "/v2/models/sums/infer"
+    head = f"POST {v2} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(large)}\r\n\r\n".encode()
+    with serving(FakeManager(FakeModel("sums")), options) as server:
+
+        def ask(path, body, **headers):
+            return httpx.post(f"{server.rest}{path}", content=body, headers=headers).status_code
+
+        with connect(server) as slow:
+            slow.sendall(head + b" ")
+            wait_until(lambda: server.server._edge.bodies.held)
+            assert 503 == ask(PATH, large)
+            assert "HTTP/1.1 408 Request Timeout" == read_answer(slow)[0]
+        with connect(server) as no_request:
+            no_request.sendall(b"hello\r\n\r\n")
+            assert "HTTP/1.1 400 Bad Request" == read_answer(no_request)[0]
+        assert 413 == ask(PATH, b" " * 1_600_000)
+        assert 404 == ask("/v2/models/nobody/infer", BODY)
+        assert 400 == ask(v2, BODY, **{"x-request-timeout-seconds": "soon"})
+        assert 400 == ask("/v1/timeseries/forecast", b"not JSON")
+        with connected(server.grpc) as client, pytest.raises(grpc.RpcError):
+            client.infer(FEATURES, model="nobody")
+        found, of_models = unread(server), [refusals(server, one) for one in ("v1", "v2")]
+
+    assert [None, None] == of_models
+    assert {
+        ("v1", "bytes_in_flight"): 1,
+        ("v2", "too_slow"): 1,
+        ("http", "invalid_input"): 1,
+        ("v1", "too_large"): 1,
+        ("v2", "not_found"): 1,
+        ("v2", "invalid_input"): 1,
+        ("v1", "invalid_input"): 1,
+        ("grpc", "not_found"): 1,
+    } == found
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 from bundleserver.errors import QueueFull
 from bundleserver.serving.metrics.exposition import OPEN_METRICS, TEXT, write
 from bundleserver.serving.metrics.kserve import KServeMetrics
-from bundleserver.serving.metrics.page import PageWriter, takes_gzip, write_page
+from bundleserver.serving.metrics.negotiating import takes_gzip
+from bundleserver.serving.metrics.page import PageWriter, write_page
 from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.serving.metrics.traffic import TrafficCollector
 from bundleserver.serving.metrics.versions import ManagerCollector
@@ -130,6 +131,20 @@ def test_exemplars_and_hostile_names_survive_merging():
         ("text/plain;version=0.0.4", TEXT),
         ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5", OPEN_METRICS),
         ("text/html, application/openmetrics-text; version=0.0.1", OPEN_METRICS),
+        ("APPLICATION/OpenMetrics-Text", OPEN_METRICS),
+        ("application/openmetrics-text;q=0", TEXT),
+        ("application/openmetrics-text; Q=0.0, */*", TEXT),
+        ("application/openmetrics-text;q=0.5, text/plain", TEXT),
+        ("application/openmetrics-text;q=0.5, text/*;q=0.6", TEXT),
+        ("application/openmetrics-text;q=0.5, text/plain;q=0.4, */*;q=0.9", OPEN_METRICS),
+        ("application/openmetrics-text;q=yes", TEXT),
+        ('text/plain;x="a,application/openmetrics-text"', TEXT),
+        (
+            "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+            "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;q=0.4,"
+            "*/*;q=0.2",
+            OPEN_METRICS,
+        ),
     ],
 )
 def test_the_accept_header_decides_on_the_format(accept, content_type):
@@ -149,6 +164,10 @@ def test_the_accept_header_decides_on_the_format(accept, content_type):
         ("gzip; q=0.00", False),
         ("gzip;q=0.001", True),
         ("identity", False),
+        ("*", True),
+        ("*;q=0, gzip", True),
+        ("gzip;q=0, *", False),
+        ("gzip;q=0.5, identity", False),
         ("", False),
     ],
 )
@@ -166,7 +185,10 @@ def test_a_long_page_is_compressed():
     assert plain.body == gzip.decompress(packed.body)
     assert len(packed.body) < len(plain.body) / 10
     assert ("content-encoding", "gzip") in packed.headers
-    assert () == write_page(CollectorRegistry(), "", "gzip").headers
+    vary = ("vary", "accept, accept-encoding")
+    assert vary in packed.headers
+    assert (vary,) == plain.headers
+    assert (vary,) == write_page(CollectorRegistry(), "", "gzip").headers
 
 
 def test_a_page_is_written_off_the_event_loop():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import httpx
+import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -22,6 +23,8 @@ from bundleserver.serving.metrics.kserve import KServeMetrics
 from bundleserver.serving.metrics.requests import RequestMetrics
 from bundleserver.serving.metrics.versions import ManagerCollector
 from bundleserver.serving.requests import PredictRequest
+from bundleserver.tensors import TensorSpec
+from bundleserver.tensors.signature import Signature
 from bundleserver.versions.lifecycle import State
 from tests.serving.fakes import FakeManager, FakeModel, FakeVersion, serving, sums
 from tests.serving.grpc_client import connected, tensor
@@ -171,6 +174,28 @@ def test_every_protocol_is_counted_under_its_own_name():
     assert 1 == count(served.registry, "ok", protocol="v1")
     assert 1 == count(served.registry, "invalid_input", protocol="v2")
     assert 1 == count(served.registry, "ok", protocol="grpc")
+
+
+def test_encoding_is_timed_on_every_route():
+    """KServe's post-processing counts forecasts of ``/v1/timeseries`` too."""
+    outputs = tuple(TensorSpec(name, "FP64", (-1,)) for name in ("mean", "lower", "upper"))
+    inputs = (TensorSpec("horizon", "INT64", (1,)), TensorSpec("history", "FP64", (-1,)))
+    signature = Signature(inputs, outputs, rowwise=False)
+
+    def ahead(inputs, parameters):
+        return {spec.name: np.zeros(2) for spec in outputs}
+
+    series = {"type": "univariate_time_series", "name": "x", "series": [1, 2], "frequency": "D"}
+    asked = {"model": "ahead", "inputs": [series], "options": {"horizon": 2}}
+    asked["inputs"][0]["start_timestamp"] = "2025-01-30T00:00:00Z"
+    model = FakeModel("ahead", (FakeVersion("1", ahead, signature),))
+    with serving(FakeManager(model)) as served:
+        answer = httpx.post(f"{served.rest}/v1/timeseries/forecast", json=asked)
+        count = served.registry.get_sample_value(
+            "request_postprocess_seconds_count", {"model_name": "ahead"}
+        )
+
+    assert (200, 1) == (answer.status_code, count), answer.text
 
 
 def test_an_unknown_model_leaves_no_label():

@@ -88,6 +88,61 @@ def test_examples_are_texts_that_keep_what_a_value_is():
     assert [["Graz", "Wien"], [], []] == choices_of(inputs[0], sample)
 
 
+def test_what_is_missing_in_an_example_is_no_empty_text():
+    """A missing string or boolean is None, which is null; a missing number is NaN."""
+    inputs = form_inputs(Signature((MIXED,)))
+    values = np.array([[None, None, None], ["", 1.0, True]], dtype=object)
+    sample = [NamedTensor("x", values, MIXED.columns)]
+
+    assert ((None, "NaN", None),) == example_row(inputs, sample, rounded=False)
+    assert (("", "1", "true"),) == example_row(
+        inputs, [NamedTensor("x", values[1:], MIXED.columns)], rounded=False
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "a",
+        "12",
+        "true",
+        "null",
+        "NaN",
+        '"a"',
+        " 1",
+        "Infinity",
+        "[1]",
+        None,
+        True,
+        1,
+        1.0,
+        1e-9,
+    ],
+)
+def test_a_value_of_any_kind_is_itself_again(value):
+    """Where nothing is declared, a string that looks like a number stays one, and 1.0 is no 1."""
+    spec = TensorSpec("x", None, (-1, 2), ("a", "b"))
+    inputs = form_inputs(Signature((spec,)))
+    sample = [NamedTensor("x", np.array([[value, "b"]], dtype=object), spec.columns)]
+    form = Form("m", "1", True, inputs, (), rows=(example_row(inputs, sample, rounded=False),))
+    sent = json.loads(shlex.split(example_curl(form))[-1])["instances"][0]["a"]
+
+    assert (type(value), value) == (type(sent), sent)
+
+
+def test_many_columns_that_differ_in_datatype_are_told():
+    """V2 has a tensor for each of them, which the form makes of a row of JSON."""
+    count = MOST_FIELDS + 1
+    names = tuple(f"c{place}" for place in range(count))
+    kinds = ("BYTES", *["FP64"] * (count - 1))
+    spec = TensorSpec("x", "BYTES", (-1, count), names, column_datatypes=kinds)
+    (made,) = form_inputs(Signature((spec,)))
+
+    assert (Layout.JSON, True) == (made.layout, made.split)
+    assert tuple(zip(names, kinds, strict=True)) == made.columns
+
+
 def test_made_up_numbers_are_short_and_recorded_ones_whole():
     """Six digits are enough for what nobody measured."""
     inputs = form_inputs(Signature((TensorSpec("x", "FP64", (-1,)),)))
@@ -102,11 +157,15 @@ def test_an_example_of_a_sequence_is_json():
     inputs = form_inputs(Signature((TensorSpec("x", "FP64", (-1, 2, 2)),)))
     row = np.array([[[0.5, float("nan")], [1, 2]]])
     large = np.zeros((1, 200, 200))
+    tiny = np.array([[[1e-6, 0.123456789], [2**53, 1]]])
 
     assert (("[[0.5, null], [1.0, 2.0]]",),) == example_row(
         inputs, [NamedTensor("x", row)], rounded=False
     )
     assert (("",),) == example_row(inputs, [NamedTensor("x", large)], rounded=False)
+    for rounded, text in ((False, "0.123456789"), (True, "0.123457")):
+        ((shown,),) = example_row(inputs, [NamedTensor("x", tiny)], rounded=rounded)
+        assert shown.startswith(f"[[1e-06, {text}], [")
 
 
 def test_a_forecasts_example_has_a_value_for_each_step():
@@ -127,6 +186,9 @@ def test_a_forecasts_example_has_a_value_for_each_step():
     [
         ((TABLE,), ((("1", "NaN"),),), [{"amount": 1, "age": None}]),
         ((TensorSpec("t", "BYTES", (-1,)),), ((("it's",),),), ["it's"]),
+        ((TensorSpec("t", "BYTES", (-1,)),), (((None,),),), [None]),
+        ((MIXED,), (((None, "NaN", "false"),),), [{"city": None, "size": None, "new": False}]),
+        ((MIXED,), ((("", "false", None),),), [{"city": "", "size": False, "new": None}]),
         ((PAIR,), ((("9007199254740993", "2"),),), [[2**53 + 1, 2]]),
         (
             (TensorSpec("a", "FP64", (-1,)), TensorSpec("b", "FP64", (-1, 2, 2))),
@@ -145,5 +207,7 @@ def test_curl_sends_the_example(specs, rows, instances):
 
 
 def test_without_an_example_there_is_no_curl():
-    """Nothing is made up where nothing is known."""
+    """Nothing is made up where nothing is known, or only a part."""
     assert not example_curl(Form("m", "1", True, (), ("y",)))
+    inputs = form_inputs(Signature((TABLE,)))
+    assert not example_curl(Form("m", "1", True, inputs, ("y",), rows=((("1", ""),),)))

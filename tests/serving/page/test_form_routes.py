@@ -13,7 +13,8 @@ from bundleserver.serving.page.query import Query
 from bundleserver.versions.lifecycle import State
 from tests.serving.fakes import FakeManager, FakeModel, FakeVersion
 
-READY = FakeModel("m", (FakeVersion("2"), FakeVersion("1")), labels={"stable": "1"})
+LABELS = {"stable": "1", "next": "3"}
+READY = FakeModel("m", (FakeVersion("2"), FakeVersion("1")), labels=LABELS)
 HIDDEN = "FAILED while LOADING: /mnt/models/m has a secret"
 FAILED = FakeModel("m", (FakeVersion("1", state=State.FAILED, reason=HIDDEN),))
 
@@ -26,7 +27,7 @@ def asked(model, what, query=b"", is_whole=True):
 
 
 def test_a_form_names_the_versions_that_can_be_chosen():
-    """The ready versions, the labels and the default one stand beside the fields."""
+    """The ready versions, their labels and the default one stand beside the fields."""
     status, form = asked(READY, "form", b"version=2")
 
     assert (200, "2", "1") == (status, form["version"], form["default"])
@@ -64,3 +65,28 @@ def test_the_page_says_what_stands_in_the_forms_place():
         first = asyncio.run(FormRoutes(FakeManager(model)).first("m"))
         assert first["curl"] == ""
         assert said in first["why"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"default": "2"},
+        {"labels": {"stable": "2"}},
+        {"versions": (FakeVersion("1"),)},
+        {"versions": (FakeVersion("2", metadata={"digest": "ab"}), FakeVersion("1"))},
+    ],
+)
+def test_a_mark_tells_that_what_can_be_chosen_has_changed(changes):
+    """The page and the form have the same mark, which is another one for another version."""
+    marks = {asked(model, "form")[1]["mark"] for model in (READY, READY, replace(READY, **changes))}
+    first = asyncio.run(FormRoutes(FakeManager(READY)).first("m"))
+
+    assert 2 == len(marks)
+    assert first["mark"] in marks
+
+
+def test_a_model_that_has_gone_has_no_mark():
+    """The page is drawn all the same; its next refresh says that the model is gone."""
+    first = asyncio.run(FormRoutes(FakeManager(READY)).first("other"))
+
+    assert "" == first["mark"]

@@ -18,7 +18,6 @@ from tests.serving.fakes import FakeManager, FakeModel, FakeVersion, serving
 
 PAGE = ServerOptions(enable_page=True)
 BROWSER = {"accept": "text/html,*/*;q=0.8"}
-TOKEN = "a-token-of-32-bytes-and-some-more"  # noqa: S105  # of the tests
 BROKEN = FakeVersion("2", state=State.FAILED, reason="FAILED while LOADING: a secret path")
 SUMS = FakeModel(
     "sums",
@@ -150,6 +149,43 @@ def test_the_page_shows_what_is_worse_than_it_should_be():
             assert "the registry does not answer" in text
 
 
+LOADING = FakeVersion("2", state=State.LOADING)
+
+
+@pytest.mark.parametrize(
+    ("version", "is_problem"),
+    [
+        (LOADING, False),
+        (replace(LOADING, state=State.DISCOVERED), False),
+        (replace(LOADING, reason="LOADING again; FAILED: no", failing_since=1e9), True),
+        (replace(LOADING, state=State.DISCOVERED, waits_for="model 'x' is not ready"), True),
+        (replace(LOADING, state=State.DISCOVERED, wanted=False), True),
+        (replace(LOADING, state=State.UNLOADED), True),
+        (BROKEN, True),
+    ],
+)
+def test_a_model_that_is_only_loading_has_no_problem(version, is_problem):
+    """One that is loaded again, waits for another or is not wanted has one."""
+    why = f"version 2 is {version.reason or version.state.value}"
+    model = FakeModel("sums", (version,), default=None, reason=why)
+    with serving(FakeManager(model), PAGE) as served:
+        (shown,) = get(served, "/page/data").json()["models"]
+        found = get(served, "/page/data?only=problems").json()["models"]
+
+    assert is_problem == bool(shown["problems"]) == bool(found)
+
+
+def test_a_failure_is_shown_with_when_it_began_and_its_last_retry():
+    """Since its first time, however often it has come again."""
+    failed = replace(BROKEN, failing_since=1e9, entered_at=1e9 + 3600)
+    once = replace(BROKEN, version="3", failing_since=1e9, entered_at=1e9)
+    with serving(FakeManager(replace(SUMS, versions=(once, failed))), PAGE) as served:
+        text = get(served, "/page/models/sums").text
+
+    assert 2 == text.count("2001-09-09 01:46:40 UTC")
+    assert 1 == text.count("last tried 2001-09-09 02:46:40 UTC")
+
+
 def test_any_metadata_can_be_shown():
     """A manifest's free keys may be of any kind, and known ones too."""
     metadata = {
@@ -185,64 +221,61 @@ def test_any_query_has_an_answer(server, query):
     assert 200 == get(server, f"/?{query}").status_code
 
 
-@pytest.fixture
-def guarded(tmp_path):
-    """Serve it with an index for administrators who have a token."""
-    (tmp_path / "token").write_text(TOKEN)
-    options = replace(
-        PAGE, repository_index="admin", admin_token_file=tmp_path / "token", enable_grpc=False
-    )
-    with serving(FakeManager(SUMS), options) as served:
-        yield served
+def test_a_long_filter_filters_and_a_query_that_is_too_long_is_refused(server):
+    """What is asked for is not dropped without a word."""
+    found = get(server, "/page/data?filter=" + "%F0%9F%8C%8D" * 1000)
+    refused = get(server, "/?filter=" + "x" * 20_000)
+
+    assert 0 == found.json()["matching"]
+    assert (414, True) == (refused.status_code, "at most 16384" in refused.json()["error"])
 
 
-@pytest.mark.parametrize("path", ["/", "/page/models/sums", "/page/data"])
-def test_strangers_see_what_metadata_tell(guarded, path):
-    """Neither reasons nor states of what does not answer, nor since when."""
-    text = get(guarded, path).text
+def test_counts_are_of_what_is_found(server):
+    """Of the models that have problems alone, and none where nothing is found."""
+    models = [FakeModel(f"model-{at}") for at in range(3)]
+    with serving(FakeManager(SUMS, *models), PAGE) as served:
 
-    assert "sums" in text
-    assert "secret" not in text
-    assert "FAILED" not in text
-    assert "2001-09-09" not in text
+        def counted(query):
+            text = get(served, f"/?{query}").text
+            (found,) = re.findall(r'<p class="counts">(.*?)</p>', text, re.DOTALL)
+            return " ".join(found.split())
 
-
-@pytest.mark.parametrize("path", ["/", "/page/models/sums", "/page/data"])
-def test_the_token_shows_all_and_is_counted(guarded, path):
-    """It is the index's token, decided and counted where the index's is."""
-    answer = get(guarded, path, authorization=f"Bearer {TOKEN}")
-
-    assert "a secret path" in answer.text
-    labels = {"request": "index", "protocol": "rest", "result": "allowed"}
-    assert 1 == guarded.registry.get_sample_value("bundleserver_admin_requests_total", labels)
+        assert counted("").startswith("4 models: 4 ready, 0 on the way")
+        assert counted("").endswith("; 1 with problems")
+        assert counted("only=problems").startswith("4 models, 1 found: 1 ready")
+        assert "4 models, 0 found" == counted("only=problems&filter=model")
 
 
-@pytest.mark.parametrize("path", ["/", "/page/models/sums", "/page/models/nope", "/page/data"])
-def test_another_token_is_refused(guarded, path):
-    """As it is for the index: a page is no place to guess without a line in the log."""
-    answer = get(guarded, path, authorization="Bearer another")
+def test_a_reason_is_told_once():
+    """Beside its version, and not above it again."""
+    broken = replace(SUMS, versions=(BROKEN,), default=None, reason=f"version 2 is {BROKEN.reason}")
+    with serving(FakeManager(broken), PAGE) as served:
+        text = get(served, "/page/models/sums").text
 
-    assert 401 == answer.status_code
-    assert "Bearer" == answer.headers["www-authenticate"]
-    labels = {"request": "index", "protocol": "rest", "result": "unauthenticated"}
-    assert 1 == guarded.registry.get_sample_value("bundleserver_admin_requests_total", labels)
+    assert "no version answers by default" in text
+    assert 1 == text.count("a secret path")
 
 
-@pytest.mark.parametrize(
-    ("admin", "site", "is_shown"),
-    [
-        ("closed", "same-origin", False),
-        ("open", "same-origin", True),
-        ("open", "cross-site", False),
-    ],
-)
-def test_without_a_token_the_index_decides_as_well(admin, site, is_shown):
-    """Closed to all, or open to whom no other site has sent."""
-    options = replace(PAGE, admin=admin, repository_index="admin")
-    with serving(FakeManager(SUMS), options) as served:
-        text = get(served, **{"sec-fetch-site": site}).text
+def test_metrics_are_shown_as_they_are_written():
+    """Integers with all digits, fractions with what they have."""
+    written = {"rows": 123456789012345678, "rmse": 152.74, "auc": 0.1 + 0.2, "huge": 10**400}
+    written |= {"sum": 1234567.25, "tiny": 1.5e-9, "whole": 3.0, "is_final": True, "unit": "ms"}
+    model = FakeModel("sums", (FakeVersion("1", metadata={"metrics": written}),))
+    with serving(FakeManager(model), PAGE) as served:
+        text = get(served, "/page/models/sums").text
+    shown = dict(re.findall(r"<div><dt>(\w+)</dt><dd>(.*?)</dd></div>", text))
 
-    assert is_shown == ("a secret path" in text)
+    assert {
+        "rows": "123456789012345678",
+        "rmse": "152.74",
+        "auc": "0.3",
+        "huge": str(10**400),
+        "sum": "1234567.25",
+        "tiny": "1.5e-09",
+        "whole": "3",
+        "is_final": "true",
+        "unit": "ms",
+    } == {name: shown[name] for name in written}
 
 
 def test_the_last_minutes_are_shown():

@@ -41,6 +41,9 @@ class SlowDisk:
     def rotate(self, *, everything: bool = False) -> None:
         self.ended = everything
 
+    def waiting(self) -> int:
+        return 1
+
 
 @pytest.fixture
 def disk():
@@ -82,13 +85,6 @@ def test_a_failed_request_holds_no_payload(log):
     assert log._queue[0][0].request.rows is None
 
 
-def test_a_version_that_is_gone_is_not_guessed(log):
-    """Inputs are read with the signature of the version that answered, or not at all."""
-    log.offer(one()._replace(taker=None))
-
-    assert (0, 1) == (len(log._queue), dropped(log.metrics, "unloaded"))
-
-
 def test_a_disk_that_hangs_delays_nobody(log, disk):
     """Offers return at once, and what fits is written when it goes on."""
     log.start()
@@ -109,9 +105,13 @@ def test_a_disk_that_hangs_does_not_keep_the_server_from_ending(log, disk, caplo
     log.start()
     log.offer(one())
     assert disk.entered.wait(DEADLINE_SECONDS)
+    log.offer(one())
+    log.offer(one())
     log.stop(0.01)
 
-    assert "'slow' takes more than 0.01 s to write; the last requests are lost" in caplog.text
+    assert "'slow' takes more than the 0.0 s that are left" in caplog.text
+    # One that is being written, one that is in a table, and two that wait.
+    assert "the last 4 requests are lost" in caplog.text
     disk.opened.set()
 
 

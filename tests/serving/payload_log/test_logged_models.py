@@ -251,6 +251,20 @@ def test_an_answer_that_is_part_of_a_batch_does_not_hold_the_batch(parts):
     assert size < 10_000
 
 
+def test_a_version_that_is_replaced_meanwhile_is_logged(parts):
+    """What its requests are read with is noted with the answer, not looked for afterwards."""
+
+    def replaced(inputs, parameters):
+        models._manager.add(FakeModel("sums", (FakeVersion("2", signature=Signature()),), "2"))
+        return {"sum": np.array([3.0]), "label": np.array(["low"], dtype=object)}
+
+    log, models = parts(columns=("all",), call=replaced)
+    asked(models)
+
+    ((entry, _),) = log._queue
+    assert ("1", SUMS) == (entry.response.version, entry.taker.signature)
+
+
 def test_a_request_that_its_client_leaves_is_logged_as_cancelled(parts):
     """And it ends as it did without a log."""
     gate = Gate()

@@ -26,7 +26,7 @@ from bundleserver.serving.payload_log.log_options import LogOptions
 from bundleserver.serving.payload_log.metrics import LogMetrics
 from bundleserver.serving.payload_log.replaying import LoggedRequests
 from bundleserver.serving.payload_log.writing import Writer
-from bundleserver.serving.requests import PredictRequest
+from bundleserver.serving.requests import PredictRequest, RequestedOutput
 from bundleserver.tensors import NamedTensor, TensorSpec
 from bundleserver.tensors.signature import Signature
 from tests.serving.fakes import FORECASTS, SUMS, FakeManager, FakeModel
@@ -180,14 +180,88 @@ def test_files_without_all_inputs_are_left_out_where_others_have_them(logged):
 
 
 def test_a_damaged_file_is_named(logged):
-    """With what is wrong with it."""
+    """With what is wrong with it; the others are read."""
     (path,) = files(logged(*[sent(50) for _ in range(50)]))
     data = bytearray(path.read_bytes())
     data[4:2000] = bytes(1996)
     path.write_bytes(data)
 
-    with pytest.raises(BundleError, match="cannot be read as a payload log"):
-        list(LoggedRequests.of(path, "sums"))
+    found = LoggedRequests.of(logged(sent(2)), "sums")
+
+    assert [2] == [len(request.tensors[0].values) for request in found]
+    (said,) = found.unreadable
+    assert said.startswith(f"'{path}' cannot be read as a payload log: ")
+
+
+def test_foreign_files_are_left_out_and_named(logged):
+    """They are no reason to read nothing."""
+    log = logged(sent(2))
+    (log / "text.parquet").write_text("no Parquet")
+    pq.write_table(pa.table({"x": [1]}), log / "other.parquet")
+    found = LoggedRequests.of(log, "sums")
+
+    assert 1 == found.count() == len(list(found))
+    other, text = found.unreadable
+    assert "other.parquet' is no file of a payload log" in other
+    assert "text.parquet' is not a valid Parquet file" in text
+
+
+def test_outputs_that_were_asked_for_are_asked_for_again(logged):
+    """A model may make some only then."""
+    entry = sent(1)
+    request = entry.request._replace(outputs=(RequestedOutput("sum", binary=True),))
+    (again,) = LoggedRequests.of(logged(entry._replace(request=request)), "sums")
+
+    assert ("sum",) == tuple(wanted.name for wanted in again.outputs)
+
+
+def test_requests_of_every_form_are_in_one_file_and_come_back(logged):
+    """A table as lists, as objects and as tensors of one column; with integers, and without all."""
+    mixed = [
+        PredictRequest("m", rows=[[30, "Bonn", True], [None, None, False]]),
+        PredictRequest("m", rows=[{"age": 30, "city": "Bonn", "rich": True}]),
+        PredictRequest("m", rows=[{"age": 30.5, "city": None, "rich": False}]),
+        PredictRequest("m", tensors=tensors(age=[[1]], city=[["Ulm"]], rich=np.array([[True]]))),
+    ]
+    counts = (2, 1, 1, 1)
+    log = logged(
+        *(
+            answered(asked, {"y": [1] * count}, signature=MIXED)
+            for asked, count in zip(mixed, counts, strict=True)
+        )
+    )
+    found = list(LoggedRequests.of(log, "m"))
+
+    (path,) = files(log)
+    fields = {
+        field.name: str(field.type)
+        for field in pq.read_schema(path)
+        if field.name.startswith("input_")
+    }
+    assert {"input_age": "double", "input_city": "string", "input_rich": "bool"} == fields
+    before = [
+        MIXED.validate_rows(asked.rows, "m")
+        if asked.rows
+        else MIXED.validate_tensors(asked.tensors, "m")
+        for asked in mixed
+    ]
+    after = [MIXED.validate_tensors(asked.tensors, "m") for asked in found]
+    assert sorted(map(_plain, before)) == sorted(map(_plain, after))
+
+
+def _plain(bound) -> str:
+    """Return validated inputs as text: dtypes, shapes and values."""
+    return repr(
+        {
+            name: (
+                tensor.values.dtype,
+                tensor.values.shape,
+                # An integer among objects is a float of the same value.
+                [float(v) if isinstance(v, (int, float)) else v for v in tensor.values.flat],
+            )
+            for name, tensor in sorted(bound.items())
+        }
+    )
 
 
 def test_a_pipeline_of_numbers_and_texts_answers_the_same_again(logged, tmp_path):

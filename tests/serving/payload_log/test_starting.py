@@ -41,6 +41,12 @@ def test_a_directory_among_the_models_is_refused(tmp_path, inside):
         check_log(tmp_path / inside, tmp_path)
 
 
+def test_a_directory_around_the_models_is_refused(tmp_path):
+    """Readers would find whatever files the models have."""
+    with pytest.raises(ConfigError, match="has --model_dir in it"):
+        check_log(tmp_path, tmp_path / "models")
+
+
 def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):
     """Before anything is loaded."""
     monkeypatch.setattr(starting, "find_spec", lambda name: None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import stat
 from dataclasses import replace
 
@@ -12,11 +13,12 @@ import pyarrow.dataset
 import pytest
 from prometheus_client import CollectorRegistry
 
-from bundleserver.serving.payload_log.files import LogFiles
+from bundleserver.serving.payload_log.files import LogFiles, make_folders
 from bundleserver.serving.payload_log.log_options import LogOptions
 from bundleserver.serving.payload_log.metrics import LogMetrics
 from bundleserver.serving.payload_log.places import Place, begun_name, file_name
-from bundleserver.serving.payload_log.writing import KEPT_BYTES, MOST_KINDS, Writer
+from bundleserver.serving.payload_log.rows.schemas import MOST_ADDED
+from bundleserver.serving.payload_log.writing import KEPT_BYTES, Writer
 from bundleserver.serving.requests import PredictRequest
 from bundleserver.tensors.signature import Signature
 from bundleserver.versions.serving_config import ServingConfig
@@ -61,6 +63,7 @@ def make(tmp_path, clock, metrics):
     """Give a function that makes a writer of ``log`` below ``tmp_path``."""
 
     def made(manager=None, **options) -> Writer:
+        make_folders(tmp_path / "log")
         chosen = replace(LogOptions(tmp_path / "log", columns=("all",)), **options)
         return Writer(
             chosen,
@@ -157,10 +160,12 @@ def test_failed_requests_are_in_a_file_with_all_columns(make, tmp_path):
     writer.rotate(everything=True)
 
     first, second = map(read, files(tmp_path))
-    assert ["ok", "invalid_input", "invalid_input"] == first["outcome"].to_pylist()
-    assert [1.0, None, None] == first["input_cpu"].to_pylist()
+    assert {"ok": 1.0, "invalid_input": None} == dict(
+        zip(first["outcome"].to_pylist(), first["input_cpu"].to_pylist(), strict=True)
+    )
     assert (["invalid_input"], first.schema) == (second["outcome"].to_pylist(), second.schema)
-    assert first.schema.metadata == second.schema.metadata
+    said = (first.schema.metadata, second.schema.metadata)
+    assert [b"complete", b"none"] == [each[b"bundleserver.inputs"] for each in said]
     assert first.schema.field("input_cpu").metadata == second.schema.field("input_cpu").metadata
     found = pyarrow.dataset.dataset(tmp_path / "log", partitioning="hive")
     assert 4 == found.count_rows()
@@ -173,8 +178,8 @@ def test_failed_requests_are_in_a_file_with_all_columns(make, tmp_path):
         (ServingConfig(), None, "version=1"),
         (ServingConfig(), "1", "version=1"),
         (ServingConfig(), "stable", "version=1"),
-        (ServingConfig(), "../../x", "version=__HIVE_DEFAULT_PARTITION__"),
-        (ServingConfig(traffic={"stable": 100.0}), None, "version=__HIVE_DEFAULT_PARTITION__"),
+        (ServingConfig(), "../../x", "version=~none"),
+        (ServingConfig(traffic={"stable": 100.0}), None, "version=~none"),
     ],
 )
 def test_a_failed_request_is_with_the_version_that_it_asked_for(
@@ -216,15 +221,16 @@ def test_a_value_that_is_no_column_is_dropped_and_told_once(make, tmp_path, metr
     assert line.startswith("sums 1: a request cannot be logged: InvalidInput:")
 
 
-def test_a_client_cannot_make_any_number_of_files(make, tmp_path, metrics):
-    """A lenient model takes any names; each set of them would be a file."""
+def test_a_client_cannot_make_any_number_of_columns(make, tmp_path, metrics):
+    """A lenient model takes any names; all of them are one file, up to so many."""
     writer = make()
-    for number in range(MOST_KINDS + 5):
+    for number in range(MOST_ADDED + 5):
         request = PredictRequest("sums", tensors=tensors(**{f"x{number}": [1.0]}))
         writer.add([answered(request, signature=Signature())])
     writer.rotate(everything=True)
 
-    assert MOST_KINDS == len(files(tmp_path))
+    (path,) = files(tmp_path)
+    assert MOST_ADDED == read(path).num_rows
     assert 5 == dropped(metrics, "kinds")
 
 
@@ -268,6 +274,32 @@ def test_memory_is_bounded_while_the_disk_takes_nothing(make, tmp_path, clock, m
     assert 10 > dropped(metrics, "disk") > 3
     writer.rotate(everything=True)
     assert 10 == dropped(metrics, "disk")
+
+
+def test_how_many_requests_are_lost_at_the_end_is_told(make, tmp_path, caplog):
+    """Also of those that were dropped before."""
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log" / "model=sums").write_text("in the way")
+    writer = make()
+    writer.add([one(), one(), failed()])
+    writer.rotate(everything=True)
+
+    assert f"'{tmp_path}/log' cannot be written: 3 requests are lost" in caplog.text
+
+
+def test_a_directory_that_vanished_is_told(make, tmp_path, caplog):
+    """Somebody took the files away; the log goes on."""
+    writer = make()
+    writer.add([one()])
+    writer.rotate(everything=True)
+    before = caplog.text
+    shutil.rmtree(tmp_path / "log")
+    writer.add([one()])
+    writer.rotate(everything=True)
+
+    assert "" == before
+    assert f"'{tmp_path}/log' is gone; it is created again" in caplog.text
+    assert 1 == len(files(tmp_path))
 
 
 def test_nothing_is_left_of_a_file_that_cannot_be_written(make, tmp_path, monkeypatch, clock):

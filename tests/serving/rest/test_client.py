@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from bundleserver.serving.rest.arriving import ClientDisconnectedError
+from bundleserver.serving.errors import ClientDisconnectedError
 from bundleserver.serving.rest.client import CLIENT, Client, answer_while_there
 
 

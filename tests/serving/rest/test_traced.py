@@ -10,7 +10,7 @@ import re
 import pytest
 
 from bundleserver.errors import InvalidInput, ModelNotFound, NotReady, PredictionError
-from bundleserver.serving.rest.arriving import ClientDisconnectedError
+from bundleserver.serving.errors import ClientDisconnectedError
 from bundleserver.serving.rest.asgi import headers_of
 from bundleserver.serving.rest.http import Answer, Request
 from bundleserver.serving.rest.traced import route_of, traced_handlers

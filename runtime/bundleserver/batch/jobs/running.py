@@ -20,8 +20,8 @@ from bundleserver.bundle.trust import TRUST_ANY, Trust
 from bundleserver.documents.forms import quoted
 from bundleserver.errors import InvalidInput
 
-ROW, REASON = "row", "reason"
-"""The columns of rejected rows beside their own."""
+ROW, REASON, LINE = "row", "reason", "line"
+"""The columns of rejected rows beside their own; ``line`` has the text of those without own ones."""
 _AHEAD = 2
 """Batches that wait, for each process."""
 
@@ -97,7 +97,7 @@ def score_table(
         InvalidInput: the table lacks a column, is damaged, or has a row that is not valid.
         BundleServerError: the model cannot be opened or raised; a process ended.
     """
-    if rejects is not None and (taken := {ROW, REASON} & set(reader.schema.names)):
+    if rejects is not None and (taken := set(_told(reader)) & set(_own(reader))):
         raise InvalidInput(
             f"the table has the columns {quoted(sorted(taken))}, which rejected rows get beside "
             "their own; rename them"
@@ -119,12 +119,26 @@ def score_table(
         counts.rows_independent = ready.rows_independent
         known = pa.ipc.read_schema(pa.py_buffer(ready.outputs))
         _check_names(scoring.keep, known.names)
-        run = _Run(scoring, ready, reader.schema, output, rejects, counts, tell)
-        every = (*scoring.keep, *(reader.schema.names if rejects is not None else ()))
-        columns = dict.fromkeys([*ready.wanted.columns, *every])
-        wanted = Wanted(tuple(columns), ready.wanted.datatypes)
+        run = _Run(scoring, ready, reader, output, rejects, counts, tell)
+        taken, keep = ready.wanted.columns, scoring.keep
+        if not reader.is_lines:
+            own = _own(reader) if rejects is not None else ()
+            taken, keep = tuple(dict.fromkeys([*taken, *keep, *own])), ()
+        wanted = Wanted(
+            taken, ready.wanted.datatypes, keep, output.form.name, lines=rejects is not None
+        )
         run.through(pool, reader.pieces(wanted, scoring.batch_rows), scoring.jobs)
         run.finish(known)
+
+
+def _told(reader: Reader) -> tuple[str, ...]:
+    """Return the columns of rejected rows that tell of them."""
+    return (ROW, REASON, LINE) if reader.is_text or reader.is_lines else (ROW, REASON)
+
+
+def _own(reader: Reader) -> tuple[str, ...]:
+    """Return the table's columns that rejected rows have."""
+    return () if reader.is_lines else tuple(reader.schema.names)
 
 
 class _Run:
@@ -132,16 +146,17 @@ class _Run:
         self,
         scoring: Scoring,
         ready: Ready,
-        table: pa.Schema,
+        reader: Reader,
         output: TableWriter,
         rejects: TableWriter | None,
         counts: Counts,
         tell: Tell,
     ) -> None:
-        self._scoring, self._ready, self._table = scoring, ready, table
+        self._scoring, self._ready, self._reader = scoring, ready, reader
         self._output, self._rejects = output, rejects
         self._counts, self._tell = counts, tell
         self._has_written = self._has_rejected = False
+        self._kept = reader.schema
 
     def through(self, pool: Pool, pieces: Iterator[Piece], jobs: int) -> None:
         """Give out the batches, and write what comes back in their order."""
@@ -182,28 +197,38 @@ class _Run:
         outputs = unpacked(done.batch)
         if outputs.num_rows:
             _check_names(self._scoring.keep, outputs.schema.names)
-            self._output.write(self._assembled(piece.batch, outputs, done.rows))
+            self._output.write(self._assembled(piece, outputs, done.rows))
             self._has_written = True
+        elif piece.kept is not None:
+            self._kept = piece.kept.schema
         if done.problems:
-            self._reject(piece.batch, done.problems, start)
+            self._reject(piece, done.problems, start)
         self._counts.read += piece.batch.num_rows
         self._counts.written += outputs.num_rows
         self._counts.rejected += len(done.problems)
 
-    def _assembled(self, batch: Any, outputs: Any, rows: bytes | None) -> pa.RecordBatch:
-        kept = {name: batch.column(name) for name in self._scoring.keep}
+    def _assembled(self, piece: Piece, outputs: Any, rows: bytes | None) -> pa.RecordBatch:
+        carried: Any = piece.batch if piece.kept is None else piece.kept
+        kept = {name: carried.column(name) for name in self._scoring.keep}
         if rows is not None:
             places = pa.array(np.frombuffer(rows, np.int64))
             kept = {name: column.take(places) for name, column in kept.items()}
         made = {name: outputs.column(name) for name in outputs.schema.names}
-        return with_identity({**kept, **made}, self._ready.facts)
+        known = None if piece.kept is None else piece.kept.schema
+        return with_identity({**kept, **made}, self._ready.facts, known)
 
-    def _reject(self, batch: Any, problems: dict[int, str], start: int) -> None:
+    def _reject(self, piece: Piece, problems: dict[int, str], start: int) -> None:
         places = sorted(problems)
-        rows = pa.array([start + place + 1 for place in places], pa.int64())
-        reasons = pa.array([problems[place] for place in places], pa.string())
-        own = {name: batch.column(name).take(pa.array(places)) for name in self._table.names}
-        self._write_rejected({ROW: rows, REASON: reasons, **own})
+        lines = (piece.lines.get(place) for place in places)
+        texts = [None if line is None else _line(line) for line in lines]
+        told = {
+            ROW: pa.array([start + place + 1 for place in places], pa.int64()),
+            REASON: pa.array([problems[place] for place in places], pa.string()),
+            LINE: pa.array(texts, pa.string()),
+        }
+        batch: Any = piece.batch
+        own = {name: batch.column(name).take(pa.array(places)) for name in _own(self._reader)}
+        self._write_rejected({**{name: told[name] for name in _told(self._reader)}, **own})
 
     def _write_rejected(self, columns: dict[str, Any]) -> None:
         if self._rejects is not None:
@@ -212,16 +237,23 @@ class _Run:
 
     def finish(self, known: pa.Schema) -> None:
         """Write the columns of tables that have no rows, so that their readers find them."""
+        table = self._reader.schema
         if not self._has_written:
-            schema = self._table
-            empty = {name: pa.nulls(0, schema.field(name).type) for name in self._scoring.keep}
+            keep = self._scoring.keep
+            empty = {name: pa.nulls(0, self._kept.field(name).type) for name in keep}
             empty |= {one.name: pa.nulls(0, one.type) for one in known}
             self._output.write(with_identity(empty, self._ready.facts))
         if not self._has_rejected:
             # pa.array would import pandas, for nothing.
-            own = {one.name: pa.nulls(0, one.type) for one in self._table}
-            ends = {ROW: pa.nulls(0, pa.int64()), REASON: pa.nulls(0, pa.string())}
-            self._write_rejected({**ends, **own})
+            types = {ROW: pa.int64(), REASON: pa.string(), LINE: pa.string()}
+            told = {name: pa.nulls(0, types[name]) for name in _told(self._reader)}
+            own = {name: pa.nulls(0, table.field(name).type) for name in _own(self._reader)}
+            self._write_rejected({**told, **own})
+
+
+def _line(line: bytes) -> str:
+    """Return the text of a line without its end; bytes that are no text as escapes."""
+    return line.rstrip(b"\r\n").decode("utf-8", "backslashreplace")
 
 
 def _check_names(keep: tuple[str, ...], outputs: list[str]) -> None:

@@ -22,6 +22,7 @@ class ParquetReader:
     """Reads the wanted columns of a Parquet file, a bounded part of a row group at a time."""
 
     is_text = False
+    is_lines = False
 
     def __init__(self, place: str) -> None:
         """Open a file.
@@ -73,6 +74,7 @@ class ArrowReader:
     """Reads an Arrow file or stream by its own batches, each as a whole."""
 
     is_text = False
+    is_lines = False
 
     def __init__(self, place: str, form: Format) -> None:
         """Open a file or standard input; a file may have either layout.

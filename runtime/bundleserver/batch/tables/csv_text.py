@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,9 +22,13 @@ _HEADER_BYTES = 1 << 20
 
 
 class CsvReader:
-    """Reads CSV in UTF-8 with a header; values may have line breaks inside quotes."""
+    """Reads CSV in UTF-8 with a header; values may have line breaks inside quotes.
+
+    Each line below the header is a row; an empty one has nothing but empty values.
+    """
 
     is_text = True
+    is_lines = False
 
     def __init__(self, place: str, form: Format) -> None:
         """Open a file or standard input, and read its header.
@@ -42,6 +47,7 @@ class CsvReader:
         self.schema = pa.schema([(name, pa.string()) for name in names])
         self.rows: int | None = None
         self._skipped: list[tuple[int, str]] = []
+        self._texts: dict[int, bytes] = {}
 
     def _header(self) -> list[str]:
         try:
@@ -51,15 +57,16 @@ class CsvReader:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise InvalidInput(f"'{self._place}' is not CSV in UTF-8: {error}") from error
-        lines = csv.reader(io.StringIO(text, newline=""))
+        lines = io.StringIO(text, newline="")
         try:
-            names = next(lines, [])
-            # Arrow refuses a header that does not end in a line break.
-            self._has_rows = len(start) >= _HEADER_BYTES or next(lines, None) is not None
+            names = next(csv.reader(lines, strict=True), None)
         except csv.Error as error:
             raise InvalidInput(f"'{self._place}' is not valid CSV: {error}") from error
+        # Arrow refuses a header that does not end in a line break.
+        self._has_rows = len(start) >= _HEADER_BYTES or lines.read(1) != ""
         if not names:
-            raise InvalidInput(f"'{self._place}' is empty; expected CSV whose first line has names")
+            what = "is empty" if names is None else "has an empty first line"
+            raise InvalidInput(f"'{self._place}' {what}; expected CSV whose first line has names")
         return names
 
     def pieces(self, wanted: Wanted, rows: int | None) -> Iterator[Piece]:
@@ -71,7 +78,8 @@ class CsvReader:
         start = 0
         for batch in rechunked(self._numbered(wanted, told), rows):
             places = [at for at in told if start <= at < start + batch.num_rows]
-            yield Piece(batch, {at - start: told.pop(at) for at in places})
+            lines = {at - start: self._texts.pop(at) for at in places if at in self._texts}
+            yield Piece(batch, {at - start: told.pop(at) for at in places}, lines=lines)
             start += batch.num_rows
 
     def _numbered(self, wanted: Wanted, told: dict[int, str]) -> Iterator[Any]:
@@ -95,12 +103,16 @@ class CsvReader:
         names = self.schema.names
         if not self._has_rows:
             return
+        self._end = "," * len(names) + secrets.token_hex(8)
+        self._is_whole = False
         try:
             yield from arrow_csv.open_csv(
-                pa.PythonFile(self._stream, "r"),
+                pa.PythonFile(_Ended(self._stream, self._end.encode()), "r"),
                 read_options=arrow_csv.ReadOptions(block_size=_BLOCK_BYTES, use_threads=False),
                 parse_options=arrow_csv.ParseOptions(
-                    newlines_in_values=True, invalid_row_handler=self._skip
+                    newlines_in_values=True,
+                    ignore_empty_lines=False,
+                    invalid_row_handler=self._skip,
                 ),
                 convert_options=arrow_csv.ConvertOptions(
                     column_types=dict.fromkeys(names, pa.string()),
@@ -115,11 +127,19 @@ class CsvReader:
                 raise
             said = " ".join(str(error).split())[:300]
             raise InvalidInput(f"'{self._place}' is not valid CSV: {said}") from error
+        if not self._is_whole:
+            raise InvalidInput(
+                f"'{self._place}' is damaged: it ends inside quotes, which are never closed"
+            )
 
     def _skip(self, row: Any) -> str:
+        if row.text == self._end:
+            self._is_whole = True
+            return "skip"
         # Arrow counts the header as the first row.
         why = f"has {row.actual_columns} values; expected {row.expected_columns}"
         self._skipped.append((row.number - 2, why))
+        self._texts[row.number - 2] = row.text.encode()
         return "skip"
 
     def fraction(self) -> float | None:
@@ -129,6 +149,31 @@ class CsvReader:
     def close(self) -> None:
         """Close the file."""
         self._stream.close()
+
+
+class _Ended(io.RawIOBase):
+    """A stream with one more row at its end, which a parser finds unless quotes are open there."""
+
+    def __init__(self, stream: ByteStream, end: bytes) -> None:
+        self._stream = stream
+        self._end = end
+        self._last = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: object) -> int:
+        view = memoryview(buffer).cast("B")  # type: ignore[arg-type]  # as RawIOBase has it
+        count = self._stream.readinto(view)
+        if count:
+            self._last = bytes(view[count - 1 : count])
+            return count
+        if self._last and self._last not in b"\r\n":
+            self._end = b"\n" + self._end
+        self._last = b""
+        count = min(len(view), len(self._end))
+        view[:count], self._end = self._end[:count], self._end[count:]
+        return count
 
 
 def _nulls(schema: pa.Schema) -> Any:

@@ -44,20 +44,21 @@ def column_of_json(values: Sequence[object], datatype: str | None, name: str, ba
     if wanted == "an array":
         return _lists(kept, name, bad)
     if wanted == "a number":
-        return _numbers(kept, name, bad)
+        return _numbers(kept, datatype, name, bad)
     return pa.array(kept)
 
 
-def _numbers(values: list[object], name: str, bad: Bad) -> pa.Array:
+def _numbers(values: list[object], datatype: str | None, name: str, bad: Bad) -> pa.Array:
     try:
         return pa.array(values)
     except (pa.ArrowException, OverflowError):
         pass
-    # Integers among other numbers that are no floating-point numbers, or of more than 64 bits.
+    # Integers among other numbers; floating-point datatypes round them, as in a V1 request.
+    is_rounded = (datatype or "").startswith("FP")
     floats: list[float | None] = []
     for at, value in enumerate(values):
         exact = float(value) if isinstance(value, int | float) else None
-        if isinstance(value, int) and exact != value:
+        if isinstance(value, int) and exact != value and not is_rounded:
             bad.setdefault(
                 at,
                 f"column '{name}' has the integer {value}, which is no floating-point number of "

@@ -4,27 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
 import orjson
 import pyarrow as pa
 
 from bundleserver.batch.tables.formats import Format
 from bundleserver.batch.tables.json_columns import Bad, column_of_json
-from bundleserver.batch.tables.pieces import MOST_ROWS, Piece, Wanted, rows_for
+from bundleserver.batch.tables.json_kept import KeptColumns, Parts, parts_of
+from bundleserver.batch.tables.pieces import Piece, Wanted, rows_for
 from bundleserver.batch.tables.streams import ByteStream
 from bundleserver.errors import InvalidInput
 
 _LONGEST = 64 << 20
 _FIRST_LINES = 1000
 _FIRST_BYTES = 16 << 20
+_BLANK = b" \t\r\n"
+_BOM = b"\xef\xbb\xbf"
 
 Row = dict[str, object]
 
 
 class JsonLinesReader:
-    """Reads JSON lines; a line is a row, and one that is no object is bad."""
+    """Reads JSON lines; a line is a row, and one that is no object is bad.
+
+    Blank lines are no rows, and a byte order mark at the beginning is none either.
+    """
 
     is_text = False
+    is_lines = True
 
     def __init__(self, place: str, form: Format) -> None:
         """Open a file or standard input; the first rows tell the columns and the types of some.
@@ -51,14 +59,20 @@ class JsonLinesReader:
         first = sum(map(len, self._first)) / max(1, len(self._first))
         rows = rows or rows_for(8 * first)
         lines = iter(self._lines())
+        kept = self._kept(wanted) if wanted.kept else None
         while part := list(islice(lines, rows)):
-            yield self._piece(part, wanted)
+            yield self._piece(part, wanted, kept)
+
+    def _kept(self, wanted: Wanted) -> KeptColumns:
+        bad: Bad = {}
+        first = [_parts(line, _row_of(line), 0, bad) for line in self._first]
+        return KeptColumns(wanted.kept, wanted.kept_for, first)
 
     def _lines(self) -> Iterator[bytes]:
         yield from self._first
         yield from self._buffered
 
-    def _piece(self, lines: list[bytes], wanted: Wanted) -> Piece:
+    def _piece(self, lines: list[bytes], wanted: Wanted, kept: KeptColumns | None) -> Piece:
         bad: Bad = {}
         rows: list[Row] = []
         for at, line in enumerate(lines):
@@ -68,28 +82,20 @@ class JsonLinesReader:
             rows.append({} if isinstance(row, str) else row)
         columns = []
         for name in wanted.columns:
+            for at, row in enumerate(rows):
+                if name not in row:
+                    bad.setdefault(at, f"has no '{name}'")
             values = [row.get(name) for row in rows]
-            if name in wanted.datatypes:
-                for at, row in enumerate(rows):
-                    if name not in row:
-                        bad.setdefault(at, f"has no '{name}'")
-                columns.append(column_of_json(values, wanted.datatypes[name], name, bad))
-            else:
-                columns.append(self._carried(values, name))
-        return Piece(pa.RecordBatch.from_arrays(columns, list(wanted.columns)), bad)
-
-    def _carried(self, values: list[object], name: str) -> pa.Array:
-        """Make a column that is carried through, of the type that it has in the first rows."""
-        kind = self.schema.field(name).type
-        try:
-            if pa.types.is_string(kind) or pa.types.is_null(kind):
-                return pa.array([_as_text(value) for value in values], pa.string())
-            return pa.array(values, kind)
-        except (pa.ArrowException, OverflowError) as error:
-            raise InvalidInput(
-                f"'{self._place}': column '{name}' is {kind} in the first rows, and has other "
-                f"values later: {' '.join(str(error).split())[:200]}"
-            ) from error
+            columns.append(column_of_json(values, wanted.datatypes.get(name), name, bad))
+        batch = _batch(columns, wanted.columns, len(rows))
+        texts = dict(enumerate(lines)) if wanted.lines else {}
+        if kept is None:
+            return Piece(batch, bad, lines=texts)
+        parts = [
+            _parts(line, row, at, bad)
+            for at, (line, row) in enumerate(zip(lines, rows, strict=True))
+        ]
+        return Piece(batch, bad, kept.batch(parts, bad), texts)
 
     def fraction(self) -> float | None:
         """Return how much has been read."""
@@ -108,6 +114,7 @@ class _Lines:
 
         self._file = io.BufferedReader(stream, 1 << 20)
         self._place = place
+        self._is_begun = False
 
     def first(self) -> list[bytes]:
         size, lines = 0, []
@@ -122,7 +129,10 @@ class _Lines:
 
     def __iter__(self) -> Iterator[bytes]:
         while line := self._next():
-            yield line
+            if not self._is_begun:
+                line, self._is_begun = line.removeprefix(_BOM), True
+            if line.strip(_BLANK):
+                yield line
 
     def _next(self) -> bytes:
         try:
@@ -145,18 +155,33 @@ def _row_of(line: bytes) -> Row | str:
     return row if isinstance(row, dict) else "is not a JSON object"
 
 
+def _parts(line: bytes, row: Row | str, at: int, bad: Bad) -> Parts:
+    """Return the parts of a line that is a row; none of another one."""
+    if not row or isinstance(row, str):
+        return {}
+    try:
+        return parts_of(line.decode())
+    except RecursionError:
+        bad.setdefault(at, "has values that are nested too deep")
+        return {}
+
+
+def _batch(columns: list[pa.Array], names: tuple[str, ...], rows: int) -> Any:
+    if columns:
+        return pa.RecordBatch.from_arrays(columns, list(names))
+    return pa.RecordBatch.from_struct_array(pa.array([{}] * rows, pa.struct([])))
+
+
 def _type_of(rows: list[Row], name: str) -> pa.DataType:
     """Return the type of a column in the first rows; null, where it has none that all have."""
-    values = [row.get(name) for row in rows[:MOST_ROWS]]
+    values = [row.get(name) for row in rows]
     kinds = {type(value) for value in values} - {type(None)}
     if not kinds or (bool in kinds and len(kinds) > 1):
         return pa.null()
     try:
-        return pa.array(values).type
-    except (pa.ArrowException, OverflowError):
+        kind = pa.array(values).type
+        # Messages between processes have a bounded depth.
+        pa.ipc.read_schema(pa.schema([(name, kind)]).serialize())
+    except (pa.ArrowException, OverflowError, OSError):
         return pa.null()
-
-
-def _as_text(value: object) -> str | None:
-    """Return a string as it is, and another value as JSON."""
-    return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
+    return kind

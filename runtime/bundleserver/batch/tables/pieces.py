@@ -16,10 +16,19 @@ _BATCH_BYTES = 64 << 20
 
 @dataclass
 class Piece:
-    """Rows of a table, in order; ``bad`` tells which are not valid already as text, and why."""
+    """Rows of a table, in order.
+
+    Attributes:
+        batch: the columns that were asked for.
+        bad: which rows are not valid already as text, and why.
+        kept: the columns to carry through; None if they are those of the batch.
+        lines: the texts of rows, as far as a rejected row is not told by its columns.
+    """
 
     batch: pa.RecordBatch
     bad: dict[int, str] = field(default_factory=dict)
+    kept: pa.RecordBatch | None = None
+    lines: dict[int, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -29,10 +38,16 @@ class Wanted:
     Attributes:
         columns: all of them, in the order in which they come.
         datatypes: the datatypes of those that the model takes; None for what is not known.
+        kept: those to carry through, where the reader ``is_lines``.
+        kept_for: the name of the format to carry them to.
+        lines: whether the texts of rows are wanted.
     """
 
     columns: tuple[str, ...]
     datatypes: dict[str, str | None] = field(default_factory=dict)
+    kept: tuple[str, ...] = ()
+    kept_for: str = ""
+    lines: bool = False
 
 
 class Reader(Protocol):
@@ -41,11 +56,14 @@ class Reader(Protocol):
     Attributes:
         schema: the columns; for CSV all are strings, for JSON lines as in the first rows.
         is_text: whether the types say nothing.
+        is_lines: whether a row is a line of text, which a rejected row is told by; a piece then has
+            the columns to carry through beside those that the model takes.
         rows: how many rows there are, if that is known.
     """
 
     schema: pa.Schema
     is_text: bool
+    is_lines: bool
     rows: int | None
 
     def pieces(self, wanted: Wanted, rows: int | None) -> Iterator[Piece]:

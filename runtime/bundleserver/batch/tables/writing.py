@@ -16,6 +16,7 @@ import pyarrow.csv as arrow_csv
 import pyarrow.ipc as ipc
 
 from bundleserver.batch.tables.formats import STANDARD, Format
+from bundleserver.batch.tables.json_kept import json_rows
 from bundleserver.errors import StoreError
 
 _GROUP_ROWS = 1 << 20
@@ -59,6 +60,11 @@ class TableWriter:
         except OSError as error:
             raise StoreError(f"'{place}' cannot be written: {error.strerror or error}") from error
         self._part = part
+
+    @property
+    def form(self) -> Format:
+        """Its format."""
+        return self._form
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Write a batch.
@@ -208,7 +214,7 @@ class _JsonLines:
 
     def write(self, batch: Any) -> None:
         option = orjson.OPT_APPEND_NEWLINE
-        lines = [orjson.dumps(row, default=_json, option=option) for row in batch.to_pylist()]
+        lines = [orjson.dumps(row, default=_json, option=option) for row in json_rows(batch)]
         self._file.write(b"".join(lines))
 
     def close(self) -> None:

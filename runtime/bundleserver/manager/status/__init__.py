@@ -36,6 +36,9 @@ class VersionStatus:
         breaks: why clients of the version that served before it break; an empty string if none do.
         mismatches: the libraries that are other ones than those that it was saved with.
         entered_at: when it came to its state, in seconds since the epoch.
+        failing_since: when it first failed for what it still fails for, whatever its retries have
+            come to, in seconds since the epoch; None if it does not fail.
+        waits_for: what its load waits for other than its files; an empty string if nothing.
         refused_signature: what its signature is worth, if it is FAILED for it; else None.
     """
 
@@ -53,6 +56,8 @@ class VersionStatus:
     mismatches: tuple[Mismatch, ...] = ()
     refused_signature: SignatureStatus | None = None
     entered_at: float | None = None
+    failing_since: float | None = None
+    waits_for: str = ""
 
 
 @dataclass(frozen=True)
@@ -197,4 +202,6 @@ def _version_status(
         mismatches=loaded.mismatches if loaded else (),
         refused_signature=record.signature if record.state is State.FAILED else None,
         entered_at=record.entered_at,
+        failing_since=record.failing_since,
+        waits_for=record.waits_for,
     )

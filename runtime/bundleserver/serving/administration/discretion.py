@@ -40,6 +40,10 @@ ELSEWHERE = (
 )
 _REASON = f"the reason is {ELSEWHERE}"
 
+_TRAFFIC_REASON = (
+    "the reason is for administrators: the page of --enable_page, with the administrator's token"
+)
+
 _OF_THE_REQUEST = (
     *(InvalidInput, Unauthenticated, Forbidden, PredictionError, QueueFull),
     *(RequestTooLarge, HeadTooLarge, TooManyValues, TooManyBytes, RequestTooSlow),
@@ -109,9 +113,30 @@ class Discretion:
             reason=_class_of(version.reason),
             probe_problem=version.probe_problem and _REASON,
             breaks=version.breaks and _REASON,
+            waits_for=version.waits_for and _REASON,
             mismatches=(),
             metadata=_without_reasons(version.metadata),
         )
+
+    def traffic(self, traffic: Mapping[str, object]) -> Mapping[str, object]:
+        """Return how a model's requests are routed without why a canary or mirrored requests fail.
+
+        Args:
+            traffic: as ``Splitter.describe_traffic`` describes it.
+        """
+        if not self._is_on:
+            return traffic
+        shown = dict(traffic)
+        if isinstance(canary := shown.get("canary"), Mapping):
+            shown["canary"] = _without(canary, "reason")
+        if isinstance(shadows := shown.get("shadow"), list):
+            shown["shadow"] = [_without(shadow, "problem") for shadow in shadows]
+        return shown
+
+
+def _without(told: Mapping[str, object], name: str) -> Mapping[str, object]:
+    """Return a description with where its reason is told in place of that, if it has one."""
+    return {**told, name: _TRAFFIC_REASON} if told.get(name) else told
 
 
 def _class_of(reason: str) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Coroutine, Generator
 
-from bundleserver.serving.errors import answer_for
+from bundleserver.serving.errors import ClientDisconnectedError, answer_for
 from bundleserver.serving.inflight import InflightBytes
-from bundleserver.serving.rest.arriving import ClientDisconnectedError
 from bundleserver.serving.rest.asgi import AsgiApp, Message, Receive, Send
 from bundleserver.serving.rest.client import answer_while_there
 from bundleserver.serving.rest.http import Answer, answer_of_error

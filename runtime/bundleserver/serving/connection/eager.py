@@ -91,6 +91,11 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
         self._told: Any = None
         self._complete = _Complete()
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let the application know of a request that has begun to come."""
+        self._hand_over()
+        super().connection_lost(exc)
+
     def data_received(self, data: bytes) -> None:
         """Parse what came; what may be more than one request goes another way."""
         is_plain = len(data) <= FEW_BYTES and not self.is_full and not self.pipeline
@@ -170,7 +175,6 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
         ):
             self._begin = self.find(parser.get_method(), self.url)
             if self._begin is not None and length > SMALL_BYTES and not self.may_take(length):
-                # The application refuses it.
                 self._begin = None
         if self._begin is None:
             self.scope[CLIENT] = self.awaiting  # type: ignore[literal-required]  # a key of ours
@@ -242,8 +246,7 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
 
     def close_after_answers(self) -> None:
         """Say with the last answer that the connection is closed; those before it are sent too."""
-        if self._begin is not None:
-            self._hand_over()
+        self._hand_over()
         before, request = self._told, self.cycle
         if request is None or request.response_complete or request is before:
             return
@@ -254,14 +257,12 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
 
     def shutdown(self) -> None:
         """Let uvicorn know of a request that has begun to come."""
-        if self._begin is not None:
-            self._hand_over()
+        self._hand_over()
         super().shutdown()
 
     def head_awaited_after(self) -> object:
         """Return the scope of the last request; uvicorn is told what a request goes on with."""
-        if self._begin is not None:
-            self._hand_over()
+        self._hand_over()
         request = self.cycle
         if request is not None and not request.response_complete:
             if request.more_body:
@@ -283,6 +284,8 @@ class EagerProtocol(NoticesLeaving, SendDeadline, Refusing):
 
     def _hand_over(self, app: AsgiApp | None = None) -> None:
         """Let uvicorn go on with a request, and an application that may have begun with it."""
+        if self._begin is None:
+            return
         own = self.app
         self._begin, self.app = None, app or own
         # The application counts it by itself.

@@ -64,6 +64,7 @@ class HeadDeadline(LastWords):
         if self.has_head_begun():
             # There is no request yet that the application could answer.
             error = too_slow("a part of its head", self.timeout_receive, self.timeout_receive)
+            self.note_unread("http", error)
             self.end_with(self.words_of(answer_of_error(answer_for(error))))
         else:
             self._connection.close()

@@ -11,7 +11,7 @@ import re
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from bundleserver.errors import HeadTooLarge, RequestTooLarge, TooManyBytes
+from bundleserver.errors import HeadTooLarge, InvalidInput, RequestTooLarge, TooManyBytes
 from bundleserver.serving.connection.other_protocols import (
     OtherVersion,
     head_without_offer,
@@ -226,11 +226,15 @@ class Refusing(BoundedReading):
         else:
             answer = refusal_of(self.parser.get_method()) or _INVALID
         words = self.words_of(answer)
+        error = cause if isinstance(cause, HeadTooLarge) else InvalidInput("invalid HTTP request")
         if self.end_after_answers(words):
+            self.note_unread("http", error)
             return
         request = self.cycle
         if request is not None and not request.response_complete:
             # Its body is broken: this is its answer.
             request.disconnected, request.waiting_for_100_continue = True, False
             request.message_event.set()
+        else:
+            self.note_unread("http", error)
         self.end_with(words)

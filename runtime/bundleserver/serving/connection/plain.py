@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import cast
 from urllib.parse import unquote
 
-from bundleserver.errors import HeadTooLarge
+from bundleserver.errors import BundleServerError, HeadTooLarge, InvalidInput
 from bundleserver.serving.connection.ending import Ending
 from bundleserver.serving.connection.head_deadline import NO_HEAD
 from bundleserver.serving.connection.leaving import NoticesLeaving
@@ -86,11 +86,12 @@ class PlainProtocol(NoticesLeaving, SendDeadline):
         """Say in our form what is wrong; uvicorn calls it where the parser has raised."""
         status = getattr(sys.exc_info()[1], "error_status_hint", 400)
         if status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
-            answer = answer_of_error(
-                answer_for(HeadTooLarge(self.max_head_bytes + 1, self.max_head_bytes))
-            )
+            error: BundleServerError = HeadTooLarge(self.max_head_bytes + 1, self.max_head_bytes)
+            answer = answer_of_error(answer_for(error))
         else:
-            answer = error_answer(400, "invalid HTTP request", {"connection": "close"})
+            error = InvalidInput("invalid HTTP request")
+            answer = error_answer(400, str(error), {"connection": "close"})
+        self.note_unread("http", error)
         words = self.words_of(answer)
         if not all(body.is_answered for body in self._running):
             # It may say something yet.

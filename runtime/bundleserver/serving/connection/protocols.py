@@ -12,6 +12,7 @@ from packaging.specifiers import SpecifierSet
 from bundleserver.serving.connection.ending import Ending
 from bundleserver.serving.connection.plain import PlainProtocol
 from bundleserver.serving.inflight import InflightBytes
+from bundleserver.serving.metrics.refusals import NoteRefusal
 from bundleserver.serving.rest.http import Begin
 from bundleserver.serving.unsent import UnsentAnswers
 
@@ -44,6 +45,7 @@ def eager_protocol(
     max_head_bytes: int = 0,
     bodies: InflightBytes | None = None,
     answers: UnsentAnswers | None = None,
+    note_unread: NoteRefusal = lambda *_: None,
 ) -> type[asyncio.Protocol]:
     """Make the protocol that answers most requests in the parser callback.
 
@@ -55,6 +57,7 @@ def eager_protocol(
         max_head_bytes: the largest head; 0: any.
         bodies: counts the bodies in flight.
         answers: counts the answers that are not taken.
+        note_unread: counts what is refused before its path is read.
     """
     from bundleserver.serving.connection.eager import EagerProtocol
 
@@ -64,6 +67,7 @@ def eager_protocol(
         "max_head_bytes": max_head_bytes,
         "bodies": bodies or InflightBytes(0),
         "answers": answers or UnsentAnswers(0),
+        "note_unread": staticmethod(note_unread),
         "find": staticmethod(find),
         "ending": ending,
     }
@@ -77,6 +81,7 @@ def plain_protocol(
     timeout_send: float = 0.0,
     max_head_bytes: int = 0,
     answers: UnsentAnswers | None = None,
+    note_unread: NoteRefusal = lambda *_: None,
 ) -> type[asyncio.Protocol]:
     """Make uvicorn's own protocol one that closes connections of slow clients."""
     settings = {
@@ -84,5 +89,6 @@ def plain_protocol(
         "timeout_send": timeout_send,
         "max_head_bytes": max_head_bytes,
         "answers": answers or UnsentAnswers(0),
+        "note_unread": staticmethod(note_unread),
     }
     return type("Protocol", (PlainProtocol, own), settings)

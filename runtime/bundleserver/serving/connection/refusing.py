@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import cast
 
 from bundleserver.errors import HeadTooLarge
+from bundleserver.serving.metrics.refusals import NoteRefusal
 from bundleserver.serving.rest.http import Answer
 
 _LINGER_SECONDS = 1.0
@@ -30,7 +31,10 @@ class LastWords(asyncio.Protocol):
     Attributes:
         is_ended: whether what comes is dropped.
         is_over: whether nothing more is said.
+        note_unread: counts what is refused before its path is read.
     """
+
+    note_unread: NoteRefusal = staticmethod(lambda *_: None)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to listen."""

@@ -208,6 +208,7 @@ def _uvicorn_config(rest: RestApp, options: ServerOptions, ending: Ending) -> uv
             timeout_send=options.timeout_send,
             max_head_bytes=max_head,
             answers=UnsentAnswers(options.max_inflight_bytes // 2),
+            note_unread=rest.note_unread,
         )
     return config
 
@@ -223,6 +224,7 @@ def _eager(
         max_head_bytes=options.max_head_bytes,
         bodies=rest.bodies,
         answers=UnsentAnswers(options.max_inflight_bytes // 2),
+        note_unread=rest.note_unread,
     )
 
 

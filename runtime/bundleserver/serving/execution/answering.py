@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, TypeVar
 from prometheus_client import CollectorRegistry
 
 from bundleserver.bundle.placement import OVERRUN_SECONDS
-from bundleserver.errors import BundleServerError
 from bundleserver.serving.cpus import limit_library_threads
 from bundleserver.serving.errors import outcome_of
 from bundleserver.serving.execution.batching import MAX_BATCH_ROWS, Batches
@@ -152,7 +151,7 @@ class ServedModels:
             runs = bundle.placement.runs
             return runs if runs != "batched" or self._batches.accepts(bundle, 1) else "threads"
 
-    def note_refusal(self, model: str, protocol: str, error: BundleServerError) -> None:
+    def note_refusal(self, model: str, protocol: str, error: BaseException) -> None:
         """Count a request that cannot be decoded, so that ``answer`` is not called."""
         self._metrics.refused(model, protocol, error)
 

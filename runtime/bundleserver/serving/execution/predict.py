@@ -116,6 +116,7 @@ def respond(
         request.id,
         bundle.signature.rowwise,
         answers,
+        bundle.signature,
     )
 
 

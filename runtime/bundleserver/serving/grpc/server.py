@@ -13,7 +13,13 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from bundleserver.errors import ConfigError, Problem
+from bundleserver.errors import (
+    BundleServerError,
+    ConfigError,
+    Problem,
+    RequestTooSlow,
+    TooManyBytes,
+)
 from bundleserver.serving.addresses import EVERY, Address
 from bundleserver.serving.administration import Asked
 from bundleserver.serving.errors import ErrorAnswer, answer_for
@@ -26,6 +32,7 @@ from bundleserver.serving.grpc.limits import GrpcLimits
 from bundleserver.serving.grpc.service import ADMINISTERED, UNKNOWN, InferenceService
 from bundleserver.serving.grpc.traced import begin_call, ended, note_status
 from bundleserver.serving.inflight import SMALL_BYTES, InflightBytes
+from bundleserver.serving.metrics.refusals import NoteRefusal
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.options import MESSAGE_BYTES
 from bundleserver.serving.tracing.tracer import Tracer
@@ -33,6 +40,7 @@ from bundleserver.serving.traffic.routing_key import ROUTING_HEADER, routing_key
 from bundleserver.serving.unsent import RefusedAnswers
 from bundleserver.spans import Span, inside
 
+_TOO_SLOW = RequestTooSlow("the message has not arrived in time")
 _METADATA_BYTES = 64 * 2**10
 
 _MAX_PENDING = 16384
@@ -58,9 +66,10 @@ class GrpcServer:
         arriving: ArrivingMessages | None = None,
         answers: RefusedAnswers | None = None,
         tracer: Tracer | None = None,
+        note_unread: NoteRefusal = lambda *_: None,
     ) -> None:
         self._service = service
-        self._tracer = tracer
+        self._tracer, self._note_unread = tracer, note_unread
         self._arriving = arriving or ArrivingMessages()
         self._answers = answers or RefusedAnswers(0)
         self._routing_header = routing_header
@@ -170,17 +179,31 @@ class GrpcServer:
     async def _respond(
         self, rpc: str, context: grpc.aio.ServicerContext, trace: Span | None
     ) -> bytes:
-        body = await self._arriving.receive(context)
-        key, deadline = self._key(rpc, context), _deadline(context)
+        try:
+            body = await self._arriving.receive(context)
+            key, deadline = self._key(rpc, context), _deadline(context)
+        except (Exception, asyncio.CancelledError) as error:
+            self._note(rpc, _TOO_SLOW if isinstance(error, grpc.aio.AbortError) else error)
+            raise
         asked = _asked(context) if rpc in ADMINISTERED else UNKNOWN
         response = await self._counted(rpc, body, key, deadline, asked, trace)
         if len(response) > SMALL_BYTES:
             self._hold(len(response), context)
         return response
 
+    def _note(self, rpc: str, error: BaseException) -> None:
+        """Count a prediction that is refused before it is decoded."""
+        if rpc == "ModelInfer":
+            self._note_unread("grpc", error)
+
     def _hold(self, size: int, context: grpc.aio.ServicerContext) -> None:
         """Count an answer until its client has taken it."""
-        self._answers.take(size)
+        try:
+            self._answers.take(size)
+        except TooManyBytes as error:
+            # Its model has answered, but its client gets nothing of that.
+            self._note("ModelInfer", error)
+            raise
         context.add_done_callback(lambda _: self._answers.give_back(size))
 
     async def _counted(
@@ -195,7 +218,11 @@ class GrpcServer:
         size = len(body)
         if size <= SMALL_BYTES:
             return await self._service.call(rpc, body, key, deadline, asked, trace)
-        self._bodies.take(size)
+        try:
+            self._bodies.take(size)
+        except BundleServerError as error:
+            self._note(rpc, error)
+            raise
         try:
             return await self._service.call(rpc, body, key, deadline, asked, trace)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -11,7 +12,13 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
-from bundleserver.errors import BundleServerError, InvalidInput, NotReady
+from bundleserver.errors import (
+    BundleServerError,
+    InvalidInput,
+    NotReady,
+    QueueFull,
+    RequestTimedOut,
+)
 from bundleserver.serving import metadata as describe
 from bundleserver.serving.administration import Administration, Asked
 from bundleserver.serving.codecs import json_body
@@ -24,6 +31,7 @@ from bundleserver.serving.grpc import open_inference as messages
 from bundleserver.serving.grpc.wire import check_values
 from bundleserver.serving.metadata import EXTENSIONS, tensor_types
 from bundleserver.serving.metrics.coding import Coding
+from bundleserver.serving.metrics.refusals import NoteRefusal
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.spans import Span, timed
@@ -56,12 +64,13 @@ class InferenceService:
         max_body_values: int = 0,
         administration: Administration | None = None,
         coding: Coding | None = None,
+        note_unread: NoteRefusal = lambda *_: None,
     ) -> None:
         """Answer for a server of this name; messages have so many values, 0: any number.
 
         ``administration`` admits changes; None refuses all of them.
         """
-        self._coding = coding or Coding()
+        self._coding, self._note_unread = coding or Coding(), note_unread
         self._administration = administration or Administration()
         self.discretion = self._administration.discretion
         self._most_values = max_body_values
@@ -103,7 +112,12 @@ class InferenceService:
         budget = self._served.limits.budget(deadline) if is_large else None
         if rpc == "ModelInfer":
             decode = timed(trace, "decode", partial(self._decode_infer, body, routing_key, trace))
-            asked, raw = await self._run(len(body), decode, budget)
+            try:
+                asked, raw = await self._run(len(body), decode, budget)
+            except (QueueFull, RequestTimedOut, CancelledError) as error:
+                # It was not begun, or nobody waits for it.
+                self._note_unread("grpc", error)
+                raise
             if deadline is not None or budget is not None:
                 began = None if budget is None else budget.began
                 asked = asked._replace(deadline=deadline, began=began)
@@ -168,14 +182,18 @@ class InferenceService:
     ) -> tuple[PredictRequest, bool]:
         """Decode a request, and tell whether its answer is raw."""
         started = perf_counter()
-        request = self._parse("ModelInfer", body)
-        if trace is not None:
-            # Also of a model that nobody knows.
-            trace.set(MODEL, request.model_name)
-        describe.check_known(self._manager, request.model_name)
+        try:
+            request = self._parse("ModelInfer", body)
+            if trace is not None:
+                # Also of a model that nobody knows.
+                trace.set(MODEL, request.model_name)
+            describe.check_known(self._manager, request.model_name)
+        except Exception as error:
+            self._note_unread("grpc", error)
+            raise
         try:
             asked = grpc_codec.decode_request(request, routing_key, self._most_values)
-        except BundleServerError as error:
+        except Exception as error:
             self._served.note_refusal(request.model_name, "grpc", error)
             raise
         self._coding.decoded(asked.model, perf_counter() - started)
@@ -214,7 +232,7 @@ class InferenceService:
             **describe.staleness(status),
         }
         if traffic := self._served.splitter.describe_traffic(request.name):
-            properties["traffic"] = traffic
+            properties["traffic"] = self.discretion.traffic(traffic)
         return messages.ModelMetadataResponse(
             name=about["name"],
             versions=about["versions"],

@@ -73,12 +73,6 @@ class Family(Written):
         self._blocks.append(f"{_head(self._sample, names, all_values)}{written(value)}\n")
 
 
-def is_open_metrics(accept: str) -> bool:
-    """Ask whether an ``Accept`` header asks for OpenMetrics."""
-    kinds = (part.partition(";")[0].strip() for part in accept.split(","))
-    return "application/openmetrics-text" in kinds
-
-
 def write(collector: Collector, *, open_metrics: bool) -> str:
     """Write all that a collector or registry collects."""
     blocks: list[str] = []

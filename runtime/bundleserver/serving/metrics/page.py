@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,7 +10,8 @@ from typing import NamedTuple
 
 from prometheus_client.registry import Collector
 
-from bundleserver.serving.metrics.exposition import OPEN_METRICS, TEXT, is_open_metrics, write
+from bundleserver.serving.metrics.exposition import OPEN_METRICS, TEXT, write
+from bundleserver.serving.metrics.negotiating import is_open_metrics, takes_gzip
 
 _LEAST_BYTES = 2**13
 """Pages of fewer bytes are not compressed: they fit into a few packets."""
@@ -21,13 +21,16 @@ _LEVEL, _GZIP = 1, 31
 
 _Headers = tuple[tuple[str, str], ...]
 
+_VARY: _Headers = (("vary", "accept, accept-encoding"),)
+"""On every page, so that a cache between gives nobody the other's."""
+
 
 class Page(NamedTuple):
     """A page of metrics: its bytes, its content type, and headers beside that."""
 
     body: bytes
     content_type: str
-    headers: _Headers = ()
+    headers: _Headers = _VARY
 
 
 class PageWriter:
@@ -61,13 +64,4 @@ def write_page(collector: Collector, accept: str, accept_encoding: str = "") -> 
     compress = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
     # zlib lets other threads run meanwhile.
     body = compress.compress(body) + compress.flush()
-    return Page(body, content_type, (("content-encoding", "gzip"), ("vary", "accept-encoding")))
-
-
-def takes_gzip(accept_encoding: str) -> bool:
-    """Ask whether an ``Accept-Encoding`` header names gzip and does not exclude it."""
-    for part in accept_encoding.lower().split(","):
-        name, _, parameters = part.partition(";")
-        if name.strip() == "gzip":
-            return re.fullmatch(r"\s*q=0(\.0*)?\s*", parameters) is None
-    return False
+    return Page(body, content_type, (("content-encoding", "gzip"), *_VARY))

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 
 from bundleserver.errors import ModelNotFound
 from bundleserver.serving.errors import outcome_of
+from bundleserver.serving.metrics.refusals import Refusals
 from bundleserver.serving.metrics.retention import Present, Retention
 from bundleserver.serving.metrics.series import (
     Buckets,
@@ -35,6 +36,7 @@ class RequestMetrics:
     Attributes:
         seconds: the latency histograms.
         outcomes: the counters of requests.
+        refusals: counts those that no model is asked.
         left_over: those of versions that were forgotten, by model, so that sums never decrease.
         in_flight: returns the gauge of a model and protocol.
         ended: returns the counter of a model, version, protocol and outcome.
@@ -58,6 +60,7 @@ class RequestMetrics:
             ("model", "version", "protocol", "outcome"),
             registry,
         )
+        self.refusals = Refusals(registry)
         self._in_flight = gauges(
             "bundleserver_requests_in_flight",
             "Requests that wait or run.",
@@ -129,7 +132,7 @@ class RequestMetrics:
         """Time how long a response's body was encoded."""
         self.encode_seconds.of(model).observe(seconds)
 
-    def refused(self, model: str, protocol: str, error: Exception) -> None:
+    def refused(self, model: str, protocol: str, error: BaseException) -> None:
         """Count a request to a known model that was refused before a version was chosen."""
         if not isinstance(error, ModelNotFound):
             self.ended(model, "", protocol, outcome_of(error)).inc()

@@ -60,8 +60,21 @@ class VersionFacts:
 
     @property
     def since(self) -> str:
-        """When it came to its state, in UTC; an empty string if that is not known."""
-        return moment(self.status.loaded_at or self.status.entered_at)
+        """Since when it is so, in UTC: READY, failing for this reason, or in its state.
+
+        An empty string if that is not known.
+        """
+        is_failed = self.status.state is State.FAILED
+        failing = self.status.failing_since if is_failed else None
+        return moment(self.status.loaded_at or failing or self.status.entered_at)
+
+    @property
+    def retried(self) -> str:
+        """When a version that FAILED was last tried again, in UTC; else an empty string."""
+        if self.status.state is not State.FAILED:
+            return ""
+        last = moment(self.status.entered_at)
+        return "" if last == self.since else last
 
     @property
     def signed(self) -> str:
@@ -139,13 +152,22 @@ class ModelFacts:
             for version in self.versions
             if version.kind == "bad" or (version.kind == "good" and version.reason)
         ]
-        if self.status.default is None and not found and self.status.reason:
+        is_news = self.status.default is None and not self._is_on_the_way
+        if is_news and not found and self.status.reason:
             found.append(self.status.reason)
         if self.status.config_problem:
             found.append(f"serving.json: {self.status.config_problem}")
         if self.status.source_problem:
             found.append(f"no newer version is seen: {self.status.source_problem}")
         return found
+
+    @property
+    def _is_on_the_way(self) -> bool:
+        """Whether nothing is wrong but that it is not ready yet."""
+        newest = self.status.versions[0] if self.status.versions else None
+        if newest is None or newest.failing_since is not None or newest.waits_for:
+            return False
+        return kind_of(newest) == "busy"
 
 
 def kind_of(status: VersionStatus) -> str:
@@ -167,7 +189,7 @@ class Overview:
     """The models of one page of the overview, and how many there are of each kind.
 
     Attributes:
-        counts: the number of models by kind, with problems or not, of those that match.
+        counts: the number of models by kind, and with problems, of those that match.
         first: the place of the first one shown among those that match.
     """
 
@@ -215,11 +237,10 @@ class Facts:
             ModelNotFound: there is no such model.
         """
         status = self._manager.status(name)
-        return ModelFacts(
-            status if is_whole else self._public(status),
-            self._traffic(name) if is_whole or status.default is not None else {},
-            is_whole,
-        )
+        if is_whole:
+            return ModelFacts(status, self._traffic(name), is_whole)
+        traffic = {} if status.default is None else self._discretion.traffic(self._traffic(name))
+        return ModelFacts(self._public(status), traffic, is_whole)
 
     def overview(self, wanted: str, first: int, only: str, is_whole: bool) -> Overview:
         """Return a page of the models whose names have a text, without their requests.
@@ -238,10 +259,11 @@ class Facts:
             except ModelNotFound:
                 continue  # removed since it was listed
             has_problems = bool(found.problems)
+            if only == "problems" and not has_problems:
+                continue
+            matching.append(found)
             counts[found.kind] += 1
             counts["problems"] += has_problems
-            if has_problems or only != "problems":
-                matching.append(found)
         first = min(max(0, first), max(0, len(matching) - 1))
         first -= first % PER_PAGE
         shown = matching[first : first + PER_PAGE]
@@ -250,13 +272,23 @@ class Facts:
     def _public(self, status: ModelStatus) -> ModelStatus:
         """Return a status as metadata have it: only what is READY, without reasons and times."""
         told = self._discretion.status(status)
-        ready = (version for version in told.versions if version.state is State.READY)
+        ready = [version for version in told.versions if version.state is State.READY]
+        names = {version.version for version in ready}
         return replace(
             told,
             versions=tuple(
-                replace(version, reason="", loaded_at=None, entered_at=None, load_seconds=None)
+                replace(
+                    version,
+                    reason="",
+                    loaded_at=None,
+                    entered_at=None,
+                    failing_since=None,
+                    load_seconds=None,
+                )
                 for version in ready
             ),
+            labels={label: name for label, name in told.labels.items() if name in names},
+            known=tuple(name for name in told.known if name in names),
             config_problem=None,
             source_problem="",
         )

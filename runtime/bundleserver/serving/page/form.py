@@ -44,7 +44,7 @@ class Field:
         kind: how its text is read: ``number``, ``integer``, ``boolean``, ``string``, ``json``, or
             ``any``, where the datatype is not known.
         optional: it may stay empty, and is not sent then.
-        nullable: it may stay empty, and is null then.
+        nullable: it may be missing: null.
         choices: strings that the model knows, as suggestions.
     """
 
@@ -62,6 +62,7 @@ class FormInput:
 
     Attributes:
         split: V2 has a tensor for each of its columns, since they differ in datatype.
+        columns: those columns, each with its datatype, where they are too many for fields.
     """
 
     name: str
@@ -71,6 +72,7 @@ class FormInput:
     fields: tuple[Field, ...]
     optional: bool = False
     split: bool = False
+    columns: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class Form:
     """The form of one version.
 
     Attributes:
-        rows: an example, ready to be sent: for each row a text for each field, input by input.
+        rows: an example, ready to be sent: for each row a text for each field, input by input;
+            None is a missing value.
         parameters: the parameters that its requests may have.
         forecast: the facts of a forecaster, such as ``max_horizon``; None for any other model.
         refused: inputs that similar models have and this one does not, each with the reason.
@@ -93,7 +96,7 @@ class Form:
     parameters: tuple[str, ...] = ()
     forecast: Mapping[str, object] | None = None
     refused: Mapping[str, str] | None = None
-    rows: tuple[tuple[tuple[str, ...], ...], ...] = ()
+    rows: tuple[tuple[tuple[str | None, ...], ...], ...] = ()
 
     def document(self) -> dict[str, object]:
         """Return it as a JSON value."""
@@ -163,10 +166,10 @@ def _width(spec: TensorSpec) -> int | None:
 def _as_json(spec: TensorSpec) -> FormInput:
     datatype = spec.datatype or spec.likely
     field = Field(spec.name, datatype, "json", spec.optional)
-    is_split = len(set(spec.column_datatypes)) > 1
-    return FormInput(
-        spec.name, datatype, spec.shape, Layout.JSON, (field,), spec.optional, is_split
-    )
+    about = (spec.name, datatype, spec.shape, Layout.JSON, (field,), spec.optional)
+    if len(set(spec.column_datatypes)) <= 1:
+        return FormInput(*about)
+    return FormInput(*about, True, tuple(zip(spec.columns, spec.column_datatypes, strict=True)))
 
 
 def _whole(spec: TensorSpec) -> FormInput:

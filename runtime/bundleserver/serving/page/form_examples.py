@@ -20,8 +20,8 @@ HORIZON_STEPS = 12
 _MOST_CHOICES = 50
 _LONGEST_CHOICE = 200
 
-Row = tuple[tuple[str, ...], ...]
-"""A text for each field of each input."""
+Row = tuple[tuple[str | None, ...], ...]
+"""A text for each field of each input; None for a missing value, which is null."""
 
 
 def example_row(
@@ -50,25 +50,29 @@ def forecast_row(inputs: Sequence[FormInput], sample: Sequence[NamedTensor], mos
     tensors = {tensor.name: tensor for tensor in sample}
     by_horizon = "horizon" in tensors
     steps = min(HORIZON_STEPS, most) if by_horizon else 1
-    texts: list[tuple[str, ...]] = []
+    texts: list[tuple[str | None, ...]] = []
     for each in inputs:
+        field = each.fields[0]
         values = tensors[each.name].values.reshape(-1) if each.name in tensors else np.array([])
         if each.name == "horizon" and by_horizon:
             texts.append((str(steps),))
         elif len(values) == 1 and each.layout is Layout.LIST:
-            texts.append(("\n".join([_text(values[0], rounded=False)] * steps),))
+            texts.append(("\n".join([_text(values[0], field, rounded=False) or ""] * steps),))
         else:
-            texts.append(("\n".join(_text(value, rounded=False) for value in values),))
+            lines = (_text(value, field, rounded=False) or "" for value in values)
+            texts.append(("\n".join(lines),))
     return tuple(texts)
 
 
-def _texts(each: FormInput, tensors: dict[str, NamedTensor], rounded: bool) -> tuple[str, ...]:
+def _texts(
+    each: FormInput, tensors: dict[str, NamedTensor], rounded: bool
+) -> tuple[str | None, ...]:
     if each.layout is Layout.JSON:
-        return (_json_text(tensors.get(each.name)),)
+        return (_json_text(tensors.get(each.name), rounded),)
     columns = (_column(each, at, tensors) for at in range(len(each.fields)))
     return tuple(
-        "" if values is None or not len(values) else _text(values[0], rounded=rounded)
-        for values in columns
+        "" if values is None or not len(values) else _text(values[0], field, rounded=rounded)
+        for field, values in zip(each.fields, columns, strict=True)
     )
 
 
@@ -89,16 +93,16 @@ def _column(each: FormInput, at: int, tensors: dict[str, NamedTensor]) -> Array 
     return whole.values[:, place] if is_there else None
 
 
-def _json_text(tensor: NamedTensor | None) -> str:
+def _json_text(tensor: NamedTensor | None, rounded: bool) -> str:
     """Return the first row of a tensor as JSON; an empty string if it is too large."""
     if tensor is None or not tensor.values.ndim or not len(tensor.values):
         return ""
-    row = tensor.values[0]
-    if np.size(row) > MOST_EXAMPLE_VALUES:
+    row = np.asarray(tensor.values[0])
+    if row.size > MOST_EXAMPLE_VALUES:
         return ""
-    values = np.asarray(row)
-    plain = (values.round(4) if values.dtype.kind == "f" else values).tolist()
-    return json.dumps(_plain(plain), ensure_ascii=False)
+    if rounded and row.dtype.kind == "f":
+        row = np.vectorize(lambda number: float(f"{number:.6g}"), otypes=[float])(row)
+    return json.dumps(_plain(row.tolist()), ensure_ascii=False)
 
 
 def _plain(value: object) -> object:
@@ -106,20 +110,35 @@ def _plain(value: object) -> object:
         return [_plain(each) for each in value]
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, np.generic):
+        return _plain(value.item())
     return value if isinstance(value, bool | int | str | None) else _string(value)
 
 
-def _text(value: object, *, rounded: bool) -> str:
-    if value is None:
-        return ""
+def _text(value: object, field: Field, *, rounded: bool) -> str | None:
+    """Return a value as the text of its field, which is the same value again when it is read."""
+    if value is None or (isinstance(value, float | np.floating) and math.isnan(value)):
+        return "NaN" if field.kind in ("number", "integer") else None
     if isinstance(value, bool | np.bool_):
         return "true" if value else "false"
     if isinstance(value, float | np.floating):
-        if math.isnan(value):
-            return "NaN"
-        whole = float(value).is_integer() and abs(float(value)) < 1e15
-        return f"{value:.0f}" if whole else f"{value:.6g}" if rounded else str(value)
-    return _string(value)
+        text = f"{value:.6g}" if rounded else str(value)
+        # Where nothing is declared, an integer would be of another datatype.
+        is_short = field.kind != "any" and text != "-0.0"
+        return text.removesuffix(".0") if is_short else text
+    text = _string(value)
+    is_string = isinstance(value, str | bytes)
+    return json.dumps(text, ensure_ascii=False) if is_string and _is_other(field, text) else text
+
+
+def _is_other(field: Field, text: str) -> bool:
+    """Ask whether a string would be read as something else, where a field may be anything."""
+    if field.kind != "any":
+        return False
+    bare = text.strip()
+    if bare == "" or bare.lower() == "nan" or bare[0] == '"':
+        return True
+    return not isinstance(_scalar(bare), str)
 
 
 def _string(value: object) -> str:
@@ -133,25 +152,30 @@ def _different(values: Iterable[object]) -> list[str]:
 
 
 def is_empty(row: Row) -> bool:
-    """Ask whether a row has no value at all."""
-    return not any(any(texts) for texts in row)
+    """Ask whether a row has no value at all; a missing one is one."""
+    return all(text == "" for texts in row for text in texts)
 
 
-def value_of(field: Field, text: str) -> object:
+def value_of(field: Field, text: str | None) -> object:
     """Convert an example's text to the JSON value that V1 has for it.
 
     A number's text is a valid number, as it was made of one.
     """
-    if field.kind == "json":
-        return json.loads(text)
-    if field.kind == "boolean":
-        return text == "true"
+    if text is None or (field.kind != "string" and text.lower() == "nan"):
+        return None
     if field.kind == "string":
         return text
+    return json.loads(text) if field.kind == "json" else _scalar(text)
+
+
+def _scalar(text: str) -> object:
+    """Return the JSON value that a text is, unless that is an array or an object; else the text."""
     try:
-        number = float(text)
+        value: object = json.loads(text, parse_constant=_refuse)
     except ValueError:
-        return text or None
-    if not math.isfinite(number):
-        return None
-    return int(text) if text.lstrip("-").isdigit() else number
+        return text
+    return text if isinstance(value, list | dict) else value
+
+
+def _refuse(constant: str) -> object:
+    raise ValueError(constant)

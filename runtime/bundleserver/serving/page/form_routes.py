@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from typing import NamedTuple
+
 from markupsafe import Markup
 
 from bundleserver.errors import BundleServerError
@@ -32,6 +35,13 @@ class FormRoutes:
     async def first(self, model: str) -> dict[str, object]:
         """Return what the page has in the form's place before its script runs."""
         try:
+            mark = _mark(self._choices(model))
+        except BundleServerError:  # it went a moment ago
+            mark = ""
+        return {"mark": mark, **await self._first(model)}
+
+    async def _first(self, model: str) -> dict[str, object]:
+        try:
             form = await self._data.form(model, None, _FIRST_SECONDS)
         except BundleServerError:
             return {"curl": "", "why": f"{_LATER} No version answers by default now."}
@@ -56,8 +66,31 @@ class FormRoutes:
             return answer_of_error(answer_for(Discretion(is_on=not is_whole).error(error)))
 
     async def _form(self, model: str, version: str | None) -> dict[str, object]:
+        # First, so that the form is asked for again if a version comes meanwhile.
+        choices = self._choices(model)
         form = await self._data.form(model, version)
+        ready = [name for name, _ in choices.ready]
+        others = {"versions": ready, "default": choices.default, "labels": dict(choices.labels)}
+        return {**form.document(), **others, "mark": _mark(choices)}
+
+    def _choices(self, model: str) -> _Choices:
         status = self._manager.status(model)
-        ready = [each.version for each in status.versions if each.state is State.READY]
-        others = {"versions": ready, "default": status.default, "labels": dict(status.labels)}
-        return {**form.document(), **others}
+        ready = [each for each in status.versions if each.state is State.READY]
+        digests = [(each.version, str(each.metadata.get("digest"))) for each in ready]
+        # Others cannot be asked, and their names may be for administrators.
+        names = {name for name, _ in digests}
+        labels = {label: name for label, name in status.labels.items() if name in names}
+        return _Choices(tuple(digests), status.default, tuple(sorted(labels.items())))
+
+
+class _Choices(NamedTuple):
+    """What a form offers: the ready versions with their digests, the default one, the labels."""
+
+    ready: tuple[tuple[str, str], ...]
+    default: str | None
+    labels: tuple[tuple[str, str], ...]
+
+
+def _mark(choices: _Choices) -> str:
+    """Return a short text that is another one for other choices."""
+    return hashlib.sha256(repr(choices).encode(errors="replace")).hexdigest()[:16]

@@ -18,7 +18,7 @@ from bundleserver.serving.page.activity import WINDOW_SECONDS, Activities
 from bundleserver.serving.page.facts import Facts, ModelFacts, Overview, Traffic
 from bundleserver.serving.page.form_routes import FormRoutes
 from bundleserver.serving.page.history import Row, steps_of
-from bundleserver.serving.page.query import Query
+from bundleserver.serving.page.query import MOST_QUERY_BYTES, Query
 from bundleserver.serving.page.rendering import HEADERS, Renderer
 from bundleserver.serving.page.static_files import FORM_SCRIPTS, read_static_files, static_answer
 from bundleserver.serving.rest.http import Answer, Request, error_answer, json_answer
@@ -60,6 +60,9 @@ class Pages:
             return _with_headers(
                 error_answer(405, "the page is read-only; expected GET or HEAD", _ALLOWED)
             )
+        if len(query) > MOST_QUERY_BYTES:
+            why = f"the query has {len(query)} bytes; expected at most {MOST_QUERY_BYTES}"
+            return _with_headers(error_answer(414, why))
         asked = Query(query)
         # Relative, since a proxy may serve this under a path of its own.
         root = "../" * (raw_path.partition(b"?")[0].count(b"/") - 1) or "./"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from urllib.parse import parse_qs
 
-_MOST_QUERY_BYTES = 4096
+MOST_QUERY_BYTES = 16 * 1024
+"""More than the overview's filter has, whose longest text has 1000 characters."""
 
 
 class Query:
-    """The fields of a request's query; one that is too long has none."""
+    """The fields of a request's query."""
 
     def __init__(self, query: bytes) -> None:
-        text = query.decode("latin-1") if len(query) <= _MOST_QUERY_BYTES else ""
-        self._fields = parse_qs(text, errors="replace", max_num_fields=None)
+        """Parse a query of at most so many bytes."""
+        self._fields = parse_qs(query.decode("latin-1"), errors="replace", max_num_fields=None)
 
     def text(self, name: str) -> str:
         """Return a field's first value; an empty string if it has none."""

@@ -41,6 +41,8 @@ HEADERS: Mapping[str, str] = {
 
 _MOST_TEXT = 2_000
 _MOST_JSON = 20_000
+_WHOLE_DIGITS = 10**5
+"""From here on six digits would not have what is behind the point."""
 
 
 class Renderer:
@@ -61,6 +63,7 @@ class Renderer:
             "segment": segment,
             "milliseconds": milliseconds,
             "number": number,
+            "as_written": as_written,
             "pretty": pretty,
             "shape": shape,
         }
@@ -97,6 +100,13 @@ def number(value: object) -> str:
     if isinstance(value, int) or value.is_integer():
         return f"{value:,.0f}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def as_written(value: object) -> str:
+    """Return an integer with all its digits, a fraction with six digits or its whole part."""
+    if not isinstance(value, float):
+        return json.dumps(value) if isinstance(value, bool) else str(value)
+    return repr(value) if abs(value) >= _WHOLE_DIGITS else f"{value:.6g}"
 
 
 def pretty(value: object) -> str:

@@ -19,8 +19,8 @@ _KINDS: Mapping[str, str] = MappingProxyType(
     }
 )
 FORM_SCRIPTS = (
-    *("form-values.js", "form-body.js", "form-requests.js", "form-answer.js", "form-view.js"),
-    *("form-options.js", "forecast.js", "compare.js", "form.js"),
+    *("form-json.js", "form-values.js", "form-body.js", "form-requests.js", "form-answer.js"),
+    *("form-view.js", "form-options.js", "form-follow.js", "forecast.js", "compare.js", "form.js"),
 )
 """The scripts of a model's form, in the order in which they run."""
 

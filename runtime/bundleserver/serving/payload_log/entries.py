@@ -44,7 +44,7 @@ class Entry(NamedTuple):
         outcome: ``ok``, or what the error was, as the metrics name it.
         row_count: the rows that it has.
         response: its response; None if it failed.
-        taker: the version that answered; None if it failed.
+        taker: what the version that answered validates with; None if it failed.
     """
 
     request: PredictRequest

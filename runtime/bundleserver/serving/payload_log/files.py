@@ -49,6 +49,8 @@ class LogFiles:
         import pyarrow.parquet as pq
 
         folder = self._directory / place.directory
+        if not self._directory.exists():
+            LOG.warning("payload log: '%s' is gone; it is created again", self._directory)
         self._number += 1
         name = file_name(time.time(), self._process, self._number)
         begun = folder / begun_name(name)

@@ -31,7 +31,8 @@ PAUSE_SECONDS = 0.5
 
 # Low, but not the lowest: while this thread has Python's lock all others wait for it.
 _PRIORITY = 10
-_MOST_AT_ONCE = 2_000
+_MOST_AT_ONCE = 500
+_BYTES_AT_ONCE = 4 * 2**20
 
 
 class PayloadLog:
@@ -47,7 +48,7 @@ class PayloadLog:
         self.metrics = metrics
         self._writer = writer
         self._queue: deque[tuple[Entry, int]] = deque()
-        self._queued_bytes = 0
+        self._queued_bytes, self._under_way = 0, 0
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._is_stopping = False
@@ -67,9 +68,6 @@ class PayloadLog:
         if entry.response is None:
             entry = entry._replace(request=entry.request._replace(rows=None, tensors=None))
             size = request_bytes(entry.request)
-        elif entry.taker is None:
-            self.metrics.dropped("unloaded")
-            return
         else:
             size = request_bytes(entry.request) + response_bytes(entry.response)
         with self._lock:
@@ -90,10 +88,14 @@ class PayloadLog:
             return
         self._thread.join(timeout_seconds)
         if self._thread.is_alive():
+            with self._lock:
+                lost = len(self._queue) + self._under_way
             LOG.warning(
-                "payload log: '%s' takes more than %g s to write; the last requests are lost",
+                "payload log: '%s' takes more than the %.1f s that are left of the grace period; "
+                "the last %d requests are lost",
                 self._writer.directory,
                 timeout_seconds,
+                lost + self._writer.waiting(),
             )
 
     def _run(self) -> None:
@@ -105,8 +107,8 @@ class PayloadLog:
             self._wake.wait(PAUSE_SECONDS)
             is_last = self._is_stopping
             try:
-                while entries := self._taken():
-                    self._writer.add(entries)
+                while self._write_some():
+                    pass
                 self._writer.rotate(everything=is_last)
             except Exception:
                 # A thread that ends would leave the queue full, and the log empty.
@@ -114,8 +116,24 @@ class PayloadLog:
             if is_last:
                 return
 
-    def _taken(self) -> list[Entry]:
+    def _write_some(self) -> bool:
+        """Have the next requests turned into tables; False if there are none.
+
+        They count until they are, as they are still held. Few at a time, as they are held twice.
+        """
+        taken: list[Entry] = []
+        total = 0
         with self._lock:
-            taken = [self._queue.popleft() for _ in range(min(len(self._queue), _MOST_AT_ONCE))]
-            self._queued_bytes -= sum(size for _, size in taken)
-        return [entry for entry, _ in taken]
+            while self._queue and len(taken) < _MOST_AT_ONCE and total < _BYTES_AT_ONCE:
+                entry, size = self._queue.popleft()
+                taken.append(entry)
+                total += size
+            self._under_way = len(taken)
+        try:
+            if taken:
+                self._writer.add(taken)
+        finally:
+            with self._lock:
+                self._queued_bytes -= total
+                self._under_way = 0
+        return bool(taken)

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from bundleserver.errors import BundleServerError
 from bundleserver.serving.errors import outcome_of
 from bundleserver.serving.execution.answering import ServedModels
 from bundleserver.serving.execution.predict import row_count
@@ -53,7 +52,7 @@ class LoggedModels(ServedModels):
         started = time.perf_counter()
         try:
             response = await super().answer(request, protocol)
-            taker = self._taker(response)
+            taker = _taker(response)
             return response
         except BaseException as error:
             outcome = outcome_of(error)
@@ -89,13 +88,12 @@ class LoggedModels(ServedModels):
             return copied()
         return await asyncio.to_thread(copied)
 
-    def _taker(self, response: PredictResponse) -> Taker | None:
-        """Return what the version that answered validates with; None if it is gone already."""
-        try:
-            with self._manager.acquire(response.model, response.version) as bundle:
-                return Taker(bundle.signature, bundle.identity)
-        except BundleServerError:
-            return None
+
+def _taker(response: PredictResponse) -> Taker | None:
+    """Return what the version validates with; it may be unloaded before the request is written."""
+    if response.signature is None:
+        return None
+    return Taker(response.signature, f"'{response.model}' version {response.version}")
 
 
 def _kept_alone(response: PredictResponse | None) -> PredictResponse | None:

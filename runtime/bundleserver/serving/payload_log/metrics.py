@@ -31,7 +31,7 @@ class LogMetrics:
             "1 while files of the payload log cannot be written.",
             registry=registry,
         )
-        for reason in ("queue_full", "disk", "unreadable", "unloaded", "kinds", "stopping"):
+        for reason in ("queue_full", "disk", "unreadable", "kinds", "stopping"):
             self._dropped.labels(reason)
 
     def dropped(self, reason: str, requests: int = 1) -> None:

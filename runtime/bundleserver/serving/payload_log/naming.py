@@ -6,6 +6,7 @@ from bundleserver.errors import BundleServerError
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.payload_log.entries import Entry
 from bundleserver.serving.payload_log.places import Place
+from bundleserver.tensors.signature import Signature
 
 
 def version_of(entry: Entry, manager: ServingManager) -> str | None:
@@ -36,3 +37,12 @@ def said_of(place: Place, manager: ServingManager) -> dict[str, str]:
     found = next((one for one in versions if one.version == place.version), None)
     digest = found.metadata.get("digest") if found is not None else None
     return {**said, "bundleserver.digest": str(digest)} if digest else said
+
+
+def signature_of(place: Place, manager: ServingManager) -> Signature | None:
+    """Return the signature of a version as far as it is known."""
+    try:
+        versions = manager.status(place.model).versions
+    except BundleServerError:
+        return None
+    return next((one.signature for one in versions if one.version == place.version), None)

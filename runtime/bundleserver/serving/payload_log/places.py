@@ -14,8 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
-NO_VERSION = "__HIVE_DEFAULT_PARTITION__"
-"""What readers take for null: a request that failed before it was known which version it gets."""
+NO_VERSION = "~none"
+"""For a request that failed before it was known which version it gets.
+
+It is text as other versions are, since not every reader has text and null in one column; and it
+comes after them, since some take the columns of the first file.
+"""
+
+_NULL = "__HIVE_DEFAULT_PARTITION__"  # what readers take for null
 
 _LONGEST = 200  # characters of a name; file systems have 255 bytes
 _OURS = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{8}-\d{6}\.parquet", re.ASCII)
@@ -96,13 +102,13 @@ def _listed(folder: Path) -> list[Path]:
 def _quoted(name: str) -> str:
     """Quote a name from a publisher: as one part of a path, which readers turn back into it.
 
-    A name that is too long, is no text or stands for null is its digest; files have it whole.
+    A name that is too long, is no text or stands for none is its digest; files have it whole.
     """
     try:
         quoted = quote(name, safe="")
     except UnicodeEncodeError:
         quoted = ""
-    if 0 < len(quoted) <= _LONGEST and name != NO_VERSION:
+    if 0 < len(quoted) <= _LONGEST and name not in (NO_VERSION, _NULL):
         return quoted
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
     return f"sha256-{digest}"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -14,12 +15,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bundleserver.errors import BundleError
-from bundleserver.serving.payload_log.columns import array_of
-from bundleserver.serving.payload_log.tables import FORMAT
-from bundleserver.serving.requests import PredictRequest
+from bundleserver.serving.payload_log.rows.columns import array_of
+from bundleserver.serving.payload_log.rows.tables import FORMAT
+from bundleserver.serving.requests import PredictRequest, RequestedOutput
 from bundleserver.tensors import Array, NamedTensor
 
 _ROWS_AT_ONCE = 8192
+_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError, IndexError, TypeError)
 
 
 @dataclass
@@ -29,11 +31,14 @@ class LoggedRequests:
     Attributes:
         model: the model whose requests these are.
         left_out: files that are not read, since they lack inputs.
+        unreadable: why each file is not read that is damaged or of another kind; those that turn
+            out to be damaged while they are read are added.
     """
 
     model: str
     files: list[Path]
     left_out: list[Path] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, source: Path, model: str) -> LoggedRequests:
@@ -48,12 +53,20 @@ class LoggedRequests:
             OSError: it cannot be read.
         """
         found: dict[str, tuple[list[Path], list[Path]]] = {}
+        unreadable: list[str] = []
         for path in _files(source):
-            about = _metadata(path)
+            try:
+                about = _metadata(path)
+            except BundleError as error:
+                unreadable.append(str(error))
+                continue
             whole, partial = found.setdefault(about.get("bundleserver.model", ""), ([], []))
             inputs = about.get("bundleserver.inputs")
             if inputs != "none":
                 (whole if inputs == "complete" else partial).append(path)
+        if not found and unreadable:
+            more = f" (and {len(unreadable) - 1} more files)" if len(unreadable) > 1 else ""
+            raise BundleError(f"{unreadable[0]}{more}")
         if not found:
             raise BundleError(f"'{source}' has no files of a payload log; expected *.parquet")
         if model not in found and len(found) > 1:
@@ -71,64 +84,79 @@ class LoggedRequests:
                 f"'{source}' does not have all inputs of its requests, so they cannot be sent "
                 "again; log them with --log_columns all"
             )
-        return cls(name, whole, partial)
+        return cls(name, whole, partial, unreadable)
 
     def count(self) -> int:
-        """Count the requests without reading what is in them."""
+        """Count the requests without reading what is in them; a damaged file has none."""
         total = 0
-        for path in self.files:
-            table = pq.read_table(path, columns=["row", "outcome"], partitioning=None)
-            table = table.filter(pc.equal(table["outcome"], "ok"))
-            total += len(_starts(table, _is_rowwise(_metadata(path))))
+        for path in list(self.files):
+            try:
+                complete = [
+                    at for at, form in enumerate(_forms(path)) if form["inputs"] is not None
+                ]
+                table = pq.read_table(path, columns=["form"], partitioning=None)
+                total += (
+                    pc.sum(pc.is_in(table["form"], pa.array(complete, pa.int32()))).as_py() or 0
+                )
+            except _DAMAGE as error:
+                self._leave_out(path, error)
         return total
 
     def __iter__(self) -> Iterator[PredictRequest]:
         """Yield each answered request, with its tensors; of a forecaster, each instance.
 
-        Raises:
-            BundleError: a file is damaged.
+        A file that turns out to be damaged is left out from there on.
         """
-        for path in self.files:
+        for path in list(self.files):
             try:
                 yield from self._requests_of(path)
-            except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-                raise BundleError(f"'{path}' cannot be read as a payload log: {error}") from error
+            except _DAMAGE as error:
+                self._leave_out(path, error)
+
+    def _leave_out(self, path: Path, error: Exception) -> None:
+        self.files.remove(path)
+        what = " ".join(str(error).split())
+        self.unreadable.append(f"'{path}' cannot be read as a payload log: {what}")
 
     def _requests_of(self, path: Path) -> Iterator[PredictRequest]:
+        forms = _forms(path)
         with pq.ParquetFile(path) as file:
-            inputs = _inputs(file.schema_arrow)
-            is_rowwise = _is_rowwise(_text(file.schema_arrow.metadata))
-            names = ["row", "outcome", "parameters"]
-            names += [part.name for parts in inputs.values() for part in parts]
+            fields = (
+                name for form in forms for *_, names in form["inputs"] or () for name in names
+            )
+            names = ["outcome", "parameters", "form", *dict.fromkeys(fields)]
             rest: pa.Table | None = None
             for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=names):
                 table = pa.Table.from_batches([batch])
                 table = table.filter(pc.equal(table["outcome"], "ok"))
                 whole = table if rest is None else pa.concat_tables([rest, table])
-                starts = _starts(whole, is_rowwise)
+                starts: list[int] = np.flatnonzero(whole["form"].is_valid().to_numpy()).tolist()
                 # The last request may go on in the next batch.
                 for start, end in pairwise(starts):
-                    yield self._request(whole.slice(start, end - start), inputs, is_rowwise)
+                    yield from self._request(whole.slice(start, end - start), forms)
                 rest = whole.slice(starts[-1]) if starts else None
             if rest is not None and len(rest):
-                yield self._request(rest, inputs, is_rowwise)
+                yield from self._request(rest, forms)
 
     def _request(
-        self, rows: pa.Table, inputs: Mapping[str, list[pa.Field]], is_rowwise: bool
-    ) -> PredictRequest:
+        self, rows: pa.Table, forms: Sequence[Mapping[str, Any]]
+    ) -> Iterator[PredictRequest]:
+        """Make a request of its rows, if they have all of its inputs."""
+        form = forms[rows["form"][0].as_py()]
+        if form["inputs"] is None:
+            return
         tensors = []
-        for name, parts in inputs.items():
-            told = [_text(part.metadata) for part in parts]
-            arrays = [
-                array_of(rows[part.name].combine_chunks(), about["dtype"])
-                for part, about in zip(parts, told, strict=True)
-            ]
-            columns = tuple(about["column"] for about in told if "column" in about)
-            values = _stacked(arrays) if columns else arrays[0]
-            tensors.append(NamedTensor(name, values if is_rowwise else values[0], columns))
+        for name, dtype, columns, fields in form["inputs"]:
+            arrays = [array_of(rows[field].combine_chunks(), dtype) for field in fields]
+            values: Array = arrays[0] if columns is None else np.stack(arrays, axis=1)
+            values = values if form["rowwise"] else values[0]
+            tensors.append(NamedTensor(name, values, tuple(columns or ())))
         said = rows["parameters"][0].as_py()
+        outputs = tuple(map(RequestedOutput, form["outputs"]))
         parameters = orjson.loads(said) if said else {}
-        return PredictRequest(self.model, tensors=tuple(tensors), parameters=parameters)
+        yield PredictRequest(
+            self.model, tensors=tuple(tensors), parameters=parameters, outputs=outputs
+        )
 
 
 def _files(source: Path) -> Iterator[Path]:
@@ -144,7 +172,7 @@ def _files(source: Path) -> Iterator[Path]:
 def _metadata(path: Path) -> dict[str, str]:
     try:
         about = _text(pq.read_schema(path).metadata)
-    except (pa.ArrowException, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise BundleError(f"'{path}' is not a valid Parquet file: {error}") from error
     found = about.get("bundleserver.format")
     if found != FORMAT:
@@ -153,34 +181,17 @@ def _metadata(path: Path) -> dict[str, str]:
     return about
 
 
+def _forms(path: Path) -> list[dict[str, Any]]:
+    """Return how the requests of a file are made of its rows.
+
+    Raises:
+        ValueError: the file does not say so.
+    """
+    forms = orjson.loads(_metadata(path).get("bundleserver.forms", ""))
+    if not isinstance(forms, list) or not all(isinstance(form, dict) for form in forms):
+        raise ValueError("its metadata 'bundleserver.forms' is not a list of objects")
+    return forms
+
+
 def _text(metadata: Mapping[bytes, bytes] | None) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in (metadata or {}).items()}
-
-
-def _is_rowwise(about: Mapping[str, str]) -> bool:
-    return about.get("bundleserver.rows") == "rows"
-
-
-def _inputs(schema: pa.Schema) -> dict[str, list[pa.Field]]:
-    """Return the columns of each input."""
-    found: dict[str, list[pa.Field]] = {}
-    for part in schema:
-        about = _text(part.metadata)
-        if about.get("role") == "input":
-            found.setdefault(about["tensor"], []).append(part)
-    return found
-
-
-def _starts(table: pa.Table, is_rowwise: bool) -> list[int]:
-    """Return where requests begin."""
-    if not is_rowwise:
-        return list(range(len(table)))
-    starts: list[int] = np.flatnonzero(table["row"].to_numpy() == 0).tolist()
-    return starts
-
-
-def _stacked(columns: list[Array]) -> Array:
-    """Join the columns of a table; texts make all of it objects."""
-    if any(column.dtype.kind == "O" for column in columns):
-        columns = [column.astype(object) for column in columns]
-    return np.stack(columns, axis=1)

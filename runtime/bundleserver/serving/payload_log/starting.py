@@ -28,7 +28,7 @@ def check_log(directory: Path, models: Path | None) -> None:
         models: the directory of models, if there is one.
 
     Raises:
-        ConfigError: it lies in the directory of models, or no file can be created in it.
+        ConfigError: it lies in the directory of models or around it, or no file can be created.
         FrameworkError: pyarrow is not installed.
     """
     check_pyarrow()
@@ -36,6 +36,12 @@ def check_log(directory: Path, models: Path | None) -> None:
         what = (
             f"'{directory}' lies in --model_dir, where it would be taken for a model; "
             "expected another directory"
+        )
+        raise ConfigError("serve", [Problem(FLAG, what)])
+    if models is not None and models.resolve().is_relative_to(directory.resolve()):
+        what = (
+            f"'{directory}' has --model_dir in it, so readers of the log would find the files of "
+            "models; expected another directory"
         )
         raise ConfigError("serve", [Problem(FLAG, what)])
     trial = directory / f".{secrets.token_hex(8)}.tmp"

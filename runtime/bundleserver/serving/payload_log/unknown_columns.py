@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from bundleserver.documents.forms import did_you_mean
 from bundleserver.errors import BundleServerError
 from bundleserver.serving.models import ServingManager
-from bundleserver.serving.payload_log.tables import ALL
+from bundleserver.serving.payload_log.rows.schemas import ALL
 from bundleserver.versions.lifecycle import State
 
 LOG = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from functools import lru_cache, partial
 
-from bundleserver.serving.errors import answer_for
+from bundleserver.serving.errors import ClientDisconnectedError, answer_for
 from bundleserver.serving.inflight import InflightBytes
-from bundleserver.serving.rest.arriving import ClientDisconnectedError
+from bundleserver.serving.metrics.refusals import NoteRefusal
 from bundleserver.serving.rest.asgi import (
     AsgiApp,
     Message,
@@ -44,6 +44,7 @@ class RestApp:
         find: finds the handler of a method and a path for a fully received request, which then
             starts without a task; None if it is passed on, refused, or blocks.
         bodies: counts the bodies in flight.
+        note_unread: counts what is refused before it is decoded.
     """
 
     def __init__(
@@ -55,12 +56,14 @@ class RestApp:
         timeout_receive: float = 0.0,
         max_body_values: int = 0,
         bodies: InflightBytes | None = None,
+        note_unread: NoteRefusal = lambda *_: None,
     ) -> None:
         self._fallback = fallback
         self._max_request_bytes = max_request_bytes
         self._timeout_receive = timeout_receive
         self._max_body_values = max_body_values
         self.bodies = bodies or InflightBytes(0)
+        self.note_unread = note_unread
         self._route = routes.find
         self._find_route = lru_cache(maxsize=_KNOWN_ROUTES)(self._route)
         self.find = lru_cache(maxsize=_KNOWN_ROUTES)(self._find)

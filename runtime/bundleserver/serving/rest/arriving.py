@@ -6,13 +6,10 @@ import asyncio
 
 from bundleserver.errors import RequestTooLarge, RequestTooSlow
 from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
+from bundleserver.serving.errors import ClientDisconnectedError
 from bundleserver.serving.inflight import Held
 from bundleserver.serving.options import SLOWEST_BYTES_PER_SECOND
 from bundleserver.serving.rest.asgi import Message, Receive
-
-
-class ClientDisconnectedError(Exception):
-    """The client disconnected before its request was complete; no response is sent."""
 
 
 class ArrivingBody:

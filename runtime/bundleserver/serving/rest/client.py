@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
-from bundleserver.serving.rest.arriving import ClientDisconnectedError
+from bundleserver.serving.errors import ClientDisconnectedError
 from bundleserver.serving.rest.asgi import Message
 from bundleserver.serving.rest.http import Answer
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bundleserver.errors import InvalidInput
+from bundleserver.serving.codecs import json_body
 from bundleserver.serving.codecs.json_body import optional_object
 from bundleserver.serving.codecs.tensor_json import came, kind_of
 from bundleserver.serving.codecs.time_steps import Frequency, Moment
@@ -42,6 +43,15 @@ class ForecastRequest:
     def levels(self) -> tuple[float | None, ...]:
         """The interval levels that the quantiles require; None without an interval."""
         return tuple(sorted({level_of(q) for q in self.quantiles if q != 0.5})) or (None,)
+
+
+def decode_body(body: bytes, most_values: int) -> ForecastRequest:
+    """Decode a request; its document has so many values, 0: any number.
+
+    Raises:
+        InvalidInput, TooManyValues: it is not valid.
+    """
+    return decode_request(json_body.decode_object(body, most_values))
 
 
 def decode_request(document: Mapping[str, object]) -> ForecastRequest:

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from bundleserver.errors import RequestTooLarge
 from bundleserver.serving.codecs import json_body
-from bundleserver.serving.errors import ErrorAnswer, answer_for
+from bundleserver.serving.errors import ClientDisconnectedError, ErrorAnswer, answer_for
+from bundleserver.serving.execution.limits import TIMEOUT_HEADER, deadline_of
 from bundleserver.serving.inflight import Held, InflightBytes
-from bundleserver.serving.rest.arriving import ArrivingBody, ClientDisconnectedError
+from bundleserver.serving.rest.arriving import ArrivingBody
 from bundleserver.serving.rest.asgi import Message, Receive, Send, headers_of, segments_of
 from bundleserver.serving.rest.compression import Decompression
 from bundleserver.spans import Span
@@ -22,6 +23,7 @@ from bundleserver.tensors.budget import Budget
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 _UNREAD = (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
 _ENCODING = b"content-encoding"
+_TIMEOUT = TIMEOUT_HEADER.lower().encode()
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -60,6 +62,11 @@ class Request(NamedTuple):
         """Return one header as a string, by its name in lower case; None if it is missing."""
         value = self.raw_headers.get(name)
         return None if value is None else value.decode("latin-1")
+
+    def own_budget(self) -> Budget | None:
+        """Return the time that its header gives it, from here on; None without that."""
+        seconds = self.raw_headers.get(_TIMEOUT)
+        return None if seconds is None else Budget(0, deadline_of(seconds.decode("latin-1")))
 
     def check_declared_size(self) -> None:
         """Refuse a body by its declared length, before any of it is received.

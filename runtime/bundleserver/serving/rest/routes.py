@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from operator import attrgetter
 
-from bundleserver.errors import BundleServerError, ModelNotFound, NotReady
-from bundleserver.serving.codecs import json_body, v1, v2
-from bundleserver.serving.execution.limits import TIMEOUT_HEADER, Limits, deadline_of
+from bundleserver.errors import ModelNotFound, NotReady
+from bundleserver.serving.codecs import v1, v2
+from bundleserver.serving.execution.limits import Limits
 from bundleserver.serving.metadata import (
     EXTENSIONS,
+    check_known,
     model_metadata,
     ready_version,
     unready_reason,
 )
 from bundleserver.serving.metrics.coding import Coding
+from bundleserver.serving.metrics.refusals import NoteRefusal
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.rest import cloud_events, forecast_request, forecast_route
 from bundleserver.serving.rest.cloud_events import decode_request
-from bundleserver.serving.rest.forecast_request import ForecastRequest
 from bundleserver.serving.rest.heavy_work import SMALL_BYTES
 from bundleserver.serving.rest.http import Answer, Handlers, Request, error_answer, json_answer
 from bundleserver.serving.rest.repository import RepositoryRoutes
@@ -32,10 +34,10 @@ from bundleserver.tensors.budget import Budget
 
 VERSION_HEADER = "x-model-version"
 _HEADER_LENGTH = v2.HEADER_LENGTH.encode()
-_TIMEOUT_HEADER = TIMEOUT_HEADER.lower().encode()
 _DATE_BYTES = 64
 """What a step of a forecast is in work, as bytes to decode."""
 
+_NOTED = Exception, CancelledError
 _NBYTES = attrgetter("nbytes")
 
 
@@ -46,7 +48,8 @@ class Routes:
         self,
         *,
         answer: Callable[[PredictRequest], Awaitable[PredictResponse]],
-        note_refusal: Callable[[str, str, BundleServerError], None] = lambda *_: None,
+        note_refusal: Callable[[str, str, BaseException], None] = lambda *_: None,
+        note_unread: NoteRefusal = lambda *_: None,
         manager: ServingManager,
         server_name: str,
         server_version: str,
@@ -63,16 +66,14 @@ class Routes:
         self._limits = limits or Limits()
         self._knows = manager.knows
         self._runs = runs
-        self._note_refusal = note_refusal
+        self._note_refusal, self._note_unread = note_refusal, note_unread
         self._manager = manager
-        self._server_name = server_name
-        self._server_version = server_version
+        self._server_name, self._server_version = server_name, server_version
         self._routing_header = routing_header
         self._routing_name = routing_header.lower().encode()
         self._traffic = traffic
         self._repository = repository or RepositoryRoutes(manager)
-        self._heavy = self._repository.heavy
-        self._discretion = self._repository.discretion
+        self._heavy, self._discretion = self._repository.heavy, self._repository.discretion
 
     def find(self, path: tuple[str, ...]) -> Handlers | None:
         """Find the handlers of a path; None passes it to kserve's app."""
@@ -148,13 +149,18 @@ class Routes:
         return {}
 
     async def _infer(self, model: str, version: str | None, request: Request) -> Answer:
-        own, budget = _deadline(request), None
-        body = await request.body()
-        if not self._knows(model):
-            raise ModelNotFound(model, self._manager.models())
-        if own is not None or len(body) > SMALL_BYTES or request.is_encoded:
-            body, budget = await self._begin(request, body, own)
-        key, length = self._routing_key(request), request.raw_headers.get(_HEADER_LENGTH)
+        try:
+            own, budget = request.own_budget(), None
+            body = await request.body()
+            if not self._knows(model):
+                raise ModelNotFound(model, self._manager.models())
+            if own is not None or len(body) > SMALL_BYTES or request.is_encoded:
+                body, budget = await self._begin(request, body, own)
+            key = self._routing_key(request)
+        except _NOTED as error:
+            self._note_unread("v2", error)
+            raise
+        length = request.raw_headers.get(_HEADER_LENGTH)
         announced = None if length is None else length.decode("latin-1")
         most = request.most_values
         decode = partial(v2.decode_request, body, model, version, announced, key, most)
@@ -162,12 +168,12 @@ class Routes:
         try:
             small = len(body) <= SMALL_BYTES
             asked = work() if small else await self._heavy.run(len(body), work, budget)
-        except BundleServerError as error:
+        except _NOTED as error:
             self._note_refusal(model, "v2", error)
             raise
         if request.trace is not None:
             asked = asked.traced(request.trace)
-        response = await self._answer(asked if budget is None else _due(asked, budget))
+        response = await self._answer(asked if budget is None else asked.due(budget))
         # As ``size_bytes``, without another call for each request.
         size = sum(map(_NBYTES, response.outputs.values()))
         encoding = partial(v2.encode_response, response, asked)
@@ -183,24 +189,28 @@ class Routes:
         return Answer(encoded.body, headers=headers, content_type="application/octet-stream")
 
     async def _predict(self, model: str, version: str | None, request: Request) -> Answer:
-        own, budget = _deadline(request), None
-        body = await request.body()
-        if not self._knows(model):
-            raise ModelNotFound(model, self._manager.models())
-        if own is not None or len(body) > SMALL_BYTES or request.is_encoded:
-            body, budget = await self._begin(request, body, own)
-        key = self._routing_key(request)
+        try:
+            own, budget = request.own_budget(), None
+            body = await request.body()
+            if not self._knows(model):
+                raise ModelNotFound(model, self._manager.models())
+            if own is not None or len(body) > SMALL_BYTES or request.is_encoded:
+                body, budget = await self._begin(request, body, own)
+            key = self._routing_key(request)
+        except _NOTED as error:
+            self._note_unread("v1", error)
+            raise
         decode = partial(decode_request, body, request, model, version, key)
         work = self._coding.decode(request.trace, model, decode)
         try:
             small = len(body) <= SMALL_BYTES
             event, asked = work() if small else await self._heavy.run(len(body), work, budget)
-        except BundleServerError as error:
+        except _NOTED as error:
             self._note_refusal(model, "v1", error)
             raise
         if request.trace is not None:
             asked = asked.traced(request.trace)
-        response = await self._answer(asked if budget is None else _due(asked, budget))
+        response = await self._answer(asked if budget is None else asked.due(budget))
         headers = {VERSION_HEADER: response.version}
         size = response.size_bytes
         encode = self._coding.encode(request.trace, model, partial(v1.encode_response, response))
@@ -229,32 +239,33 @@ class Routes:
         return routing_key(key.decode("latin-1"), self._routing_header)
 
     async def _explain(self, model: str, _version: str | None, _: Request) -> Answer:
-        if not self._knows(model):
-            raise ModelNotFound(model, self._manager.models())
+        check_known(self._manager, model)
         return error_answer(501, f"model '{model}' has no explainer; bundles only predict")
 
     async def _forecast(self, request: Request) -> Answer:
-        body, budget = await self._begin(request, await request.body(), _deadline(request))
-
-        def decode() -> ForecastRequest:
-            document = json_body.decode_object(body, request.most_values)
-            return forecast_request.decode_request(document)
-
         trace = request.trace
-        asked = await self._heavy.run(len(body), timed(trace, "decode", decode), budget)
+        try:
+            body, budget = await self._begin(request, await request.body(), request.own_budget())
+            decode = partial(forecast_request.decode_body, body, request.most_values)
+            asked = await self._heavy.run(len(body), timed(trace, "decode", decode), budget)
+            check_known(self._manager, asked.model)
+        except _NOTED as error:
+            self._note_unread("v1", error)
+            raise
         size = asked.horizon * len(asked.series) * _DATE_BYTES
         try:
             most = self._limits.max_answer_values
             planned = partial(forecast_route.plan_forecast, asked, self._manager, most)
             plan = await self._heavy.run(size, planned, budget)
-        except BundleServerError as error:
+        except _NOTED as error:
             self._note_refusal(asked.model, "v1", error)
             raise
         wanted = plan.request if trace is None else plan.request.traced(trace)
-        response = await self._answer(_due(wanted, budget))
+        response = await self._answer(wanted.due(budget))
         headers = {VERSION_HEADER: response.version}
         described = partial(forecast_route.describe_forecast, plan, response)
-        document = await self._heavy.run(size, timed(trace, "encode", described), budget)
+        encode = self._coding.encode(trace, asked.model, described)
+        document = await self._heavy.run(size, encode, budget)
         return json_answer(document, headers)
 
     async def _list_forecasters(self, _: Request) -> Answer:
@@ -284,16 +295,6 @@ class Routes:
         runs = {"runs": self._runs(model, found.version)} if self._runs else {}
         status = self._discretion.status(self._manager.status(model))
         about = model_metadata(status, found, runs)
-        if traffic := self._traffic(model):
+        if traffic := self._discretion.traffic(self._traffic(model)):
             about["traffic"] = traffic
         return json_answer(about, {VERSION_HEADER: found.version})
-
-
-def _deadline(request: Request) -> Budget | None:
-    """Return the time that a request's header gives it, from its head on."""
-    seconds = request.raw_headers.get(_TIMEOUT_HEADER)
-    return None if seconds is None else Budget(0, deadline_of(seconds.decode("latin-1")))
-
-
-def _due(asked: PredictRequest, budget: Budget) -> PredictRequest:
-    return asked._replace(deadline=budget.deadline, began=budget.began)

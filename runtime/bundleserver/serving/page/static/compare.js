@@ -43,13 +43,11 @@
 
   const line = (output, row, a, b) => {
     const texts = [a, b].map((cell) => (cell === undefined ? "–" : form.cellText(cell)));
-    const differs = texts[0] !== texts[1];
-    const difference = form.number(b) - form.number(a);
-    const said = !differs || Number.isNaN(difference) ? "" : signed(difference);
-    return { output, row, texts, differs, difference: said };
+    const differs = !form.isSame(a, b);
+    const isNumeric = form.isJsonNumber(a) && form.isJsonNumber(b);
+    const difference = differs && isNumeric ? form.difference(a, b) : "";
+    return { output, row, texts, differs, difference };
   };
-
-  const signed = (number) => (number > 0 ? "+" : "") + String(Number(number.toPrecision(6)));
 
   const table = (lines, names) => {
     const heads = ["output", "row", `version ${names[0]}`, `version ${names[1]}`, "difference"];

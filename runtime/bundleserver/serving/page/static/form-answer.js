@@ -19,30 +19,17 @@
   };
   const element = form.element;
 
-  // Numbers keep the digits that came, where the browser tells them.
-  const exact = (key, value, context) => {
-    const source = context && context.source;
-    if (typeof value !== "number" || source === undefined || String(value) === source) return value;
-    return { exact: source, value };
-  };
-
-  form.number = (cell) =>
-    typeof cell === "number" ? cell : cell && typeof cell.exact === "string" ? cell.value : NaN;
-
+  // A value as a cell shows it: all digits of a number, as the server wrote them.
   form.cellText = (cell) => {
     if (cell === null || cell === undefined) return "null";
-    if (typeof cell === "string") return cell;
-    if (typeof cell === "object" && typeof cell.exact === "string") return cell.exact;
-    return JSON.stringify(cell, (key, value) =>
-      value && typeof value === "object" && typeof value.exact === "string" ? value.value : value,
-    );
+    return typeof cell === "string" ? cell : form.jsonText(cell);
   };
 
   // The outputs of an answer: [{name, cells}], one cell for each row or step; null if it has none.
   form.columnsOf = (text) => {
     let document;
     try {
-      document = JSON.parse(text, exact);
+      document = form.parseJson(text);
     } catch {
       return null;
     }
@@ -59,11 +46,8 @@
     return { name: String(name), cells: Array.from({ length: rows }, (_, r) => part(r)) };
   };
 
-  const isObject = (value) =>
-    value !== null && typeof value === "object" && !Array.isArray(value) && value.exact === undefined;
-
   const ofPredictions = (predictions) => {
-    if (!predictions.length || !predictions.every(isObject)) {
+    if (!predictions.length || !predictions.every(form.isJsonObject)) {
       return [{ name: "predictions", cells: predictions }];
     }
     const names = [...new Set(predictions.flatMap((row) => Object.keys(row)))];

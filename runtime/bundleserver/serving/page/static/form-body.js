@@ -65,22 +65,13 @@
     const table = rows.map((row, r) => tokensOf(input, row[at], r, at, rows.length));
     if (input.layout === "json") return tensorsOfJson(input, at, table.map(([token]) => token));
     const columns = input.fields.map((field, i) => {
-      const tokens = table.map((row) => row[i]);
-      const lacks = tokens.every((token) => token === undefined);
-      const filled = tokens.map((token) => (token === undefined ? "null" : token));
-      return { field, lacks, tokens: filled, datatype: field.datatype };
+      const known = field.kind === "any" ? null : field.datatype;
+      return columnOf(field.name, known, table.map((row) => row[i]), input.layout === "columns");
     });
     if (input.optional && columns.every((column) => column.lacks)) return [];
-    for (const column of columns) {
-      if (column.field.kind === "any") column.datatype = form.datatypeOf(column.tokens);
-    }
     const kinds = new Set(columns.map((column) => column.datatype));
     const isSplit = input.split || kinds.size > 1 || columns.some((column) => column.lacks);
-    if (input.layout === "columns" && isSplit) {
-      return columns
-        .filter((column) => !column.lacks)
-        .map((column) => tensor(column.field.name, column.datatype, [rows.length], column.tokens));
-    }
+    if (input.layout === "columns" && isSplit) return columnTensors(columns, rows.length);
     const isFlat = input.layout === "value";
     const shape = isFlat ? [rows.length] : [rows.length, columns.length];
     const data = rows.flatMap((_, r) => columns.map((column) => column.tokens[r]));
@@ -88,20 +79,55 @@
     return [tensor(input.name, datatype, shape, data)];
   };
 
+  // A column's tokens. Only a table may have booleans in the place of its numbers' column: V2 has
+  // a datatype for them, and 1 and 0 beside numbers.
+  const columnOf = (name, known, tokens, isTable) => {
+    const lacks = tokens.every((token) => token === undefined);
+    const filled = tokens.map((token) => (token === undefined ? "null" : token));
+    const datatype = known || form.datatypeOf(filled);
+    if (datatype === "BOOL" || datatype === "BYTES") return { name, lacks, datatype, tokens: filled };
+    if (isTable && filled.every(isBoolean)) return { name, lacks, datatype: "BOOL", tokens: filled };
+    return { name, lacks, datatype, tokens: filled.map(asNumber) };
+  };
+
+  const isBoolean = (token) => token === "true" || token === "false";
+  const asNumber = (token) => (isBoolean(token) ? String(+(token === "true")) : token);
+
+  const columnTensors = (columns, count) =>
+    columns
+      .filter((column) => !column.lacks)
+      .map((column) => tensor(column.name, column.datatype, [count], column.tokens));
+
+  // Rows of JSON, arrays or objects, as a tensor for each column.
+  const tensorsOfColumns = (input, rows) => {
+    const size = input.columns.length;
+    const parts = rows.map((row) => {
+      if (form.isJsonObject(row)) return input.columns.map(([name]) => (Object.hasOwn(row, name) ? row[name] : undefined));
+      const what = Array.isArray(row) ? `an array of ${row.length} values` : form.jsonText(row);
+      if (!Array.isArray(row) || row.length !== size) {
+        throw new Error(`a row is ${what}; expected an array of ${size} values, or an object`);
+      }
+      return row;
+    });
+    const token = (value) => (value === undefined ? undefined : form.jsonText(value));
+    const columns = input.columns.map(([name, datatype], c) =>
+      columnOf(name, datatype, parts.map((row) => token(row[c])), true),
+    );
+    return columnTensors(columns, rows.length);
+  };
+
   const tensorsOfJson = (input, at, tokens) => {
-    if (input.split) {
-      const why = "its columns differ in datatype and are too many for fields";
-      const what = `'${form.visible(input.name)}': ${why}; use V1, or write V2's body as JSON`;
-      throw new form.FieldError(what, [0, at, 0]);
-    }
     if (tokens.every((token) => token === undefined)) return [];
     const text = array(tokens.map((token) => (token === undefined ? "null" : token)));
     try {
-      const parsed = JSON.parse(text);
+      const parsed = form.parseJson(text);
+      if (input.split) return tensorsOfColumns(input, parsed);
       const shape = form.shapeOf(parsed);
-      const leaves = parsed.flat(Infinity).map((leaf) => JSON.stringify(leaf));
+      const leaves = parsed.flat(Infinity).map(form.jsonText);
       const datatype = input.datatype || form.datatypeOf(leaves);
-      return [tensor(input.name, datatype, shape, [text.slice(1, -1)])];
+      const isPlain = ["BOOL", "BYTES"].includes(datatype) || !leaves.some(isBoolean);
+      const data = isPlain ? [text.slice(1, -1)] : leaves.map(asNumber);
+      return [tensor(input.name, datatype, shape, data)];
     } catch (error) {
       throw new form.FieldError(`'${form.visible(input.name)}': ${error.message}`, [0, at, 0]);
     }
@@ -113,9 +139,9 @@
     if (input.layout === "json") {
       const token = form.token(field, row[at][0], place);
       if (token === undefined) return [];
-      const parsed = JSON.parse(token);
+      const parsed = form.parseJson(token);
       const data = Array.isArray(parsed) ? token.slice(1, -1) : token;
-      const leaves = [parsed].flat(Infinity).map((leaf) => JSON.stringify(leaf));
+      const leaves = [parsed].flat(Infinity).map(form.jsonText);
       const datatype = input.datatype || form.datatypeOf(leaves);
       return [tensor(input.name, datatype, form.shapeOf(parsed), [data])];
     }

@@ -46,6 +46,7 @@
   // The body as text, for what no field can express.
   form.jsonView = (self) => {
     const area = element("textarea", { rows: 12, spellcheck: false, class: "form-raw" });
+    area.dataset.name = "raw";
     area.setAttribute("aria-label", "the body of the request");
     const fill = () => {
       try {

@@ -29,15 +29,14 @@
 
   form.isNumber = (token) => NUMBER.test(token);
 
-  // One field's text as a JSON token; undefined where an optional field is empty.
-  // Throws FieldError; place is [row, input, field].
+  // One field's text as a JSON token; undefined where an optional field is empty. What is missing
+  // has null as its text. Throws FieldError; place is [row, input, field].
   form.token = (field, text, place) => {
     const fail = (why) => {
       throw new form.FieldError(`${describe(field, place)}: ${why}`, place);
     };
-    if (field.kind === "string" && !(text === "" && (field.optional || field.nullable))) {
-      return form.quoted(text);
-    }
+    if (text === null) return "null";
+    if (field.kind === "string" && !(text === "" && field.optional)) return form.quoted(text);
     const bare = text.trim();
     if (bare === "") {
       if (field.optional) return undefined;
@@ -54,18 +53,28 @@
     }
     if (bare.toLowerCase() === "nan" && field.kind !== "boolean") return "null";
     if (NUMBER.test(bare) && field.kind !== "boolean") return bare;
-    if (bare === "true" || bare === "false") {
-      if (field.kind === "boolean" || field.kind === "any") return bare;
-    }
-    if (field.kind === "any") return bare === "null" ? "null" : form.quoted(text);
+    // Tables have booleans among numbers.
+    if (bare === "true" || bare === "false") return bare;
+    if (field.kind === "any") return anyToken(bare, text);
     return fail(`'${shorten(text)}' is not a valid value; enter ${expected(field)}`);
+  };
+
+  // A string that looks like something else stands in quotes.
+  const anyToken = (bare, text) => {
+    if (bare === "null") return bare;
+    try {
+      if (bare[0] === '"') return form.quoted(JSON.parse(bare));
+    } catch {
+      // It has a quote in front, and is no JSON.
+    }
+    return form.quoted(text);
   };
 
   // The lines of a list as tokens; undefined where an optional list is empty.
   form.tokens = (field, text, place) => {
     // Numbers may also stand beside each other, as a table's row does.
     const by = field.kind === "string" ? /\n/ : /[\n,;]|[ \t]+/;
-    const lines = text.split(by).map((line) => line.trim()).filter((line) => line !== "");
+    const lines = (text || "").split(by).map((line) => line.trim()).filter((line) => line !== "");
     if (!lines.length && field.optional) return undefined;
     if (!lines.length) form.token({ ...field, kind: "number", nullable: false }, "", place);
     return lines.map((line) => form.token(field, line, place));

@@ -4,6 +4,8 @@
   const form = (window.predictionForm = window.predictionForm || {});
   const { element } = form;
   const MOST_ROWS = 100;
+  // What a choice has for null.
+  const MISSING = "null";
   let lists = 0;
 
   // Fields for all rows. rows is changed as the user types; changed() is told.
@@ -41,14 +43,21 @@
         const control = controlOf(input, field, rows[r][i][f]);
         control.dataset.place = place.join("-");
         control.id = `field-${place.join("-")}`;
+        control.dataset.name = JSON.stringify([r, input.name, field.name]);
+        const missing = missingOf(input, field, rows[r][i][f], control);
+        const isChoice = control.tagName === "SELECT";
         const kept = () => {
-          rows[r][i][f] = control.value;
+          const isMissing = missing ? missing.checked : isChoice && control.value === MISSING;
+          rows[r][i][f] = isMissing ? null : control.value;
           control.removeAttribute("aria-invalid");
           changed();
         };
-        control.addEventListener("input", kept);
-        control.addEventListener("change", kept);
-        grid.append(labelled(spec, input, field, control));
+        if (missing) missing.dataset.name = `${control.dataset.name} missing`;
+        for (const each of missing ? [control, missing] : [control]) {
+          each.addEventListener("input", kept);
+          each.addEventListener("change", kept);
+        }
+        grid.append(labelled(spec, input, field, control, missing));
       }),
     );
     const box = element("fieldset", {}, legend, grid);
@@ -64,12 +73,33 @@
     return box;
   };
 
-  const labelled = (spec, input, field, control) => {
+  // A checkbox for a text that is missing, which is not the same as an empty one; null where a
+  // number has NaN, or a choice has it, or nothing can be missing.
+  const missingOf = (input, field, text, control) => {
+    const isText = (field.kind === "string" || field.kind === "any") && input.layout !== "list";
+    const may = field.nullable || text === null || input.layout === "columns";
+    if (!isText || !may) return null;
+    const box = element("input", { type: "checkbox", checked: text === null });
+    const follow = () => {
+      control.disabled = box.checked;
+      control.placeholder = box.checked ? "missing" : "";
+      if (box.checked) control.value = "";
+    };
+    follow();
+    box.addEventListener("input", follow);
+    return box;
+  };
+
+  const labelled = (spec, input, field, control, missing) => {
     const label = element("label", { for: control.id, class: "form-label" }, form.visible(field.name), " ");
     label.append(element("span", { class: "form-kind" }, kindOf(spec, input, field)));
     const wide = control.tagName === "TEXTAREA" ? "form-field form-wide" : "form-field";
     const box = element("div", { class: wide }, label, control);
     if (control.list_) box.append(control.list_);
+    if (missing) {
+      missing.setAttribute("aria-label", `${form.visible(field.name)} is missing`);
+      box.append(element("label", { class: "form-kind" }, missing, " missing"));
+    }
     return box;
   };
 
@@ -90,14 +120,17 @@
     return words.join(", ");
   };
 
-  const controlOf = (input, field, text) => {
+  const controlOf = (input, field, kept) => {
+    const isNumber = field.kind === "number" || field.kind === "integer";
+    const text = kept === null ? (isNumber ? "NaN" : "") : kept;
     if (field.kind === "boolean" && input.layout !== "list") {
       const made = element("select");
-      const may = field.optional || field.nullable || (text !== "true" && text !== "false");
-      for (const choice of [...(may ? [""] : []), "true", "false"]) {
-        made.append(element("option", { value: choice }, choice || "–"));
-      }
-      made.value = text;
+      const mayMiss = field.nullable || kept === null || input.layout === "columns";
+      const mayBeEmpty = field.optional || !["true", "false", null].includes(kept);
+      for (const choice of ["true", "false"]) made.append(element("option", { value: choice }, choice));
+      if (mayBeEmpty) made.prepend(element("option", { value: "" }, "–"));
+      if (mayMiss) made.append(element("option", { value: MISSING }, "missing"));
+      made.value = kept === null ? MISSING : text;
       return made;
     }
     if (field.kind === "json" || input.layout === "list" || text.includes("\n")) {
@@ -135,6 +168,7 @@
     const box = element("fieldset", { class: "form-choice" }, element("legend", {}, legend));
     for (const [value, text] of choices) {
       const input = element("input", { type: "radio", name, value, checked: value === chosen });
+      input.dataset.name = `${name} ${value}`;
       input.addEventListener("change", () => changed(value));
       box.append(element("label", {}, input, " ", text));
     }
@@ -147,6 +181,7 @@
       made.append(element("option", { value }, form.visible(text)));
     }
     made.value = chosen;
+    made.dataset.name = label;
     made.addEventListener("change", () => changed(made.value));
     return element("label", { class: "form-pick" }, label, " ", made);
   };

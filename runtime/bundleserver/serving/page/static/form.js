@@ -17,9 +17,12 @@
       this.parameters = new Map();
       this.outputs = new Set();
       this.rows = [];
+      this.notice = element("p", { class: "form-note form-notice", role: "status" });
       this.raw = null;
       this.running = null;
       this.unfilled = null;
+      this.mark = "";
+      this.isFollowing = false;
     }
 
     async start() {
@@ -29,6 +32,7 @@
         this.place.scrollIntoView({ block: "start" });
         this.load();
       });
+      document.addEventListener("page-refreshed", () => this.follow());
       await this.load();
     }
 
@@ -44,22 +48,65 @@
     async load() {
       const mine = (this.loading = {});
       try {
-        const url = form.addressOf(this.root, this.model, "form", this.version);
-        const spec = await form.fetchJson(url);
+        const spec = await this.fetchSpec(this.version);
         if (this.loading !== mine) return;
-        this.rows = carriedOver(this.spec, this.rows, spec);
+        this.mark = spec.mark;
+        this.notice.textContent = "";
+        this.rows = form.carriedOver(this.spec, this.rows, spec);
         // A form has no fields for what any input may be.
         if (!spec.inputs.length) this.mode = "json";
         this.spec = spec;
         this.draw();
       } catch (error) {
+        if (this.loading !== mine) return;
+        this.mark = form.markOfPage();
         const again = form.button("Try again", () => this.load());
         const why = element("p", { class: "form-error", role: "alert" }, form.visible(error.message));
         this.place.replaceChildren(why, again);
       }
     }
 
+    fetchSpec(version) {
+      return form.fetchJson(form.addressOf(this.root, this.model, "form", version));
+    }
+
+    // Take over what has changed on the server since; what was typed stays.
+    async follow() {
+      if (this.isFollowing || form.markOfPage() === this.mark) return;
+      if (!this.inputs || !this.inputs.isConnected) {
+        await this.load();
+        return;
+      }
+      this.isFollowing = true;
+      const loading = this.loading;
+      const { spec, notice } = await form.renewed(this.spec, this.version, (version) =>
+        this.fetchSpec(version),
+      );
+      this.isFollowing = false;
+      // Another version was chosen meanwhile.
+      if (this.loading !== loading) return;
+      this.mark = spec.mark;
+      this.notice.textContent = form.visible(notice);
+      form.keepingFocus(this.place, () => this.renew(spec));
+    }
+
+    renew(spec) {
+      const before = this.spec;
+      this.spec = spec;
+      if (form.isSameSignature(before, spec)) {
+        const choices = form.choicesView(this);
+        this.choices.replaceWith(choices);
+        this.choices = choices;
+        this.showRequest();
+        return;
+      }
+      this.rows = form.carriedOver(before, this.rows, spec);
+      if (!spec.inputs.length) this.mode = "json";
+      this.draw();
+    }
+
     draw() {
+      this.choices = form.choicesView(this);
       this.message = element("p", { class: "form-error", role: "alert", hidden: true });
       this.curl = element("pre", { class: "form-curl", tabindex: "0" });
       this.curl.setAttribute("aria-label", "the same request with curl");
@@ -69,14 +116,17 @@
       this.inputs = element("div");
       this.sending = element("button", { type: "submit", class: "form-send" }, "Send");
       const whole = element("form", { class: "form", novalidate: true, autocomplete: "off" });
-      whole.append(form.choicesView(this), this.inputs, this.message, this.sending);
+      whole.append(this.choices, this.notice, this.inputs, this.message, this.sending);
       whole.append(element("h3", {}, "The same with curl"), this.curl, this.told, this.result);
       whole.addEventListener("submit", (event) => {
         event.preventDefault();
         this.send();
       });
       whole.addEventListener("keydown", (event) => {
-        if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.send();
+        if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+        // A field of one line would send too.
+        event.preventDefault();
+        if (!event.repeat) this.send();
       });
       this.drawInputs();
       this.place.replaceChildren(whole);
@@ -139,6 +189,10 @@
 
     changed() {
       this.message.hidden = true;
+      this.showRequest();
+    }
+
+    showRequest() {
       this.sending.textContent = this.other ? "Send to both" : "Send";
       try {
         const body = this.body();
@@ -157,6 +211,10 @@
 
     async send() {
       this.message.hidden = true;
+      if (this.running) this.running.abort();
+      // An answer under a message would look like the answer to what is not valid.
+      this.result.replaceChildren();
+      this.told.textContent = "";
       let body;
       try {
         body = this.body();
@@ -164,7 +222,6 @@
         this.tell(error);
         return;
       }
-      if (this.running) this.running.abort();
       const running = (this.running = new AbortController());
       this.result.replaceChildren(element("p", { class: "form-note" }, "Waiting for the answer…"));
       try {
@@ -209,31 +266,15 @@
         return this.area.value.includes('"history"') ? { reason } : undefined;
       }
       const at = this.spec.inputs.findIndex((input) => input.name === "history");
-      const text = at < 0 ? "" : this.rows[0][at][0];
+      const text = at < 0 ? "" : this.rows[0][at][0] || "";
       if (!text.trim()) return undefined;
       const dates = this.spec.inputs.findIndex((input) => input.name === "ds");
-      if (dates >= 0 && this.rows[0][dates][0].trim()) return { reason };
+      if (dates >= 0 && (this.rows[0][dates][0] || "").trim()) return { reason };
       const tokens = form.tokens(this.spec.inputs[at].fields[0], text, [0, at, 0, 1]);
       const values = tokens.map((token) => (token === "null" ? null : Number(token)));
       return { values, ds: null, total: values.length };
     }
   }
-
-  // The rows of a form: what was typed for another version where names are the same.
-  const carriedOver = (before, rows, spec) => {
-    const example = spec.rows.length ? spec.rows : [spec.inputs.map((i) => i.fields.map(() => ""))];
-    if (!before || !rows.length) return example.map((row) => row.map((texts) => [...texts]));
-    const key = (input, field) => JSON.stringify([input.name, field.name]);
-    return rows.map((row) => {
-      const typed = new Map();
-      before.inputs.forEach((input, i) =>
-        input.fields.forEach((field, f) => typed.set(key(input, field), row[i][f])),
-      );
-      return spec.inputs.map((input, i) =>
-        input.fields.map((field, f) => typed.get(key(input, field)) ?? example[0][i][f]),
-      );
-    });
-  };
 
   for (const section of document.querySelectorAll("[data-prediction-form]")) {
     new PredictionForm(section).start();

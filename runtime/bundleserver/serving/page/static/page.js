@@ -4,22 +4,29 @@
 
 (() => {
   const SECONDS = 5;
+  const ANSWER_SECONDS = 10;
   const TOKEN = "bundleserver-token";
   const FOCUSABLE = "a[href], summary, button, input, select, textarea, pre[tabindex]";
   const connection = document.getElementById("connection");
   const forget = document.getElementById("forget");
   let timer = 0;
   let asking = null;
+  let refusal = "";
 
   // Other scripts of the page ask with the same token; it is kept by this tab alone.
   const page = (window.bundleserverPage = {
     token: () => sessionStorage.getItem(TOKEN) || "",
     headers: (more) => {
       const token = page.token();
-      return token ? { ...more, Authorization: `Bearer ${token}` } : { ...more };
+      return token ? { ...more, Authorization: `Bearer ${asBytes(token)}` } : { ...more };
     },
+    // Ends a request that a server which hangs would never answer.
+    deadline: () => AbortSignal.timeout(ANSWER_SECONDS * 1000),
     refresh: () => refresh(),
   });
+
+  // A header's characters stand for bytes; a token's are those of UTF-8, as in its file.
+  const asBytes = (text) => String.fromCharCode(...new TextEncoder().encode(text));
 
   async function refresh() {
     clearTimeout(timer);
@@ -28,15 +35,13 @@
     try {
       const answer = await fetch(location.pathname + location.search, {
         headers: page.headers({ Accept: "text/html" }),
-        signal: mine.signal,
+        signal: AbortSignal.any([mine.signal, page.deadline()]),
         credentials: "omit",
         redirect: "error",
       });
       if (answer.status === 401 || answer.status === 403) {
-        await refuseToken(answer);
-        return;
-      }
-      if (answer.status === 404) {
+        await refuseToken(answer, mine.signal);
+      } else if (answer.status === 404) {
         say("This model is gone");
       } else if (!answer.ok) {
         say(`The server answers with ${answer.status}`);
@@ -46,7 +51,7 @@
         document.dispatchEvent(new CustomEvent("page-refreshed"));
       }
     } catch (error) {
-      if (error.name === "AbortError") return;
+      if (mine.signal.aborted) return;
       say("The server does not answer; what you see is old");
     } finally {
       if (asking === mine) {
@@ -76,11 +81,11 @@
         const same = next.querySelector(`#${CSS.escape(details.id)}`);
         if (same) same.open = details.open;
       }
+      prepareToken(next);
       if (next.isEqualNode(part)) continue;
       const [id, at] = placeOfFocus(part);
       part.replaceWith(next);
       if (id) inside(document.getElementById(id))[at]?.focus({ preventScroll: true });
-      prepareToken();
     }
     forget.hidden = !page.token();
   }
@@ -104,31 +109,43 @@
   }
 
   // The administrator's token: never part of an address, of a form that is sent, or of a cookie.
-  function prepareToken() {
-    const form = document.getElementById("token-form");
-    if (!form || !form.hidden) return;
+  function prepareToken(part) {
+    const form = part.querySelector("#token-form");
+    if (!form) return;
     form.hidden = false;
-    form.addEventListener("submit", (event) => {
-      event.preventDefault();
-      const field = form.querySelector("input");
-      sessionStorage.setItem(TOKEN, field.value.trim());
-      field.value = "";
-      field.blur();
-      refresh();
-    });
+    const problem = form.querySelector("#token-problem");
+    if (problem.textContent !== refusal) problem.textContent = refusal;
   }
 
-  async function refuseToken(answer) {
-    sessionStorage.removeItem(TOKEN);
-    forget.hidden = true;
+  document.addEventListener("submit", (event) => {
+    if (event.target.id !== "token-form") return;
+    event.preventDefault();
+    const field = event.target.querySelector("input");
+    sessionStorage.setItem(TOKEN, field.value.trim());
+    refusal = "";
+    prepareToken(document);
+    field.value = "";
+    field.blur();
+    refresh();
+  });
+
+  // What everybody is told follows at once, with why it is no more than that.
+  async function refuseToken(answer, signal) {
     let why = `the server answers with ${answer.status}`;
     try {
       why = (await answer.json()).error;
     } catch {
       // It is not the server's own answer, but a proxy's.
     }
-    const problem = document.getElementById("token-problem");
-    if (problem) problem.textContent = why;
+    if (signal.aborted) return;
+    if (!page.token()) {
+      say(`The server does not show the page: ${why}`);
+      return;
+    }
+    sessionStorage.removeItem(TOKEN);
+    refusal = `The token was refused and is forgotten: ${why}`;
+    prepareToken(document);
+    refresh();
   }
 
   forget.addEventListener("click", () => {
@@ -164,7 +181,7 @@
     else refresh();
   });
 
-  prepareToken();
+  prepareToken(document);
   forget.hidden = !page.token();
   if (page.token()) refresh();
   else plan();

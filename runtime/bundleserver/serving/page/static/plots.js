@@ -79,6 +79,7 @@
       const answer = await fetch(place.dataset.source, {
         headers: window.bundleserverPage.headers({}),
         credentials: "omit",
+        signal: window.bundleserverPage.deadline(),
       });
       if (answer.ok) draw((await answer.json()).plots);
     } catch {

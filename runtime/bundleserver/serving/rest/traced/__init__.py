@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 
-from bundleserver.serving.errors import answer_for
-from bundleserver.serving.rest.arriving import ClientDisconnectedError
+from bundleserver.serving.errors import ClientDisconnectedError, answer_for
 from bundleserver.serving.rest.http import Answer, Handler, Handlers, Request, answer_of_error
 from bundleserver.serving.tracing.failures import note_failure
 from bundleserver.serving.tracing.tracer import Tracer

@@ -1,34 +1,24 @@
-"""Logged requests as tables: one row for each row of a request, with its inputs and outputs.
+"""The rows of a logged request: one for each row of it, with its inputs and outputs.
 
 Of a model that is not rowwise, such as a forecaster, a request or an instance is one row, and its
-tensors are lists. Every column of an input or output says in its metadata which tensor it is of.
+tensors are lists.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import orjson
-import pyarrow as pa
 
 from bundleserver.bundle.warming.examples import validate_values
 from bundleserver.serving.codecs import content_types
 from bundleserver.serving.execution.predict import INSTANCE_PARAMETERS
-from bundleserver.serving.payload_log.columns import PLAIN_KINDS, arrow_column, type_of
 from bundleserver.serving.payload_log.entries import Entry, Taker
-from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor, TensorSpec
-
-ALL = "all"
-"""Instead of names of columns: every input."""
-
-MOST_COLUMNS = 2_000
-"""A tensor with more columns is one column, of lists."""
-
-FORMAT = "1"
-"""The number of this format, in the metadata of every file."""
+from bundleserver.serving.payload_log.rows.columns import dtype_name
+from bundleserver.serving.payload_log.rows.schemas import ALL, MOST_COLUMNS
+from bundleserver.tensors import NUMPY_DTYPES, Array, NamedTensor
 
 
 class Column(NamedTuple):
@@ -45,8 +35,7 @@ class Column(NamedTuple):
     @property
     def key(self) -> tuple[object, ...]:
         """What columns of one table have in common."""
-        dtype = self.values.dtype
-        return self.role, self.tensor, self.columns, _dtype_name(dtype), self.values.ndim
+        return self.role, self.tensor, self.columns, dtype_name(self.values), self.values.ndim
 
 
 class Block(NamedTuple):
@@ -80,7 +69,9 @@ class Block(NamedTuple):
     @property
     def kind(self) -> tuple[object, ...]:
         """What blocks of one table have in common."""
-        return (self.is_complete, *(column.key for column in self.columns))
+        response, asked = self.entry.response, self.entry.request.outputs
+        how = None if response is None else (response.rowwise, *(wanted.name for wanted in asked))
+        return (how, self.is_complete, *(column.key for column in self.columns))
 
 
 def blocks_of(entry: Entry, wanted: Collection[str]) -> Iterator[Block]:
@@ -126,76 +117,6 @@ def blocks_of(entry: Entry, wanted: Collection[str]) -> Iterator[Block]:
         yield Block(entry, 0, count, columns, said, is_complete and is_logged)
 
 
-def table_of(
-    blocks: Sequence[Block], ids: Sequence[str], metadata: Mapping[str, str] | None = None
-) -> pa.Table:
-    """Make a table of blocks of one kind.
-
-    Args:
-        blocks: at least one.
-        ids: the id of each block's request.
-        metadata: of the file; whether the inputs are complete is added.
-    """
-    counts = np.array([block.height for block in blocks])
-    each = np.repeat(np.arange(len(blocks)), counts)
-    entries = [block.entry for block in blocks]
-    first = np.cumsum(counts) - counts
-    starts = np.array([block.first_row for block in blocks])
-    row = np.arange(counts.sum()) - np.repeat(first - starts, counts)
-    moments = np.array([round(entry.at * 1e6) for entry in entries], dtype=np.int64)
-    about = {
-        "timestamp": pa.array(moments, pa.int64()).cast(pa.timestamp("us", "UTC")),
-        "request_id": pa.array(ids, pa.string()),
-        "rows": pa.array([block.total for block in blocks], pa.int32()),
-        "protocol": pa.array([entry.protocol for entry in entries], pa.string()),
-        "routing_key": pa.array([_hashed(e.request.routing_key) for e in entries], pa.string()),
-        "outcome": pa.array([entry.outcome for entry in entries], pa.string()),
-        "seconds": pa.array([entry.seconds for entry in entries], pa.float64()),
-        "parameters": pa.array([block.parameters for block in blocks], pa.string()),
-    }
-    names = ["row", *about]
-    shared = list(about.values())
-    if len(each) != len(blocks):
-        shared = [column.take(pa.array(each)) for column in shared]
-    arrays = [pa.array(row.astype(np.int32)), *shared]
-    fields = [pa.field(name, array.type) for name, array in zip(names, arrays, strict=True)]
-    taken = set(names)
-    for at in range(len(blocks[0].columns)):
-        for column, parts in _columns([block.columns[at] for block in blocks]):
-            kind = type_of(parts[0])
-            arrays.append(arrow_column(parts, kind))
-            told = {
-                "role": column.role,
-                "tensor": column.tensor,
-                "dtype": _dtype_name(parts[0].dtype),
-            }
-            if column.columns is not None:
-                told["column"] = column.columns[0]
-            fields.append(pa.field(_name(column, taken), kind, metadata=told))
-    said = {"bundleserver.format": FORMAT, **(metadata or {})}
-    response = entries[0].response
-    said["bundleserver.rows"] = "rows" if response is None or response.rowwise else "requests"
-    if response is None:
-        said["bundleserver.inputs"] = "none"
-    else:
-        said["bundleserver.inputs"] = "complete" if blocks[0].is_complete else "not complete"
-    return pa.Table.from_arrays(arrays, schema=pa.schema(fields, metadata=said))
-
-
-def _columns(parts: Sequence[Column]) -> Iterator[tuple[Column, list[Array]]]:
-    """Yield each column of a tensor, and its values in each part."""
-    if parts[0].columns is None:
-        yield parts[0], [part.values for part in parts]
-        return
-    whole = np.concatenate([part.values for part in parts])
-    for i, name in enumerate(parts[0].columns):
-        yield parts[0]._replace(columns=(name,)), [whole[:, i]]
-
-
-def _dtype_name(dtype: np.dtype[Any]) -> str:
-    return dtype.str if dtype.kind in PLAIN_KINDS else "object"
-
-
 def _validated(entry: Entry, taker: Taker) -> Mapping[str, NamedTensor]:
     """Return a request's inputs as its model got them."""
     request = entry.request
@@ -220,11 +141,14 @@ def _inputs(
 ) -> tuple[tuple[Column, ...], bool]:
     """Return the wanted columns of inputs, and whether these are all."""
     found: list[Column] = []
-    is_complete = True
-    specs = {spec.name: spec for spec in taker.signature.inputs}
+    is_complete, owner = True, _owner(taker)
     for tensor in tensors:
         values, columns = tensor.values, tensor.columns
+        is_column = not alone and tensor.name in owner
+        if is_column and values.ndim == 2 and values.shape[1] == 1:
+            columns = (tensor.name,)
         whole = ALL in wanted or tensor.name in wanted
+        whole = whole or (is_column and owner[tensor.name] in wanted)
         if alone or values.ndim != 2 or len(columns) != values.shape[1]:
             columns = ()
         if whole and not 0 < len(columns) <= MOST_COLUMNS:
@@ -232,31 +156,25 @@ def _inputs(
             continue
         listed = [i for i, name in enumerate(columns) if whole or name in wanted]
         is_complete = is_complete and 0 < len(columns) == len(listed)
-        spec = specs.get(tensor.name, TensorSpec(tensor.name))
-        kinds = dict(zip(spec.columns, spec.column_datatypes, strict=False))
-        if listed and values.dtype.kind in PLAIN_KINDS:
-            names = columns if len(listed) == len(columns) else tuple(columns[i] for i in listed)
-            part = values if len(listed) == len(columns) else values[:, listed]
-            found.append(Column("input", tensor.name, names, part))
-            continue
-        for i in listed:
-            part = _unmixed(values[:, i : i + 1], kinds.get(columns[i]))
-            found.append(Column("input", tensor.name, columns[i : i + 1], part))
+        if len(listed) == len(columns) > 0:
+            found.append(Column("input", tensor.name, columns, values))
+        elif listed:
+            names = tuple(columns[i] for i in listed)
+            found.append(Column("input", tensor.name, names, values[:, listed]))
     return tuple(found), is_complete
+
+
+def _owner(taker: Taker) -> Mapping[str, str]:
+    """Return the table that columns are of where a request may have them as tensors."""
+    signature = taker.signature
+    if not signature.lenient or len(signature.inputs) != 1:
+        return {}
+    (spec,) = signature.inputs
+    return dict.fromkeys(spec.columns, spec.name)
 
 
 def _whole(role: str, name: str, values: Array, alone: bool) -> Column:
     return Column(role, name, None, values[np.newaxis] if alone else values)
-
-
-def _unmixed(values: Array, datatype: str | None) -> Array:
-    """Return a column of a table of mixed objects as numbers, unless it has texts."""
-    if values.dtype.kind != "O" or datatype == "BYTES":
-        return values
-    plain = values.tolist()
-    if not all(value is None or isinstance(value, (bool, int, float)) for (value,) in plain):
-        return values
-    return np.array(plain, dtype=np.bool_ if datatype == "BOOL" else np.float64)
 
 
 def _answered(answer: object, taker: Taker | None) -> tuple[Column, ...]:
@@ -279,20 +197,3 @@ def _parameters(
     if not kept or ALL not in wanted:
         return None, not kept
     return orjson.dumps(kept, default=str).decode(), True
-
-
-def _hashed(key: str | None) -> str | None:
-    """Return the half of a key's SHA-256: a key may be who asks."""
-    if key is None:
-        return None
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def _name(column: Column, taken: set[str]) -> str:
-    """Name a column of the table, as no other is named."""
-    own = column.columns[0] if column.columns else column.tensor
-    names = [f"{column.role}_{own}", f"{column.role}_{column.tensor}_{own}"]
-    names += [f"{names[0]}_{number}" for number in range(2, 2 + len(taken))]
-    name = next(name for name in names if name not in taken)
-    taken.add(name)
-    return name
