@@ -203,6 +203,32 @@ def test_a_worker_that_is_killed_is_replaced(two):
     assert "READY" == two.index("numbers")["v1"]["state"]
 
 
+def test_no_counter_goes_back_when_a_worker_ends(two):
+    """What a killed worker had counted at the last scrape stays in the page, whoever is asked."""
+
+    def counted():
+        page = httpx.get(f"{two.rest}/metrics", timeout=DEADLINE_SECONDS).text
+        found = re.findall(r'^bundleserver_requests_total\{.*outcome="ok".*\} (\S+)$', page, re.M)
+        return sum(map(float, found))
+
+    def ask_and_count(times):
+        for _ in range(times):
+            with httpx.Client(base_url=two.rest, timeout=DEADLINE_SECONDS) as http:
+                ask(http)
+        return counted()
+
+    assert 40 == ask_and_count(40)
+    for number in (2, 1):
+        seen = len(two.lines)
+        os.kill(pids(two)[number], signal.SIGKILL)
+        two.wait_for_line(f"worker process {number} exited", seen)
+        assert 40 == counted()
+        two.wait_for_line(f"worker process {number} listens: 2 of 2", seen)
+        assert 40 == counted()
+
+    assert 50 == ask_and_count(10)
+
+
 def test_a_signal_ends_all_workers_and_the_exit_code_is_0(two):
     """SIGTERM to the supervisor lets every worker end cleanly, and nothing is left."""
     workers = pids(two).values()

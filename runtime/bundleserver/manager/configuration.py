@@ -75,7 +75,8 @@ class Configuration:
     @property
     def named(self) -> frozenset[Version]:
         """Every version that the configuration in effect, or the pending one, refers to."""
-        return named_versions(self.in_effect) | _required(self._proposed)
+        is_any = self.active is not None or self._traffic
+        return named_versions(self.in_effect if is_any else None) | _required(self._proposed)
 
     def consider(
         self, listing: Listing, known: Iterable[Version], is_answering: bool
@@ -159,6 +160,8 @@ class Configuration:
 
 def _required(config: ServingConfig | None) -> frozenset[Version]:
     """Return the versions that must be ready before a configuration takes effect."""
+    if config is None:
+        return frozenset()
     return named_versions(config) | {*policy_of(config, VersionPolicy()).specific}
 
 

@@ -114,21 +114,21 @@ def model_status(
     model: ModelRecord, stale_since: float | None = None, source_problem: str = ""
 ) -> ModelStatus:
     """Return the status of a model and its versions; what is of the source is given."""
-    wanted = model.wanted()
+    wanted, versions = model.wanted(), sorted(model.versions, reverse=True)
+    known = model.known_versions() if model.unseen else versions
     return ModelStatus(
         name=model.name,
         default=model.default.label if model.default else None,
         labels=dict(model.configuration.labels),
         versions=tuple(
-            _version_status(model, model.versions[version], wanted)
-            for version in sorted(model.versions, reverse=True)
+            _version_status(model, model.versions[version], wanted) for version in versions
         ),
         reason="" if model.default else why_not_ready(model, wanted),
         config_problem=model.configuration.problem,
         policy=str(model.policy),
         stale_since=stale_since,
         source_problem=source_problem,
-        known=tuple(version.label for version in model.known_versions()[:_MOST_KNOWN]),
+        known=tuple(version.label for version in known[:_MOST_KNOWN]),
     )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import Metric
@@ -40,16 +40,30 @@ class ManagerCollector(Collector):
         self._manager = manager
         self._told = told
         self._keep = keep
+        self._texts: dict[str, tuple[tuple[object, ...], tuple[str, ...]]] = {}
 
     def collect(self) -> Iterable[Metric]:
         """Yield the state, load time and bundle of every version."""
         statuses = list(self._statuses())
         self._keep({one.name: _names(one) for one in statuses})
-        yield _states(statuses)
-        yield from _version_families(statuses)
-        yield from _model_families(statuses)
+        yield from self._families(statuses)
         yield _failures(self._manager.failures(), {one.name for one in statuses})
         yield from _polls(self._manager)
+
+    def _families(self, statuses: Sequence[ModelStatus]) -> Iterator[Metric]:
+        """Yield what is of models and versions, written anew for those that have changed only."""
+        before, self._texts = self._texts, {}
+        texts = self._texts
+        for status in statuses:
+            shown = _shown(status)
+            known = before.get(status.name)
+            if known is None or known[0] != shown:
+                lines = tuple("".join(one.lines(True)) for one in _families([status]))
+                known = shown, lines
+            texts[status.name] = known
+        for at, family in enumerate(_families(())):
+            column = [lines[at] for _, lines in texts.values()]
+            yield Written(family.name, family.documentation, family.type, partial(_same, column))
 
     def _statuses(self) -> Iterator[ModelStatus]:
         for name in self._manager.models():
@@ -62,11 +76,33 @@ class ManagerCollector(Collector):
         return ()
 
 
+def _same(lines: Sequence[str], _: bool) -> Sequence[str]:
+    return lines
+
+
+def _shown(status: ModelStatus) -> tuple[object, ...]:
+    """Return all that the families of a model are written from."""
+    versions = [
+        (
+            *(one.version, one.state, one.reason, one.load_seconds, one.metadata, one.mismatches),
+            *(one.probe_problem, one.breaks, one.refused_signature),
+        )
+        for one in status.versions
+    ]
+    return status.default, status.config_problem, versions
+
+
+def _families(statuses: Sequence[ModelStatus]) -> Iterator[Written]:
+    yield _states(statuses)
+    yield from _version_families(statuses)
+    yield from _model_families(statuses)
+
+
 def _names(status: ModelStatus) -> set[str]:
     return {*status.known, *(one.version for one in status.versions)}
 
 
-def _states(statuses: Iterable[ModelStatus]) -> Metric:
+def _states(statuses: Iterable[ModelStatus]) -> Written:
     name, about = "bundleserver_version_state", "1 for the state of a version, 0 for the others."
 
     def lines(_: bool) -> Iterable[str]:
@@ -90,7 +126,7 @@ def _one(name: str, about: str, value: float) -> Metric:
     return family
 
 
-def _version_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
+def _version_families(statuses: Iterable[ModelStatus]) -> Iterable[Written]:
     labels = ("model", "version")
     problems = Family(
         "bundleserver_version_failure",
@@ -176,7 +212,7 @@ def _signature_of(version: VersionStatus) -> tuple[str, str] | None:
     return str(signature.get("status")), str(key["sha256"]) if isinstance(key, Mapping) else ""
 
 
-def _model_families(statuses: Iterable[ModelStatus]) -> Iterable[Metric]:
+def _model_families(statuses: Iterable[ModelStatus]) -> Iterable[Written]:
     defaults = Family(
         "bundleserver_default_version",
         "The version of requests that name none.",

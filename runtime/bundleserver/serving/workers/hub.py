@@ -18,6 +18,7 @@ from bundleserver.manager.admission import VersionKey
 from bundleserver.serving.workers import lines
 from bundleserver.serving.workers.agreement import Agreement
 from bundleserver.serving.workers.lines import Line
+from bundleserver.serving.workers.remainder import Remainder
 from bundleserver.serving.workers.trials import Trials
 
 LOG = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class Hub:
         self._readers: dict[int, asyncio.Task[None]] = {}
         self._trials = Trials(first_pauses_seconds=first_pauses_seconds)
         self._barred: dict[VersionKey, str] = {}
-        self._agreement = Agreement()
+        self._agreement, self._remainder = Agreement(), Remainder()
         self._writers: dict[int, asyncio.StreamWriter] = {}
         self._joined: set[int] = set()
         self._numbers = itertools.count(1)
@@ -135,8 +136,10 @@ class Hub:
                 self._trials.end(number, key)
             self._grant()
         elif "ask" in line:
+            self._remainder.note_asking(number, line)
             self._begin(self._pass_on(number, line))
         elif "reply" in line:
+            self._remainder.note_answer(number, line)
             waiting = self._answers.get(cast(int, line["reply"]))
             if waiting is not None:
                 waiting.put_nowait((number, line))
@@ -163,13 +166,8 @@ class Hub:
         for_good = lines.encode_keys(self._trials.barred_for_good)
         for number in list(self._writers):
             failed = lines.encode_failures(self._agreement.failed_elsewhere(number))
-            told: Line = {
-                "agreed": agreed,
-                "failed": failed,
-                "barred": barred,
-                "for good": for_good,
-            }
-            self._send(number, told)
+            told = {"agreed": agreed, "failed": failed, "barred": barred, "for good": for_good}
+            self._send(number, {**told})
             if number in self._agreement.joined and number not in self._joined:
                 self._joined.add(number)
                 self._send(number, {"join": True})
@@ -186,11 +184,13 @@ class Hub:
         seconds = cast(float, line["seconds"])
         found = await self._gather(str(line["name"]), line["about"], others, seconds)
         counting = {n: f for n, f in found.items() if n in self._agreement.joined}
+        values = {n: f["value"] for n, f in counting.items() if "value" in f}
+        values |= self._remainder.answers(str(line["name"]), {number, *values})
         self._send(
             number,
             {
                 "answers": line["ask"],
-                "values": [[n, f["value"]] for n, f in counting.items() if "value" in f],
+                "values": [*values.items()],
                 "errors": [[n, f["error"]] for n, f in counting.items() if "error" in f],
                 "silent": [n for n in others if n in self._agreement.joined and n not in found],
                 "late": self._late(),
@@ -290,6 +290,7 @@ class Hub:
         self._barred = self._trials.barred
         self._agreement.bar(self._barred)
         self._agreement.leave(number)
+        self._remainder.end(number)  # with leaving: a page is of what counts, or in it
         self._broadcast()
         return blamed
 

@@ -9,7 +9,7 @@ from functools import partial
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from bundleserver.serving.metrics.exposition import Written, without_exemplar, written
+from bundleserver.serving.metrics.exposition import Written, header, without_exemplar, written
 
 Entry = dict[str, object]
 
@@ -28,6 +28,7 @@ _LEAST = (
     "process_start_time_seconds",
     "process_max_fds",
 )
+_GROWING = ("counter", "histogram", "summary")
 _STATES, _READY = "bundleserver_version_state", 'state="READY"'
 _ESCAPE = re.compile(r"\\(.)")
 
@@ -76,30 +77,31 @@ class MergedMetrics(Collector):
     """
 
     def __init__(
-        self, pages: Iterable[str], silent: int = 0, own: Callable[[], str] | None = None
+        self, pages: Iterable[str], silent: int = 0, remainder: Iterable[str] = ()
     ) -> None:
         """Merge pages that ``metrics.exposition.write`` wrote as OpenMetrics.
 
         Args:
-            pages: those of the other processes.
+            pages: one of each process.
             silent: how many processes did not answer.
-            own: writes the page of this one, where the pages are merged.
+            remainder: pages of processes that are gone or silent, of which only counters count.
         """
-        self._pages = list(pages)
+        self._pages, self._remainder = list(pages), list(remainder)
         self._silent = silent
-        self._own = own
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric once, and the numbers of processes that did and did not answer."""
-        pages = [*([self._own()] if self._own else []), *self._pages]
+        pages = self._pages
         yield GaugeMetricFamily(
             "bundleserver_workers", "Worker processes in this page.", len(pages)
         )
-        about = "Worker processes that did not answer, and are not in this page."
+        about = "Worker processes that did not answer; only what they had counted is in this page."
         yield GaugeMetricFamily("bundleserver_workers_silent", about, self._silent)
         families: dict[str, _MergedFamily] = {}
         for page in pages:
             _read(page, families)
+        for page in self._remainder:
+            _read(page, families, only_growing=True)
         for family in families.values():
             lines = partial(family.lines, len(pages))
             yield Written(family.name, family.about, family.kind, lines)
@@ -124,19 +126,44 @@ class _MergedFamily:
             yield f"{sample} {written(value)}{exemplars.get(sample, '')}\n"
 
     def _rule(self) -> Callable[[Sequence[float]], float]:
-        if self.kind in ("counter", "histogram", "summary") or self.name in _SUMMED:
+        if self.kind in _GROWING or self.name in _SUMMED:
             return sum
         return min if self.name in _LEAST else max
 
 
-def _read(page: str, families: dict[str, _MergedFamily]) -> None:
-    """Add what one page has; its lines are our own, and not checked again."""
+def sum_of_counters(pages: Iterable[str], is_kept: Callable[[str], bool]) -> str:
+    """Write a page of the sums of what only grows in pages: counters and histograms.
+
+    Args:
+        pages: as of ``MergedMetrics``.
+        is_kept: asked for each sample, its name with its labels; those that it denies are left out.
+    """
+    families: dict[str, _MergedFamily] = {}
+    for page in pages:
+        _read(page, families, only_growing=True)
+    blocks = []
+    for family in families.values():
+        lines = partial(family.lines, 0)
+        family.values = {at: found for at, found in family.values.items() if is_kept(at)}
+        metric = Written(family.name, family.about, family.kind, lines)
+        blocks += [header(metric, open_metrics=True), *lines(False)]
+    return "".join(blocks)
+
+
+def _read(page: str, families: dict[str, _MergedFamily], *, only_growing: bool = False) -> None:
+    """Add what one page has; its lines are our own, and not checked again.
+
+    With ``only_growing`` that is counters and histograms, without exemplars.
+    """
     about, family, has_exemplars = "", None, False
     for line in page.split("\n"):
         if line.startswith("# HELP "):
             about = _unescaped(line.split(" ", 3)[3])
         elif line.startswith("# TYPE "):
             _, _, name, kind = line.split(" ", 3)
+            if only_growing and kind not in _GROWING:
+                family = None
+                continue
             family = families.get(name)
             if family is None:
                 family = families[name] = _MergedFamily(name, about, kind)
@@ -151,7 +178,7 @@ def _read(page: str, families: dict[str, _MergedFamily]) -> None:
                 family.values[sample] = [float(value)]
             else:
                 found.append(float(value))
-            if exemplar:
+            if exemplar and not only_growing:
                 family.exemplars[sample] = exemplar
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -20,6 +21,7 @@ from bundleserver.serving.stopping import StoppableManager
 from bundleserver.serving.workers.lines import Line
 from bundleserver.serving.workers.member import Answers, Call, Member
 from bundleserver.serving.workers.merging import Entry, MergedMetrics, merge_index
+from bundleserver.serving.workers.remainder import REMAINDER
 
 _SECONDS = 1.0
 """Timeout of another worker process's answer; it is left out after that, and counted as silent."""
@@ -71,7 +73,7 @@ class Peers:
         self.manager = ClusterManager(manager, member)
         self._member = member
         self._registry = registry
-        self._pages = PageWriter()
+        self._pages, self._writing = PageWriter(), threading.Lock()
         self._history: Callable[[list[str]], list[list[object]]] = lambda _: []
 
     def tell_history(self, rows: Callable[[list[str]], list[list[object]]]) -> None:
@@ -107,9 +109,12 @@ class Peers:
 
     async def write_metrics(self, accept: str, accept_encoding: str) -> Page:
         """Write the metrics of all worker processes."""
-        answers = await self._ask("metrics")
-        silent = len(answers.silent) + len(answers.late)
-        merged = MergedMetrics(map(str, answers.values.values()), silent, self._own_metrics)
+        own = await asyncio.to_thread(self._own_metrics)
+        # The supervisor keeps it, in case that this process ends.
+        answers = await self._ask("metrics", {"page": own})
+        silent, values = len(answers.silent) + len(answers.late), {**answers.values}
+        remainder = cast("list[str]", values.pop(REMAINDER, []))
+        merged = MergedMetrics([own, *map(str, values.values())], silent, remainder)
         return await self._pages.write(merged, accept, accept_encoding)
 
     async def history(self, models: Collection[str]) -> list[list[object]]:
@@ -121,7 +126,8 @@ class Peers:
         return [*own, *chain.from_iterable(others)]
 
     def _own_metrics(self) -> str:
-        return write(self._registry, open_metrics=True)
+        with self._writing:
+            return write(self._registry, open_metrics=True)
 
     async def _ask(self, name: str, about: Line | None = None) -> Answers:
         return await asyncio.to_thread(self._member.ask, name, about or {}, _SECONDS)
