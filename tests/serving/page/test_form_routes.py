@@ -35,6 +35,15 @@ def test_a_form_names_the_versions_that_can_be_chosen():
     assert ["cpu", "memory"] == [field["name"] for field in form["inputs"][0]["fields"]]
 
 
+def test_a_label_of_a_version_that_is_not_ready_is_no_choice():
+    """It would not answer, and only administrators see what is not ready."""
+    versions = (FakeVersion("1"), FakeVersion("2", state=State.FAILED))
+    model = FakeModel("m", versions, labels={"stable": "1", "next": "2"})
+    form = asked(model, "form")[1]
+
+    assert (["1"], {"stable": "1"}) == (form["versions"], form["labels"])
+
+
 @pytest.mark.parametrize("query", [b"version=stable", b""])
 def test_a_version_may_be_a_label_or_left_out(query):
     """As in the addresses of predictions."""

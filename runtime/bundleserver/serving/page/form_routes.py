@@ -77,10 +77,10 @@ class FormRoutes:
         status = self._manager.status(model)
         ready = [each for each in status.versions if each.state is State.READY]
         digests = [(each.version, str(each.metadata.get("digest"))) for each in ready]
-        # Others cannot be asked, and their names may be for administrators.
-        names = {name for name, _ in digests}
-        labels = {label: name for label, name in status.labels.items() if name in names}
-        return _Choices(tuple(digests), status.default, tuple(sorted(labels.items())))
+        # A label of a version that is not ready is no choice, nor for everybody to see.
+        names = {each.version for each in ready}
+        labels = tuple(sorted(pair for pair in status.labels.items() if pair[1] in names))
+        return _Choices(tuple(digests), status.default, labels)
 
 
 class _Choices(NamedTuple):
