@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,14 @@ from bundleserver.batch.jobs.messages import Done, Job, Ready, Task, packed, unp
 from bundleserver.batch.jobs.pool import Pool
 from bundleserver.batch.models import Local
 from bundleserver.batch.outputs import with_identity
-from bundleserver.batch.tables.pieces import Piece, Reader, Wanted
+from bundleserver.batch.tables.pieces import Piece, Reader
 from bundleserver.batch.tables.writing import TableWriter
 from bundleserver.bundle.trust import TRUST_ANY, Trust
 from bundleserver.documents.forms import quoted
 from bundleserver.errors import InvalidInput
 
 ROW, REASON, LINE = "row", "reason", "line"
-"""The columns of rejected rows beside their own; ``line`` has the text of those without own ones."""
+"""The columns of rejected rows beside their own; ``line`` has the text of those without them."""
 _AHEAD = 2
 """Batches that wait, for each process."""
 
@@ -124,8 +124,12 @@ def score_table(
         if not reader.is_lines:
             own = _own(reader) if rejects is not None else ()
             taken, keep = tuple(dict.fromkeys([*taken, *keep, *own])), ()
-        wanted = Wanted(
-            taken, ready.wanted.datatypes, keep, output.form.name, lines=rejects is not None
+        wanted = replace(
+            ready.wanted,
+            columns=taken,
+            kept=keep,
+            kept_for=output.form.name,
+            texts=rejects is not None,
         )
         run.through(pool, reader.pieces(wanted, scoring.batch_rows), scoring.jobs)
         run.finish(known)
