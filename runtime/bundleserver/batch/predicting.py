@@ -64,6 +64,9 @@ def predict_batch(
         PredictionError: the model's own code raised.
         BundleServerError: the model cannot be opened.
     """
+    for what, given in (("keep", keep), ("columns", columns)):
+        if isinstance(given, str):
+            raise InvalidInput(f"{what} is the string '{given}'; expected a list of names")
     bundle = model if isinstance(model, Bundle) else opened_once(model, version, device, trust)
     if isinstance(model, Bundle) and version not in (None, bundle.version):
         raise InvalidInput(f"{bundle.identity} is open; version '{version}' cannot be chosen")
@@ -121,7 +124,8 @@ def _scorer(
     bundle: Bundle, schema: pa.Schema, method: str | None, *names: tuple[str, ...]
 ) -> Scorer:
     """Return what scores such tables, made once for each of their schemas."""
-    key = (id(bundle), method, names, schema.remove_metadata())
+    # Serialized: a schema with extension types may have no hash.
+    key = (id(bundle), method, names, schema.remove_metadata().serialize().to_pybytes())
     with _lock:
         known = _scorers.get(key)
     if known is not None and known[0] is bundle:

@@ -14,6 +14,7 @@ from bundleserver.batch.jobs.messages import Done, Job, Ready, Task, packed, unp
 from bundleserver.batch.jobs.pool import Pool
 from bundleserver.batch.models import Local
 from bundleserver.batch.outputs import with_identity
+from bundleserver.batch.questions import STEP
 from bundleserver.batch.tables.pieces import Piece, Reader
 from bundleserver.batch.tables.writing import TableWriter
 from bundleserver.bundle.trust import TRUST_ANY, Trust
@@ -62,6 +63,7 @@ class Counts:
         model: the facts of the model; empty before it is open.
         identity: its name in messages.
         rows_independent: whether a row's result has the same bits in every batch.
+        has_outputs: whether the outputs are known without any row.
     """
 
     read: int = 0
@@ -70,6 +72,7 @@ class Counts:
     identity: str = ""
     facts: dict[str, str] = field(default_factory=dict)
     rows_independent: bool = False
+    has_outputs: bool = False
 
 
 Tell = Callable[[Counts], None]
@@ -118,6 +121,7 @@ def score_table(
         counts.facts, counts.identity = ready.facts, ready.identity
         counts.rows_independent = ready.rows_independent
         known = pa.ipc.read_schema(pa.py_buffer(ready.outputs))
+        counts.has_outputs = bool(set(known.names) - {STEP})
         _check_names(scoring.keep, known.names)
         run = _Run(scoring, ready, reader, output, rejects, counts, tell)
         taken, keep = ready.wanted.columns, scoring.keep

@@ -60,6 +60,10 @@ class CsvReader:
             self._has_rows = len(start) >= _HEADER_BYTES or next(lines, None) is not None
         except csv.Error as error:
             raise InvalidInput(f"'{self._place}' is not valid CSV: {error}") from error
+        if not names and text.strip():
+            raise InvalidInput(
+                f"'{self._place}' begins with a blank line; expected names of columns"
+            )
         if not names:
             raise InvalidInput(f"'{self._place}' is empty; expected CSV whose first line has names")
         return names
