@@ -100,9 +100,9 @@ def score_table(
         InvalidInput: the table lacks a column, is damaged, or has a row that is not valid.
         BundleServerError: the model cannot be opened or raised; a process ended.
     """
-    if rejects is not None and (taken := set(_told(reader)) & set(_own(reader))):
+    if rejects is not None and (clashing := set(_told(reader)) & set(_own(reader))):
         raise InvalidInput(
-            f"the table has the columns {quoted(sorted(taken))}, which rejected rows get beside "
+            f"the table has the columns {quoted(sorted(clashing))}, which rejected rows get beside "
             "their own; rename them"
         )
     job = Job(
