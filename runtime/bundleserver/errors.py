@@ -233,7 +233,7 @@ class PredictionError(BundleServerError):
         self.identity = identity
         self.cause = cause
         self.incident = incident
-        super().__init__(f"{identity} failed: {cause} (incident {incident}; see the server log)")
+        super().__init__(f"{identity} failed: {cause} (incident {incident}; see the log)")
 
 
 class OutOfMemory(PredictionError):

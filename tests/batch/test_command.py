@@ -123,6 +123,22 @@ REFUSED = {
         ["--input", "-", "--format", "parquet", "--output", "s.csv"],
         "which is read and written by position",
     ),
+    "rejects in a pipe": (
+        ["--input", "data.parquet", "--output", "s.csv", "--rejects", "-"],
+        "error: --rejects is '-'; expected the name of a file",
+    ),
+    "a column twice": (
+        ["--input", "data.parquet", "--output", "s.csv", "--keep", "id,id"],
+        "keep has 'id' more than once",
+    ),
+    "a name with a comma": (
+        ["--input", "data.parquet", "--output", "s.csv", "--keep", '"a,b",id'],
+        "keep: the table has no column 'a,b'; it has",
+    ),
+    "no regular file": (
+        ["--input", "/dev/null", "--format", "parquet", "--output", "s.csv"],
+        "'/dev/null' is no regular file, and 'parquet' is read by position",
+    ),
     "no file": (["--input", "none.csv", "--output", "s.csv"], "none.csv"),
     "json in a pipe": (
         ["--input", "data.parquet", "--output", "-", "--output_format", "csv", "--json"],

@@ -175,6 +175,9 @@ REFUSED = {
         "column 'a' is string; 'model' version v1 expects FP64, and nothing is converted",
     ),
     "no key": (lambda t: t, {"keep": ["ids"]}, "keep: the table has no column 'ids'"),
+    "a string": (lambda t: t, {"keep": "id"}, "keep is the string 'id'; expected a list of names"),
+    "key twice": (lambda t: t, {"keep": ["id", "id"]}, "keep has 'id' more than once"),
+    "columns twice": (lambda t: t, {"columns": ["a", "a"]}, "columns has 'a' more than once"),
     "columns": (lambda t: t, {"columns": ["a"]}, "takes its columns by name, 'a', 'b', 'c'"),
     "method": (lambda t: t, {"method": "guess"}, "unknown output 'guess'"),
     "version": (lambda t: t, {"version": "v9"}, "v9"),
@@ -287,31 +290,33 @@ def test_sequences_must_have_the_models_shape(tmp_path):
     assert "row 9: column 'x' has lists of different lengths" in str(error.value)
 
 
-class Place(pa.ExtensionType):
-    """A type that a program defines; it has no hash."""
+class Tagged(pa.ExtensionType):
+    """Numbers of a type of one's own, which has no hash."""
+
+    __hash__ = None
 
     def __init__(self) -> None:
-        super().__init__(pa.string(), "tests.place")
+        super().__init__(pa.float64(), "tests.tagged")
 
     def __arrow_ext_serialize__(self) -> bytes:
         return b""
 
     @classmethod
-    def __arrow_ext_deserialize__(cls, storage, serialized) -> Place:
+    def __arrow_ext_deserialize__(cls, storage, serialized):
         return cls()
 
 
-def test_columns_of_a_programs_own_types_are_no_obstacle(tmp_path):
-    """They are ignored, or carried through."""
+def test_columns_of_extension_types_have_their_values(tmp_path):
+    """Taken or kept, and whether or not the type can be hashed."""
     case = forest()
-    directory = save(case, tmp_path)
-    places = pa.ExtensionArray.from_storage(Place(), pa.array(["x"] * len(case.table)))
-    table = case.arrow().append_column("place", places)
+    table = case.arrow()
+    a = table.column_names.index("a")
+    tagged = pa.ExtensionArray.from_storage(Tagged(), pa.array(NUMBERS.a))
 
-    scored = predict_batch(table, directory, keep=["place"])
+    scored = predict_batch(table.set_column(a, "a", tagged), save(case, tmp_path), keep=["a"])
 
-    assert Place() == scored.schema.field("place").type
     assert case.expected.tolist() == scored.column("output-0").to_pylist()
+    assert NUMBERS.a.tolist() == scored.column("a").storage.to_pylist()
 
 
 @pytest.mark.parametrize("what", ["keep", "columns"])

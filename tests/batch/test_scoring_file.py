@@ -161,12 +161,13 @@ def test_the_output_says_which_version_made_it(tmp_path, directory):
     """Parquet has model, version and digest in its metadata, which pandas reads without."""
     source = write(forest().arrow(), tmp_path / "data.parquet")
 
-    done = run(directory, source, tmp_path / "scores.parquet")
+    done = run(directory, source, tmp_path / "scores.parquet", method="predict_proba")
 
+    assert done.counts.rows_independent
     metadata = parquet.read_schema(tmp_path / "scores.parquet").metadata
     facts = {key.decode().rpartition(".")[2]: value.decode() for key, value in metadata.items()}
     assert done.counts.facts == {k: facts[k] for k in ("model", "version", "digest")}
-    assert ["id", "output-0"] == list(pd.read_parquet(tmp_path / "scores.parquet"))
+    assert ["id", "predict_proba"] == list(pd.read_parquet(tmp_path / "scores.parquet"))
 
 
 def with_bad_rows(table: pa.Table) -> pa.Table:

@@ -60,6 +60,8 @@ def bind(
     if twice:
         raise InvalidInput(f"the table has the columns {quoted(twice)} more than once")
     for what, wanted in (("keep", keep), ("columns", columns)):
+        if twice := [name for name, count in Counter(wanted).items() if count > 1]:
+            raise InvalidInput(f"{what} has {quoted(twice)} more than once")
         if missing := [name for name in wanted if name not in names]:
             raise InvalidInput(
                 f"{what}: the table has no column {quoted(missing)}; it has {quoted(names[:20])}"

@@ -59,9 +59,9 @@ def _flattened(column: Any) -> tuple[tuple[int, ...] | None, Any]:
 
 
 def _fits(sizes: tuple[int, ...], use: Use) -> bool:
-    return use.shape is None or all(
-        known in (-1, size) for size, known in zip(sizes, use.shape, strict=True)
-    )
+    if use.shape is None or len(sizes) != len(use.shape):
+        return use.shape is None
+    return all(known in (-1, size) for size, known in zip(sizes, use.shape, strict=True))
 
 
 def _one_by_one(column: Any, use: Use, problems: Problems) -> tuple[Array, Problems]:

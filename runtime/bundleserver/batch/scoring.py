@@ -20,10 +20,11 @@ from bundleserver.batch.questions import STEP, answer_questions
 from bundleserver.batch.texts import Problems
 from bundleserver.batch.values import values_of
 from bundleserver.bundle import Bundle
+from bundleserver.documents.forms import quoted
 from bundleserver.errors import InvalidInput, OutOfMemory, PredictionError
 from bundleserver.serving.execution.predict import predict
 from bundleserver.serving.requests import PredictRequest, RequestedOutput
-from bundleserver.tensors import Array
+from bundleserver.tensors import Array, TensorSpec
 
 Places = npt.NDArray[np.int64]
 
@@ -63,18 +64,23 @@ class Scorer:
         self._request = PredictRequest(bundle.model, bundle.version, outputs=outputs)
         self._bundle = bundle
         self._view = bundle.answering([method]) if method else bundle
-        made = [spec.name for spec in self._view.signature.outputs]
+        made = {spec.name: spec for spec in self._view.probe.signature.outputs}
         if method and made and method not in made:
-            raise InvalidInput(bundle.methods.unknown_output(method, made, bundle.identity))
+            raise InvalidInput(_unknown(method, made, bundle))
         self._binding = binding
         self._is_text = is_text
         self.identity = bundle.identity
-        self.rows_independent = self._view.call_traits.batchable
         self.facts = {
             "model": bundle.model,
             "version": bundle.version,
             "digest": str(bundle.metadata()["digest"]),
         }
+
+    @property
+    def rows_independent(self) -> bool:
+        """Ask whether a row's result has the same bits in every batch; may call the model."""
+        self._view.measure_calls()
+        return self._view.call_traits.batchable
 
     def score(
         self, batch: pa.RecordBatch, bad: Mapping[int, str] | None = None, *, first: bool = False
@@ -174,6 +180,15 @@ class Scorer:
         request = self._request._replace(tensors=tensors)
         outputs = predict(self._bundle, request, inputs).outputs
         return {name: column_of(values, name, rows) for name, values in outputs.items()}
+
+
+def _unknown(method: str, made: Mapping[str, TensorSpec], bundle: Bundle) -> str:
+    """Say which outputs and methods there are, as far as that is known without a call."""
+    if any(spec.datatype or spec.shape or spec.likely for spec in made.values()):
+        return bundle.methods.unknown_output(method, made, bundle.identity)
+    names = bundle.methods.names
+    has = f"has the methods {quoted(names)}" if names else "has no methods to choose"
+    return f"unknown method '{method}'; {bundle.identity} {has}, and names its outputs with answers"
 
 
 def reason_of(error: Exception) -> str:

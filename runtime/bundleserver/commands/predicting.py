@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Annotated
@@ -61,7 +62,11 @@ def predict(
     ] = None,
     keep: Annotated[
         list[str] | None,
-        typer.Option("--keep", metavar="COLUMNS", help="Columns to carry through: id,ts."),
+        typer.Option(
+            "--keep",
+            metavar="COLUMNS",
+            help="Columns to carry through: id,ts; a name with a comma in quotes: '\"a,b\",id'.",
+        ),
     ] = None,
     columns: Annotated[
         list[str] | None,
@@ -144,6 +149,8 @@ class _Places:
 
         if output is None:
             raise BundleError("--format is that of a table; add --output FILE for its scores")
+        if rejects == STANDARD:
+            raise BundleError("--rejects is '-'; expected the name of a file")
         require_arrow()
         from bundleserver.batch.jobs.scoring_file import Place
 
@@ -219,9 +226,11 @@ def _score(
 
 
 def _names(given: Sequence[str] | None) -> tuple[str, ...]:
-    """Split lists of names at their commas, each name once."""
-    parts = [part.strip() for one in given or () for part in one.split(",")]
-    return tuple(dict.fromkeys(filter(None, parts)))
+    """Split lists of names at their commas; a name with a comma stands in quotes, as in CSV."""
+    parts = [
+        part.strip() for line in csv.reader(given or (), skipinitialspace=True) for part in line
+    ]
+    return tuple(filter(None, parts))
 
 
 def _refuse_without_output(source: str, flags: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,14 +14,15 @@ from bundleserver.batch.jobs.messages import Done, Job, Ready, Task, packed, unp
 from bundleserver.batch.jobs.pool import Pool
 from bundleserver.batch.models import Local
 from bundleserver.batch.outputs import with_identity
-from bundleserver.batch.tables.pieces import Piece, Reader, Wanted
+from bundleserver.batch.questions import STEP
+from bundleserver.batch.tables.pieces import Piece, Reader
 from bundleserver.batch.tables.writing import TableWriter
 from bundleserver.bundle.trust import TRUST_ANY, Trust
 from bundleserver.documents.forms import quoted
 from bundleserver.errors import InvalidInput
 
 ROW, REASON, LINE = "row", "reason", "line"
-"""The columns of rejected rows beside their own; ``line`` has the text of those without own ones."""
+"""The columns of rejected rows beside their own; ``line`` has the text of those without them."""
 _AHEAD = 2
 """Batches that wait, for each process."""
 
@@ -62,6 +63,7 @@ class Counts:
         model: the facts of the model; empty before it is open.
         identity: its name in messages.
         rows_independent: whether a row's result has the same bits in every batch.
+        has_outputs: whether the outputs are known without any row.
     """
 
     read: int = 0
@@ -70,6 +72,7 @@ class Counts:
     identity: str = ""
     facts: dict[str, str] = field(default_factory=dict)
     rows_independent: bool = False
+    has_outputs: bool = False
 
 
 Tell = Callable[[Counts], None]
@@ -97,9 +100,9 @@ def score_table(
         InvalidInput: the table lacks a column, is damaged, or has a row that is not valid.
         BundleServerError: the model cannot be opened or raised; a process ended.
     """
-    if rejects is not None and (taken := set(_told(reader)) & set(_own(reader))):
+    if rejects is not None and (clashing := set(_told(reader)) & set(_own(reader))):
         raise InvalidInput(
-            f"the table has the columns {quoted(sorted(taken))}, which rejected rows get beside "
+            f"the table has the columns {quoted(sorted(clashing))}, which rejected rows get beside "
             "their own; rename them"
         )
     job = Job(
@@ -118,14 +121,19 @@ def score_table(
         counts.facts, counts.identity = ready.facts, ready.identity
         counts.rows_independent = ready.rows_independent
         known = pa.ipc.read_schema(pa.py_buffer(ready.outputs))
+        counts.has_outputs = bool(set(known.names) - {STEP})
         _check_names(scoring.keep, known.names)
         run = _Run(scoring, ready, reader, output, rejects, counts, tell)
         taken, keep = ready.wanted.columns, scoring.keep
         if not reader.is_lines:
             own = _own(reader) if rejects is not None else ()
             taken, keep = tuple(dict.fromkeys([*taken, *keep, *own])), ()
-        wanted = Wanted(
-            taken, ready.wanted.datatypes, keep, output.form.name, lines=rejects is not None
+        wanted = replace(
+            ready.wanted,
+            columns=taken,
+            kept=keep,
+            kept_for=output.form.name,
+            texts=rejects is not None,
         )
         run.through(pool, reader.pieces(wanted, scoring.batch_rows), scoring.jobs)
         run.finish(known)

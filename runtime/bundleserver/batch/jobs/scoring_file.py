@@ -82,6 +82,11 @@ def score_file(
                 score_table(scoring, reader, writers[-1], more, counts, progress.tell)
             for writer in writers:
                 writer.complete()
+            if not counts.written and not counts.has_outputs:
+                say(
+                    f"'{output.name}' has no columns of outputs: no row was scored, and "
+                    f"{counts.identity} names them with answers"
+                )
         except BaseException as error:
             if counts.read and not isinstance(error, BrokenPipeError):
                 say(f"stopped after row {counts.read:,} of '{source.name}'")
@@ -110,8 +115,6 @@ def _check_places(source: Place, output: Place, rejects: Place | None) -> None:
     places = [("--input", source), ("--output", output)]
     if rejects is not None:
         places.append(("--rejects", rejects))
-        if rejects.name == STANDARD:
-            raise StoreError("--rejects is '-'; expected the name of a file")
     for index, (flag, place) in enumerate(places):
         for other_flag, other in places[:index]:
             is_pipe = STANDARD in (place.name, other.name)

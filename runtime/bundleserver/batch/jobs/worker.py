@@ -62,6 +62,7 @@ def _prepared(bundle: Bundle, job: Job) -> tuple[Scorer, Ready]:
         tuple(use.column for use in binding.uses),
         # 0 and 1 may stand for booleans, which the model's own validation knows.
         {u.column: None if u.is_flag else u.datatype or u.text_datatype for u in binding.uses},
+        {use.column: bool(use.shape) for use in binding.uses if use.shape is not None},
     )
     outputs = pa.schema(list(scorer.sample_columns().items())).serialize().to_pybytes()
     independent = scorer.rows_independent

@@ -23,17 +23,28 @@ _KINDS: dict[type, str] = {
 _EXPECTED = {"BOOL": "a boolean", "BYTES": "a string"}
 
 
-def column_of_json(values: Sequence[object], datatype: str | None, name: str, bad: Bad) -> pa.Array:
+def column_of_json(
+    values: Sequence[object], datatype: str | None, is_list: bool | None, name: str, bad: Bad
+) -> pa.Array:
     """Make a column of JSON values, with null for those of another kind, which ``bad`` tells of.
 
-    The kind is the datatype's, or else that of the first value.
+    The kind is an array or the datatype's, or else that of the first value.
+
+    Args:
+        values: the values.
+        datatype: what the model takes, if it says so.
+        is_list: whether it takes arrays, if it says so.
+        name: the column.
+        bad: is told of rows, by their places.
 
     Raises:
         InvalidInput: the arrays in it are of more than one kind.
     """
     kinds = [_KINDS.get(type(value), "") for value in values]
-    wanted = next((kind for kind in kinds if kind), "")
-    if wanted != "an array" and datatype is not None:
+    wanted = next((kind for kind in kinds if kind and (kind != "an array" or is_list is None)), "")
+    if is_list:
+        wanted = "an array"
+    elif wanted != "an array" and datatype is not None:
         wanted = _EXPECTED.get(datatype, "a number")
     kept = list(values)
     for at, kind in enumerate(kinds):

@@ -38,9 +38,9 @@ def parts_of(line: str) -> dict[str, Part]:
     parts: dict[str, Part] = {}
     at = _after_space(line, line.index("{") + 1)
     while line[at] != "}":
-        name, at = json.decoder.scanstring(line, at + 1)
+        name, at = _DECODER.raw_decode(line, at)
         at = _BETWEEN.match(line, at).end()  # type: ignore[union-attr]  # it is valid
-        value, end = _DECODER.scan_once(line, at)
+        value, end = _DECODER.raw_decode(line, at)
         parts[name] = (value, line[at:end])
         at = _after_space(line, end)
         if line[at] == ",":

@@ -86,9 +86,10 @@ class JsonLinesReader:
                 if name not in row:
                     bad.setdefault(at, f"has no '{name}'")
             values = [row.get(name) for row in rows]
-            columns.append(column_of_json(values, wanted.datatypes.get(name), name, bad))
+            datatype, is_list = wanted.datatypes.get(name), wanted.lists.get(name)
+            columns.append(column_of_json(values, datatype, is_list, name, bad))
         batch = _batch(columns, wanted.columns, len(rows))
-        texts = dict(enumerate(lines)) if wanted.lines else {}
+        texts = dict(enumerate(lines)) if wanted.texts else {}
         if kept is None:
             return Piece(batch, bad, lines=texts)
         parts = [

@@ -38,16 +38,18 @@ class Wanted:
     Attributes:
         columns: all of them, in the order in which they come.
         datatypes: the datatypes of those that the model takes; None for what is not known.
+        lists: of those that the model takes, whether their values are lists, where it says so.
         kept: those to carry through, where the reader ``is_lines``.
         kept_for: the name of the format to carry them to.
-        lines: whether the texts of rows are wanted.
+        texts: whether the texts of rows are wanted.
     """
 
     columns: tuple[str, ...]
     datatypes: dict[str, str | None] = field(default_factory=dict)
+    lists: dict[str, bool] = field(default_factory=dict)
     kept: tuple[str, ...] = ()
     kept_for: str = ""
-    lines: bool = False
+    texts: bool = False
 
 
 class Reader(Protocol):

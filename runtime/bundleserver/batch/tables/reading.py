@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from bundleserver.batch.tables.formats import Format
+from pathlib import Path
+
+from bundleserver.batch.tables.formats import ARROW, PARQUET, Format
 from bundleserver.batch.tables.pieces import Reader
+from bundleserver.errors import InvalidInput
 
 
 def open_reader(place: str, form: Format) -> Reader:
@@ -13,6 +16,12 @@ def open_reader(place: str, form: Format) -> Reader:
         InvalidInput: it is of another format, or damaged.
         OSError: it cannot be read.
     """
+    path = Path(place)
+    if form in (PARQUET, ARROW) and path.exists() and not path.is_file():
+        raise InvalidInput(
+            f"'{place}' is no regular file, and '{form.name}' is read by position; use a file, or "
+            "'arrows', 'csv' or 'jsonl' for a pipe"
+        )
     if form.name == "parquet":
         from bundleserver.batch.tables.columnar import ParquetReader
 
