@@ -117,11 +117,9 @@ def _requests_of(source: Path, model: str, dry_run: bool) -> tuple[Iterable[Pred
 
 def _say_unreadable(requests: Iterable[PredictRequest]) -> None:
     """Name the files of a payload log that were not read."""
-    unreadable: Sequence[str] = getattr(requests, "unreadable", ())
-    for why in unreadable[:_MOST_NAMED]:
-        say(why, err=True)
-    if unreadable:
-        say(f"left out {len(unreadable)} files that cannot be read", err=True)
+    if unreadable := getattr(requests, "unreadable", ()):
+        first = "; ".join(unreadable[:_MOST_NAMED])
+        say(f"left out {len(unreadable)} files that cannot be read: {first}", err=True)
 
 
 def _say_plan(directory: Path, labels: Sequence[str], requests: int, as_json: bool) -> None:
@@ -147,10 +145,8 @@ def _say_plan(directory: Path, labels: Sequence[str], requests: int, as_json: bo
     say(f"would send {requests} requests to {labels[0]} and {labels[1]}; nothing was opened")
 
 
-_MOST_POINTS = 1_000_000
-"""Values of an output that are kept for the plot."""
-
-_MOST_NAMED = 10  # files
+_MOST_POINTS = 1_000_000  # values of an output that are kept for the plot
+_MOST_NAMED = 10  # files that cannot be read
 
 
 def read_requests(data: bytes, where: str, model: str) -> Iterator[PredictRequest]:
@@ -204,8 +200,8 @@ def _predict(bundle: Bundle, request: PredictRequest) -> tuple[dict[str, Array],
 
     if request.tensors is not None:
         # A model may write to its inputs, and the other one has to get the same.
-        own = (tensor._replace(values=tensor.values.copy()) for tensor in request.tensors)
-        request = request._replace(tensors=tuple(own))
+        own = tuple(one._replace(values=one.values.copy()) for one in request.tensors)
+        request = request._replace(tensors=own)
     started = time.perf_counter()
     try:
         response = predict(bundle, request)
