@@ -133,6 +133,36 @@ def test_no_rows_have_the_columns_of_many(tmp_path):
     assert whole.schema.equals(none.schema, check_metadata=True)
 
 
+OWN_CODE = """
+class Echo:
+    def predict(self, inputs):
+        return {"y": inputs["x"]}
+"""
+
+
+def test_outputs_that_nobody_declared_have_the_names_of_the_first_answer(tmp_path, monkeypatch):
+    """No rows have the columns of many, and an unknown method is told what there is."""
+    (tmp_path / "echoing.py").write_text(OWN_CODE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from echoing import Echo
+
+    BundleStore(tmp_path / "models").save(
+        "echo",
+        Echo(),
+        frameworks={"model": "python"},
+        inputs=[{"name": "x", "datatype": "FP64", "shape": [-1]}],
+        examples={"x": np.array([1.5])},
+        code=[tmp_path / "echoing.py"],
+    )
+    rows = pa.table({"x": [1.5, 2.5], "id": [1, 2]})
+
+    none = predict_batch(rows.slice(0, 0), tmp_path / "models" / "echo", keep=["id"])
+
+    assert ["id", "y"] == none.schema.names
+    with pytest.raises(InvalidInput, match=r"unknown output 'nope'.*has the outputs 'y'"):
+        predict_batch(rows, tmp_path / "models" / "echo", method="nope")
+
+
 def test_sequences_of_different_lengths_are_asked_by_length(tmp_path):
     """Rows of one batch may have sequences of their own length each."""
     import torch

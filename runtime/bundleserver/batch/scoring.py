@@ -64,9 +64,10 @@ class Scorer:
         self._request = PredictRequest(bundle.model, bundle.version, outputs=outputs)
         self._bundle = bundle
         self._view = bundle.answering([method]) if method else bundle
-        made = {spec.name: spec for spec in self._view.probe.signature.outputs}
-        if method and made and method not in made:
-            raise InvalidInput(_unknown(method, made, bundle))
+        made = {spec.name for spec in self._view.signature.outputs}
+        seen = {spec.name: spec for spec in bundle.probe.signature.outputs}
+        if method and made and method not in made | set(seen):
+            raise InvalidInput(_unknown(method, seen, bundle))
         self._binding = binding
         self._is_text = is_text
         self.identity = bundle.identity
@@ -115,8 +116,9 @@ class Scorer:
 
     def sample_columns(self) -> dict[str, pa.DataType]:
         """Return the outputs' names and types as far as they are known without any row."""
-        specs = self._view.signature.outputs
-        announced = {spec.name: spec for spec in self._view.probe.signature.outputs}
+        seen = self._bundle.probe.signature.outputs
+        specs = self._view.signature.outputs if self._request.outputs else seen
+        announced = {spec.name: spec for spec in seen}
         types = {spec.name: type_of(announced.get(spec.name, spec)) for spec in specs}
         known = {name: kind for name, kind in types.items() if kind is not None}
         return {STEP: pa.int64(), **known} if self._binding.questions else known
