@@ -526,7 +526,7 @@ def test_quotes_that_are_never_closed_are_damage(tmp_path, directory, text):
     """A file that was cut off is refused, and its end is not one long value."""
     (tmp_path / "data.csv").write_text(text)
 
-    with pytest.raises(InvalidInput, match="is damaged: it ends inside quotes|is not valid CSV"):
+    with pytest.raises(InvalidInput, match=r"is damaged: it ends inside quotes|is not valid CSV"):
         run(directory, tmp_path / "data.csv", tmp_path / "scores.csv", tmp_path / "bad.csv")
     assert ["data.csv"] == names_in(tmp_path)
 

@@ -15,6 +15,7 @@ from bundleserver.batch.jobs.pool import Pool
 from bundleserver.batch.models import Local
 from bundleserver.batch.outputs import with_identity
 from bundleserver.batch.tables.pieces import Piece, Reader, Wanted
+from bundleserver.batch.tables.sinks import check_carried
 from bundleserver.batch.tables.writing import TableWriter
 from bundleserver.bundle.trust import TRUST_ANY, Trust
 from bundleserver.documents.forms import quoted
@@ -102,6 +103,7 @@ def score_table(
             f"the table has the columns {quoted(sorted(taken))}, which rejected rows get beside "
             "their own; rename them"
         )
+    _check_carried(scoring, reader.schema, output, rejects)
     job = Job(
         scoring.model,
         scoring.device,
@@ -125,6 +127,16 @@ def score_table(
         wanted = Wanted(tuple(columns), ready.wanted.datatypes)
         run.through(pool, reader.pieces(wanted, scoring.batch_rows), scoring.jobs)
         run.finish(known)
+
+
+def _check_carried(
+    scoring: Scoring, table: pa.Schema, output: TableWriter, rejects: TableWriter | None
+) -> None:
+    """Refuse what an output's format has not; names that the table lacks are said later."""
+    known = [name for name in scoring.keep if name in table.names]
+    check_carried(table, known, output.form, "--keep")
+    if rejects is not None:
+        check_carried(table, table.names, rejects.form, "--rejects")
 
 
 class _Run:
