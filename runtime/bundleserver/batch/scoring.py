@@ -64,17 +64,24 @@ class Scorer:
         self._bundle = bundle
         self._view = bundle.answering([method]) if method else bundle
         made = [spec.name for spec in self._view.signature.outputs]
-        if method and made and method not in made:
-            raise InvalidInput(bundle.methods.unknown_output(method, made, bundle.identity))
+        # A model whose outputs are known by its answers only has other names there.
+        announced = [spec.name for spec in self._view.probe.signature.outputs] or made
+        if method and made and method not in (*made, *announced):
+            raise InvalidInput(bundle.methods.unknown_output(method, announced, bundle.identity))
         self._binding = binding
         self._is_text = is_text
         self.identity = bundle.identity
-        self.rows_independent = self._view.call_traits.batchable
         self.facts = {
             "model": bundle.model,
             "version": bundle.version,
             "digest": str(bundle.metadata()["digest"]),
         }
+
+    @property
+    def rows_independent(self) -> bool:
+        """Whether a row's result has the same bits in every batch; found out by a few calls."""
+        self._view.measure_calls()
+        return self._view.call_traits.batchable
 
     def score(
         self, batch: pa.RecordBatch, bad: Mapping[int, str] | None = None, *, first: bool = False
