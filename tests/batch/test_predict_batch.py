@@ -297,7 +297,9 @@ def test_a_method_of_trees_has_the_same_bits_in_every_batch(tmp_path):
         scorer = Scorer(bundle, bind(bundle, case.arrow().schema), "predict_proba")
 
         assert scorer.rows_independent
-        with pytest.raises(InvalidInput, match=r"unknown output 'nope'; .* has the outputs 'output"):
+        with pytest.raises(
+            InvalidInput, match=r"unknown output 'nope'; .* has the outputs 'output"
+        ):
             Scorer(bundle, bind(bundle, case.arrow().schema), "nope")
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,6 +30,16 @@ def open_part(path: Path) -> tuple[Path, BinaryIO]:
     with suppress(OSError):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return part, file
+
+
+@contextmanager
+def held(file: BinaryIO) -> Iterator[None]:
+    """Keep the lock of a file that is closed meanwhile, so that it is not taken for a left one."""
+    lock = os.dup(file.fileno())
+    try:
+        yield
+    finally:
+        os.close(lock)
 
 
 def remove_abandoned(path: Path) -> None:

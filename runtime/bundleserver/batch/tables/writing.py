@@ -11,7 +11,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from bundleserver.batch.tables.formats import STANDARD, Format
-from bundleserver.batch.tables.parts import open_part
+from bundleserver.batch.tables.parts import held, open_part
 from bundleserver.batch.tables.sinks import Sink, begin, carried
 from bundleserver.errors import StoreError
 
@@ -82,9 +82,10 @@ class TableWriter:
                 self._file.flush()
                 self._opened.close()
                 return
-            self._opened.close()
-            self._refuse_existing()
-            self._part.replace(self._path)
+            with held(self._file):
+                self._opened.close()
+                self._refuse_existing()
+                self._part.replace(self._path)
             self._part = None
         except (OSError, pa.ArrowException) as error:
             if isinstance(error, BrokenPipeError):
