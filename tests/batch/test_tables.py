@@ -112,9 +112,14 @@ def test_categories_may_differ_between_batches(tmp_path):
     parts = [pa.array([text]).dictionary_encode() for text in ("x", "y")]
     batches = [pa.RecordBatch.from_arrays([part], ["k"]) for part in parts]
 
+    lists = [pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), part) for part in parts]
+    nested = [pa.RecordBatch.from_arrays([part], ["k"]) for part in lists]
+
     path = written(batches, tmp_path / "s.arrow", ARROW)
+    other = written(nested, tmp_path / "n.arrow", ARROW)
 
     assert ["x", "y"] == ipc.open_file(path).read_all()["k"].to_pylist()
+    assert [["x"], ["y"]] == ipc.open_file(other).read_all()["k"].to_pylist()
 
 
 @pytest.mark.parametrize("form", [CSV, JSON_LINES])

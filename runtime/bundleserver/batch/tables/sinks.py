@@ -112,7 +112,22 @@ def _carried_type(kind: pa.DataType, form: Format) -> pa.DataType:
         kind = kind.value_type
     if kinds.is_string_view(kind):
         return pa.string()
-    return pa.binary() if kinds.is_binary_view(kind) else kind
+    if kinds.is_binary_view(kind):
+        return pa.binary()
+    return _carried_nested(kind, form)
+
+
+def _carried_nested(kind: pa.DataType, form: Format) -> pa.DataType:
+    """Return the type of lists and structs in a format."""
+    if not (kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_struct(kind)):
+        return kind
+    own = [kind.field(at) for at in range(kind.num_fields)]
+    fields = [pa.field(one.name, _carried_type(one.type, form)) for one in own]
+    if [one.type for one in own] == [one.type for one in fields]:
+        return kind
+    if kinds.is_struct(kind):
+        return pa.struct(fields)
+    return (pa.large_list if kinds.is_large_list(kind) else pa.list_)(fields[0])
 
 
 def _as(column: Any, kind: pa.DataType) -> Any:
