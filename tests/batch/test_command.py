@@ -139,6 +139,14 @@ REFUSED = {
         ["--input", "/dev/null", "--format", "parquet", "--output", "s.csv"],
         "'/dev/null' is no regular file, and 'parquet' is read by position",
     ),
+    "rejects without a suffix": (
+        ["--input", "data.parquet", "--output", "s.csv", "--rejects", "bad"],
+        "'.jsonl.gz', '.ndjson.gz', '.arrow', '.feather', '.arrows'\n",
+    ),
+    "bytes as text": (
+        ["--input", "bytes.parquet", "--output", "s.csv", "--keep", "raw"],
+        "--keep: column 'raw' is binary, which csv does not have; use Parquet or Arrow",
+    ),
     "no file": (["--input", "none.csv", "--output", "s.csv"], "none.csv"),
     "json in a pipe": (
         ["--input", "data.parquet", "--output", "-", "--output_format", "csv", "--json"],
@@ -152,13 +160,17 @@ def test_flags_that_make_no_sense_are_refused(name, directory, source, monkeypat
     """One line, exit code 1, and nothing is written."""
     words, says = REFUSED[name]
     monkeypatch.chdir(source.parent)
+    if "bytes.parquet" in words:
+        raw = forest().arrow().append_column("raw", pa.array([b"\xff"] * len(IDS)))
+        source = source.rename("bytes.parquet")
+        parquet.write_table(raw, source)
 
     ended = command("predict", directory, *words, stdin="{}")
 
     assert 1 == ended.code
     assert says in ended.err
     assert 1 == len(ended.err.splitlines())
-    assert ["data.parquet"] == [path.name for path in source.parent.iterdir()]
+    assert [source.name] == [path.name for path in source.parent.absolute().iterdir()]
 
 
 def test_ctrl_c_ends_all_processes_and_leaves_no_file(tmp_path, directory):

@@ -320,6 +320,22 @@ def test_sequences_must_have_the_models_shape(tmp_path):
     assert "row 9: column 'x' has lists of different lengths" in str(error.value)
 
 
+def test_a_method_of_trees_has_the_same_bits_in_every_batch(tmp_path):
+    """What a method adds is measured before it is told."""
+    from bundleserver.batch.binding import bind
+    from bundleserver.batch.scoring import Scorer
+
+    case = forest()
+    with closing(open_local(Local(save(case, tmp_path)))) as bundle:
+        scorer = Scorer(bundle, bind(bundle, case.arrow().schema), "predict_proba")
+
+        assert scorer.rows_independent
+        with pytest.raises(
+            InvalidInput, match=r"unknown output 'nope'; .* has the outputs 'output"
+        ):
+            Scorer(bundle, bind(bundle, case.arrow().schema), "nope")
+
+
 class Tagged(pa.ExtensionType):
     """Numbers of a type of one's own, which has no hash."""
 

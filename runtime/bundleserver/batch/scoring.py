@@ -20,11 +20,10 @@ from bundleserver.batch.questions import STEP, answer_questions
 from bundleserver.batch.texts import Problems
 from bundleserver.batch.values import values_of
 from bundleserver.bundle import Bundle
-from bundleserver.documents.forms import quoted
 from bundleserver.errors import InvalidInput, OutOfMemory, PredictionError
 from bundleserver.serving.execution.predict import predict
 from bundleserver.serving.requests import PredictRequest, RequestedOutput
-from bundleserver.tensors import Array, TensorSpec
+from bundleserver.tensors import Array
 
 Places = npt.NDArray[np.int64]
 
@@ -64,10 +63,11 @@ class Scorer:
         self._request = PredictRequest(bundle.model, bundle.version, outputs=outputs)
         self._bundle = bundle
         self._view = bundle.answering([method]) if method else bundle
-        made = {spec.name for spec in self._view.signature.outputs}
-        seen = {spec.name: spec for spec in bundle.probe.signature.outputs}
-        if method and made and method not in made | set(seen):
-            raise InvalidInput(_unknown(method, seen, bundle))
+        made = [spec.name for spec in self._view.signature.outputs]
+        # A model whose outputs are known by its answers only has other names there.
+        announced = [spec.name for spec in self._view.probe.signature.outputs] or made
+        if method and made and method not in (*made, *announced):
+            raise InvalidInput(bundle.methods.unknown_output(method, announced, bundle.identity))
         self._binding = binding
         self._is_text = is_text
         self.identity = bundle.identity
@@ -79,7 +79,7 @@ class Scorer:
 
     @property
     def rows_independent(self) -> bool:
-        """Ask whether a row's result has the same bits in every batch; may call the model."""
+        """Whether a row's result has the same bits in every batch; found out by a few calls."""
         self._view.measure_calls()
         return self._view.call_traits.batchable
 
@@ -182,15 +182,6 @@ class Scorer:
         request = self._request._replace(tensors=tensors)
         outputs = predict(self._bundle, request, inputs).outputs
         return {name: column_of(values, name, rows) for name, values in outputs.items()}
-
-
-def _unknown(method: str, made: Mapping[str, TensorSpec], bundle: Bundle) -> str:
-    """Say which outputs and methods there are, as far as that is known without a call."""
-    if any(spec.datatype or spec.shape or spec.likely for spec in made.values()):
-        return bundle.methods.unknown_output(method, made, bundle.identity)
-    names = bundle.methods.names
-    has = f"has the methods {quoted(names)}" if names else "has no methods to choose"
-    return f"unknown method '{method}'; {bundle.identity} {has}, and names its outputs with answers"
 
 
 def reason_of(error: Exception) -> str:

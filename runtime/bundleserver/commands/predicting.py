@@ -156,9 +156,9 @@ class _Places:
 
         self.source = Place(source, format_of(source, form, "--format"))
         self.output = Place(output, format_of(output, output_form, "--output_format"))
-        self.rejects = (
-            None if rejects is None else Place(rejects, format_of(rejects, None, "--rejects"))
-        )
+        if rejects == STANDARD:
+            raise BundleError("--rejects is '-'; expected the name of a file")
+        self.rejects = None if rejects is None else Place(rejects, format_of(rejects, None, None))
 
 
 def _score(

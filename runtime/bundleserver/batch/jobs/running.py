@@ -16,6 +16,7 @@ from bundleserver.batch.models import Local
 from bundleserver.batch.outputs import with_identity
 from bundleserver.batch.questions import STEP
 from bundleserver.batch.tables.pieces import Piece, Reader
+from bundleserver.batch.tables.sinks import check_carried
 from bundleserver.batch.tables.writing import TableWriter
 from bundleserver.bundle.trust import TRUST_ANY, Trust
 from bundleserver.documents.forms import quoted
@@ -105,6 +106,7 @@ def score_table(
             f"the table has the columns {quoted(sorted(clashing))}, which rejected rows get beside "
             "their own; rename them"
         )
+    _check_carried(scoring, reader, output, rejects)
     job = Job(
         scoring.model,
         scoring.device,
@@ -147,6 +149,19 @@ def _told(reader: Reader) -> tuple[str, ...]:
 def _own(reader: Reader) -> tuple[str, ...]:
     """Return the table's columns that rejected rows have."""
     return () if reader.is_lines else tuple(reader.schema.names)
+
+
+def _check_carried(
+    scoring: Scoring, reader: Reader, output: TableWriter, rejects: TableWriter | None
+) -> None:
+    """Refuse what an output's format has not; names that the table lacks are said later."""
+    if reader.is_lines:
+        return
+    table = reader.schema
+    known = [name for name in scoring.keep if name in table.names]
+    check_carried(table, known, output.form, "--keep")
+    if rejects is not None:
+        check_carried(table, _own(reader), rejects.form, "--rejects")
 
 
 class _Run:

@@ -17,7 +17,7 @@ from bundleserver.batch.models import open_local
 from bundleserver.batch.scoring import Scorer
 from bundleserver.batch.tables.pieces import Wanted
 from bundleserver.bundle import Bundle
-from bundleserver.errors import BundleServerError, InvalidInput
+from bundleserver.errors import BundleServerError, InvalidInput, PredictionError
 from bundleserver.frameworks.interface import first_line
 
 LOG = logging.getLogger(__name__)
@@ -81,6 +81,9 @@ def _scored(scorer: Scorer, task: Task, job: Job) -> Done | Failed:
 
 
 def _said(error: BaseException) -> str:
+    if isinstance(error, PredictionError):
+        # Its own message refers to a server's log.
+        return f"{error.identity} failed: {error.cause}"
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror or error}"

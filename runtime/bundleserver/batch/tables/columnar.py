@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -34,10 +36,14 @@ class ParquetReader:
         import pyarrow.parquet as parquet
 
         self._place = place
+        _require_regular(place, "Parquet")
         self._file = pa.OSFile(place)
         try:
             self._parquet = parquet.ParquetFile(
-                self._file, pre_buffer=False, buffer_size=_BUFFER_BYTES
+                self._file,
+                pre_buffer=False,
+                buffer_size=_BUFFER_BYTES,
+                page_checksum_verification=True,
             )
             self.schema: pa.Schema = self._parquet.schema_arrow
         except (pa.ArrowException, OSError) as error:
@@ -51,6 +57,7 @@ class ParquetReader:
 
     def pieces(self, wanted: Wanted, rows: int | None) -> Iterator[Piece]:
         """Yield the rows; see ``Reader``."""
+        self._check_counts(set(wanted.columns))
         rows = rows or rows_for(self._bytes / max(1, self.rows or 0))
         batches = self._parquet.iter_batches(
             batch_size=rows, columns=list(wanted.columns), use_threads=False
@@ -59,6 +66,30 @@ class ParquetReader:
         for batch in rechunked(ordered, rows):
             self._read += batch.num_rows
             yield Piece(batch)
+        if self._read != self.rows:
+            raise self._other_rows(self._read, "were read")
+
+    def _check_counts(self, wanted: Collection[str]) -> None:
+        """Compare the numbers of rows that the file, its row groups and their columns say."""
+        meta, schema = self._parquet.metadata, self._parquet.schema
+        groups = [meta.row_group(group) for group in range(meta.num_row_groups)]
+        if (count := sum(group.num_rows for group in groups)) != self.rows:
+            raise self._other_rows(count, "are in its row groups")
+        columns = [schema.column(at) for at in range(len(schema))]
+        flat = [
+            at for at, c in enumerate(columns) if c.path in wanted and not c.max_repetition_level
+        ]
+        for group in groups:
+            for at in flat:
+                if (count := group.column(at).num_values) != group.num_rows:
+                    said = f"are in a row group's column '{columns[at].path}'"
+                    raise self._other_rows(count, said, group.num_rows)
+
+    def _other_rows(self, count: int, where: str, said: int | None = None) -> InvalidInput:
+        whole = self.rows if said is None else said
+        return InvalidInput(
+            f"'{self._place}' is damaged: it says that there are {whole} rows, and {count} {where}"
+        )
 
     def fraction(self) -> float | None:
         """Return how much has been read."""
@@ -84,6 +115,8 @@ class ArrowReader:
             OSError: it cannot be read.
         """
         self._place = place
+        if form == ARROW:
+            _require_regular(place, "an Arrow file")
         self._file: BinaryIO = sys.stdin.buffer if place == STANDARD else open(place, "rb")  # noqa: SIM115, PTH123 - closed by close
         self._size = 0 if place == STANDARD else os.fstat(self._file.fileno()).st_size
         self.rows: int | None = None
@@ -132,6 +165,20 @@ def _checked(batches: Iterator[Any], place: str) -> Iterator[Any]:
         except (pa.ArrowException, OSError) as error:
             raise _damaged(place, error) from error
         yield batch
+
+
+def _require_regular(place: str, what: str) -> None:
+    """Refuse a pipe, which cannot be read by position.
+
+    Raises:
+        InvalidInput: it is no regular file.
+        OSError: it is not there.
+    """
+    if not stat.S_ISREG(Path(place).stat().st_mode):
+        raise InvalidInput(
+            f"'{place}' is not a regular file, and {what} is read by position; use a file, or "
+            "'arrows', 'csv' or 'jsonl' for a pipe"
+        )
 
 
 def _damaged(place: str, error: Exception) -> Exception:

@@ -68,18 +68,23 @@ def format_by_suffix(place: str) -> Format | None:
     return next((_SUFFIXES[suffix] for suffix in known if name.endswith(suffix)), None)
 
 
-def format_of(place: str, named: str | None, flag: str) -> Format:
+def format_of(place: str, named: str | None, flag: str | None) -> Format:
     """Return a file's format: the named one, or else that of its suffix.
+
+    Args:
+        place: the file.
+        named: the format that a flag names, if it does.
+        flag: that flag, for messages; None where there is none, and a file must have a suffix.
 
     Raises:
         BundleError: neither says which one it is, or the file cannot be a stream.
     """
-    found = format_named(named, flag) if named else format_by_suffix(place)
+    found = format_named(named, flag) if named and flag else format_by_suffix(place)
     if found is None:
         what = "standard input and output have" if place == STANDARD else f"'{place}' has"
         raise BundleError(
-            f"{what} no suffix of a table's format; expected one of {quoted(_SUFFIXES)}, or "
-            f"{flag} with one of {quoted(FORMATS)}"
+            f"{what} no suffix of a table's format; expected one of {quoted(_SUFFIXES)}"
+            + (f", or {flag} with one of {quoted(FORMATS)}" if flag else "")
         )
     if place == STANDARD and found in (PARQUET, ARROW):
         raise BundleError(

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import gzip
 import os
-import secrets
 import sys
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import BinaryIO
 
-import orjson
 import pyarrow as pa
-import pyarrow.csv as arrow_csv
-import pyarrow.ipc as ipc
 
 from bundleserver.batch.tables.formats import STANDARD, Format
-from bundleserver.batch.tables.json_kept import json_rows
+from bundleserver.batch.tables.parts import held, open_part
+from bundleserver.batch.tables.sinks import Sink, begin, carried
 from bundleserver.errors import StoreError
 
-_GROUP_ROWS = 1 << 20
-"""The rows of a row group: what readers of Parquet expect."""
-
-
-class _Sink(Protocol):
-    def write(self, batch: Any) -> object: ...
-
-    def close(self) -> object: ...
+_STANDARD_OUTPUT = ("/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
 class TableWriter:
@@ -34,6 +23,9 @@ class TableWriter:
 
     The file begins with the first batch, which decides the columns. ``abandon`` removes what was
     written; on standard output that has gone.
+
+    Attributes:
+        form: its format.
     """
 
     def __init__(self, place: str, form: Format, *, force: bool = False) -> None:
@@ -43,10 +35,10 @@ class TableWriter:
             StoreError: a file is there, or it cannot be written there.
         """
         self.place = place
-        self._form = form
+        self.form = form
         self._force = force
         self._path = Path(place)
-        self._sink: _Sink | None = None
+        self._sink: Sink | None = None
         self._opened = ExitStack()
         self._part: Path | None = None
         self._schema: pa.Schema | None = None
@@ -54,17 +46,12 @@ class TableWriter:
             self._file: BinaryIO = sys.stdout.buffer
             return
         self._refuse_existing()
-        part = self._path.with_name(f".{self._path.name[:200]}.{secrets.token_hex(4)}.part")
         try:
-            self._file = self._opened.enter_context(part.open("xb"))
+            part, self._file = open_part(self._path)
+            self._opened.enter_context(self._file)
         except OSError as error:
             raise StoreError(f"'{place}' cannot be written: {error.strerror or error}") from error
         self._part = part
-
-    @property
-    def form(self) -> Format:
-        """Its format."""
-        return self._form
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Write a batch.
@@ -73,9 +60,10 @@ class TableWriter:
             StoreError: its columns differ from those of the first, or the disk is full.
         """
         try:
+            batch = carried(batch, self.form)
             if self._sink is None:
                 self._schema = batch.schema
-                self._sink = self._begin(batch.schema)
+                self._sink = begin(self._file, self.form, batch.schema, self._opened)
             elif batch.schema != self._schema:
                 batch = self._same(batch)
             self._sink.write(batch)
@@ -97,9 +85,10 @@ class TableWriter:
                 self._file.flush()
                 self._opened.close()
                 return
-            self._opened.close()
-            self._refuse_existing()
-            self._part.replace(self._path)
+            with held(self._file):
+                self._opened.close()
+                self._refuse_existing()
+                self._part.replace(self._path)
             self._part = None
         except (OSError, pa.ArrowException) as error:
             if isinstance(error, BrokenPipeError):
@@ -118,8 +107,20 @@ class TableWriter:
                 self._part.unlink(missing_ok=True)
 
     def _refuse_existing(self) -> None:
+        if self.place in _STANDARD_OUTPUT:
+            raise StoreError(f"'{self.place}' is standard output; write it as '-'")
         if self._path.is_dir():
             raise StoreError(f"'{self.place}' is a directory; expected the name of a file")
+        if self._path.is_symlink():
+            raise StoreError(
+                f"'{self.place}' is a symbolic link to '{self._path.readlink()}'; give that name, "
+                "since a link is not replaced"
+            )
+        if self._path.exists() and not self._path.is_file():
+            raise StoreError(
+                f"'{self.place}' is a device or a pipe; expected the name of a file, or '-' for "
+                "standard output"
+            )
         if os.path.lexists(self._path) and not self._force:
             raise StoreError(f"'{self.place}' already exists; use --force to replace it")
 
@@ -139,87 +140,3 @@ class TableWriter:
                 f"'{self.place}': the model's outputs have other types in later rows: {error}"
             ) from error
         return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-    def _begin(self, schema: pa.Schema) -> _Sink:
-        name = self._form.name
-        if name == "parquet":
-            return _Parquet(self._file, schema)
-        if name == "arrow":
-            return cast("_Sink", ipc.new_file(self._file, schema))
-        if name == "arrows":
-            return cast("_Sink", ipc.new_stream(self._file, schema))
-        file = self._file
-        if self._form.is_gzip:
-            file = cast(
-                "BinaryIO",
-                self._opened.enter_context(gzip.GzipFile(fileobj=file, mode="wb", compresslevel=6)),
-            )
-        return _Csv(file, schema) if name == "csv" else _JsonLines(file)
-
-
-class _Parquet:
-    def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
-        import pyarrow.parquet as parquet
-
-        self._writer = parquet.ParquetWriter(file, schema)
-
-    def write(self, batch: Any) -> None:
-        self._writer.write_batch(batch, row_group_size=_GROUP_ROWS)
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-class _Csv:
-    """CSV; a list becomes JSON, since CSV has none."""
-
-    def __init__(self, file: BinaryIO, schema: pa.Schema) -> None:
-        self._plain = pa.schema([(f.name, _csv_type(f.type)) for f in schema])
-        self._writer = arrow_csv.CSVWriter(pa.PythonFile(file, "w"), self._plain)
-
-    def write(self, batch: Any) -> None:
-        columns = [_csv_column(column) for column in batch.columns]
-        self._writer.write(pa.RecordBatch.from_arrays(columns, schema=self._plain))
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-def _is_plain(kind: pa.DataType) -> bool:
-    types = pa.types
-    return not (types.is_nested(kind) or types.is_dictionary(kind) or types.is_decimal(kind))
-
-
-def _csv_type(kind: pa.DataType) -> pa.DataType:
-    return kind if _is_plain(kind) and not pa.types.is_float16(kind) else pa.string()
-
-
-def _csv_column(column: Any) -> Any:
-    if _csv_type(column.type) == column.type:
-        return column
-    if pa.types.is_nested(column.type):
-        texts = [
-            None if v is None else orjson.dumps(v, default=str).decode() for v in column.to_pylist()
-        ]
-    else:
-        texts = [None if v is None else str(v) for v in column.to_pylist()]
-    return pa.array(texts, pa.string())
-
-
-class _JsonLines:
-    """JSON lines; NaN is null, as JSON has none."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-
-    def write(self, batch: Any) -> None:
-        option = orjson.OPT_APPEND_NEWLINE
-        lines = [orjson.dumps(row, default=_json, option=option) for row in json_rows(batch)]
-        self._file.write(b"".join(lines))
-
-    def close(self) -> None:
-        return
-
-
-def _json(value: object) -> str:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
