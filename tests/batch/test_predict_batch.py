@@ -140,16 +140,13 @@ class Echo:
 """
 
 
-def test_outputs_that_nobody_declared_have_the_names_of_the_first_answer(tmp_path, monkeypatch):
+def test_outputs_that_nobody_declared_have_the_names_of_the_first_answer(tmp_path):
     """No rows have the columns of many, and an unknown method is told what there is."""
     (tmp_path / "echoing.py").write_text(OWN_CODE)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    from echoing import Echo
-
+    path, options = "code/echoing.py", {"class": "Echo"}
     BundleStore(tmp_path / "models").save(
         "echo",
-        Echo(),
-        frameworks={"model": "python"},
+        {"model": {"framework": "python", "path": path, "options": options}},
         inputs=[{"name": "x", "datatype": "FP64", "shape": [-1]}],
         examples={"x": np.array([1.5])},
         code=[tmp_path / "echoing.py"],
