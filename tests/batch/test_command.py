@@ -137,7 +137,7 @@ REFUSED = {
     ),
     "no regular file": (
         ["--input", "/dev/null", "--format", "parquet", "--output", "s.csv"],
-        "'/dev/null' is no regular file, and 'parquet' is read by position",
+        "'/dev/null' is not a regular file, and 'parquet' is read by position",
     ),
     "rejects without a suffix": (
         ["--input", "data.parquet", "--output", "s.csv", "--rejects", "bad"],

@@ -202,7 +202,7 @@ REFUSED = {
         "column 'a' is string; 'model' version v1 expects FP64, and nothing is converted",
     ),
     "no key": (lambda t: t, {"keep": ["ids"]}, "keep: the table has no column 'ids'"),
-    "a string": (lambda t: t, {"keep": "id"}, "keep is the string 'id'; expected a list: .'id'."),
+    "a string": (lambda t: t, {"keep": "id"}, "keep is the string 'id'; expected a list: ['id']"),
     "key twice": (lambda t: t, {"keep": ["id", "id"]}, "keep has 'id' more than once"),
     "columns twice": (lambda t: t, {"columns": ["a", "a"]}, "columns has 'a' more than once"),
     "columns": (lambda t: t, {"columns": ["a"]}, "takes its columns by name, 'a', 'b', 'c'"),

@@ -65,7 +65,7 @@ class Scorer:
         self._view = bundle.answering([method]) if method else bundle
         made = [spec.name for spec in self._view.signature.outputs]
         # A model whose outputs are known by its answers only has other names there.
-        announced = [spec.name for spec in self._view.probe.signature.outputs] or made
+        announced = [spec.name for spec in bundle.probe.signature.outputs] or made
         if method and made and method not in (*made, *announced):
             raise InvalidInput(bundle.methods.unknown_output(method, announced, bundle.identity))
         self._binding = binding

@@ -171,7 +171,7 @@ def _require_regular(place: str, what: str) -> None:
     """Refuse a pipe, which cannot be read by position.
 
     Raises:
-        InvalidInput: it is no regular file.
+        InvalidInput: it is not a regular file.
         OSError: it is not there.
     """
     if not stat.S_ISREG(Path(place).stat().st_mode):

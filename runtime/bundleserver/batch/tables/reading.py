@@ -19,7 +19,7 @@ def open_reader(place: str, form: Format) -> Reader:
     path = Path(place)
     if form in (PARQUET, ARROW) and path.exists() and not path.is_file():
         raise InvalidInput(
-            f"'{place}' is no regular file, and '{form.name}' is read by position; use a file, or "
+            f"'{place}' is not a regular file, and '{form.name}' is read by position; use a file, or "
             "'arrows', 'csv' or 'jsonl' for a pipe"
         )
     if form.name == "parquet":
