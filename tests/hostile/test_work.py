@@ -167,7 +167,7 @@ def is_free(server):
     lines = [
         line for line in page.splitlines() if line.startswith("bundleserver_requests_in_flight")
     ]
-    return all(line.endswith(" 0.0") for line in lines)
+    return all(float(line.rpartition(" ")[2]) == 0 for line in lines)
 
 
 def test_late_work_ends_and_queued_work_never_starts(unlimited):

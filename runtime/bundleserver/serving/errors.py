@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from asyncio import CancelledError
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -36,6 +36,9 @@ _logger = logging.getLogger(__name__)
 
 _LONGEST = 16 * 2**10
 """Characters of a message."""
+
+NoteRefusal = Callable[[str, BaseException], None]
+"""Counts a refused request: the protocol, and why."""
 
 
 class ClientDisconnectedError(Exception):

@@ -11,8 +11,8 @@ from packaging.specifiers import SpecifierSet
 
 from bundleserver.serving.connection.ending import Ending
 from bundleserver.serving.connection.plain import PlainProtocol
+from bundleserver.serving.errors import NoteRefusal
 from bundleserver.serving.inflight import InflightBytes
-from bundleserver.serving.metrics.refusals import NoteRefusal
 from bundleserver.serving.rest.http import Begin
 from bundleserver.serving.unsent import UnsentAnswers
 

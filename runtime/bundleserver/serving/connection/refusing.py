@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import cast
 
 from bundleserver.errors import HeadTooLarge
-from bundleserver.serving.metrics.refusals import NoteRefusal
+from bundleserver.serving.errors import NoteRefusal
 from bundleserver.serving.rest.http import Answer
 
 _LINGER_SECONDS = 1.0

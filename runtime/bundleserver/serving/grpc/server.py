@@ -22,7 +22,7 @@ from bundleserver.errors import (
 )
 from bundleserver.serving.addresses import EVERY, Address
 from bundleserver.serving.administration import Asked
-from bundleserver.serving.errors import ErrorAnswer, answer_for
+from bundleserver.serving.errors import ErrorAnswer, NoteRefusal, answer_for
 from bundleserver.serving.grpc import open_inference
 from bundleserver.serving.grpc.arriving import ArrivingMessages
 from bundleserver.serving.grpc.ending import end_call
@@ -32,7 +32,6 @@ from bundleserver.serving.grpc.limits import GrpcLimits
 from bundleserver.serving.grpc.service import ADMINISTERED, UNKNOWN, InferenceService
 from bundleserver.serving.grpc.traced import begin_call, ended, note_status
 from bundleserver.serving.inflight import SMALL_BYTES, InflightBytes
-from bundleserver.serving.metrics.refusals import NoteRefusal
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.options import MESSAGE_BYTES
 from bundleserver.serving.tracing.tracer import Tracer

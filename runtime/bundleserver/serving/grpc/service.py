@@ -23,6 +23,7 @@ from bundleserver.serving import metadata as describe
 from bundleserver.serving.administration import Administration, Asked
 from bundleserver.serving.codecs import json_body
 from bundleserver.serving.codecs.json_pieces import LARGE_BYTES
+from bundleserver.serving.errors import NoteRefusal
 from bundleserver.serving.execution.answering import ServedModels
 from bundleserver.serving.execution.small_first import SmallFirst
 from bundleserver.serving.execution.traced import MODEL
@@ -31,7 +32,6 @@ from bundleserver.serving.grpc import open_inference as messages
 from bundleserver.serving.grpc.wire import check_values
 from bundleserver.serving.metadata import EXTENSIONS, tensor_types
 from bundleserver.serving.metrics.coding import Coding
-from bundleserver.serving.metrics.refusals import NoteRefusal
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.spans import Span, timed

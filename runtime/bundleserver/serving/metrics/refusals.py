@@ -7,7 +7,7 @@ get to their model, so they cost no more.
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from prometheus_client import CollectorRegistry
@@ -26,9 +26,6 @@ from bundleserver.errors import (
 )
 from bundleserver.serving.errors import ClientDisconnectedError
 from bundleserver.serving.metrics.series import counters
-
-NoteRefusal = Callable[[str, BaseException], None]
-"""Counts a refusal: the protocol, and why."""
 
 PROTOCOLS = ("v1", "v2", "grpc", "http")
 """``http`` is of heads that are refused before their path is read."""

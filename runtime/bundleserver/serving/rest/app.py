@@ -8,9 +8,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache, partial
 
-from bundleserver.serving.errors import ClientDisconnectedError, answer_for
+from bundleserver.serving.errors import ClientDisconnectedError, NoteRefusal, answer_for
 from bundleserver.serving.inflight import InflightBytes
-from bundleserver.serving.metrics.refusals import NoteRefusal
 from bundleserver.serving.rest.asgi import (
     AsgiApp,
     Message,

@@ -9,6 +9,7 @@ from operator import attrgetter
 
 from bundleserver.errors import ModelNotFound, NotReady
 from bundleserver.serving.codecs import v1, v2
+from bundleserver.serving.errors import NoteRefusal
 from bundleserver.serving.execution.limits import Limits
 from bundleserver.serving.metadata import (
     EXTENSIONS,
@@ -18,7 +19,6 @@ from bundleserver.serving.metadata import (
     unready_reason,
 )
 from bundleserver.serving.metrics.coding import Coding
-from bundleserver.serving.metrics.refusals import NoteRefusal
 from bundleserver.serving.models import ServingManager
 from bundleserver.serving.requests import PredictRequest, PredictResponse
 from bundleserver.serving.rest import cloud_events, forecast_request, forecast_route
