@@ -19,8 +19,8 @@ def open_reader(place: str, form: Format) -> Reader:
     path = Path(place)
     if form in (PARQUET, ARROW) and path.exists() and not path.is_file():
         raise InvalidInput(
-            f"'{place}' is not a regular file, and '{form.name}' is read by position; use a file, or "
-            "'arrows', 'csv' or 'jsonl' for a pipe"
+            f"'{place}' is not a regular file, and '{form.name}' is read by position; use a file, "
+            "or 'arrows', 'csv' or 'jsonl' for a pipe"
         )
     if form.name == "parquet":
         from bundleserver.batch.tables.columnar import ParquetReader
