@@ -164,7 +164,9 @@ def test_what_cannot_be_sent_again_says_what_to_do(logged, tmp_path):
     with pytest.raises(BundleError, match=r"has no files of a payload log; expected \*.parquet"):
         LoggedRequests.of(tmp_path / "empty", "m")
     pq.write_table(pa.table({"x": [1]}), tmp_path / "other.parquet")
-    with pytest.raises(BundleError, match="is no file of a payload log; expected one of format 1"):
+    with pytest.raises(
+        BundleError, match="is not a file of a payload log; expected one of format 1"
+    ):
         LoggedRequests.of(tmp_path / "other.parquet", "m")
     (tmp_path / "text.parquet").write_text("no Parquet")
     with pytest.raises(BundleError, match=r"text.parquet' is not a valid Parquet file"):
@@ -202,7 +204,7 @@ def test_foreign_files_are_left_out_and_named(logged):
 
     assert 1 == found.count() == len(list(found))
     other, text = found.unreadable
-    assert "other.parquet' is no file of a payload log" in other
+    assert "other.parquet' is not a file of a payload log" in other
     assert "text.parquet' is not a valid Parquet file" in text
 
 

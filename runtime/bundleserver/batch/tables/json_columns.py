@@ -72,7 +72,7 @@ def _numbers(values: list[object], datatype: str | None, name: str, bad: Bad) ->
         if isinstance(value, int) and exact != value and not is_rounded:
             bad.setdefault(
                 at,
-                f"column '{name}' has the integer {value}, which is no floating-point number of "
+                f"column '{name}' has the integer {value}, which is not a floating-point number of "
                 "64 bits",
             )
             exact = None

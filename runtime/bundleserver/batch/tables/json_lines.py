@@ -26,7 +26,7 @@ Row = dict[str, object]
 
 
 class JsonLinesReader:
-    """Reads JSON lines; a line is a row, and one that is no object is bad.
+    """Reads JSON lines; a line is a row, and one that is not an object is bad.
 
     Blank lines are no rows, and a byte order mark at the beginning is none either.
     """

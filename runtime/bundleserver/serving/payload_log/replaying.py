@@ -176,7 +176,7 @@ def _metadata(path: Path) -> dict[str, str]:
         raise BundleError(f"'{path}' is not a valid Parquet file: {error}") from error
     found = about.get("bundleserver.format")
     if found != FORMAT:
-        what = "is no file of a payload log" if found is None else f"has the format '{found}'"
+        what = "is not a file of a payload log" if found is None else f"has the format '{found}'"
         raise BundleError(f"'{path}' {what}; expected one of format {FORMAT}")
     return about
 
